@@ -1,0 +1,31 @@
+-- Drops the extensions that the up migration made. One that something of the user's has come to
+-- lean on (a job of their own, a function in PL/Python) is no longer ours to drop, and stays.
+
+do $$
+declare
+    v_extension text;
+begin
+    for v_extension in
+        select extname
+          from pg_catalog.pg_extension
+         where obj_description(oid, 'pg_extension') = 'Created by TinyDevCRM''s migrations.'
+    loop
+        if v_extension = 'pg_cron' then
+            perform
+               from cron.job;
+
+            if found then
+                raise notice 'extension pg_cron stays: it has jobs that are not TinyDevCRM''s';
+                continue;
+            end if;
+        end if;
+
+        begin
+            execute format('drop extension %I', v_extension);
+        exception
+            when dependent_objects_still_exist then
+                raise notice 'extension % stays: %', v_extension, sqlerrm;
+        end;
+    end loop;
+end
+$$;

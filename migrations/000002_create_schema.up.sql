@@ -1,0 +1,63 @@
+-- The schema of everything we own and the group role that may use it.
+
+create schema tinydevcrm;
+
+comment on schema tinydevcrm is
+    'TinyDevCRM: upload a CSV, ask a question of it in SQL, be told when the answer changes. '
+    'Start with \d+ tinydevcrm.* and \df+ tinydevcrm.*; names that start with _ are internals.';
+
+do $$
+begin
+    -- Roles belong to the server, so one may be left from another database.
+    if not exists (
+        select
+          from pg_catalog.pg_roles
+         where rolname = 'tinydevcrm_user'
+    ) then
+        create role tinydevcrm_user nologin;
+    end if;
+end
+$$;
+
+comment on role tinydevcrm_user is
+    'Group of those who may use TinyDevCRM''s functions. Grant it to a login role.';
+
+grant usage on schema tinydevcrm to tinydevcrm_user;
+
+-- A scheduled refresh is a pg_cron job that its owner makes; pg_cron shows a role its own jobs only.
+grant usage on schema cron to tinydevcrm_user;
+
+create table tinydevcrm.settings (
+    id                boolean not null default true,
+    event_retention   interval not null default interval '30 days',
+    event_row_limit   integer not null default 10,
+    job_run_retention interval not null default interval '7 days',
+
+    constraint settings_pkey primary key (id),
+    constraint settings_one_row check (id),
+    constraint settings_event_retention_positive check (event_retention > interval '0'),
+    constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
+    constraint settings_job_run_retention_positive check (job_run_retention > interval '0')
+);
+
+comment on table tinydevcrm.settings is
+    'Settings of this installation: one row. Change it with update; an administrator may.';
+comment on column tinydevcrm.settings.id is
+    'Always true: keeps the table at one row.';
+comment on column tinydevcrm.settings.event_retention is
+    'Age after which refresh events, and their deliveries, are removed.';
+comment on column tinydevcrm.settings.event_row_limit is
+    'Most rows of a materialized view that an event carries, 0 to 1000.';
+comment on column tinydevcrm.settings.job_run_retention is
+    'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
+
+insert into tinydevcrm.settings default values;
+
+alter table tinydevcrm.settings enable row level security;
+
+create policy settings_all_read on tinydevcrm.settings
+    for select
+    to tinydevcrm_user
+    using (true);
+
+grant select on tinydevcrm.settings to tinydevcrm_user;

@@ -1,0 +1,9 @@
+-- Takes the registry away, and leaves the materialized views, which are the user's.
+
+drop function tinydevcrm.drop_matview(regclass);
+drop function tinydevcrm._relation(name, text);
+drop function tinydevcrm._create_matview_statement(name, text, text);
+drop function tinydevcrm.create_matview(text, text, text, name);
+drop function tinydevcrm.watch_matview(regclass, text);
+drop function tinydevcrm._watched_matview(regclass);
+drop table tinydevcrm.matviews;

@@ -1,0 +1,277 @@
+-- The registry of materialized views that ask a question again and again.
+
+create table tinydevcrm.matviews (
+    id                 bigint generated always as identity,
+    owner              regrole not null,
+    relation           regclass not null,
+    notify_when        text not null default 'not_empty',
+    last_outcome       text,
+    last_refreshed_at  timestamptz,
+    created_at         timestamptz not null default now(),
+
+    constraint matviews_pkey primary key (id),
+    constraint matviews_relation_unique unique (relation),
+    constraint matviews_notify_when_known check (
+        notify_when in ('not_empty', 'empty', 'always', 'never')
+    ),
+    constraint matviews_last_outcome_known check (
+        last_outcome in ('refreshed', 'recovered', 'failed')
+    )
+);
+
+comment on table tinydevcrm.matviews is
+    'Materialized views whose refreshes are recorded and told: the registry.';
+comment on column tinydevcrm.matviews.id is
+    'Number of the registration.';
+comment on column tinydevcrm.matviews.owner is
+    'Role that owns the materialized view; its scheduled refreshes run as this role.';
+comment on column tinydevcrm.matviews.relation is
+    'The materialized view.';
+comment on column tinydevcrm.matviews.notify_when is
+    'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first '
+    'failure of a streak and the first success after it are told whatever the rule.';
+comment on column tinydevcrm.matviews.last_outcome is
+    'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
+    'the first.';
+comment on column tinydevcrm.matviews.last_refreshed_at is
+    'When the last refresh that was not skipped began, whether it succeeded or not.';
+comment on column tinydevcrm.matviews.created_at is
+    'When it was registered.';
+
+create index matviews_owner_idx on tinydevcrm.matviews (owner);
+
+alter table tinydevcrm.matviews enable row level security;
+
+create policy matviews_owner on tinydevcrm.matviews
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select, insert, update, delete on tinydevcrm.matviews to tinydevcrm_user;
+
+
+create function tinydevcrm._watched_matview(relation regclass)
+    returns tinydevcrm.matviews
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.relation = _watched_matview.relation;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'materialized view %s is not watched', coalesce(_watched_matview.relation::text, 'null')),
+            hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
+    end if;
+
+    return v_matview;
+end
+$$;
+
+comment on function tinydevcrm._watched_matview(regclass) is
+    'Registration of a materialized view. Raises TD001 when it is not watched.';
+
+create function tinydevcrm.watch_matview(relation regclass, notify_when text default 'not_empty')
+    returns tinydevcrm.matviews
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_class   pg_class;
+    v_matview tinydevcrm.matviews;
+begin
+    select pg_class.*
+      into v_class
+      from pg_class
+     where oid = watch_matview.relation;
+
+    if v_class.relkind is distinct from 'm' then
+        raise exception using
+            errcode = 'TD008',
+            message = format(
+                '%s is not a materialized view', coalesce(watch_matview.relation::text, 'null')),
+            hint    = 'Make one with create materialized view, or with tinydevcrm.create_matview().';
+    end if;
+
+    if not pg_has_role(v_class.relowner, 'usage') then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', watch_matview.relation);
+    end if;
+
+    insert into tinydevcrm.matviews (owner, relation, notify_when)
+    values (v_class.relowner, watch_matview.relation, watch_matview.notify_when)
+    on conflict on constraint matviews_relation_unique do update
+       set notify_when = excluded.notify_when
+    returning matviews.*
+         into v_matview;
+
+    return v_matview;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no rule %L', watch_matview.notify_when),
+            hint    = 'The rules are not_empty, empty, always and never.';
+end
+$$;
+
+comment on function tinydevcrm.watch_matview(regclass, text) is
+    'Registers a materialized view made by hand, or changes the rule (see tinydevcrm.matviews) of '
+    'one that is registered. Raises TD007 for an unknown rule, TD008 when the relation is not a '
+    'materialized view, 42501 when it is not yours.';
+
+-- Runs the caller's query: no search_path of its own, and names of its own all qualified.
+create function tinydevcrm.create_matview(
+    name        text,
+    query       text,
+    notify_when text default 'not_empty',
+    schema_name name default current_schema()
+)
+    returns regclass
+    language plpgsql
+    volatile
+as $$
+declare
+    v_statement text := tinydevcrm._create_matview_statement(
+        create_matview.schema_name, create_matview.name, create_matview.query);
+    v_cursor    refcursor;
+    v_relation  regclass;
+begin
+    -- A cursor takes exactly one statement that returns rows. Opening it parses and plans, and
+    -- runs nothing. Data-modifying CTEs get past it, and are refused by the statement below.
+    begin
+        open v_cursor for execute create_matview.query;
+        close v_cursor;
+    exception
+        when invalid_cursor_definition then
+            raise exception using
+                errcode = 'TD002',
+                message = 'a materialized view takes exactly one query that returns rows',
+                hint    = 'Write one select, values or table statement.';
+    end;
+
+    execute v_statement;
+    v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
+    perform tinydevcrm.watch_matview(v_relation, create_matview.notify_when);
+
+    return v_relation;
+end
+$$;
+
+comment on function tinydevcrm.create_matview(text, text, text, name) is
+    'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
+    'registers it; the rule is one of tinydevcrm.matviews.notify_when. Nothing is told until its '
+    'first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when '
+    'the name is in use, TD007 for a bad name or rule, and whatever the query itself raises.';
+
+create function tinydevcrm._create_matview_statement(schema_name name, name text, query text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _create_matview_statement.schema_name is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'no schema of your search_path is there to put the materialized view in',
+            hint    = 'Create one, or set search_path to one that is there.';
+    end if;
+
+    if coalesce(octet_length(_create_matview_statement.name), 0) not between 1 and 63 then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                '%L cannot be the name of a materialized view', _create_matview_statement.name),
+            hint    = 'A name has 1 to 63 bytes.';
+    end if;
+
+    if trim(both e' \t\r\n;' from coalesce(_create_matview_statement.query, '')) = '' then
+        raise exception using
+            errcode = 'TD002',
+            message = 'the query is empty',
+            hint    = 'Write one select, values or table statement.';
+    end if;
+
+    if tinydevcrm._relation(
+           _create_matview_statement.schema_name, _create_matview_statement.name) is not null
+    then
+        raise exception using
+            errcode = 'TD004',
+            message = format('%I.%I is there already',
+                _create_matview_statement.schema_name, _create_matview_statement.name),
+            hint    = 'Choose another name, or drop it with tinydevcrm.drop_matview().';
+    end if;
+
+    return format(
+        'create materialized view %I.%I as %s',
+        _create_matview_statement.schema_name,
+        _create_matview_statement.name,
+        _create_matview_statement.query);
+end
+$$;
+
+comment on function tinydevcrm._create_matview_statement(name, text, text) is
+    'The statement that makes a materialized view, its parts checked. Raises TD002 for an empty '
+    'query, TD004 for a name in use, TD007 for a bad name or no schema.';
+
+create function tinydevcrm._relation(schema_name name, name text)
+    returns regclass
+    language sql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select to_regclass(format('%I.%I', _relation.schema_name, _relation.name))
+$$;
+
+comment on function tinydevcrm._relation(name, text) is
+    'The relation of that schema and name; null when there is none.';
+
+create function tinydevcrm.drop_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(drop_matview.relation);
+begin
+    delete
+      from tinydevcrm.matviews
+     where matviews.id = v_matview.id;
+
+    execute format('drop materialized view %s', v_matview.relation);
+end
+$$;
+
+comment on function tinydevcrm.drop_matview(regclass) is
+    'Drops a materialized view with its registration and schedule; its events stay until they '
+    'expire. Raises TD001 when it is not watched, 2BP01 when something depends on it.';
+
+revoke execute on function
+    tinydevcrm._watched_matview(regclass),
+    tinydevcrm.watch_matview(regclass, text),
+    tinydevcrm.create_matview(text, text, text, name),
+    tinydevcrm._create_matview_statement(name, text, text),
+    tinydevcrm._relation(name, text),
+    tinydevcrm.drop_matview(regclass)
+from public;
+
+grant execute on function
+    tinydevcrm._watched_matview(regclass),
+    tinydevcrm.watch_matview(regclass, text),
+    tinydevcrm.create_matview(text, text, text, name),
+    tinydevcrm._create_matview_statement(name, text, text),
+    tinydevcrm._relation(name, text),
+    tinydevcrm.drop_matview(regclass)
+to tinydevcrm_user;

@@ -1,0 +1,366 @@
+-- One row a refresh is the record of what happened; the notification is only a wake-up.
+
+create table tinydevcrm.matview_refresh_events (
+    id            bigint generated always as identity,
+    owner         regrole not null,
+    matview_id    bigint,
+    matview       text not null,
+    schedule_id   bigint,
+    outcome       text not null,
+    is_told       boolean not null,
+    method        text,
+    row_count     bigint,
+    rows          jsonb,
+    error_code    text,
+    error_message text,
+    started_at    timestamptz not null,
+    duration      interval not null,
+
+    constraint matview_refresh_events_pkey primary key (id),
+    constraint matview_refresh_events_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete set null,
+    constraint matview_refresh_events_outcome_known check (
+        outcome in ('refreshed', 'recovered', 'failed', 'skipped')
+    ),
+    constraint matview_refresh_events_method_known check (method in ('plain', 'concurrently')),
+    constraint matview_refresh_events_error_of_failure check (
+        (outcome = 'failed') = (error_code is not null)
+    ),
+    constraint matview_refresh_events_row_count_of_success check (
+        (outcome in ('refreshed', 'recovered')) = (row_count is not null)
+    )
+);
+
+comment on table tinydevcrm.matview_refresh_events is
+    'What happened at each refresh of a watched materialized view: one row each, written by the '
+    'refresh''s own transaction.';
+comment on column tinydevcrm.matview_refresh_events.id is
+    'Number of the event. Handed out before commit: do not read events with "id > last seen", '
+    'which skips those that commit late; use a subscription.';
+comment on column tinydevcrm.matview_refresh_events.owner is
+    'Owner of the materialized view.';
+comment on column tinydevcrm.matview_refresh_events.matview_id is
+    'The registration; null when it has been removed since.';
+comment on column tinydevcrm.matview_refresh_events.matview is
+    'Name of the materialized view at the time, with its schema, quoted where needed.';
+comment on column tinydevcrm.matview_refresh_events.schedule_id is
+    'The schedule that refreshed it; null for a refresh on request.';
+comment on column tinydevcrm.matview_refresh_events.outcome is
+    'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old '
+    'rows stay; skipped: another refresh of it was under way.';
+comment on column tinydevcrm.matview_refresh_events.is_told is
+    'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event '
+    'goes to every subscription.';
+comment on column tinydevcrm.matview_refresh_events.method is
+    'How it was refreshed: plain or concurrently; null when it was skipped.';
+comment on column tinydevcrm.matview_refresh_events.row_count is
+    'Rows in the materialized view after the refresh; null unless it succeeded.';
+comment on column tinydevcrm.matview_refresh_events.rows is
+    'The first of those rows, in no order, as an array of objects; at most '
+    'tinydevcrm.settings.event_row_limit of them. Null unless the event is told and has rows.';
+comment on column tinydevcrm.matview_refresh_events.error_code is
+    'SQLSTATE of the failure.';
+comment on column tinydevcrm.matview_refresh_events.error_message is
+    'Message of the failure.';
+comment on column tinydevcrm.matview_refresh_events.started_at is
+    'When the refresh began.';
+comment on column tinydevcrm.matview_refresh_events.duration is
+    'How long it took, counting the rows included.';
+
+create index matview_refresh_events_matview_idx
+    on tinydevcrm.matview_refresh_events (matview_id, id);
+
+create index matview_refresh_events_started_at_idx
+    on tinydevcrm.matview_refresh_events using brin (started_at);
+
+alter table tinydevcrm.matview_refresh_events enable row level security;
+
+create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select, insert on tinydevcrm.matview_refresh_events to tinydevcrm_user;
+
+
+create function tinydevcrm._matview_refresh_events_notify()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('matview_refresh_channel', new.id::text);
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_notify() is
+    'Sends the id of a told event on matview_refresh_channel when the transaction commits.';
+
+create trigger _900_notify
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    when (new.is_told)
+    execute function tinydevcrm._matview_refresh_events_notify();
+
+create function tinydevcrm._refresh_method(relation regclass)
+    returns text
+    language sql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when pg_class.relispopulated and exists (
+                   select
+                     from pg_index
+                    where indrelid = pg_class.oid
+                      and indisunique
+                      and indisvalid
+                      and indimmediate
+                      and indpred is null
+                      and indexprs is null
+               ) then 'concurrently'
+               else 'plain'
+           end
+      from pg_class
+     where oid = _refresh_method.relation
+$$;
+
+comment on function tinydevcrm._refresh_method(regclass) is
+    'concurrently, so that readers do not wait, when the materialized view is populated and has a '
+    'unique index on plain columns without a where clause; plain otherwise.';
+
+create function tinydevcrm._is_worth_telling(
+    notify_when  text,
+    outcome      text,
+    last_outcome text,
+    row_count    bigint
+)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case _is_worth_telling.outcome
+               when 'skipped' then false
+               when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
+               when 'recovered' then true
+               else case _is_worth_telling.notify_when
+                        when 'not_empty' then _is_worth_telling.row_count > 0
+                        when 'empty' then _is_worth_telling.row_count = 0
+                        when 'always' then true
+                        when 'never' then false
+                    end
+           end
+$$;
+
+comment on function tinydevcrm._is_worth_telling(text, text, text, bigint) is
+    'The rule: whether an event of this outcome goes to the subscriptions.';
+
+create function tinydevcrm._count_rows(relation regclass, out row_count bigint, out rows jsonb)
+    returns record
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('select count(*) from %s', _count_rows.relation)
+       into _count_rows.row_count;
+
+    execute format(
+        'select jsonb_agg(to_jsonb(first_rows)) from (select * from %s limit $1) as first_rows',
+        _count_rows.relation)
+       into _count_rows.rows
+      using (select event_row_limit from tinydevcrm.settings);
+end
+$$;
+
+comment on function tinydevcrm._count_rows(regclass) is
+    'Number of rows of a materialized view, and the first of them as an array of objects.';
+
+create function tinydevcrm._lock_matview(matview_id bigint)
+    returns boolean
+    language sql
+    volatile
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_try_advisory_xact_lock(
+        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id))
+$$;
+
+comment on function tinydevcrm._lock_matview(bigint) is
+    'Takes the right to refresh a materialized view until the transaction ends; false when another '
+    'session has it. An advisory lock, so that the registry''s row can be read and changed meanwhile.';
+
+create function tinydevcrm._record_refresh(
+    matview       tinydevcrm.matviews,
+    schedule_id   bigint,
+    started_at    timestamptz,
+    method        text,
+    row_count     bigint,
+    rows          jsonb,
+    error_code    text,
+    error_message text
+)
+    returns tinydevcrm.matview_refresh_events
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Read again: another refresh may have ended since the caller looked.
+    v_matview tinydevcrm.matviews;
+    v_outcome text;
+    v_is_told boolean;
+    v_event   tinydevcrm.matview_refresh_events;
+begin
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.id = (matview).id
+       for update;
+
+    v_outcome := case
+                  when method is null then 'skipped'
+                  when error_code is not null then 'failed'
+                  when v_matview.last_outcome = 'failed' then 'recovered'
+                  else 'refreshed'
+              end;
+    v_is_told := tinydevcrm._is_worth_telling(
+        v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
+
+    if v_outcome <> 'skipped' then
+        update tinydevcrm.matviews
+           set last_outcome = v_outcome,
+               last_refreshed_at = _record_refresh.started_at
+         where matviews.id = v_matview.id;
+    end if;
+
+    insert into tinydevcrm.matview_refresh_events (
+               owner, matview_id, matview, schedule_id, outcome, is_told, method,
+               row_count, rows, error_code, error_message, started_at, duration)
+    values (
+               (matview).owner, v_matview.id, (matview).relation::text, _record_refresh.schedule_id,
+               v_outcome, v_is_told, _record_refresh.method, _record_refresh.row_count,
+               case when v_is_told then _record_refresh.rows end,
+               _record_refresh.error_code, _record_refresh.error_message,
+               _record_refresh.started_at, clock_timestamp() - _record_refresh.started_at)
+    returning matview_refresh_events.*
+         into v_event;
+
+    return v_event;
+end
+$$;
+
+comment on function tinydevcrm._record_refresh(
+    tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text
+) is
+    'Writes the event of a refresh and the registry''s memory of it; a null method is a skip. '
+    'The only writer of tinydevcrm.matview_refresh_events.';
+
+-- Runs the view's query, whose functions may count on the caller's search_path: none of its own,
+-- and names of its own all qualified.
+create function tinydevcrm._refresh_matview(
+    matview     tinydevcrm.matviews,
+    schedule_id bigint default null
+)
+    returns tinydevcrm.matview_refresh_events
+    language plpgsql
+    volatile
+as $$
+#variable_conflict use_variable
+declare
+    v_started_at timestamptz := pg_catalog.clock_timestamp();
+    v_method     text;
+    v_row_count  bigint;
+    v_rows       jsonb;
+    v_code       text;
+    v_message    text;
+begin
+    if tinydevcrm._lock_matview((matview).id) then
+        begin
+            v_method := 'plain';
+            v_method := tinydevcrm._refresh_method((matview).relation);
+            execute tinydevcrm._refresh_statement((matview).relation, v_method);
+
+            select counted.row_count,
+                   counted.rows
+              into v_row_count, v_rows
+              from tinydevcrm._count_rows((matview).relation) as counted;
+        exception
+            -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel
+            -- is not among "others", and is how a statement timeout shows.
+            when query_canceled or others then
+                get stacked diagnostics
+                    v_code    = returned_sqlstate,
+                    v_message = message_text;
+                v_row_count := null;
+                v_rows := null;
+        end;
+    end if;
+
+    return tinydevcrm._record_refresh(
+        matview, schedule_id, v_started_at, v_method, v_row_count, v_rows, v_code, v_message);
+end
+$$;
+
+comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint) is
+    'Refreshes a materialized view and records how it went. Does not raise what the refresh raises.';
+
+create function tinydevcrm._refresh_statement(relation regclass, method text)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'refresh materialized view %s %s',
+        case _refresh_statement.method when 'concurrently' then 'concurrently' else '' end,
+        _refresh_statement.relation)
+$$;
+
+comment on function tinydevcrm._refresh_statement(regclass, text) is
+    'The statement that refreshes a materialized view by that method, its name qualified.';
+
+-- As _refresh_matview(): no search_path of its own.
+create function tinydevcrm.refresh_matview(relation regclass)
+    returns tinydevcrm.matview_refresh_events
+    language plpgsql
+    volatile
+as $$
+begin
+    return tinydevcrm._refresh_matview(tinydevcrm._watched_matview(refresh_matview.relation));
+end
+$$;
+
+comment on function tinydevcrm.refresh_matview(regclass) is
+    'Refreshes a watched materialized view now and returns the event. A failure is such an event '
+    'too, of outcome failed, and does not raise. Raises TD001 when it is not watched.';
+
+revoke execute on function
+    tinydevcrm._matview_refresh_events_notify(),
+    tinydevcrm._refresh_method(regclass),
+    tinydevcrm._is_worth_telling(text, text, text, bigint),
+    tinydevcrm._count_rows(regclass),
+    tinydevcrm._lock_matview(bigint),
+    tinydevcrm._record_refresh(
+        tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text),
+    tinydevcrm._refresh_statement(regclass, text),
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
+    tinydevcrm.refresh_matview(regclass)
+from public;
+
+grant execute on function
+    tinydevcrm._refresh_method(regclass),
+    tinydevcrm._is_worth_telling(text, text, text, bigint),
+    tinydevcrm._count_rows(regclass),
+    tinydevcrm._lock_matview(bigint),
+    tinydevcrm._record_refresh(
+        tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text),
+    tinydevcrm._refresh_statement(regclass, text),
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
+    tinydevcrm.refresh_matview(regclass)
+to tinydevcrm_user;

@@ -1,0 +1,592 @@
+-- When materialized views are refreshed: one pg_cron job per owner and schedule, however many
+-- materialized views share it.
+
+create table tinydevcrm.schedules (
+    id            bigint generated always as identity,
+    owner         regrole not null,
+    schedule      text not null,
+    seconds       integer,
+    cron_schedule text not null,
+    job_id        bigint,
+    created_at    timestamptz not null default now(),
+
+    constraint schedules_pkey primary key (id),
+    constraint schedules_schedule_unique unique (owner, schedule),
+    constraint schedules_seconds_range check (seconds between 1 and 59)
+);
+
+comment on table tinydevcrm.schedules is
+    'Schedules in use, each with its pg_cron job. Made with the first materialized view on it, gone '
+    'with the last.';
+comment on column tinydevcrm.schedules.id is
+    'Number of the schedule: call tinydevcrm.refresh_scheduled(id) is what its job runs.';
+comment on column tinydevcrm.schedules.owner is
+    'Owner of the materialized views on it; the job runs as this role.';
+comment on column tinydevcrm.schedules.schedule is
+    'The schedule in its one spelling: "5 seconds", or a cron expression of five fields in the time '
+    'zone of pg_cron (cron.timezone; GMT by default).';
+comment on column tinydevcrm.schedules.seconds is
+    'Seconds between rounds when they are less than a minute apart; null otherwise.';
+comment on column tinydevcrm.schedules.cron_schedule is
+    'What pg_cron was given: the schedule itself, or every minute where a loop inside the job makes '
+    'the seconds (pg_cron before 1.5).';
+comment on column tinydevcrm.schedules.job_id is
+    'The job: cron.job.jobid.';
+comment on column tinydevcrm.schedules.created_at is
+    'When the first materialized view was put on it.';
+
+alter table tinydevcrm.schedules enable row level security;
+
+create policy schedules_owner on tinydevcrm.schedules
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select, insert, update, delete on tinydevcrm.schedules to tinydevcrm_user;
+
+alter table tinydevcrm.matviews
+    add column schedule_id bigint,
+    add column last_scheduled_at timestamptz,
+    add constraint matviews_schedule_fkey foreign key (schedule_id)
+        references tinydevcrm.schedules (id);
+
+comment on column tinydevcrm.matviews.schedule_id is
+    'The schedule that refreshes it; null when none does.';
+comment on column tinydevcrm.matviews.last_scheduled_at is
+    'When its last refresh by its schedule began, skips included.';
+
+create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, last_refreshed_at);
+
+
+create function tinydevcrm._cron_has_seconds()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Debian's 1.4 calls itself 1.4-1.
+    select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
+      from pg_extension
+     where extname = 'pg_cron'
+$$;
+
+comment on function tinydevcrm._cron_has_seconds() is
+    'Whether pg_cron takes "N seconds" itself: from version 1.5 on.';
+
+create function tinydevcrm._schedule_hint()
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'Write "5 seconds", "10 minutes", "1 hour", or the five fields of cron: '
+           '"*/5 * * * *" is every five minutes, "0 7 * * *" daily at seven.'
+$$;
+
+comment on function tinydevcrm._schedule_hint() is
+    'What schedules look like, for the hint of an error.';
+
+create function tinydevcrm._parse_schedule(
+    inout schedule    text,
+    out seconds       integer,
+    out cron_schedule text
+)
+    returns record
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_given  text := coalesce(_parse_schedule.schedule, '');
+    v_period double precision;
+    v_fewer  integer;
+    v_more   integer;
+    v_exact  text;
+begin
+    -- Five fields, or a name such as @hourly, are for pg_cron to judge.
+    if v_given ~ '^\s*([0-9*,/-]+\s+){4}[0-9A-Za-z*,/-]+\s*$|^\s*@[a-z]+\s*$'
+       or v_given ~ '^\s*(\S+\s+){4}\S+\s*$' and v_given !~* 'second|minute|hour|day'
+    then
+        _parse_schedule.schedule := trim(regexp_replace(v_given, '\s+', ' ', 'g'));
+        _parse_schedule.cron_schedule := _parse_schedule.schedule;
+        return;
+    end if;
+
+    begin
+        v_period := extract(epoch from v_given::interval);
+    exception
+        when invalid_datetime_format or interval_field_overflow or datetime_field_overflow then
+            raise exception using
+                errcode = 'TD003',
+                message = format('%L is not a schedule', v_given),
+                hint    = tinydevcrm._schedule_hint();
+    end;
+
+    -- The periods that come round evenly: below a minute all, above it those that divide the hour
+    -- or the day, because that is what cron can say.
+    with periods (period, cron_schedule) as (
+        select second, null
+          from generate_series(1, 59) as second
+         union all
+        select 60 * minute,
+               case minute when 1 then '* * * * *' else format('*/%s * * * *', minute) end
+          from generate_series(1, 59) as minute
+         where 60 % minute = 0
+         union all
+        select 3600 * hour,
+               case hour when 1 then '0 * * * *' else format('0 */%s * * *', hour) end
+          from generate_series(1, 23) as hour
+         where 24 % hour = 0
+         union all
+        select 86400, '0 0 * * *'
+    )
+    select max(period) filter (where period <= v_period),
+           min(period) filter (where period >= v_period),
+           max(periods.cron_schedule) filter (where period = v_period)
+      into v_fewer, v_more, v_exact
+      from periods;
+
+    if v_fewer is distinct from v_more then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L cannot be a schedule: it does not come round evenly', v_given),
+            hint    = format(
+                'The nearest that do: %s.',
+                concat_ws(
+                    ' and ',
+                    tinydevcrm._period_text(v_fewer),
+                    tinydevcrm._period_text(v_more)));
+    end if;
+
+    _parse_schedule.schedule := coalesce(v_exact, tinydevcrm._period_text(v_fewer));
+    _parse_schedule.seconds := case when v_exact is null then v_fewer end;
+    _parse_schedule.cron_schedule := case
+        when v_exact is not null then v_exact
+        when tinydevcrm._cron_has_seconds() then _parse_schedule.schedule
+        else '* * * * *'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._parse_schedule(text) is
+    'Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour or a '
+    'day evenly, or a cron expression. Gives its one spelling and what pg_cron is to be given. '
+    'Raises TD003 with the nearest ones that work.';
+
+create function tinydevcrm._period_text(seconds integer)
+    returns text
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('%s %s%s', amount, unit, case amount when 1 then '' else 's' end)
+      from (
+        values
+            (86400, 'day'), (3600, 'hour'), (60, 'minute'), (1, 'second')
+      ) as units (size, unit)
+     cross join lateral (select _period_text.seconds / size as amount) as counted
+     where _period_text.seconds % size = 0
+     order by size desc
+     limit 1
+$$;
+
+comment on function tinydevcrm._period_text(integer) is
+    'A number of seconds in words: 5 seconds, 1 hour.';
+
+create function tinydevcrm._schedules_create_job()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_role text := current_setting('role');
+begin
+    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
+    -- whoever schedules them.
+    perform set_config('role', pg_get_userbyid(new.owner), true);
+
+    begin
+        update tinydevcrm.schedules
+           set job_id = cron.schedule(
+                   format('tinydevcrm schedule %s', new.id)::name,
+                   new.cron_schedule,
+                   format('call tinydevcrm.refresh_scheduled(%s)', new.id))
+         where schedules.id = new.id;
+    exception
+        when invalid_parameter_value then
+            raise exception using
+                errcode = 'TD003',
+                message = format('%L is not a schedule', new.schedule),
+                hint    = tinydevcrm._schedule_hint();
+    end;
+
+    perform set_config('role', v_role, true);
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._schedules_create_job() is
+    'Makes the pg_cron job of a new schedule. Raises TD003 when pg_cron does not take the schedule.';
+
+create trigger _500_create_job
+    after insert on tinydevcrm.schedules
+    for each row
+    execute function tinydevcrm._schedules_create_job();
+
+create function tinydevcrm._schedules_drop_job()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_role text := current_setting('role');
+begin
+    -- The job may have been removed by hand, or its owner dropped: then there is nothing to do.
+    if exists (
+        select
+          from pg_roles
+          join cron.job
+            on job.username = rolname
+         where pg_roles.oid = old.owner
+           and job.jobid = old.job_id
+    ) then
+        perform set_config('role', pg_get_userbyid(old.owner), true);
+        perform cron.unschedule(old.job_id);
+        perform set_config('role', v_role, true);
+    end if;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._schedules_drop_job() is
+    'Removes the pg_cron job of a schedule that is gone.';
+
+create trigger _900_drop_job
+    after delete on tinydevcrm.schedules
+    for each row
+    execute function tinydevcrm._schedules_drop_job();
+
+create function tinydevcrm._matviews_drop_unused_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The lock first, and the look in a statement of its own: then a materialized view that is
+    -- just being put on the schedule is seen.
+    perform
+       from tinydevcrm.schedules
+      where schedules.id = old.schedule_id
+        for update;
+
+    delete
+      from tinydevcrm.schedules
+     where schedules.id = old.schedule_id
+       and not exists (
+           select
+             from tinydevcrm.matviews
+            where matviews.schedule_id = old.schedule_id
+       );
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_drop_unused_schedule() is
+    'Removes a schedule when the last materialized view leaves it.';
+
+create trigger _900_drop_unused_schedule
+    after delete or update of schedule_id on tinydevcrm.matviews
+    for each row
+    when (old.schedule_id is not null)
+    execute function tinydevcrm._matviews_drop_unused_schedule();
+
+create function tinydevcrm._assign_schedule(relation regclass, schedule text)
+    returns tinydevcrm.schedules
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview  tinydevcrm.matviews := tinydevcrm._watched_matview(_assign_schedule.relation);
+    v_schedule tinydevcrm.schedules;
+begin
+    -- The update makes two who come at once wait for each other, and locks the row.
+    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule)
+    select v_matview.owner,
+           parsed.schedule,
+           parsed.seconds,
+           parsed.cron_schedule
+      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed
+     where not exists (
+        select
+          from tinydevcrm.schedules
+         where schedules.owner = v_matview.owner
+           and schedules.schedule = parsed.schedule
+     )
+    on conflict on constraint schedules_schedule_unique do nothing;
+
+    select schedules.*
+      into strict v_schedule
+      from tinydevcrm.schedules
+     where schedules.owner = v_matview.owner
+       and schedules.schedule = (tinydevcrm._parse_schedule(_assign_schedule.schedule)).schedule
+       for key share;
+
+    update tinydevcrm.matviews
+       set schedule_id = v_schedule.id
+     where matviews.id = v_matview.id
+       and matviews.schedule_id is distinct from v_schedule.id;
+
+    return v_schedule;
+end
+$$;
+
+comment on function tinydevcrm._assign_schedule(regclass, text) is
+    'Puts a watched materialized view on a schedule, which is made when it is not there yet.';
+
+-- The first refresh runs the view's query: no search_path of its own.
+create function tinydevcrm.schedule_matview(relation regclass, schedule text)
+    returns tinydevcrm.schedules
+    language plpgsql
+    volatile
+as $$
+declare
+    v_schedule tinydevcrm.schedules := tinydevcrm._assign_schedule(
+        schedule_matview.relation, schedule_matview.schedule);
+begin
+    perform tinydevcrm.refresh_matview(schedule_matview.relation);
+    return v_schedule;
+end
+$$;
+
+comment on function tinydevcrm.schedule_matview(regclass, text) is
+    'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 '
+    'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. '
+    'Raises TD001 when it is not watched, TD003 when the schedule is none.';
+
+create function tinydevcrm.unschedule_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(unschedule_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set schedule_id = null
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.unschedule_matview(regclass) is
+    'Stops the scheduled refreshes of a materialized view; harmless when it has none. Raises TD001 '
+    'when it is not watched.';
+
+create function tinydevcrm._next_step(
+    schedule_id    bigint,
+    called_at      timestamptz,
+    out matview    tinydevcrm.matviews,
+    out wait       double precision
+)
+    returns record
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule  tinydevcrm.schedules;
+    v_now       timestamptz := clock_timestamp();
+    v_is_loop   boolean;
+    v_due_at    timestamptz;
+    v_ends_at   timestamptz;
+begin
+    -- Until the transaction ends, so that an error leaves no lock behind. Between two transactions
+    -- another session may take it over; then this one ends, and there is still only one.
+    if not pg_try_advisory_xact_lock(
+        hashtextextended('tinydevcrm.schedules', _next_step.schedule_id))
+    then
+        return;
+    end if;
+
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+     where schedules.id = _next_step.schedule_id;
+
+    if not found then
+        return;
+    end if;
+
+    v_is_loop := v_schedule.seconds is not null
+             and v_schedule.cron_schedule <> v_schedule.schedule;
+
+    -- The last round that has become due. Rounds below a minute fall on multiples of their seconds
+    -- since the epoch, whatever minute's job serves them: no drift, and none is served twice.
+    -- pg_cron queues runs behind a slow one; they find their minute served already.
+    v_due_at := case
+        when v_schedule.seconds is null then date_trunc('minute', _next_step.called_at)
+        else to_timestamp(
+            floor(extract(epoch from case when v_is_loop then v_now else _next_step.called_at end)
+                  / v_schedule.seconds)
+            * v_schedule.seconds)
+    end;
+    v_ends_at := date_trunc('minute', _next_step.called_at) + interval '1 minute';
+
+    if v_is_loop and v_now >= v_ends_at then
+        return;
+    end if;
+
+    select matviews.*
+      into _next_step.matview
+      from tinydevcrm.matviews
+     where matviews.schedule_id = _next_step.schedule_id
+       and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < v_due_at)
+     order by matviews.last_refreshed_at nulls first, matviews.id
+     limit 1;
+
+    if not found
+       and v_is_loop
+       and v_due_at + v_schedule.seconds * interval '1 second' < v_ends_at
+    then
+        _next_step.wait := extract(
+            epoch from v_due_at + v_schedule.seconds * interval '1 second' - v_now);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._next_step(bigint, timestamptz) is
+    'What a job has to do next: refresh this materialized view, the longest unrefreshed of those '
+    'that are due; or wait so many seconds; or, when both are null, end. Takes the lock by which a '
+    'schedule has one job at work.';
+
+-- Commits, so it cannot have a search_path of its own: names of its own are all qualified.
+create procedure tinydevcrm.refresh_scheduled(schedule_id bigint)
+    language plpgsql
+as $$
+declare
+    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_step      record;
+begin
+    loop
+        select step.matview,
+               step.wait
+          into v_step
+          from tinydevcrm._next_step(refresh_scheduled.schedule_id, v_called_at) as step;
+
+        if (v_step.matview).id is not null then
+            perform tinydevcrm._refresh_by_schedule(v_step.matview);
+        elsif v_step.wait is not null then
+            perform pg_catalog.pg_sleep(v_step.wait);
+        else
+            return;
+        end if;
+
+        commit;
+    end loop;
+end
+$$;
+
+comment on procedure tinydevcrm.refresh_scheduled(bigint) is
+    'What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in '
+    'a transaction of its own. Where pg_cron has no seconds, goes on until the minute is over. Does '
+    'nothing while another session is at it. To refresh one at once: tinydevcrm.refresh_matview().';
+
+-- As _refresh_matview(): no search_path of its own.
+create function tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews)
+    returns void
+    language plpgsql
+    volatile
+as $$
+declare
+    v_started_at timestamptz := pg_catalog.clock_timestamp();
+begin
+    if tinydevcrm._forget_dropped((matview).relation) then
+        return;
+    end if;
+
+    perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
+    perform tinydevcrm._mark_scheduled((matview).id, v_started_at);
+end
+$$;
+
+comment on function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews) is
+    'A scheduled refresh of one materialized view; one that has been dropped by hand is forgotten.';
+
+create function tinydevcrm._forget_dropped(relation regclass)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.matviews
+     where matviews.relation = _forget_dropped.relation
+       and not exists (
+           select
+             from pg_class
+            where pg_class.oid = matviews.relation
+       );
+
+    return found;
+end
+$$;
+
+comment on function tinydevcrm._forget_dropped(regclass) is
+    'Removes the registration of a materialized view that is no longer there; tells whether it did.';
+
+create function tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamptz)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.matviews
+       set last_scheduled_at = _mark_scheduled.started_at
+     where matviews.id = _mark_scheduled.matview_id
+$$;
+
+comment on function tinydevcrm._mark_scheduled(bigint, timestamptz) is
+    'Notes that a materialized view has had its turn. After the refresh, so that a turn that was '
+    'killed is taken again and the registry''s row is not locked meanwhile.';
+
+revoke execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._schedule_hint(),
+    tinydevcrm._parse_schedule(text),
+    tinydevcrm._period_text(integer),
+    tinydevcrm._schedules_create_job(),
+    tinydevcrm._schedules_drop_job(),
+    tinydevcrm._matviews_drop_unused_schedule(),
+    tinydevcrm._assign_schedule(regclass, text),
+    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm._next_step(bigint, timestamptz),
+    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
+    tinydevcrm._forget_dropped(regclass),
+    tinydevcrm._mark_scheduled(bigint, timestamptz)
+from public;
+
+revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
+
+grant execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._schedule_hint(),
+    tinydevcrm._parse_schedule(text),
+    tinydevcrm._period_text(integer),
+    tinydevcrm._assign_schedule(regclass, text),
+    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm._next_step(bigint, timestamptz),
+    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
+    tinydevcrm._forget_dropped(regclass),
+    tinydevcrm._mark_scheduled(bigint, timestamptz)
+to tinydevcrm_user;
+
+grant execute on procedure tinydevcrm.refresh_scheduled(bigint) to tinydevcrm_user;

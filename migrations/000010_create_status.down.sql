@@ -1,0 +1,2 @@
+drop view tinydevcrm.job_runs;
+drop view tinydevcrm.matview_status;
