@@ -7,6 +7,7 @@ drop function tinydevcrm._make_room(tinydevcrm.imports, jsonb);
 drop function tinydevcrm._choose_types(regclass);
 drop function tinydevcrm._table_name(text);
 drop function tinydevcrm._column_names(text[]);
+drop function tinydevcrm._find_dialect(bytea);
 drop function tinydevcrm.sniff_csv(bytea);
 drop type tinydevcrm.csv_dialect;
 drop table tinydevcrm.imports;

@@ -70,6 +70,45 @@ comment on type tinydevcrm.csv_dialect is
 
 create function tinydevcrm.sniff_csv(sample bytea)
     returns tinydevcrm.csv_dialect
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
+begin
+    if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the file is empty',
+            hint    = 'Its first line must name the columns.';
+    end if;
+
+    if v_start in ('\xfffe', '\xfeff') then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the file is in UTF-16',
+            hint    = 'Save it as UTF-8.';
+    end if;
+
+    if position('\x00'::bytea in sniff_csv.sample) > 0 then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the file is not text: it has a byte of value 0',
+            hint    = 'Export it as CSV.';
+    end if;
+
+    return tinydevcrm._find_dialect(sniff_csv.sample);
+end
+$$;
+
+comment on function tinydevcrm.sniff_csv(bytea) is
+    'Dialect of a CSV file, from its first bytes (256 kB are plenty). Delimiters tried: comma, '
+    'semicolon, tab, bar. What is not valid UTF-8 is taken for Windows-1252. '
+    'Raises TD005 when the sample is empty or not text.';
+
+create function tinydevcrm._find_dialect(sample bytea)
+    returns tinydevcrm.csv_dialect
     language plpython3u
     immutable
     strict
@@ -79,16 +118,6 @@ as $$
     import csv
     import io
 
-    def refuse(message, hint):
-        plpy.error(message, sqlstate='TD005', hint=hint)
-
-    if not sample.strip():
-        refuse('the file is empty', 'Its first line must name the columns.')
-    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        refuse('the file is in UTF-16', 'Save it as UTF-8.')
-    if b'\0' in sample:
-        refuse('the file is not text: it has a byte of value 0', 'Export it as CSV.')
-
     # The sample may end within a character: an incremental decoder waits for the rest of it.
     try:
         encoding = 'UTF8'
@@ -97,12 +126,11 @@ as $$
         encoding = 'WIN1252'
         text = sample.decode('cp1252', errors='replace')
 
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(len(sample) + 1)
 
     def records(delimiter, most):
-        reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
         found = []
-        for record in reader:
+        for record in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter):
             if record:
                 found.append(record)
             if len(found) == most:
@@ -113,24 +141,17 @@ as $$
     # none does has one column.
     def consistency(delimiter):
         widths = [len(record) for record in records(delimiter, 100)]
-        if not widths or widths[0] == 1:
+        if widths[0] == 1:
             return (0, 0)
         return (widths.count(widths[0]) / len(widths), widths[0])
 
     delimiter = max(',;\t|', key=consistency)
-    if consistency(delimiter) == (0, 0):
-        delimiter = ','
-
-    header = records(delimiter, 1)
-    if not header:
-        refuse('the file has no line with anything in it', 'Its first line must name the columns.')
-    return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header[0]}
+    header = records(delimiter, 1)[0]
+    return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
 $$;
 
-comment on function tinydevcrm.sniff_csv(bytea) is
-    'Dialect of a CSV file, from its first bytes (256 kB are plenty). Delimiters tried: comma, '
-    'semicolon, tab, bar. What is not valid UTF-8 is taken for Windows-1252. '
-    'Raises TD005 when the sample is empty or not text.';
+comment on function tinydevcrm._find_dialect(bytea) is
+    'The dialect of a sample of text, for sniff_csv().';
 
 create function tinydevcrm._column_names(header text[])
     returns text[]
@@ -615,6 +636,7 @@ comment on function tinydevcrm._check_target(name, text, text) is
 
 revoke execute on function
     tinydevcrm.sniff_csv(bytea),
+    tinydevcrm._find_dialect(bytea),
     tinydevcrm._column_names(text[]),
     tinydevcrm._table_name(text),
     tinydevcrm._choose_types(regclass),
@@ -628,6 +650,7 @@ from public;
 
 grant execute on function
     tinydevcrm.sniff_csv(bytea),
+    tinydevcrm._find_dialect(bytea),
     tinydevcrm._column_names(text[]),
     tinydevcrm._table_name(text),
     tinydevcrm._choose_types(regclass),

@@ -1,0 +1,139 @@
+-- What a refresh leaves behind, and whether it is told.
+
+begin;
+
+select plan(20);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+create table numbers (n integer);
+
+select tinydevcrm.create_matview('v', 'select 10 / n as tenth from numbers');
+
+create temporary table event as
+select *
+  from tinydevcrm.refresh_matview('v');
+
+select is((select matview from event), '"My Data".v', 'an event names the view in full');
+select is((select outcome from event), 'refreshed', 'a refresh that succeeds is refreshed');
+select is((select row_count from event), 0::bigint, 'with its rows counted');
+select is((select is_told from event), false, 'an empty view is not told by the rule not_empty');
+select is((select rows from event), null, 'and carries no rows');
+
+insert into numbers
+values (5);
+
+select is(
+    (select array[outcome, row_count::text, is_told::text, rows::text, method]
+       from tinydevcrm.refresh_matview('v')),
+    array['refreshed', '1', 'true', '[{"tenth": 2}]', 'plain'],
+    'a view with rows is told, with them');
+
+insert into numbers
+select 1
+  from generate_series(1, 100);
+
+select is(
+    (select array[row_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('v')),
+    array[101, 10]::bigint[],
+    'at most event_row_limit of them are carried');
+
+insert into numbers
+values (0);
+
+select is(
+    (select array[outcome, row_count::text, is_told::text, error_code, error_message]
+       from tinydevcrm.refresh_matview('v')),
+    array['failed', null, 'true', '22012', 'division by zero'],
+    'a refresh that fails is told, with its SQLSTATE and message');
+select results_eq('select count(*)::integer from v', array[101], 'and the old rows stay');
+select is(
+    (select is_told from tinydevcrm.refresh_matview('v')), false,
+    'the second failure of a streak is not told again');
+select is(
+    (select array_agg(last_outcome) from tinydevcrm.matviews where relation = 'v'::regclass),
+    array['failed'], 'the registry remembers');
+
+truncate numbers;
+
+select is(
+    (select array[outcome, row_count::text, is_told::text] from tinydevcrm.refresh_matview('v')),
+    array['recovered', '0', 'true'],
+    'the first success after it is a recovery, told even when the view is empty');
+select is(
+    (select array[outcome, is_told::text] from tinydevcrm.refresh_matview('v')),
+    array['refreshed', 'false'], 'and the next one is like any other');
+
+-- rules
+
+select is(
+    array(
+        select format('%s %s', notify_when, told.is_told)
+          from (values ('not_empty'), ('empty'), ('always'), ('never')) as rules (notify_when)
+         cross join lateral (
+            select tinydevcrm._is_worth_telling(notify_when, 'refreshed', 'refreshed', 0) as is_told
+         ) as told
+    ),
+    array['not_empty f', 'empty t', 'always t', 'never f'],
+    'the rules for an empty view');
+select is(
+    array(
+        select format('%s %s', notify_when, told.is_told)
+          from (values ('not_empty'), ('empty'), ('always'), ('never')) as rules (notify_when)
+         cross join lateral (
+            select tinydevcrm._is_worth_telling(notify_when, 'refreshed', 'refreshed', 1) as is_told
+         ) as told
+    ),
+    array['not_empty t', 'empty f', 'always t', 'never f'],
+    'and for one with rows');
+
+-- concurrently
+
+select is(tinydevcrm._refresh_method('v'), 'plain', 'without a unique index a refresh is plain');
+
+create unique index v_tenth_key on v (tenth)
+ where tenth > 0;
+
+select is(tinydevcrm._refresh_method('v'), 'plain', 'a partial one does not do');
+
+drop index v_tenth_key;
+create unique index v_tenth_key on v (tenth);
+
+select is(
+    (select array[outcome, method] from tinydevcrm.refresh_matview('v')),
+    array['refreshed', 'concurrently'], 'with a full one it is concurrent');
+
+-- the search_path of the caller reaches functions in the query
+
+create function ten()
+    returns integer
+    language plpgsql
+as $$
+begin
+    return (select count(*) from numbers) + 10;
+end
+$$;
+
+select tinydevcrm.create_matview('uses_function', 'select ten()');
+
+select case
+           when current_setting('server_version_num')::integer >= 170000 then
+               pass('from 17 on Postgres itself refreshes with a search_path of its own')
+           else is(
+               (select outcome from tinydevcrm.refresh_matview('uses_function')),
+               'refreshed', 'a function in the query sees the caller''s search_path')
+       end;
+
+select tinydevcrm.drop_matview('v');
+
+select is(
+    (select count(*)::integer
+       from tinydevcrm.matview_refresh_events
+      where matview = '"My Data".v'
+        and matview_id is null),
+    8, 'events outlive their view');
+
+select * from finish();
+
+rollback;

@@ -1,0 +1,74 @@
+-- The registry, and what create_matview() takes for a query.
+
+begin;
+
+select plan(23);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+create table numbers as
+select generate_series(0, 9) as n;
+
+select is(
+    tinydevcrm.create_matview('Big "ones"', 'select * from numbers where n > 5 -- all of them')::text,
+    '"Big ""ones"""',
+    'create_matview() makes a materialized view in the caller''s schema, any name, any comment');
+select results_eq(
+    'select count(*)::integer from "Big ""ones"""', array[4], 'and fills it');
+select is_empty(
+    'select from tinydevcrm.matview_refresh_events', 'without telling anybody');
+select lives_ok(
+    $$ select tinydevcrm.create_matview('v', 'values (1), (2);') $$, 'values is a query, with a semicolon');
+select lives_ok(
+    $$ select tinydevcrm.create_matview('t', 'table numbers') $$, 'table is a query');
+
+select throws_ok(query, sqlstate, null, why)
+  from (
+    values
+        ($$ select tinydevcrm.create_matview('x', 'select 1; drop table numbers') $$, 'TD002',
+            'two statements are refused'),
+        ($$ select tinydevcrm.create_matview('x', 'select 1; select 2') $$, 'TD002',
+            'two queries too'),
+        ($$ select tinydevcrm.create_matview('x', 'drop table numbers') $$, 'TD002',
+            'a statement that returns no rows is refused'),
+        ($$ select tinydevcrm.create_matview('x', 'delete from numbers returning n') $$, '42601',
+            'a delete is refused'),
+        ($$ select tinydevcrm.create_matview(
+                'x', 'with gone as (delete from numbers returning n) select * from gone') $$, '0A000',
+            'a delete within a query too'),
+        ($$ select tinydevcrm.create_matview('x', ' ; ') $$, 'TD002', 'an empty query is refused'),
+        ($$ select tinydevcrm.create_matview('x', null) $$, 'TD002', 'null too'),
+        ($$ select tinydevcrm.create_matview('x', 'select nope from numbers') $$, '42703',
+            'an error in the query is told as it is'),
+        ($$ select tinydevcrm.create_matview('x', 'select 1 / 0') $$, '22012',
+            'one that shows when it runs too'),
+        ($$ select tinydevcrm.create_matview('numbers', 'select 1') $$, 'TD004',
+            'a name in use is refused'),
+        ($$ select tinydevcrm.create_matview('', 'select 1') $$, 'TD007', 'an empty name is refused'),
+        ($$ select tinydevcrm.create_matview(repeat('x', 64), 'select 1') $$, 'TD007',
+            'a long name is refused, not cut'),
+        ($$ select tinydevcrm.create_matview('x', 'select 1', 'sometimes') $$, 'TD007',
+            'an unknown rule is refused'),
+        ($$ select tinydevcrm.watch_matview('numbers') $$, 'TD008', 'a table is refused'),
+        ($$ select tinydevcrm.refresh_matview('numbers') $$, 'TD001',
+            'what is not watched is not refreshed')
+  ) as refusals (query, sqlstate, why);
+
+select results_eq('select count(*)::integer from numbers', array[10], 'and nothing of it was run');
+
+create materialized view by_hand as
+select 1 as one;
+
+select is(
+    (tinydevcrm.watch_matview('by_hand', 'always')).notify_when, 'always',
+    'watch_matview() takes one made by hand');
+
+select tinydevcrm.drop_matview('by_hand');
+
+select is(
+    to_regclass('by_hand'), null, 'drop_matview() drops it');
+
+select * from finish();
+
+rollback;

@@ -1,0 +1,160 @@
+-- Schedules: their spellings, their jobs, and what a job does next.
+
+begin;
+
+select plan(31);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+select is(
+    array(
+        select parsed.schedule
+          from unnest(array[
+                   '5 seconds', '5 s', '00:00:05', ' 59 SECONDS ', '1 second', '1 minute', '60 seconds',
+                   '5 minutes', '1 hour', '24 hours', '1 day', ' */5  *  * * *', '0 7 * * mon']
+               ) with ordinality as given (given, place)
+         cross join lateral tinydevcrm._parse_schedule(given) as parsed
+         order by place
+    ),
+    array['5 seconds', '5 seconds', '5 seconds', '59 seconds', '1 second', '* * * * *', '* * * * *',
+          '*/5 * * * *', '0 * * * *', '0 0 * * *', '0 0 * * *', '*/5 * * * *', '0 7 * * mon'],
+    'a schedule has one spelling');
+
+select throws_ok(
+           format('select tinydevcrm._parse_schedule(%L)', given), 'TD003', null,
+           format('%L is refused', given))
+  from unnest(array['', null, '* * *', 'soon', '0 seconds', '-5 seconds', '1.5 seconds', '7 minutes', '2 days'])
+           as refused (given);
+
+select throws_matching(
+    $$ do $do$
+       declare
+           v_hint text;
+       begin
+           perform tinydevcrm._parse_schedule('90 seconds');
+       exception
+           when others then
+               get stacked diagnostics v_hint = pg_exception_hint;
+               raise exception '%', v_hint;
+       end
+       $do$ $$,
+    '1 minute and 2 minutes', 'the refusal offers the nearest two');
+
+-- one job per owner and schedule
+
+select tinydevcrm.create_matview('a', 'select 1 as one');
+select tinydevcrm.create_matview('b', 'select 2 as two');
+
+create function pg_temp.jobs()
+    returns bigint
+    language sql
+as $$
+    select count(*)
+      from cron.job
+     where command like 'call tinydevcrm.refresh_scheduled(%'
+$$;
+
+select is(pg_temp.jobs(), 0::bigint, 'there is no job before there is a schedule');
+select is(
+    (select seconds from tinydevcrm.schedule_matview('a', '5 seconds')), 5,
+    'schedule_matview() gives the schedule');
+select is(
+    (select count(*)::integer from tinydevcrm.matview_refresh_events where matview = '"My Data".a'),
+    1, 'and refreshes at once');
+select lives_ok(
+    $$ select tinydevcrm.schedule_matview('b', '00:00:05') $$, 'another takes the same schedule');
+select is(pg_temp.jobs(), 1::bigint, 'and they share one job');
+select is(
+    (select job.schedule
+       from cron.job
+       join tinydevcrm.schedules
+         on schedules.job_id = job.jobid),
+    case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
+    'which pg_cron runs by seconds where it can, and each minute where it cannot');
+select is(
+    (select command from cron.job join tinydevcrm.schedules on job_id = jobid),
+    (select format('call tinydevcrm.refresh_scheduled(%s)', id) from tinydevcrm.schedules),
+    'and which refreshes the schedule');
+select lives_ok(
+    $$ select tinydevcrm.schedule_matview('a', '1 minute') $$, 'changing the schedule is one call');
+select is(pg_temp.jobs(), 2::bigint, 'with a job of its own');
+select lives_ok(
+    $$ select tinydevcrm.unschedule_matview('a') $$, 'unschedule_matview() stops it');
+select is(pg_temp.jobs(), 1::bigint, 'and the job goes with the last view on the schedule');
+select lives_ok(
+    $$ select tinydevcrm.unschedule_matview('a') $$, 'a second time is harmless');
+
+-- pg_cron judges what has five fields
+
+select throws_ok(
+    $$ select tinydevcrm.schedule_matview('a', '90 * * * *') $$, 'TD003', '''90 * * * *'' is not a schedule',
+    'pg_cron''s refusal is told as ours');
+select is(pg_temp.jobs(), 1::bigint, 'and leaves no job');
+
+-- steps of a job
+
+create temporary table calls as
+select id as schedule_id,
+       timestamptz '2024-01-31 10:00:00.1+00' as called_at
+  from tinydevcrm.schedules;
+
+update tinydevcrm.schedules
+   set seconds = null,
+       cron_schedule = schedule;
+
+select tinydevcrm.schedule_matview('a', '5 seconds');
+
+update tinydevcrm.matviews
+   set last_refreshed_at = case
+           when relation = 'a'::regclass then timestamptz '2024-01-31 09:59:30+00'
+           else timestamptz '2024-01-31 09:59:10+00'
+       end;
+
+select is(
+    (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
+    'b'::regclass, 'the longest unrefreshed comes first');
+
+select tinydevcrm._refresh_by_schedule(matviews)
+  from tinydevcrm.matviews
+ where relation = 'b'::regclass;
+
+select is(
+    (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
+    'a'::regclass, 'then the next');
+
+select tinydevcrm._refresh_by_schedule(matviews)
+  from tinydevcrm.matviews
+ where relation = 'a'::regclass;
+
+select is(
+    (select row(step.matview is null, step.wait)::text
+       from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
+    '(t,)', 'and when all have had their turn the job ends: runs that queued up in one minute are one');
+
+select is(
+    (select array_agg(distinct schedule_id) from tinydevcrm.matview_refresh_events where schedule_id is not null),
+    (select array_agg(schedule_id) from calls), 'a scheduled refresh names its schedule');
+
+-- dropped by hand
+
+drop materialized view a;
+
+update tinydevcrm.matviews
+   set last_scheduled_at = null;
+
+select tinydevcrm._refresh_by_schedule(matviews)
+  from tinydevcrm.matviews
+ where relation <> 'b'::regclass;
+
+select results_eq(
+    'select relation from tinydevcrm.matviews', array['b'::regclass],
+    'a view that was dropped by hand is forgotten at its next turn');
+
+select tinydevcrm.drop_matview('b');
+
+select is(pg_temp.jobs(), 0::bigint, 'no job is left when the last view has gone');
+
+select * from finish();
+
+rollback;

@@ -1,0 +1,145 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/lib/pq"
+)
+
+// ErrBadURL says that DATABASE_URL could not be read, without repeating it.
+var ErrBadURL = errors.New("the database URL is malformed")
+
+// A Problem is an error in the user's words.
+type Problem struct {
+	// Status is the HTTP status that says it. Below 500 the user can put it right.
+	Status int `json:"-"`
+	// Code is the SQLSTATE, empty when the error is not the database's.
+	Code string `json:"code,omitempty"`
+	// Message says what is wrong, Detail where, Hint what to do about it.
+	Message string `json:"message"`
+	Detail  string `json:"detail,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// String is the problem as a terminal shows it, in as many lines as it has parts.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.Message)
+	if p.Detail != "" {
+		b.WriteString("\n  " + p.Detail)
+	}
+	if p.Hint != "" {
+		b.WriteString("\n  Hint: " + p.Hint)
+	}
+	return b.String()
+}
+
+// A UserError is a mistake in what the user gave that the program itself finds, before SQL can.
+type UserError struct {
+	Status  int
+	Message string
+	Hint    string
+}
+
+func (e *UserError) Error() string { return e.Message }
+
+// status gives the HTTP status for an SQLSTATE, or for a class: its first two characters.
+func status(code string) int {
+	switch code {
+	case "TD001", "42P01":
+		return http.StatusNotFound
+	case "TD004", "42P07", "2BP01":
+		return http.StatusConflict
+	case "TD010":
+		return http.StatusServiceUnavailable
+	case "42501":
+		return http.StatusForbidden
+	case "57014":
+		return http.StatusGatewayTimeout
+	}
+	switch code[:min(2, len(code))] {
+	case "08", "53", "57":
+		return http.StatusServiceUnavailable
+	case "28":
+		return http.StatusUnauthorized
+	// Bad data, broken constraints, bad SQL, limits, things not supported, our own.
+	case "0A", "21", "22", "23", "25", "2F", "38", "39", "42", "44", "54", "P0", "TD":
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusInternalServerError
+}
+
+// Explain turns any error into a Problem. Errors that the user cannot put right become "internal
+// error": their text belongs into the log.
+func Explain(err error) Problem {
+	var (
+		fromServer *pq.Error
+		fromUser   *UserError
+		fromNet    net.Error
+		tooLarge   *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &fromUser):
+		return Problem{Status: fromUser.Status, Message: fromUser.Message, Hint: fromUser.Hint}
+	case errors.As(err, &fromServer):
+		return explainServer(fromServer)
+	case errors.As(err, &tooLarge):
+		return Problem{
+			Status:  http.StatusRequestEntityTooLarge,
+			Message: fmt.Sprintf("the request is larger than %d bytes", tooLarge.Limit),
+		}
+	case errors.Is(err, ErrBadURL):
+		return Problem{
+			Status:  http.StatusInternalServerError,
+			Message: err.Error(),
+			Hint:    "Write DATABASE_URL as postgres://user@host:5432/database; scripts/db url prints one.",
+		}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return Problem{Status: http.StatusBadRequest, Message: "the request broke off before its end"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return Problem{Status: http.StatusGatewayTimeout, Message: "the database took too long"}
+	case errors.As(err, &fromNet), errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed):
+		return Problem{
+			Status:  http.StatusServiceUnavailable,
+			Message: "the database does not answer",
+			Detail:  err.Error(),
+			Hint:    "Is it running? scripts/db start starts the private one; DATABASE_URL names another.",
+		}
+	}
+	return Problem{Status: http.StatusInternalServerError, Message: "internal error"}
+}
+
+func explainServer(err *pq.Error) Problem {
+	problem := Problem{
+		Status:  status(string(err.Code)),
+		Code:    string(err.Code),
+		Message: err.Message,
+		Detail:  err.Detail,
+		Hint:    err.Hint,
+	}
+	switch {
+	case problem.Status == http.StatusInternalServerError:
+		problem = Problem{Status: problem.Status, Code: problem.Code, Message: "internal error"}
+	case err.Code == "3F000" || err.Code == "42P01" && strings.Contains(err.Message, "tinydevcrm"),
+		err.Code == "42883" && strings.Contains(err.Message, "tinydevcrm"):
+		problem.Hint = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
+	case problem.Detail == "" && strings.HasPrefix(err.Where, "COPY "):
+		// Where COPY stopped: the line, the column and the value.
+		problem.Detail = firstLine(err.Where)
+	case problem.Detail == "" && err.InternalQuery != "" && err.InternalPosition != "":
+		problem.Detail = fmt.Sprintf("at character %s of the query", err.InternalPosition)
+	}
+	return problem
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}

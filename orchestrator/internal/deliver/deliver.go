@@ -1,0 +1,200 @@
+// Package deliver takes the events of a subscription and hands them on, at least once.
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	batchSize = 100
+	// pollAfter bounds how long an event waits whose notification was lost.
+	pollAfter = 10 * time.Second
+	// retryAfter is the pause while the database does not answer.
+	retryAfter        = time.Second
+	acknowledgeWithin = 5 * time.Second
+	// visibilityTimeout gives an event to another worker when this one has died with it.
+	visibilityTimeout = 30 * time.Second
+)
+
+// An Event is a refresh worth telling: the row of tinydevcrm.matview_refresh_events.
+type Event struct {
+	ID           int64
+	Matview      string
+	ScheduleID   sql.Null[int64]
+	Outcome      string
+	RowCount     sql.Null[int64]
+	Rows         json.RawMessage
+	ErrorCode    sql.Null[string]
+	ErrorMessage sql.Null[string]
+	StartedAt    time.Time
+	Duration     time.Duration
+}
+
+// A Worker delivers the events of one subscription.
+type Worker struct {
+	pool         *sql.DB
+	subscription string
+	handle       func(context.Context, Event)
+	logger       *slog.Logger
+
+	// handled are deliveries whose acknowledgement has not gone through: when they are received
+	// again, acknowledging is all that is left to do.
+	handled map[int64]struct{}
+}
+
+// NewWorker returns a Worker that calls handle for each event of the subscription, which it makes
+// if it is not there. A call that returns has handled the event.
+func NewWorker(pool *sql.DB, subscription string, handle func(context.Context, Event), logger *slog.Logger) *Worker {
+	return &Worker{
+		pool:         pool,
+		subscription: subscription,
+		handle:       handle,
+		logger:       logger,
+		handled:      make(map[int64]struct{}),
+	}
+}
+
+// Subscribe makes the subscription. Events from then on reach it, whether the Worker runs or not.
+func (w *Worker) Subscribe(ctx context.Context) error {
+	if _, err := w.pool.ExecContext(ctx,
+		"select tinydevcrm.create_subscription($1)", w.subscription); err != nil {
+		return fmt.Errorf("subscribe as %q: %w", w.subscription, err)
+	}
+	return nil
+}
+
+// Run drains the subscription whenever wake says so, and on a timer, until ctx ends. It outlives
+// the database's absence.
+func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
+	isAway := false
+	for {
+		pause := pollAfter
+		err := w.drain(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			isAway = false
+		case db.Explain(err).Code == "TD001":
+			// Dropped by hand, or the database was made anew.
+			if err := w.Subscribe(ctx); err != nil {
+				w.logger.Warn("cannot subscribe", "subscription", w.subscription, "error", err)
+			}
+			pause = retryAfter
+		default:
+			if !isAway {
+				w.logger.Warn("cannot receive events; trying again", "error", err)
+			}
+			isAway = true
+			pause = retryAfter
+		}
+		if !waitFor(ctx, wake, pause) {
+			return nil
+		}
+	}
+}
+
+// waitFor returns at the first wake-up or after the pause; false when ctx has ended. Wake-ups that
+// have piled up are one: a drain takes all there is.
+func waitFor(ctx context.Context, wake <-chan int64, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+		for len(wake) > 0 {
+			<-wake
+		}
+	}
+	return true
+}
+
+func (w *Worker) drain(ctx context.Context) error {
+	for {
+		deliveries, err := w.receive(ctx)
+		if err != nil {
+			return err
+		}
+		for _, d := range deliveries {
+			if _, done := w.handled[d.id]; !done {
+				w.handle(ctx, d.event)
+				w.handled[d.id] = struct{}{}
+			}
+		}
+		if err := w.acknowledge(ctx, deliveries); err != nil {
+			return err
+		}
+		if len(deliveries) < batchSize {
+			return nil
+		}
+	}
+}
+
+type delivery struct {
+	id    int64
+	event Event
+}
+
+func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
+	rows, err := w.pool.QueryContext(ctx, `
+		select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
+		       (event).row_count, (event).rows, (event).error_code, (event).error_message,
+		       (event).started_at, extract(epoch from (event).duration)::double precision
+		  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))`,
+		w.subscription, batchSize, visibilityTimeout.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("receive events: %w", err)
+	}
+	defer rows.Close()
+
+	var deliveries []delivery
+	for rows.Next() {
+		var d delivery
+		var seconds float64
+		var carried []byte
+		if err := rows.Scan(&d.id, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
+			&d.event.Outcome, &d.event.RowCount, &carried, &d.event.ErrorCode,
+			&d.event.ErrorMessage, &d.event.StartedAt, &seconds); err != nil {
+			return nil, fmt.Errorf("read an event: %w", err)
+		}
+		d.event.Rows = carried
+		d.event.Duration = time.Duration(seconds * float64(time.Second))
+		deliveries = append(deliveries, d)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("receive events: %w", err)
+	}
+	return deliveries, nil
+}
+
+func (w *Worker) acknowledge(ctx context.Context, deliveries []delivery) error {
+	if len(deliveries) == 0 {
+		return nil
+	}
+	ids := make([]int64, len(deliveries))
+	for i, d := range deliveries {
+		ids[i] = d.id
+	}
+	// What has been handled is worth acknowledging even while the program ends.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
+	defer cancel()
+	if _, err := w.pool.ExecContext(ctx,
+		"select tinydevcrm.acknowledge_events($1)", pq.Array(ids)); err != nil {
+		return fmt.Errorf("acknowledge events: %w", err)
+	}
+	for _, id := range ids {
+		delete(w.handled, id)
+	}
+	return nil
+}

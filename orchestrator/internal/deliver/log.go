@@ -1,0 +1,37 @@
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// ToLog returns a handler that writes each event as one structured line.
+func ToLog(logger *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, event Event) {
+		level := slog.LevelInfo
+		attrs := []slog.Attr{
+			slog.Int64("event_id", event.ID),
+			slog.String("matview", event.Matview),
+			slog.String("outcome", event.Outcome),
+			slog.Float64("duration_ms", float64(event.Duration)/float64(time.Millisecond)),
+			slog.Time("started_at", event.StartedAt),
+		}
+		if event.ScheduleID.Valid {
+			attrs = append(attrs, slog.Int64("schedule_id", event.ScheduleID.V))
+		}
+		if event.RowCount.Valid {
+			attrs = append(attrs, slog.Int64("row_count", event.RowCount.V))
+		}
+		if event.Rows != nil {
+			attrs = append(attrs, slog.Any("rows", event.Rows))
+		}
+		if event.ErrorCode.Valid {
+			level = slog.LevelError
+			attrs = append(attrs,
+				slog.String("error_code", event.ErrorCode.V),
+				slog.String("error_message", event.ErrorMessage.V))
+		}
+		logger.LogAttrs(ctx, level, "matview refresh", attrs...)
+	}
+}

@@ -1,0 +1,141 @@
+// Package listen holds the program's one LISTEN connection and wakes whoever waits for events.
+package listen
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// Channel carries the ids of told events.
+const Channel = "matview_refresh_channel"
+
+// Missed stands in for ids that may have been lost: on connecting again, or when a subscriber was
+// too slow to take them one by one. The row is the record; look there.
+const Missed int64 = 0
+
+const (
+	reconnectAfterMin = 100 * time.Millisecond
+	reconnectAfterMax = 5 * time.Second
+	pingAfter         = 30 * time.Second
+	backlog           = 64
+)
+
+// A Hub passes notifications on to any number of subscribers.
+type Hub struct {
+	url    string
+	logger *slog.Logger
+
+	mu          sync.Mutex
+	subscribers map[chan int64]struct{}
+}
+
+// NewHub returns a Hub for the database at url. Run starts it.
+func NewHub(url string, logger *slog.Logger) *Hub {
+	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{})}
+}
+
+// Run listens until ctx ends, and connects again whenever the connection is lost.
+func (h *Hub) Run(ctx context.Context) error {
+	listener := pq.NewListener(h.url, reconnectAfterMin, reconnectAfterMax, h.logEvent)
+	stop := context.AfterFunc(ctx, func() { listener.Close() })
+	defer func() {
+		if stop() {
+			listener.Close()
+		}
+	}()
+
+	if err := listener.Listen(Channel); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("listen on %q: %w", Channel, err)
+	}
+	// Whoever drained before now may have missed what came in between.
+	h.publish(Missed)
+
+	silence := time.NewTimer(pingAfter)
+	defer silence.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case notification, open := <-listener.Notify:
+			if !open {
+				return nil
+			}
+			h.publish(eventID(notification))
+		case <-silence.C:
+			// A connection that died without a word fails here, and lib/pq makes a new one.
+			if err := listener.Ping(); err != nil {
+				h.logger.Debug("ping the listening connection", "error", err)
+			}
+		}
+		silence.Reset(pingAfter)
+	}
+}
+
+// Subscribe returns a channel of event ids, or Missed, and the function that ends it.
+func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
+	subscriber := make(chan int64, backlog)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subscribers[subscriber] = struct{}{}
+	return subscriber, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.subscribers, subscriber)
+	}
+}
+
+// publish never waits: a subscriber whose backlog is full finds Missed in it instead.
+func (h *Hub) publish(id int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for subscriber := range h.subscribers {
+		select {
+		case subscriber <- id:
+			continue
+		default:
+		}
+		for len(subscriber) > 0 {
+			select {
+			case <-subscriber:
+			default:
+			}
+		}
+		subscriber <- Missed
+	}
+}
+
+// eventID reads a notification; nil is lib/pq's word for "connected again".
+func eventID(notification *pq.Notification) int64 {
+	if notification == nil {
+		return Missed
+	}
+	id, err := strconv.ParseInt(notification.Extra, 10, 64)
+	if err != nil {
+		return Missed
+	}
+	return id
+}
+
+func (h *Hub) logEvent(event pq.ListenerEventType, err error) {
+	switch event {
+	case pq.ListenerEventConnected:
+		h.logger.Info("listening", "channel", Channel)
+	case pq.ListenerEventDisconnected:
+		if err != nil {
+			h.logger.Warn("lost the listening connection", "error", err)
+		}
+	case pq.ListenerEventReconnected:
+		h.logger.Info("listening again", "channel", Channel)
+	case pq.ListenerEventConnectionAttemptFailed:
+		h.logger.Debug("the database does not answer yet", "error", err)
+	}
+}

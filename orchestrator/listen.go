@@ -1,0 +1,40 @@
+package main
+
+import (
+	"database/sql"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
+)
+
+func (p *program) listenCommand() *cobra.Command {
+	var subscription string
+	command := &cobra.Command{
+		Use:   "listen",
+		Short: "Log events without serving the page, those missed meanwhile included",
+		Long: "Writes a line for each event worth telling. What happens while it is not running is\n" +
+			"found when it starts again. Those who use one subscription share its events; another\n" +
+			"subscription gets all of them too.",
+		Args: cobra.NoArgs,
+	}
+	command.Flags().StringVar(&subscription, "subscription", "listen", "subscription to take events from")
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
+		diagnostics := logger(p.stderr)
+		worker := deliver.NewWorker(pool, subscription, deliver.ToLog(logger(p.stdout)), diagnostics)
+		if err := worker.Subscribe(command.Context()); err != nil {
+			return err
+		}
+		hub := listen.NewHub(p.databaseURL, diagnostics)
+		wake, cancel := hub.Subscribe()
+		defer cancel()
+
+		group, ctx := errgroup.WithContext(command.Context())
+		group.Go(func() error { return hub.Run(ctx) })
+		group.Go(func() error { return worker.Run(ctx, wake) })
+		return group.Wait()
+	})
+	return command
+}

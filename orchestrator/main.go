@@ -1,0 +1,105 @@
+// Orchestrator is TinyDevCRM's program beside Postgres: it applies migrations, streams uploads
+// through COPY, serves the page, and listens for events and delivers them. The rules are SQL.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+// errSilent ends the program with exit code 1 when all has been said already.
+var errSilent = errors.New("")
+
+// run is the program. It writes an error to stderr before it returns it.
+func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
+	p := &program{
+		databaseURL: getenv("DATABASE_URL"),
+		listenAddr:  getenv("LISTEN_ADDR"),
+		stdin:       stdin,
+		stdout:      stdout,
+		stderr:      stderr,
+	}
+	root := p.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	err := root.ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errSilent) {
+		fmt.Fprintf(stderr, "error: %s\n", describe(err))
+	}
+	return err
+}
+
+// describe is the error for a terminal. A program's own user is its operator too: what Explain
+// would only log is said in full.
+func describe(err error) string {
+	problem := db.Explain(err)
+	if problem.Status == 500 && problem.Code == "" && problem.Hint == "" {
+		return err.Error()
+	}
+	if problem.Message == "internal error" {
+		problem.Message = err.Error()
+	}
+	return problem.String()
+}
+
+// A program is the settings and streams that the commands share.
+type program struct {
+	databaseURL string
+	listenAddr  string
+	stdin       io.Reader
+	stdout      io.Writer
+	stderr      io.Writer
+}
+
+func (p *program) rootCommand() *cobra.Command {
+	up := p.upCommand()
+	root := &cobra.Command{
+		Use:   "orchestrator",
+		Short: "Upload a CSV, ask a question of it in SQL, be told when the answer changes",
+		Long: "TinyDevCRM's program beside Postgres. Without a command it does what up does.\n\n" +
+			"DATABASE_URL names the database; scripts/db url prints that of the private one.",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          up.RunE,
+	}
+	root.PersistentFlags().StringVar(&p.databaseURL, "database-url", p.databaseURL,
+		"database to work on, as libpq writes it (default $DATABASE_URL)")
+	// The value comes from the environment and may hold a password, which help must not print.
+	root.PersistentFlags().Lookup("database-url").DefValue = ""
+	root.Flags().AddFlagSet(up.Flags())
+	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
+		p.scheduleCommand(), p.unscheduleCommand(), p.listenCommand(), p.statusCommand())
+	return root
+}
+
+// logger writes text to a terminal and JSON to anything else.
+func logger(w io.Writer) *slog.Logger {
+	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		return slog.New(slog.NewTextHandler(w, nil))
+	}
+	return slog.New(slog.NewJSONHandler(w, nil))
+}

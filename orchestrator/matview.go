@@ -1,0 +1,153 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+func (p *program) matviewCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "matview",
+		Short: "Make, refresh, list and drop materialized views",
+	}
+
+	var notifyWhen string
+	create := &cobra.Command{
+		Use:     "create NAME QUERY",
+		Short:   "Make a materialized view of one query",
+		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
+		Args:    cobra.ExactArgs(2),
+	}
+	create.Flags().StringVar(&notifyWhen, "notify-when", "not_empty",
+		"refreshes worth telling: not_empty, empty, always, never")
+	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var relation string
+		err := pool.QueryRowContext(command.Context(),
+			"select tinydevcrm.create_matview($1, $2, $3)::text", args[0], args[1], notifyWhen,
+		).Scan(&relation)
+		if err != nil {
+			return fmt.Errorf("create materialized view %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is there; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		return nil
+	})
+
+	drop := &cobra.Command{
+		Use:   "drop NAME",
+		Short: "Drop a materialized view with its schedule",
+		Args:  cobra.ExactArgs(1),
+	}
+	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		if _, err := pool.ExecContext(command.Context(),
+			"select tinydevcrm.drop_matview($1::text::regclass)", args[0]); err != nil {
+			return fmt.Errorf("drop materialized view %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is gone\n", args[0])
+		return nil
+	})
+
+	refresh := &cobra.Command{
+		Use:   "refresh NAME",
+		Short: "Refresh a materialized view now",
+		Args:  cobra.ExactArgs(1),
+	}
+	refresh.RunE = p.query(p.refresh)
+
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the materialized views, as status does",
+		Args:  cobra.NoArgs,
+	}
+	list.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
+		matviews, err := matviewStatuses(command.Context(), pool)
+		if err != nil {
+			return err
+		}
+		return printStatuses(p.stdout, matviews)
+	})
+
+	command.AddCommand(create, drop, refresh, list)
+	return command
+}
+
+// query gives a command an open pool.
+func (p *program) query(work func(*sql.DB, *cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, args []string) error {
+		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
+			return work(pool, command, args)
+		})
+	}
+}
+
+func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) error {
+	var (
+		outcome       string
+		rowCount      sql.Null[int64]
+		code, message sql.Null[string]
+		duration      string
+	)
+	err := pool.QueryRowContext(command.Context(), `
+		select outcome, row_count, error_code, error_message, duration::text
+		  from tinydevcrm.refresh_matview($1::text::regclass)`, args[0],
+	).Scan(&outcome, &rowCount, &code, &message, &duration)
+	if err != nil {
+		return fmt.Errorf("refresh %q: %w", args[0], err)
+	}
+	if code.Valid {
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Message: fmt.Sprintf("the refresh of %s failed: %s (SQLSTATE %s)", args[0], message.V, code.V),
+			Hint:    "Its rows are those of the last refresh that succeeded.",
+		}
+	}
+	if rowCount.Valid {
+		fmt.Fprintf(p.stdout, "%s: %s, %d rows in %s\n", args[0], outcome, rowCount.V, duration)
+	} else {
+		fmt.Fprintf(p.stdout, "%s: %s, another refresh is under way\n", args[0], outcome)
+	}
+	return nil
+}
+
+func (p *program) scheduleCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "schedule NAME SCHEDULE",
+		Short: "Refresh a materialized view now and from now on by a schedule",
+		Example: "  orchestrator schedule matview '5 seconds'\n" +
+			"  orchestrator schedule matview '0 7 * * *'",
+		Args: cobra.ExactArgs(2),
+	}
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var schedule string
+		err := pool.QueryRowContext(command.Context(),
+			"select schedule from tinydevcrm.schedule_matview($1::text::regclass, $2)", args[0], args[1],
+		).Scan(&schedule)
+		if err != nil {
+			return fmt.Errorf("schedule %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is refreshed on schedule %q\n", args[0], schedule)
+		return nil
+	})
+	return command
+}
+
+func (p *program) unscheduleCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "unschedule NAME",
+		Short: "Stop the scheduled refreshes of a materialized view",
+		Args:  cobra.ExactArgs(1),
+	}
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		if _, err := pool.ExecContext(command.Context(),
+			"select tinydevcrm.unschedule_matview($1::text::regclass)", args[0]); err != nil {
+			return fmt.Errorf("unschedule %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is no longer refreshed on a schedule\n", args[0])
+		return nil
+	})
+	return command
+}
