@@ -244,7 +244,7 @@ begin
       from tinydevcrm.csv_types;
 
     -- Each pass reads the whole table once and moves the columns that do not fit up by one type.
-    loop
+    while v_last <> any (v_positions) loop
         select string_agg(
                    case
                        when column_place.position = v_last then 'true'

@@ -40,7 +40,8 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
-	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{})
+	// The stock program's table is in public, whatever the search_path of this connection.
+	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{SchemaName: "public"})
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)

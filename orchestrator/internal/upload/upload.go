@@ -71,33 +71,53 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (I
 	}
 	defer conn.Close()
 
-	tx, err := conn.BeginTx(ctx, nil)
+	done, err := inTransaction(ctx, conn, func() (Import, error) {
+		return load(ctx, conn, request, sample, counted)
+	})
 	if err != nil {
 		return Import{}, fmt.Errorf("import %q: %w", request.Source, err)
 	}
-	defer tx.Rollback()
+	return done, nil
+}
 
+// inTransaction commits what work does, or ends the connection: a COPY that breaks off could not be
+// rolled back otherwise, and a connection that ends leaves nothing. Not a sql.Tx, which waits for
+// ever when the connection under it is given up.
+func inTransaction(ctx context.Context, conn *sql.Conn, work func() (Import, error)) (Import, error) {
+	giveUp := func() { conn.Raw(func(any) error { return driver.ErrBadConn }) }
+	if _, err := conn.ExecContext(ctx, "begin"); err != nil {
+		giveUp()
+		return Import{}, fmt.Errorf("begin: %w", err)
+	}
+	done, err := work()
+	if err != nil {
+		giveUp()
+		return Import{}, err
+	}
+	if _, err := conn.ExecContext(ctx, "commit"); err != nil {
+		giveUp()
+		return Import{}, fmt.Errorf("commit: %w", err)
+	}
+	return done, nil
+}
+
+func load(ctx context.Context, conn *sql.Conn, request Request, sample []byte, rest *countingReader) (Import, error) {
 	var id int64
 	var statement string
-	err = tx.QueryRowContext(ctx, `
+	err := conn.QueryRowContext(ctx, `
 		select import_id, copy_statement
 		  from tinydevcrm.begin_import(
 		           source => $1, sample => $2, table_name => $3, mode => coalesce(nullif($4, ''), 'create'))`,
 		request.Source, sample, request.Table, request.Mode).Scan(&id, &statement)
 	if err != nil {
-		return Import{}, fmt.Errorf("begin the import of %q: %w", request.Source, err)
+		return Import{}, fmt.Errorf("begin: %w", err)
 	}
-
-	if err := copyFrom(ctx, conn, statement, io.MultiReader(bytes.NewReader(sample), counted)); err != nil {
-		return Import{}, fmt.Errorf("copy %q: %w", request.Source, err)
+	if err := copyFrom(ctx, conn, statement, io.MultiReader(bytes.NewReader(sample), rest)); err != nil {
+		return Import{}, fmt.Errorf("copy: %w", err)
 	}
-
-	done, err := finish(ctx, tx, id, counted.bytes)
+	done, err := finish(ctx, conn, id, rest.bytes)
 	if err != nil {
-		return Import{}, fmt.Errorf("finish the import of %q: %w", request.Source, err)
-	}
-	if err := tx.Commit(); err != nil {
-		return Import{}, fmt.Errorf("commit the import of %q: %w", request.Source, err)
+		return Import{}, fmt.Errorf("finish: %w", err)
 	}
 	return done, nil
 }
@@ -117,24 +137,14 @@ func copyFrom(ctx context.Context, conn *sql.Conn, statement string, file io.Rea
 		}
 		stmt := prepared.(copyData)
 
+		// A statement that broke off is not closed: that would end the COPY as if the file were whole.
 		if err := sendLines(ctx, stmt, file); err != nil {
-			var fromServer *serverError
-			if errors.As(err, &fromServer) {
-				stmt.Close()
-				return fromServer.error
-			}
-			// Closing the statement would end the COPY as if the file were whole. A connection
-			// that ends in the middle of it leaves nothing.
-			return errors.Join(err, driver.ErrBadConn)
+			return err
 		}
-
-		_, err = stmt.Exec(nil) //nolint:staticcheck // the only way to end a COPY of lib/pq
+		_, err = stmt.Exec(nil)
 		return err
 	})
 }
-
-// A serverError came from the server, which has ended the COPY by it.
-type serverError struct{ error }
 
 // errEndMarker is told because servers before 18 take such a line for the end of the file and drop
 // the rest of it in silence.
@@ -165,7 +175,7 @@ func sendLines(ctx context.Context, stmt copyData, file io.Reader) error {
 				return errEndMarker
 			}
 			if _, err := stmt.CopyData(ctx, string(buffer[:whole])); err != nil {
-				return &serverError{err}
+				return err
 			}
 			buffer = buffer[:copy(buffer, buffer[min(whole+1, len(buffer)):])]
 		}
@@ -199,10 +209,10 @@ func hasEndMarker(lines []byte) bool {
 	}
 }
 
-func finish(ctx context.Context, tx *sql.Tx, id, byteCount int64) (Import, error) {
+func finish(ctx context.Context, conn *sql.Conn, id, byteCount int64) (Import, error) {
 	var done Import
 	var columns []byte
-	err := tx.QueryRowContext(ctx, `
+	err := conn.QueryRowContext(ctx, `
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
 		       started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2)`, id, byteCount).Scan(

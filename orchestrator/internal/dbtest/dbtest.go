@@ -1,0 +1,163 @@
+// Package dbtest gives tests a real database: a schema of their own in the one that scripts/test
+// migrates, or a whole server of their own.
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// Deadline is how long a test waits for what has to come.
+const Deadline = 30 * time.Second
+
+// Schema makes a schema and returns a pool, and its URL, whose search_path begins with it. When the
+// test ends, all that was made in it goes.
+func Schema(t *testing.T) (*sql.DB, string) {
+	t.Helper()
+	base := os.Getenv("TINYDEVCRM_TEST_URL")
+	if base == "" {
+		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a migrated database; run scripts/test go")
+	}
+	schema := fmt.Sprintf("test_%d", time.Now().UnixNano())
+	databaseURL := WithSearchPath(t, base, schema)
+	pool, err := db.Open(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Exec(t, pool, "create schema "+schema)
+	t.Cleanup(func() {
+		// t.Context has ended by now.
+		for _, statement := range []string{
+			`select tinydevcrm.drop_matview(relation)
+			   from tinydevcrm.matviews
+			   join pg_class on pg_class.oid = relation
+			  where relnamespace = '` + schema + `'::regnamespace`,
+			`drop schema ` + schema + ` cascade`,
+			`delete from tinydevcrm.imports where schema_name = '` + schema + `'`,
+			`delete from tinydevcrm.matview_refresh_events where matview like '` + schema + `.%'`,
+			`delete from tinydevcrm.subscriptions`,
+		} {
+			if _, err := pool.ExecContext(context.Background(), statement); err != nil {
+				t.Errorf("clean up: %v", err)
+			}
+		}
+		pool.Close()
+	})
+	return pool, databaseURL
+}
+
+// WithSearchPath returns databaseURL with a search_path.
+func WithSearchPath(t *testing.T, databaseURL, searchPath string) string {
+	t.Helper()
+	parsed, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := parsed.Query()
+	query.Set("search_path", searchPath)
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}
+
+// Exec runs a statement that has to succeed.
+func Exec(t *testing.T, pool *sql.DB, statement string, args ...any) {
+	t.Helper()
+	if _, err := pool.ExecContext(t.Context(), statement, args...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// Value runs a query that has to give one value.
+func Value[T any](t *testing.T, pool *sql.DB, query string, args ...any) T {
+	t.Helper()
+	var value T
+	if err := pool.QueryRowContext(t.Context(), query, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return value
+}
+
+// Eventually calls done until it is true, and fails the test when it does not come.
+func Eventually(t *testing.T, within time.Duration, what string, done func() bool) {
+	t.Helper()
+	end := time.Now().Add(within)
+	for !done() {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s", what, within)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// A Server is a Postgres of a test's own, by scripts/db.
+type Server struct {
+	t    *testing.T
+	name string
+	URL  string
+}
+
+// NewServer makes and starts an empty server; it goes when the test ends.
+func NewServer(t *testing.T) *Server {
+	t.Helper()
+	s := &Server{t: t, name: fmt.Sprintf("go%d", os.Getpid())}
+	t.Cleanup(func() { s.run("destroy") })
+	s.run("reset")
+	s.URL = strings.TrimSpace(s.run("url"))
+	return s
+}
+
+// Start starts the server after a Stop or a crash.
+func (s *Server) Start() { s.run("start") }
+
+// Stop stops the server in an orderly way.
+func (s *Server) Stop() { s.run("stop") }
+
+func (s *Server) run(command string) string {
+	s.t.Helper()
+	script, err := filepath.Abs(filepath.Join(root(s.t), "scripts", "db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	execution := exec.Command(script, command)
+	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name)
+	execution.Stderr = os.Stderr
+	output, err := execution.Output()
+	if err != nil {
+		s.t.Fatalf("scripts/db %s: %v", command, err)
+	}
+	return string(output)
+}
+
+// root is the folder that holds go.mod.
+func root(t *testing.T) string {
+	t.Helper()
+	folder, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder
+		}
+		if folder == filepath.Dir(folder) {
+			t.Fatal("no go.mod above the working directory")
+		}
+		folder = filepath.Dir(folder)
+	}
+}
+
+// Sample is the path of scripts/sample.csv.
+func Sample(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(root(t), "scripts", "sample.csv")
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// output collects what the program writes while it runs.
+type output struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.String()
+}
+
+// An eventLine is what the program logs of an event.
+type eventLine struct {
+	EventID    int64           `json:"event_id"`
+	Matview    string          `json:"matview"`
+	Outcome    string          `json:"outcome"`
+	ScheduleID int64           `json:"schedule_id"`
+	RowCount   int64           `json:"row_count"`
+	Rows       json.RawMessage `json:"rows"`
+	StartedAt  time.Time       `json:"started_at"`
+}
+
+func (o *output) events(t *testing.T) []eventLine {
+	t.Helper()
+	var events []eventLine
+	for line := range strings.Lines(o.String()) {
+		var event eventLine
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatalf("not a line of JSON: %s", line)
+		}
+		events = append(events, event)
+	}
+	return events
+}
+
+func environment(databaseURL string) func(string) string {
+	return func(name string) string {
+		if name == "DATABASE_URL" {
+			return databaseURL
+		}
+		return ""
+	}
+}
+
+// command runs the program to its end.
+func command(t *testing.T, databaseURL, stdin string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, diagnostics bytes.Buffer
+	err = run(t.Context(), args, environment(databaseURL), strings.NewReader(stdin), &out, &diagnostics)
+	return out.String(), diagnostics.String(), err
+}
+
+func mustCommand(t *testing.T, databaseURL string, args ...string) string {
+	t.Helper()
+	stdout, stderr, err := command(t, databaseURL, "", args...)
+	if err != nil {
+		t.Fatalf("orchestrator %s: %s", strings.Join(args, " "), stderr)
+	}
+	return stdout
+}
+
+// background runs the program until the test ends, and checks that it ends without an error.
+func background(t *testing.T, databaseURL string, args ...string) (stdout, stderr *output) {
+	t.Helper()
+	stdout, stderr = &output{}, &output{}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, args, environment(databaseURL), strings.NewReader(""), stdout, stderr) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("orchestrator %s: %v\n%s", strings.Join(args, " "), err, stderr)
+			}
+		case <-time.After(dbtest.Deadline):
+			t.Errorf("orchestrator %s does not end", strings.Join(args, " "))
+		}
+	})
+	dbtest.Eventually(t, dbtest.Deadline, "listening", func() bool {
+		return strings.Contains(stderr.String(), `"msg":"listening"`)
+	})
+	return stdout, stderr
+}
+
+// TestMainJob is the product: file, table, materialized view, pg_cron, event, log.
+func TestMainJob(t *testing.T) {
+	_, databaseURL := dbtest.Schema(t)
+
+	mustCommand(t, databaseURL, "upload", dbtest.Sample(t))
+	mustCommand(t, databaseURL, "matview", "create", "v",
+		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)
+	stdout, _ := background(t, databaseURL, "listen", "--subscription", t.Name())
+	mustCommand(t, databaseURL, "schedule", "v", "3 seconds")
+
+	// Where pg_cron has no seconds, the first minute has to begin.
+	var scheduled []eventLine
+	dbtest.Eventually(t, 90*time.Second, "five scheduled events", func() bool {
+		scheduled = scheduled[:0]
+		for _, event := range stdout.events(t) {
+			if event.ScheduleID != 0 {
+				scheduled = append(scheduled, event)
+			}
+		}
+		return len(scheduled) >= 5
+	})
+	if all := stdout.events(t); all[0].ScheduleID != 0 {
+		t.Error("scheduling did not refresh at once")
+	}
+	rounds := make(map[int64]bool)
+	for i, event := range scheduled {
+		if event.RowCount != 1 || event.Outcome != "refreshed" || !strings.Contains(string(event.Rows), "AColumnOfNumbers") {
+			t.Errorf("event %+v", event)
+		}
+		round := event.StartedAt.Unix() / 3
+		if rounds[round] {
+			t.Errorf("round %d came twice", round)
+		}
+		rounds[round] = true
+		if i > 0 && event.StartedAt.Sub(scheduled[i-1].StartedAt) > 5*time.Second {
+			t.Errorf("%s between two rounds of 3 seconds", event.StartedAt.Sub(scheduled[i-1].StartedAt))
+		}
+	}
+
+	if status := mustCommand(t, databaseURL, "status"); !strings.Contains(status, "3 seconds") {
+		t.Errorf("status: %s", status)
+	}
+	mustCommand(t, databaseURL, "unschedule", "v")
+	mustCommand(t, databaseURL, "matview", "drop", "v")
+}
+
+func TestBadInput(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	taken, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dbtest.Exec(t, pool, "create table numbers as select 1 as n")
+	mustCommand(t, databaseURL, "matview", "create", "v", "select * from numbers")
+
+	tests := []struct {
+		name string
+		url  string
+		args []string
+		want string
+	}{
+		{"no file", databaseURL, []string{"upload", filepath.Join(folder, "nope.csv")}, "no such file"},
+		{"no argument", databaseURL, []string{"upload"}, "accepts 1 arg"},
+		{"empty file", databaseURL, []string{"upload", write("empty.csv", "")}, "the file is empty"},
+		{"directory", databaseURL, []string{"upload", folder}, "is a directory"},
+		{"binary file", databaseURL, []string{"upload", write("binary.csv", "\x7fELF\x00\x01")}, "not text"},
+		{"missing table", databaseURL, []string{"matview", "create", "x", "select * from nope"}, `relation "nope" does not exist`},
+		{"missing view", databaseURL, []string{"schedule", "nope", "5 seconds"}, `relation "nope" does not exist`},
+		{"not watched", databaseURL, []string{"schedule", "numbers", "5 seconds"}, "is not watched"},
+		{"two statements", databaseURL, []string{"matview", "create", "x", "select 1; drop table numbers"}, "exactly one query"},
+		{"query error", databaseURL, []string{"matview", "create", "x", "select nope from numbers"}, "at character 8"},
+		{"61 seconds", databaseURL, []string{"schedule", "v", "61 seconds"}, "1 minute and 2 minutes"},
+		{"three fields", databaseURL, []string{"schedule", "v", "* * *"}, "is not a schedule"},
+		{"port in use", databaseURL, []string{"up", "--listen-addr", taken.Addr().String()}, "address already in use"},
+		{"no database named", "", []string{"status"}, "DATABASE_URL is not set"},
+		{"no database there", "postgres:///x?host=" + folder + "&sslmode=disable", []string{"status"}, "does not answer"},
+		{"bad url", "postgres://u:secret@:bad/x", []string{"status"}, "malformed"},
+		{"unknown command", databaseURL, []string{"frobnicate"}, "unknown command"},
+		{"down without a number", databaseURL, []string{"migrate", "down"}, "how many"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			stdout, stderr, err := command(t, test.url, "", test.args...)
+			if err == nil {
+				t.Fatalf("it succeeded: %s", stdout)
+			}
+			if !strings.Contains(stderr, test.want) {
+				t.Errorf("stderr is %q, want %q in it", stderr, test.want)
+			}
+			if strings.Contains(stderr, "secret") {
+				t.Error("the password is in the error")
+			}
+		})
+	}
+
+	if left := dbtest.Value[string](t, pool, `
+		select string_agg(relname, ' ' order by relname)
+		  from pg_class
+		 where relnamespace = current_schema()::regnamespace`); left != "numbers v" {
+		t.Errorf("left behind: %s", left)
+	}
+	if jobs := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.schedules"); jobs != 0 {
+		t.Errorf("%d schedules are left behind", jobs)
+	}
+}
+
+func TestFailureShowsInStatus(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "create table numbers as select 1 as n")
+	mustCommand(t, databaseURL, "matview", "create", "v", "select 1 / n as inverse from numbers")
+	mustCommand(t, databaseURL, "status")
+
+	dbtest.Exec(t, pool, "update numbers set n = 0")
+	if _, stderr, err := command(t, databaseURL, "", "matview", "refresh", "v"); err == nil || !strings.Contains(stderr, "division by zero") {
+		t.Errorf("refresh: %v, %s", err, stderr)
+	}
+	if stdout, _, err := command(t, databaseURL, "", "status"); err == nil || !strings.Contains(stdout, "22012 division by zero") {
+		t.Errorf("status: %v, %s", err, stdout)
+	}
+	dbtest.Exec(t, pool, "update numbers set n = 1")
+	if out := mustCommand(t, databaseURL, "matview", "refresh", "v"); !strings.Contains(out, "recovered") {
+		t.Errorf("refresh: %s", out)
+	}
+}

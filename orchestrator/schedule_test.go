@@ -1,0 +1,92 @@
+package main
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// A round that two sessions come to at once is one round.
+func TestTwoRoundsAtOnceAreOne(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, `
+		select tinydevcrm.create_matview(
+		           format('v%s', number), 'select pg_sleep(0.05)::text, ' || number)
+		  from generate_series(1, 10) as number`)
+	// Far in the future for pg_cron, so that only this test calls it.
+	dbtest.Exec(t, pool, `
+		select tinydevcrm.schedule_matview(relation, '0 0 1 1 *')
+		  from tinydevcrm.matviews
+		  join pg_class on pg_class.oid = relation
+		 where relnamespace = current_schema()::regnamespace`)
+	schedule := dbtest.Value[int64](t, pool, "select id from tinydevcrm.schedules where schedule = '0 0 1 1 *'")
+
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if _, err := pool.ExecContext(t.Context(), "call tinydevcrm.refresh_scheduled($1)", schedule); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+
+	if count := dbtest.Value[int](t, pool, `
+		select count(*) from tinydevcrm.matview_refresh_events where schedule_id = $1`, schedule); count != 10 {
+		t.Errorf("%d refreshes, want 10", count)
+	}
+	if count := dbtest.Value[int](t, pool, `
+		select count(distinct xmin::text) from tinydevcrm.matview_refresh_events where schedule_id = $1`, schedule); count != 10 {
+		t.Errorf("%d transactions, want one for each of 10", count)
+	}
+}
+
+// Two sessions that put the first views on one schedule make one job; those that take the last ones
+// off leave none.
+func TestSchedulingAtOnceMakesOneJob(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	names := []string{"a", "b", "c", "d"}
+	for _, name := range names {
+		dbtest.Exec(t, pool, "select tinydevcrm.create_matview($1, 'select 1 as one')", name)
+	}
+	const jobs = "select count(*) from cron.job where schedule = '59 23 31 12 *'"
+	atOnce := func(statement string) {
+		var group sync.WaitGroup
+		for _, name := range names {
+			group.Go(func() {
+				if _, err := pool.ExecContext(t.Context(), statement, name); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+	}
+	for range 10 {
+		atOnce("select tinydevcrm.schedule_matview($1::text::regclass, '59 23 31 12 *')")
+		if count := dbtest.Value[int](t, pool, jobs); count != 1 {
+			t.Fatalf("%d jobs, want 1", count)
+		}
+		atOnce("select tinydevcrm.unschedule_matview($1::text::regclass)")
+		if count := dbtest.Value[int](t, pool, jobs); count != 0 {
+			t.Fatalf("%d jobs, want none", count)
+		}
+	}
+}
+
+// A refresh that another one has overtaken is skipped, and says so.
+func TestRefreshUnderWayIsSkipped(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
+	tx, err := pool.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("select tinydevcrm._lock_matview(id) from tinydevcrm.matviews where relation = 'v'::regclass"); err != nil {
+		t.Fatal(err)
+	}
+	if outcome := dbtest.Value[string](t, pool, "select outcome from tinydevcrm.refresh_matview('v')"); outcome != "skipped" {
+		t.Errorf("outcome is %s, want skipped", outcome)
+	}
+}
