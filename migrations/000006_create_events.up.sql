@@ -70,6 +70,11 @@ comment on column tinydevcrm.matview_refresh_events.duration is
 create index matview_refresh_events_matview_idx
     on tinydevcrm.matview_refresh_events (matview_id, id);
 
+-- The latest told events, however many others there are.
+create index matview_refresh_events_told_idx
+    on tinydevcrm.matview_refresh_events (id)
+ where is_told;
+
 create index matview_refresh_events_started_at_idx
     on tinydevcrm.matview_refresh_events using brin (started_at);
 

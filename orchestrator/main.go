@@ -69,6 +69,7 @@ func describe(err error) string {
 type program struct {
 	databaseURL string
 	listenAddr  string
+	hosts       []string
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer

@@ -68,7 +68,7 @@ func TestMigrateRefusesAndRecovers(t *testing.T) {
 
 	dbtest.Exec(t, pool, "alter system set shared_preload_libraries = 'plpgsql'")
 	server.Stop()
-	server.Start()
+	server.StartWithoutCron()
 	for range 2 {
 		_, stderr, err := command(t, server.URL, "", "migrate", "up")
 		if err == nil || !strings.Contains(stderr, "shared_preload_libraries") {

@@ -47,6 +47,8 @@ func (p *program) upCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
+	command.Flags().StringSliceVar(&p.hosts, "host", nil,
+		"domain name of the page, as behind a proxy; IP addresses and names without a dot always work")
 	return command
 }
 
@@ -80,6 +82,7 @@ func (p *program) up(ctx context.Context) error {
 				Events:    hub.Subscribe,
 				Logger:    diagnostics,
 				MaxUpload: maxUpload,
+				Hosts:     p.hosts,
 			}), diagnostics)
 		})
 		diagnostics.Info("ready", "page", "http://"+socket.Addr().String()+"/")
@@ -113,7 +116,7 @@ func uploader(pool *sql.DB) func(context.Context, io.Reader, string, string, str
 
 // serve answers requests until ctx ends, then lets those under way finish.
 func serve(ctx context.Context, socket net.Listener, handler http.Handler, diagnostics *slog.Logger) error {
-	// Requests end with the program: an event stream would never do so by itself.
+	// Requests outlive ctx by the grace below. Event streams end at once, with the hub.
 	requests, endRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer endRequests()
 	server := &http.Server{
@@ -137,7 +140,6 @@ func serve(ctx context.Context, socket net.Listener, handler http.Handler, diagn
 
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
 	defer cancel()
-	server.RegisterOnShutdown(endRequests)
 	if err := server.Shutdown(grace); err != nil {
 		server.Close()
 	}

@@ -65,7 +65,7 @@ func status(code string) int {
 		return http.StatusGatewayTimeout
 	}
 	switch code[:min(2, len(code))] {
-	case "08", "53", "57":
+	case "08", "53", "55", "57":
 		return http.StatusServiceUnavailable
 	case "28":
 		return http.StatusUnauthorized

@@ -119,17 +119,34 @@ func NewServer(t *testing.T) *Server {
 // Start starts the server after a Stop or a crash.
 func (s *Server) Start() { s.run("start") }
 
+// StartWithoutCron starts the server with other libraries than pg_cron preloaded, of which scripts/db
+// complains once the server runs.
+func (s *Server) StartWithoutCron() {
+	s.t.Helper()
+	if output, err := s.command("start").CombinedOutput(); err == nil ||
+		!strings.Contains(string(output), "without pg_cron") {
+		s.t.Fatalf("scripts/db start: %v\n%s", err, output)
+	}
+}
+
 // Stop stops the server in an orderly way.
 func (s *Server) Stop() { s.run("stop") }
 
-func (s *Server) run(command string) string {
+func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
 	script, err := filepath.Abs(filepath.Join(root(s.t), "scripts", "db"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	execution := exec.Command(script, command)
-	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name)
+	// Durable, whatever the server of the other tests is: these get killed.
+	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST=")
+	return execution
+}
+
+func (s *Server) run(command string) string {
+	s.t.Helper()
+	execution := s.command(command)
 	execution.Stderr = os.Stderr
 	output, err := execution.Output()
 	if err != nil {

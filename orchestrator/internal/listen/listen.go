@@ -32,6 +32,7 @@ type Hub struct {
 	logger *slog.Logger
 
 	mu          sync.Mutex
+	hasEnded    bool
 	subscribers map[chan int64]struct{}
 }
 
@@ -40,8 +41,10 @@ func NewHub(url string, logger *slog.Logger) *Hub {
 	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{})}
 }
 
-// Run listens until ctx ends, and connects again whenever the connection is lost.
+// Run listens until ctx ends, and connects again whenever the connection is lost. Then it closes the
+// channels of all subscribers.
 func (h *Hub) Run(ctx context.Context) error {
+	defer h.end()
 	listener := pq.NewListener(h.url, reconnectAfterMin, reconnectAfterMax, h.logEvent)
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer func() {
@@ -80,12 +83,26 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
+func (h *Hub) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hasEnded = true
+	for subscriber := range h.subscribers {
+		close(subscriber)
+	}
+	clear(h.subscribers)
+}
+
 // Subscribe returns a channel of event ids, or Missed, and the function that ends it.
 func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
 	subscriber := make(chan int64, backlog)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.subscribers[subscriber] = struct{}{}
+	if h.hasEnded {
+		close(subscriber)
+	} else {
+		h.subscribers[subscriber] = struct{}{}
+	}
 	return subscriber, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -1,0 +1,135 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"html/template"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+//go:embed static templates
+var files embed.FS
+
+// An asset is a file that the page loads; its tag changes with what is in it.
+type asset struct {
+	content []byte
+	tag     string
+}
+
+func loadAssets() map[string]asset {
+	assets := map[string]asset{}
+	for _, name := range []string{"page.css", "page.js", "icon.svg"} {
+		content, err := files.ReadFile(path.Join("static", name))
+		if err != nil {
+			panic(err) // it was there when the program was compiled
+		}
+		sum := sha256.Sum256(content)
+		assets[name] = asset{content: content, tag: hex.EncodeToString(sum[:8])}
+	}
+	return assets
+}
+
+func (s *server) serveAsset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	asset, isThere := s.assets[name]
+	if !isThere {
+		http.NotFound(w, r)
+		return
+	}
+
+	// The page asks for a file by its tag, so the browser may keep it for good.
+	w.Header().Set("Cache-Control", "no-cache")
+	if r.URL.Query().Get("v") == asset.tag {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	w.Header().Set("ETag", `"`+asset.tag+`"`)
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(asset.content))
+}
+
+func parsePage(assets map[string]asset) *template.Template {
+	functions := template.FuncMap{
+		"static": func(name string) string {
+			return "/static/" + name + "?v=" + assets[name].tag
+		},
+		"tableURL": func(key string) string {
+			return pageURL(map[string][]string{"table": {key}}, stepTables)
+		},
+		"literal":    literal,
+		"identifier": identifier,
+		"quoteQuery": quoteQuery,
+		"isoTime":    func(t time.Time) string { return t.Format(time.RFC3339Nano) },
+		"showTime":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"countRows":  countRows,
+		"rowNames":   rowNames,
+		"rowCells":   rowCells,
+		"newEvent":   func() event { return event{} },
+	}
+	return template.Must(template.New("page.html").Funcs(functions).ParseFS(files, "templates/*.html"))
+}
+
+// literal and identifier quote for the SQL that the page shows.
+func literal(text string) string { return strings.TrimSpace(pq.QuoteLiteral(text)) }
+
+func identifier(name string) string { return pq.QuoteIdentifier(name) }
+
+// quoteQuery keeps a query readable inside SQL, if it can.
+func quoteQuery(query string) string {
+	if strings.Contains(query, "$query$") {
+		return literal(query)
+	}
+	return "$query$\n" + query + "\n$query$"
+}
+
+func countRows(count int64) string {
+	if count == 1 {
+		return "1 row"
+	}
+	return strconv.FormatInt(count, 10) + " rows"
+}
+
+// rowNames gives the columns of an event's rows in jsonb's order: short names first.
+func rowNames(rows []map[string]json.RawMessage) []string {
+	var names []string
+	if len(rows) > 0 {
+		for name := range rows[0] {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	return names
+}
+
+// rowCells gives the values of one of an event's rows; text without its quotes, the rest as JSON.
+func rowCells(row map[string]json.RawMessage, names []string) []cell {
+	cells := make([]cell, len(names))
+	for i, name := range names {
+		value := row[name]
+		var text string
+		switch {
+		case len(value) == 0 || string(value) == "null":
+			cells[i].IsNull = true
+		case json.Unmarshal(value, &text) == nil:
+			cells[i].Text = shorten(text)
+		default:
+			var compact bytes.Buffer
+			_ = json.Compact(&compact, value) // jsonb is valid JSON
+			cells[i].Text = shorten(compact.String())
+		}
+	}
+	return cells
+}

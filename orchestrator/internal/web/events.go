@@ -1,0 +1,152 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// Ids are handed out before commit, so events may come with smaller ids than the last one sent. A
+// client that comes back gets those again that are this close to it, and drops what it has.
+const idMargin = 1000
+
+func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
+
+	messages, err := s.readEvents(ctx, recentEvents, 0)
+	if err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
+	events := make([]json.RawMessage, len(messages))
+	for i, message := range messages {
+		events[i] = message.data
+	}
+	s.writeJSON(w, r, http.StatusOK, events)
+}
+
+// streamEvents sends the recent events, and from then on each one as it is notified, until the
+// client goes or the program ends.
+func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
+	stream := eventStream{writer: w, control: http.NewResponseController(w)}
+
+	// Listens first, reads then: what comes in between comes twice rather than not at all.
+	ids, cancel := s.Events()
+	defer cancel()
+
+	lastID, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+	after := max(0, lastID-idMargin)
+	messages, err := s.readEventsInTime(r.Context(), recentEvents, after)
+	if err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
+
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("X-Accel-Buffering", "no")
+	if err := stream.send("retry: 2000\n\n", messages); err != nil {
+		return
+	}
+	s.followEvents(r.Context(), &stream, ids, after)
+}
+
+func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64, after int64) {
+	quiet := time.NewTicker(s.heartbeat)
+	defer quiet.Stop()
+
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-quiet.C:
+			err = stream.send(": still here\n\n", nil)
+		case id, isOpen := <-ids:
+			if !isOpen {
+				return
+			}
+			err = s.forward(ctx, stream, takeAll(ids, id), after)
+			quiet.Reset(s.heartbeat)
+		}
+		if err != nil {
+			// The client comes back by itself, and then gets what it lacks.
+			if ctx.Err() == nil {
+				s.Logger.WarnContext(ctx, "event stream broke off", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// takeAll adds to an id those that wait behind it, so that a burst is one query.
+func takeAll(ids <-chan int64, first int64) []int64 {
+	all := []int64{first}
+	for len(all) < 1000 {
+		select {
+		case id, isOpen := <-ids:
+			if !isOpen {
+				return all
+			}
+			all = append(all, id)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, after int64) error {
+	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids))
+	if err != nil {
+		return err
+	}
+	if slices.Contains(ids, 0) {
+		recent, err := s.readEventsInTime(ctx, recentEvents, after)
+		if err != nil {
+			return err
+		}
+		messages = append(messages, recent...)
+	}
+	return stream.send("", messages)
+}
+
+func (s *server) readEventsInTime(ctx context.Context, query string, argument any) ([]message, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.readEvents(ctx, query, argument)
+}
+
+// An eventStream writes server-sent events.
+type eventStream struct {
+	writer  http.ResponseWriter
+	control *http.ResponseController
+}
+
+// send writes a text and then messages, which are newest first, in the order in which they happened.
+func (s *eventStream) send(text string, messages []message) error {
+	body := bytes.NewBufferString(text)
+	for _, message := range slices.Backward(messages) {
+		fmt.Fprintf(body, "id: %d\nevent: refresh\ndata: %s\n\n", message.id, message.data)
+	}
+	if body.Len() == 0 {
+		return nil
+	}
+
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := s.writer.Write(body.Bytes()); err != nil {
+		return fmt.Errorf("write to the event stream: %w", err)
+	}
+	if err := s.control.Flush(); err != nil {
+		return fmt.Errorf("flush the event stream: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+)
+
+const (
+	maxUpload = 1 << 20
+	deadline  = 30 * time.Second
+	heartbeat = 200 * time.Millisecond
+)
+
+// A fixture is the page over a schema of its own in a real database.
+type fixture struct {
+	t      *testing.T
+	schema string
+	pool   *sql.DB
+	events *broadcaster
+	log    *lockedBuffer
+	server *httptest.Server
+}
+
+func testURL(t *testing.T) string {
+	t.Helper()
+	databaseURL := os.Getenv("TINYDEVCRM_TEST_URL")
+	if databaseURL == "" {
+		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a migrated database. scripts/test makes one.")
+	}
+	return databaseURL
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	databaseURL := testURL(t)
+	f := &fixture{t: t, schema: fmt.Sprintf("web_test_%d", time.Now().UnixNano()), log: &lockedBuffer{}}
+	separator := "?"
+	if strings.Contains(databaseURL, "?") {
+		separator = "&"
+	}
+	pool, err := db.Open(t.Context(), databaseURL+separator+"search_path="+f.schema)
+	if err != nil {
+		t.Fatalf("open the test database: %v", err)
+	}
+	f.pool = pool
+	t.Cleanup(f.removeAll)
+	f.exec("create schema " + f.schema)
+
+	f.events = newBroadcaster(t, databaseURL)
+	f.server = httptest.NewServer(web.HandlerWithHeartbeat(f.config(), heartbeat))
+	// Streams end with their clients; Close waits for them.
+	t.Cleanup(f.server.Close)
+	return f
+}
+
+func (f *fixture) config() web.Config {
+	return web.Config{
+		Pool:      f.pool,
+		MaxUpload: maxUpload,
+		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
+		Events:    f.events.subscribe,
+		Upload: func(ctx context.Context, file io.Reader, source, table, mode string) (web.Imported, error) {
+			done, err := upload.Load(ctx, f.pool, file, upload.Request{Source: source, Table: table, Mode: mode})
+			if err != nil {
+				return web.Imported{}, err
+			}
+			row, err := json.Marshal(done)
+			return web.Imported{
+				Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row,
+			}, err
+		},
+	}
+}
+
+// removeAll leaves the database as the test found it.
+func (f *fixture) removeAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	for _, statement := range []string{
+		`select tinydevcrm.drop_matview(relation)
+		   from tinydevcrm.matviews
+		   join pg_class on pg_class.oid = relation
+		  where relnamespace = to_regnamespace('` + f.schema + `')`,
+		`delete from tinydevcrm.matview_refresh_events where matview like '` + f.schema + `.%'`,
+		`delete from tinydevcrm.imports where schema_name = '` + f.schema + `'`,
+		`drop schema if exists ` + f.schema + ` cascade`,
+	} {
+		if _, err := f.pool.ExecContext(ctx, statement); err != nil {
+			f.t.Errorf("clean up: %v", err)
+		}
+	}
+	f.pool.Close()
+}
+
+func (f *fixture) exec(query string, arguments ...any) {
+	f.t.Helper()
+	if _, err := f.pool.ExecContext(f.t.Context(), query, arguments...); err != nil {
+		f.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (f *fixture) number(query string, arguments ...any) int64 {
+	f.t.Helper()
+	var number int64
+	if err := f.pool.QueryRowContext(f.t.Context(), query, arguments...).Scan(&number); err != nil {
+		f.t.Fatalf("%s: %v", query, err)
+	}
+	return number
+}
+
+// importSample loads the sample through the route, as a program does.
+func (f *fixture) importSample() {
+	f.t.Helper()
+	sample, err := os.ReadFile("../../../scripts/sample.csv")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	got := f.send(form("POST", "/upload-file", field{name: "file", file: "sample.csv", value: string(sample)}))
+	if got.status != http.StatusCreated {
+		f.t.Fatalf("import of the sample: %d %s", got.status, got.body)
+	}
+}
+
+// A request is one that a test sends; a browser's asks for a page.
+type request struct {
+	method, path string
+	contentType  string
+	body         string
+	header       map[string]string
+	isBrowser    bool
+}
+
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// A field of a multipart form; the one called file is a file.
+type field struct{ name, file, value string }
+
+func form(method, path string, fields ...field) request {
+	var body bytes.Buffer
+	writer := multipart.NewWriter(&body)
+	for _, field := range fields {
+		disposition := fmt.Sprintf(`form-data; name="%s"`, field.name)
+		if field.name == "file" {
+			disposition += fmt.Sprintf(`; filename="%s"`, field.file)
+		}
+		part, err := writer.CreatePart(map[string][]string{"Content-Disposition": {disposition}})
+		if err == nil {
+			_, err = io.WriteString(part, field.value)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	writer.Close()
+	return request{method: method, path: path, contentType: writer.FormDataContentType(), body: body.String()}
+}
+
+func post(path string, pairs ...string) request {
+	values := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		values.Set(pairs[i], pairs[i+1])
+	}
+	return request{
+		method: "POST", path: path, contentType: "application/x-www-form-urlencoded", body: values.Encode(),
+	}
+}
+
+func get(path string) request { return request{method: "GET", path: path} }
+
+func (r request) fromBrowser() request {
+	r.isBrowser = true
+	return r
+}
+
+// send does not follow redirects: they are answers too.
+func (f *fixture) send(request request) response {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), deadline)
+	defer cancel()
+	sent, err := http.NewRequestWithContext(ctx, request.method, f.server.URL+request.path,
+		strings.NewReader(request.body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if request.contentType != "" {
+		sent.Header.Set("Content-Type", request.contentType)
+	}
+	if request.isBrowser {
+		sent.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	}
+	for name, value := range request.header {
+		if name == "Host" {
+			sent.Host = value
+		}
+		sent.Header.Set(name, value)
+	}
+
+	answer, err := f.server.Client().Transport.RoundTrip(sent)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", request.method, request.path, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", request.method, request.path, err)
+	}
+	return response{status: answer.StatusCode, header: answer.Header, body: string(body)}
+}
+
+// A broadcaster passes on the notified ids, as the program's listener does.
+type broadcaster struct {
+	mu          sync.Mutex
+	subscribers map[chan int64]bool
+}
+
+func newBroadcaster(t *testing.T, databaseURL string) *broadcaster {
+	t.Helper()
+	b := &broadcaster{subscribers: map[chan int64]bool{}}
+	listener := pq.NewListener(databaseURL, 10*time.Millisecond, time.Second, nil)
+	if err := listener.Listen("matview_refresh_channel"); err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for notification := range listener.Notify {
+			if notification == nil {
+				b.send(0)
+				continue
+			}
+			id, err := strconv.ParseInt(notification.Extra, 10, 64)
+			if err != nil {
+				t.Errorf("notification %q is not an id", notification.Extra)
+				continue
+			}
+			b.send(id)
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		ended.Wait()
+	})
+	return b
+}
+
+func (b *broadcaster) subscribe() (<-chan int64, func()) {
+	ids := make(chan int64, 1000)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subscribers[ids] = true
+	return ids, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.subscribers, ids)
+	}
+}
+
+func (b *broadcaster) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subscribers)
+}
+
+func (b *broadcaster) send(id int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for ids := range b.subscribers {
+		ids <- id
+	}
+}
+
+// A lockedBuffer takes the log of handlers that run at once.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

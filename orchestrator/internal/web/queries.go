@@ -1,0 +1,272 @@
+package web
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+const (
+	// maxTables bounds the list of tables, maxCell the characters shown of a value.
+	maxTables = 500
+	maxCell   = 200
+)
+
+// A table is one that an import made.
+type table struct {
+	// Key is its name with its schema, quoted where needed; Relation is as psql would show it.
+	Key, Relation string
+	Name          string
+	Source, Mode  string
+	RowCount      int64
+	FinishedAt    time.Time
+
+	Columns []column
+	Rows    [][]cell
+}
+
+type column struct{ Name, Type string }
+
+// A cell is a value as text; NULL is not the empty one.
+type cell struct {
+	Text   string
+	IsNull bool
+}
+
+// A matview is a row of tinydevcrm.matview_status.
+type matview struct {
+	Relation, NotifyWhen, Status string
+	Schedule, ErrorMessage       string
+	RowCount                     sql.NullInt64
+	LastRefreshedAt              sql.NullTime
+}
+
+// readTables lists the tables that imports made and that are still there, newest first. A table may
+// be asked for as schema.name, quoted or not; the empty name asks for the newest.
+func (s *server) readTables(ctx context.Context, name string) (tables []table, selected int, err error) {
+	rows, err := s.Pool.QueryContext(ctx, `
+		with newest as (
+		    select distinct on (schema_name, table_name)
+		           id,
+		           schema_name,
+		           table_name,
+		           source,
+		           mode,
+		           row_count,
+		           finished_at
+		      from tinydevcrm.imports
+		     where finished_at is not null
+		     order by schema_name, table_name, id desc
+		)
+		select format('%I.%I', newest.schema_name, newest.table_name),
+		       pg_class.oid::regclass::text,
+		       newest.table_name,
+		       newest.source,
+		       newest.mode,
+		       newest.row_count,
+		       newest.finished_at,
+		       $1 in (
+		           format('%I.%I', newest.schema_name, newest.table_name),
+		           newest.schema_name || '.' || newest.table_name)
+		  from newest
+		  join pg_catalog.pg_namespace
+		    on pg_namespace.nspname = newest.schema_name
+		  join pg_catalog.pg_class
+		    on pg_class.relnamespace = pg_namespace.oid
+		   and pg_class.relname = newest.table_name
+		 where pg_class.relkind in ('r', 'p')
+		   and has_table_privilege(pg_class.oid, 'select')
+		 order by newest.id desc
+		 limit $2`, name, maxTables)
+	if err != nil {
+		return nil, -1, fmt.Errorf("list the tables: %w", err)
+	}
+	defer rows.Close()
+
+	selected = -1
+	for rows.Next() {
+		var (
+			next    table
+			isAsked bool
+		)
+		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.Source, &next.Mode,
+			&next.RowCount, &next.FinishedAt, &isAsked); err != nil {
+			return nil, -1, fmt.Errorf("list the tables: %w", err)
+		}
+		if selected < 0 && (isAsked || name == "") {
+			selected = len(tables)
+		}
+		tables = append(tables, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, -1, fmt.Errorf("list the tables: %w", err)
+	}
+	return tables, selected, nil
+}
+
+// readContents reads the columns of a table and its first rows.
+func (s *server) readContents(ctx context.Context, table *table) error {
+	var names, types []string
+	var statement string
+	err := s.Pool.QueryRowContext(ctx, `
+		select coalesce(array_agg(attname::text order by attnum), '{}'),
+		       coalesce(array_agg(format_type(atttypid, atttypmod) order by attnum), '{}'),
+		       format(
+		           'select array[%s]::text[] from %s limit 10',
+		           string_agg(format('left(%I::text, %s)', attname, $2::integer), ', ' order by attnum),
+		           $1::text::regclass)
+		  from pg_catalog.pg_attribute
+		 where attrelid = $1::text::regclass
+		   and attnum > 0
+		   and not attisdropped`, table.Key, maxCell+1).
+		Scan(pq.Array(&names), pq.Array(&types), &statement)
+	if err != nil {
+		return fmt.Errorf("read the columns of %s: %w", table.Key, err)
+	}
+	for i, name := range names {
+		table.Columns = append(table.Columns, column{Name: name, Type: types[i]})
+	}
+
+	rows, err := s.Pool.QueryContext(ctx, statement)
+	if err != nil {
+		return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
+	}
+	defer rows.Close()
+
+	for rows.Next() {
+		var values []sql.NullString
+		if err := rows.Scan(pq.Array(&values)); err != nil {
+			return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
+		}
+		row := make([]cell, len(values))
+		for i, value := range values {
+			row[i] = cell{Text: shorten(value.String), IsNull: !value.Valid}
+		}
+		table.Rows = append(table.Rows, row)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
+	}
+	return nil
+}
+
+// shorten cuts a text that is longer than the page shows.
+func shorten(text string) string {
+	count := 0
+	for at := range text {
+		if count == maxCell {
+			return text[:at] + "…"
+		}
+		count++
+	}
+	return text
+}
+
+func (s *server) readMatviews(ctx context.Context) ([]matview, error) {
+	rows, err := s.Pool.QueryContext(ctx, `
+		select relation::text,
+		       notify_when,
+		       status,
+		       coalesce(schedule, ''),
+		       coalesce(error_message, ''),
+		       row_count,
+		       last_refreshed_at
+		  from tinydevcrm.matview_status
+		 order by relation::text`)
+	if err != nil {
+		return nil, fmt.Errorf("list the materialized views: %w", err)
+	}
+	defer rows.Close()
+
+	var matviews []matview
+	for rows.Next() {
+		var next matview
+		if err := rows.Scan(&next.Relation, &next.NotifyWhen, &next.Status, &next.Schedule,
+			&next.ErrorMessage, &next.RowCount, &next.LastRefreshedAt); err != nil {
+			return nil, fmt.Errorf("list the materialized views: %w", err)
+		}
+		matviews = append(matviews, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the materialized views: %w", err)
+	}
+	return matviews, nil
+}
+
+// An event is a row of tinydevcrm.matview_refresh_events, as eventJSON gives it.
+type event struct {
+	ID           int64                        `json:"id"`
+	Outcome      string                       `json:"outcome"`
+	IsTold       bool                         `json:"is_told"`
+	Matview      string                       `json:"matview"`
+	RowCount     *int64                       `json:"row_count"`
+	Rows         []map[string]json.RawMessage `json:"rows"`
+	ErrorCode    string                       `json:"error_code"`
+	ErrorMessage string                       `json:"error_message"`
+	StartedAt    time.Time                    `json:"started_at"`
+	DurationMS   float64                      `json:"duration_ms"`
+}
+
+// eventJSON is an event as programs, the stream and the page get it.
+const eventJSON = `json_build_object(
+			    'id', events.id,
+			    'outcome', events.outcome,
+			    'is_told', events.is_told,
+			    'matview', events.matview,
+			    'method', events.method,
+			    'row_count', events.row_count,
+			    'rows', events.rows,
+			    'error_code', events.error_code,
+			    'error_message', events.error_message,
+			    'started_at', events.started_at,
+			    'duration_ms', round(extract(epoch from events.duration) * 1000))`
+
+// recentEvents gives the last told events with an id above after, newest first. It takes them from
+// the end of the primary key.
+const recentEvents = `
+	select events.id,
+	       ` + eventJSON + `
+	  from tinydevcrm.matview_refresh_events as events
+	 where events.is_told
+	   and events.id > $1
+	 order by events.id desc
+	 limit 50`
+
+// numberedEvents gives the events of these ids.
+const numberedEvents = `
+	select events.id,
+	       ` + eventJSON + `
+	  from tinydevcrm.matview_refresh_events as events
+	 where events.id = any ($1)
+	 order by events.id desc`
+
+// A message is an event on its way: its id, and the JSON of it on one line.
+type message struct {
+	id   int64
+	data json.RawMessage
+}
+
+func (s *server) readEvents(ctx context.Context, query string, argument any) ([]message, error) {
+	rows, err := s.Pool.QueryContext(ctx, query, argument)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	defer rows.Close()
+
+	messages := []message{}
+	for rows.Next() {
+		var next message
+		if err := rows.Scan(&next.id, &next.data); err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+		messages = append(messages, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return messages, nil
+}

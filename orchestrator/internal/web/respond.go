@@ -1,0 +1,89 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// wantsPage tells a browser, which gets pages and redirects, from a program, which gets JSON.
+func wantsPage(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// explain turns an error into the user's words, and logs it if it is not the user's to put right.
+func (s *server) explain(r *http.Request, err error) db.Problem {
+	if r.Context().Err() != nil {
+		// The client has gone, or we are about to: the error is only how that shows.
+		s.Logger.InfoContext(r.Context(), "request cancelled", "path", r.URL.Path, "error", err)
+		return db.Problem{
+			Status:  http.StatusServiceUnavailable,
+			Message: "the request was cancelled before it was done",
+		}
+	}
+
+	problem := db.Explain(err)
+	if problem.Status >= http.StatusInternalServerError {
+		s.Logger.ErrorContext(r.Context(), "request failed",
+			"method", r.Method, "path", r.URL.Path, "status", problem.Status, "error", err)
+	}
+	return problem
+}
+
+// fail answers with an error: a browser gets the page again with the error at its step and what the
+// user had filled in, a program gets JSON.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, filled page, err error) {
+	if !wantsPage(r) {
+		s.writeProblem(w, r, err)
+		return
+	}
+	filled.setProblem(step, s.explain(r, err))
+	s.renderPage(w, r, filled)
+}
+
+// writeProblem answers with an error as JSON.
+func (s *server) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	problem := s.explain(r, err)
+	s.writeJSON(w, r, problem.Status, map[string]db.Problem{"error": problem})
+}
+
+func (s *server) writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		s.Logger.ErrorContext(r.Context(), "cannot encode the answer", "path", r.URL.Path, "error", err)
+		status = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString(`{"error":{"message":"internal error"}}` + "\n")
+	}
+	s.write(w, r, status, "application/json; charset=utf-8", body.Bytes())
+}
+
+func (s *server) write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
+	// The work may have outlasted the deadline that the server set when the request came.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil {
+		s.Logger.InfoContext(r.Context(), "client did not take the answer", "path", r.URL.Path, "error", err)
+	}
+}
+
+// redirect sends a browser back to the page, at a step.
+func (s *server) redirect(w http.ResponseWriter, r *http.Request, to string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// takeTime bounds what a button starts. The server's own timeouts do not: that for reading ends with
+// the request's body, and the answer gets a new one for writing.
+func takeTime(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), runTimeout)
+}

@@ -1,0 +1,163 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+)
+
+// serverTimeout stands for the program's minute.
+const serverTimeout = 300 * time.Millisecond
+
+// withTimeouts serves the page with a server whose timeouts are over before the work is.
+func (f *fixture) withTimeouts() {
+	f.t.Helper()
+	f.server = httptest.NewUnstartedServer(web.HandlerWithHeartbeat(f.config(), heartbeat))
+	f.server.Config.ReadTimeout = serverTimeout
+	f.server.Config.WriteTimeout = serverTimeout
+	f.server.Start()
+	f.t.Cleanup(f.server.Close)
+}
+
+func TestLongWorkOutlastsTheServersTimeouts(t *testing.T) {
+	f := newFixture(t)
+	f.withTimeouts()
+
+	created := f.send(post("/matviews", "name", "slow", "query", "select 1 as n from pg_sleep(1)"))
+	if created.status != http.StatusCreated {
+		t.Errorf("a long query: status %d: %s", created.status, created.body)
+	}
+
+	// The file comes in pieces over a longer time, and choosing its types takes longer still.
+	whole := form("POST", "/upload-file", field{name: "file", file: "slow.csv", value: "n\n" + strings.Repeat("1\n", 1000)})
+	f.exec(`create table slow_import (n integer)`)
+	f.exec(`create function wait() returns trigger language plpgsql as
+	        $$begin perform pg_sleep(1); return null; end$$`)
+	f.exec(`create trigger wait after insert on slow_import for each statement execute function wait()`)
+	request, err := http.NewRequestWithContext(t.Context(), "POST",
+		f.server.URL+"/upload-file?table=slow_import&mode=append", trickle(t, whole.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", whole.contentType)
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if body, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusCreated {
+		t.Errorf("a slow upload: status %d: %s", answer.StatusCode, body)
+	}
+	if count := f.number("select count(*) from slow_import"); count != 1000 {
+		t.Errorf("the table has %d rows, want 1000", count)
+	}
+
+	stream := openStream(t, f.server.URL, "")
+	for until := time.Now().Add(4 * serverTimeout); time.Now().Before(until); {
+		if _, isOpen := <-stream.lines; !isOpen {
+			t.Fatal("the stream ended with the server's timeout")
+		}
+	}
+}
+
+// trickle sends a body in five pieces, in more time than the server gives.
+func trickle(t *testing.T, body string) io.Reader {
+	reader, writer := io.Pipe()
+	go func() {
+		ticker := time.NewTicker(serverTimeout / 2)
+		defer ticker.Stop()
+		for _, piece := range pieces(body, 5) {
+			select {
+			case <-t.Context().Done():
+			case <-ticker.C:
+			}
+			if _, err := io.WriteString(writer, piece); err != nil {
+				return
+			}
+		}
+		writer.Close()
+	}()
+	return reader
+}
+
+func pieces(text string, count int) []string {
+	var all []string
+	size := len(text)/count + 1
+	for ; len(text) > size; text = text[size:] {
+		all = append(all, text[:size])
+	}
+	return append(all, text)
+}
+
+// What stops a long upload stops it in the midst of the COPY, which must leave nothing and hold
+// nothing up.
+func TestLongUploadsThatBreakOff(t *testing.T) {
+	f := newFixture(t)
+	const relations = "select count(*) from pg_class where relnamespace = $1::text::regnamespace"
+	long := field{name: "file", file: "long.csv", value: "n\n" + strings.Repeat("1234567\n", maxUpload/16)}
+
+	t.Run("by a field that comes after it", func(t *testing.T) {
+		got := f.send(form("POST", "/upload-file", long, field{name: "table", value: "late"}))
+		if got.status != 400 || !strings.Contains(got.body, "comes after the file") {
+			t.Errorf("status %d: %s", got.status, got.body)
+		}
+	})
+
+	t.Run("by a client that goes", func(t *testing.T) {
+		whole := form("POST", "/upload-file", long)
+		conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /upload-file HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n",
+			whole.contentType, len(whole.body))
+		if _, err := io.Copy(conn, bytes.NewReader([]byte(whole.body[:len(whole.body)-100]))); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		// Close waits for the requests under way.
+		f.server.Close()
+	})
+
+	if left := f.number(relations, f.schema); left != 0 {
+		t.Errorf("%d relations are left", left)
+	}
+	if busy := f.pool.Stats().InUse; busy != 0 {
+		t.Errorf("%d connections are still in use", busy)
+	}
+}
+
+// The program closes the channel when it stops listening.
+func TestStreamEndsWithItsSource(t *testing.T) {
+	f := newFixture(t)
+	ids := make(chan int64)
+	config := f.config()
+	config.Events = func() (<-chan int64, func()) { return ids, func() {} }
+	server := httptest.NewServer(web.Handler(config))
+	defer server.Close()
+
+	stream := openStream(t, server.URL, "")
+	<-stream.lines
+	close(ids)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	for {
+		select {
+		case _, isOpen := <-stream.lines:
+			if !isOpen {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("the stream goes on")
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	// stallTimeout is how long an upload may stand still.
+	stallTimeout = time.Minute
+	// maxField bounds the form's other fields.
+	maxField = 4 << 10
+	// A browser shows an answer only once it has sent everything. So after an error we read on,
+	// within these bounds, before we answer.
+	drainLimit   = 64 << 20
+	drainTimeout = 10 * time.Second
+)
+
+const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
+
+// uploadFile streams the field "file" of a multipart form into a table, as it arrives.
+func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
+	body := &steadyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}
+	r.Body = body
+	if s.MaxUpload > 0 {
+		r.Body = http.MaxBytesReader(w, body, s.MaxUpload)
+	}
+
+	filled := page{Upload: uploadForm{Table: r.URL.Query().Get("table"), Mode: r.URL.Query().Get("mode")}}
+	imported, err := s.receiveFile(r, &filled.Upload)
+	if err != nil {
+		body.drain(r)
+		s.fail(w, r, stepUpload, filled, err)
+		return
+	}
+
+	to := pageURL(url.Values{"table": {imported.Schema + "." + imported.Table}, "done": {"upload"}}, stepTables)
+	if wantsPage(r) {
+		s.redirect(w, r, to)
+		return
+	}
+	w.Header().Set("Location", to)
+	s.writeJSON(w, r, http.StatusCreated, imported.Row)
+}
+
+func (s *server) receiveFile(r *http.Request, form *uploadForm) (Imported, error) {
+	if s.MaxUpload > 0 && r.ContentLength > s.MaxUpload {
+		return Imported{}, &http.MaxBytesError{Limit: s.MaxUpload}
+	}
+
+	parts, err := r.MultipartReader()
+	if errors.Is(err, http.ErrNotMultipart) {
+		return Imported{}, &db.UserError{
+			Status:  http.StatusUnsupportedMediaType,
+			Message: "the request is not a multipart form",
+			Hint:    fileHint,
+		}
+	}
+	if err != nil {
+		return Imported{}, malformed(err)
+	}
+
+	file, err := findFile(parts, form)
+	if err != nil {
+		return Imported{}, err
+	}
+	return s.Upload(r.Context(), &lastPart{file, parts}, file.FileName(), form.Table, form.Mode)
+}
+
+// findFile reads the fields that come before the file.
+func findFile(parts *multipart.Reader, form *uploadForm) (*multipart.Part, error) {
+	for {
+		part, err := parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			return nil, &db.UserError{
+				Status:  http.StatusBadRequest,
+				Message: `the form has no field "file"`,
+				Hint:    fileHint,
+			}
+		}
+		if err != nil {
+			return nil, malformed(err)
+		}
+
+		switch part.FormName() {
+		case "file":
+			if part.FileName() == "" {
+				return nil, &db.UserError{
+					Status:  http.StatusBadRequest,
+					Message: "no file was chosen",
+					Hint:    fileHint,
+				}
+			}
+			return part, nil
+		case "table":
+			form.Table, err = readField(part)
+		case "mode":
+			form.Mode, err = readField(part)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func readField(part *multipart.Part) (string, error) {
+	value, err := io.ReadAll(io.LimitReader(part, maxField+1))
+	if err != nil {
+		return "", malformed(err)
+	}
+	if len(value) > maxField {
+		return "", &db.UserError{
+			Status:  http.StatusRequestEntityTooLarge,
+			Message: fmt.Sprintf("the field %q is longer than %d bytes", part.FormName(), maxField),
+		}
+	}
+	return string(value), nil
+}
+
+// malformed says that a form cannot be read, unless the error says something better itself.
+func malformed(err error) error {
+	var (
+		tooLarge *http.MaxBytesError
+		fromNet  net.Error
+	)
+	switch {
+	case errors.As(err, &tooLarge), errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case errors.As(err, &fromNet) && fromNet.Timeout():
+		return &db.UserError{
+			Status:  http.StatusRequestTimeout,
+			Message: "the request stood still for too long",
+		}
+	}
+	return &db.UserError{Status: http.StatusBadRequest, Message: "the form cannot be read: " + err.Error()}
+}
+
+// lastPart is the file. It looks at what follows before it says that the file is whole: a field that
+// comes too late to be heeded must stop the import, not be passed over.
+type lastPart struct {
+	*multipart.Part
+	parts *multipart.Reader
+}
+
+func (p *lastPart) Read(buffer []byte) (int, error) {
+	n, err := p.Part.Read(buffer)
+	if errors.Is(err, io.EOF) {
+		return n, p.checkRest()
+	}
+	if err != nil {
+		return n, malformed(err)
+	}
+	return n, nil
+}
+
+func (p *lastPart) checkRest() error {
+	for {
+		part, err := p.parts.NextPart()
+		if errors.Is(err, io.EOF) {
+			return io.EOF
+		}
+		if err != nil {
+			return malformed(err)
+		}
+
+		switch name := part.FormName(); name {
+		case "file":
+			return &db.UserError{
+				Status:  http.StatusBadRequest,
+				Message: "the form has more than one file",
+				Hint:    "Send each file in a request of its own.",
+			}
+		case "table", "mode":
+			return &db.UserError{
+				Status:  http.StatusBadRequest,
+				Message: fmt.Sprintf("the field %q comes after the file", name),
+				Hint:    "Put it before the file, or into the URL: /upload-file?" + name + "=…",
+			}
+		}
+	}
+}
+
+// steadyReader lets a body take as long as it needs while it keeps coming. At its end net/http drops
+// the deadline; one that was set after it would end the request in the midst of the database's work.
+type steadyReader struct {
+	io.ReadCloser
+	control *http.ResponseController
+	err     error
+}
+
+func (r *steadyReader) Read(buffer []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	_ = r.control.SetReadDeadline(time.Now().Add(stallTimeout))
+	n, err := r.ReadCloser.Read(buffer)
+	r.err = err
+	return n, err
+}
+
+func (r *steadyReader) drain(request *http.Request) {
+	if r.err != nil || request.Header.Get("Expect") != "" {
+		return
+	}
+	_ = r.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	// Whatever stops it, the answer is the error that we have.
+	_, _ = io.CopyN(io.Discard, r.ReadCloser, drainLimit)
+}
