@@ -24,7 +24,7 @@ comment on role tinydevcrm_user is
 
 grant usage on schema tinydevcrm to tinydevcrm_user;
 
--- A scheduled refresh is a pg_cron job that its owner makes; pg_cron shows a role its own jobs only.
+-- A scheduled refresh is a pg_cron job that its owner makes. pg_cron shows a role its own jobs.
 grant usage on schema cron to tinydevcrm_user;
 
 create table tinydevcrm.settings (

@@ -208,7 +208,8 @@ begin
 
     -- Told before the file is read, not after; _make_room() tells it again if it comes true later.
     if _check_target.mode = 'create'
-       and to_regclass(format('%I.%I', _check_target.schema_name, _check_target.table_name)) is not null
+       and to_regclass(
+               format('%I.%I', _check_target.schema_name, _check_target.table_name)) is not null
     then
         raise exception using
             errcode = 'TD004',
@@ -1842,7 +1843,8 @@ begin
         raise exception using
             errcode = 'TD001',
             message = format(
-                'materialized view %s is not watched', coalesce(_watched_matview.relation::text, 'null')),
+                'materialized view %s is not watched',
+                coalesce(_watched_matview.relation::text, 'null')),
             hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
     end if;
 
@@ -2130,7 +2132,8 @@ begin
     ) then
         raise exception using
             errcode = 'TD007',
-            message = format('staging table %s has columns that are not text', import_staging.staging),
+            message = format(
+                'staging table %s has columns that are not text', import_staging.staging),
             hint    = 'Make each column text; the import chooses the types.';
     end if;
 
@@ -2414,7 +2417,7 @@ begin
             errcode = 'TD008',
             message = format(
                 '%s is not a materialized view', coalesce(watch_matview.relation::text, 'null')),
-            hint    = 'Make one with create materialized view, or with tinydevcrm.create_matview().';
+            hint    = 'Make one with create materialized view or tinydevcrm.create_matview().';
     end if;
 
     if not pg_has_role(v_class.relowner, 'usage') then

@@ -2,11 +2,6 @@
 update tinydevcrm.matviews
    set schedule_id = null;
 
-drop procedure tinydevcrm.refresh_scheduled(bigint);
-drop function tinydevcrm._mark_scheduled(bigint, timestamptz);
-drop function tinydevcrm._forget_dropped(regclass);
-drop function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews);
-drop function tinydevcrm._next_step(bigint, timestamptz);
 drop function tinydevcrm.unschedule_matview(regclass);
 drop function tinydevcrm.schedule_matview(regclass, text);
 drop function tinydevcrm._assign_schedule(regclass, text);
@@ -15,7 +10,6 @@ drop trigger _900_drop_unused_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_drop_unused_schedule();
 
 alter table tinydevcrm.matviews
-    drop column last_scheduled_at,
     drop column schedule_id;
 
 drop table tinydevcrm.schedules;

@@ -20,8 +20,8 @@ comment on table tinydevcrm.subscriptions is
 comment on column tinydevcrm.subscriptions.id is
     'Number of the subscription.';
 comment on column tinydevcrm.subscriptions.owner is
-    'Role that made it. It gets events of materialized views that this role owns, or whose owner''s '
-    'rights it has.';
+    'Role that made it. It gets events of materialized views that this role owns, or whose '
+    'owner''s rights it has.';
 comment on column tinydevcrm.subscriptions.name is
     'Name by which workers ask for its deliveries.';
 comment on column tinydevcrm.subscriptions.matview_id is

@@ -57,166 +57,6 @@ create policy imports_owner on tinydevcrm.imports
 grant select, insert, update on tinydevcrm.imports to tinydevcrm_user;
 
 
-create type tinydevcrm.csv_dialect as (
-    encoding  text,
-    delimiter text,
-    quote     text,
-    header    text[]
-);
-
-comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written: encoding as PostgreSQL names it, delimiter and quote of one '
-    'character each, and the cells of its first record.';
-
-create function tinydevcrm.sniff_csv(sample bytea)
-    returns tinydevcrm.csv_dialect
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
-begin
-    if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the file is empty',
-            hint    = 'Its first line must name the columns.';
-    end if;
-
-    if v_start in ('\xfffe', '\xfeff') then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the file is in UTF-16',
-            hint    = 'Save it as UTF-8.';
-    end if;
-
-    if position('\x00'::bytea in sniff_csv.sample) > 0 then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the file is not text: it has a byte of value 0',
-            hint    = 'Export it as CSV.';
-    end if;
-
-    return tinydevcrm._find_dialect(sniff_csv.sample);
-end
-$$;
-
-comment on function tinydevcrm.sniff_csv(bytea) is
-    'Dialect of a CSV file, from its first bytes (256 kB are plenty). Delimiters tried: comma, '
-    'semicolon, tab, bar. What is not valid UTF-8 is taken for Windows-1252. '
-    'Raises TD005 when the sample is empty or not text.';
-
-create function tinydevcrm._find_dialect(sample bytea)
-    returns tinydevcrm.csv_dialect
-    language plpython3u
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    import codecs
-    import csv
-    import io
-
-    # The sample may end within a character: an incremental decoder waits for the rest of it.
-    try:
-        encoding = 'UTF8'
-        text = codecs.getincrementaldecoder('utf-8-sig')().decode(sample)
-    except UnicodeDecodeError:
-        encoding = 'WIN1252'
-        text = sample.decode('cp1252', errors='replace')
-
-    csv.field_size_limit(len(sample) + 1)
-
-    def records(delimiter, most):
-        found = []
-        for record in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter):
-            if record:
-                found.append(record)
-            if len(found) == most:
-                break
-        return found
-
-    # The delimiter that cuts most records into as many cells as the first has; a file in which
-    # none does has one column.
-    def consistency(delimiter):
-        widths = [len(record) for record in records(delimiter, 100)]
-        if widths[0] == 1:
-            return (0, 0)
-        return (widths.count(widths[0]) / len(widths), widths[0])
-
-    delimiter = max(',;\t|', key=consistency)
-    header = records(delimiter, 1)[0]
-    return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
-$$;
-
-comment on function tinydevcrm._find_dialect(bytea) is
-    'The dialect of a sample of text, for sniff_csv().';
-
-create function tinydevcrm._column_names(header text[])
-    returns text[]
-    language plpython3u
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    system_columns = {'ctid', 'xmin', 'cmin', 'xmax', 'cmax', 'tableoid'}
-
-    def cut(name, size):
-        return name.encode()[:size].decode(errors='ignore')
-
-    def unique(name, taken):
-        candidate, number = cut(name, 63), 1
-        while candidate in taken:
-            number += 1
-            suffix = f'_{number}'
-            candidate = cut(name, 63 - len(suffix)) + suffix
-        return candidate
-
-    # A name that needs no change is never taken by one that does: those go first.
-    kept = {}
-    for place, name in enumerate(header):
-        if name and name not in system_columns and len(name.encode()) <= 63:
-            kept.setdefault(name, place)
-
-    taken = set(kept) | system_columns
-    names = []
-    for place, name in enumerate(header):
-        if kept.get(name) != place:
-            name = unique(name or f'column_{place + 1}', taken)
-            taken.add(name)
-        names.append(name)
-    return names
-$$;
-
-comment on function tinydevcrm._column_names(text[]) is
-    'Column names for the cells of a header: as written, except that an empty one becomes column_N, '
-    'one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) gets _2, _3 ….';
-
-create function tinydevcrm._table_name(source text)
-    returns text
-    language sql
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    select left(
-        coalesce(
-            nullif(
-                trim(both '_' from regexp_replace(
-                    lower(regexp_replace(
-                        regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                        '(\.(csv|tsv|txt))+$', '', 'i')),
-                    '[^[:alnum:]_]+', '_', 'g')),
-                ''),
-            'imported'),
-        40)
-$$;
-
-comment on function tinydevcrm._table_name(text) is
-    'Table name for a file''s name: without folder and ending, in lower case, each run of other '
-    'characters an underscore: "Q3 Sales.csv" is q3_sales.';
-
 create function tinydevcrm._choose_types(staging regclass)
     returns table (name text, type_name text)
     language plpgsql
@@ -363,10 +203,10 @@ end
 $$;
 
 comment on function tinydevcrm._make_room(tinydevcrm.imports, jsonb) is
-    'Prepares the place an import goes to and tells whether its table has to be made. Mode replace '
-    'empties a table of the same columns, so that views on it stay, and drops one of other '
-    'columns, which Postgres refuses (2BP01) while a view depends on it. '
-    'Raises TD004 when mode create finds the name in use, TD006 when mode append finds other columns.';
+    'Prepares the place an import goes to and tells whether its table has to be made. Mode '
+    'replace empties a table of the same columns, so that views on it stay, and drops one of '
+    'other columns, which Postgres refuses (2BP01) while a view depends on it. Raises TD004 when '
+    'mode create finds the name in use, TD006 when mode append finds other columns.';
 
 create function tinydevcrm._load_staging(import tinydevcrm.imports, staging regclass, header text[])
     returns tinydevcrm.imports
@@ -486,10 +326,11 @@ $$;
 
 comment on function tinydevcrm.begin_import(text, bytea, text, text, name) is
     'Begins an import: give the file''s name and its first bytes (256 kB are plenty), run the '
-    'returned COPY in the same transaction, then finish_import(). The table''s name comes from the '
-    'file''s when none is given; the schema is the first of your search_path. Modes: see '
-    'tinydevcrm.imports. Raises TD004 when mode create finds the name in use, TD005 when the sample '
-    'is empty or not text, TD007 when there is no schema to put the table in or no such mode.';
+    'returned COPY in the same transaction, then finish_import(). The table''s name comes from '
+    'the file''s when none is given; the schema is the first of your search_path. Modes: see '
+    'tinydevcrm.imports. Raises TD004 when mode create finds the name in use, TD005 when the '
+    'sample is empty or not text, TD007 when there is no schema to put the table in or no such '
+    'mode.';
 
 create function tinydevcrm.finish_import(import_id bigint, byte_count bigint default null)
     returns tinydevcrm.imports
@@ -525,8 +366,8 @@ $$;
 
 comment on function tinydevcrm.finish_import(bigint, bigint) is
     'Finishes an import that begin_import() began in this transaction: chooses types from every '
-    'value, makes the table and returns the import''s row. Raises TD001 when there is no such import '
-    'under way, and what _make_room() raises.';
+    'value, makes the table and returns the import''s row. Raises TD001 when there is no such '
+    'import under way, and what _make_room() raises.';
 
 create function tinydevcrm.import_staging(
     staging     regclass,
@@ -560,7 +401,8 @@ begin
     ) then
         raise exception using
             errcode = 'TD007',
-            message = format('staging table %s has columns that are not text', import_staging.staging),
+            message = format(
+                'staging table %s has columns that are not text', import_staging.staging),
             hint    = 'Make each column text; the import chooses the types.';
     end if;
 
@@ -619,7 +461,8 @@ begin
 
     -- Told before the file is read, not after; _make_room() tells it again if it comes true later.
     if _check_target.mode = 'create'
-       and to_regclass(format('%I.%I', _check_target.schema_name, _check_target.table_name)) is not null
+       and to_regclass(
+               format('%I.%I', _check_target.schema_name, _check_target.table_name)) is not null
     then
         raise exception using
             errcode = 'TD004',
@@ -635,10 +478,6 @@ comment on function tinydevcrm._check_target(name, text, text) is
     'TD007 (no schema, no such mode, no name).';
 
 revoke execute on function
-    tinydevcrm.sniff_csv(bytea),
-    tinydevcrm._find_dialect(bytea),
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text),
     tinydevcrm._choose_types(regclass),
     tinydevcrm._make_room(tinydevcrm.imports, jsonb),
     tinydevcrm._load_staging(tinydevcrm.imports, regclass, text[]),
@@ -649,10 +488,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm.sniff_csv(bytea),
-    tinydevcrm._find_dialect(bytea),
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text),
     tinydevcrm._choose_types(regclass),
     tinydevcrm._make_room(tinydevcrm.imports, jsonb),
     tinydevcrm._load_staging(tinydevcrm.imports, regclass, text[]),

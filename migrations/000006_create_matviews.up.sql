@@ -67,7 +67,8 @@ begin
         raise exception using
             errcode = 'TD001',
             message = format(
-                'materialized view %s is not watched', coalesce(_watched_matview.relation::text, 'null')),
+                'materialized view %s is not watched',
+                coalesce(_watched_matview.relation::text, 'null')),
             hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
     end if;
 
@@ -98,7 +99,7 @@ begin
             errcode = 'TD008',
             message = format(
                 '%s is not a materialized view', coalesce(watch_matview.relation::text, 'null')),
-            hint    = 'Make one with create materialized view, or with tinydevcrm.create_matview().';
+            hint    = 'Make one with create materialized view or tinydevcrm.create_matview().';
     end if;
 
     if not pg_has_role(v_class.relowner, 'usage') then

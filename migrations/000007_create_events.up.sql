@@ -46,8 +46,8 @@ comment on column tinydevcrm.matview_refresh_events.matview is
 comment on column tinydevcrm.matview_refresh_events.schedule_id is
     'The schedule that refreshed it; null for a refresh on request.';
 comment on column tinydevcrm.matview_refresh_events.outcome is
-    'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old '
-    'rows stay; skipped: another refresh of it was under way.';
+    'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the '
+    'old rows stay; skipped: another refresh of it was under way.';
 comment on column tinydevcrm.matview_refresh_events.is_told is
     'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event '
     'goes to every subscription.';
@@ -197,8 +197,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._lock_matview(bigint) is
-    'Takes the right to refresh a materialized view until the transaction ends; false when another '
-    'session has it. An advisory lock, so that the registry''s row can be read and changed meanwhile.';
+    'Takes the right to refresh a materialized view until the transaction ends; false when '
+    'another session has it. An advisory lock, so that the registry''s row can be read and '
+    'changed meanwhile.';
 
 create function tinydevcrm._record_refresh(
     matview       tinydevcrm.matviews,
@@ -313,7 +314,8 @@ end
 $$;
 
 comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint) is
-    'Refreshes a materialized view and records how it went. Does not raise what the refresh raises.';
+    'Refreshes a materialized view and records how it went. Does not raise what the refresh '
+    'raises.';
 
 create function tinydevcrm._refresh_statement(relation regclass, method text)
     returns text
