@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
@@ -28,6 +29,9 @@ const (
 	logSubscription = "log"
 	// shutdownWithin is how long requests under way may take once the program is told to end.
 	shutdownWithin = 5 * time.Second
+	// maxUploads run at once, each on a connection of its own; the rest wait, so that the page and the
+	// log always find one.
+	maxUploads = db.MaxConns / 2
 	// maxUpload bounds a file that the page takes; the upload command has no bound.
 	maxUpload = 4 << 30
 )
@@ -99,9 +103,16 @@ func migrateUp(ctx context.Context, pool *sql.DB) error {
 	return migrator.Up(0)
 }
 
-// uploader is upload.Load in the page's terms.
+// uploader is upload.Load in the page's terms, a few at a time.
 func uploader(pool *sql.DB) func(context.Context, io.Reader, string, string, string) (web.Imported, error) {
+	slots := make(chan struct{}, maxUploads)
 	return func(ctx context.Context, file io.Reader, source, table, mode string) (web.Imported, error) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return web.Imported{}, ctx.Err()
+		}
 		done, err := upload.Load(ctx, pool, file, upload.Request{Source: source, Table: table, Mode: mode})
 		if err != nil {
 			return web.Imported{}, err
