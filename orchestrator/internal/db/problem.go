@@ -57,7 +57,7 @@ func status(code string) int {
 		return http.StatusNotFound
 	case "TD004", "42P07", "2BP01":
 		return http.StatusConflict
-	case "TD010":
+	case "TD010", "3F000":
 		return http.StatusServiceUnavailable
 	case "42501":
 		return http.StatusForbidden

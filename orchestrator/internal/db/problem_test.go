@@ -1,0 +1,45 @@
+package db_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+func TestExplain(t *testing.T) {
+	tests := []struct {
+		name   string
+		err    error
+		status int
+		want   string
+	}{
+		{"ours", &pq.Error{Code: "TD003", Message: "not a schedule", Hint: "write another"}, 422, "write another"},
+		{"name in use", &pq.Error{Code: "TD004", Message: "taken"}, 409, "taken"},
+		{"no table", &pq.Error{Code: "42P01", Message: `relation "x" does not exist`}, 404, `"x"`},
+		{"no schema of ours", &pq.Error{Code: "3F000", Message: `schema "tinydevcrm" does not exist`}, 503, "migrate up"},
+		{"no rights", &pq.Error{Code: "42501", Message: "permission denied"}, 403, "permission denied"},
+		{"bad CSV", &pq.Error{Code: "22P04", Message: "extra data", Where: "COPY t, line 3: \"x\"\nSQL statement"}, 422, "line 3"},
+		{"in a query", &pq.Error{Code: "42703", Message: "no column", InternalQuery: "select x", InternalPosition: "8"}, 422, "character 8"},
+		{"too many connections", &pq.Error{Code: "53300", Message: "too many clients"}, 503, "too many clients"},
+		{"a bug of the server's", &pq.Error{Code: "XX000", Message: "secret detail"}, 500, "internal error"},
+		{"a bug of ours", errors.New("secret detail"), 500, "internal error"},
+		{"cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 400, "broke off"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			problem := db.Explain(fmt.Errorf("do it: %w", test.err))
+			if problem.Status != test.status || !strings.Contains(problem.String(), test.want) {
+				t.Errorf("got %d %q, want %d %q", problem.Status, problem, test.status, test.want)
+			}
+			if strings.Contains(problem.String(), "secret") {
+				t.Errorf("what belongs in the log is in the answer: %q", problem)
+			}
+		})
+	}
+}

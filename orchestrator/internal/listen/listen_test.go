@@ -1,0 +1,133 @@
+package listen_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
+)
+
+// start runs a Hub until the test ends or the returned function is called.
+func start(t *testing.T, url string) (*listen.Hub, context.CancelFunc) {
+	t.Helper()
+	hub := listen.NewHub(url, slog.New(slog.DiscardHandler))
+	ready, done := hub.Subscribe()
+	defer done()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- hub.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("hub: %v", err)
+		}
+	})
+	if id := receive(t, ready); id != listen.Missed {
+		t.Fatalf("the first word is %d, want %d", id, listen.Missed)
+	}
+	return hub, cancel
+}
+
+func receive(t *testing.T, ids <-chan int64) int64 {
+	t.Helper()
+	select {
+	case id, open := <-ids:
+		if !open {
+			t.Fatal("the channel is closed")
+		}
+		return id
+	case <-time.After(dbtest.Deadline):
+		t.Fatal("nothing comes")
+	}
+	return 0
+}
+
+func TestEachSubscriberGetsEachID(t *testing.T) {
+	pool, url := dbtest.Schema(t)
+	hub, _ := start(t, url)
+	first, cancelFirst := hub.Subscribe()
+	defer cancelFirst()
+	second, cancelSecond := hub.Subscribe()
+
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '7')")
+	for _, ids := range []<-chan int64{first, second} {
+		if id := receive(t, ids); id != 7 {
+			t.Errorf("got %d, want 7", id)
+		}
+	}
+
+	cancelSecond()
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '8')")
+	if id := receive(t, first); id != 8 {
+		t.Errorf("got %d, want 8", id)
+	}
+	if len(second) != 0 {
+		t.Error("a subscriber that has gone is still told")
+	}
+}
+
+// A subscriber that does not take its ids finds that it missed some, and holds up nobody.
+func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
+	pool, url := dbtest.Schema(t)
+	hub, _ := start(t, url)
+	slow, cancelSlow := hub.Subscribe()
+	defer cancelSlow()
+	quick, cancelQuick := hub.Subscribe()
+	defer cancelQuick()
+
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', id::text) from generate_series(1, 1000) as id")
+	for id := int64(-1); id != 1000 && id != listen.Missed; {
+		id = receive(t, quick)
+	}
+	missed := false
+	for len(slow) > 0 {
+		id := <-slow
+		missed = missed || id == listen.Missed
+	}
+	if !missed {
+		t.Error("nothing says that ids were dropped")
+	}
+}
+
+func TestLostConnectionIsMadeAgain(t *testing.T) {
+	pool, url := dbtest.Schema(t)
+	hub, _ := start(t, url)
+	ids, cancel := hub.Subscribe()
+	defer cancel()
+
+	dbtest.Exec(t, pool, `
+		select pg_terminate_backend(pid)
+		  from pg_stat_activity
+		 where query ilike 'listen %matview_refresh_channel%' and pid <> pg_backend_pid()`)
+	if id := receive(t, ids); id != listen.Missed {
+		t.Errorf("got %d, want %d", id, listen.Missed)
+	}
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '9')")
+	if id := receive(t, ids); id != 9 {
+		t.Errorf("got %d, want 9", id)
+	}
+}
+
+func TestSubscribersEndWithTheHub(t *testing.T) {
+	_, url := dbtest.Schema(t)
+	hub, stop := start(t, url)
+	before, cancel := hub.Subscribe()
+	defer cancel()
+	stop()
+	dbtest.Eventually(t, dbtest.Deadline, "the channel closes", func() bool {
+		select {
+		case _, open := <-before:
+			return !open
+		default:
+			return false
+		}
+	})
+	after, cancel := hub.Subscribe()
+	defer cancel()
+	if _, open := <-after; open {
+		t.Error("a hub that has ended takes subscribers")
+	}
+}
