@@ -31,12 +31,14 @@ create table tinydevcrm.settings (
     id                boolean not null default true,
     event_retention   interval not null default interval '30 days',
     event_row_limit   integer not null default 10,
+    event_byte_limit  integer not null default 65536,
     job_run_retention interval not null default interval '7 days',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
     constraint settings_event_retention_positive check (event_retention > interval '0'),
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
+    constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0')
 );
 
@@ -48,6 +50,8 @@ comment on column tinydevcrm.settings.event_retention is
     'Age after which refresh events, and their deliveries, are removed.';
 comment on column tinydevcrm.settings.event_row_limit is
     'Most rows of a materialized view that an event carries, 0 to 1000.';
+comment on column tinydevcrm.settings.event_byte_limit is
+    'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
 comment on column tinydevcrm.settings.job_run_retention is
     'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
 

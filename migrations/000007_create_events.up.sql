@@ -57,7 +57,8 @@ comment on column tinydevcrm.matview_refresh_events.row_count is
     'Rows in the materialized view after the refresh; null unless it succeeded.';
 comment on column tinydevcrm.matview_refresh_events.rows is
     'The first of those rows, in no order, as an array of objects; at most '
-    'tinydevcrm.settings.event_row_limit of them. Null unless the event is told and has rows.';
+    'tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the '
+    'event is told and has rows.';
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
@@ -175,15 +176,29 @@ begin
        into _count_rows.row_count;
 
     execute format(
-        'select jsonb_agg(to_jsonb(first_rows)) from (select * from %s limit $1) as first_rows',
+        'select jsonb_agg(carried.object)
+           from (
+             select to_jsonb(first_rows) as object,
+                    sum(octet_length(to_jsonb(first_rows)::text)) over (
+                        rows unbounded preceding
+                    ) as byte_count
+               from (
+                 select *
+                   from %s
+                  limit $1
+               ) as first_rows
+           ) as carried
+          where carried.byte_count <= $2',
         _count_rows.relation)
        into _count_rows.rows
-      using (select event_row_limit from tinydevcrm.settings);
+      using (select event_row_limit from tinydevcrm.settings),
+            (select event_byte_limit from tinydevcrm.settings);
 end
 $$;
 
 comment on function tinydevcrm._count_rows(regclass) is
-    'Number of rows of a materialized view, and the first of them as an array of objects.';
+    'Number of rows of a materialized view, and the first of them as an array of objects, as many '
+    'as tinydevcrm.settings lets an event carry.';
 
 create function tinydevcrm._lock_matview(matview_id bigint)
     returns boolean

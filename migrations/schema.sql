@@ -365,10 +365,23 @@ begin
        into _count_rows.row_count;
 
     execute format(
-        'select jsonb_agg(to_jsonb(first_rows)) from (select * from %s limit $1) as first_rows',
+        'select jsonb_agg(carried.object)
+           from (
+             select to_jsonb(first_rows) as object,
+                    sum(octet_length(to_jsonb(first_rows)::text)) over (
+                        rows unbounded preceding
+                    ) as byte_count
+               from (
+                 select *
+                   from %s
+                  limit $1
+               ) as first_rows
+           ) as carried
+          where carried.byte_count <= $2',
         _count_rows.relation)
        into _count_rows.rows
-      using (select event_row_limit from tinydevcrm.settings);
+      using (select event_row_limit from tinydevcrm.settings),
+            (select event_byte_limit from tinydevcrm.settings);
 end
 $_$;
 
@@ -377,7 +390,7 @@ $_$;
 -- Name: FUNCTION _count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects.';
+COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects, as many as tinydevcrm.settings lets an event carry.';
 
 
 --
@@ -1375,7 +1388,7 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.row_count IS 'Rows in the ma
 -- Name: COLUMN matview_refresh_events.rows; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'The first of those rows, in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them. Null unless the event is told and has rows.';
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'The first of those rows, in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the event is told and has rows.';
 
 
 --
@@ -2857,7 +2870,9 @@ CREATE TABLE tinydevcrm.settings (
     id boolean DEFAULT true NOT NULL,
     event_retention interval DEFAULT '30 days'::interval NOT NULL,
     event_row_limit integer DEFAULT 10 NOT NULL,
+    event_byte_limit integer DEFAULT 65536 NOT NULL,
     job_run_retention interval DEFAULT '7 days'::interval NOT NULL,
+    CONSTRAINT settings_event_byte_limit_range CHECK (((event_byte_limit >= 0) AND (event_byte_limit <= 1048576))),
     CONSTRAINT settings_event_retention_positive CHECK ((event_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_row_limit_range CHECK (((event_row_limit >= 0) AND (event_row_limit <= 1000))),
     CONSTRAINT settings_job_run_retention_positive CHECK ((job_run_retention > '00:00:00'::interval)),
@@ -2891,6 +2906,13 @@ COMMENT ON COLUMN tinydevcrm.settings.event_retention IS 'Age after which refres
 --
 
 COMMENT ON COLUMN tinydevcrm.settings.event_row_limit IS 'Most rows of a materialized view that an event carries, 0 to 1000.';
+
+
+--
+-- Name: COLUMN settings.event_byte_limit; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.event_byte_limit IS 'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
 
 
 --

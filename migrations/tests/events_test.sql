@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(20);
+select plan(21);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -38,6 +38,14 @@ select is(
     (select array[row_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('v')),
     array[101, 10]::bigint[],
     'at most event_row_limit of them are carried');
+
+select tinydevcrm.create_matview(
+    'large', 'select repeat(''x'', 30000) as text from generate_series(1, 5)');
+
+select is(
+    (select array[row_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('large')),
+    array[5, 2]::bigint[],
+    'and at most event_byte_limit bytes of them');
 
 insert into numbers
 values (0);
