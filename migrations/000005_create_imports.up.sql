@@ -240,7 +240,16 @@ begin
                    jsonb_to_recordset(v_columns) as (name text, type text)
                ) with ordinality as wanted (name, type, number);
 
-        execute format('create table %s (%s)', v_target, v_names);
+        begin
+            execute format('create table %s (%s)', v_target, v_names);
+        exception
+            -- Somebody else's import of that name committed a moment ago.
+            when duplicate_table or unique_violation then
+                raise exception using
+                    errcode = 'TD004',
+                    message = format('table %s is there already', v_target),
+                    hint    = 'Import under another name, or in mode replace or append.';
+        end;
     end if;
 
     select string_agg(format('%I', attname), ', ' order by attnum),

@@ -250,7 +250,8 @@ begin
                   when v_matview.last_outcome = 'failed' then 'recovered'
                   else 'refreshed'
               end;
-    v_is_told := tinydevcrm._is_worth_telling(
+    -- One that was dropped meanwhile has nobody to tell.
+    v_is_told := v_matview.id is not null and tinydevcrm._is_worth_telling(
         v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
 
     if v_outcome <> 'skipped' then
