@@ -68,6 +68,7 @@ declare
     v_names     text[];
     v_positions integer[];
     v_last      integer;
+    v_source    text;
     v_tests     text;
     v_fits      boolean[];
 begin
@@ -83,37 +84,48 @@ begin
       into v_last
       from tinydevcrm.csv_types;
 
-    -- Each pass reads the whole table once and moves the columns that do not fit up by one type.
-    while v_last <> any (v_positions) loop
-        select string_agg(
-                   case
-                       when column_place.position = v_last then 'true'
-                       else format('bool_and(%I ~ %L)', column_place.name, csv_types.accepts)
-                   end,
-                   ', ' order by column_place.number)
-          into v_tests
-          from unnest(v_names, v_positions)
-                   with ordinality as column_place (name, position, number)
-          join tinydevcrm.csv_types
-            on csv_types.position = column_place.position;
+    -- The first rows settle most columns, and then one pass over all of them confirms it.
+    foreach v_source in array array[
+        format('(select * from %s limit 1000) as first_rows', _choose_types.staging),
+        _choose_types.staging::text
+    ] loop
+        v_fits := null;
 
-        execute format('select array[%s] from %s', v_tests, _choose_types.staging)
-           into v_fits;
+        -- Each pass moves the columns that do not fit up by one type, until none is left; those that
+        -- are known to fit are not looked at again.
+        while v_fits is null or false = any (v_fits) loop
+            select string_agg(
+                       case
+                           when v_fits[column_place.number] or column_place.position = v_last then
+                               'true'
+                           else
+                               format('bool_and(%I ~ %L)', column_place.name, csv_types.accepts)
+                       end,
+                       ', ' order by column_place.number)
+              into v_tests
+              from unnest(v_names, v_positions)
+                       with ordinality as column_place (name, position, number)
+              join tinydevcrm.csv_types
+                on csv_types.position = column_place.position;
 
-        exit when true = all (v_fits);
+            -- The count makes it one row even when no column is left to test.
+            execute format('select array[%s] from %s having count(*) >= 0', v_tests, v_source)
+               into v_fits;
 
-        -- Null: not one value to go by, so text.
-        select array_agg(
-                   case fits.fits
-                       when true then column_place.position
-                       when false then column_place.position + 1
-                       else v_last
-                   end
-                   order by column_place.number)
-          into v_positions
-          from unnest(v_positions) with ordinality as column_place (position, number)
-          join unnest(v_fits) with ordinality as fits (fits, number)
-         using (number);
+            select array_agg(
+                       case
+                           when fits.fits then column_place.position
+                           when not fits.fits then column_place.position + 1
+                           -- Not one value to go by. In the first rows that says nothing yet.
+                           when v_source = _choose_types.staging::text then v_last
+                           else column_place.position
+                       end
+                       order by column_place.number)
+              into v_positions
+              from unnest(v_positions) with ordinality as column_place (position, number)
+              join unnest(v_fits) with ordinality as fits (fits, number)
+             using (number);
+        end loop;
     end loop;
 
     return query
