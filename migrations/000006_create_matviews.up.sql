@@ -247,13 +247,9 @@ as $$
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(drop_matview.relation);
 begin
-    -- In the order in which a refresh takes its locks, so that the two wait for each other, and no
-    -- deadlock comes of it.
+    -- The event trigger takes the registration with it, in the order in which a refresh takes its
+    -- locks, so that the two wait for each other and no deadlock comes of it.
     execute format('drop materialized view %s', v_matview.relation);
-
-    delete
-      from tinydevcrm.matviews
-     where matviews.id = v_matview.id;
 end
 $$;
 

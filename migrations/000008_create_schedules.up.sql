@@ -240,19 +240,19 @@ as $$
 declare
     v_role text := current_setting('role');
 begin
-    -- The job may have been removed by hand, or its owner dropped: then there is nothing to do.
-    if exists (
-        select
-          from pg_roles
-          join cron.job
-            on job.username = rolname
-         where pg_roles.oid = old.owner
-           and job.jobid = old.job_id
-    ) then
+    -- pg_cron lets a superuser remove any job, as the event trigger that follows drops has to; a
+    -- role that has the owner's rights does it in the owner's name.
+    if not (select rolsuper from pg_roles where rolname = current_user) then
         perform set_config('role', pg_get_userbyid(old.owner), true);
-        perform cron.unschedule(old.job_id);
-        perform set_config('role', v_role, true);
     end if;
+
+    -- The job may have been removed by hand already.
+    perform cron.unschedule(jobid)
+       from cron.job
+      where jobid = old.job_id;
+
+    perform set_config('role', v_role, true)
+      where current_setting('role') <> v_role;
 
     return null;
 end

@@ -127,41 +127,13 @@ as $$
 declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
 begin
-    if tinydevcrm._forget_dropped((matview).relation) then
-        return;
-    end if;
-
     perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
     perform tinydevcrm._mark_scheduled((matview).id, v_started_at);
 end
 $$;
 
 comment on function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews) is
-    'A scheduled refresh of one materialized view; one that has been dropped by hand is forgotten.';
-
-create function tinydevcrm._forget_dropped(relation regclass)
-    returns boolean
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    delete
-      from tinydevcrm.matviews
-     where matviews.relation = _forget_dropped.relation
-       and not exists (
-           select
-             from pg_class
-            where pg_class.oid = matviews.relation
-       );
-
-    return found;
-end
-$$;
-
-comment on function tinydevcrm._forget_dropped(regclass) is
-    'Removes the registration of a materialized view that is no longer there; tells whether it '
-    'did.';
+    'A scheduled refresh of one materialized view.';
 
 create function tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamptz)
     returns void
@@ -181,7 +153,6 @@ comment on function tinydevcrm._mark_scheduled(bigint, timestamptz) is
 revoke execute on function
     tinydevcrm._next_step(bigint, timestamptz),
     tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
-    tinydevcrm._forget_dropped(regclass),
     tinydevcrm._mark_scheduled(bigint, timestamptz)
 from public;
 
@@ -190,7 +161,6 @@ revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
 grant execute on function
     tinydevcrm._next_step(bigint, timestamptz),
     tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
-    tinydevcrm._forget_dropped(regclass),
     tinydevcrm._mark_scheduled(bigint, timestamptz)
 to tinydevcrm_user;
 

@@ -537,33 +537,34 @@ COMMENT ON FUNCTION tinydevcrm._find_dialect(sample bytea) IS 'The dialect of a 
 
 
 --
--- Name: _forget_dropped(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _follow_drops(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._forget_dropped(relation regclass) RETURNS boolean
-    LANGUAGE plpgsql
+CREATE FUNCTION tinydevcrm._follow_drops() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     delete
       from tinydevcrm.matviews
-     where matviews.relation = _forget_dropped.relation
-       and not exists (
-           select
-             from pg_class
-            where pg_class.oid = matviews.relation
-       );
-
-    return found;
+     using pg_event_trigger_dropped_objects() as dropped
+     where dropped.classid = 'pg_class'::regclass
+       and dropped.objsubid = 0
+       and matviews.relation = dropped.objid;
+exception
+    -- The statement is the user's: whatever is wrong here must not stop it.
+    when others then
+        raise warning 'TinyDevCRM could not follow a drop: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Look for views that are gone: select * from tinydevcrm.matviews.';
 end
 $$;
 
 
 --
--- Name: FUNCTION _forget_dropped(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _follow_drops(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._forget_dropped(relation regclass) IS 'Removes the registration of a materialized view that is no longer there; tells whether it did.';
+COMMENT ON FUNCTION tinydevcrm._follow_drops() IS 'Removes the registrations of dropped materialized views. Security definer: whoever may drop a view, as the owner of its schema may, need not see the registration; it lends delete on those of what that statement dropped.';
 
 
 --
@@ -1512,10 +1513,6 @@ CREATE FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) RET
 declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
 begin
-    if tinydevcrm._forget_dropped((matview).relation) then
-        return;
-    end if;
-
     perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
     perform tinydevcrm._mark_scheduled((matview).id, v_started_at);
 end
@@ -1526,7 +1523,7 @@ $$;
 -- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) IS 'A scheduled refresh of one materialized view; one that has been dropped by hand is forgotten.';
+COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) IS 'A scheduled refresh of one materialized view.';
 
 
 --
@@ -1803,19 +1800,19 @@ CREATE FUNCTION tinydevcrm._schedules_drop_job() RETURNS trigger
 declare
     v_role text := current_setting('role');
 begin
-    -- The job may have been removed by hand, or its owner dropped: then there is nothing to do.
-    if exists (
-        select
-          from pg_roles
-          join cron.job
-            on job.username = rolname
-         where pg_roles.oid = old.owner
-           and job.jobid = old.job_id
-    ) then
+    -- pg_cron lets a superuser remove any job, as the event trigger that follows drops has to; a
+    -- role that has the owner's rights does it in the owner's name.
+    if not (select rolsuper from pg_roles where rolname = current_user) then
         perform set_config('role', pg_get_userbyid(old.owner), true);
-        perform cron.unschedule(old.job_id);
-        perform set_config('role', v_role, true);
     end if;
+
+    -- The job may have been removed by hand already.
+    perform cron.unschedule(jobid)
+       from cron.job
+      where jobid = old.job_id;
+
+    perform set_config('role', v_role, true)
+      where current_setting('role') <> v_role;
 
     return null;
 end
@@ -2057,13 +2054,9 @@ CREATE FUNCTION tinydevcrm.drop_matview(relation regclass) RETURNS void
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(drop_matview.relation);
 begin
-    -- In the order in which a refresh takes its locks, so that the two wait for each other, and no
-    -- deadlock comes of it.
+    -- The event trigger takes the registration with it, in the order in which a refresh takes its
+    -- locks, so that the two wait for each other and no deadlock comes of it.
     execute format('drop materialized view %s', v_matview.relation);
-
-    delete
-      from tinydevcrm.matviews
-     where matviews.id = v_matview.id;
 end
 $$;
 
@@ -3441,11 +3434,10 @@ GRANT ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _forget_dropped(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _follow_drops(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._forget_dropped(relation regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._forget_dropped(relation regclass) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._follow_drops() FROM PUBLIC;
 
 
 --

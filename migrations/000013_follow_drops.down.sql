@@ -1,0 +1,2 @@
+drop event trigger tinydevcrm_follow_drops;
+drop function tinydevcrm._follow_drops();
