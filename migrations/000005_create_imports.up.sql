@@ -99,7 +99,9 @@ begin
                            when v_fits[column_place.number] or column_place.position = v_last then
                                'true'
                            else
-                               format('bool_and(%I ~ %L)', column_place.name, csv_types.accepts)
+                               format(
+                                   'bool_and(octet_length(%1$I) <= %2$s and %1$I ~ %3$L)',
+                                   column_place.name, csv_types.max_length, csv_types.accepts)
                        end,
                        ', ' order by column_place.number)
               into v_tests

@@ -235,7 +235,7 @@ COMMENT ON FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table
 CREATE FUNCTION tinydevcrm._choose_types(staging regclass) RETURNS TABLE(name text, type_name text)
     LANGUAGE plpgsql STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
     v_names     text[];
     v_positions integer[];
@@ -271,7 +271,9 @@ begin
                            when v_fits[column_place.number] or column_place.position = v_last then
                                'true'
                            else
-                               format('bool_and(%I ~ %L)', column_place.name, csv_types.accepts)
+                               format(
+                                   'bool_and(octet_length(%1$I) <= %2$s and %1$I ~ %3$L)',
+                                   column_place.name, csv_types.max_length, csv_types.accepts)
                        end,
                        ', ' order by column_place.number)
               into v_tests
@@ -309,7 +311,7 @@ begin
             on csv_types.position = column_place.position
          order by column_place.number;
 end
-$$;
+$_$;
 
 
 --
@@ -2489,6 +2491,7 @@ CREATE TABLE tinydevcrm.csv_types (
     type_name text NOT NULL,
     "position" integer NOT NULL,
     accepts text NOT NULL,
+    max_length integer NOT NULL,
     loses text NOT NULL
 );
 
@@ -2519,6 +2522,13 @@ COMMENT ON COLUMN tinydevcrm.csv_types."position" IS 'Place on the ladder; 1 is 
 --
 
 COMMENT ON COLUMN tinydevcrm.csv_types.accepts IS 'Regular expression that the whole text of a value matches. Written in what PostgreSQL''s advanced expressions and RE2 have in common, so that programs can use it too.';
+
+
+--
+-- Name: COLUMN csv_types.max_length; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_types.max_length IS 'Most bytes that such a value has. A bound beside the expression, which would be several times as slow with one of its own: a longer number stays text.';
 
 
 --

@@ -10,7 +10,8 @@ create function pg_temp.narrowest(value text)
 as $$
     select type_name
       from tinydevcrm.csv_types
-     where value ~ accepts
+     where octet_length(value) <= max_length
+       and value ~ accepts
      order by position
      limit 1
 $$;
@@ -25,6 +26,7 @@ values
     ('-9223372036854775808', 'bigint'), ('9223372036854775808', 'numeric'),
     ('-9223372036854775809', 'numeric'), ('0.5', 'numeric'), ('-0.5', 'numeric'),
     ('1.50', 'numeric'), ('123456789012345678901234567890', 'numeric'),
+    (repeat('9', 1000), 'numeric'), (repeat('9', 1001), 'text'), ('-0.05', 'numeric'),
     ('007', 'text'), ('+15551234567', 'text'), (' 5', 'text'), ('5 ', 'text'), ('1e3', 'text'),
     ('-0', 'text'), ('-0.0', 'text'), ('.5', 'text'), ('5.', 'text'), ('1,5', 'text'), ('', 'text'),
     ('NaN', 'text'), ('1_000', 'text'), ('0x10', 'text'), (E'1\n', 'text'), (E'1\n2', 'text'),
