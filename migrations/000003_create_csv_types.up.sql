@@ -22,8 +22,8 @@ comment on column tinydevcrm.csv_types.accepts is
     'Regular expression that the whole text of a value matches. Written in what PostgreSQL''s '
     'advanced expressions and RE2 have in common, so that programs can use it too.';
 comment on column tinydevcrm.csv_types.max_length is
-    'Most bytes that such a value has. A bound beside the expression, which would be several times as '
-    'slow with one of its own: a longer number stays text.';
+    'Most bytes that such a value has. A bound beside the expression, which would be several '
+    'times as slow with one of its own: a longer number stays text.';
 comment on column tinydevcrm.csv_types.loses is
     'What of the text does not come back when the value is printed.';
 

@@ -20,6 +20,7 @@ create function tinydevcrm.sniff_csv(sample bytea)
 as $$
 declare
     v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
+    v_dialect        tinydevcrm.csv_dialect;
 begin
     if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
         raise exception using
@@ -42,7 +43,24 @@ begin
             hint    = 'Export it as CSV.';
     end if;
 
-    return tinydevcrm._find_dialect(sniff_csv.sample);
+    -- COPY takes exactly the first line for the header, and a quote anywhere in it for one that opens.
+    if sniff_csv.sample::text ~ '^\\x(efbbbf)?(0d)?0a' then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the first line is blank',
+            hint    = 'The first line must name the columns: remove the blank ones above it.';
+    end if;
+
+    v_dialect := tinydevcrm._find_dialect(sniff_csv.sample);
+
+    if v_dialect.header is null then
+        raise exception using
+            errcode = 'TD005',
+            message = 'a quote in the header opens and does not close',
+            hint    = 'Write a name with a quote in quotes, and that quote twice: "Height 5""".';
+    end if;
+
+    return v_dialect;
 end
 $$;
 
@@ -90,12 +108,17 @@ as $$
         return (widths.count(widths[0]) / len(widths), widths[0])
 
     delimiter = max(',;\t|', key=consistency)
-    header = records(delimiter, 1)[0]
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
+    header = next(reader)
+    lines = text.splitlines(keepends=True) if reader.line_num > 1 else [text.partition('\n')[0]]
+    if ''.join(lines[:reader.line_num]).count('"') % 2:
+        header = None
     return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
 $$;
 
 comment on function tinydevcrm._find_dialect(bytea) is
-    'The dialect of a sample of text, for sniff_csv().';
+    'The dialect of a sample of text, for sniff_csv(); no header when a quote in it does not '
+    'close.';
 
 create function tinydevcrm._column_names(header text[])
     returns text[]

@@ -44,7 +44,17 @@ alter table tinydevcrm.matviews enable row level security;
 
 create policy matviews_owner on tinydevcrm.matviews
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
+    using (pg_has_role(owner, 'usage'))
+    with check (
+        pg_has_role(owner, 'usage')
+        and exists (
+            select
+              from pg_catalog.pg_class
+             where pg_class.oid = relation
+               and pg_class.relkind = 'm'
+               and pg_class.relowner = owner
+        )
+    );
 
 grant select, insert, update, delete on tinydevcrm.matviews to tinydevcrm_user;
 

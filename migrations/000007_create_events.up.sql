@@ -83,7 +83,16 @@ alter table tinydevcrm.matview_refresh_events enable row level security;
 
 create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
+    using (pg_has_role(owner, 'usage'))
+    with check (
+        exists (
+            select
+              from tinydevcrm.matviews
+             where matviews.id = matview_refresh_events.matview_id
+               and matviews.owner = matview_refresh_events.owner
+               and matviews.relation::text = matview_refresh_events.matview
+        )
+    );
 
 grant select, insert on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
@@ -171,9 +180,31 @@ create function tinydevcrm._count_rows(relation regclass, out row_count bigint, 
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_columns text;
 begin
     execute format('select count(*) from %s', _count_rows.relation)
        into _count_rows.row_count;
+
+    -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights of
+    -- whoever refreshes. So what is not built in goes by its output function, as text.
+    select coalesce(
+               string_agg(
+                   case
+                       when atttypid >= 16384 then
+                           format(
+                               'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
+                               attname, '%s')
+                       else
+                           format('%I', attname)
+                   end,
+                   ', ' order by attnum),
+               '')
+      into v_columns
+      from pg_attribute
+     where attrelid = _count_rows.relation
+       and attnum > 0
+       and not attisdropped;
 
     execute format(
         'select jsonb_agg(carried.object)
@@ -183,13 +214,13 @@ begin
                         rows unbounded preceding
                     ) as byte_count
                from (
-                 select *
+                 select %s
                    from %s
                   limit $1
                ) as first_rows
            ) as carried
           where carried.byte_count <= $2',
-        _count_rows.relation)
+        v_columns, _count_rows.relation)
        into _count_rows.rows
       using (select event_row_limit from tinydevcrm.settings),
             (select event_byte_limit from tinydevcrm.settings);
@@ -244,14 +275,18 @@ begin
      where matviews.id = (matview).id
        for update;
 
+    -- Dropped meanwhile: there is nothing left to record it of.
+    if not found then
+        return null;
+    end if;
+
     v_outcome := case
                   when method is null then 'skipped'
                   when error_code is not null then 'failed'
                   when v_matview.last_outcome = 'failed' then 'recovered'
                   else 'refreshed'
               end;
-    -- One that was dropped meanwhile has nobody to tell.
-    v_is_told := v_matview.id is not null and tinydevcrm._is_worth_telling(
+    v_is_told := tinydevcrm._is_worth_telling(
         v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
 
     if v_outcome <> 'skipped' then
@@ -280,8 +315,9 @@ $$;
 comment on function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text
 ) is
-    'Writes the event of a refresh and the registry''s memory of it; a null method is a skip. '
-    'The only writer of tinydevcrm.matview_refresh_events.';
+    'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and '
+    'a registration that is gone leaves nothing, and null. The only writer of '
+    'tinydevcrm.matview_refresh_events.';
 
 -- Runs the view's query, whose functions may count on the caller's search_path: none of its own,
 -- and names of its own all qualified.

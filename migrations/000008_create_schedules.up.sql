@@ -246,10 +246,13 @@ begin
         perform set_config('role', pg_get_userbyid(old.owner), true);
     end if;
 
-    -- The job may have been removed by hand already.
+    -- The job may have been removed by hand already; and a user may write any number into a row of
+    -- their own, so it has to be the job that was made for this schedule.
     perform cron.unschedule(jobid)
        from cron.job
-      where jobid = old.job_id;
+      where jobid = old.job_id
+        and username = pg_get_userbyid(old.owner)
+        and jobname = format('tinydevcrm schedule %s', old.id);
 
     perform set_config('role', v_role, true)
       where current_setting('role') <> v_role;

@@ -35,6 +35,7 @@ select matviews.relation,
              events.error_message
         from tinydevcrm.matview_refresh_events as events
        where events.matview_id = matviews.id
+         and events.owner = matviews.owner
          and events.outcome <> 'skipped'
        order by events.id desc
        limit 1
@@ -83,6 +84,7 @@ select job_run_details.runid as run_id,
   from tinydevcrm.schedules
   join cron.job_run_details
     on job_run_details.jobid = schedules.job_id
+   and job_run_details.username = pg_get_userbyid(schedules.owner)
  where pg_has_role(schedules.owner, 'usage');
 
 comment on view tinydevcrm.job_runs is

@@ -92,7 +92,7 @@ func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) e
 		duration      string
 	)
 	err := pool.QueryRowContext(command.Context(), `
-		select outcome, row_count, error_code, error_message, duration::text
+		select coalesce(outcome, 'dropped'), row_count, error_code, error_message, duration::text
 		  from tinydevcrm.refresh_matview($1::text::regclass)`, args[0],
 	).Scan(&outcome, &rowCount, &code, &message, &duration)
 	if err != nil {

@@ -59,7 +59,11 @@ func (p *program) upCommand() *cobra.Command {
 func (p *program) up(ctx context.Context) error {
 	socket, err := net.Listen("tcp", p.listenAddr)
 	if err != nil {
-		return fmt.Errorf("serve the page: %w; --listen-addr or LISTEN_ADDR names another port", err)
+		return &db.UserError{
+			Status:  http.StatusServiceUnavailable,
+			Message: fmt.Sprintf("cannot serve the page: %v", err),
+			Hint:    "--listen-addr or LISTEN_ADDR names another port.",
+		}
 	}
 	defer socket.Close()
 
