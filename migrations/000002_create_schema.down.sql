@@ -1,3 +1,5 @@
+drop function tinydevcrm._check_schema(name);
+
 drop table tinydevcrm.settings;
 
 revoke usage on schema cron from tinydevcrm_user;

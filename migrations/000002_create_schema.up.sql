@@ -65,3 +65,36 @@ create policy settings_all_read on tinydevcrm.settings
     using (true);
 
 grant select on tinydevcrm.settings to tinydevcrm_user;
+
+create function tinydevcrm._check_schema(schema_name name)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _check_schema.schema_name is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'no schema of your search_path is there to make it in',
+            hint    = 'Create one, or set search_path to one that is there.';
+    end if;
+
+    if _check_schema.schema_name in ('tinydevcrm', 'cron', 'information_schema')
+       or _check_schema.schema_name like 'pg\_%'
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = format('schema %I is not for your tables and views', _check_schema.schema_name),
+            hint    = 'Name a schema of your own, such as public.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_schema(name) is
+    'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null '
+    'or belongs to the system or to TinyDevCRM.';
+
+revoke execute on function tinydevcrm._check_schema(name) from public;
+
+grant execute on function tinydevcrm._check_schema(name) to tinydevcrm_user;

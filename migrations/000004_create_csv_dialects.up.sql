@@ -110,8 +110,8 @@ as $$
     delimiter = max(',;\t|', key=consistency)
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
     header = next(reader)
-    lines = text.splitlines(keepends=True) if reader.line_num > 1 else [text.partition('\n')[0]]
-    if ''.join(lines[:reader.line_num]).count('"') % 2:
+    lines = io.StringIO(text, newline='')
+    if sum(next(lines).count('"') for _ in range(reader.line_num)) % 2:
         header = None
     return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
 $$;

@@ -461,12 +461,7 @@ create function tinydevcrm._check_target(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if _check_target.schema_name is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'no schema of your search_path is there to put the table in',
-            hint    = 'Create one, or set search_path to one that is there.';
-    end if;
+    perform tinydevcrm._check_schema(_check_target.schema_name);
 
     if _check_target.mode is null or _check_target.mode not in ('create', 'replace', 'append') then
         raise exception using

@@ -191,12 +191,7 @@ create function tinydevcrm._create_matview_statement(schema_name name, name text
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if _create_matview_statement.schema_name is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'no schema of your search_path is there to put the materialized view in',
-            hint    = 'Create one, or set search_path to one that is there.';
-    end if;
+    perform tinydevcrm._check_schema(_create_matview_statement.schema_name);
 
     if coalesce(octet_length(_create_matview_statement.name), 0) not between 1 and 63 then
         raise exception using

@@ -206,30 +206,36 @@ begin
        and attnum > 0
        and not attisdropped;
 
-    execute format(
-        'select jsonb_agg(carried.object)
-           from (
-             select to_jsonb(first_rows) as object,
-                    sum(octet_length(to_jsonb(first_rows)::text)) over (
-                        rows unbounded preceding
-                    ) as byte_count
+    begin
+        execute format(
+            'select jsonb_agg(carried.object)
                from (
-                 select %s
-                   from %s
-                  limit $1
-               ) as first_rows
-           ) as carried
-          where carried.byte_count <= $2',
-        v_columns, _count_rows.relation)
-       into _count_rows.rows
-      using (select event_row_limit from tinydevcrm.settings),
-            (select event_byte_limit from tinydevcrm.settings);
+                 select to_jsonb(first_rows) as object,
+                        sum(octet_length(to_jsonb(first_rows)::text)) over (
+                            rows unbounded preceding
+                        ) as byte_count
+                   from (
+                     select %s
+                       from %s
+                      limit $1
+                   ) as first_rows
+               ) as carried
+              where carried.byte_count <= $2',
+            v_columns, _count_rows.relation)
+           into _count_rows.rows
+          using (select event_row_limit from tinydevcrm.settings),
+                (select event_byte_limit from tinydevcrm.settings);
+    exception
+        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+        when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+            _count_rows.rows := null;
+    end;
 end
 $$;
 
 comment on function tinydevcrm._count_rows(regclass) is
     'Number of rows of a materialized view, and the first of them as an array of objects, as many '
-    'as tinydevcrm.settings lets an event carry.';
+    'as tinydevcrm.settings lets an event carry; none when one of them cannot be jsonb.';
 
 create function tinydevcrm._lock_matview(matview_id bigint)
     returns boolean
@@ -350,8 +356,12 @@ begin
               from tinydevcrm._count_rows((matview).relation) as counted;
         exception
             -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel
-            -- is not among "others", and is how a statement timeout shows.
+            -- is not among "others", and is how a statement timeout shows; who cancels a refresh of
+            -- their own knows.
             when query_canceled or others then
+                if sqlstate = '57014' and schedule_id is null then
+                    raise;
+                end if;
                 get stacked diagnostics
                     v_code    = returned_sqlstate,
                     v_message = message_text;

@@ -177,6 +177,41 @@ COMMENT ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text
 
 
 --
+-- Name: _check_schema(name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_schema(schema_name name) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if _check_schema.schema_name is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'no schema of your search_path is there to make it in',
+            hint    = 'Create one, or set search_path to one that is there.';
+    end if;
+
+    if _check_schema.schema_name in ('tinydevcrm', 'cron', 'information_schema')
+       or _check_schema.schema_name like 'pg\_%'
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = format('schema %I is not for your tables and views', _check_schema.schema_name),
+            hint    = 'Name a schema of your own, such as public.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_schema(schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_schema(schema_name name) IS 'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null or belongs to the system or to TinyDevCRM.';
+
+
+--
 -- Name: _check_target(name, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -185,12 +220,7 @@ CREATE FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table_nam
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if _check_target.schema_name is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'no schema of your search_path is there to put the table in',
-            hint    = 'Create one, or set search_path to one that is there.';
-    end if;
+    perform tinydevcrm._check_schema(_check_target.schema_name);
 
     if _check_target.mode is null or _check_target.mode not in ('create', 'replace', 'append') then
         raise exception using
@@ -374,28 +404,56 @@ CREATE FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, 
     LANGUAGE plpgsql STABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
+declare
+    v_columns text;
 begin
     execute format('select count(*) from %s', _count_rows.relation)
        into _count_rows.row_count;
 
-    execute format(
-        'select jsonb_agg(carried.object)
-           from (
-             select to_jsonb(first_rows) as object,
-                    sum(octet_length(to_jsonb(first_rows)::text)) over (
-                        rows unbounded preceding
-                    ) as byte_count
+    -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights of
+    -- whoever refreshes. So what is not built in goes by its output function, as text.
+    select coalesce(
+               string_agg(
+                   case
+                       when atttypid >= 16384 then
+                           format(
+                               'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
+                               attname, '%s')
+                       else
+                           format('%I', attname)
+                   end,
+                   ', ' order by attnum),
+               '')
+      into v_columns
+      from pg_attribute
+     where attrelid = _count_rows.relation
+       and attnum > 0
+       and not attisdropped;
+
+    begin
+        execute format(
+            'select jsonb_agg(carried.object)
                from (
-                 select *
-                   from %s
-                  limit $1
-               ) as first_rows
-           ) as carried
-          where carried.byte_count <= $2',
-        _count_rows.relation)
-       into _count_rows.rows
-      using (select event_row_limit from tinydevcrm.settings),
-            (select event_byte_limit from tinydevcrm.settings);
+                 select to_jsonb(first_rows) as object,
+                        sum(octet_length(to_jsonb(first_rows)::text)) over (
+                            rows unbounded preceding
+                        ) as byte_count
+                   from (
+                     select %s
+                       from %s
+                      limit $1
+                   ) as first_rows
+               ) as carried
+              where carried.byte_count <= $2',
+            v_columns, _count_rows.relation)
+           into _count_rows.rows
+          using (select event_row_limit from tinydevcrm.settings),
+                (select event_byte_limit from tinydevcrm.settings);
+    exception
+        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+        when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+            _count_rows.rows := null;
+    end;
 end
 $_$;
 
@@ -404,7 +462,7 @@ $_$;
 -- Name: FUNCTION _count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects, as many as tinydevcrm.settings lets an event carry.';
+COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects, as many as tinydevcrm.settings lets an event carry; none when one of them cannot be jsonb.';
 
 
 --
@@ -416,12 +474,7 @@ CREATE FUNCTION tinydevcrm._create_matview_statement(schema_name name, name text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if _create_matview_statement.schema_name is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'no schema of your search_path is there to put the materialized view in',
-            hint    = 'Create one, or set search_path to one that is there.';
-    end if;
+    perform tinydevcrm._check_schema(_create_matview_statement.schema_name);
 
     if coalesce(octet_length(_create_matview_statement.name), 0) not between 1 and 63 then
         raise exception using
@@ -526,7 +579,11 @@ CREATE FUNCTION tinydevcrm._find_dialect(sample bytea) RETURNS tinydevcrm.csv_di
         return (widths.count(widths[0]) / len(widths), widths[0])
 
     delimiter = max(',;\t|', key=consistency)
-    header = records(delimiter, 1)[0]
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
+    header = next(reader)
+    lines = io.StringIO(text, newline='')
+    if sum(next(lines).count('"') for _ in range(reader.line_num)) % 2:
+        header = None
     return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
 $$;
 
@@ -535,7 +592,7 @@ $$;
 -- Name: FUNCTION _find_dialect(sample bytea); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._find_dialect(sample bytea) IS 'The dialect of a sample of text, for sniff_csv().';
+COMMENT ON FUNCTION tinydevcrm._find_dialect(sample bytea) IS 'The dialect of a sample of text, for sniff_csv(); no header when a quote in it does not close.';
 
 
 --
@@ -1464,14 +1521,18 @@ begin
      where matviews.id = (matview).id
        for update;
 
+    -- Dropped meanwhile: there is nothing left to record it of.
+    if not found then
+        return null;
+    end if;
+
     v_outcome := case
                   when method is null then 'skipped'
                   when error_code is not null then 'failed'
                   when v_matview.last_outcome = 'failed' then 'recovered'
                   else 'refreshed'
               end;
-    -- One that was dropped meanwhile has nobody to tell.
-    v_is_told := v_matview.id is not null and tinydevcrm._is_worth_telling(
+    v_is_told := tinydevcrm._is_worth_telling(
         v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
 
     if v_outcome <> 'skipped' then
@@ -1502,7 +1563,7 @@ $$;
 -- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) IS 'Writes the event of a refresh and the registry''s memory of it; a null method is a skip. The only writer of tinydevcrm.matview_refresh_events.';
+COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) IS 'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
 
 
 --
@@ -1556,8 +1617,12 @@ begin
               from tinydevcrm._count_rows((matview).relation) as counted;
         exception
             -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel
-            -- is not among "others", and is how a statement timeout shows.
+            -- is not among "others", and is how a statement timeout shows; who cancels a refresh of
+            -- their own knows.
             when query_canceled or others then
+                if sqlstate = '57014' and schedule_id is null then
+                    raise;
+                end if;
                 get stacked diagnostics
                     v_code    = returned_sqlstate,
                     v_message = message_text;
@@ -1808,10 +1873,13 @@ begin
         perform set_config('role', pg_get_userbyid(old.owner), true);
     end if;
 
-    -- The job may have been removed by hand already.
+    -- The job may have been removed by hand already; and a user may write any number into a row of
+    -- their own, so it has to be the job that was made for this schedule.
     perform cron.unschedule(jobid)
        from cron.job
-      where jobid = old.job_id;
+      where jobid = old.job_id
+        and username = pg_get_userbyid(old.owner)
+        and jobname = format('tinydevcrm schedule %s', old.id);
 
     perform set_config('role', v_role, true)
       where current_setting('role') <> v_role;
@@ -2368,6 +2436,7 @@ CREATE FUNCTION tinydevcrm.sniff_csv(sample bytea) RETURNS tinydevcrm.csv_dialec
     AS $$
 declare
     v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
+    v_dialect        tinydevcrm.csv_dialect;
 begin
     if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
         raise exception using
@@ -2390,7 +2459,24 @@ begin
             hint    = 'Export it as CSV.';
     end if;
 
-    return tinydevcrm._find_dialect(sniff_csv.sample);
+    -- COPY takes exactly the first line for the header, and a quote anywhere in it for one that opens.
+    if sniff_csv.sample::text ~ '^\\x(efbbbf)?(0d)?0a' then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the first line is blank',
+            hint    = 'The first line must name the columns: remove the blank ones above it.';
+    end if;
+
+    v_dialect := tinydevcrm._find_dialect(sniff_csv.sample);
+
+    if v_dialect.header is null then
+        raise exception using
+            errcode = 'TD005',
+            message = 'a quote in the header opens and does not close',
+            hint    = 'Write a name with a quote in quotes, and that quote twice: "Height 5""".';
+    end if;
+
+    return v_dialect;
 end
 $$;
 
@@ -2651,7 +2737,7 @@ CREATE VIEW tinydevcrm.job_runs WITH (security_barrier='true') AS
     job_run_details.start_time AS started_at,
     job_run_details.end_time AS ended_at
    FROM (tinydevcrm.schedules
-     JOIN cron.job_run_details ON ((job_run_details.jobid = schedules.job_id)))
+     JOIN cron.job_run_details ON (((job_run_details.jobid = schedules.job_id) AND (job_run_details.username = pg_get_userbyid((schedules.owner)::oid)))))
   WHERE pg_has_role((schedules.owner)::oid, 'usage'::text);
 
 
@@ -2764,7 +2850,7 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
             events.error_code,
             events.error_message
            FROM tinydevcrm.matview_refresh_events events
-          WHERE ((events.matview_id = matviews.id) AND (events.outcome <> 'skipped'::text))
+          WHERE ((events.matview_id = matviews.id) AND ((events.owner)::oid = (matviews.owner)::oid) AND (events.outcome <> 'skipped'::text))
           ORDER BY events.id DESC
          LIMIT 1) last_event ON (true))
   WHERE pg_has_role((matviews.owner)::oid, 'usage'::text);
@@ -3310,7 +3396,9 @@ ALTER TABLE tinydevcrm.matview_refresh_events ENABLE ROW LEVEL SECURITY;
 -- Name: matview_refresh_events matview_refresh_events_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((EXISTS ( SELECT
+   FROM tinydevcrm.matviews
+  WHERE ((matviews.id = matview_refresh_events.matview_id) AND ((matviews.owner)::oid = (matview_refresh_events.owner)::oid) AND ((matviews.relation)::text = matview_refresh_events.matview)))));
 
 
 --
@@ -3323,7 +3411,9 @@ ALTER TABLE tinydevcrm.matviews ENABLE ROW LEVEL SECURITY;
 -- Name: matviews matviews_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY matviews_owner ON tinydevcrm.matviews TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+CREATE POLICY matviews_owner ON tinydevcrm.matviews TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
+   FROM pg_class
+  WHERE ((pg_class.oid = (matviews.relation)::oid) AND (pg_class.relkind = 'm'::"char") AND (pg_class.relowner = (matviews.owner)::oid))))));
 
 
 --
@@ -3385,6 +3475,14 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.schedules TO tinydevcrm_us
 
 REVOKE ALL ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_schema(schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) TO tinydevcrm_user;
 
 
 --

@@ -19,7 +19,7 @@ func (p *program) openDatabase(ctx context.Context) (*sql.DB, error) {
 	if p.databaseURL == "" {
 		return nil, errNoDatabase
 	}
-	return db.Open(ctx, p.databaseURL)
+	return db.Open(ctx, p.databaseURL, db.MaxConns)
 }
 
 // withDatabase calls work with an open pool.

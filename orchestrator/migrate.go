@@ -16,6 +16,8 @@ func (p *program) migrateCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "migrate",
 		Short: "Change the schema's version; the stock migrate program does the same",
+		Args:  cobra.NoArgs,
+		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 
 	up := &cobra.Command{

@@ -25,7 +25,7 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 	}
 	group.Wait()
 
-	pool, err := db.Open(t.Context(), server.URL)
+	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 
 func TestMigrateRefusesAndRecovers(t *testing.T) {
 	server := dbtest.NewServer(t)
-	pool, err := db.Open(t.Context(), server.URL)
+	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestMigrateRefusesAndRecovers(t *testing.T) {
 func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 	server := dbtest.NewServer(t)
 	stdout, _ := background(t, server.URL, "up", "--listen-addr", "localhost:0")
-	pool, err := db.Open(t.Context(), server.URL)
+	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,6 @@ const (
 	logSubscription = "log"
 	// shutdownWithin is how long requests under way may take once the program is told to end.
 	shutdownWithin = 5 * time.Second
-	// maxUploads run at once, each on a connection of its own; the rest wait, so that the page and the
-	// log always find one.
-	maxUploads = db.MaxConns / 2
 	// maxUpload bounds a file that the page takes; the upload command has no bound.
 	maxUpload = 4 << 30
 )
@@ -72,7 +69,13 @@ func (p *program) up(ctx context.Context) error {
 			return err
 		}
 		diagnostics := logger(p.stderr)
-		worker := deliver.NewWorker(pool, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
+		// A connection of its own: however busy the page is, the log goes on.
+		deliveries, err := db.Open(ctx, p.databaseURL, 1)
+		if err != nil {
+			return err
+		}
+		defer deliveries.Close()
+		worker := deliver.NewWorker(deliveries, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
 		if err := worker.Subscribe(ctx); err != nil {
 			return err
 		}
@@ -107,16 +110,9 @@ func migrateUp(ctx context.Context, pool *sql.DB) error {
 	return migrator.Up(0)
 }
 
-// uploader is upload.Load in the page's terms, a few at a time.
+// uploader is upload.Load in the page's terms.
 func uploader(pool *sql.DB) func(context.Context, io.Reader, string, string, string) (web.Imported, error) {
-	slots := make(chan struct{}, maxUploads)
 	return func(ctx context.Context, file io.Reader, source, table, mode string) (web.Imported, error) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		case <-ctx.Done():
-			return web.Imported{}, ctx.Err()
-		}
 		done, err := upload.Load(ctx, pool, file, upload.Request{Source: source, Table: table, Mode: mode})
 		if err != nil {
 			return web.Imported{}, err

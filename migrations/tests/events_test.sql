@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(22);
+select plan(24);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -154,6 +154,25 @@ select is(
       where matview = '"My Data".v'
         and matview_id is null),
     8, 'events outlive their view');
+
+select tinydevcrm.create_matview('odd', $$ select '{"a": "\u0000"}'::json as value $$);
+select is(
+    (select array[refreshed.outcome, refreshed.row_count::text, refreshed.rows::text]
+       from tinydevcrm.refresh_matview('odd') as refreshed),
+    array['refreshed', '1', null], 'a value that jsonb cannot hold is no fault of the refresh');
+
+create function cancel() returns integer
+    language plpgsql
+as $$
+begin
+    raise query_canceled;
+end
+$$;
+create materialized view cancelled as select cancel() with no data;
+select tinydevcrm.watch_matview('cancelled');
+select throws_ok(
+    $$ select tinydevcrm.refresh_matview('cancelled') $$, '57014', null,
+    'who cancels a refresh of their own is told, and no failure is recorded');
 
 select * from finish();
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(9);
+select plan(15);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Two" in role tinydevcrm_user;
@@ -43,7 +43,56 @@ select throws_ok(
     $$ select tinydevcrm.schedule_matview('tap_one.v', '1 minute') $$, null, null,
     'and can change nothing');
 
+-- What another user plants is never run with the rights of who looks, and nothing is forged.
+select throws_ok(
+    $$ insert into tinydevcrm.matviews (owner, relation) values ('"Tap Two"', 'tap_one.v') $$,
+    '42501', null, 'and cannot register a view that is not theirs');
+select throws_ok(
+    $$ insert into tinydevcrm.matview_refresh_events
+           (owner, matview, outcome, is_told, row_count, started_at, duration)
+       values ('"Tap One"', 'tap_one.v', 'refreshed', true, 9, now(), '0 s') $$,
+    '42501', null, 'nor forge an event');
+
 reset role;
+create table forged (job_id bigint);
+insert into forged
+select jobid
+  from cron.job
+ where username = 'Tap One';
+grant select on forged to "Tap Two";
+grant usage, create on schema tap_one to "Tap Two";
+set local role "Tap Two";
+
+select lives_ok(
+    $$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule, job_id)
+       select '"Tap Two"', '2 minutes', '*/2 * * * *', job_id
+         from forged $$,
+    'a schedule that names another''s job');
+select lives_ok(
+    $$ delete from tinydevcrm.schedules where owner = '"Tap Two"'::regrole $$, 'can be removed');
+
+create type tap_one.mood as enum ('fine');
+create function tap_one.escalate(mood tap_one.mood) returns json
+    language plpgsql
+as $body$
+begin
+    raise exception 'ran as %', current_user;
+end
+$body$;
+create cast (tap_one.mood as json) with function tap_one.escalate(tap_one.mood);
+
+reset role;
+
+select is(
+    (select count(*) from cron.job where username = 'Tap One'), 1::bigint,
+    'and the job is still there');
+
+create materialized view public.moods as select 'fine'::tap_one.mood as mood, 1 as n;
+select tinydevcrm.watch_matview('public.moods');
+select is(
+    (select rows from tinydevcrm.refresh_matview('public.moods')),
+    '[{"n": 1, "mood": "fine"}]'::jsonb,
+    'a cast of another''s making does not run when an event carries its type');
 
 select * from finish();
 

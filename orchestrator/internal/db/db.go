@@ -11,14 +11,15 @@ import (
 	"github.com/lib/pq"
 )
 
-// MaxConns bounds the pool: with the one connection that listens, it is all that a program takes.
+// MaxConns bounds the pool of a command, and of the page.
 const MaxConns = 8
 
-// Open returns a pool for the database at url and checks that it answers.
+// Open returns a pool of at most maxConns connections to the database at url and checks that it
+// answers.
 //
 // The url is what libpq takes, a connection URI or "key=value" pairs; what it leaves out comes from
 // the PG* variables of the environment. lib/pq's sslmode is require unless it says otherwise.
-func Open(ctx context.Context, url string) (*sql.DB, error) {
+func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	connector, err := pq.NewConnector(url)
 	if err != nil {
 		// lib/pq's message may repeat the url, and with it a password.
@@ -26,8 +27,8 @@ func Open(ctx context.Context, url string) (*sql.DB, error) {
 	}
 
 	pool := sql.OpenDB(connector)
-	pool.SetMaxOpenConns(MaxConns)
-	pool.SetMaxIdleConns(MaxConns / 2)
+	pool.SetMaxOpenConns(maxConns)
+	pool.SetMaxIdleConns((maxConns + 1) / 2)
 	pool.SetConnMaxIdleTime(time.Minute)
 
 	if err := pool.PingContext(ctx); err != nil {

@@ -30,7 +30,7 @@ func Schema(t *testing.T) (*sql.DB, string) {
 	}
 	schema := fmt.Sprintf("test_%d", time.Now().UnixNano())
 	databaseURL := WithSearchPath(t, base, schema)
-	pool, err := db.Open(t.Context(), databaseURL)
+	pool, err := db.Open(t.Context(), databaseURL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}

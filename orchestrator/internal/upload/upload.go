@@ -25,6 +25,8 @@ const (
 	sampleSize = 256 << 10
 	// chunkSize is how much goes into one message to the server, at most.
 	chunkSize = 64 << 10
+	// maxLine bounds the memory that a file without line feeds takes.
+	maxLine = 128 << 20
 )
 
 // A Request says what to import, and how.
@@ -154,19 +156,32 @@ var errEndMarker = &db.UserError{
 	Hint:    `COPY would take it for the end of the file. Remove the line.`,
 }
 
+var errLongLine = &db.UserError{
+	Status:  http.StatusUnprocessableEntity,
+	Message: fmt.Sprintf("the file has a line of more than %d MB", maxLine>>20),
+	Hint:    "Is it a CSV, with line feeds at the ends of its lines?",
+}
+
 // sendLines cuts file into pieces that end at a line feed, as CopyData wants them.
 func sendLines(ctx context.Context, stmt copyData, file io.Reader) error {
 	buffer := make([]byte, 0, 2*chunkSize)
+	whole := -1 // the last line feed in buffer
 	for {
 		buffer = grow(buffer)
-		n, err := file.Read(buffer[len(buffer):cap(buffer)])
-		buffer = buffer[:len(buffer)+n]
+		known := len(buffer)
+		n, err := file.Read(buffer[known:cap(buffer)])
+		buffer = buffer[:known+n]
 		atEnd := errors.Is(err, io.EOF)
 		if err != nil && !atEnd {
 			return err
 		}
 
-		whole := bytes.LastIndexByte(buffer, '\n')
+		if at := bytes.LastIndexByte(buffer[known:], '\n'); at >= 0 {
+			whole = known + at
+		}
+		if len(buffer)-whole > maxLine {
+			return errLongLine
+		}
 		if whole < 0 && atEnd && len(buffer) > 0 {
 			whole = len(buffer)
 		}
@@ -178,6 +193,7 @@ func sendLines(ctx context.Context, stmt copyData, file io.Reader) error {
 				return err
 			}
 			buffer = buffer[:copy(buffer, buffer[min(whole+1, len(buffer)):])]
+			whole = -1
 		}
 		if atEnd && len(buffer) == 0 {
 			return nil

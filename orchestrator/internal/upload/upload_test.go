@@ -59,6 +59,7 @@ func TestLoadText(t *testing.T) {
 		{"semicolons", "a;b\n1;2,5\n", `[{"a": 1, "b": "2,5"}]`},
 		{"byte order mark", "\ufeffa\n1\n", `[{"a": 1}]`},
 		{"Windows-1252", "a\ncaf\xe9\n", `[{"a": "café"}]`},
+		{"quotes in a name", "\"Height 5\"\"\",\"a\nb\"\n1,2\n", `[{"a\nb": 2, "Height 5\"": 1}]`},
 		{"backslashes", "a\n\\N\n\\.x\nx\\.\n", `[{"a": "\\N"}, {"a": "\\.x"}, {"a": "x\\."}]`},
 		{"a type that fails late", "a\n" + strings.Repeat("1\n", 100_000) + "007\n", "late"},
 		{"a line longer than a chunk", "a,b\n1," + long + "\n", `[{"a": 1, "b": "` + long + `"}]`},
@@ -98,6 +99,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"an end marker far in", "a\n" + strings.Repeat("1\n", 300_000) + "\\.\n2\n", "", `\.`},
 		{"an end marker at the end", "a\n1\n\\.", "", `\.`},
 		{"a NUL far in", "a\n" + strings.Repeat("x\n", 300_000) + "\x00\n", "22021", "invalid byte sequence"},
+		{"a blank first line", "\na,b\n1,2\n", "TD005", "the first line is blank"},
+		{"a blank first line after a mark", "\ufeff\r\na,b\r\n1,2\r\n", "TD005", "the first line is blank"},
+		{"an open quote in the header", "Height 5\",Width\n1,2\n", "TD005", "a quote in the header"},
 		{"too many columns", strings.Repeat("a,", 1600) + "a\n", "54011", "at most 1600 columns"},
 	}
 	for _, test := range tests {
@@ -114,6 +118,32 @@ func TestLoadRefuses(t *testing.T) {
 			assertNothingLeft(t, pool)
 		})
 	}
+}
+
+// drip gives a long line in small pieces, as a request does.
+type drip struct{ left int }
+
+func (d *drip) Read(p []byte) (int, error) {
+	if d.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), d.left, 4096)
+	for i := range p[:n] {
+		p[i] = 'x'
+	}
+	d.left -= n
+	return n, nil
+}
+
+func TestLoadRefusesALineWithoutEnd(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Deadline)
+	defer cancel()
+	_, err := upload.Load(ctx, pool, io.MultiReader(strings.NewReader("a\n"), &drip{1 << 40}), upload.Request{Source: "t.csv"})
+	if problem := db.Explain(err); problem.Status != 422 || !strings.Contains(problem.Message, "a line of more than") {
+		t.Fatalf("got %v (%+v)", err, problem)
+	}
+	assertNothingLeft(t, pool)
 }
 
 // assertNothingLeft checks that there is no table, no log row and no open transaction.

@@ -59,7 +59,7 @@ func newFixture(t *testing.T) *fixture {
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
 	}
-	pool, err := db.Open(t.Context(), databaseURL+separator+"search_path="+f.schema)
+	pool, err := db.Open(t.Context(), databaseURL+separator+"search_path="+f.schema, db.MaxConns)
 	if err != nil {
 		t.Fatalf("open the test database: %v", err)
 	}

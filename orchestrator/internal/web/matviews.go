@@ -132,6 +132,12 @@ func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
 		arguments[i] = r.PostForm.Get(field)
 	}
 
+	release, err := s.actions.take(r.Context())
+	if err != nil {
+		s.fail(w, r, action.step, filled, err)
+		return
+	}
+	defer release()
 	ctx, cancel := takeTime(r)
 	defer cancel()
 

@@ -193,7 +193,7 @@ func TestPageShowsTables(t *testing.T) {
 func TestPageWithoutDatabase(t *testing.T) {
 	f := newFixture(t)
 	config := f.config()
-	closed, err := db.Open(t.Context(), testURL(t))
+	closed, err := db.Open(t.Context(), testURL(t), db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}

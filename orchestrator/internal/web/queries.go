@@ -108,7 +108,9 @@ func (s *server) readTables(ctx context.Context, name string) (tables []table, s
 	return tables, selected, nil
 }
 
-// readContents reads the columns of a table and its first rows.
+// readContents reads the columns of a table and its first rows. It prints them by format(), which
+// uses output functions: a cast to text may be one that the owner of a type has made, and would run
+// with the rights of whoever looks.
 func (s *server) readContents(ctx context.Context, table *table) error {
 	var names, types []string
 	var statement string
@@ -117,7 +119,11 @@ func (s *server) readContents(ctx context.Context, table *table) error {
 		       coalesce(array_agg(format_type(atttypid, atttypmod) order by attnum), '{}'),
 		       format(
 		           'select array[%s]::text[] from %s limit 10',
-		           string_agg(format('left(%I::text, %s)', attname, $2::integer), ', ' order by attnum),
+		           string_agg(
+		               format(
+		                   'case num_nulls(%1$I) when 0 then left(format(%2$L, %1$I), %3$s) end',
+		                   attname, '%s', $2::integer),
+		               ', ' order by attnum),
 		           $1::text::regclass)
 		  from pg_catalog.pg_attribute
 		 where attrelid = $1::text::regclass

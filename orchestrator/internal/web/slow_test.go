@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
@@ -133,6 +134,50 @@ func TestLongUploadsThatBreakOff(t *testing.T) {
 	}
 	if busy := f.pool.Stats().InUse; busy != 0 {
 		t.Errorf("%d connections are still in use", busy)
+	}
+}
+
+// Buttons and uploads that hold on to their connections, as many as you like, leave one to the page.
+// Those that are too many are told so.
+func TestBusyPageAnswers(t *testing.T) {
+	f := newFixture(t)
+	const requests = 2 * db.MaxConns
+	statuses := make(chan int, 2*requests)
+	for i := range requests {
+		reader, writer := io.Pipe()
+		t.Cleanup(func() { writer.CloseWithError(context.Canceled) })
+		upload := form("POST", fmt.Sprint("/upload-file?table=stalled_", i),
+			field{name: "file", file: "t.csv", value: "a\n" + strings.Repeat("1\n", 150<<10)})
+		go io.WriteString(writer, upload.body[:len(upload.body)-100])
+		go func() {
+			request, err := http.NewRequestWithContext(t.Context(), "POST", f.server.URL+upload.path, reader)
+			if err != nil {
+				return
+			}
+			request.Header.Set("Content-Type", upload.contentType)
+			if answer, err := http.DefaultTransport.RoundTrip(request); err == nil {
+				answer.Body.Close()
+				statuses <- answer.StatusCode
+			}
+		}()
+		go func() {
+			view := post("/matviews", "name", fmt.Sprint("slow_", i), "query", "select 1 as n from pg_sleep(12)")
+			statuses <- f.send(view).status
+		}()
+	}
+
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		if got := f.send(get("/matviews")); got.status != http.StatusOK {
+			t.Fatalf("the page answers %d: %s", got.status, got.body)
+		}
+	}
+	counts := make(map[int]int)
+	for range 2*requests - db.MaxConns/2 {
+		counts[<-statuses]++
+	}
+	if done, refused := counts[http.StatusCreated], counts[http.StatusServiceUnavailable]; done != db.MaxConns/2-1 ||
+		done+refused != 2*requests-db.MaxConns/2 {
+		t.Errorf("the requests got %v", counts)
 	}
 }
 

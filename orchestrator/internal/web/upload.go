@@ -72,6 +72,11 @@ func (s *server) receiveFile(r *http.Request, form *uploadForm) (Imported, error
 	if err != nil {
 		return Imported{}, err
 	}
+	release, err := s.uploads.take(r.Context())
+	if err != nil {
+		return Imported{}, err
+	}
+	defer release()
 	return s.Upload(r.Context(), &lastPart{file, parts}, file.FileName(), form.Table, form.Mode)
 }
 

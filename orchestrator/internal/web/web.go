@@ -29,6 +29,10 @@ const (
 	runTimeout = 10 * time.Minute
 	// writeTimeout is how long a client may take to accept what we write.
 	writeTimeout = 30 * time.Second
+	// maxUploads and maxActions run at once; one of them waits for its turn as long as patience.
+	maxUploads = db.MaxConns / 2
+	maxActions = db.MaxConns - maxUploads - 1
+	patience   = 10 * time.Second
 	// heartbeat is how often a quiet event stream says that it is there.
 	heartbeat = 15 * time.Second
 )
@@ -61,6 +65,10 @@ type server struct {
 	heartbeat time.Duration
 	page      *template.Template
 	assets    map[string]asset
+	// uploads and actions each hold a connection for as long as they take; together they leave one
+	// to the page.
+	uploads slots
+	actions slots
 }
 
 // Handler serves the page and its routes. Requests' contexts end the event streams.
@@ -69,7 +77,13 @@ func Handler(config Config) http.Handler {
 }
 
 func newHandler(config Config, heartbeat time.Duration) http.Handler {
-	s := &server{Config: config, heartbeat: heartbeat, assets: loadAssets()}
+	s := &server{
+		Config:    config,
+		heartbeat: heartbeat,
+		assets:    loadAssets(),
+		uploads:   newSlots("uploads", maxUploads),
+		actions:   newSlots("requests to the database", maxActions),
+	}
 	s.page = parsePage(s.assets)
 
 	protection := http.NewCrossOriginProtection()
@@ -115,7 +129,7 @@ func (s *server) answersTo(host string) bool {
 	return err == nil ||
 		!strings.Contains(host, ".") ||
 		strings.HasSuffix(host, ".localhost") ||
-		slices.Contains(s.Hosts, host)
+		slices.ContainsFunc(s.Hosts, func(known string) bool { return strings.EqualFold(known, host) })
 }
 
 func (s *server) denyCrossOrigin(w http.ResponseWriter, r *http.Request) {
