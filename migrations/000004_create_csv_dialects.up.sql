@@ -2,123 +2,495 @@
 -- called. Text work, so PL/Python.
 
 create type tinydevcrm.csv_dialect as (
-    encoding  text,
-    delimiter text,
-    quote     text,
-    header    text[]
+    encoding   text,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    line_end   text,
+    has_header boolean,
+    skip_lines integer
 );
 
 comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written: encoding as PostgreSQL names it, delimiter and quote of one '
-    'character each, and the cells of its first record.';
+    'How a CSV file is written. sniff_csv() finds it.';
+comment on column tinydevcrm.csv_dialect.encoding is
+    'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
+comment on column tinydevcrm.csv_dialect.delimiter is
+    'What stands between two cells: one ASCII character, or the two characters comma and blank. In '
+    'a file of one column, a character that does not occur in it.';
+comment on column tinydevcrm.csv_dialect.quote is
+    'What a quoted cell begins and ends with: one ASCII character.';
+comment on column tinydevcrm.csv_dialect.escape is
+    'What stands before a quote within a quoted cell: the quote itself when those are doubled, '
+    'else one other ASCII character, mostly a backslash.';
+comment on column tinydevcrm.csv_dialect.line_end is
+    'What ends a line: LF, CRLF or CR, by these words.';
+comment on column tinydevcrm.csv_dialect.has_header is
+    'Whether the first record after the skipped lines names the columns.';
+comment on column tinydevcrm.csv_dialect.skip_lines is
+    'How many physical lines stand before the header, or before the first record when there is '
+    'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
+    'line_end is CR.';
 
-create function tinydevcrm.sniff_csv(sample bytea)
+create function tinydevcrm.sniff_csv(
+    sample     bytea,
+    encoding   text    default null,
+    delimiter  text    default null,
+    quote      text    default null,
+    escape     text    default null,
+    has_header boolean default null,
+    skip_lines integer default null
+)
     returns tinydevcrm.csv_dialect
     language plpgsql
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
-    v_dialect        tinydevcrm.csv_dialect;
+    v_delimiter constant text :=
+        case lower(sniff_csv.delimiter)
+            when 'tab' then E'\t'
+            when '\t' then E'\t'
+            when 'space' then ' '
+            else sniff_csv.delimiter
+        end;
+    -- One ASCII character that is neither a blank nor a line end.
+    v_mark      constant text := '^[\x01-\x08\x0b\x0c\x0e-\x1f\x21-\x7f]$';
+    v_message            text;
+    v_hint               text;
+    v_start              record;
+    v_dialect            tinydevcrm.csv_dialect;
 begin
-    if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
+    select problems.message,
+           problems.hint
+      into v_message,
+           v_hint
+      from (
+        values
+            (1, btrim(sniff_csv.encoding) = '',
+                'the encoding has no name',
+                'Name one, such as UTF8 or WIN1252, or leave it out.'),
+            (2, v_delimiter <> ', ' and v_delimiter !~ '^[\x01-\x09\x0b\x0c\x0e-\x7f]$',
+                format('delimiter %L is not one character', sniff_csv.delimiter),
+                'Give one ASCII character, such as ; or |, or one of the words tab and space.'),
+            (3, v_delimiter in ('"', ''''),
+                format('delimiter %L is a quote', sniff_csv.delimiter),
+                'Give another character, such as ; or |, or one of the words tab and space.'),
+            (4, sniff_csv.quote !~ v_mark,
+                format('quote %L is not one character', sniff_csv.quote),
+                'Give one ASCII character, mostly ".'),
+            (5, sniff_csv.escape !~ v_mark,
+                format('escape %L is not one character', sniff_csv.escape),
+                'Give one ASCII character: the quote when quotes are doubled, else mostly \.'),
+            (6, v_delimiter = sniff_csv.quote,
+                format('delimiter and quote are both %L', sniff_csv.quote),
+                'Leave one of the two out, and it will be found.'),
+            (7, v_delimiter = sniff_csv.escape,
+                format('delimiter and escape are both %L', sniff_csv.escape),
+                'Leave one of the two out, and it will be found.'),
+            (8, sniff_csv.skip_lines < 0,
+                format('%s lines cannot be skipped', sniff_csv.skip_lines),
+                'Give 0 to skip none.')
+      ) as problems (place, applies, message, hint)
+     where problems.applies
+     order by problems.place
+     limit 1;
+
+    if found then
+        raise exception using
+            errcode = 'TD007',
+            message = v_message,
+            hint    = v_hint;
+    end if;
+
+    v_start := tinydevcrm._read_start(
+        coalesce(sniff_csv.sample, ''), sniff_csv.encoding, sniff_csv.quote, sniff_csv.escape,
+        sniff_csv.skip_lines);
+
+    if v_start.utf8 is null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('encoding %L is not known', sniff_csv.encoding),
+            hint    = 'Name another, such as UTF8 or WIN1252, or leave it out.';
+    end if;
+
+    if btrim(v_start.utf8, '\x20090a0d') = '' then
         raise exception using
             errcode = 'TD005',
             message = 'the file is empty',
-            hint    = 'Its first line must name the columns.';
+            hint    =
+                case
+                    when sniff_csv.skip_lines > 0 then
+                        'Nothing but blanks comes after the lines to skip: skip fewer.'
+                    else 'Choose a file with at least one line of text.'
+                end;
     end if;
 
-    if v_start in ('\xfffe', '\xfeff') then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the file is in UTF-16',
-            hint    = 'Save it as UTF-8.';
-    end if;
-
-    if position('\x00'::bytea in sniff_csv.sample) > 0 then
+    if position('\x00'::bytea in v_start.utf8) > 0 then
         raise exception using
             errcode = 'TD005',
             message = 'the file is not text: it has a byte of value 0',
-            hint    = 'Export it as CSV.';
+            hint    = 'Export it as CSV. If it is UTF-16 without a byte order mark, give the '
+                      'encoding: UTF16LE or UTF16BE.';
     end if;
 
-    -- COPY takes exactly the first line for the header, and a quote anywhere in it for one that opens.
-    if sniff_csv.sample::text ~ '^\\x(efbbbf)?(0d)?0a' then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the first line is blank',
-            hint    = 'The first line must name the columns: remove the blank ones above it.';
-    end if;
+    v_dialect := tinydevcrm._find_dialect(
+        v_start.utf8, coalesce(v_delimiter, v_start.delimiter), sniff_csv.quote, sniff_csv.escape,
+        sniff_csv.has_header, sniff_csv.skip_lines);
 
-    v_dialect := tinydevcrm._find_dialect(sniff_csv.sample);
-
-    if v_dialect.header is null then
-        raise exception using
-            errcode = 'TD005',
-            message = 'a quote in the header opens and does not close',
-            hint    = 'Write a name with a quote in quotes, and that quote twice: "Height 5""".';
-    end if;
-
+    v_dialect.encoding := v_start.encoding;
+    v_dialect.line_end := v_start.line_end;
+    v_dialect.skip_lines :=
+        coalesce(sniff_csv.skip_lines, v_start.skip_lines + v_dialect.skip_lines);
     return v_dialect;
 end
 $$;
 
-comment on function tinydevcrm.sniff_csv(bytea) is
-    'Dialect of a CSV file, from its first bytes (256 kB are plenty). Delimiters tried: comma, '
-    'semicolon, tab, bar. What is not valid UTF-8 is taken for Windows-1252. '
-    'Raises TD005 when the sample is empty or not text.';
+comment on function tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer) is
+    'Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere. Each '
+    'part that is given stays as it is, and the rest is found given it; delimiter may also be tab, '
+    '\t or space. Delimiters tried: comma, semicolon, tab, bar, blank, comma and blank. What has '
+    'no byte order mark is UTF-8 when it is valid, else Windows-1252. Raises TD005 when the sample '
+    'is empty or not text, TD007 for a bad part or an encoding that Python does not know.';
 
-create function tinydevcrm._find_dialect(sample bytea)
-    returns tinydevcrm.csv_dialect
+create function tinydevcrm._read_start(
+    sample           bytea,
+    inout encoding   text,
+    quote            text,
+    escape           text,
+    inout skip_lines integer,
+    out   line_end   text,
+    out   delimiter  text,
+    out   utf8       bytea
+)
+    returns record
     language plpython3u
     immutable
-    strict
     set search_path = pg_catalog, pg_temp
 as $$
     import codecs
-    import csv
-    import io
+    import re
 
-    # The sample may end within a character: an incremental decoder waits for the rest of it.
+    MARKS = [
+        (codecs.BOM_UTF8, 'UTF8'),
+        (codecs.BOM_UTF16_LE, 'UTF16LE'),
+        (codecs.BOM_UTF16_BE, 'UTF16BE'),
+    ]
+
+    def python_name(name):
+        name = re.sub(r'^win(?:dows)?[-_]?(?=\d+$)', 'cp', name.strip().lower())
+        name = re.sub(r'^koi8(?=[ru]$)', 'koi8-', name)
+        return re.sub(r'^utf-?(16|32)-?([lb]e)$', r'utf-\1-\2', name)
+
+    def decode(name, errors):
+        """The sample may end within a character: an incremental decoder waits for its rest."""
+        'a'.encode(python_name(name))    # refuses what is not for text, such as hex
+        return codecs.getincrementaldecoder(python_name(name))(errors).decode(sample)
+
+    def find_encoding():
+        for mark, name in MARKS:
+            if sample.startswith(mark):
+                return name
+        try:
+            decode('UTF8', 'strict')
+            return 'UTF8'
+        except UnicodeDecodeError:
+            return 'WIN1252'
+
+    def find_line_end(text):
+        """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
+        mark = re.escape(quote or '"')
+        inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        if escape not in (None, quote or '"'):
+            inside = r'(?s:[^{0}{1}]|{1}.)*'.format(mark, re.escape(escape))
+        cell = r'(?<![^\s,;|])' + mark + inside + mark
+        bare = re.sub(cell, '', text)
+        if len(re.findall('\r(?!\n)', bare)) > bare.count('\n'):
+            return 'CR'
+        end = re.search('\r?\n', bare)
+        return 'CRLF' if end and end.group() == '\r\n' else 'LF'
+
+    name = find_encoding() if encoding is None else encoding
     try:
-        encoding = 'UTF8'
-        text = codecs.getincrementaldecoder('utf-8-sig')().decode(sample)
-    except UnicodeDecodeError:
-        encoding = 'WIN1252'
-        text = sample.decode('cp1252', errors='replace')
+        text = decode(name, 'replace')
+    except (LookupError, UnicodeError):
+        return {'encoding': name, 'skip_lines': None, 'line_end': None, 'delimiter': None,
+                'utf8': None}
+    if text.startswith('\ufeff'):
+        text = text[1:]
 
-    csv.field_size_limit(len(sample) + 1)
+    line_end = find_line_end(text[:65536])
+    if line_end == 'CR':
+        text = text.replace('\r', '\n')
+    else:
+        text = text.replace('\r\n', '\n').replace('\r', ' ')
 
-    def records(delimiter, most):
-        found = []
-        for record in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter):
-            if record:
-                found.append(record)
-            if len(found) == most:
-                break
-        return found
+    # A first line by which Excel is told the delimiter.
+    told = re.match(r'\s*"?sep=([\t !#-&(-~])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
+    skipped = skip_lines
+    if skipped is None:
+        skipped = told.group().count('\n') if told else 0
 
-    # The delimiter that cuts most records into as many cells as the first has; a file in which
-    # none does has one column.
-    def consistency(delimiter):
-        widths = [len(record) for record in records(delimiter, 100)]
-        if widths[0] == 1:
-            return (0, 0)
-        return (widths.count(widths[0]) / len(widths), widths[0])
-
-    delimiter = max(',;\t|', key=consistency)
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
-    header = next(reader)
-    lines = io.StringIO(text, newline='')
-    if sum(next(lines).count('"') for _ in range(reader.line_num)) % 2:
-        header = None
-    return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
+    rest = ''.join(text.split('\n', skipped)[skipped:])
+    return {'encoding': name, 'skip_lines': skipped, 'line_end': line_end,
+            'delimiter': told and told.group(1), 'utf8': rest.encode('utf-8', 'replace')}
 $$;
 
-comment on function tinydevcrm._find_dialect(bytea) is
-    'The dialect of a sample of text, for sniff_csv(); no header when a quote in it does not '
-    'close.';
+comment on function tinydevcrm._read_start(bytea, text, text, text, integer) is
+    'First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line '
+    'sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line '
+    'feeds. Null for the text when Python does not know the encoding.';
+
+create function tinydevcrm._find_dialect(
+    sample     bytea,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    has_header boolean,
+    skip_lines integer
+)
+    returns tinydevcrm.csv_dialect
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
+    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
+    # files by detecting row and type patterns" (2019): records of few different widths, times cells
+    # of a known kind. Some rules go before it; each is a function of its own.
+    import csv
+    import functools
+    import io
+    import re
+    from collections import Counter, namedtuple
+
+    # --- Kinds of cells ------------------------------------------------------------------------
+
+    MONTH = '(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?'
+    DAY = (r'(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}-\d{2}'
+           r'|\d{1,2}[- ]' + MONTH + r'[- ](?:\d{4}|\d{2})|' + MONTH + r' \d{1,2},? \d{4})')
+    TIME = (r'\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]m)?'
+            r'(?: ?(?:z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?')
+    MONEY = r'[$\u00a3\u00a5\u20ac]?'
+    CELL = re.compile(
+        r'(?P<empty>(?:n/?a|nan|null|none|-|\\n)?)'
+        r'|(?P<number>[+-]?' + MONEY + r" ?(?:\d+|\d{1,3}(?:[ .,'\u00a0\u202f]\d{3})+|(?=[.]\d))"
+        r'(?:[.,]\d+)?(?:e[+-]?\d+)? ?(?:%|' + MONEY + '))'
+        '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
+        '|(?P<boolean>true|false|yes|no|[tfyn])'
+        r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
+        # Words and sentences. No quotes, and a comma only before a blank: those come of a bad cut.
+        r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
+        re.IGNORECASE)
+    VALUES = {'number', 'date', 'boolean', 'uuid'}
+
+    @functools.lru_cache(maxsize=None)
+    def kind(cell):
+        match = CELL.fullmatch(cell.strip())
+        return match and match.lastgroup
+
+    def column_kinds(table):
+        """Of each column the one kind of value that all its cells below the first are, or None."""
+        columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
+                   for place in range(len(table[0]))]
+        return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
+
+    def is_blank(cells):
+        return not any(cell.strip() for cell in cells)
+
+    # --- Cutting -------------------------------------------------------------------------------
+
+    def cut(text, delimiter, quote, escape):
+        """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
+        reader = csv.reader(
+            io.StringIO(text), delimiter=delimiter[0], skipinitialspace=delimiter == ', ',
+            quotechar=quote, doublequote=escape == quote,
+            escapechar=None if escape == quote else escape)
+        line = 0
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num
+
+    def complete(records):
+        """Without what the end of the sample may have cut off, or an open quote has swallowed."""
+        line, cells = records[-1]
+        is_open = not head.endswith('\n') or any('\n' in cell for cell in cells)
+        if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
+            return records[:-1]
+        if is_open and len(records) > 2:
+            return records[:-1] + [(line, cells[:-1] + [''])]
+        return records
+
+    def table_start(records, delimiter):
+        """Index of the first record below the blank lines, comments and titles."""
+        first = next((place for place, (_, cells) in enumerate(records) if len(cells) > 1
+                      or not is_blank(cells)), 0)
+        widths = [len(cells) for _, cells in records if len(cells) > 1 or not is_blank(cells)]
+        later = Counter(widths[len(widths) // 2:])
+        width = max(later, key=lambda width: (later[width], width), default=1)
+        if width == 1 or 2 * widths.count(1) > len(widths):
+            return first
+
+        blank, titles = -1, []
+        for start, (_, cells) in enumerate(records):
+            if is_blank(cells):
+                blank = start
+            elif cells[0].startswith('#') and len(cells) != width:
+                continue
+            # Two cells are a name and its value; a title may have the delimiters of the table.
+            elif len(cells) == 1 or width > 2 and (len(cells) == 2 or is_blank(cells[1:])):
+                titles.append(start)
+            else:
+                break
+        else:
+            return first
+
+        # Right above the table only what cannot be its header is a title. Where a comma or a blank
+        # cuts, as they do in sentences, even one cell above many can be: the header of one column.
+        has_table = [len(cells) for _, cells in records[start:] if cells][:3] == [width] * 3
+        above = width > 2 and delimiter not in (' ', ', ')
+        for title in titles:
+            alone = len(records[title][1]) == 1
+            if not (has_table and (title < blank or alone and above)):
+                return title
+        return start
+
+    # --- Quotes --------------------------------------------------------------------------------
+
+    def quoted(delimiter, quote, escape):
+        """Pattern of a quoted cell, without what comes after it."""
+        mark = re.escape(quote)
+        if escape == quote:
+            inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        else:
+            inside = r'[^{0}{1}]*(?:{1}.[^{0}{1}]*)*'.format(mark, re.escape(escape))
+        return '(?ms)(?:^|' + re.escape(delimiter) + ')' + mark + inside + mark
+
+    def find_escape(delimiter, quote):
+        """Backslash if one is before a quote that ends no cell, and doubling explains it less."""
+        if escape is not None:
+            return escape
+        after = '(?!' + re.escape(delimiter) + '|$'
+        if quote == '\\' or not re.search(r'(?m)\\' + re.escape(quote) + after + ')', head):
+            return quote
+
+        def misfits(escape):
+            goes_on = after + '|' + re.escape(quote) + ')'
+            return sum(1 for _ in re.finditer(quoted(delimiter, quote, escape) + goes_on, head))
+
+        return '\\' if misfits('\\') < misfits(quote) else quote
+
+    def find_quotes(delimiter):
+        """Those to try: an apostrophe only where cells begin and end with it, and none with "."""
+        if quote is not None:
+            return [quote]
+        end = '(?=' + re.escape(delimiter) + '|$)'
+        single, double = (mark in head and re.search(quoted(delimiter, mark, mark) + end, head)
+                          for mark in '\'"')
+        return ['"', "'"] if single and not double else ['"']
+
+    # --- Delimiters ----------------------------------------------------------------------------
+
+    def find_delimiters():
+        """Those to try, the likelier first. With a blank after each comma it is a part of it."""
+        mark = re.escape(quote or '"')
+        cell = r'(?m)(^|, ?){0}[^{0}]*(?:{0}{0}[^{0}]*)*(?:{0}|\Z)'.format(mark)
+        bare = re.sub(cell, r'\1', head)
+        always = not re.search(r',(?!\Z)(?! (?! ))', bare)
+        if always and sum(', ' in line for line in bare.split('\n')) > 1:
+            tried = [';', '\t', '|', ' ', ', ']
+        else:
+            tried = [',', ';', '\t', '|', ' ']
+        return [delimiter for delimiter in tried if delimiter[0] not in (quote, escape)]
+
+    def blanks_delimit(table):
+        """A blank stands in any text: rather sure that these are not words, times or 1 000."""
+        return (len({len(cells) for cells in table}) == 1
+                and {'number', 'date'} & set(column_kinds(table))
+                and any(kind(' '.join(cells)) not in VALUES for cells in table[1:]))
+
+    def known(table):
+        """Share of the cells that are of a known kind, and never nothing."""
+        kinds = [kind(cell) for cells in table[:200] for cell in cells]
+        return max(len(kinds) - kinds.count(None), 0.001) / len(kinds)
+
+    def score(table, delimiter):
+        """How well the table is cut; 0 when it rather is one column."""
+        widths = [len(cells) for cells in table]
+        first, others = widths[0], widths[1:]
+        if first == 1 or delimiter == ' ' and not blanks_delimit(table):
+            return 0
+        weight = 1
+        if others and 2 * others.count(first) <= len(others):
+            # The first record is unlike most: a delimiter at the end of each but the header, say.
+            if delimiter in (' ', ', ') or 2 * others.count(1) > len(others):
+                return 0
+            weight = 0.1
+        patterns = Counter(widths)
+        pattern = sum(count * (width - 1) / width for width, count in patterns.items())
+        return weight * pattern / len(patterns) * known(table)
+
+    def unused_delimiter(quote):
+        """For one column: it must not cut any line of the sample."""
+        for delimiter in ',;\t|':
+            if delimiter not in (quote, escape):
+                records = cut(text, delimiter, quote, find_escape(delimiter, quote))
+                if all(len(cells) < 2 for _, cells in records):
+                    return delimiter
+        return '\x1f'
+
+    # --- Header --------------------------------------------------------------------------------
+
+    def find_header(table):
+        """Whether the cells of the first record differ in kind from those below them."""
+        if len(table) == 1:
+            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+        votes = 0
+        for cell, below in zip(table[0], column_kinds(table)):
+            # A year may well be a heading.
+            if below and not re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100', cell.strip()):
+                votes += -1 if kind(cell) == below else 1
+        return votes >= 0
+
+    # --- All of it -----------------------------------------------------------------------------
+
+    def read(delimiter, quote):
+        escape = find_escape(delimiter, quote)
+        records = complete(list(cut(head, delimiter, quote, escape)))
+        start = table_start(records, delimiter) if skip_lines is None else 0
+        table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        return Cut(delimiter, quote, escape, records[start][0], table or [['']])
+
+    Cut = namedtuple('Cut', 'delimiter quote escape lines table')
+    csv.field_size_limit(len(sample) + 1)
+
+    # A thousand lines tell enough. An escape or quote that is the told delimiter wins over it.
+    text = sample.decode()
+    head = '\n'.join(text[:65536].split('\n')[:1000])
+    wanted = None if delimiter in (quote, escape) else delimiter
+
+    tried = find_delimiters() if wanted is None else [wanted]
+    cuts = [read(delimiter, quote) for delimiter in tried for quote in find_quotes(delimiter)]
+    scores = [score(cut.table, cut.delimiter) for cut in cuts]
+    best = cuts[scores.index(max(scores))]
+    if max(scores) == 0:
+        cuts = [read(wanted or unused_delimiter(quote), quote) for quote in find_quotes('\n')]
+        best = max(cuts, key=lambda cut: known(cut.table))
+
+    return {
+        'encoding': None,
+        'delimiter': best.delimiter,
+        'quote': best.quote,
+        'escape': best.escape,
+        'line_end': None,
+        'has_header': find_header(best.table) if has_header is None else has_header,
+        'skip_lines': best.lines,
+    }
+$$;
+
+comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer) is
+    'The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for '
+    'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
 
 create function tinydevcrm._column_names(header text[])
     returns text[]
@@ -174,7 +546,7 @@ as $$
                 trim(both '_' from regexp_replace(
                     lower(regexp_replace(
                         regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                        '(\.(csv|tsv|txt))+$', '', 'i')),
+                        '(\.(csv|tsv|txt|gz))+$', '', 'i')),
                     '[^[:alnum:]_]+', '_', 'g')),
                 ''),
             'imported'),
@@ -182,19 +554,21 @@ as $$
 $$;
 
 comment on function tinydevcrm._table_name(text) is
-    'Table name for a file''s name: without folder and ending, in lower case, each run of other '
-    'characters an underscore: "Q3 Sales.csv" is q3_sales.';
+    'Table name for a file''s name: without folder and endings, in lower case, each run of other '
+    'characters an underscore: "Q3 Sales.csv.gz" is q3_sales.';
 
 revoke execute on function
-    tinydevcrm.sniff_csv(bytea),
-    tinydevcrm._find_dialect(bytea),
+    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
+    tinydevcrm._read_start(bytea, text, text, text, integer),
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer),
     tinydevcrm._column_names(text[]),
     tinydevcrm._table_name(text)
 from public;
 
 grant execute on function
-    tinydevcrm.sniff_csv(bytea),
-    tinydevcrm._find_dialect(bytea),
+    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
+    tinydevcrm._read_start(bytea, text, text, text, integer),
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer),
     tinydevcrm._column_names(text[]),
     tinydevcrm._table_name(text)
 to tinydevcrm_user;

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,6 +91,7 @@ func (p *program) up(ctx context.Context) error {
 			return serve(ctx, socket, web.Handler(web.Config{
 				Pool:      pool,
 				Upload:    uploader(pool),
+				Preview:   previewer(pool),
 				Events:    hub.Subscribe,
 				Logger:    diagnostics,
 				MaxUpload: maxUpload,
@@ -111,9 +113,14 @@ func migrateUp(ctx context.Context, pool *sql.DB) error {
 }
 
 // uploader is upload.Load in the page's terms.
-func uploader(pool *sql.DB) func(context.Context, io.Reader, string, string, string) (web.Imported, error) {
-	return func(ctx context.Context, file io.Reader, source, table, mode string) (web.Imported, error) {
-		done, err := upload.Load(ctx, pool, file, upload.Request{Source: source, Table: table, Mode: mode})
+func uploader(pool *sql.DB) func(context.Context, io.Reader, string, url.Values) (web.Imported, error) {
+	return func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Imported, error) {
+		request, err := upload.NewRequest(source, options)
+		if err != nil {
+			return web.Imported{}, err
+		}
+		request.MaxBytes = maxUpload
+		done, err := upload.Load(ctx, pool, file, request)
 		if err != nil {
 			return web.Imported{}, err
 		}
@@ -122,6 +129,32 @@ func uploader(pool *sql.DB) func(context.Context, io.Reader, string, string, str
 			return web.Imported{}, fmt.Errorf("write the import: %w", err)
 		}
 		return web.Imported{Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row}, nil
+	}
+}
+
+// previewer is upload.Preview in the page's terms.
+func previewer(pool *sql.DB) func(context.Context, io.Reader, string, url.Values) (web.Plan, error) {
+	return func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Plan, error) {
+		request, err := upload.NewRequest(source, options)
+		if err != nil {
+			return web.Plan{}, err
+		}
+		found, err := upload.Preview(ctx, pool, file, request)
+		if err != nil {
+			return web.Plan{}, err
+		}
+		plan := web.Plan{
+			Dialect:    found.Dialect.String(),
+			Statements: found.Statements,
+			IsWhole:    found.IsWhole,
+		}
+		for _, column := range found.Columns {
+			plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
+		}
+		if plan.JSON, err = json.Marshal(found); err != nil {
+			return web.Plan{}, fmt.Errorf("write the plan: %w", err)
+		}
+		return plan, nil
 	}
 }
 

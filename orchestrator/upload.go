@@ -3,66 +3,144 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 func (p *program) uploadCommand() *cobra.Command {
-	var request upload.Request
 	command := &cobra.Command{
 		Use:   "upload FILE",
-		Short: "Make a table of a CSV file; - reads standard input",
+		Short: "Make a table of a CSV file, packed by gzip or not; - reads standard input",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			request.Source = args[0]
-			return p.upload(command.Context(), request)
-		},
 	}
-	command.Flags().StringVar(&request.Table, "table", "", "name of the table (default: the file's)")
-	command.Flags().StringVar(&request.Mode, "mode", "create",
-		"create, replace (new rows for the old), or append (to the old)")
-	return command
-}
-
-func (p *program) upload(ctx context.Context, request upload.Request) error {
-	file, err := p.openFile(request.Source)
-	if err != nil {
-		return err
+	flags := command.Flags()
+	values := make(url.Values)
+	for _, option := range upload.Options() {
+		flags.Func(option.Name, option.Usage, func(value string) error {
+			values.Add(option.Name, value)
+			return nil
+		})
 	}
-	defer file.Close()
+	isHeadless := flags.Bool("no-header", false, "the same as --header no")
+	isDry := flags.Bool("dry-run", false, "say what would be done, going by the first 256 kB, and do nothing")
+	asJSON := flags.Bool("json", false, "print JSON")
 
-	return p.withDatabase(ctx, func(pool *sql.DB) error {
-		done, err := upload.Load(ctx, pool, file, request)
+	command.RunE = func(command *cobra.Command, args []string) error {
+		if *isHeadless {
+			values.Set("header", "no")
+		}
+		request, err := upload.NewRequest(args[0], values)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "%s.%s: %d rows in %s\n", done.SchemaName, done.TableName,
-			done.RowCount, done.FinishedAt.Sub(done.StartedAt).Round(time.Millisecond))
-		table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		for _, column := range done.Columns {
-			note := ""
-			if column.Name != column.Header {
-				note = fmt.Sprintf("\t(the file calls it %q)", column.Header)
-			}
-			fmt.Fprintf(table, "  %s\t%s%s\n", column.Name, column.Type, note)
+		file, size, err := p.openFile(args[0])
+		if err != nil {
+			return err
 		}
-		return table.Flush()
-	})
+		defer file.Close()
+		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
+			if *isDry {
+				return p.previewUpload(command.Context(), pool, file, request, *asJSON)
+			}
+			return p.upload(command.Context(), pool, file, size, request, *asJSON)
+		})
+	}
+	return command
 }
 
-func (p *program) openFile(name string) (io.ReadCloser, error) {
+func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size int64, request upload.Request, asJSON bool) error {
+	progress, endProgress := p.progress(size)
+	request.Progress = progress
+	done, err := upload.Load(ctx, pool, file, request)
+	endProgress()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(p.stdout).Encode(done)
+	}
+
+	fmt.Fprintf(p.stdout, "%s.%s: %d rows in %s\n", done.SchemaName, done.TableName,
+		done.RowCount, done.FinishedAt.Sub(done.StartedAt).Round(time.Millisecond))
+	fmt.Fprintf(p.stdout, "  %s\n", done.Dialect)
+	if done.ProblemCount > 0 {
+		fmt.Fprintf(p.stdout, "  %d lines were repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
+			done.ProblemCount, done.ID)
+	}
+	return p.printColumns(done.Columns)
+}
+
+func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reader, request upload.Request, asJSON bool) error {
+	plan, err := upload.Preview(ctx, pool, file, request)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(p.stdout).Encode(plan)
+	}
+	fmt.Fprintln(p.stdout, plan.Dialect)
+	if err := p.printColumns(plan.Columns); err != nil {
+		return err
+	}
+	if !plan.IsWhole {
+		fmt.Fprintln(p.stdout, "These are the types of the first 256 kB. A value further on that does not fit widens its column.")
+	}
+	for _, statement := range plan.Statements {
+		fmt.Fprintf(p.stdout, "%s;\n", statement)
+	}
+	return nil
+}
+
+func (p *program) printColumns(columns []upload.Column) error {
+	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, column := range columns {
+		note := ""
+		if column.Name != column.Header && column.Header != "" {
+			note = fmt.Sprintf("\t(the file calls it %q)", column.Header)
+		}
+		fmt.Fprintf(table, "  %s\t%s%s\n", column.Name, column.Type, note)
+	}
+	return table.Flush()
+}
+
+// progress shows a bar on a terminal, and nothing elsewhere.
+func (p *program) progress(size int64) (show func(upload.Progress), end func()) {
+	file, ok := p.stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil, func() {}
+	}
+	bar := progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(p.stderr),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish())
+	return func(progress upload.Progress) {
+		bar.Describe(fmt.Sprintf("%d rows", progress.Rows))
+		// It fails only when the terminal does.
+		_ = bar.Set64(progress.Bytes)
+	}, func() { _ = bar.Finish() }
+}
+
+// openFile opens a file and tells its size, -1 when that is not known.
+func (p *program) openFile(name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
-		return io.NopCloser(p.stdin), nil
+		return io.NopCloser(p.stdin), -1, nil
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -70,18 +148,22 @@ func (p *program) openFile(name string) (io.ReadCloser, error) {
 		if errors.As(err, &fault) {
 			err = fault.Err
 		}
-		return nil, &db.UserError{
+		return nil, 0, &db.UserError{
 			Status:  http.StatusBadRequest,
 			Message: fmt.Sprintf("cannot read %s: %v", name, err),
 		}
 	}
-	if info, err := file.Stat(); err == nil && info.IsDir() {
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
 		file.Close()
-		return nil, &db.UserError{
+		return nil, 0, &db.UserError{
 			Status:  http.StatusBadRequest,
 			Message: fmt.Sprintf("%s is a directory", name),
 			Hint:    "Name a CSV file.",
 		}
 	}
-	return file, nil
+	if err != nil || !info.Mode().IsRegular() {
+		return file, -1, nil
+	}
+	return file, info.Size(), nil
 }

@@ -2,37 +2,70 @@
 
 begin;
 
-select plan(29);
+select plan(54);
 
 create schema "My Data";
 set local search_path = "My Data", public;
 
--- sniff_csv
+-- Place of a value on the ladder.
+create function pg_temp.place(value text)
+    returns integer
+    language sql
+as $$
+    select min(position)
+      from tinydevcrm.csv_types
+     where accepts is null
+        or octet_length(value) <= max_length and value ~ accepts
+$$;
 
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'a,b\n1,2\n', 'UTF8'))).delimiter, ',', 'a comma is found');
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'a;b\n"1,5";2\n"1,6";3\n', 'UTF8'))).delimiter, ';',
-    'a semicolon is found beside commas');
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'a\tb\n1\t2\n', 'UTF8'))).delimiter, E'\t', 'a tab is found');
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'name\nSmith, John\nDoe, Jane\n', 'UTF8'))).header,
-    array['name'], 'one column may hold commas');
-select is(
-    (tinydevcrm.sniff_csv('\xefbbbf' || convert_to(E'é,b\n', 'UTF8'))).header,
-    array['é', 'b'], 'a byte order mark is not part of the first name');
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'caf\u00e9,b\n', 'WIN1252'))).encoding, 'WIN1252',
-    'what is not UTF-8 is Windows-1252');
-select is(
-    (tinydevcrm.sniff_csv(convert_to(E'"two\nlines",b\n1,2\n', 'UTF8'))).header,
-    array[E'two\nlines', 'b'], 'a quoted name may hold a line feed');
-select throws_ok(
-    $$ select tinydevcrm.sniff_csv('') $$, 'TD005', 'the file is empty', 'an empty file is refused');
-select throws_ok(
-    $$ select tinydevcrm.sniff_csv('\x89504e470d0a1a0a00000d') $$, 'TD005',
-    'the file is not text: it has a byte of value 0', 'a binary file is refused');
+create function pg_temp.columns(relation text)
+    returns text
+    language sql
+as $$
+    select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' order by attnum)
+      from pg_attribute
+     where attrelid = relation::regclass
+       and attnum > 0
+       and not attisdropped
+$$;
+
+create function pg_temp.detail(statement text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_detail text;
+begin
+    execute statement;
+    return null;
+exception
+    when others then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        return v_detail;
+end
+$$;
+
+-- A text taken to a type of the ladder and back.
+create function pg_temp.through(example text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_type tinydevcrm.csv_types;
+    v_text text;
+begin
+    select csv_types.*
+      into v_type
+      from tinydevcrm.csv_types
+     where csv_types.example = through.example;
+
+    execute format(
+        'select %s from (select $1::%s as value) as written', format(v_type.restores, 'value'), v_type.type_name)
+       into v_text
+      using through.example;
+    return v_text;
+end
+$$;
 
 -- names
 
@@ -41,71 +74,161 @@ select is(
     array['a', 'column_2', 'a_3', 'xmin_2', 'a_2', 'A', repeat('é', 31), repeat('é', 30) || '_2'],
     'names are kept as written, and made unique within 63 bytes');
 select is(tinydevcrm._table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a file''s name makes a table''s');
+select is(tinydevcrm._table_name('Q3 Sales.csv.gz'), 'q3_sales', 'packed or not');
 select is(tinydevcrm._table_name('.csv'), 'imported', 'a name with nothing in it is "imported"');
 
 -- the way of a program
 
 create temporary table begun as
 select *
-  from tinydevcrm.begin_import('numbers.csv', convert_to(E'AColumnOfNumbers,note\n0,\n', 'UTF8'));
+  from tinydevcrm.begin_import(
+           'numbers.csv', array['AColumnOfNumbers', 'note', 'seen'],
+           array[pg_temp.place('1'), pg_temp.place('2024-01-31 10:00:00+05:30'), null]);
 
 select is(
-    (select copy_statement from begun),
-    format(
-        'copy pg_temp.%I from stdin with (format csv, header, delimiter '','', quote ''"'', encoding ''UTF8'')',
-        '_import_' || (select import_id from begun)),
-    'begin_import() gives the COPY to run');
+    (select array[create_statement, copy_statement] from begun),
+    array[
+        'create table "My Data".numbers ("AColumnOfNumbers" integer, note text, seen text)',
+        'copy "My Data".numbers ("AColumnOfNumbers", note, seen) from stdin with (encoding ''UTF8'')'],
+    'begin_import() makes the table and gives the COPY to run');
+select is(
+    (select jsonb_agg(value->'position') from begun, jsonb_array_elements(columns)),
+    jsonb_build_array(pg_temp.place('1'), null, null),
+    'and says which values it takes: those whose text can be restored, or any');
 
-do $$
-begin
-    execute format(
-        'insert into pg_temp.%I values (''0'', null), (''9'', ''''), (null, ''x'')',
-        '_import_' || (select import_id from begun));
-end
-$$;
+insert into numbers
+values (7, '2024-01-31 10:00:00+05:30', null), (8, null, null);
 
 select is(
-    (select array[row_count, byte_count] from tinydevcrm.finish_import((select import_id from begun), 30)),
-    array[3, 30]::bigint[],
-    'finish_import() tells rows and bytes');
-select col_type_is('My Data', 'numbers', 'AColumnOfNumbers', 'integer', 'numbers are integers, NULLs aside');
+    (select copy_statement
+       from tinydevcrm.widen_import(
+                (select import_id from begun),
+                array[pg_temp.place('3000000000'), pg_temp.place('x'), null, pg_temp.place('true')])),
+    'copy "My Data".numbers ("AColumnOfNumbers", note, seen, column_4) from stdin with (encoding ''UTF8'')',
+    'widen_import() goes on with wider columns, and new ones');
+select is(
+    pg_temp.columns('numbers'), 'AColumnOfNumbers bigint, note text, seen text, column_4 boolean',
+    'whose types fit what comes next');
+
+insert into numbers
+values (3000000000, '', 'later', true);
+
+select lives_ok(
+    $$ select tinydevcrm.record_import_problems(
+           (select import_id from begun), '{3,5}', '{short,long}', '{"a,b","c,d"}') $$,
+    'lines that were repaired are recorded');
+select is(
+    (select array[row_count, byte_count, problem_count, rewrite_count]
+       from tinydevcrm.finish_import(
+                (select import_id from begun),
+                array[pg_temp.place('3000000000'), pg_temp.place('x'), pg_temp.place('x'), pg_temp.place('true')],
+                3, 30)),
+    array[3, 30, 2, 1]::bigint[],
+    'finish_import() tells rows, bytes, problems and rewrites');
 select results_eq(
-    $$ select coalesce('<' || note || '>', 'NULL') from numbers order by "AColumnOfNumbers" nulls last $$,
-    $$ values ('NULL'), ('<>'), ('<x>') $$,
+    $$ select line, reason, line_text from tinydevcrm.import_problems order by id $$,
+    $$ values (3::bigint, 'short', 'a,b'), (5::bigint, 'long', 'c,d') $$,
+    'each with its line and text');
+select results_eq(
+    $$ select "AColumnOfNumbers", coalesce('<' || note || '>', 'NULL') from numbers order by 1 $$,
+    $$ values (7::bigint, '<2024-01-31 10:00:00+05:30>'), (8, 'NULL'), (3000000000, '<>') $$,
     'NULL and the empty text stay apart');
 select is(
-    (select columns->0->>'header' from tinydevcrm.imports where table_name = 'numbers'),
-    'AColumnOfNumbers',
-    'the import''s row tells what the file called a column');
+    (select columns from tinydevcrm.imports where table_name = 'numbers'),
+    '[{"name": "AColumnOfNumbers", "type": "bigint", "header": "AColumnOfNumbers"},
+      {"name": "note", "type": "text", "header": "note"},
+      {"name": "seen", "type": "text", "header": "seen"},
+      {"name": "column_4", "type": "boolean", "header": ""}]'::jsonb,
+    'the import''s row tells columns, types and what the file called them');
+
+-- widening restores the text, whatever the type
+
+select is_empty(
+    $$ select example, pg_temp.through(example)
+         from tinydevcrm.csv_types
+        where restores is not null
+          and accepts is not null
+          and pg_temp.through(example) <> example $$,
+    'every way of writing comes back from its type as it was written');
+select is_empty(
+    $$ select position, example
+         from tinydevcrm.csv_types
+        where restores is not null
+          and pg_temp.place(example) <> position $$,
+    'and is where its example says');
+
+-- refusals
+
 select throws_ok(
-    $$ select tinydevcrm.begin_import('numbers.csv', 'a') $$, 'TD004',
+    $$ select tinydevcrm.begin_import('numbers.csv', '{a}', '{1}') $$, 'TD004',
     'table "My Data".numbers is there already', 'a name in use is refused');
 select throws_ok(
-    $$ select tinydevcrm.begin_import('x.csv', 'a', mode => 'merge') $$, 'TD007',
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', mode => 'merge') $$, 'TD007',
     'there is no import mode ''merge''', 'an unknown mode is refused');
 select throws_ok(
-    $$ select tinydevcrm.finish_import(0) $$, 'TD001', 'import 0 is not under way',
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', mode => 'upsert') $$, 'TD007',
+    'mode upsert needs a key', 'so is an upsert without a key');
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', key => '{a}') $$, 'TD007',
+    'mode create takes no key', 'a key without an upsert');
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', mode => 'upsert', key => '{b}') $$, 'TD006',
+    'the file has no column ''b'' for the key', 'and a key that is no column');
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', schema_name => 'tinydevcrm') $$, 'TD007',
+    'schema tinydevcrm is not for your tables and views', 'our own schema is not for imports');
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', types => '{"b": "text"}') $$, 'TD007',
+    'there is no column ''b'' to give a type to', 'a type needs a column');
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', types => '{"a": "integer); drop table numbers; --"}') $$,
+    'TD007', null, 'and is the name of a type, and nothing else');
+select throws_ok(
+    $$ select tinydevcrm.finish_import(0, '{}', 0) $$, 'TD001', 'import 0 is not under way',
     'an import that did not begin cannot finish');
 
 -- the way of psql
 
-create temporary table staging (id text, "when" text, "say ""hi""" text);
+create temporary table staging (id text, "when" text, "say ""hi""" text, "none" text);
 insert into staging
-values ('1', '2024-01-31', '007'), ('2', '2024-02-29', null);
+values ('1', '2024-01-31', '007', null), ('2', '2024-02-29', null, null);
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers') $$,
     'import_staging() takes any name');
-select results_eq(
-    $$ select attname::text collate "default", format_type(atttypid, atttypmod)
-         from pg_attribute
-        where attrelid = '"My Data"."by hand; drop table numbers"'::regclass
-          and attnum > 0
-        order by attnum $$,
-    $$ values ('id', 'integer'), ('when', 'date'), ('say "hi"', 'text') $$,
+select is(
+    pg_temp.columns('"by hand; drop table numbers"'),
+    'id integer, when date, say "hi" text, none text',
     'each column has the type of all its values');
+select is(
+    (select columns->1->>'type'
+       from tinydevcrm.import_staging(
+                'staging', 'overridden', types => '{"when": "timestamptz", "id": "numeric(10,2)"}')),
+    'timestamp with time zone', 'a type can be given');
+select is((select id::text from overridden limit 1), '1.00', 'with its modifiers');
+select is(
+    (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', null_text => '007')),
+    'integer', 'a text can mean NULL');
+select is((select count("say ""hi""") from nulled), 0::bigint, 'and is NULL then');
 
--- modes
+create temporary table late (n text);
+insert into late
+select number::text
+  from generate_series(1, 2000) as number
+union all
+values ('1.5'), ('007');
+
+select is(
+    (select columns->0->>'type' from tinydevcrm.import_staging('late', 'late')), 'text',
+    'a value far down counts as any other');
+
+create temporary table typed (id integer);
+
+select throws_ok(
+    $$ select tinydevcrm.import_staging('typed', 'x') $$, 'TD007', null,
+    'a staging table of other types is refused');
+
+-- replace
 
 create view dependent as
 select id
@@ -120,26 +243,117 @@ select lives_ok(
     'replace with the same columns keeps the table and the views on it');
 select results_eq(
     'select id from dependent order by id', array[1, 3], 'which then show the new rows');
+
+-- append
+
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'append') $$,
     'append adds rows');
 select results_eq(
     'select id from dependent order by id', array[1, 1, 3, 3], 'beside the old ones');
 
-alter table staging drop column "when";
+create table log (
+    number integer generated always as identity,
+    id     bigint,
+    "when" timestamp,
+    "say ""hi""" varchar(3),
+    "none" integer,
+    noted_at timestamptz default now()
+);
+
+select is(
+    (select row_count from tinydevcrm.import_staging('staging', 'log', 'append')), 2::bigint,
+    'columns are matched by name; those that the table fills itself may be missing');
+select results_eq(
+    'select number, id, "when", "say ""hi""", noted_at is null from log order by number',
+    $$ values (1, 1::bigint, timestamp '2024-01-31', '007'::varchar, false), (2, 3, '2024-02-29', null, false) $$,
+    'and values become what the table has');
+
+update staging
+   set "say ""hi""" = 'four', "none" = 'x'
+ where id = '3';
 
 select throws_ok(
-    $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'append') $$,
-    'TD006', null, 'append refuses other columns');
+    $$ select tinydevcrm.import_staging('staging', 'log', 'append') $$, 'TD006',
+    'values do not fit the columns of table "My Data".log', 'values that do not fit are refused');
+select is(
+    pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
+    '"none": invalid input syntax for type integer: "x"',
+    'column by column');
+
+update staging
+   set "none" = null;
+
+select is(
+    pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
+    'value too long for type character varying(3)', 'nothing is cut off');
+select throws_ok(
+    $$ select tinydevcrm.import_staging('staging', 'x', types => '{"say \"hi\"": "varchar(3)"}') $$, '22001', null,
+    'nor is it in a column whose type was given');
+
+alter table staging drop column "when";
+
+select is(
+    pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
+    '"when": only in the table', 'so are other columns');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$,
     '2BP01', null, 'replace with other columns is refused while a view depends on the table');
+select matches(
+    pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$),
+    'dependent depends', 'which is named');
 
-create temporary table typed (id integer);
+drop view dependent;
+
+select lives_ok(
+    $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$,
+    'and makes the table anew when none does');
+select is(
+    pg_temp.columns('"by hand; drop table numbers"'), 'id integer, say "hi" text, none text',
+    'with the columns of the file');
+
+-- upsert
+
+create temporary table people (id text, name text);
+insert into people
+values ('1', 'Ann'), ('2', 'Bob');
+
+select is(
+    (select row_count from tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}')),
+    2::bigint, 'upsert makes a table that is not there');
+select col_is_pk('My Data', 'people', 'id', 'with the key that the next one needs');
+
+update people
+   set id = '3', name = 'Cid'
+ where id = '1';
+update people
+   set name = 'Bea'
+ where id = '2';
+
+select lives_ok(
+    $$ select tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}') $$,
+    'then it updates the rows of the same key');
+select results_eq(
+    'select id, name from "My Data".people order by id',
+    $$ values (1, 'Ann'), (2, 'Bea'), (3, 'Cid') $$, 'and adds the others');
+
+insert into people
+values ('3', 'Dan');
 
 select throws_ok(
-    $$ select tinydevcrm.import_staging('typed', 'x') $$, 'TD007', null,
-    'a staging table of other types is refused');
+    $$ select tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}') $$, 'TD009',
+    'the file has more than one row of the same key', 'a key that is there twice is refused');
+
+update people
+   set id = null
+ where name = 'Dan';
+
+select throws_ok(
+    $$ select tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}') $$, 'TD009',
+    'a row of the file has no value for the key', 'and one that is missing');
+select throws_ok(
+    $$ select tinydevcrm.import_staging('staging', 'log2', 'upsert', key => '{id,none}') $$, 'TD009',
+    null, 'in a new table too');
 
 select * from finish();
 

@@ -33,7 +33,7 @@ func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.Message)
 	if p.Detail != "" {
-		b.WriteString("\n  " + p.Detail)
+		b.WriteString("\n  " + strings.ReplaceAll(p.Detail, "\n", "\n  "))
 	}
 	if p.Hint != "" {
 		b.WriteString("\n  Hint: " + p.Hint)
@@ -43,8 +43,11 @@ func (p Problem) String() string {
 
 // A UserError is a mistake in what the user gave that the program itself finds, before SQL can.
 type UserError struct {
-	Status  int
+	Status int
+	// Code is the SQLSTATE that SQL gives for the like, where it does.
+	Code    string
 	Message string
+	Detail  string
 	Hint    string
 }
 
@@ -87,7 +90,13 @@ func Explain(err error) Problem {
 	)
 	switch {
 	case errors.As(err, &fromUser):
-		return Problem{Status: fromUser.Status, Message: fromUser.Message, Hint: fromUser.Hint}
+		return Problem{
+			Status:  fromUser.Status,
+			Code:    fromUser.Code,
+			Message: fromUser.Message,
+			Detail:  fromUser.Detail,
+			Hint:    fromUser.Hint,
+		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
 	case errors.As(err, &tooLarge):

@@ -64,15 +64,16 @@ func parsePage(assets map[string]asset) *template.Template {
 		"tableURL": func(key string) string {
 			return pageURL(map[string][]string{"table": {key}}, stepTables)
 		},
-		"literal":    literal,
-		"identifier": identifier,
-		"quoteQuery": quoteQuery,
-		"isoTime":    func(t time.Time) string { return t.Format(time.RFC3339Nano) },
-		"showTime":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-		"countRows":  countRows,
-		"rowNames":   rowNames,
-		"rowCells":   rowCells,
-		"newEvent":   func() event { return event{} },
+		"literal":      literal,
+		"identifier":   identifier,
+		"quoteQuery":   quoteQuery,
+		"isoTime":      func(t time.Time) string { return t.Format(time.RFC3339Nano) },
+		"showTime":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"countRows":    countRows,
+		"rowNames":     rowNames,
+		"rowCells":     rowCells,
+		"uploadFields": uploadFields,
+		"newEvent":     func() event { return event{} },
 	}
 	return template.Must(template.New("page.html").Funcs(functions).ParseFS(files, "templates/*.html"))
 }

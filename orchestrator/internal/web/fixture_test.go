@@ -80,8 +80,12 @@ func (f *fixture) config() web.Config {
 		MaxUpload: maxUpload,
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:    f.events.subscribe,
-		Upload: func(ctx context.Context, file io.Reader, source, table, mode string) (web.Imported, error) {
-			done, err := upload.Load(ctx, f.pool, file, upload.Request{Source: source, Table: table, Mode: mode})
+		Upload: func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Imported, error) {
+			request, err := upload.NewRequest(source, options)
+			if err != nil {
+				return web.Imported{}, err
+			}
+			done, err := upload.Load(ctx, f.pool, file, request)
 			if err != nil {
 				return web.Imported{}, err
 			}
@@ -89,6 +93,21 @@ func (f *fixture) config() web.Config {
 			return web.Imported{
 				Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row,
 			}, err
+		},
+		Preview: func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Plan, error) {
+			request, err := upload.NewRequest(source, options)
+			if err != nil {
+				return web.Plan{}, err
+			}
+			found, err := upload.Preview(ctx, f.pool, file, request)
+			plan := web.Plan{Dialect: found.Dialect.String(), Statements: found.Statements, IsWhole: found.IsWhole}
+			for _, column := range found.Columns {
+				plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
+			}
+			if err == nil {
+				plan.JSON, err = json.Marshal(found)
+			}
+			return plan, err
 		},
 	}
 }

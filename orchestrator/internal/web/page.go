@@ -37,7 +37,10 @@ type page struct {
 	// Asked and Matview are the table and the materialized view that the user is at.
 	Asked, Matview string
 
-	Upload   uploadForm
+	// Upload are the options of the upload, and Plan what it would do, if that was asked.
+	Upload url.Values
+	Plan   *Plan
+
 	View     viewForm
 	Schedule string
 
@@ -52,9 +55,29 @@ type page struct {
 	Events    []event
 }
 
-type uploadForm struct{ Table, Mode string }
-
 type viewForm struct{ Name, Query, NotifyWhen string }
+
+// An uploadField is an option of an upload that is written into the form.
+type uploadField struct{ Name, Label, Placeholder string }
+
+func uploadFields() []uploadField {
+	return []uploadField{
+		{"key", "Key", "id, or country,year"},
+		{"type", "Types of columns", "zip=text; amount=numeric(10,2)"},
+		{"null", "Text that means NULL", "the empty one"},
+		{"delimiter", "Delimiter", "look"},
+		{"quote", "Quote", "look"},
+		{"escape", "Escape within quotes", "look"},
+		{"encoding", "Encoding", "look"},
+		{"skip", "Lines before the header", "look"},
+	}
+}
+
+// HasUploadOptions tells whether one of the options is set that are folded away.
+func (p page) HasUploadOptions() bool {
+	return p.Upload.Get("header")+p.Upload.Get("ragged") != "" ||
+		slices.ContainsFunc(uploadFields(), func(field uploadField) bool { return p.Upload.Get(field.Name) != "" })
+}
 
 // Problem is the error to show at a step, if there is one.
 func (p page) Problem(step string) *db.Problem {

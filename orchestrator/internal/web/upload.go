@@ -17,7 +17,8 @@ const (
 	// stallTimeout is how long an upload may stand still.
 	stallTimeout = time.Minute
 	// maxField bounds the form's other fields.
-	maxField = 4 << 10
+	maxField  = 4 << 10
+	maxFields = 2000
 	// A browser shows an answer only once it has sent everything. So after an error we read on,
 	// within these bounds, before we answer.
 	drainLimit   = 64 << 20
@@ -26,7 +27,8 @@ const (
 
 const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
 
-// uploadFile streams the field "file" of a multipart form into a table, as it arrives.
+// uploadFile streams the field "file" of a multipart form into a table, as it arrives. With dry_run in
+// the URL it only says what that would do.
 func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	body := &steadyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}
 	r.Body = body
@@ -34,11 +36,31 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, body, s.MaxUpload)
 	}
 
-	filled := page{Upload: uploadForm{Table: r.URL.Query().Get("table"), Mode: r.URL.Query().Get("mode")}}
-	imported, err := s.receiveFile(r, &filled.Upload)
-	if err != nil {
+	filled := page{Upload: r.URL.Query()}
+	isDry := filled.Upload.Get("dry_run") != ""
+	filled.Upload.Del("dry_run")
+
+	var imported Imported
+	err := s.receiveFile(r, filled.Upload, func(file io.Reader, source string) (err error) {
+		if isDry {
+			var plan Plan
+			plan, err = s.Preview(r.Context(), file, source, filled.Upload)
+			filled.Plan = &plan
+			return err
+		}
+		imported, err = s.Upload(r.Context(), file, source, filled.Upload)
+		return err
+	})
+	if err != nil || isDry {
 		body.drain(r)
+	}
+	if err != nil {
+		filled.Plan = nil
 		s.fail(w, r, stepUpload, filled, err)
+		return
+	}
+	if isDry {
+		s.showPlan(w, r, filled)
 		return
 	}
 
@@ -51,38 +73,48 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, r, http.StatusCreated, imported.Row)
 }
 
-func (s *server) receiveFile(r *http.Request, form *uploadForm) (Imported, error) {
+func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
+	if wantsPage(r) {
+		s.renderPage(w, r, filled)
+		return
+	}
+	s.writeJSON(w, r, http.StatusOK, filled.Plan.JSON)
+}
+
+// receiveFile reads a form's fields into options, and gives the file to use.
+func (s *server) receiveFile(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {
 	if s.MaxUpload > 0 && r.ContentLength > s.MaxUpload {
-		return Imported{}, &http.MaxBytesError{Limit: s.MaxUpload}
+		return &http.MaxBytesError{Limit: s.MaxUpload}
 	}
 
 	parts, err := r.MultipartReader()
 	if errors.Is(err, http.ErrNotMultipart) {
-		return Imported{}, &db.UserError{
+		return &db.UserError{
 			Status:  http.StatusUnsupportedMediaType,
 			Message: "the request is not a multipart form",
 			Hint:    fileHint,
 		}
 	}
 	if err != nil {
-		return Imported{}, malformed(err)
+		return malformed(err)
 	}
 
-	file, err := findFile(parts, form)
+	file, err := findFile(parts, options)
 	if err != nil {
-		return Imported{}, err
+		return err
 	}
 	release, err := s.uploads.take(r.Context())
 	if err != nil {
-		return Imported{}, err
+		return err
 	}
 	defer release()
-	return s.Upload(r.Context(), &lastPart{file, parts}, file.FileName(), form.Table, form.Mode)
+	return use(&lastPart{file, parts}, file.FileName())
 }
 
-// findFile reads the fields that come before the file.
-func findFile(parts *multipart.Reader, form *uploadForm) (*multipart.Part, error) {
-	for {
+// findFile reads the fields that come before the file. One that is filled in goes before the URL's.
+func findFile(parts *multipart.Reader, options url.Values) (*multipart.Part, error) {
+	seen := make(map[string]bool)
+	for range maxFields {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
 			return nil, &db.UserError{
@@ -95,24 +127,32 @@ func findFile(parts *multipart.Reader, form *uploadForm) (*multipart.Part, error
 			return nil, malformed(err)
 		}
 
-		switch part.FormName() {
-		case "file":
-			if part.FileName() == "" {
-				return nil, &db.UserError{
-					Status:  http.StatusBadRequest,
-					Message: "no file was chosen",
-					Hint:    fileHint,
-				}
+		name := part.FormName()
+		if name == "file" && part.FileName() == "" {
+			return nil, &db.UserError{
+				Status:  http.StatusBadRequest,
+				Message: "no file was chosen",
+				Hint:    fileHint,
 			}
-			return part, nil
-		case "table":
-			form.Table, err = readField(part)
-		case "mode":
-			form.Mode, err = readField(part)
 		}
+		if name == "file" {
+			return part, nil
+		}
+		value, err := readField(part)
 		if err != nil {
 			return nil, err
 		}
+		if value != "" && !seen[name] {
+			options.Del(name)
+		}
+		if value != "" {
+			seen[name] = true
+			options.Add(name, value)
+		}
+	}
+	return nil, &db.UserError{
+		Status:  http.StatusBadRequest,
+		Message: fmt.Sprintf("the form has more than %d fields before the file", maxFields),
 	}
 }
 
@@ -176,19 +216,17 @@ func (p *lastPart) checkRest() error {
 			return malformed(err)
 		}
 
-		switch name := part.FormName(); name {
-		case "file":
+		if part.FormName() == "file" {
 			return &db.UserError{
 				Status:  http.StatusBadRequest,
 				Message: "the form has more than one file",
 				Hint:    "Send each file in a request of its own.",
 			}
-		case "table", "mode":
-			return &db.UserError{
-				Status:  http.StatusBadRequest,
-				Message: fmt.Sprintf("the field %q comes after the file", name),
-				Hint:    "Put it before the file, or into the URL: /upload-file?" + name + "=…",
-			}
+		}
+		return &db.UserError{
+			Status:  http.StatusBadRequest,
+			Message: fmt.Sprintf("the field %q comes after the file", part.FormName()),
+			Hint:    "Put it before the file, or into the URL: /upload-file?" + part.FormName() + "=…",
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -40,8 +41,10 @@ const (
 // Config is what the page needs of the rest of the program.
 type Config struct {
 	Pool *sql.DB
-	// Upload streams a file into a table. Empty table and mode mean the default.
-	Upload func(ctx context.Context, file io.Reader, source, table, mode string) (Imported, error)
+	// Upload streams a file into a table, as the options say.
+	Upload func(ctx context.Context, file io.Reader, source string, options url.Values) (Imported, error)
+	// Preview says what Upload would do, going by the beginning of the file.
+	Preview func(ctx context.Context, file io.Reader, source string, options url.Values) (Plan, error)
 	// Events gives the ids of told events as they are notified; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
@@ -59,6 +62,21 @@ type Imported struct {
 	// Row is the row of tinydevcrm.imports: what a program gets.
 	Row json.RawMessage
 }
+
+// A Plan says what an upload would do.
+type Plan struct {
+	// Dialect says in words how the file is written.
+	Dialect    string
+	Columns    []PlannedColumn
+	Statements []string
+	// IsWhole says that the types come from the whole file.
+	IsWhole bool
+	// JSON is all of it: what a program gets.
+	JSON json.RawMessage
+}
+
+// A PlannedColumn is a column of a table that is not there yet.
+type PlannedColumn struct{ Name, Type string }
 
 type server struct {
 	Config

@@ -4,6 +4,7 @@
 
 const maxEvents = 200;
 const maxCell = 200;
+const previewSize = 1 << 20;
 
 function showTime(node) {
     const time = new Date(node.dateTime);
@@ -77,11 +78,34 @@ function sendUpload(form, file) {
     request.send(new FormData(form));
 }
 
+// The server looks at the beginning of the file only, so that is all that a preview sends.
+async function sendPreview(form, file, button) {
+    const fields = new FormData(form);
+    fields.set('file', file.slice(0, previewSize), file.name);
+    button.disabled = true;
+    const section = form.closest('section');
+    try {
+        const answer = await fetch(button.getAttribute('formaction'),
+            { method: 'POST', body: fields, headers: { Accept: 'text/html' } });
+        const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+        section.querySelectorAll('.problem, #upload-plan').forEach(old => old.remove());
+        const problem = page.querySelector('#upload .problem');
+        const plan = page.getElementById('upload-plan');
+        if (problem) section.querySelector('h2').after(document.adoptNode(problem));
+        if (plan) form.after(document.adoptNode(plan));
+        (problem || plan)?.focus();
+    } catch {
+        showProblem(section, { message: 'the connection broke off before the preview came' });
+    }
+    button.disabled = false;
+}
+
 upload.addEventListener('submit', event => {
     const file = upload.elements.file.files[0];
     if (!file) return;
     event.preventDefault();
-    sendUpload(upload, file);
+    if (event.submitter?.hasAttribute('formaction')) sendPreview(upload, file, event.submitter);
+    else sendUpload(upload, file);
 });
 
 // --- Events ------------------------------------------------------------------------------------

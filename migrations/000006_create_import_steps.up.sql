@@ -1,0 +1,515 @@
+-- An import is one transaction: begin_import(), a COPY into what that made, finish_import(). The
+-- COPY goes straight into columns of the types that the file's beginning suggests. When a value
+-- comes that its column does not accept, the COPY ends before it, widen_import() takes the column
+-- back to the text of the file and on to a wider type, and the next COPY goes on.
+
+create type tinydevcrm.import_step as (
+    import_id        bigint,
+    columns          jsonb,
+    create_statement text,
+    copy_statement   text
+);
+
+comment on type tinydevcrm.import_step is
+    'Where an import stands. columns, in the file''s order: [{"name": …, "header": what the file '
+    'calls it, "type": what it is stored as, "position": the place in tinydevcrm.csv_types whose '
+    'values it takes; null when it takes what comes}]. create_statement made the table, '
+    'copy_statement fills it: text format, UTF-8.';
+
+create function tinydevcrm._stored_as(
+    "position"   integer,
+    out type     text,
+    out accepted integer
+)
+    returns record
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(max(type_name), 'text'),
+           max(csv_types.position)
+      from tinydevcrm.csv_types
+     where csv_types.position = _stored_as.position
+       and restores is not null
+       and accepts is not null
+$$;
+
+comment on function tinydevcrm._stored_as(integer) is
+    'What a column is stored as while its values all fit a place on the ladder: that type, when '
+    'the text of its values can be restored; text otherwise, which accepts what comes.';
+
+create function tinydevcrm._plan_columns(header text[], positions integer[], types jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_unknown text;
+    v_columns jsonb;
+begin
+    select jsonb_agg(
+               jsonb_build_object(
+                   'name', named.name,
+                   'header', named.header,
+                   'type', coalesce(tinydevcrm._checked_type(given.type), stored.type),
+                   'position', case when given.type is null then stored.accepted end,
+                   'is_given', given.type is not null)
+               order by named.number),
+           (select min(key)
+              from jsonb_object_keys(_plan_columns.types) as key
+             where key <> all (_plan_columns.header)
+               and key <> all (tinydevcrm._column_names(_plan_columns.header)))
+      into v_columns, v_unknown
+      from unnest(
+               tinydevcrm._column_names(_plan_columns.header),
+               _plan_columns.header,
+               _plan_columns.positions) with ordinality as named (name, header, place, number)
+     cross join lateral tinydevcrm._stored_as(named.place) as stored
+     cross join lateral (
+         select coalesce(
+                    _plan_columns.types->>named.name,
+                    _plan_columns.types->>named.header) as type
+     ) as given
+     where named.name is not null;
+
+    if v_unknown is not null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no column %L to give a type to', v_unknown),
+            hint    = format('The columns are %s.', array_to_string(_plan_columns.header, ', '));
+    end if;
+
+    return v_columns;
+end
+$$;
+
+comment on function tinydevcrm._plan_columns(text[], integer[], jsonb) is
+    'Columns of an import, as in tinydevcrm.import_step: from the names in the file, the place on '
+    'the ladder that fits each so far, and the types that were given by name. Raises TD007 for a '
+    'type or a name that is not there.';
+
+create function tinydevcrm._checked_type(type text)
+    returns text
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_type regtype;
+begin
+    -- It goes into statements as it is, so it has to be the name of a type and nothing beside.
+    if _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
+        begin
+            v_type := to_regtype(_checked_type.type);
+        exception
+            when syntax_error or undefined_object or invalid_parameter_value then
+                null;
+        end;
+    end if;
+
+    if v_type is null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no type %L', _checked_type.type),
+            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz.';
+    end if;
+
+    -- In the one spelling that the catalogs have; numeric(10,2) keeps what is in its parentheses.
+    return case
+        when strpos(_checked_type.type, '(') > 0 then _checked_type.type
+        else v_type::text
+    end;
+end
+$$;
+
+comment on function tinydevcrm._checked_type(text) is
+    'The name of a type as it was given, or TD007.';
+
+create function tinydevcrm._loading_table(import tinydevcrm.imports)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when to_regclass(format('pg_temp._import_%s', (import).id)) is null then
+                   tinydevcrm._target(import)
+               else format('pg_temp._import_%s', (import).id)
+           end
+$$;
+
+comment on function tinydevcrm._loading_table(tinydevcrm.imports) is
+    'The table that an import''s COPY fills: the new table itself, or a temporary one when the '
+    'rows are to go into one that was there before.';
+
+create function tinydevcrm._create_loading_table(import tinydevcrm.imports)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_target    text := tinydevcrm._target(import);
+    v_columns   text;
+    v_statement text;
+begin
+    select string_agg(format('%I %s', planned.name, planned.type), ', ' order by planned.number)
+      into v_columns
+      from rows from (
+               jsonb_to_recordset((import).columns) as (name text, type text)
+           ) with ordinality as planned (name, type, number);
+
+    -- Mode create never goes into a table that somebody else has made since it was checked.
+    if (import).mode = 'create' or to_regclass(v_target) is null then
+        v_statement := format('create table %s (%s)', v_target, v_columns);
+    else
+        v_statement := format(
+            'create temporary table _import_%s (%s) on commit drop', (import).id, v_columns);
+    end if;
+
+    execute v_statement;
+    return v_statement;
+exception
+    -- Somebody else's import of that name committed a moment ago.
+    when duplicate_table or unique_violation then
+        perform tinydevcrm._refuse_name_in_use(v_target);
+end
+$$;
+
+comment on function tinydevcrm._create_loading_table(tinydevcrm.imports) is
+    'Makes the table that an import''s COPY fills, and returns the statement that did. Raises '
+    'TD004 when another import has just made it.';
+
+create function tinydevcrm._import_step(import tinydevcrm.imports, create_statement text)
+    returns tinydevcrm.import_step
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select (import).id,
+           (import).columns,
+           _import_step.create_statement,
+           format(
+               'copy %s (%s) from stdin with (encoding ''UTF8'')',
+               tinydevcrm._loading_table(import),
+               (
+                   select string_agg(format('%I', planned.name), ', ' order by planned.number)
+                     from rows from (
+                              jsonb_to_recordset((import).columns) as (name text)
+                          ) with ordinality as planned (name, number)
+               ))
+$$;
+
+comment on function tinydevcrm._import_step(tinydevcrm.imports, text) is
+    'The step at which an import is.';
+
+create function tinydevcrm._import_under_way(import_id bigint)
+    returns tinydevcrm.imports
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports;
+begin
+    select imports.*
+      into v_import
+      from tinydevcrm.imports
+     where imports.id = _import_under_way.import_id
+       and imports.finished_at is null;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('import %s is not under way', _import_under_way.import_id),
+            hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
+    end if;
+
+    return v_import;
+end
+$$;
+
+comment on function tinydevcrm._import_under_way(bigint) is
+    'The import''s row, which only its own transaction sees. Raises TD001 when there is none.';
+
+create function tinydevcrm.begin_import(
+    source      text,
+    header      text[],
+    positions   integer[],
+    table_name  text default null,
+    mode        text default 'create',
+    key         text[] default null,
+    types       jsonb default '{}',
+    dialect     tinydevcrm.csv_dialect default null,
+    schema_name name default current_schema()
+)
+    returns tinydevcrm.import_step
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports;
+begin
+    v_import.source := begin_import.source;
+    v_import.mode := begin_import.mode;
+    v_import.key := nullif(begin_import.key, '{}');
+    v_import.schema_name := begin_import.schema_name;
+    v_import.table_name := tinydevcrm._checked_name(
+        coalesce(nullif(begin_import.table_name, ''), tinydevcrm._table_name(begin_import.source)));
+    perform tinydevcrm._check_target(v_import);
+
+    insert into tinydevcrm.imports (source, mode, key, schema_name, table_name, dialect, columns)
+    values (
+               v_import.source, v_import.mode, v_import.key, v_import.schema_name,
+               v_import.table_name, begin_import.dialect,
+               tinydevcrm._plan_columns(
+                   begin_import.header, begin_import.positions, begin_import.types))
+    returning imports.*
+         into v_import;
+
+    perform tinydevcrm._check_key(v_import);
+
+    return tinydevcrm._import_step(v_import, tinydevcrm._create_loading_table(v_import));
+end
+$$;
+
+comment on function tinydevcrm.begin_import(
+    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name
+) is
+    'Begins an import: the names of the columns as the file has them, and for each the first '
+    'position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. '
+    'In the same transaction run the returned COPY, then finish_import(). The table''s name comes '
+    'from the file''s when none is given; the schema is the first of your search_path. types '
+    'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log. '
+    'Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, '
+    'mode, name or type that is not there.';
+
+create function tinydevcrm.widen_import(import_id bigint, positions integer[])
+    returns tinydevcrm.import_step
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(widen_import.import_id);
+    -- Each change writes the table anew. After a few, columns wait as text for the end of the file.
+    v_waits   constant boolean := v_import.rewrite_count >= 4;
+    v_header  text[];
+    v_columns jsonb;
+    v_changes text;
+begin
+    select array_agg(coalesce(before.value->>'header', '') order by place.number)
+      into v_header
+      from unnest(widen_import.positions) with ordinality as place (place, number)
+      left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+     using (number);
+
+    with step as (
+        select place.number,
+               place.name,
+               before.value as before,
+               stored.type,
+               stored.accepted,
+               coalesce(
+                   before.value->'position' = 'null'
+                   or (before.value->>'position')::integer = stored.accepted,
+                   false) as stays
+          from unnest(tinydevcrm._column_names(v_header), widen_import.positions)
+                   with ordinality as place (name, place, number)
+          left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+         using (number)
+         cross join lateral tinydevcrm._stored_as(
+             case when before.value is null or not v_waits then place.place end) as stored
+    )
+    select jsonb_agg(
+               case
+                   when step.stays then step.before
+                   else coalesce(
+                       step.before,
+                       jsonb_build_object('name', step.name, 'header', '', 'is_given', false))
+                       || jsonb_build_object('type', step.type, 'position', step.accepted)
+               end
+               order by step.number),
+           string_agg(
+               case
+                   when step.before is null then format('add %I %s', step.name, step.type)
+                   else format(
+                       'alter %I type %s using (%s)::%s',
+                       step.name,
+                       step.type,
+                       format(csv_types.restores, quote_ident(step.name)),
+                       step.type)
+               end,
+               ', ' order by step.number) filter (where not step.stays)
+      into v_columns, v_changes
+      from step
+      left join tinydevcrm.csv_types
+        on csv_types.position = (step.before->>'position')::integer;
+
+    if v_changes is not null then
+        execute format('alter table %s %s', tinydevcrm._loading_table(v_import), v_changes);
+    end if;
+
+    update tinydevcrm.imports
+       set columns = v_columns,
+           rewrite_count = imports.rewrite_count
+                         + coalesce(v_changes like '%alter %', false)::integer
+     where imports.id = v_import.id
+    returning imports.*
+         into v_import;
+
+    return tinydevcrm._import_step(v_import, null);
+end
+$$;
+
+comment on function tinydevcrm.widen_import(bigint, integer[]) is
+    'Goes on with an import whose values no longer fit their columns: give for each column the '
+    'first position of tinydevcrm.csv_types that accepts every value seen so far, those to come '
+    'next included. Nothing is lost: what is there goes back to the text of the file first. More '
+    'positions than columns add columns. Raises TD001 when there is no such import under way.';
+
+create function tinydevcrm.record_import_problems(
+    import_id bigint,
+    lines     bigint[],
+    reasons   text[],
+    texts     text[]
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._import_under_way(record_import_problems.import_id);
+begin
+    insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
+    select v_import.id,
+           problem.line,
+           problem.reason,
+           problem.line_text
+      from unnest(
+               record_import_problems.lines,
+               record_import_problems.reasons,
+               record_import_problems.texts)
+               with ordinality as problem (line, reason, line_text, number)
+     order by problem.number;
+
+    update tinydevcrm.imports
+       set problem_count = imports.problem_count + cardinality(record_import_problems.lines)
+     where imports.id = v_import.id;
+end
+$$;
+
+comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
+    'Notes lines of an import under way that were repaired: their numbers, what was wrong, and '
+    'the text as it stood in the file. Raises TD001 when there is no such import under way.';
+
+create function tinydevcrm.finish_import(
+    import_id  bigint,
+    positions  integer[],
+    row_count  bigint,
+    byte_count bigint default null
+)
+    returns tinydevcrm.imports
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(finish_import.import_id);
+    v_types   jsonb;
+    v_changes text;
+begin
+    select jsonb_agg(settled.value order by settled.number),
+           string_agg(
+               format(
+                   'alter %1$I type %2$s using %1$I::%2$s',
+                   settled.value->>'name', settled.value->>'type'),
+               ', ') filter (where settled.value->>'type' <> settled.before->>'type')
+      into v_types, v_changes
+      from (
+        select planned.number,
+               planned.value as before,
+               planned.value || jsonb_build_object(
+                   'type',
+                   case
+                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       else coalesce(csv_types.type_name, 'text')
+                   end) as value
+          from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
+          left join tinydevcrm.csv_types
+            on csv_types.position = finish_import.positions[planned.number]
+      ) as settled;
+
+    v_import.row_count := finish_import.row_count;
+    if tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import) then
+        if v_changes is not null then
+            execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
+        end if;
+        if v_import.mode = 'upsert' then
+            perform tinydevcrm._add_key(v_import);
+        end if;
+    else
+        v_import.row_count := tinydevcrm._place_rows(v_import, v_types);
+        v_changes := null;
+    end if;
+
+    -- The planner has never seen these rows, and the first question may follow at once.
+    execute format('analyze %s', tinydevcrm._target(v_import));
+
+    update tinydevcrm.imports
+       set columns = (
+               select jsonb_agg(
+                          settled.value - '{position,is_given}'::text[] order by settled.number)
+                 from jsonb_array_elements(v_types) with ordinality as settled (value, number)
+           ),
+           row_count = v_import.row_count,
+           byte_count = finish_import.byte_count,
+           rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
+           finished_at = clock_timestamp()
+     where imports.id = v_import.id
+    returning imports.*
+         into v_import;
+
+    return v_import;
+end
+$$;
+
+comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) is
+    'Finishes an import that begin_import() began in this transaction, and returns its row: give '
+    'for each column the first position of tinydevcrm.csv_types that accepts every value of the '
+    'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
+    'is no such import under way, and what the mode raises: see _place_rows().';
+
+revoke execute on function
+    tinydevcrm._stored_as(integer),
+    tinydevcrm._plan_columns(text[], integer[], jsonb),
+    tinydevcrm._checked_type(text),
+    tinydevcrm._loading_table(tinydevcrm.imports),
+    tinydevcrm._create_loading_table(tinydevcrm.imports),
+    tinydevcrm._import_step(tinydevcrm.imports, text),
+    tinydevcrm._import_under_way(bigint),
+    tinydevcrm.begin_import(
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
+    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
+from public;
+
+grant execute on function
+    tinydevcrm._stored_as(integer),
+    tinydevcrm._plan_columns(text[], integer[], jsonb),
+    tinydevcrm._checked_type(text),
+    tinydevcrm._loading_table(tinydevcrm.imports),
+    tinydevcrm._create_loading_table(tinydevcrm.imports),
+    tinydevcrm._import_step(tinydevcrm.imports, text),
+    tinydevcrm._import_under_way(bigint),
+    tinydevcrm.begin_import(
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
+    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
+to tinydevcrm_user;

@@ -1,0 +1,83 @@
+package upload
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// copyData is lib/pq's COPY statement, which sends raw bytes and puts a line feed after each call.
+type copyData interface {
+	driver.Stmt
+	CopyData(ctx context.Context, line string) (driver.Result, error)
+}
+
+// A copier is a COPY under way on a connection.
+type copier struct{ stmt copyData }
+
+func startCopy(ctx context.Context, conn *sql.Conn, statement string) (*copier, error) {
+	var c copier
+	err := conn.Raw(func(driverConn any) error {
+		prepared, err := driverConn.(driver.ConnPrepareContext).PrepareContext(ctx, statement)
+		if err != nil {
+			return err
+		}
+		c.stmt = prepared.(copyData)
+		return nil
+	})
+	return &c, err
+}
+
+// send sends whole lines. After an error the connection is of no use: closing the statement would end
+// the COPY as if the file were whole.
+func (c *copier) send(ctx context.Context, conn *sql.Conn, lines []byte) error {
+	return conn.Raw(func(any) error {
+		_, err := c.stmt.CopyData(ctx, string(lines[:len(lines)-1]))
+		return err
+	})
+}
+
+// end completes the COPY and returns the number of rows.
+func (c *copier) end(conn *sql.Conn) (rows int64, err error) {
+	err = conn.Raw(func(any) error {
+		result, err := c.stmt.Exec(nil)
+		if err != nil {
+			return err
+		}
+		rows, err = result.RowsAffected()
+		return errors.Join(err, c.stmt.Close())
+	})
+	return rows, err
+}
+
+var copyPlace = regexp.MustCompile(`^COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)
+
+// explainCopy says of a value that its column refuses which one it is, counted over all COPYs of the
+// file.
+func explainCopy(err error, rowsBefore int64) error {
+	var refusal *pq.Error
+	if !errors.As(err, &refusal) || refusal.Code.Class() != "22" {
+		return err
+	}
+	place := copyPlace.FindStringSubmatch(refusal.Where)
+	if place == nil || place[2] == "" {
+		return err
+	}
+	row, _ := strconv.ParseInt(place[1], 10, 64)
+	return &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    string(refusal.Code),
+		Message: refusal.Message,
+		Detail:  fmt.Sprintf("row %d, column %s", rowsBefore+row, place[2]),
+		Hint:    "Give the column another type, or none: then one is found that fits all values.",
+	}
+}

@@ -1,0 +1,350 @@
+package upload
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+)
+
+const (
+	// firstChunk is what types are chosen from before the table is made.
+	firstChunk = 256 << 10
+	// chunkSize is how much goes to the server at a time.
+	chunkSize = 64 << 10
+)
+
+// A loader takes one file to the database.
+type loader struct {
+	conn    *sql.Conn
+	request Request
+	file    *countingReader // the file as it comes
+	dialect Dialect
+	records *records.Reader
+	ahead   *records.Record // read already: the first one of a file without a header
+
+	header   []string
+	table    table
+	problems problems
+
+	step   step // empty before begin_import()
+	copy   *copier
+	copied int64 // rows of the COPYs that have ended
+}
+
+// newLoader reads the file's beginning.
+func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Request) (*loader, error) {
+	if err := checkRagged(request.Ragged); err != nil {
+		return nil, err
+	}
+	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
+	unpacked, err := unpack(l.file, request.Source)
+	if err != nil {
+		return nil, err
+	}
+	text := &countingReader{reader: unpacked, limit: request.MaxBytes}
+	sample, err := io.ReadAll(io.LimitReader(text, sampleSize))
+	if err != nil {
+		return nil, err
+	}
+	if l.dialect, err = sniff(ctx, conn, sample, request); err != nil {
+		return nil, err
+	}
+	types, err := readLadder(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	l.table = table{ladder: types, null: request.Null}
+	if l.records, err = newReader(io.MultiReader(bytes.NewReader(sample), text), l.dialect); err != nil {
+		return nil, err
+	}
+	return l, l.readHeader()
+}
+
+// readHeader finds the columns.
+func (l *loader) readHeader() error {
+	first, err := l.records.Next()
+	for err == nil && first.IsBlank() && !l.dialect.HasHeader && l.request.HasHeader == nil {
+		first, err = l.records.Next()
+	}
+	if errors.Is(err, io.EOF) {
+		return errNoHeader
+	}
+	if err != nil {
+		return explainRecord(err)
+	}
+	if problem := l.problems.of(first, len(first.Fields)); problem != "" {
+		l.problems.note(first, problem)
+		return l.problems.refusal()
+	}
+	l.header = make([]string, len(first.Fields))
+	l.table.grow(len(first.Fields))
+	if !l.dialect.HasHeader {
+		l.ahead = first
+		return nil
+	}
+	for i, field := range first.Fields {
+		l.header[i] = string(field.Text)
+	}
+	return nil
+}
+
+// next reads a record, but for blank lines that hold no value.
+func (l *loader) next() (*records.Record, error) {
+	if first := l.ahead; first != nil {
+		l.ahead = nil
+		return first, nil
+	}
+	for {
+		record, err := l.records.Next()
+		if err != nil || !record.IsBlank() || len(l.table.fits) == 1 {
+			return record, err
+		}
+	}
+}
+
+// load imports the whole file.
+func (l *loader) load(ctx context.Context) (Import, error) {
+	size, rest := cmp.Or(l.request.sizes[0], firstChunk), cmp.Or(l.request.sizes[1], chunkSize)
+	for {
+		isWhole, err := l.read(ctx, size)
+		if err != nil {
+			return Import{}, err
+		}
+		if err := l.flush(ctx); err != nil {
+			return Import{}, err
+		}
+		l.report()
+		if isWhole {
+			break
+		}
+		size = rest
+	}
+	if l.problems.isRefused() {
+		return Import{}, l.problems.refusal()
+	}
+	if err := l.endCopy(); err != nil {
+		return Import{}, err
+	}
+	if err := l.recordProblems(ctx); err != nil {
+		return Import{}, err
+	}
+	return l.finish(ctx)
+}
+
+// preview begins an import of the file's beginning.
+func (l *loader) preview(ctx context.Context) (Plan, error) {
+	isWhole, err := l.read(ctx, firstChunk)
+	if err != nil {
+		return Plan{}, err
+	}
+	if l.problems.isRefused() {
+		return Plan{}, l.problems.refusal()
+	}
+	if err := l.begin(ctx); err != nil {
+		return Plan{}, err
+	}
+	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
+	for i, column := range l.step.columns {
+		// What waits as text for the end of the file gets its type then.
+		if column.Position == nil && !column.IsGiven {
+			column.Type = l.table.ladder.typeOf(l.table.first(i))
+		}
+		plan.Columns = append(plan.Columns, column.Column)
+	}
+	return plan, nil
+}
+
+// read adds records to the table's lines until they have some size; isWhole says that there are no more.
+func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
+	for len(l.table.lines) < size {
+		record, err := l.next()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, explainRecord(err)
+		}
+		if err := l.take(ctx, record); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// take adds a record, or notes what is wrong with it.
+func (l *loader) take(ctx context.Context, record *records.Record) error {
+	problem := l.problems.of(record, len(l.table.fits))
+	if problem == "" && !l.problems.isRefused() {
+		l.table.add(record)
+		return nil
+	}
+	if problem == "" {
+		return nil
+	}
+	if record.IsBad || l.request.Ragged != "pad" {
+		// Nothing will be loaded: what is left is to count the problems.
+		l.problems.note(record, problem)
+		l.table.lines = l.table.lines[:0]
+		return nil
+	}
+	l.problems.repair(record, problem)
+	if len(record.Fields) > len(l.table.fits) {
+		if err := l.addColumns(ctx, len(record.Fields)); err != nil {
+			return err
+		}
+	}
+	l.table.add(record)
+	if l.problems.isFull() {
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+		return l.recordProblems(ctx)
+	}
+	return nil
+}
+
+// flush sends the lines, to columns that have been widened for them if need be.
+func (l *loader) flush(ctx context.Context) error {
+	if l.problems.isRefused() {
+		return nil
+	}
+	if err := l.begin(ctx); err != nil {
+		return err
+	}
+	if l.table.isMisfit() {
+		if err := l.widen(ctx); err != nil {
+			return err
+		}
+	}
+	if len(l.table.lines) == 0 {
+		return nil
+	}
+	if l.copy == nil {
+		started, err := startCopy(ctx, l.conn, l.step.copy)
+		if err != nil {
+			return fmt.Errorf("copy: %w", err)
+		}
+		l.copy = started
+	}
+	if err := l.copy.send(ctx, l.conn, l.table.lines); err != nil {
+		return fmt.Errorf("copy: %w", explainCopy(err, l.copied))
+	}
+	l.table.lines = l.table.lines[:0]
+	return nil
+}
+
+func (l *loader) endCopy() error {
+	if l.copy == nil {
+		return nil
+	}
+	rows, err := l.copy.end(l.conn)
+	if err != nil {
+		return fmt.Errorf("copy: %w", explainCopy(err, l.copied))
+	}
+	l.copied += rows
+	l.copy = nil
+	return nil
+}
+
+// addColumns makes room for surplus fields.
+func (l *loader) addColumns(ctx context.Context, width int) error {
+	if err := l.flush(ctx); err != nil {
+		return err
+	}
+	l.table.grow(width)
+	return l.widen(ctx)
+}
+
+// A step is tinydevcrm.import_step: where an import stands.
+type step struct {
+	id           int64
+	columns      []storedColumn
+	create, copy string
+}
+
+type storedColumn struct {
+	Column
+	Position *int64 `json:"position"`
+	IsGiven  bool   `json:"is_given"`
+}
+
+// begin makes the table, unless it has been made.
+func (l *loader) begin(ctx context.Context) error {
+	if l.step.id != 0 {
+		return nil
+	}
+	types := l.request.Types
+	if types == nil {
+		types = map[string]string{}
+	}
+	given, err := json.Marshal(types)
+	if err != nil {
+		return fmt.Errorf("write the types: %w", err)
+	}
+	mode := l.request.Mode
+	if mode == "" {
+		mode = "create"
+	}
+	return l.follow(ctx, `
+		select import_id, columns, create_statement, copy_statement
+		  from tinydevcrm.begin_import(
+		           source     => $1,
+		           header     => $2,
+		           positions  => $3,
+		           table_name => $4,
+		           mode       => $5,
+		           key        => $6,
+		           types      => $7,
+		           dialect    => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect)`,
+		l.request.Source, pq.Array(l.header), l.table.positions(), l.request.Table, mode,
+		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
+		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines)
+}
+
+func (l *loader) widen(ctx context.Context) error {
+	if err := l.endCopy(); err != nil {
+		return err
+	}
+	return l.follow(ctx, `
+		select import_id, columns, create_statement, copy_statement
+		  from tinydevcrm.widen_import($1, $2)`,
+		l.step.id, l.table.positions())
+}
+
+// follow goes on as the database says.
+func (l *loader) follow(ctx context.Context, query string, args ...any) error {
+	next := step{create: l.step.create}
+	var columns []byte
+	var create sql.Null[string]
+	if err := l.conn.QueryRowContext(ctx, query, args...).Scan(&next.id, &columns, &create, &next.copy); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(columns, &next.columns); err != nil {
+		return fmt.Errorf("read the columns: %w", err)
+	}
+	if create.Valid {
+		next.create = create.V
+	}
+	l.step = next
+	l.table.stored = make([]patterns.Mask, len(next.columns))
+	for i, column := range next.columns {
+		l.table.stored[i] = l.table.ladder.maskOf(column.Position)
+	}
+	return nil
+}
+
+func (l *loader) report() {
+	if l.request.Progress != nil {
+		l.request.Progress(Progress{Bytes: l.file.bytes, Rows: l.table.rows})
+	}
+}

@@ -1,0 +1,125 @@
+package upload
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// An Option is a setting of a Request, by the name that it has as a flag, as a field of a form and
+// in a URL.
+type Option struct {
+	Name, Usage string
+	set         func(*Request, []string) error
+}
+
+// Options are all there are.
+func Options() []Option {
+	last := func(values []string) string { return values[len(values)-1] }
+	text := func(field func(*Request) *string) func(*Request, []string) error {
+		return func(r *Request, values []string) error {
+			*field(r) = last(values)
+			return nil
+		}
+	}
+	return []Option{
+		{"table", "name of the table (default: the file's)", text(func(r *Request) *string { return &r.Table })},
+		{"mode", "create (the default), replace (new rows for the old), append (to the old), or upsert (by key)",
+			text(func(r *Request) *string { return &r.Mode })},
+		{"key", "column by which mode upsert finds a row; again, or a,b, for more", func(r *Request, values []string) error {
+			for _, value := range values {
+				for key := range strings.SplitSeq(value, ",") {
+					r.Key = append(r.Key, strings.TrimSpace(key))
+				}
+			}
+			return nil
+		}},
+		{"type", "column=type, for a column that is to have another type than its values suggest; again, or a=b;c=d, for more", setTypes},
+		{"null", "text that means NULL, beside the empty one", text(func(r *Request) *string { return &r.Null })},
+		{"ragged", "lines of too few or too many fields: strict (the default: refuse) or pad (fill up, add columns)",
+			text(func(r *Request) *string { return &r.Ragged })},
+		{"header", "whether the first line names the columns: yes or no (default: look)", func(r *Request, values []string) error {
+			has := last(values) == "yes"
+			if !has && last(values) != "no" {
+				return badOption("header", last(values), "Write yes or no.")
+			}
+			r.HasHeader = &has
+			return nil
+		}},
+		{"delimiter", "what stands between fields: a character, or tab or space (default: look)",
+			text(func(r *Request) *string { return &r.Delimiter })},
+		{"quote", "what stands around fields (default: look)", text(func(r *Request) *string { return &r.Quote })},
+		{"escape", "what stands before a quote within quotes: the quote again, or a backslash (default: look)",
+			text(func(r *Request) *string { return &r.Escape })},
+		{"encoding", "UTF8, LATIN1, WIN1252 and others (default: look)", text(func(r *Request) *string { return &r.Encoding })},
+		{"skip", "lines to skip before the header (default: look)", func(r *Request, values []string) error {
+			lines, err := strconv.Atoi(last(values))
+			if err != nil || lines < 0 {
+				return badOption("skip", last(values), "Write a number of lines.")
+			}
+			r.Skip = &lines
+			return nil
+		}},
+	}
+}
+
+func setTypes(r *Request, values []string) error {
+	r.Types = make(map[string]string)
+	for _, value := range strings.Split(strings.Join(values, ";"), ";") {
+		value = strings.TrimSpace(value)
+		at := strings.LastIndexByte(value, '=')
+		if at < 1 || at == len(value)-1 {
+			return badOption("type", value, "Write column=type, such as zip=text.")
+		}
+		r.Types[value[:at]] = value[at+1:]
+	}
+	return nil
+}
+
+func badOption(name, value, hint string) error {
+	return &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    "TD007",
+		Message: fmt.Sprintf("%s cannot be %q", name, value),
+		Hint:    hint,
+	}
+}
+
+// NewRequest makes a Request of options by name. An empty value is as good as none.
+func NewRequest(source string, values url.Values) (Request, error) {
+	request := Request{Source: source}
+	options := Options()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		given := slices.DeleteFunc(slices.Clone(values[name]), func(value string) bool { return value == "" })
+		if len(given) == 0 {
+			continue
+		}
+		at := slices.IndexFunc(options, func(option Option) bool { return option.Name == name })
+		if at < 0 {
+			return Request{}, unknownOption(name, options)
+		}
+		if err := options[at].set(&request, given); err != nil {
+			return Request{}, err
+		}
+	}
+	return request, nil
+}
+
+func unknownOption(name string, options []Option) error {
+	names := make([]string, len(options))
+	for i, option := range options {
+		names[i] = option.Name
+	}
+	return &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    "TD007",
+		Message: fmt.Sprintf("an upload has no option %q", name),
+		Hint:    "The options are " + strings.Join(names, ", ") + ".",
+	}
+}

@@ -1,0 +1,327 @@
+// Package records reads the records of a CSV file.
+//
+// It takes what RFC 4180 describes, and what files are like beside it: other delimiters, quotes and
+// line ends, quotes within a field, backslashes. A field is quoted only if it begins with the quote.
+// Encoding/csv of the standard library knows neither of these, nor where a record began in bytes.
+package records
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+)
+
+const (
+	// MaxRecord is how long a record may be, in bytes: it has to fit into memory.
+	MaxRecord = 128 << 20
+	firstRead = 256 << 10
+)
+
+// A Dialect says how a file is written.
+type Dialect struct {
+	// Delimiter stands between fields: one or two bytes.
+	Delimiter string
+	// Quote begins and ends a field with delimiters or line ends in it. Within, it is written twice.
+	Quote byte
+	// HasBackslash says that a backslash within quotes takes a quote or a backslash as it is.
+	HasBackslash bool
+	// EndsInCR says that lines end in a carriage return. Otherwise they end in a line feed, and a
+	// carriage return before it belongs to the end.
+	EndsInCR bool
+}
+
+// A Record is a line of the file, or more when there are line ends in quotes. It is good until the
+// next one is read.
+type Record struct {
+	// Line is where it begins, from 1.
+	Line int64
+	// Raw is its text as it stands in the file.
+	Raw    []byte
+	Fields []Field
+	// AfterQuote says that a quote was followed by something else than a delimiter or a line end. It
+	// is taken as it is.
+	AfterQuote bool
+	// IsBad says that Raw has bytes that no text has.
+	IsBad bool
+}
+
+// IsBlank tells whether the line is empty.
+func (r *Record) IsBlank() bool { return len(r.Raw) == 0 }
+
+// A Field is a value of a record.
+type Field struct {
+	Text     []byte
+	IsQuoted bool
+}
+
+// An OpenQuoteError tells of a quote that does not close.
+type OpenQuoteError struct {
+	// Line is where it stands.
+	Line int64
+	// IsLong says that the file goes on for more than MaxRecord.
+	IsLong bool
+}
+
+func (e *OpenQuoteError) Error() string {
+	if e.IsLong {
+		return fmt.Sprintf("the quote on line %d does not close within %d MB", e.Line, MaxRecord>>20)
+	}
+	return fmt.Sprintf("the quote on line %d does not close", e.Line)
+}
+
+// ErrLong tells of a record longer than MaxRecord.
+var ErrLong = fmt.Errorf("a line is longer than %d MB", MaxRecord>>20)
+
+// errMore says that the buffer ends within a record.
+var errMore = errors.New("more is needed")
+
+// A Reader reads records.
+type Reader struct {
+	source  io.Reader
+	dialect Dialect
+	lineEnd byte
+	// stops marks the bytes at which a field without quotes may end.
+	stops [256]bool
+	// badText is what a decoder writes for bytes that it does not know; empty for UTF-8 itself.
+	badText []byte
+
+	buffer []byte // what has been read and not yet parsed
+	start  int    // where in it the next record begins
+	atEnd  bool   // the source has no more
+	line   int64  // of the next record
+
+	record   Record
+	unquoted []byte // texts of quoted fields that differ from what stands in the file
+}
+
+// NewReader returns a Reader of UTF-8 text. isDecoded says that it was in another encoding, and that
+// U+FFFD stands for what could not be decoded.
+func NewReader(source io.Reader, dialect Dialect, isDecoded bool) *Reader {
+	r := &Reader{source: source, dialect: dialect, lineEnd: '\n', line: 1}
+	if dialect.EndsInCR {
+		r.lineEnd = '\r'
+	}
+	if isDecoded {
+		r.badText = []byte("\uFFFD")
+	}
+	r.stops[r.lineEnd] = true
+	r.stops[dialect.Delimiter[0]] = true
+	return r
+}
+
+// SkipLines passes over lines that are not records.
+func (r *Reader) SkipLines(count int) error {
+	for range count {
+		for {
+			at := bytes.IndexByte(r.buffer[r.start:], r.lineEnd)
+			if at >= 0 {
+				r.start += at + 1
+				r.line++
+				break
+			}
+			if r.atEnd {
+				return io.EOF
+			}
+			if err := r.fill(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Next reads a record. It returns io.EOF after the last, an *OpenQuoteError or ErrLong where it
+// cannot go on, or the source's error.
+func (r *Reader) Next() (*Record, error) {
+	for {
+		length, lines, err := r.parse(r.buffer[r.start:])
+		if err == nil {
+			r.check()
+			r.start += length
+			r.line += lines
+			return &r.record, nil
+		}
+		if r.atEnd {
+			return nil, err
+		}
+		if len(r.buffer)-r.start > MaxRecord {
+			var open *OpenQuoteError
+			if errors.As(err, &open) {
+				open.IsLong = true
+				return nil, open
+			}
+			return nil, ErrLong
+		}
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (r *Reader) check() {
+	raw := r.record.Raw
+	r.record.IsBad = bytes.IndexByte(raw, 0) >= 0 || !utf8.Valid(raw) ||
+		r.badText != nil && bytes.Contains(raw, r.badText)
+}
+
+// fill reads until there is twice as much to parse, so that a long record is parsed a few times only.
+func (r *Reader) fill() error {
+	rest := r.buffer[r.start:]
+	wanted := max(2*len(rest), firstRead)
+	if cap(r.buffer) < wanted {
+		r.buffer = append(make([]byte, 0, wanted), rest...)
+	} else {
+		r.buffer = r.buffer[:copy(r.buffer[:cap(r.buffer)], rest)]
+	}
+	r.start = 0
+
+	for empty := 0; len(r.buffer) == len(rest) || len(r.buffer) < 2*len(rest); {
+		n, err := r.source.Read(r.buffer[len(r.buffer):cap(r.buffer)])
+		r.buffer = r.buffer[:len(r.buffer)+n]
+		if errors.Is(err, io.EOF) {
+			r.atEnd = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			empty = 0
+		} else if empty++; empty == 100 {
+			return io.ErrNoProgress
+		}
+	}
+	return nil
+}
+
+// parse reads the record at the beginning of data, and returns its length and number of lines.
+func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
+	record := &r.record
+	*record = Record{Line: r.line, Fields: record.Fields[:0]}
+	r.unquoted = r.unquoted[:0]
+	if len(data) == 0 {
+		if r.atEnd {
+			return 0, 0, io.EOF
+		}
+		return 0, 0, errMore
+	}
+
+	at := 0
+	for {
+		var field Field
+		if at < len(data) && data[at] == r.dialect.Quote {
+			begin := at
+			if field.Text, at, err = r.quoted(data, at); err != nil {
+				var open *OpenQuoteError
+				if errors.As(err, &open) {
+					open.Line = r.line + lines
+				}
+				return 0, 0, err
+			}
+			field.IsQuoted = true
+			lines += int64(bytes.Count(data[begin:at], []byte{r.lineEnd}))
+		}
+
+		end, next, isLast, err := r.fieldEnd(data, at)
+		if err != nil {
+			return 0, 0, err
+		}
+		switch {
+		case !field.IsQuoted:
+			field.Text = data[at:end]
+		case end > at:
+			record.AfterQuote = true
+			field.Text = append(bytes.Clone(field.Text), data[at:end]...)
+		}
+		record.Fields = append(record.Fields, field)
+		at = next
+		if isLast {
+			record.Raw = data[:end]
+			return at, lines + 1, nil
+		}
+	}
+}
+
+// quoted reads the quoted part of a field that begins at data[at]: its text, and where it is over.
+func (r *Reader) quoted(data []byte, at int) (text []byte, end int, err error) {
+	quote := r.dialect.Quote
+	first := len(r.unquoted)
+	from := at + 1 // of the part that has not been copied to unquoted
+	for at = from; ; {
+		found := bytes.IndexByte(data[at:], quote)
+		if r.dialect.HasBackslash {
+			found = bytes.IndexAny(data[at:], string([]byte{quote, '\\'}))
+		}
+		// Whether a quote closes shows in the byte after it.
+		if found < 0 || at+found+1 == len(data) && (!r.atEnd || data[at+found] != quote) {
+			return nil, 0, &OpenQuoteError{}
+		}
+		at += found
+		switch {
+		case data[at] == '\\' && data[at+1] != quote && data[at+1] != '\\':
+			at++
+		case data[at] == '\\':
+			r.unquoted = append(r.unquoted, data[from:at]...)
+			from = at + 1
+			at += 2
+		case at+1 < len(data) && data[at+1] == quote:
+			r.unquoted = append(r.unquoted, data[from:at+1]...)
+			at += 2
+			from = at
+		case len(r.unquoted) == first:
+			return data[from:at], at + 1, nil
+		default:
+			r.unquoted = append(r.unquoted, data[from:at]...)
+			return r.unquoted[first:], at + 1, nil
+		}
+	}
+}
+
+// fieldEnd finds where the field that goes on at data[at] ends, where the next one begins, and whether
+// it is the last of its record.
+func (r *Reader) fieldEnd(data []byte, at int) (end, next int, isLast bool, err error) {
+	delimiter := r.dialect.Delimiter
+	for end = at; end < len(data); end++ {
+		if !r.stops[data[end]] {
+			continue
+		}
+		if data[end] == r.lineEnd {
+			return r.lineEndAt(data, at, end)
+		}
+		if len(delimiter) == 1 {
+			return end, end + 1, false, nil
+		}
+		if end+1 < len(data) && data[end+1] == delimiter[1] {
+			return end, end + 2, false, nil
+		}
+		if end+1 == len(data) && !r.atEnd {
+			return 0, 0, false, errMore
+		}
+	}
+	if !r.atEnd {
+		return 0, 0, false, errMore
+	}
+	if !r.dialect.EndsInCR && end > at && data[end-1] == '\r' {
+		return end - 1, end, true, nil
+	}
+	return end, end, true, nil
+}
+
+// lineEndAt takes the other half of a CRLF to the line end at data[end].
+func (r *Reader) lineEndAt(data []byte, at, end int) (fieldEnd, next int, isLast bool, err error) {
+	if !r.dialect.EndsInCR {
+		if end > at && data[end-1] == '\r' {
+			return end - 1, end + 1, true, nil
+		}
+		return end, end + 1, true, nil
+	}
+	if end+1 == len(data) && !r.atEnd {
+		return 0, 0, false, errMore
+	}
+	if end+1 < len(data) && data[end+1] == '\n' {
+		return end, end + 2, true, nil
+	}
+	return end, end + 1, true, nil
+}

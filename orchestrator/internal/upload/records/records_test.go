@@ -1,0 +1,102 @@
+package records_test
+
+import (
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+)
+
+func readAll(t *testing.T, source io.Reader, dialect records.Dialect) (fields [][]string, lines []int64, err error) {
+	t.Helper()
+	reader := records.NewReader(source, dialect, false)
+	for {
+		record, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return fields, lines, nil
+		}
+		if err != nil {
+			return fields, lines, err
+		}
+		var row []string
+		for _, field := range record.Fields {
+			row = append(row, string(field.Text))
+		}
+		fields = append(fields, row)
+		lines = append(lines, record.Line)
+	}
+}
+
+var comma = records.Dialect{Delimiter: ",", Quote: '"'}
+
+func TestNext(t *testing.T) {
+	blank := records.Dialect{Delimiter: ", ", Quote: '"'}
+	backslash := records.Dialect{Delimiter: ";", Quote: '"', HasBackslash: true}
+	cr := records.Dialect{Delimiter: ",", Quote: '\'', EndsInCR: true}
+	tests := []struct {
+		name    string
+		dialect records.Dialect
+		text    string
+		fields  [][]string
+		lines   []int64
+	}{
+		{"nothing", comma, "", nil, nil},
+		{"lines", comma, "a,b\n1,2", [][]string{{"a", "b"}, {"1", "2"}}, []int64{1, 2}},
+		{"CRLF", comma, "a\r\n\r\nb\r\n", [][]string{{"a"}, {""}, {"b"}}, []int64{1, 2, 3}},
+		{"a last delimiter", comma, "a,\n,", [][]string{{"a", ""}, {"", ""}}, []int64{1, 2}},
+		{"quotes", comma, "\"a\",\"b,\"\n\"\"\"\",\"\"", [][]string{{"a", "b,"}, {`"`, ""}}, []int64{1, 2}},
+		{"lines in quotes", comma, "\"a\n\nb\",c\nd,e", [][]string{{"a\n\nb", "c"}, {"d", "e"}}, []int64{1, 4}},
+		{"quotes within", comma, "a\"b,\" c\"\n", [][]string{{`a"b`, ` c`}}, []int64{1}},
+		{"text after a quote", comma, "\"a\"b\"c,d\n", [][]string{{`ab"c`, "d"}}, []int64{1}},
+		{"a carriage return in a line", comma, "a\rb,c\n", [][]string{{"a\rb", "c"}}, []int64{1}},
+		{"a comma and a blank", blank, "a, b,c, \"d, e\"\n", [][]string{{"a", "b,c", "d, e"}}, []int64{1}},
+		{"backslashes", backslash, `"a\"b";"c\\";"d\e";f\"g`, [][]string{{`a"b`, `c\`, `d\e`, `f\"g`}}, []int64{1}},
+		{"doubled in spite of backslashes", backslash, `"a""b";""`, [][]string{{`a"b`, ""}}, []int64{1}},
+		{"CR", cr, "a,'b\n'\rc,d\r\ne,f\r", [][]string{{"a", "b\n"}, {"c", "d"}, {"e", "f"}}, []int64{1, 2, 3}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for how, source := range map[string]io.Reader{
+				"at once":      strings.NewReader(test.text),
+				"by the byte":  iotest.OneByteReader(strings.NewReader(test.text)),
+				"with the end": iotest.DataErrReader(strings.NewReader(test.text)),
+			} {
+				fields, lines, err := readAll(t, source, test.dialect)
+				if err != nil || !reflect.DeepEqual(fields, test.fields) || !reflect.DeepEqual(lines, test.lines) {
+					t.Errorf("%s: got %q on lines %d, %v; want %q on %d", how, fields, lines, err, test.fields, test.lines)
+				}
+			}
+		})
+	}
+}
+
+func TestOpenQuote(t *testing.T) {
+	_, _, err := readAll(t, strings.NewReader("a,b\n1,\"x\ny\"\n2,\"\n3,4\n"), comma)
+	var open *records.OpenQuoteError
+	if !errors.As(err, &open) || open.Line != 4 || open.IsLong {
+		t.Errorf("got %v, want an open quote on line 4", err)
+	}
+}
+
+func TestSourceFails(t *testing.T) {
+	broken := errors.New("broken")
+	source := io.MultiReader(strings.NewReader("a\nb\nc"), iotest.ErrReader(broken))
+	fields, _, err := readAll(t, source, comma)
+	if !errors.Is(err, broken) || len(fields) > 2 {
+		t.Errorf("got %q and %v, want two records and %v", fields, err, broken)
+	}
+}
+
+func TestIsBad(t *testing.T) {
+	reader := records.NewReader(strings.NewReader("a\n\x00\n\xff\né\n"), comma, false)
+	for _, want := range []bool{false, true, true, false} {
+		record, err := reader.Next()
+		if err != nil || record.IsBad != want {
+			t.Errorf("%q: got %v, %v, want %v", record.Raw, record.IsBad, err, want)
+		}
+	}
+}

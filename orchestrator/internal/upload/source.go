@@ -1,0 +1,186 @@
+package upload
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+)
+
+// sampleSize is how much of the file sniff_csv() gets to see.
+const sampleSize = 256 << 10
+
+// A Dialect says how a file is written: tinydevcrm.csv_dialect.
+type Dialect struct {
+	Encoding  string `json:"encoding"`
+	Delimiter string `json:"delimiter"`
+	Quote     string `json:"quote"`
+	Escape    string `json:"escape"`
+	LineEnd   string `json:"line_end"`
+	HasHeader bool   `json:"has_header"`
+	SkipLines int    `json:"skip_lines"`
+}
+
+// String says in a line how a file is written.
+func (d Dialect) String() string {
+	header := "a header"
+	if !d.HasHeader {
+		header = "no header"
+	}
+	if d.SkipLines > 0 {
+		header += fmt.Sprintf(", %s skipped", count(d.SkipLines, "line"))
+	}
+	return fmt.Sprintf("%s, delimiter %q, quote %q, escape %q, line end %s, %s",
+		d.Encoding, d.Delimiter, d.Quote, d.Escape, d.LineEnd, header)
+}
+
+// unpack returns the text of file, which may be packed by gzip.
+func unpack(file io.Reader, source string) (io.Reader, error) {
+	var start [2]byte
+	n, err := io.ReadFull(file, start[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	whole := io.MultiReader(bytes.NewReader(start[:n]), file)
+	if !bytes.Equal(start[:n], []byte{0x1f, 0x8b}) {
+		return whole, nil
+	}
+	unpacked, err := gzip.NewReader(whole)
+	if err != nil {
+		return nil, brokenPack(source, err)
+	}
+	return &packedReader{unpacked, source}, nil
+}
+
+// A packedReader says of a broken archive that it is one, not that the client went away.
+type packedReader struct {
+	*gzip.Reader
+	source string
+}
+
+func (r *packedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = brokenPack(r.source, err)
+	}
+	return n, err
+}
+
+func brokenPack(source string, err error) error {
+	return &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    "TD005",
+		Message: fmt.Sprintf("%s cannot be unpacked: %v", source, err),
+		Hint:    "Is the file whole? gzip -t tells.",
+	}
+}
+
+// sniff asks the database how the file is written, as far as request does not say it.
+func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) (Dialect, error) {
+	var d Dialect
+	err := conn.QueryRowContext(ctx, `
+		select encoding, delimiter, quote, escape, line_end, has_header, skip_lines
+		  from tinydevcrm.sniff_csv(
+		           sample     => $1,
+		           encoding   => nullif($2, ''),
+		           delimiter  => nullif($3, ''),
+		           quote      => nullif($4, ''),
+		           escape     => nullif($5, ''),
+		           has_header => $6,
+		           skip_lines => $7)`,
+		sample, request.Encoding, request.Delimiter, request.Quote, request.Escape,
+		request.HasHeader, request.Skip).Scan(
+		&d.Encoding, &d.Delimiter, &d.Quote, &d.Escape, &d.LineEnd, &d.HasHeader, &d.SkipLines)
+	return d, err
+}
+
+// newReader returns a reader of text's records, past the lines before the table.
+func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
+	decoded, isDecoded, err := decode(text, dialect.Encoding)
+	if err != nil {
+		return nil, err
+	}
+	reader := records.NewReader(decoded, records.Dialect{
+		Delimiter:    dialect.Delimiter,
+		Quote:        dialect.Quote[0],
+		HasBackslash: dialect.Escape != dialect.Quote,
+		EndsInCR:     dialect.LineEnd == "CR",
+	}, isDecoded)
+	if err := reader.SkipLines(dialect.SkipLines); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return reader, nil
+}
+
+// decode returns text in UTF-8, without a byte order mark.
+func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err error) {
+	var from encoding.Encoding
+	switch name {
+	case "UTF8", "UTF-8", "utf8", "utf-8":
+		return withoutMark(text), false, nil
+	case "UTF16LE":
+		from = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
+	case "UTF16BE":
+		from = unicode.UTF16(unicode.BigEndian, unicode.UseBOM)
+	default:
+		from, err = ianaindex.IANA.Encoding(ianaName(name))
+	}
+	if err != nil || from == nil {
+		return nil, false, &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Code:    "TD007",
+			Message: fmt.Sprintf("there is no encoding %q", name),
+			Hint:    "Some that are there: UTF8, LATIN1, WIN1252, SJIS, EUC-KR, GBK.",
+		}
+	}
+	return from.NewDecoder().Reader(text), true, nil
+}
+
+// ianaName is the name of an encoding in the registry for which PostgreSQL has another.
+func ianaName(name string) string {
+	upper := strings.ToUpper(name)
+	if number, isWindows := strings.CutPrefix(upper, "WIN"); isWindows && !strings.HasPrefix(upper, "WINDOWS") {
+		return "windows-" + number
+	}
+	if upper == "SJIS" {
+		return "Shift_JIS"
+	}
+	return name
+}
+
+func withoutMark(text io.Reader) io.Reader {
+	var start [3]byte
+	n, _ := io.ReadFull(text, start[:])
+	if bytes.Equal(start[:n], []byte("\ufeff")) {
+		return text
+	}
+	return io.MultiReader(bytes.NewReader(start[:n]), text)
+}
+
+// A countingReader counts what is read, and stops at a limit.
+type countingReader struct {
+	reader io.Reader
+	bytes  int64
+	limit  int64
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.reader.Read(p)
+	r.bytes += int64(n)
+	if r.limit > 0 && r.bytes > r.limit {
+		return 0, &http.MaxBytesError{Limit: r.limit}
+	}
+	return n, err
+}

@@ -1,0 +1,171 @@
+package upload
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/bits"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+)
+
+// unseen is the bit of a column's mask that stands until it has a value. No pattern has it.
+const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
+
+// A ladder is tinydevcrm.csv_types: the patterns, and the position of each.
+type ladder struct {
+	set       *patterns.Set
+	positions []int64
+	types     []string
+}
+
+func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
+	rows, err := conn.QueryContext(ctx, `
+		select position, type_name, coalesce(accepts, ''), coalesce(max_length, 0)
+		  from tinydevcrm.csv_types
+		 order by position`)
+	if err != nil {
+		return nil, fmt.Errorf("read csv_types: %w", err)
+	}
+	defer rows.Close()
+	var l ladder
+	var all []patterns.Pattern
+	for rows.Next() {
+		var position int64
+		var typeName string
+		var pattern patterns.Pattern
+		if err := rows.Scan(&position, &typeName, &pattern.Accepts, &pattern.MaxLength); err != nil {
+			return nil, fmt.Errorf("read csv_types: %w", err)
+		}
+		l.positions = append(l.positions, position)
+		l.types = append(l.types, typeName)
+		all = append(all, pattern)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read csv_types: %w", err)
+	}
+	l.set, err = patterns.Compile(all)
+	return &l, err
+}
+
+// maskOf is the mask of the pattern at a position; 0 when there is none.
+func (l *ladder) maskOf(position *int64) patterns.Mask {
+	for i, p := range l.positions {
+		if position != nil && p == *position {
+			return 1 << i
+		}
+	}
+	return 0
+}
+
+// A table is what is known of the columns, and the records that have not been sent yet.
+type table struct {
+	ladder *ladder
+	null   string
+	// fits has the patterns that accept every value of a column so far.
+	fits []patterns.Mask
+	// stored has the pattern that values must match to be stored; 0 takes any.
+	stored []patterns.Mask
+	// lines are records in COPY's text format.
+	lines []byte
+	rows  int64
+}
+
+// grow adds columns.
+func (t *table) grow(width int) {
+	for len(t.fits) < width {
+		t.fits = append(t.fits, ^patterns.Mask(0))
+		t.stored = append(t.stored, 0)
+	}
+}
+
+// positions is, for each column, the first position that accepts all its values, NULL when it has none.
+func (t *table) positions() any {
+	all := make([]sql.Null[int64], len(t.fits))
+	for column := range t.fits {
+		if i := t.first(column); i >= 0 {
+			all[column] = sql.Null[int64]{V: t.ladder.positions[i], Valid: true}
+		}
+	}
+	return pq.Array(all)
+}
+
+// first is the place in the ladder of the first pattern that accepts all values of a column; -1 when
+// it has none.
+func (t *table) first(column int) int {
+	fits := t.fits[column]
+	if fits&unseen != 0 {
+		return -1
+	}
+	return bits.TrailingZeros64(uint64(fits))
+}
+
+// typeOf is the type at a place in the ladder: text for the place of no values.
+func (l *ladder) typeOf(place int) string {
+	if place < 0 {
+		return "text"
+	}
+	return l.types[place]
+}
+
+// isMisfit tells whether the lines have values that their columns do not store.
+func (t *table) isMisfit() bool {
+	for column, stored := range t.stored {
+		if t.fits[column]&stored == 0 && stored != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// add writes a record to the lines; columns that it lacks are NULL.
+func (t *table) add(record *records.Record) {
+	anyText := t.ladder.set.Any()
+	for column, fits := range t.fits {
+		if column > 0 {
+			t.lines = append(t.lines, '\t')
+		}
+		if column >= len(record.Fields) {
+			t.lines = append(t.lines, `\N`...)
+			continue
+		}
+		field := &record.Fields[column]
+		if !field.IsQuoted && (len(field.Text) == 0 || string(field.Text) == t.null) {
+			t.lines = append(t.lines, `\N`...)
+			continue
+		}
+		if fits != anyText {
+			t.fits[column] = fits & t.ladder.set.Match(field.Text)
+		}
+		t.lines = appendEscaped(t.lines, field.Text)
+	}
+	t.lines = append(t.lines, '\n')
+	t.rows++
+}
+
+// appendEscaped writes a value in COPY's text format.
+func appendEscaped(lines, text []byte) []byte {
+	from := 0
+	for at, b := range text {
+		var escaped byte
+		switch b {
+		case '\\':
+			escaped = '\\'
+		case '\t':
+			escaped = 't'
+		case '\n':
+			escaped = 'n'
+		case '\r':
+			escaped = 'r'
+		default:
+			continue
+		}
+		lines = append(lines, text[from:at]...)
+		lines = append(lines, '\\', escaped)
+		from = at + 1
+	}
+	return append(lines, text[from:]...)
+}
