@@ -173,7 +173,7 @@ begin
     return v_statement;
 exception
     -- Somebody else's import of that name committed a moment ago.
-    when duplicate_table or unique_violation then
+    when duplicate_table or duplicate_object or unique_violation then
         perform tinydevcrm._refuse_name_in_use(v_target);
 end
 $$;

@@ -38,7 +38,10 @@ CREATE TYPE tinydevcrm.csv_dialect AS (
 	encoding text,
 	delimiter text,
 	quote text,
-	header text[]
+	escape text,
+	line_end text,
+	has_header boolean,
+	skip_lines integer
 );
 
 
@@ -46,12 +49,270 @@ CREATE TYPE tinydevcrm.csv_dialect AS (
 -- Name: TYPE csv_dialect; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TYPE tinydevcrm.csv_dialect IS 'How a CSV file is written: encoding as PostgreSQL names it, delimiter and quote of one character each, and the cells of its first record.';
+COMMENT ON TYPE tinydevcrm.csv_dialect IS 'How a CSV file is written. sniff_csv() finds it.';
+
+
+--
+-- Name: COLUMN csv_dialect.encoding; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.encoding IS 'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
+
+
+--
+-- Name: COLUMN csv_dialect.delimiter; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.delimiter IS 'What stands between two cells: one ASCII character, or the two characters comma and blank. In a file of one column, a character that does not occur in it.';
+
+
+--
+-- Name: COLUMN csv_dialect.quote; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.quote IS 'What a quoted cell begins and ends with: one ASCII character.';
+
+
+--
+-- Name: COLUMN csv_dialect.escape; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.escape IS 'What stands before a quote within a quoted cell: the quote itself when those are doubled, else one other ASCII character, mostly a backslash.';
+
+
+--
+-- Name: COLUMN csv_dialect.line_end; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.line_end IS 'What ends a line: LF, CRLF or CR, by these words.';
+
+
+--
+-- Name: COLUMN csv_dialect.has_header; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.has_header IS 'Whether the first record after the skipped lines names the columns.';
+
+
+--
+-- Name: COLUMN csv_dialect.skip_lines; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_dialect.skip_lines IS 'How many physical lines stand before the header, or before the first record when there is none. Blank ones count, and so do those that end within quotes: with LF, or with CR when line_end is CR.';
+
+
+--
+-- Name: import_step; Type: TYPE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TYPE tinydevcrm.import_step AS (
+	import_id bigint,
+	columns jsonb,
+	create_statement text,
+	copy_statement text
+);
+
+
+--
+-- Name: TYPE import_step; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TYPE tinydevcrm.import_step IS 'Where an import stands. columns, in the file''s order: [{"name": …, "header": what the file calls it, "type": what it is stored as, "position": the place in tinydevcrm.csv_types whose values it takes; null when it takes what comes}]. create_statement made the table, copy_statement fills it: text format, UTF-8.';
+
+
+--
+-- Name: _accepts(text, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._accepts(column_name text, "position" integer) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select case
+               when csv_types.accepts is null then 'true'
+               else format(
+                   '(octet_length(%1$I) <= %2$s and %1$I ~ %3$L)',
+                   _accepts.column_name, csv_types.max_length, csv_types.accepts)
+           end
+      from tinydevcrm.csv_types
+     where csv_types.position = _accepts.position
+$_$;
+
+
+--
+-- Name: FUNCTION _accepts(column_name text, "position" integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._accepts(column_name text, "position" integer) IS 'Condition that a value of a column of text fits a place of tinydevcrm.csv_types.';
 
 
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+--
+-- Name: imports; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.imports (
+    id bigint NOT NULL,
+    owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
+    source text NOT NULL,
+    mode text NOT NULL,
+    key text[],
+    schema_name name NOT NULL,
+    table_name name NOT NULL,
+    dialect tinydevcrm.csv_dialect,
+    columns jsonb DEFAULT '[]'::jsonb NOT NULL,
+    row_count bigint,
+    byte_count bigint,
+    problem_count bigint DEFAULT 0 NOT NULL,
+    rewrite_count integer DEFAULT 0 NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT imports_byte_count_not_negative CHECK ((byte_count >= 0)),
+    CONSTRAINT imports_key_of_upsert CHECK (((mode = 'upsert'::text) = (key IS NOT NULL))),
+    CONSTRAINT imports_mode_known CHECK ((mode = ANY (ARRAY['create'::text, 'replace'::text, 'append'::text, 'upsert'::text]))),
+    CONSTRAINT imports_problem_count_not_negative CHECK ((problem_count >= 0)),
+    CONSTRAINT imports_row_count_not_negative CHECK ((row_count >= 0))
+);
+
+
+--
+-- Name: TABLE imports; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.imports IS 'Log of the imports that succeeded: one row each, written by the import''s own transaction.';
+
+
+--
+-- Name: COLUMN imports.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.id IS 'Number of the import.';
+
+
+--
+-- Name: COLUMN imports.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.owner IS 'Role that ran the import and owns the table it made.';
+
+
+--
+-- Name: COLUMN imports.source; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.source IS 'Where the rows came from: a file''s name, or the staging table''s.';
+
+
+--
+-- Name: COLUMN imports.mode; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.mode IS 'create: a new table; replace: new rows instead of the old; append: new rows beside the old; upsert: new rows beside the old, and instead of those of the same key.';
+
+
+--
+-- Name: COLUMN imports.key; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.key IS 'Columns by which mode upsert finds a row; null in the other modes.';
+
+
+--
+-- Name: COLUMN imports.schema_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.schema_name IS 'Schema of the table.';
+
+
+--
+-- Name: COLUMN imports.table_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.table_name IS 'Name of the table.';
+
+
+--
+-- Name: COLUMN imports.dialect; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.dialect IS 'How the file was written; null when it came through a staging table.';
+
+
+--
+-- Name: COLUMN imports.columns; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.columns IS 'Columns in the file''s order: [{"name": …, "type": …, "header": what the file called it}]; while the import is under way as in tinydevcrm.import_step.';
+
+
+--
+-- Name: COLUMN imports.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.row_count IS 'Rows loaded.';
+
+
+--
+-- Name: COLUMN imports.byte_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.byte_count IS 'Bytes read, as counted by the program that sent them; null when psql did.';
+
+
+--
+-- Name: COLUMN imports.problem_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.problem_count IS 'Lines that were repaired: rows of tinydevcrm.import_problems.';
+
+
+--
+-- Name: COLUMN imports.rewrite_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.rewrite_count IS 'How often the rows were written anew because a value came that its column did not accept.';
+
+
+--
+-- Name: COLUMN imports.started_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.started_at IS 'When the import began.';
+
+
+--
+-- Name: COLUMN imports.finished_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.finished_at IS 'When the table was complete, just before the commit.';
+
+
+--
+-- Name: _add_key(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
+    execute format(
+        'alter table %s add primary key (%s)',
+        tinydevcrm._target(import), tinydevcrm._key_list(import));
+end
+$$;
+
+
+--
+-- Name: FUNCTION _add_key(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) IS 'Gives a table that mode upsert has made the primary key by which the next one updates it. Raises TD009 when the key does not tell rows apart.';
+
 
 --
 -- Name: schedules; Type: TABLE; Schema: tinydevcrm; Owner: -
@@ -177,6 +438,131 @@ COMMENT ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text
 
 
 --
+-- Name: _check_columns(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_differences text;
+begin
+    select string_agg(
+               case
+                   when compared.type is null then format('%I: only in the table', compared.name)
+                   else format('%I: only in the file', compared.name)
+               end,
+               e'\n')
+      into v_differences
+      from tinydevcrm._compare_columns(import) as compared
+     where compared.target_type is null
+        or compared.type is null and compared.is_needed;
+
+    if v_differences is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'the columns differ from those of table %s', tinydevcrm._target(import)),
+            detail  = v_differences,
+            hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_columns(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) IS 'Checks that file and table have the same columns; one that the table fills itself may be missing from the file. Raises TD006, which tells the difference column by column.';
+
+
+--
+-- Name: _check_key(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_key(import tinydevcrm.imports) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_unknown text;
+begin
+    select min(key)
+      into v_unknown
+      from unnest((import).key) as key
+     where not exists (
+        select
+          from jsonb_array_elements((import).columns) as planned
+         where planned->>'name' = key
+     );
+
+    if v_unknown is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the file has no column %L for the key', v_unknown),
+            hint    = 'The key names columns of the file, as they stand in its header.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_key(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_key(import tinydevcrm.imports) IS 'Checks that the key of mode upsert names columns of the file. Raises TD006.';
+
+
+--
+-- Name: _check_key_values(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_key  constant text := tinydevcrm._key_list(import);
+    v_text text;
+begin
+    execute format(
+        'select row(%1$s)::text from %2$s where num_nulls(%1$s) > 0 limit 1', v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'a row of the file has no value for the key',
+            detail  = format('(%s) = %s', v_key, v_text),
+            hint    = 'Fill it in, or choose another key.';
+    end if;
+
+    execute format(
+        'select row(%1$s)::text from %2$s group by %1$s having count(*) > 1 limit 1',
+        v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'the file has more than one row of the same key',
+            detail  = format('(%s) = %s', v_key, v_text),
+            hint    = 'Which of them should stay? Remove the others, or choose another key.';
+    end if;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _check_key_values(import tinydevcrm.imports, loading text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) IS 'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
+
+
+--
 -- Name: _check_schema(name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -212,143 +598,242 @@ COMMENT ON FUNCTION tinydevcrm._check_schema(schema_name name) IS 'Checks that t
 
 
 --
--- Name: _check_target(name, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _check_target(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table_name text, mode text) RETURNS record
+CREATE FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_kind "char";
 begin
-    perform tinydevcrm._check_schema(_check_target.schema_name);
+    perform tinydevcrm._check_schema((import).schema_name);
 
-    if _check_target.mode is null or _check_target.mode not in ('create', 'replace', 'append') then
+    if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no import mode %L', _check_target.mode),
-            hint    = 'The modes are create, replace and append.';
+            message = format('there is no import mode %L', (import).mode),
+            hint    = 'The modes are create, replace, append and upsert.';
     end if;
 
-    if coalesce(octet_length(_check_target.table_name), 0) not between 1 and 63 then
+    if ((import).mode = 'upsert') <> (coalesce(cardinality((import).key), 0) > 0) then
         raise exception using
             errcode = 'TD007',
-            message = format('%L cannot be the name of a table', _check_target.table_name),
-            hint    = 'A name has 1 to 63 bytes.';
+            message = case (import).mode
+                          when 'upsert' then 'mode upsert needs a key'
+                          else format('mode %s takes no key', (import).mode)
+                      end,
+            hint    = 'The key names the columns by which mode upsert finds the row to update.';
     end if;
 
-    -- Told before the file is read, not after; _make_room() tells it again if it comes true later.
-    if _check_target.mode = 'create'
-       and to_regclass(
-               format('%I.%I', _check_target.schema_name, _check_target.table_name)) is not null
-    then
+    select relkind
+      into v_kind
+      from pg_class
+     where oid = to_regclass(tinydevcrm._target(import));
+
+    -- Told before the file is read, not after.
+    if (import).mode = 'create' and v_kind is not null then
+        perform tinydevcrm._refuse_name_in_use(tinydevcrm._target(import));
+    end if;
+
+    if v_kind not in ('r', 'p') then
         raise exception using
             errcode = 'TD004',
-            message = format('table %I.%I is there already',
-                _check_target.schema_name, _check_target.table_name),
-            hint    = 'Import under another name, or in mode replace or append.';
+            message = format('%s is there already, and is not a table', tinydevcrm._target(import)),
+            hint    = 'Import under another name.';
     end if;
 end
 $$;
 
 
 --
--- Name: FUNCTION _check_target(INOUT schema_name name, INOUT table_name text, mode text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _check_target(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table_name text, mode text) IS 'Passes on the schema and name of the table an import is to fill, or raises TD004 (in use) or TD007 (no schema, no such mode, no name).';
+COMMENT ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) IS 'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no schema to put it in, no such mode, or a key where none belongs or none where one does.';
 
 
 --
--- Name: _choose_types(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _checked_name(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._choose_types(staging regclass) RETURNS TABLE(name text, type_name text)
-    LANGUAGE plpgsql STRICT
+CREATE FUNCTION tinydevcrm._checked_name(name text) RETURNS name
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if coalesce(octet_length(_checked_name.name), 0) not between 1 and 63 then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be the name of a table', _checked_name.name),
+            hint    = 'A name has 1 to 63 bytes.';
+    end if;
+
+    return _checked_name.name;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _checked_name(name text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._checked_name(name text) IS 'A table''s name, or TD007 when it is too long to be one or empty.';
+
+
+--
+-- Name: _checked_type(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._checked_type(type text) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    v_names     text[];
-    v_positions integer[];
-    v_last      integer;
-    v_source    text;
-    v_tests     text;
-    v_fits      boolean[];
+    v_type regtype;
 begin
-    select array_agg(attname::text order by attnum),
-           array_agg(1 order by attnum)
-      into v_names, v_positions
-      from pg_attribute
-     where attrelid = _choose_types.staging
-       and attnum > 0
-       and not attisdropped;
+    -- It goes into statements as it is, so it has to be the name of a type and nothing beside.
+    if _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
+        begin
+            v_type := to_regtype(_checked_type.type);
+        exception
+            when syntax_error or undefined_object or invalid_parameter_value then
+                null;
+        end;
+    end if;
 
-    select max(position)
-      into v_last
-      from tinydevcrm.csv_types;
+    if v_type is null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no type %L', _checked_type.type),
+            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz.';
+    end if;
 
-    -- The first rows settle most columns, and then one pass over all of them confirms it.
-    foreach v_source in array array[
-        format('(select * from %s limit 1000) as first_rows', _choose_types.staging),
-        _choose_types.staging::text
-    ] loop
-        v_fits := null;
-
-        -- Each pass moves the columns that do not fit up by one type, until none is left; those that
-        -- are known to fit are not looked at again.
-        while v_fits is null or false = any (v_fits) loop
-            select string_agg(
-                       case
-                           when v_fits[column_place.number] or column_place.position = v_last then
-                               'true'
-                           else
-                               format(
-                                   'bool_and(octet_length(%1$I) <= %2$s and %1$I ~ %3$L)',
-                                   column_place.name, csv_types.max_length, csv_types.accepts)
-                       end,
-                       ', ' order by column_place.number)
-              into v_tests
-              from unnest(v_names, v_positions)
-                       with ordinality as column_place (name, position, number)
-              join tinydevcrm.csv_types
-                on csv_types.position = column_place.position;
-
-            -- The count makes it one row even when no column is left to test.
-            execute format('select array[%s] from %s having count(*) >= 0', v_tests, v_source)
-               into v_fits;
-
-            select array_agg(
-                       case
-                           when fits.fits then column_place.position
-                           when not fits.fits then column_place.position + 1
-                           -- Not one value to go by. In the first rows that says nothing yet.
-                           when v_source = _choose_types.staging::text then v_last
-                           else column_place.position
-                       end
-                       order by column_place.number)
-              into v_positions
-              from unnest(v_positions) with ordinality as column_place (position, number)
-              join unnest(v_fits) with ordinality as fits (fits, number)
-             using (number);
-        end loop;
-    end loop;
-
-    return query
-        select column_place.name,
-               csv_types.type_name
-          from unnest(v_names, v_positions)
-                   with ordinality as column_place (name, position, number)
-          join tinydevcrm.csv_types
-            on csv_types.position = column_place.position
-         order by column_place.number;
+    -- In the one spelling that the catalogs have; numeric(10,2) keeps what is in its parentheses.
+    return case
+        when strpos(_checked_type.type, '(') > 0 then _checked_type.type
+        else v_type::text
+    end;
 end
 $_$;
 
 
 --
--- Name: FUNCTION _choose_types(staging regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _checked_type(type text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._choose_types(staging regclass) IS 'Columns of a staging table of text columns, in order, each with the narrowest type of tinydevcrm.csv_types that accepts every value in it; text when it has none.';
+COMMENT ON FUNCTION tinydevcrm._checked_type(type text) IS 'The name of a type as it was given, or TD007.';
+
+
+--
+-- Name: _choose_positions(text, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._choose_positions(staging text, names text[]) RETURNS integer[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_positions integer[];
+    v_believed  record;
+    v_fits      boolean[];
+    v_number    integer;
+begin
+    -- The first rows settle most columns, and then a pass over all of them confirms it.
+    v_positions := tinydevcrm._first_position(
+        format('(select * from %s limit 1000) as first_rows', _choose_positions.staging),
+        _choose_positions.names);
+
+    for v_believed in
+        select place,
+               array_agg(number order by number) as numbers,
+               array_agg(_choose_positions.names[number] order by number) as names
+          from unnest(v_positions) with ordinality as chosen (place, number)
+         group by place
+    loop
+        v_fits := tinydevcrm._which_fit(
+            _choose_positions.staging, v_believed.names, coalesce(v_believed.place, 1));
+
+        for v_index in 1 .. cardinality(v_fits) loop
+            v_number := v_believed.numbers[v_index];
+            v_positions[v_number] := case
+                when v_fits[v_index] then coalesce(v_believed.place, 1)
+                when not v_fits[v_index] then
+                    tinydevcrm._wider_position(
+                        _choose_positions.staging,
+                        _choose_positions.names[v_number],
+                        coalesce(v_believed.place, 1))
+            end;
+        end loop;
+    end loop;
+
+    return v_positions;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _choose_positions(staging text, names text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._choose_positions(staging text, names text[]) IS 'As _first_position(), for a table that is too large to be read once for each place.';
+
+
+--
+-- Name: _clear_target(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_target constant text := tinydevcrm._target(import);
+    v_differs boolean;
+    v_columns text;
+    v_detail  text;
+begin
+    select bool_or(compared.target_type is null or compared.type is null
+                   or compared.target_type <> settled.type),
+           string_agg(
+               format('%I %s', settled.name, settled.type), ', ' order by settled.number)
+               filter (where settled.name is not null)
+      into v_differs, v_columns
+      from rows from (
+               jsonb_to_recordset(_clear_target.types) as (name text, type text)
+           ) with ordinality as settled (name, type, number)
+      full join tinydevcrm._compare_columns(import) as compared
+     using (name);
+
+    if not v_differs then
+        execute format('truncate %s', v_target);
+        return;
+    end if;
+
+    begin
+        execute format('drop table %s', v_target);
+    exception
+        when dependent_objects_still_exist then
+            get stacked diagnostics v_detail = pg_exception_detail;
+            raise exception using
+                errcode = '2BP01',
+                message = format(
+                    'table %s cannot be replaced by one of other columns: others depend on it',
+                    v_target),
+                detail  = v_detail,
+                hint    = 'Drop those first, or import under another name.';
+    end;
+    execute format('create table %s (%s)', v_target, v_columns);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _clear_target(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) IS 'Empties the table that mode replace fills. With the same columns it stays, and so do the views on it, its indexes and its rights; with others it is made anew. Raises 2BP01, naming them, while others depend on a table that would have to go.';
 
 
 --
@@ -394,6 +879,43 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._column_names(header text[]) IS 'Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) gets _2, _3 ….';
+
+
+--
+-- Name: _compare_columns(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) RETURNS TABLE(name text, type text, target_type text, value text, is_needed boolean)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(planned.name, attname::text),
+           planned.type,
+           format_type(atttypid, atttypmod),
+           -- Without its modifiers, which a cast would apply by cutting off: the insert checks them.
+           tinydevcrm._restored(
+               planned.name, planned.type, planned.place, format_type(atttypid, null)),
+           not (atthasdef or attidentity <> '')
+      from rows from (
+               jsonb_to_recordset((import).columns) as (name text, type text, "position" integer)
+           ) with ordinality as planned (name, type, place, number)
+      full join (
+        select pg_attribute.*
+          from pg_attribute
+         where attrelid = to_regclass(tinydevcrm._target(import))
+           and attnum > 0
+           and not attisdropped
+      ) as existing
+        on attname::text = planned.name
+     order by planned.number, attnum
+$$;
+
+
+--
+-- Name: FUNCTION _compare_columns(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) IS 'Columns of an import beside those of the table it goes to: type as loaded, null when only the table has it; type in the table, null when only the file has it; the expression that makes one of the other; and whether the table makes no value for it itself.';
 
 
 --
@@ -463,6 +985,50 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects, as many as tinydevcrm.settings lets an event carry; none when one of them cannot be jsonb.';
+
+
+--
+-- Name: _create_loading_table(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._create_loading_table(import tinydevcrm.imports) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_target    text := tinydevcrm._target(import);
+    v_columns   text;
+    v_statement text;
+begin
+    select string_agg(format('%I %s', planned.name, planned.type), ', ' order by planned.number)
+      into v_columns
+      from rows from (
+               jsonb_to_recordset((import).columns) as (name text, type text)
+           ) with ordinality as planned (name, type, number);
+
+    -- Mode create never goes into a table that somebody else has made since it was checked.
+    if (import).mode = 'create' or to_regclass(v_target) is null then
+        v_statement := format('create table %s (%s)', v_target, v_columns);
+    else
+        v_statement := format(
+            'create temporary table _import_%s (%s) on commit drop', (import).id, v_columns);
+    end if;
+
+    execute v_statement;
+    return v_statement;
+exception
+    -- Somebody else's import of that name committed a moment ago.
+    when duplicate_table or duplicate_object or unique_violation then
+        perform tinydevcrm._refuse_name_in_use(v_target);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _create_loading_table(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._create_loading_table(import tinydevcrm.imports) IS 'Makes the table that an import''s COPY fills, and returns the statement that did. Raises TD004 when another import has just made it.';
 
 
 --
@@ -540,59 +1106,307 @@ COMMENT ON FUNCTION tinydevcrm._cron_has_seconds() IS 'Whether pg_cron takes "N 
 
 
 --
--- Name: _find_dialect(bytea); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _find_dialect(bytea, text, text, text, boolean, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._find_dialect(sample bytea) RETURNS tinydevcrm.csv_dialect
-    LANGUAGE plpython3u IMMUTABLE STRICT
+CREATE FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) RETURNS tinydevcrm.csv_dialect
+    LANGUAGE plpython3u IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    import codecs
+    AS $_$
+    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
+    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
+    # files by detecting row and type patterns" (2019): records of few different widths, times cells
+    # of a known kind. Some rules go before it; each is a function of its own.
     import csv
+    import functools
     import io
+    import re
+    from collections import Counter, namedtuple
 
-    # The sample may end within a character: an incremental decoder waits for the rest of it.
-    try:
-        encoding = 'UTF8'
-        text = codecs.getincrementaldecoder('utf-8-sig')().decode(sample)
-    except UnicodeDecodeError:
-        encoding = 'WIN1252'
-        text = sample.decode('cp1252', errors='replace')
+    # --- Kinds of cells ------------------------------------------------------------------------
 
+    MONTH = '(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?'
+    DAY = (r'(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}-\d{2}'
+           r'|\d{1,2}[- ]' + MONTH + r'[- ](?:\d{4}|\d{2})|' + MONTH + r' \d{1,2},? \d{4})')
+    TIME = (r'\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]m)?'
+            r'(?: ?(?:z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?')
+    MONEY = r'[$\u00a3\u00a5\u20ac]?'
+    CELL = re.compile(
+        r'(?P<empty>(?:n/?a|nan|null|none|-|\\n)?)'
+        r'|(?P<number>[+-]?' + MONEY + r" ?(?:\d+|\d{1,3}(?:[ .,'\u00a0\u202f]\d{3})+|(?=[.]\d))"
+        r'(?:[.,]\d+)?(?:e[+-]?\d+)? ?(?:%|' + MONEY + '))'
+        '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
+        '|(?P<boolean>true|false|yes|no|[tfyn])'
+        r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
+        # Words and sentences. No quotes, and a comma only before a blank: those come of a bad cut.
+        r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
+        re.IGNORECASE)
+    VALUES = {'number', 'date', 'boolean', 'uuid'}
+
+    @functools.lru_cache(maxsize=None)
+    def kind(cell):
+        match = CELL.fullmatch(cell.strip())
+        return match and match.lastgroup
+
+    def column_kinds(table):
+        """Of each column the one kind of value that all its cells below the first are, or None."""
+        columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
+                   for place in range(len(table[0]))]
+        return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
+
+    def is_blank(cells):
+        return not any(cell.strip() for cell in cells)
+
+    # --- Cutting -------------------------------------------------------------------------------
+
+    def cut(text, delimiter, quote, escape):
+        """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
+        reader = csv.reader(
+            io.StringIO(text), delimiter=delimiter[0], skipinitialspace=delimiter == ', ',
+            quotechar=quote, doublequote=escape == quote,
+            escapechar=None if escape == quote else escape)
+        line = 0
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num
+
+    def complete(records):
+        """Without what the end of the sample may have cut off, or an open quote has swallowed."""
+        line, cells = records[-1]
+        is_open = not head.endswith('\n') or any('\n' in cell for cell in cells)
+        if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
+            return records[:-1]
+        if is_open and len(records) > 2:
+            return records[:-1] + [(line, cells[:-1] + [''])]
+        return records
+
+    def table_start(records, delimiter):
+        """Index of the first record below the blank lines, comments and titles."""
+        first = next((place for place, (_, cells) in enumerate(records) if len(cells) > 1
+                      or not is_blank(cells)), 0)
+        widths = [len(cells) for _, cells in records if len(cells) > 1 or not is_blank(cells)]
+        later = Counter(widths[len(widths) // 2:])
+        width = max(later, key=lambda width: (later[width], width), default=1)
+        if width == 1 or 2 * widths.count(1) > len(widths):
+            return first
+
+        blank, titles = -1, []
+        for start, (_, cells) in enumerate(records):
+            if is_blank(cells):
+                blank = start
+            elif cells[0].startswith('#') and len(cells) != width:
+                continue
+            # Two cells are a name and its value; a title may have the delimiters of the table.
+            elif len(cells) == 1 or width > 2 and (len(cells) == 2 or is_blank(cells[1:])):
+                titles.append(start)
+            else:
+                break
+        else:
+            return first
+
+        # Right above the table only what cannot be its header is a title. Where a comma or a blank
+        # cuts, as they do in sentences, even one cell above many can be: the header of one column.
+        has_table = [len(cells) for _, cells in records[start:] if cells][:3] == [width] * 3
+        above = width > 2 and delimiter not in (' ', ', ')
+        for title in titles:
+            alone = len(records[title][1]) == 1
+            if not (has_table and (title < blank or alone and above)):
+                return title
+        return start
+
+    # --- Quotes --------------------------------------------------------------------------------
+
+    def quoted(delimiter, quote, escape):
+        """Pattern of a quoted cell, without what comes after it."""
+        mark = re.escape(quote)
+        if escape == quote:
+            inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        else:
+            inside = r'[^{0}{1}]*(?:{1}.[^{0}{1}]*)*'.format(mark, re.escape(escape))
+        return '(?ms)(?:^|' + re.escape(delimiter) + ')' + mark + inside + mark
+
+    def find_escape(delimiter, quote):
+        """Backslash if one is before a quote that ends no cell, and doubling explains it less."""
+        if escape is not None:
+            return escape
+        after = '(?!' + re.escape(delimiter) + '|$'
+        if quote == '\\' or not re.search(r'(?m)\\' + re.escape(quote) + after + ')', head):
+            return quote
+
+        def misfits(escape):
+            goes_on = after + '|' + re.escape(quote) + ')'
+            return sum(1 for _ in re.finditer(quoted(delimiter, quote, escape) + goes_on, head))
+
+        return '\\' if misfits('\\') < misfits(quote) else quote
+
+    def find_quotes(delimiter):
+        """Those to try: an apostrophe only where cells begin and end with it, and none with "."""
+        if quote is not None:
+            return [quote]
+        end = '(?=' + re.escape(delimiter) + '|$)'
+        single, double = (mark in head and re.search(quoted(delimiter, mark, mark) + end, head)
+                          for mark in '\'"')
+        return ['"', "'"] if single and not double else ['"']
+
+    # --- Delimiters ----------------------------------------------------------------------------
+
+    def find_delimiters():
+        """Those to try, the likelier first. With a blank after each comma it is a part of it."""
+        mark = re.escape(quote or '"')
+        cell = r'(?m)(^|, ?){0}[^{0}]*(?:{0}{0}[^{0}]*)*(?:{0}|\Z)'.format(mark)
+        bare = re.sub(cell, r'\1', head)
+        always = not re.search(r',(?!\Z)(?! (?! ))', bare)
+        if always and sum(', ' in line for line in bare.split('\n')) > 1:
+            tried = [';', '\t', '|', ' ', ', ']
+        else:
+            tried = [',', ';', '\t', '|', ' ']
+        return [delimiter for delimiter in tried if delimiter[0] not in (quote, escape)]
+
+    def blanks_delimit(table):
+        """A blank stands in any text: rather sure that these are not words, times or 1 000."""
+        return (len({len(cells) for cells in table}) == 1
+                and {'number', 'date'} & set(column_kinds(table))
+                and any(kind(' '.join(cells)) not in VALUES for cells in table[1:]))
+
+    def known(table):
+        """Share of the cells that are of a known kind, and never nothing."""
+        kinds = [kind(cell) for cells in table[:200] for cell in cells]
+        return max(len(kinds) - kinds.count(None), 0.001) / len(kinds)
+
+    def score(table, delimiter):
+        """How well the table is cut; 0 when it rather is one column."""
+        widths = [len(cells) for cells in table]
+        first, others = widths[0], widths[1:]
+        if first == 1 or delimiter == ' ' and not blanks_delimit(table):
+            return 0
+        weight = 1
+        if others and 2 * others.count(first) <= len(others):
+            # The first record is unlike most: a delimiter at the end of each but the header, say.
+            if delimiter in (' ', ', ') or 2 * others.count(1) > len(others):
+                return 0
+            weight = 0.1
+        patterns = Counter(widths)
+        pattern = sum(count * (width - 1) / width for width, count in patterns.items())
+        return weight * pattern / len(patterns) * known(table)
+
+    def unused_delimiter(quote):
+        """For one column: it must not cut any line of the sample."""
+        for delimiter in ',;\t|':
+            if delimiter not in (quote, escape):
+                records = cut(text, delimiter, quote, find_escape(delimiter, quote))
+                if all(len(cells) < 2 for _, cells in records):
+                    return delimiter
+        return '\x1f'
+
+    # --- Header --------------------------------------------------------------------------------
+
+    def find_header(table):
+        """Whether the cells of the first record differ in kind from those below them."""
+        if len(table) == 1:
+            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+        votes = 0
+        for cell, below in zip(table[0], column_kinds(table)):
+            # A year may well be a heading.
+            if below and not re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100', cell.strip()):
+                votes += -1 if kind(cell) == below else 1
+        return votes >= 0
+
+    # --- All of it -----------------------------------------------------------------------------
+
+    def read(delimiter, quote):
+        escape = find_escape(delimiter, quote)
+        records = complete(list(cut(head, delimiter, quote, escape)))
+        start = table_start(records, delimiter) if skip_lines is None else 0
+        table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        return Cut(delimiter, quote, escape, records[start][0], table or [['']])
+
+    Cut = namedtuple('Cut', 'delimiter quote escape lines table')
     csv.field_size_limit(len(sample) + 1)
 
-    def records(delimiter, most):
-        found = []
-        for record in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter):
-            if record:
-                found.append(record)
-            if len(found) == most:
-                break
-        return found
+    # A thousand lines tell enough. An escape or quote that is the told delimiter wins over it.
+    text = sample.decode()
+    head = '\n'.join(text[:65536].split('\n')[:1000])
+    wanted = None if delimiter in (quote, escape) else delimiter
 
-    # The delimiter that cuts most records into as many cells as the first has; a file in which
-    # none does has one column.
-    def consistency(delimiter):
-        widths = [len(record) for record in records(delimiter, 100)]
-        if widths[0] == 1:
-            return (0, 0)
-        return (widths.count(widths[0]) / len(widths), widths[0])
+    tried = find_delimiters() if wanted is None else [wanted]
+    cuts = [read(delimiter, quote) for delimiter in tried for quote in find_quotes(delimiter)]
+    scores = [score(cut.table, cut.delimiter) for cut in cuts]
+    best = cuts[scores.index(max(scores))]
+    if max(scores) == 0:
+        cuts = [read(wanted or unused_delimiter(quote), quote) for quote in find_quotes('\n')]
+        best = max(cuts, key=lambda cut: known(cut.table))
 
-    delimiter = max(',;\t|', key=consistency)
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)
-    header = next(reader)
-    lines = io.StringIO(text, newline='')
-    if sum(next(lines).count('"') for _ in range(reader.line_num)) % 2:
-        header = None
-    return {'encoding': encoding, 'delimiter': delimiter, 'quote': '"', 'header': header}
+    return {
+        'encoding': None,
+        'delimiter': best.delimiter,
+        'quote': best.quote,
+        'escape': best.escape,
+        'line_end': None,
+        'has_header': find_header(best.table) if has_header is None else has_header,
+        'skip_lines': best.lines,
+    }
+$_$;
+
+
+--
+-- Name: FUNCTION _find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) IS 'The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
+
+
+--
+-- Name: _first_position(text, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._first_position(source text, names text[]) RETURNS integer[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_positions integer[] := array_fill(null::integer, array[cardinality(_first_position.names)]);
+    v_open      integer[];
+    v_fits      boolean[];
+    v_place     integer;
+begin
+    for v_place in
+        select csv_types.position
+          from tinydevcrm.csv_types
+         order by csv_types.position
+    loop
+        select array_agg(number order by number)
+          into v_open
+          from unnest(v_positions) with ordinality as chosen (place, number)
+         where place is null;
+
+        exit when v_open is null;
+
+        v_fits := tinydevcrm._which_fit(
+            _first_position.source,
+            array(
+                select _first_position.names[number]
+                  from unnest(v_open) with ordinality as open (number, place)
+                 order by place
+            ),
+            v_place);
+
+        for v_index in 1 .. cardinality(v_open) loop
+            if v_fits[v_index] then
+                v_positions[v_open[v_index]] := v_place;
+            end if;
+        end loop;
+    end loop;
+
+    return v_positions;
+end
 $$;
 
 
 --
--- Name: FUNCTION _find_dialect(sample bytea); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _first_position(source text, names text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._find_dialect(sample bytea) IS 'The dialect of a sample of text, for sniff_csv(); no header when a quote in it does not close.';
+COMMENT ON FUNCTION tinydevcrm._first_position(source text, names text[]) IS 'For each column of text the first place of tinydevcrm.csv_types that accepts every value in it; null when it has none. source is a table or a subquery.';
 
 
 --
@@ -627,6 +1441,72 @@ COMMENT ON FUNCTION tinydevcrm._follow_drops() IS 'Removes the registrations of 
 
 
 --
+-- Name: _import_step(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._import_step(import tinydevcrm.imports, create_statement text) RETURNS tinydevcrm.import_step
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (import).id,
+           (import).columns,
+           _import_step.create_statement,
+           format(
+               'copy %s (%s) from stdin with (encoding ''UTF8'')',
+               tinydevcrm._loading_table(import),
+               (
+                   select string_agg(format('%I', planned.name), ', ' order by planned.number)
+                     from rows from (
+                              jsonb_to_recordset((import).columns) as (name text)
+                          ) with ordinality as planned (name, number)
+               ))
+$$;
+
+
+--
+-- Name: FUNCTION _import_step(import tinydevcrm.imports, create_statement text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._import_step(import tinydevcrm.imports, create_statement text) IS 'The step at which an import is.';
+
+
+--
+-- Name: _import_under_way(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._import_under_way(import_id bigint) RETURNS tinydevcrm.imports
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_import tinydevcrm.imports;
+begin
+    select imports.*
+      into v_import
+      from tinydevcrm.imports
+     where imports.id = _import_under_way.import_id
+       and imports.finished_at is null;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('import %s is not under way', _import_under_way.import_id),
+            hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
+    end if;
+
+    return v_import;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _import_under_way(import_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The import''s row, which only its own transaction sees. Raises TD001 when there is none.';
+
+
+--
 -- Name: _is_worth_telling(text, text, text, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -656,191 +1536,46 @@ COMMENT ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text,
 
 
 --
--- Name: imports; Type: TABLE; Schema: tinydevcrm; Owner: -
+-- Name: _key_list(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE TABLE tinydevcrm.imports (
-    id bigint NOT NULL,
-    owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
-    source text NOT NULL,
-    mode text NOT NULL,
-    schema_name name NOT NULL,
-    table_name name NOT NULL,
-    columns jsonb,
-    row_count bigint,
-    byte_count bigint,
-    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    finished_at timestamp with time zone,
-    CONSTRAINT imports_byte_count_not_negative CHECK ((byte_count >= 0)),
-    CONSTRAINT imports_mode_known CHECK ((mode = ANY (ARRAY['create'::text, 'replace'::text, 'append'::text]))),
-    CONSTRAINT imports_row_count_not_negative CHECK ((row_count >= 0))
-);
-
-
---
--- Name: TABLE imports; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON TABLE tinydevcrm.imports IS 'Log of the imports that succeeded: one row each, written by the import''s own transaction.';
-
-
---
--- Name: COLUMN imports.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.id IS 'Number of the import.';
-
-
---
--- Name: COLUMN imports.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.owner IS 'Role that ran the import and owns the table it made.';
-
-
---
--- Name: COLUMN imports.source; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.source IS 'Where the rows came from: a file''s name, or the staging table''s.';
-
-
---
--- Name: COLUMN imports.mode; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.mode IS 'create: a new table; replace: new rows instead of the old; append: new rows beside the old.';
-
-
---
--- Name: COLUMN imports.schema_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.schema_name IS 'Schema of the table.';
-
-
---
--- Name: COLUMN imports.table_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.table_name IS 'Name of the table.';
-
-
---
--- Name: COLUMN imports.columns; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.columns IS 'Columns in the file''s order: [{"name": …, "type": …, "header": what the file called it}].';
-
-
---
--- Name: COLUMN imports.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.row_count IS 'Rows loaded.';
-
-
---
--- Name: COLUMN imports.byte_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.byte_count IS 'Bytes read, as counted by the program that sent them; null when psql did.';
-
-
---
--- Name: COLUMN imports.started_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.started_at IS 'When the import began.';
-
-
---
--- Name: COLUMN imports.finished_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.imports.finished_at IS 'When the table was complete, just before the commit.';
-
-
---
--- Name: _load_staging(tinydevcrm.imports, regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._load_staging(import tinydevcrm.imports, staging regclass, header text[]) RETURNS tinydevcrm.imports
-    LANGUAGE plpgsql STRICT
+CREATE FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) RETURNS text
+    LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_target    text := format('%I.%I', (import).schema_name, (import).table_name);
-    v_columns   jsonb;
-    v_names     text;
-    v_values    text;
-    v_row_count bigint;
-    v_import    tinydevcrm.imports;
-begin
-    select jsonb_agg(
-               jsonb_build_object(
-                   'name', chosen.name,
-                   'type', chosen.type_name,
-                   'header', _load_staging.header[chosen.number])
-               order by chosen.number)
-      into v_columns
-      from tinydevcrm._choose_types(_load_staging.staging)
-               with ordinality as chosen (name, type_name, number);
-
-    if tinydevcrm._make_room(import, v_columns) then
-        select string_agg(format('%I %s', wanted.name, wanted.type), ', ' order by wanted.number)
-          into v_names
-          from rows from (
-                   jsonb_to_recordset(v_columns) as (name text, type text)
-               ) with ordinality as wanted (name, type, number);
-
-        begin
-            execute format('create table %s (%s)', v_target, v_names);
-        exception
-            -- Somebody else's import of that name committed a moment ago.
-            when duplicate_table or unique_violation then
-                raise exception using
-                    errcode = 'TD004',
-                    message = format('table %s is there already', v_target),
-                    hint    = 'Import under another name, or in mode replace or append.';
-        end;
-    end if;
-
-    select string_agg(format('%I', attname), ', ' order by attnum),
-           string_agg(
-               format('%I::%s', attname, format_type(atttypid, atttypmod)), ', ' order by attnum)
-      into v_names, v_values
-      from pg_attribute
-     where attrelid = v_target::regclass
-       and attnum > 0
-       and not attisdropped;
-
-    execute format(
-        'insert into %s (%s) select %s from %s',
-        v_target, v_names, v_values, _load_staging.staging);
-    get diagnostics v_row_count = row_count;
-
-    -- The planner has never seen these rows, and the first question may follow at once.
-    execute format('analyze %s', v_target);
-
-    update tinydevcrm.imports
-       set columns = v_columns,
-           row_count = v_row_count,
-           finished_at = clock_timestamp()
-     where imports.id = (import).id
-    returning imports.*
-         into v_import;
-
-    return v_import;
-end
+    select string_agg(quote_ident(key), ', ' order by number)
+      from unnest((import).key) with ordinality as key (key, number)
 $$;
 
 
 --
--- Name: FUNCTION _load_staging(import tinydevcrm.imports, staging regclass, header text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _key_list(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._load_staging(import tinydevcrm.imports, staging regclass, header text[]) IS 'Makes the typed table of an import from its staging table and completes the import''s row.';
+COMMENT ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) IS 'The key of mode upsert as a list of quoted names.';
+
+
+--
+-- Name: _loading_table(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+               when to_regclass(format('pg_temp._import_%s', (import).id)) is null then
+                   tinydevcrm._target(import)
+               else format('pg_temp._import_%s', (import).id)
+           end
+$$;
+
+
+--
+-- Name: FUNCTION _loading_table(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) IS 'The table that an import''s COPY fills: the new table itself, or a temporary one when the rows are to go into one that was there before.';
 
 
 --
@@ -861,86 +1596,6 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) IS 'Takes the right to refresh a materialized view until the transaction ends; false when another session has it. An advisory lock, so that the registry''s row can be read and changed meanwhile.';
-
-
---
--- Name: _make_room(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._make_room(import tinydevcrm.imports, columns jsonb) RETURNS boolean
-    LANGUAGE plpgsql STRICT
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_target       text := format('%I.%I', (import).schema_name, (import).table_name);
-    v_relation     regclass := to_regclass(v_target);
-    v_missing      text[];
-    v_extra        text[];
-    v_differs      boolean;
-begin
-    if v_relation is null then
-        return true;
-    end if;
-
-    if (import).mode = 'create' then
-        raise exception using
-            errcode = 'TD004',
-            message = format('table %s is there already', v_target),
-            hint    = 'Import under another name, or in mode replace or append.';
-    end if;
-
-    with wanted as (
-        select wanted.name,
-               wanted.type
-          from jsonb_to_recordset(_make_room.columns) as wanted (name text, type text)
-    ),
-    existing as (
-        select attname::text as name,
-               format_type(atttypid, atttypmod) as type
-          from pg_attribute
-         where attrelid = v_relation
-           and attnum > 0
-           and not attisdropped
-    )
-    select array_agg(existing.name) filter (where wanted.name is null),
-           array_agg(wanted.name) filter (where existing.name is null),
-           bool_or(wanted.type is distinct from existing.type)
-      into v_missing, v_extra, v_differs
-      from wanted
-      full join existing
-     using (name);
-
-    if (import).mode = 'replace' then
-        if v_differs then
-            execute format('drop table %s', v_target);
-            return true;
-        end if;
-
-        execute format('truncate %s', v_target);
-        return false;
-    end if;
-
-    if v_missing is not null or v_extra is not null then
-        raise exception using
-            errcode = 'TD006',
-            message = format('the columns differ from those of table %s', v_target),
-            detail  = format(
-                'Only in the table: %s. Only in the file: %s.',
-                coalesce(array_to_string(v_missing, ', '), 'none'),
-                coalesce(array_to_string(v_extra, ', '), 'none')),
-            hint    = 'Give both the same columns, or import in mode replace.';
-    end if;
-
-    return false;
-end
-$$;
-
-
---
--- Name: FUNCTION _make_room(import tinydevcrm.imports, columns jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._make_room(import tinydevcrm.imports, columns jsonb) IS 'Prepares the place an import goes to and tells whether its table has to be made. Mode replace empties a table of the same columns, so that views on it stay, and drops one of other columns, which Postgres refuses (2BP01) while a view depends on it. Raises TD004 when mode create finds the name in use, TD006 when mode append finds other columns.';
 
 
 --
@@ -1050,6 +1705,46 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a schedule when the last materialized view leaves it.';
+
+
+--
+-- Name: _misfits(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_column  record;
+    v_misfits text[];
+begin
+    for v_column in
+        select compared.name,
+               compared.target_type,
+               compared.value
+          from tinydevcrm._compare_columns(import) as compared
+         where compared.type is distinct from compared.target_type
+           and compared.type is not null
+    loop
+        begin
+            execute format('select count(%s) from %s', v_column.value, loading);
+        exception
+            when data_exception then
+                v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
+        end;
+    end loop;
+
+    return array_to_string(v_misfits, e'\n');
+end
+$$;
+
+
+--
+-- Name: FUNCTION _misfits(import tinydevcrm.imports, loading text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) IS 'What is wrong with the values of a file for the types of a table, column by column; null when nothing is.';
 
 
 --
@@ -1219,6 +1914,33 @@ COMMENT ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestam
 
 
 --
+-- Name: _on_conflict(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format(
+               'on conflict (%s) do %s',
+               tinydevcrm._key_list(import),
+               coalesce(
+                   'update set '
+                   || string_agg(format('%1$I = excluded.%1$I', planned->>'name'), ', ')
+                          filter (where planned->>'name' <> all ((import).key)),
+                   'nothing'))
+      from jsonb_array_elements((import).columns) as planned
+$_$;
+
+
+--
+-- Name: FUNCTION _on_conflict(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) IS 'The clause by which mode upsert updates the row that is there.';
+
+
+--
 -- Name: _own_subscription(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1367,6 +2089,213 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._period_text(seconds integer) IS 'A number of seconds in words: 5 seconds, 1 hour.';
+
+
+--
+-- Name: _place_rows(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_target constant text := tinydevcrm._target(import);
+    v_loaded constant text := tinydevcrm._loading_table(import);
+    v_names     text;
+    v_values    text;
+    v_conflict  text := '';
+    v_problems  text;
+    v_row_count bigint;
+begin
+    if (import).mode = 'replace' then
+        perform tinydevcrm._clear_target(import, types);
+    else
+        perform tinydevcrm._check_columns(import);
+    end if;
+
+    if (import).mode = 'upsert' then
+        perform tinydevcrm._check_key_values(import, v_loaded);
+        v_conflict := tinydevcrm._on_conflict(import);
+    end if;
+
+    select string_agg(quote_ident(compared.name), ', '),
+           string_agg(compared.value, ', ')
+      into v_names, v_values
+      from tinydevcrm._compare_columns(import) as compared
+     where compared.type is not null;
+
+    begin
+        execute format(
+            'insert into %s (%s) select %s from %s %s',
+            v_target, v_names, v_values, v_loaded, v_conflict);
+        get diagnostics v_row_count = row_count;
+    exception
+        when data_exception then
+            get stacked diagnostics v_problems = message_text;
+            raise exception using
+                errcode = 'TD006',
+                message = format('values do not fit the columns of table %s', v_target),
+                detail  = coalesce(tinydevcrm._misfits(import, v_loaded), v_problems),
+                hint    = 'Correct them, change the column''s type, or import in mode replace.';
+        when invalid_column_reference then
+            raise exception using
+                errcode = 'TD009',
+                message = format('table %s has no unique index on the key', v_target),
+                hint    = format(
+                    'create unique index on %s (%s);', v_target, tinydevcrm._key_list(import));
+    end;
+
+    return v_row_count;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _place_rows(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) IS 'Puts the rows that were loaded into the table that was there before, and returns their number. types are the columns with the types that fit the whole file. Raises TD006 when columns differ or values do not fit, TD009 when the key does not tell rows apart or has no unique index, 2BP01 when mode replace would drop a table that others depend on.';
+
+
+--
+-- Name: _plan_columns(text[], integer[], jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._plan_columns(header text[], positions integer[], types jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_unknown text;
+    v_columns jsonb;
+begin
+    select jsonb_agg(
+               jsonb_build_object(
+                   'name', named.name,
+                   'header', named.header,
+                   'type', coalesce(tinydevcrm._checked_type(given.type), stored.type),
+                   'position', case when given.type is null then stored.accepted end,
+                   'is_given', given.type is not null)
+               order by named.number),
+           (select min(key)
+              from jsonb_object_keys(_plan_columns.types) as key
+             where key <> all (_plan_columns.header)
+               and key <> all (tinydevcrm._column_names(_plan_columns.header)))
+      into v_columns, v_unknown
+      from unnest(
+               tinydevcrm._column_names(_plan_columns.header),
+               _plan_columns.header,
+               _plan_columns.positions) with ordinality as named (name, header, place, number)
+     cross join lateral tinydevcrm._stored_as(named.place) as stored
+     cross join lateral (
+         select coalesce(
+                    _plan_columns.types->>named.name,
+                    _plan_columns.types->>named.header) as type
+     ) as given
+     where named.name is not null;
+
+    if v_unknown is not null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no column %L to give a type to', v_unknown),
+            hint    = format('The columns are %s.', array_to_string(_plan_columns.header, ', '));
+    end if;
+
+    return v_columns;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _plan_columns(header text[], positions integer[], types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[], types jsonb) IS 'Columns of an import, as in tinydevcrm.import_step: from the names in the file, the place on the ladder that fits each so far, and the types that were given by name. Raises TD007 for a type or a name that is not there.';
+
+
+--
+-- Name: _read_start(bytea, text, text, text, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) RETURNS record
+    LANGUAGE plpython3u IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    import codecs
+    import re
+
+    MARKS = [
+        (codecs.BOM_UTF8, 'UTF8'),
+        (codecs.BOM_UTF16_LE, 'UTF16LE'),
+        (codecs.BOM_UTF16_BE, 'UTF16BE'),
+    ]
+
+    def python_name(name):
+        name = re.sub(r'^win(?:dows)?[-_]?(?=\d+$)', 'cp', name.strip().lower())
+        name = re.sub(r'^koi8(?=[ru]$)', 'koi8-', name)
+        return re.sub(r'^utf-?(16|32)-?([lb]e)$', r'utf-\1-\2', name)
+
+    def decode(name, errors):
+        """The sample may end within a character: an incremental decoder waits for its rest."""
+        'a'.encode(python_name(name))    # refuses what is not for text, such as hex
+        return codecs.getincrementaldecoder(python_name(name))(errors).decode(sample)
+
+    def find_encoding():
+        for mark, name in MARKS:
+            if sample.startswith(mark):
+                return name
+        try:
+            decode('UTF8', 'strict')
+            return 'UTF8'
+        except UnicodeDecodeError:
+            return 'WIN1252'
+
+    def find_line_end(text):
+        """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
+        mark = re.escape(quote or '"')
+        inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        if escape not in (None, quote or '"'):
+            inside = r'(?s:[^{0}{1}]|{1}.)*'.format(mark, re.escape(escape))
+        cell = r'(?<![^\s,;|])' + mark + inside + mark
+        bare = re.sub(cell, '', text)
+        if len(re.findall('\r(?!\n)', bare)) > bare.count('\n'):
+            return 'CR'
+        end = re.search('\r?\n', bare)
+        return 'CRLF' if end and end.group() == '\r\n' else 'LF'
+
+    name = find_encoding() if encoding is None else encoding
+    try:
+        text = decode(name, 'replace')
+    except (LookupError, UnicodeError):
+        return {'encoding': name, 'skip_lines': None, 'line_end': None, 'delimiter': None,
+                'utf8': None}
+    if text.startswith('\ufeff'):
+        text = text[1:]
+
+    line_end = find_line_end(text[:65536])
+    if line_end == 'CR':
+        text = text.replace('\r', '\n')
+    else:
+        text = text.replace('\r\n', '\n').replace('\r', ' ')
+
+    # A first line by which Excel is told the delimiter.
+    told = re.match(r'\s*"?sep=([\t !#-&(-~])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
+    skipped = skip_lines
+    if skipped is None:
+        skipped = told.group().count('\n') if told else 0
+
+    rest = ''.join(text.split('\n', skipped)[skipped:])
+    return {'encoding': name, 'skip_lines': skipped, 'line_end': line_end,
+            'delimiter': told and told.group(1), 'utf8': rest.encode('utf-8', 'replace')}
+$_$;
+
+
+--
+-- Name: FUNCTION _read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) IS 'First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line feeds. Null for the text when Python does not know the encoding.';
 
 
 --
@@ -1700,6 +2629,30 @@ COMMENT ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method text
 
 
 --
+-- Name: _refuse_name_in_use(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refuse_name_in_use(target text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception using
+        errcode = 'TD004',
+        message = format('table %s is there already', target),
+        hint    = 'Import under another name, or in mode replace, append or upsert.';
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refuse_name_in_use(target text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refuse_name_in_use(target text) IS 'Raises TD004, with the ways out.';
+
+
+--
 -- Name: _relation(name, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1791,6 +2744,37 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) IS 'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many.';
+
+
+--
+-- Name: _restored(text, text, integer, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+               when _restored.type = _restored.target_type then quote_ident(_restored.column_name)
+               else format(
+                   '(%s)::%s',
+                   coalesce(
+                       (
+                           select format(csv_types.restores, quote_ident(_restored.column_name))
+                             from tinydevcrm.csv_types
+                            where csv_types.position = _restored.position
+                       ),
+                       quote_ident(_restored.column_name)),
+                   _restored.target_type)
+           end
+$$;
+
+
+--
+-- Name: FUNCTION _restored(column_name text, type text, "position" integer, target_type text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) IS 'Expression for a loaded column in another type: made from the text that stood in the file.';
 
 
 --
@@ -1897,6 +2881,30 @@ COMMENT ON FUNCTION tinydevcrm._schedules_drop_job() IS 'Removes the pg_cron job
 
 
 --
+-- Name: _stored_as(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(max(type_name), 'text'),
+           max(csv_types.position)
+      from tinydevcrm.csv_types
+     where csv_types.position = _stored_as.position
+       and restores is not null
+       and accepts is not null
+$$;
+
+
+--
+-- Name: FUNCTION _stored_as("position" integer, OUT type text, OUT accepted integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) IS 'What a column is stored as while its values all fit a place on the ladder: that type, when the text of its values can be restored; text otherwise, which accepts what comes.';
+
+
+--
 -- Name: _table_name(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1910,7 +2918,7 @@ CREATE FUNCTION tinydevcrm._table_name(source text) RETURNS text
                 trim(both '_' from regexp_replace(
                     lower(regexp_replace(
                         regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                        '(\.(csv|tsv|txt))+$', '', 'i')),
+                        '(\.(csv|tsv|txt|gz))+$', '', 'i')),
                     '[^[:alnum:]_]+', '_', 'g')),
                 ''),
             'imported'),
@@ -1922,7 +2930,26 @@ $_$;
 -- Name: FUNCTION _table_name(source text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._table_name(source text) IS 'Table name for a file''s name: without folder and ending, in lower case, each run of other characters an underscore: "Q3 Sales.csv" is q3_sales.';
+COMMENT ON FUNCTION tinydevcrm._table_name(source text) IS 'Table name for a file''s name: without folder and endings, in lower case, each run of other characters an underscore: "Q3 Sales.csv.gz" is q3_sales.';
+
+
+--
+-- Name: _target(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._target(import tinydevcrm.imports) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format('%I.%I', (import).schema_name, (import).table_name)
+$$;
+
+
+--
+-- Name: FUNCTION _target(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) IS 'Name of the table that an import makes or fills, qualified and quoted.';
 
 
 --
@@ -1963,6 +2990,85 @@ COMMENT ON FUNCTION tinydevcrm._watched_matview(relation regclass) IS 'Registrat
 
 
 --
+-- Name: _which_fit(text, text[], integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._which_fit(source text, names text[], place integer) RETURNS boolean[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_tests text;
+    v_fits  boolean[];
+begin
+    select string_agg(
+               format('bool_and(%s)', tinydevcrm._accepts(column_name, _which_fit.place))
+               || format(' filter (where %I is not null)', column_name),
+               ', ' order by number)
+      into v_tests
+      from unnest(_which_fit.names) with ordinality as columns (column_name, number);
+
+    execute format('select array[%s] from %s', v_tests, _which_fit.source)
+       into v_fits;
+
+    return v_fits;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _which_fit(source text, names text[], place integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._which_fit(source text, names text[], place integer) IS 'Which columns of text have only values that one place of tinydevcrm.csv_types accepts; null for a column without values. source is a table or a subquery. One place at a time, because Postgres keeps no more than 32 regular expressions compiled.';
+
+
+--
+-- Name: _wider_position(text, text, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_name    constant text[] := array[_wider_position.column_name];
+    v_misfits text[];
+    v_place   integer;
+begin
+    -- A few of the values that do not fit rule out most places.
+    execute format(
+        'select array(select %1$I from %2$s where not %3$s limit 100)',
+        _wider_position.column_name,
+        _wider_position.staging,
+        tinydevcrm._accepts(_wider_position.column_name, _wider_position.believed))
+       into v_misfits;
+
+    for v_place in
+        select csv_types.position
+          from tinydevcrm.csv_types
+         where csv_types.position > _wider_position.believed
+         order by csv_types.position
+    loop
+        if (tinydevcrm._which_fit(
+                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]), v_name, v_place))[1]
+           and (tinydevcrm._which_fit(_wider_position.staging, v_name, v_place))[1]
+        then
+            return v_place;
+        end if;
+    end loop;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _wider_position(staging text, column_name text, believed integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) IS 'As _first_position(), for a column some of whose values do not fit the place believed so far.';
+
+
+--
 -- Name: acknowledge_events(bigint[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1990,54 +3096,45 @@ COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'End
 
 
 --
--- Name: begin_import(text, bytea, text, text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: begin_import(text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.begin_import(source text, sample bytea, table_name text DEFAULT NULL::text, mode text DEFAULT 'create'::text, schema_name name DEFAULT "current_schema"(), OUT import_id bigint, OUT copy_statement text) RETURNS record
+CREATE FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text DEFAULT NULL::text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, dialect tinydevcrm.csv_dialect DEFAULT NULL::tinydevcrm.csv_dialect, schema_name name DEFAULT "current_schema"()) RETURNS tinydevcrm.import_step
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_dialect tinydevcrm.csv_dialect := tinydevcrm.sniff_csv(begin_import.sample);
-    v_staging text;
-    v_columns text;
+    v_import tinydevcrm.imports;
 begin
-    insert into tinydevcrm.imports (source, mode, schema_name, table_name)
-    select begin_import.source,
-           begin_import.mode,
-           checked.schema_name,
-           checked.table_name
-      from tinydevcrm._check_target(
-               begin_import.schema_name,
-               coalesce(
-                   nullif(begin_import.table_name, ''),
-                   tinydevcrm._table_name(begin_import.source)),
-               begin_import.mode) as checked
-    returning imports.id
-         into begin_import.import_id;
+    v_import.source := begin_import.source;
+    v_import.mode := begin_import.mode;
+    v_import.key := nullif(begin_import.key, '{}');
+    v_import.schema_name := begin_import.schema_name;
+    v_import.table_name := tinydevcrm._checked_name(
+        coalesce(nullif(begin_import.table_name, ''), tinydevcrm._table_name(begin_import.source)));
+    perform tinydevcrm._check_target(v_import);
 
-    v_staging := format('_import_%s', begin_import.import_id);
+    insert into tinydevcrm.imports (source, mode, key, schema_name, table_name, dialect, columns)
+    values (
+               v_import.source, v_import.mode, v_import.key, v_import.schema_name,
+               v_import.table_name, begin_import.dialect,
+               tinydevcrm._plan_columns(
+                   begin_import.header, begin_import.positions, begin_import.types))
+    returning imports.*
+         into v_import;
 
-    select string_agg(format('%I text', names.name), ', ' order by names.number)
-      into v_columns
-      from unnest(tinydevcrm._column_names(v_dialect.header))
-               with ordinality as names (name, number);
+    perform tinydevcrm._check_key(v_import);
 
-    execute format('create temporary table %I (%s) on commit drop', v_staging, v_columns);
-    execute format('comment on table pg_temp.%I is %L', v_staging, to_json(v_dialect.header));
-
-    begin_import.copy_statement := format(
-        'copy pg_temp.%I from stdin with (format csv, header, delimiter %L, quote %L, encoding %L)',
-        v_staging, v_dialect.delimiter, v_dialect.quote, v_dialect.encoding);
+    return tinydevcrm._import_step(v_import, tinydevcrm._create_loading_table(v_import));
 end
 $$;
 
 
 --
--- Name: FUNCTION begin_import(source text, sample bytea, table_name text, mode text, schema_name name, OUT import_id bigint, OUT copy_statement text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.begin_import(source text, sample bytea, table_name text, mode text, schema_name name, OUT import_id bigint, OUT copy_statement text) IS 'Begins an import: give the file''s name and its first bytes (256 kB are plenty), run the returned COPY in the same transaction, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. Modes: see tinydevcrm.imports. Raises TD004 when mode create finds the name in use, TD005 when the sample is empty or not text, TD007 when there is no schema to put the table in or no such mode.';
+COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) IS 'Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same transaction run the returned COPY, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log. Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, mode, name or type that is not there.';
 
 
 --
@@ -2162,74 +3259,107 @@ COMMENT ON FUNCTION tinydevcrm.drop_subscription(name text) IS 'Ends a subscript
 
 
 --
--- Name: finish_import(bigint, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: finish_import(bigint, integer[], bigint, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.finish_import(import_id bigint, byte_count bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.imports
+CREATE FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.imports
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
-    v_staging regclass := to_regclass(format('pg_temp._import_%s', finish_import.import_id));
-    v_import  tinydevcrm.imports;
+    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(finish_import.import_id);
+    v_types   jsonb;
+    v_changes text;
 begin
+    select jsonb_agg(settled.value order by settled.number),
+           string_agg(
+               format(
+                   'alter %1$I type %2$s using %1$I::%2$s',
+                   settled.value->>'name', settled.value->>'type'),
+               ', ') filter (where settled.value->>'type' <> settled.before->>'type')
+      into v_types, v_changes
+      from (
+        select planned.number,
+               planned.value as before,
+               planned.value || jsonb_build_object(
+                   'type',
+                   case
+                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       else coalesce(csv_types.type_name, 'text')
+                   end) as value
+          from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
+          left join tinydevcrm.csv_types
+            on csv_types.position = finish_import.positions[planned.number]
+      ) as settled;
+
+    v_import.row_count := finish_import.row_count;
+    if tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import) then
+        if v_changes is not null then
+            execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
+        end if;
+        if v_import.mode = 'upsert' then
+            perform tinydevcrm._add_key(v_import);
+        end if;
+    else
+        v_import.row_count := tinydevcrm._place_rows(v_import, v_types);
+        v_changes := null;
+    end if;
+
+    -- The planner has never seen these rows, and the first question may follow at once.
+    execute format('analyze %s', tinydevcrm._target(v_import));
+
     update tinydevcrm.imports
-       set byte_count = finish_import.byte_count
-     where imports.id = finish_import.import_id
+       set columns = (
+               select jsonb_agg(
+                          settled.value - '{position,is_given}'::text[] order by settled.number)
+                 from jsonb_array_elements(v_types) with ordinality as settled (value, number)
+           ),
+           row_count = v_import.row_count,
+           byte_count = finish_import.byte_count,
+           rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
+           finished_at = clock_timestamp()
+     where imports.id = v_import.id
     returning imports.*
          into v_import;
 
-    if v_import.id is null or v_staging is null then
-        raise exception using
-            errcode = 'TD001',
-            message = format('import %s is not under way', finish_import.import_id),
-            hint    = 'Call tinydevcrm.begin_import() and run its COPY in this transaction first.';
-    end if;
-
-    return tinydevcrm._load_staging(
-        v_import,
-        v_staging,
-        array(
-            select json_array_elements_text(obj_description(v_staging, 'pg_class')::json)
-        ));
+    return v_import;
 end
-$$;
+$_$;
 
 
 --
--- Name: FUNCTION finish_import(import_id bigint, byte_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction: chooses types from every value, makes the table and returns the import''s row. Raises TD001 when there is no such import under way, and what _make_room() raises.';
+COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read. Raises TD001 when there is no such import under way, and what the mode raises: see _place_rows().';
 
 
 --
--- Name: import_staging(regclass, text, text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: import_staging(regclass, text, text, text[], jsonb, text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text DEFAULT 'create'::text, schema_name name DEFAULT "current_schema"()) RETURNS tinydevcrm.imports
+CREATE FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, null_text text DEFAULT NULL::text, schema_name name DEFAULT "current_schema"()) RETURNS tinydevcrm.imports
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
-    v_import tinydevcrm.imports;
-    v_header text[];
+    v_names     text[];
+    v_has_other boolean;
+    v_source    text := import_staging.staging::text;
+    v_values    text;
+    v_positions integer[];
+    v_step      tinydevcrm.import_step;
+    v_row_count bigint;
 begin
-    select array_agg(attname::text order by attnum)
-      into v_header
+    select array_agg(attname::text order by attnum),
+           bool_or(atttypid <> 'text'::regtype)
+      into v_names, v_has_other
       from pg_attribute
      where attrelid = import_staging.staging
        and attnum > 0
        and not attisdropped;
 
-    if exists (
-        select
-          from pg_attribute
-         where attrelid = import_staging.staging
-           and attnum > 0
-           and not attisdropped
-           and atttypid <> 'text'::regtype
-    ) then
+    if v_has_other then
         raise exception using
             errcode = 'TD007',
             message = format(
@@ -2237,28 +3367,55 @@ begin
             hint    = 'Make each column text; the import chooses the types.';
     end if;
 
-    insert into tinydevcrm.imports (source, mode, schema_name, table_name)
-    select import_staging.staging::text,
-           import_staging.mode,
-           checked.schema_name,
-           checked.table_name
-      from tinydevcrm._check_target(
-               import_staging.schema_name,
-               import_staging.table_name,
-               import_staging.mode) as checked
-    returning imports.*
-         into v_import;
+    if import_staging.null_text is not null then
+        select format(
+                   '(select %s from %s) as staging',
+                   string_agg(
+                       format('nullif(%1$I, %2$L) as %1$I', name, import_staging.null_text),
+                       ', ' order by number),
+                   import_staging.staging)
+          into v_source
+          from unnest(v_names) with ordinality as name (name, number);
+    end if;
 
-    return tinydevcrm._load_staging(v_import, import_staging.staging, v_header);
+    v_positions := tinydevcrm._choose_positions(v_source, v_names);
+    v_step := tinydevcrm.begin_import(
+        source      => import_staging.staging::text,
+        header      => v_names,
+        positions   => v_positions,
+        table_name  => import_staging.table_name,
+        mode        => import_staging.mode,
+        key         => import_staging.key,
+        types       => import_staging.types,
+        schema_name => import_staging.schema_name);
+
+    -- Without a type's modifiers, which a cast would apply by cutting off: the insert checks them.
+    select string_agg(
+               format(
+                   '%I::%s',
+                   v_names[planned.number],
+                   regexp_replace(planned.value->>'type', '\([^)]*\)', '')),
+               ', ' order by planned.number)
+      into v_values
+      from jsonb_array_elements(v_step.columns) with ordinality as planned (value, number);
+
+    execute format(
+        'insert into %s select %s from %s',
+        tinydevcrm._loading_table(tinydevcrm._import_under_way(v_step.import_id)),
+        v_values,
+        v_source);
+    get diagnostics v_row_count = row_count;
+
+    return tinydevcrm.finish_import(v_step.import_id, v_positions, v_row_count);
 end
-$$;
+$_$;
 
 
 --
--- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, schema_name name) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. Raises TD004 and TD006 as begin_import() and finish_import() do, TD007 when a column is not text.';
+COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, and TD007 when a column is not text.';
 
 
 --
@@ -2309,6 +3466,43 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) IS 'Takes up to batch_size pending deliveries of your subscription, oldest first. What is not acknowledged within the visibility timeout is received again, so handle an event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is no subscription.';
+
+
+--
+-- Name: record_import_problems(bigint, bigint[], text[], text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._import_under_way(record_import_problems.import_id);
+begin
+    insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
+    select v_import.id,
+           problem.line,
+           problem.reason,
+           problem.line_text
+      from unnest(
+               record_import_problems.lines,
+               record_import_problems.reasons,
+               record_import_problems.texts)
+               with ordinality as problem (line, reason, line_text, number)
+     order by problem.number;
+
+    update tinydevcrm.imports
+       set problem_count = imports.problem_count + cardinality(record_import_problems.lines)
+     where imports.id = v_import.id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) IS 'Notes lines of an import under way that were repaired: their numbers, what was wrong, and the text as it stood in the file. Raises TD001 when there is no such import under way.';
 
 
 --
@@ -2427,65 +3621,119 @@ COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text
 
 
 --
--- Name: sniff_csv(bytea); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: sniff_csv(bytea, text, text, text, text, boolean, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.sniff_csv(sample bytea) RETURNS tinydevcrm.csv_dialect
+CREATE FUNCTION tinydevcrm.sniff_csv(sample bytea, encoding text DEFAULT NULL::text, delimiter text DEFAULT NULL::text, quote text DEFAULT NULL::text, escape text DEFAULT NULL::text, has_header boolean DEFAULT NULL::boolean, skip_lines integer DEFAULT NULL::integer) RETURNS tinydevcrm.csv_dialect
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
-    v_start constant bytea := substring(sniff_csv.sample from 1 for 2);
-    v_dialect        tinydevcrm.csv_dialect;
+    v_delimiter constant text :=
+        case lower(sniff_csv.delimiter)
+            when 'tab' then E'\t'
+            when '\t' then E'\t'
+            when 'space' then ' '
+            else sniff_csv.delimiter
+        end;
+    -- One ASCII character that is neither a blank nor a line end.
+    v_mark      constant text := '^[\x01-\x08\x0b\x0c\x0e-\x1f\x21-\x7f]$';
+    v_message            text;
+    v_hint               text;
+    v_start              record;
+    v_dialect            tinydevcrm.csv_dialect;
 begin
-    if btrim(coalesce(sniff_csv.sample, ''), '\x20090a0d') = '' then
+    select problems.message,
+           problems.hint
+      into v_message,
+           v_hint
+      from (
+        values
+            (1, btrim(sniff_csv.encoding) = '',
+                'the encoding has no name',
+                'Name one, such as UTF8 or WIN1252, or leave it out.'),
+            (2, v_delimiter <> ', ' and v_delimiter !~ '^[\x01-\x09\x0b\x0c\x0e-\x7f]$',
+                format('delimiter %L is not one character', sniff_csv.delimiter),
+                'Give one ASCII character, such as ; or |, or one of the words tab and space.'),
+            (3, v_delimiter in ('"', ''''),
+                format('delimiter %L is a quote', sniff_csv.delimiter),
+                'Give another character, such as ; or |, or one of the words tab and space.'),
+            (4, sniff_csv.quote !~ v_mark,
+                format('quote %L is not one character', sniff_csv.quote),
+                'Give one ASCII character, mostly ".'),
+            (5, sniff_csv.escape !~ v_mark,
+                format('escape %L is not one character', sniff_csv.escape),
+                'Give one ASCII character: the quote when quotes are doubled, else mostly \.'),
+            (6, v_delimiter = sniff_csv.quote,
+                format('delimiter and quote are both %L', sniff_csv.quote),
+                'Leave one of the two out, and it will be found.'),
+            (7, v_delimiter = sniff_csv.escape,
+                format('delimiter and escape are both %L', sniff_csv.escape),
+                'Leave one of the two out, and it will be found.'),
+            (8, sniff_csv.skip_lines < 0,
+                format('%s lines cannot be skipped', sniff_csv.skip_lines),
+                'Give 0 to skip none.')
+      ) as problems (place, applies, message, hint)
+     where problems.applies
+     order by problems.place
+     limit 1;
+
+    if found then
+        raise exception using
+            errcode = 'TD007',
+            message = v_message,
+            hint    = v_hint;
+    end if;
+
+    v_start := tinydevcrm._read_start(
+        coalesce(sniff_csv.sample, ''), sniff_csv.encoding, sniff_csv.quote, sniff_csv.escape,
+        sniff_csv.skip_lines);
+
+    if v_start.utf8 is null then
+        raise exception using
+            errcode = 'TD007',
+            message = format('encoding %L is not known', sniff_csv.encoding),
+            hint    = 'Name another, such as UTF8 or WIN1252, or leave it out.';
+    end if;
+
+    if btrim(v_start.utf8, '\x20090a0d') = '' then
         raise exception using
             errcode = 'TD005',
             message = 'the file is empty',
-            hint    = 'Its first line must name the columns.';
+            hint    =
+                case
+                    when sniff_csv.skip_lines > 0 then
+                        'Nothing but blanks comes after the lines to skip: skip fewer.'
+                    else 'Choose a file with at least one line of text.'
+                end;
     end if;
 
-    if v_start in ('\xfffe', '\xfeff') then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the file is in UTF-16',
-            hint    = 'Save it as UTF-8.';
-    end if;
-
-    if position('\x00'::bytea in sniff_csv.sample) > 0 then
+    if position('\x00'::bytea in v_start.utf8) > 0 then
         raise exception using
             errcode = 'TD005',
             message = 'the file is not text: it has a byte of value 0',
-            hint    = 'Export it as CSV.';
+            hint    = 'Export it as CSV. If it is UTF-16 without a byte order mark, give the '
+                      'encoding: UTF16LE or UTF16BE.';
     end if;
 
-    -- COPY takes exactly the first line for the header, and a quote anywhere in it for one that opens.
-    if sniff_csv.sample::text ~ '^\\x(efbbbf)?(0d)?0a' then
-        raise exception using
-            errcode = 'TD005',
-            message = 'the first line is blank',
-            hint    = 'The first line must name the columns: remove the blank ones above it.';
-    end if;
+    v_dialect := tinydevcrm._find_dialect(
+        v_start.utf8, coalesce(v_delimiter, v_start.delimiter), sniff_csv.quote, sniff_csv.escape,
+        sniff_csv.has_header, sniff_csv.skip_lines);
 
-    v_dialect := tinydevcrm._find_dialect(sniff_csv.sample);
-
-    if v_dialect.header is null then
-        raise exception using
-            errcode = 'TD005',
-            message = 'a quote in the header opens and does not close',
-            hint    = 'Write a name with a quote in quotes, and that quote twice: "Height 5""".';
-    end if;
-
+    v_dialect.encoding := v_start.encoding;
+    v_dialect.line_end := v_start.line_end;
+    v_dialect.skip_lines :=
+        coalesce(sniff_csv.skip_lines, v_start.skip_lines + v_dialect.skip_lines);
     return v_dialect;
 end
-$$;
+$_$;
 
 
 --
--- Name: FUNCTION sniff_csv(sample bytea); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION sniff_csv(sample bytea, encoding text, delimiter text, quote text, escape text, has_header boolean, skip_lines integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.sniff_csv(sample bytea) IS 'Dialect of a CSV file, from its first bytes (256 kB are plenty). Delimiters tried: comma, semicolon, tab, bar. What is not valid UTF-8 is taken for Windows-1252. Raises TD005 when the sample is empty or not text.';
+COMMENT ON FUNCTION tinydevcrm.sniff_csv(sample bytea, encoding text, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) IS 'Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere. Each part that is given stays as it is, and the rest is found given it; delimiter may also be tab, \t or space. Delimiters tried: comma, semicolon, tab, bar, blank, comma and blank. What has no byte order mark is UTF-8 when it is valid, else Windows-1252. Raises TD005 when the sample is empty or not text, TD007 for a bad part or an encoding that Python does not know.';
 
 
 --
@@ -2570,15 +3818,106 @@ COMMENT ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text
 
 
 --
+-- Name: widen_import(bigint, integer[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[]) RETURNS tinydevcrm.import_step
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(widen_import.import_id);
+    -- Each change writes the table anew. After a few, columns wait as text for the end of the file.
+    v_waits   constant boolean := v_import.rewrite_count >= 4;
+    v_header  text[];
+    v_columns jsonb;
+    v_changes text;
+begin
+    select array_agg(coalesce(before.value->>'header', '') order by place.number)
+      into v_header
+      from unnest(widen_import.positions) with ordinality as place (place, number)
+      left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+     using (number);
+
+    with step as (
+        select place.number,
+               place.name,
+               before.value as before,
+               stored.type,
+               stored.accepted,
+               coalesce(
+                   before.value->'position' = 'null'
+                   or (before.value->>'position')::integer = stored.accepted,
+                   false) as stays
+          from unnest(tinydevcrm._column_names(v_header), widen_import.positions)
+                   with ordinality as place (name, place, number)
+          left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+         using (number)
+         cross join lateral tinydevcrm._stored_as(
+             case when before.value is null or not v_waits then place.place end) as stored
+    )
+    select jsonb_agg(
+               case
+                   when step.stays then step.before
+                   else coalesce(
+                       step.before,
+                       jsonb_build_object('name', step.name, 'header', '', 'is_given', false))
+                       || jsonb_build_object('type', step.type, 'position', step.accepted)
+               end
+               order by step.number),
+           string_agg(
+               case
+                   when step.before is null then format('add %I %s', step.name, step.type)
+                   else format(
+                       'alter %I type %s using (%s)::%s',
+                       step.name,
+                       step.type,
+                       format(csv_types.restores, quote_ident(step.name)),
+                       step.type)
+               end,
+               ', ' order by step.number) filter (where not step.stays)
+      into v_columns, v_changes
+      from step
+      left join tinydevcrm.csv_types
+        on csv_types.position = (step.before->>'position')::integer;
+
+    if v_changes is not null then
+        execute format('alter table %s %s', tinydevcrm._loading_table(v_import), v_changes);
+    end if;
+
+    update tinydevcrm.imports
+       set columns = v_columns,
+           rewrite_count = imports.rewrite_count
+                         + coalesce(v_changes like '%alter %', false)::integer
+     where imports.id = v_import.id
+    returning imports.*
+         into v_import;
+
+    return tinydevcrm._import_step(v_import, null);
+end
+$$;
+
+
+--
+-- Name: FUNCTION widen_import(import_id bigint, positions integer[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[]) IS 'Goes on with an import whose values no longer fit their columns: give for each column the first position of tinydevcrm.csv_types that accepts every value seen so far, those to come next included. Nothing is lost: what is there goes back to the text of the file first. More positions than columns add columns. Raises TD001 when there is no such import under way.';
+
+
+--
 -- Name: csv_types; Type: TABLE; Schema: tinydevcrm; Owner: -
 --
 
 CREATE TABLE tinydevcrm.csv_types (
-    type_name text NOT NULL,
     "position" integer NOT NULL,
-    accepts text NOT NULL,
-    max_length integer NOT NULL,
-    loses text NOT NULL
+    type_name text NOT NULL,
+    example text NOT NULL,
+    accepts text,
+    max_length integer,
+    restores text,
+    loses text NOT NULL,
+    CONSTRAINT csv_types_position_range CHECK ((("position" >= 1) AND ("position" <= 63)))
 );
 
 
@@ -2586,35 +3925,49 @@ CREATE TABLE tinydevcrm.csv_types (
 -- Name: TABLE csv_types; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TABLE tinydevcrm.csv_types IS 'Column types that an import chooses from, narrowest first. A column gets the first type that accepts every value of it; NULL fits each type.';
-
-
---
--- Name: COLUMN csv_types.type_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.csv_types.type_name IS 'Name of the type, as in create table.';
+COMMENT ON TABLE tinydevcrm.csv_types IS 'Column types that an import chooses from, narrowest first. A column gets the first one that accepts every value of it; NULL fits each.';
 
 
 --
 -- Name: COLUMN csv_types."position"; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.csv_types."position" IS 'Place on the ladder; 1 is tried first.';
+COMMENT ON COLUMN tinydevcrm.csv_types."position" IS 'Place on the ladder, 1 to 63; 1 is tried first.';
+
+
+--
+-- Name: COLUMN csv_types.type_name; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_types.type_name IS 'Name of the type, as in create table. It is there once for each way of writing its values.';
+
+
+--
+-- Name: COLUMN csv_types.example; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_types.example IS 'A value written this way.';
 
 
 --
 -- Name: COLUMN csv_types.accepts; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.csv_types.accepts IS 'Regular expression that the whole text of a value matches. Written in what PostgreSQL''s advanced expressions and RE2 have in common, so that programs can use it too.';
+COMMENT ON COLUMN tinydevcrm.csv_types.accepts IS 'Regular expression that the whole text of a value matches; null accepts any text. Of ASCII characters, and written in what PostgreSQL''s advanced expressions and RE2 have in common, so that programs use it too.';
 
 
 --
 -- Name: COLUMN csv_types.max_length; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.csv_types.max_length IS 'Most bytes that such a value has. A bound beside the expression, which would be several times as slow with one of its own: a longer number stays text.';
+COMMENT ON COLUMN tinydevcrm.csv_types.max_length IS 'Most bytes that such a value has; null when there is no bound. Beside the expression, which would be several times as slow with a bound of its own: a longer number stays text.';
+
+
+--
+-- Name: COLUMN csv_types.restores; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.csv_types.restores IS 'SQL expression that gives the very text of a value back, %s standing for the value. Null when none can: an import then keeps the text until it has seen the whole file.';
 
 
 --
@@ -2701,6 +4054,75 @@ COMMENT ON COLUMN tinydevcrm.deliveries.acknowledged_at IS 'When it was acknowle
 
 ALTER TABLE tinydevcrm.deliveries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME tinydevcrm.deliveries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: import_problems; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.import_problems (
+    id bigint NOT NULL,
+    import_id bigint NOT NULL,
+    line bigint NOT NULL,
+    reason text NOT NULL,
+    line_text text NOT NULL
+);
+
+
+--
+-- Name: TABLE import_problems; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.import_problems IS 'Lines of a file that did not fit and were repaired, as the import was asked to do.';
+
+
+--
+-- Name: COLUMN import_problems.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.import_problems.id IS 'Number of the problem, in the order of the file.';
+
+
+--
+-- Name: COLUMN import_problems.import_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.import_problems.import_id IS 'The import.';
+
+
+--
+-- Name: COLUMN import_problems.line; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.import_problems.line IS 'Line of the file, from 1, where the record begins.';
+
+
+--
+-- Name: COLUMN import_problems.reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.import_problems.reason IS 'What was wrong with it, and so what was done.';
+
+
+--
+-- Name: COLUMN import_problems.line_text; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.import_problems.line_text IS 'The record as it stood in the file.';
+
+
+--
+-- Name: import_problems_id_seq; Type: SEQUENCE; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm.import_problems ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME tinydevcrm.import_problems_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -3106,19 +4528,19 @@ ALTER TABLE tinydevcrm.subscriptions ALTER COLUMN id ADD GENERATED ALWAYS AS IDE
 
 
 --
+-- Name: csv_types csv_types_example_unique; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.csv_types
+    ADD CONSTRAINT csv_types_example_unique UNIQUE (example);
+
+
+--
 -- Name: csv_types csv_types_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
 ALTER TABLE ONLY tinydevcrm.csv_types
-    ADD CONSTRAINT csv_types_pkey PRIMARY KEY (type_name);
-
-
---
--- Name: csv_types csv_types_position_unique; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
---
-
-ALTER TABLE ONLY tinydevcrm.csv_types
-    ADD CONSTRAINT csv_types_position_unique UNIQUE ("position");
+    ADD CONSTRAINT csv_types_pkey PRIMARY KEY ("position");
 
 
 --
@@ -3135,6 +4557,14 @@ ALTER TABLE ONLY tinydevcrm.deliveries
 
 ALTER TABLE ONLY tinydevcrm.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: import_problems import_problems_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.import_problems
+    ADD CONSTRAINT import_problems_pkey PRIMARY KEY (id);
 
 
 --
@@ -3221,6 +4651,13 @@ CREATE INDEX deliveries_pending_idx ON tinydevcrm.deliveries USING btree (subscr
 --
 
 CREATE INDEX deliveries_subscription_idx ON tinydevcrm.deliveries USING btree (subscription_id, id);
+
+
+--
+-- Name: import_problems_import_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
+--
+
+CREATE INDEX import_problems_import_idx ON tinydevcrm.import_problems USING btree (import_id, id);
 
 
 --
@@ -3324,6 +4761,14 @@ ALTER TABLE ONLY tinydevcrm.deliveries
 
 
 --
+-- Name: import_problems import_problems_import_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.import_problems
+    ADD CONSTRAINT import_problems_import_fkey FOREIGN KEY (import_id) REFERENCES tinydevcrm.imports(id) ON DELETE CASCADE;
+
+
+--
 -- Name: matview_refresh_events matview_refresh_events_matview_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
@@ -3371,6 +4816,21 @@ ALTER TABLE tinydevcrm.deliveries ENABLE ROW LEVEL SECURITY;
 --
 
 CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: import_problems; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm.import_problems ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: import_problems import_problems_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY import_problems_owner ON tinydevcrm.import_problems TO tinydevcrm_user USING ((EXISTS ( SELECT
+   FROM tinydevcrm.imports
+  WHERE (imports.id = import_problems.import_id))));
 
 
 --
@@ -3463,6 +4923,29 @@ GRANT USAGE ON SCHEMA tinydevcrm TO tinydevcrm_user;
 
 
 --
+-- Name: FUNCTION _accepts(column_name text, "position" integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._accepts(column_name text, "position" integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._accepts(column_name text, "position" integer) TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE imports; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _add_key(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE schedules; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3478,6 +4961,30 @@ GRANT ALL ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule te
 
 
 --
+-- Name: FUNCTION _check_columns(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_key(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_key(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_key(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_key_values(import tinydevcrm.imports, loading text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_schema(schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3486,19 +4993,43 @@ GRANT ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) TO tinydevcrm_u
 
 
 --
--- Name: FUNCTION _check_target(INOUT schema_name name, INOUT table_name text, mode text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _check_target(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table_name text, mode text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._check_target(INOUT schema_name name, INOUT table_name text, mode text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _choose_types(staging regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _checked_name(name text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._choose_types(staging regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._choose_types(staging regclass) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._checked_name(name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._checked_name(name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _checked_type(type text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._checked_type(type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._checked_type(type text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _choose_positions(staging text, names text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._choose_positions(staging text, names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._choose_positions(staging text, names text[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _clear_target(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) TO tinydevcrm_user;
 
 
 --
@@ -3510,11 +5041,27 @@ GRANT ALL ON FUNCTION tinydevcrm._column_names(header text[]) TO tinydevcrm_user
 
 
 --
+-- Name: FUNCTION _compare_columns(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _create_loading_table(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._create_loading_table(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._create_loading_table(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
@@ -3534,11 +5081,19 @@ GRANT ALL ON FUNCTION tinydevcrm._cron_has_seconds() TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _find_dialect(sample bytea); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _first_position(source text, names text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._first_position(source text, names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._first_position(source text, names text[]) TO tinydevcrm_user;
 
 
 --
@@ -3546,6 +5101,22 @@ GRANT ALL ON FUNCTION tinydevcrm._find_dialect(sample bytea) TO tinydevcrm_user;
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._follow_drops() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _import_step(import tinydevcrm.imports, create_statement text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._import_step(import tinydevcrm.imports, create_statement text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._import_step(import tinydevcrm.imports, create_statement text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _import_under_way(import_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._import_under_way(import_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._import_under_way(import_id bigint) TO tinydevcrm_user;
 
 
 --
@@ -3557,18 +5128,19 @@ GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome tex
 
 
 --
--- Name: TABLE imports; Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _key_list(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _load_staging(import tinydevcrm.imports, staging regclass, header text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _loading_table(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._load_staging(import tinydevcrm.imports, staging regclass, header text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._load_staging(import tinydevcrm.imports, staging regclass, header text[]) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
@@ -3577,14 +5149,6 @@ GRANT ALL ON FUNCTION tinydevcrm._load_staging(import tinydevcrm.imports, stagin
 
 REVOKE ALL ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) TO tinydevcrm_user;
-
-
---
--- Name: FUNCTION _make_room(import tinydevcrm.imports, columns jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._make_room(import tinydevcrm.imports, columns jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._make_room(import tinydevcrm.imports, columns jsonb) TO tinydevcrm_user;
 
 
 --
@@ -3617,6 +5181,14 @@ REVOKE ALL ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _misfits(import tinydevcrm.imports, loading text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3629,6 +5201,14 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_use
 
 REVOKE ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _on_conflict(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
@@ -3653,6 +5233,30 @@ GRANT ALL ON FUNCTION tinydevcrm._parse_schedule(INOUT schedule text, OUT second
 
 REVOKE ALL ON FUNCTION tinydevcrm._period_text(seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._period_text(seconds integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _place_rows(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _plan_columns(header text[], positions integer[], types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[], types jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[], types jsonb) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) TO tinydevcrm_user;
 
 
 --
@@ -3703,6 +5307,14 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method te
 
 
 --
+-- Name: FUNCTION _refuse_name_in_use(target text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _relation(schema_name name, name text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3722,6 +5334,14 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_events(batch_size integer) FRO
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _restored(column_name text, type text, "position" integer, target_type text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) TO tinydevcrm_user;
 
 
 --
@@ -3747,11 +5367,27 @@ REVOKE ALL ON FUNCTION tinydevcrm._schedules_drop_job() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _stored_as("position" integer, OUT type text, OUT accepted integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _table_name(source text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._table_name(source text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._table_name(source text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _target(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
@@ -3763,6 +5399,22 @@ GRANT ALL ON FUNCTION tinydevcrm._watched_matview(relation regclass) TO tinydevc
 
 
 --
+-- Name: FUNCTION _which_fit(source text, names text[], place integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._which_fit(source text, names text[], place integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._which_fit(source text, names text[], place integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _wider_position(staging text, column_name text, believed integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION acknowledge_events(delivery_ids bigint[]); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3771,11 +5423,11 @@ GRANT ALL ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) TO ti
 
 
 --
--- Name: FUNCTION begin_import(source text, sample bytea, table_name text, mode text, schema_name name, OUT import_id bigint, OUT copy_statement text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.begin_import(source text, sample bytea, table_name text, mode text, schema_name name, OUT import_id bigint, OUT copy_statement text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.begin_import(source text, sample bytea, table_name text, mode text, schema_name name, OUT import_id bigint, OUT copy_statement text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) TO tinydevcrm_user;
 
 
 --
@@ -3811,19 +5463,19 @@ GRANT ALL ON FUNCTION tinydevcrm.drop_subscription(name text) TO tinydevcrm_user
 
 
 --
--- Name: FUNCTION finish_import(import_id bigint, byte_count bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.finish_import(import_id bigint, byte_count bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.finish_import(import_id bigint, byte_count bigint) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, schema_name name) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, schema_name name) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) TO tinydevcrm_user;
 
 
 --
@@ -3832,6 +5484,14 @@ GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name tex
 
 REVOKE ALL ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) TO tinydevcrm_user;
 
 
 --
@@ -3866,11 +5526,11 @@ GRANT ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule te
 
 
 --
--- Name: FUNCTION sniff_csv(sample bytea); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION sniff_csv(sample bytea, encoding text, delimiter text, quote text, escape text, has_header boolean, skip_lines integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.sniff_csv(sample bytea) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.sniff_csv(sample bytea) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.sniff_csv(sample bytea, encoding text, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.sniff_csv(sample bytea, encoding text, delimiter text, quote text, escape text, has_header boolean, skip_lines integer) TO tinydevcrm_user;
 
 
 --
@@ -3890,6 +5550,14 @@ GRANT ALL ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when te
 
 
 --
+-- Name: FUNCTION widen_import(import_id bigint, positions integer[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[]) TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE csv_types; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -3901,6 +5569,13 @@ GRANT SELECT ON TABLE tinydevcrm.csv_types TO tinydevcrm_user;
 --
 
 GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE import_problems; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
 
 
 --

@@ -153,6 +153,37 @@ func TestMainJob(t *testing.T) {
 	mustCommand(t, databaseURL, "matview", "drop", "v")
 }
 
+func TestUploadCommand(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	path := filepath.Join(t.TempDir(), "people.csv")
+	if err := os.WriteFile(path, []byte("1;007\n2;NA\n3;x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := []string{path, "--no-header", "--null", "NA", "--type", "column_1=bigint", "--json"}
+
+	plan := mustCommand(t, databaseURL, append([]string{"upload", "--dry-run"}, options...)...)
+	for _, want := range []string{`"delimiter":";"`, `"has_header":false`, `"type":"bigint"`, `create table`, `"is_whole":true`} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan lacks %s: %s", want, plan)
+		}
+	}
+	if left := dbtest.Value[bool](t, pool, "select to_regclass('people') is null"); !left {
+		t.Error("the dry run made the table")
+	}
+
+	done := mustCommand(t, databaseURL, append([]string{"upload"}, options...)...)
+	if !strings.Contains(done, `"row_count":3`) || !strings.Contains(done, `"table_name":"people"`) {
+		t.Errorf("it says %s", done)
+	}
+	if got := dbtest.Value[string](t, pool, "select string_agg(coalesce(column_2, 'NULL'), ' ' order by column_1) from people"); got != "007 NULL x" {
+		t.Errorf("the second column has %s", got)
+	}
+	if words := mustCommand(t, databaseURL, "upload", dbtest.Sample(t)); !strings.Contains(words, ".sample: 10 rows in ") ||
+		!strings.Contains(words, "AColumnOfNumbers  integer") || !strings.Contains(words, `UTF8, delimiter`) {
+		t.Errorf("it says %s", words)
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	folder := t.TempDir()
@@ -195,6 +226,10 @@ func TestBadInput(t *testing.T) {
 		{"no database there", "postgres:///x?host=" + folder + "&sslmode=disable", []string{"status"}, "does not answer"},
 		{"bad url", "postgres://u:secret@:bad/x", []string{"status"}, "malformed"},
 		{"unknown command", databaseURL, []string{"frobnicate"}, "unknown command"},
+		{"unknown migrate command", databaseURL, []string{"migrate", "frobnicate"}, "unknown command"},
+		{"unknown type", databaseURL, []string{"upload", dbtest.Sample(t), "--type", "AColumnOfNumbers=nope"}, "there is no type"},
+		{"unknown way with ragged lines", databaseURL, []string{"upload", dbtest.Sample(t), "--ragged", "mend"}, "strict and pad"},
+		{"ragged lines", databaseURL, []string{"upload", write("ragged.csv", "a,b\n1,2\n3\n")}, "line 3: 1 field instead of 2"},
 		{"down without a number", databaseURL, []string{"migrate", "down"}, "how many"},
 	}
 	for _, test := range tests {

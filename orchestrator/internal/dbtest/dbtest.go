@@ -22,7 +22,7 @@ const Deadline = 30 * time.Second
 
 // Schema makes a schema and returns a pool, and its URL, whose search_path begins with it. When the
 // test ends, all that was made in it goes.
-func Schema(t *testing.T) (*sql.DB, string) {
+func Schema(t testing.TB) (*sql.DB, string) {
 	t.Helper()
 	base := os.Getenv("TINYDEVCRM_TEST_URL")
 	if base == "" {
@@ -57,7 +57,7 @@ func Schema(t *testing.T) (*sql.DB, string) {
 }
 
 // WithSearchPath returns databaseURL with a search_path.
-func WithSearchPath(t *testing.T, databaseURL, searchPath string) string {
+func WithSearchPath(t testing.TB, databaseURL, searchPath string) string {
 	t.Helper()
 	parsed, err := url.Parse(databaseURL)
 	if err != nil {
@@ -70,7 +70,7 @@ func WithSearchPath(t *testing.T, databaseURL, searchPath string) string {
 }
 
 // Exec runs a statement that has to succeed.
-func Exec(t *testing.T, pool *sql.DB, statement string, args ...any) {
+func Exec(t testing.TB, pool *sql.DB, statement string, args ...any) {
 	t.Helper()
 	if _, err := pool.ExecContext(t.Context(), statement, args...); err != nil {
 		t.Fatalf("%s: %v", statement, err)

@@ -138,8 +138,9 @@ func (b *browser) checkErrors() {
 	}
 }
 
-// walk goes through all steps on the sample, from the file chooser to a schedule.
-func (b *browser) walk(f *fixture) {
+// walk goes through all steps on the sample, from the file chooser to a schedule. press is what makes
+// a preview: with JavaScript it leads to no other page.
+func (b *browser) walk(f *fixture, press func(string)) {
 	b.t.Helper()
 	sample, err := filepath.Abs("../../../scripts/sample.csv")
 	if err != nil {
@@ -147,6 +148,19 @@ func (b *browser) walk(f *fixture) {
 	}
 
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	b.do("choose the file", chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), []string{sample}))
+	b.do("name the table", chromedp.SetValue(chromedp.CSS("#upload-table"), "kept"))
+	press("#upload .second")
+	b.expect("#upload-plan p", "These types fit the whole file.")
+	b.expect("#upload-plan td:nth-child(2)", "integer")
+	b.expect("#upload-plan pre", `.kept ("AColumnOfNumbers" integer);`)
+	kept := read(b, "look at what is kept", chromedp.Value(chromedp.CSS("#upload-table")))
+	if kept != "kept" {
+		b.t.Errorf("the table is %q after the preview, want it as it was written", kept)
+	}
+	b.takeScreenshots("preview")
+
+	b.do("open the page again", chromedp.Navigate(f.server.URL+"/"))
 	b.do("choose the file", chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), []string{sample}))
 	b.press("#upload button")
 
@@ -171,7 +185,7 @@ func (b *browser) walk(f *fixture) {
 func TestBrowser(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
-	b.walk(f)
+	b.walk(f, b.click)
 
 	b.expect("#feed-state.live", "Live")
 	live := f.refresh("sample_now")
@@ -206,6 +220,8 @@ func (b *browser) checkUploadError() {
 	sample, _ := filepath.Abs("../../../scripts/sample.csv")
 	b.do("choose the file again", chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), []string{sample}))
 	b.click("#upload button")
+	b.expect("#upload .problem", "is there already")
+	b.click("#upload .second")
 	b.expect("#upload .problem", "is there already")
 	b.do("the button works again", chromedp.WaitEnabled(chromedp.CSS("#upload button")))
 	b.takeScreenshots("upload-error")
@@ -257,7 +273,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b := newBrowser(t)
 	b.do("switch JavaScript off", call(emulation.SetScriptExecutionDisabled,
 		emulation.SetScriptExecutionDisabledParams{Value: true}))
-	b.walk(f)
+	b.walk(f, b.press)
 
 	later := f.refresh("sample_now")
 	b.press("#feed-state a")
