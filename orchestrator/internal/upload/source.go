@@ -35,15 +35,28 @@ type Dialect struct {
 
 // String says in a line how a file is written.
 func (d Dialect) String() string {
-	header := "a header"
+	delimiter := d.Delimiter
+	switch delimiter {
+	case "\t":
+		delimiter = "tab"
+	case " ":
+		delimiter = "space"
+	case ", ":
+		delimiter = "comma and space"
+	}
+	escape := "doubled within"
+	if d.Escape != d.Quote {
+		escape = "after " + d.Escape + " within"
+	}
+	header := "with a header"
 	if !d.HasHeader {
-		header = "no header"
+		header = "without a header"
 	}
 	if d.SkipLines > 0 {
-		header += fmt.Sprintf(", %s skipped", count(d.SkipLines, "line"))
+		header += fmt.Sprintf(" after %s", count(d.SkipLines, "line"))
 	}
-	return fmt.Sprintf("%s, delimiter %q, quote %q, escape %q, line end %s, %s",
-		d.Encoding, d.Delimiter, d.Quote, d.Escape, d.LineEnd, header)
+	return fmt.Sprintf("%s, delimiter %s, quote %s %s, lines end in %s, %s",
+		d.Encoding, delimiter, d.Quote, escape, d.LineEnd, header)
 }
 
 // unpack returns the text of file, which may be packed by gzip.

@@ -207,27 +207,24 @@ func (p *lastPart) Read(buffer []byte) (int, error) {
 }
 
 func (p *lastPart) checkRest() error {
-	for {
-		part, err := p.parts.NextPart()
-		if errors.Is(err, io.EOF) {
-			return io.EOF
-		}
-		if err != nil {
-			return malformed(err)
-		}
-
-		if part.FormName() == "file" {
-			return &db.UserError{
-				Status:  http.StatusBadRequest,
-				Message: "the form has more than one file",
-				Hint:    "Send each file in a request of its own.",
-			}
-		}
+	part, err := p.parts.NextPart()
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	if err != nil {
+		return malformed(err)
+	}
+	if part.FormName() == "file" {
 		return &db.UserError{
 			Status:  http.StatusBadRequest,
-			Message: fmt.Sprintf("the field %q comes after the file", part.FormName()),
-			Hint:    "Put it before the file, or into the URL: /upload-file?" + part.FormName() + "=…",
+			Message: "the form has more than one file",
+			Hint:    "Send each file in a request of its own.",
 		}
+	}
+	return &db.UserError{
+		Status:  http.StatusBadRequest,
+		Message: fmt.Sprintf("the field %q comes after the file", part.FormName()),
+		Hint:    "Put it before the file, or into the URL: /upload-file?" + part.FormName() + "=…",
 	}
 }
 
