@@ -30,6 +30,7 @@ grant usage on schema cron to tinydevcrm_user;
 create table tinydevcrm.settings (
     id                boolean not null default true,
     event_retention   interval not null default interval '30 days',
+    event_limit       integer not null default 100000,
     event_row_limit   integer not null default 10,
     event_byte_limit  integer not null default 65536,
     job_run_retention interval not null default interval '7 days',
@@ -37,6 +38,7 @@ create table tinydevcrm.settings (
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
     constraint settings_event_retention_positive check (event_retention > interval '0'),
+    constraint settings_event_limit_positive check (event_limit > 0),
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0')
@@ -48,6 +50,8 @@ comment on column tinydevcrm.settings.id is
     'Always true: keeps the table at one row.';
 comment on column tinydevcrm.settings.event_retention is
     'Age after which refresh events, and their deliveries, are removed.';
+comment on column tinydevcrm.settings.event_limit is
+    'Refresh events that are kept of each materialized view, whatever their age.';
 comment on column tinydevcrm.settings.event_row_limit is
     'Most rows of a materialized view that an event carries, 0 to 1000.';
 comment on column tinydevcrm.settings.event_byte_limit is

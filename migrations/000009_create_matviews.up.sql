@@ -5,8 +5,12 @@ create table tinydevcrm.matviews (
     owner              regrole not null,
     relation           regclass not null,
     notify_when        text not null default 'not_empty',
+    key                text[],
     last_outcome       text,
+    plain_reason       text,
+    failing_since      timestamptz,
     last_refreshed_at  timestamptz,
+    last_scheduled_at  timestamptz,
     created_at         timestamptz not null default now(),
 
     constraint matviews_pkey primary key (id),
@@ -30,11 +34,22 @@ comment on column tinydevcrm.matviews.relation is
 comment on column tinydevcrm.matviews.notify_when is
     'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first '
     'failure of a streak and the first success after it are told whatever the rule.';
+comment on column tinydevcrm.matviews.key is
+    'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets '
+    'it be refreshed concurrently.';
 comment on column tinydevcrm.matviews.last_outcome is
     'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
     'the first.';
+comment on column tinydevcrm.matviews.plain_reason is
+    'Why its last successful refresh was plain, so that readers had to wait; null when it was '
+    'concurrent.';
+comment on column tinydevcrm.matviews.failing_since is
+    'When the first of the refreshes began that have failed without a success since; null when the '
+    'last one succeeded.';
 comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
+comment on column tinydevcrm.matviews.last_scheduled_at is
+    'When its last refresh by its schedule began, skips included.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
@@ -145,7 +160,8 @@ create function tinydevcrm.create_matview(
     name        text,
     query       text,
     notify_when text default 'not_empty',
-    schema_name name default current_schema()
+    schema_name name default current_schema(),
+    key         text[] default null
 )
     returns regclass
     language plpgsql
@@ -173,16 +189,69 @@ begin
     execute v_statement;
     v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
     perform tinydevcrm.watch_matview(v_relation, create_matview.notify_when);
+    perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
 end
 $$;
 
-comment on function tinydevcrm.create_matview(text, text, text, name) is
+comment on function tinydevcrm.create_matview(text, text, text, name, text[]) is
     'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
-    'registers it; the rule is one of tinydevcrm.matviews.notify_when. Nothing is told until its '
-    'first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when '
-    'the name is in use, TD007 for a bad name or rule, and whatever the query itself raises.';
+    'registers it; the rule is one of tinydevcrm.matviews.notify_when. A key, columns that tell '
+    'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
+    'refresh. '
+    'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '
+    'use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the '
+    'query itself raises.';
+
+create function tinydevcrm._set_key(relation regclass, key text[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_detail text;
+begin
+    if coalesce(cardinality(_set_key.key), 0) = 0 then
+        return;
+    end if;
+
+    update tinydevcrm.matviews
+       set key = _set_key.key
+     where matviews.relation = _set_key.relation;
+
+    execute tinydevcrm._key_index_statement(_set_key.relation, _set_key.key);
+exception
+    when unique_violation then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        raise exception using
+            errcode = 'TD009',
+            message = 'the query gives more than one row of the same key',
+            detail  = v_detail,
+            hint    = 'Choose a key that tells its rows apart, or none.';
+end
+$$;
+
+comment on function tinydevcrm._set_key(regclass, text[]) is
+    'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have '
+    'the same key.';
+
+create function tinydevcrm._key_index_statement(relation regclass, key text[])
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+               'create unique index on %s (%s)',
+               _key_index_statement.relation,
+               string_agg(quote_ident(key_column), ', ' order by number))
+      from unnest(_key_index_statement.key) with ordinality as columns (key_column, number)
+$$;
+
+comment on function tinydevcrm._key_index_statement(regclass, text[]) is
+    'The statement that makes the unique index on a key.';
 
 create function tinydevcrm._create_matview_statement(schema_name name, name text, query text)
     returns text
@@ -265,7 +334,9 @@ comment on function tinydevcrm.drop_matview(regclass) is
 revoke execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text),
-    tinydevcrm.create_matview(text, text, text, name),
+    tinydevcrm.create_matview(text, text, text, name, text[]),
+    tinydevcrm._set_key(regclass, text[]),
+    tinydevcrm._key_index_statement(regclass, text[]),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)
@@ -274,7 +345,9 @@ from public;
 grant execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text),
-    tinydevcrm.create_matview(text, text, text, name),
+    tinydevcrm.create_matview(text, text, text, name, text[]),
+    tinydevcrm._set_key(regclass, text[]),
+    tinydevcrm._key_index_statement(regclass, text[]),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)

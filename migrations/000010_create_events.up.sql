@@ -9,6 +9,7 @@ create table tinydevcrm.matview_refresh_events (
     outcome       text not null,
     is_told       boolean not null,
     method        text,
+    plain_reason  text,
     row_count     bigint,
     rows          jsonb,
     error_code    text,
@@ -53,6 +54,8 @@ comment on column tinydevcrm.matview_refresh_events.is_told is
     'goes to every subscription.';
 comment on column tinydevcrm.matview_refresh_events.method is
     'How it was refreshed: plain or concurrently; null when it was skipped.';
+comment on column tinydevcrm.matview_refresh_events.plain_reason is
+    'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
 comment on column tinydevcrm.matview_refresh_events.row_count is
     'Rows in the materialized view after the refresh; null unless it succeeded.';
 comment on column tinydevcrm.matview_refresh_events.rows is
@@ -118,15 +121,23 @@ create trigger _900_notify
     when (new.is_told)
     execute function tinydevcrm._matview_refresh_events_notify();
 
-create function tinydevcrm._refresh_method(relation regclass)
-    returns text
-    language sql
+-- The functions that each refresh calls are PL/pgSQL, which keeps their plans: plain SQL would be
+-- planned anew each time, and a refresh of a small view takes less than a millisecond.
+create function tinydevcrm._refresh_method(
+    relation         regclass,
+    out method       text,
+    out plain_reason text
+)
+    returns record
+    language plpgsql
     stable
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     select case
-               when pg_class.relispopulated and exists (
+               when not pg_class.relispopulated then 'it had not been filled yet'
+               when not exists (
                    select
                      from pg_index
                     where indrelid = pg_class.oid
@@ -135,16 +146,22 @@ as $$
                       and indimmediate
                       and indpred is null
                       and indexprs is null
-               ) then 'concurrently'
-               else 'plain'
+               ) then 'it has no unique index on plain columns'
            end
+      into _refresh_method.plain_reason
       from pg_class
-     where oid = _refresh_method.relation
+     where oid = _refresh_method.relation;
+
+    _refresh_method.method := case
+        when _refresh_method.plain_reason is null then 'concurrently'
+        else 'plain'
+    end;
+end
 $$;
 
 comment on function tinydevcrm._refresh_method(regclass) is
     'concurrently, so that readers do not wait, when the materialized view is populated and has a '
-    'unique index on plain columns without a where clause; plain otherwise.';
+    'unique index on plain columns without a where clause; plain otherwise, with the reason.';
 
 create function tinydevcrm._is_worth_telling(
     notify_when  text,
@@ -153,21 +170,23 @@ create function tinydevcrm._is_worth_telling(
     row_count    bigint
 )
     returns boolean
-    language sql
+    language plpgsql
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    select case _is_worth_telling.outcome
-               when 'skipped' then false
-               when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
-               when 'recovered' then true
-               else case _is_worth_telling.notify_when
-                        when 'not_empty' then _is_worth_telling.row_count > 0
-                        when 'empty' then _is_worth_telling.row_count = 0
-                        when 'always' then true
-                        when 'never' then false
-                    end
-           end
+begin
+    return case _is_worth_telling.outcome
+        when 'skipped' then false
+        when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
+        when 'recovered' then true
+        else case _is_worth_telling.notify_when
+            when 'not_empty' then _is_worth_telling.row_count > 0
+            when 'empty' then _is_worth_telling.row_count = 0
+            when 'always' then true
+            when 'never' then false
+        end
+    end;
+end
 $$;
 
 comment on function tinydevcrm._is_worth_telling(text, text, text, bigint) is
@@ -181,10 +200,12 @@ create function tinydevcrm._count_rows(relation regclass, out row_count bigint, 
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_columns text;
+    v_columns  text;
+    v_settings tinydevcrm.settings;
 begin
-    execute format('select count(*) from %s', _count_rows.relation)
-       into _count_rows.row_count;
+    select settings.*
+      into v_settings
+      from tinydevcrm.settings;
 
     -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights of
     -- whoever refreshes. So what is not built in goes by its output function, as text.
@@ -208,27 +229,30 @@ begin
 
     begin
         execute format(
-            'select jsonb_agg(carried.object)
-               from (
-                 select to_jsonb(first_rows) as object,
-                        sum(octet_length(to_jsonb(first_rows)::text)) over (
-                            rows unbounded preceding
-                        ) as byte_count
-                   from (
-                     select %s
-                       from %s
-                      limit $1
-                   ) as first_rows
-               ) as carried
-              where carried.byte_count <= $2',
+            'select (select count(*) from %2$s),
+                    (select jsonb_agg(to_jsonb(first_rows))
+                       from (select %1$s from %2$s limit $1) as first_rows)',
             v_columns, _count_rows.relation)
-           into _count_rows.rows
-          using (select event_row_limit from tinydevcrm.settings),
-                (select event_byte_limit from tinydevcrm.settings);
+           into _count_rows.row_count, _count_rows.rows
+          using v_settings.event_row_limit;
+
+        if octet_length(_count_rows.rows::text) > v_settings.event_byte_limit then
+            select jsonb_agg(carried.value order by carried.number)
+              into _count_rows.rows
+              from (
+                select value,
+                       number,
+                       sum(octet_length(value::text)) over (order by number) as byte_count
+                  from jsonb_array_elements(_count_rows.rows) with ordinality as rows (value, number)
+              ) as carried
+             where carried.byte_count <= v_settings.event_byte_limit;
+        end if;
     exception
-        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the
+        -- refresh.
         when program_limit_exceeded or untranslatable_character or invalid_text_representation then
-            _count_rows.rows := null;
+            execute format('select count(*), null::jsonb from %s', _count_rows.relation)
+               into _count_rows.row_count, _count_rows.rows;
     end;
 end
 $$;
@@ -239,13 +263,15 @@ comment on function tinydevcrm._count_rows(regclass) is
 
 create function tinydevcrm._lock_matview(matview_id bigint)
     returns boolean
-    language sql
+    language plpgsql
     volatile
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    select pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id))
+begin
+    return pg_try_advisory_xact_lock(
+        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id));
+end
 $$;
 
 comment on function tinydevcrm._lock_matview(bigint) is
@@ -258,6 +284,7 @@ create function tinydevcrm._record_refresh(
     schedule_id   bigint,
     started_at    timestamptz,
     method        text,
+    plain_reason  text,
     row_count     bigint,
     rows          jsonb,
     error_code    text,
@@ -273,6 +300,7 @@ declare
     v_matview tinydevcrm.matviews;
     v_outcome text;
     v_is_told boolean;
+    v_reason  text;
     v_event   tinydevcrm.matview_refresh_events;
 begin
     select matviews.*
@@ -295,19 +323,43 @@ begin
     v_is_told := tinydevcrm._is_worth_telling(
         v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
 
-    if v_outcome <> 'skipped' then
-        update tinydevcrm.matviews
-           set last_outcome = v_outcome,
-               last_refreshed_at = _record_refresh.started_at
-         where matviews.id = v_matview.id;
+    -- A key that does not hold any more is told once.
+    if v_matview.key is not null and v_matview.plain_reason is null and v_outcome = 'refreshed' then
+        v_reason := _record_refresh.plain_reason;
+        v_is_told := v_is_told or v_reason is not null;
     end if;
 
+    update tinydevcrm.matviews
+       set last_scheduled_at = case
+                                   when _record_refresh.schedule_id is null then
+                                       matviews.last_scheduled_at
+                                   else _record_refresh.started_at
+                               end,
+           last_outcome = case v_outcome
+                              when 'skipped' then matviews.last_outcome
+                              else v_outcome
+                          end,
+           last_refreshed_at = case v_outcome
+                                   when 'skipped' then matviews.last_refreshed_at
+                                   else _record_refresh.started_at
+                               end,
+           plain_reason = case
+                              when v_outcome in ('skipped', 'failed') then matviews.plain_reason
+                              else _record_refresh.plain_reason
+                          end,
+           failing_since = case v_outcome
+                               when 'skipped' then matviews.failing_since
+                               when 'failed' then
+                                   coalesce(matviews.failing_since, _record_refresh.started_at)
+                           end
+     where matviews.id = v_matview.id;
+
     insert into tinydevcrm.matview_refresh_events (
-               owner, matview_id, matview, schedule_id, outcome, is_told, method,
+               owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
                row_count, rows, error_code, error_message, started_at, duration)
     values (
                (matview).owner, v_matview.id, (matview).relation::text, _record_refresh.schedule_id,
-               v_outcome, v_is_told, _record_refresh.method, _record_refresh.row_count,
+               v_outcome, v_is_told, _record_refresh.method, v_reason, _record_refresh.row_count,
                case when v_is_told then _record_refresh.rows end,
                _record_refresh.error_code, _record_refresh.error_message,
                _record_refresh.started_at, clock_timestamp() - _record_refresh.started_at)
@@ -319,7 +371,7 @@ end
 $$;
 
 comment on function tinydevcrm._record_refresh(
-    tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text
+    tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text
 ) is
     'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and '
     'a registration that is gone leaves nothing, and null. The only writer of '
@@ -339,6 +391,7 @@ as $$
 declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
     v_method     text;
+    v_reason     text;
     v_row_count  bigint;
     v_rows       jsonb;
     v_code       text;
@@ -347,8 +400,20 @@ begin
     if tinydevcrm._lock_matview((matview).id) then
         begin
             v_method := 'plain';
-            v_method := tinydevcrm._refresh_method((matview).relation);
-            execute tinydevcrm._refresh_statement((matview).relation, v_method);
+            select chosen.method,
+                   chosen.plain_reason
+              into v_method, v_reason
+              from tinydevcrm._refresh_method((matview).relation) as chosen;
+
+            if v_method = 'plain' then
+                execute tinydevcrm._refresh_statement((matview).relation, v_method);
+            else
+                v_method := tinydevcrm._refresh_concurrently(matview);
+            end if;
+
+            if v_method = 'plain' and (matview).key is not null then
+                v_reason := tinydevcrm._restore_key(matview);
+            end if;
 
             select counted.row_count,
                    counted.rows
@@ -371,7 +436,8 @@ begin
     end if;
 
     return tinydevcrm._record_refresh(
-        matview, schedule_id, v_started_at, v_method, v_row_count, v_rows, v_code, v_message);
+        matview, schedule_id, v_started_at, v_method, v_reason, v_row_count, v_rows, v_code,
+        v_message);
 end
 $$;
 
@@ -379,16 +445,113 @@ comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint) is
     'Refreshes a materialized view and records how it went. Does not raise what the refresh '
     'raises.';
 
-create function tinydevcrm._refresh_statement(relation regclass, method text)
-    returns text
+create function tinydevcrm._key_index(matview tinydevcrm.matviews)
+    returns regclass
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select format(
+    select indexrelid::regclass
+      from pg_index
+     where indrelid = (matview).relation
+       and indisunique
+       and indpred is null
+       and indexprs is null
+       and (
+           select array_agg(attname::text order by number)
+             from unnest(indkey::smallint[]) with ordinality as columns (attnum, number)
+             join pg_attribute
+               on attrelid = indrelid
+              and pg_attribute.attnum = columns.attnum
+       ) = (matview).key
+     limit 1
+$$;
+
+comment on function tinydevcrm._key_index(tinydevcrm.matviews) is
+    'The unique index on the key of a materialized view; null when there is none.';
+
+create function tinydevcrm._drop_key_index(matview tinydevcrm.matviews)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_index constant regclass := tinydevcrm._key_index(matview);
+begin
+    if v_index is null then
+        return false;
+    end if;
+
+    execute format('drop index %s', v_index);
+    return true;
+end
+$$;
+
+comment on function tinydevcrm._drop_key_index(tinydevcrm.matviews) is
+    'Takes the index on a key away that rows of the same key are in the way of, so that the '
+    'materialized view can be refreshed plainly; false when there is none.';
+
+-- As _refresh_matview(): no search_path of its own.
+create function tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews)
+    returns text
+    language plpgsql
+    volatile
+as $$
+begin
+    execute tinydevcrm._refresh_statement((matview).relation, 'concurrently');
+    return 'concurrently';
+exception
+    when unique_violation or cardinality_violation then
+        if not tinydevcrm._drop_key_index(matview) then
+            raise;
+        end if;
+        execute tinydevcrm._refresh_statement((matview).relation, 'plain');
+        return 'plain';
+end
+$$;
+
+comment on function tinydevcrm._refresh_concurrently(tinydevcrm.matviews) is
+    'Refreshes a materialized view concurrently, or plainly when rows of the same key are in the '
+    'way; returns which.';
+
+create function tinydevcrm._restore_key(matview tinydevcrm.matviews)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_detail text;
+begin
+    if tinydevcrm._key_index(matview) is null then
+        execute tinydevcrm._key_index_statement((matview).relation, (matview).key);
+    end if;
+
+    return 'it had no index on its key, or had not been filled, until now';
+exception
+    when unique_violation then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        return format('its key does not tell its rows apart: %s', v_detail);
+end
+$$;
+
+comment on function tinydevcrm._restore_key(tinydevcrm.matviews) is
+    'After a plain refresh makes the index on the key again, if the rows allow it, so that the '
+    'next refresh is concurrent; returns why this one was not.';
+
+create function tinydevcrm._refresh_statement(relation regclass, method text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return format(
         'refresh materialized view %s %s',
         case _refresh_statement.method when 'concurrently' then 'concurrently' else '' end,
-        _refresh_statement.relation)
+        _refresh_statement.relation);
+end
 $$;
 
 comment on function tinydevcrm._refresh_statement(regclass, text) is
@@ -416,8 +579,12 @@ revoke execute on function
     tinydevcrm._count_rows(regclass),
     tinydevcrm._lock_matview(bigint),
     tinydevcrm._record_refresh(
-        tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text),
+        tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text),
     tinydevcrm._refresh_statement(regclass, text),
+    tinydevcrm._key_index(tinydevcrm.matviews),
+    tinydevcrm._drop_key_index(tinydevcrm.matviews),
+    tinydevcrm._refresh_concurrently(tinydevcrm.matviews),
+    tinydevcrm._restore_key(tinydevcrm.matviews),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
     tinydevcrm.refresh_matview(regclass)
 from public;
@@ -428,8 +595,12 @@ grant execute on function
     tinydevcrm._count_rows(regclass),
     tinydevcrm._lock_matview(bigint),
     tinydevcrm._record_refresh(
-        tinydevcrm.matviews, bigint, timestamptz, text, bigint, jsonb, text, text),
+        tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text),
     tinydevcrm._refresh_statement(regclass, text),
+    tinydevcrm._key_index(tinydevcrm.matviews),
+    tinydevcrm._drop_key_index(tinydevcrm.matviews),
+    tinydevcrm._refresh_concurrently(tinydevcrm.matviews),
+    tinydevcrm._restore_key(tinydevcrm.matviews),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
     tinydevcrm.refresh_matview(regclass)
 to tinydevcrm_user;

@@ -1,5 +1,5 @@
 -- When materialized views are refreshed: one pg_cron job per owner and schedule, however many
--- materialized views share it.
+-- materialized views share it. Those that take long have a second one: the others keep time.
 
 create table tinydevcrm.schedules (
     id            bigint generated always as identity,
@@ -7,11 +7,12 @@ create table tinydevcrm.schedules (
     schedule      text not null,
     seconds       integer,
     cron_schedule text not null,
+    is_slow       boolean not null default false,
     job_id        bigint,
     created_at    timestamptz not null default now(),
 
     constraint schedules_pkey primary key (id),
-    constraint schedules_schedule_unique unique (owner, schedule),
+    constraint schedules_schedule_unique unique (owner, schedule, is_slow),
     constraint schedules_seconds_range check (seconds between 1 and 59)
 );
 
@@ -30,6 +31,9 @@ comment on column tinydevcrm.schedules.seconds is
 comment on column tinydevcrm.schedules.cron_schedule is
     'What pg_cron was given: the schedule itself, or every minute where a loop inside the job '
     'makes the seconds (pg_cron before 1.5).';
+comment on column tinydevcrm.schedules.is_slow is
+    'Whether it is for the materialized views whose refreshes take more than half of the time '
+    'between two rounds: they have a job of their own, in which they wait for each other only.';
 comment on column tinydevcrm.schedules.job_id is
     'The job: cron.job.jobid.';
 comment on column tinydevcrm.schedules.created_at is
@@ -45,12 +49,18 @@ grant select, insert, update, delete on tinydevcrm.schedules to tinydevcrm_user;
 
 alter table tinydevcrm.matviews
     add column schedule_id bigint,
+    add column is_paused boolean not null default false,
     add constraint matviews_schedule_fkey foreign key (schedule_id)
         references tinydevcrm.schedules (id);
 
 comment on column tinydevcrm.matviews.schedule_id is
     'The schedule that refreshes it; null when none does.';
-create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, last_refreshed_at);
+comment on column tinydevcrm.matviews.is_paused is
+    'Whether its schedule passes it over for now.';
+
+-- In the order in which a round takes them.
+create index matviews_schedule_idx
+    on tinydevcrm.matviews (schedule_id, last_refreshed_at nulls first, id);
 
 
 create function tinydevcrm._cron_has_seconds()
@@ -196,19 +206,21 @@ create function tinydevcrm._schedules_create_job()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_role text := current_setting('role');
+    v_role     text := current_setting('role');
+    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
+    v_job_id   bigint;
 begin
     -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
     -- whoever schedules them.
-    perform set_config('role', pg_get_userbyid(new.owner), true);
+    if not v_is_super then
+        perform set_config('role', pg_get_userbyid(new.owner), true);
+    end if;
 
     begin
-        update tinydevcrm.schedules
-           set job_id = cron.schedule(
-                   format('tinydevcrm schedule %s', new.id)::name,
-                   new.cron_schedule,
-                   format('call tinydevcrm.refresh_scheduled(%s)', new.id))
-         where schedules.id = new.id;
+        v_job_id := cron.schedule(
+            format('tinydevcrm schedule %s', new.id)::name,
+            new.cron_schedule,
+            format('call tinydevcrm.refresh_scheduled(%s)', new.id));
     exception
         when invalid_parameter_value then
             raise exception using
@@ -217,7 +229,20 @@ begin
                 hint    = tinydevcrm._schedule_hint();
     end;
 
-    perform set_config('role', v_role, true);
+    -- A superuser gives the job away instead: the event trigger that follows owners may not change
+    -- its role.
+    if v_is_super then
+        update cron.job
+           set username = pg_get_userbyid(new.owner)
+         where jobid = v_job_id;
+    else
+        perform set_config('role', v_role, true);
+    end if;
+
+    update tinydevcrm.schedules
+       set job_id = v_job_id
+     where schedules.id = new.id;
+
     return null;
 end
 $$;
@@ -251,7 +276,9 @@ begin
     perform cron.unschedule(jobid)
        from cron.job
       where jobid = old.job_id
-        and username = pg_get_userbyid(old.owner)
+        -- A role that is gone has no name.
+        and (username = pg_get_userbyid(old.owner)
+             or not exists (select from pg_roles where oid = old.owner))
         and jobname = format('tinydevcrm schedule %s', old.id);
 
     perform set_config('role', v_role, true)
@@ -305,6 +332,52 @@ create trigger _900_drop_unused_schedule
     when (old.schedule_id is not null)
     execute function tinydevcrm._matviews_drop_unused_schedule();
 
+create function tinydevcrm._schedule_of(
+    owner         regrole,
+    schedule      text,
+    seconds       integer,
+    cron_schedule text,
+    is_slow       boolean
+)
+    returns tinydevcrm.schedules
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule tinydevcrm.schedules;
+begin
+    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+    select _schedule_of.owner,
+           _schedule_of.schedule,
+           _schedule_of.seconds,
+           _schedule_of.cron_schedule,
+           _schedule_of.is_slow
+     where not exists (
+        select
+          from tinydevcrm.schedules
+         where schedules.owner = _schedule_of.owner
+           and schedules.schedule = _schedule_of.schedule
+           and schedules.is_slow = _schedule_of.is_slow
+     )
+    on conflict on constraint schedules_schedule_unique do nothing;
+
+    -- The lock keeps it until the materialized view is on it.
+    select schedules.*
+      into strict v_schedule
+      from tinydevcrm.schedules
+     where schedules.owner = _schedule_of.owner
+       and schedules.schedule = _schedule_of.schedule
+       and schedules.is_slow = _schedule_of.is_slow
+       for key share;
+
+    return v_schedule;
+end
+$$;
+
+comment on function tinydevcrm._schedule_of(regrole, text, integer, text, boolean) is
+    'The schedule of an owner, which is made with its job when it is not there yet.';
+
 create function tinydevcrm._assign_schedule(relation regclass, schedule text)
     returns tinydevcrm.schedules
     language plpgsql
@@ -313,29 +386,28 @@ create function tinydevcrm._assign_schedule(relation regclass, schedule text)
 as $$
 declare
     v_matview  tinydevcrm.matviews := tinydevcrm._watched_matview(_assign_schedule.relation);
+    v_parsed   record;
     v_schedule tinydevcrm.schedules;
 begin
-    -- The update makes two who come at once wait for each other, and locks the row.
-    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule)
-    select v_matview.owner,
-           parsed.schedule,
+    select parsed.schedule,
            parsed.seconds,
            parsed.cron_schedule
-      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed
-     where not exists (
-        select
-          from tinydevcrm.schedules
-         where schedules.owner = v_matview.owner
-           and schedules.schedule = parsed.schedule
-     )
-    on conflict on constraint schedules_schedule_unique do nothing;
+      into v_parsed
+      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed;
 
-    select schedules.*
-      into strict v_schedule
-      from tinydevcrm.schedules
-     where schedules.owner = v_matview.owner
-       and schedules.schedule = (tinydevcrm._parse_schedule(_assign_schedule.schedule)).schedule
-       for key share;
+    v_schedule := tinydevcrm._schedule_of(
+        v_matview.owner,
+        v_parsed.schedule,
+        v_parsed.seconds,
+        v_parsed.cron_schedule,
+        -- The same schedule again changes nothing, among the slow ones too.
+        exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.id = v_matview.schedule_id
+               and schedules.schedule = v_parsed.schedule
+               and schedules.is_slow
+        ));
 
     update tinydevcrm.matviews
        set schedule_id = v_schedule.id
@@ -388,6 +460,40 @@ comment on function tinydevcrm.unschedule_matview(regclass) is
     'Stops the scheduled refreshes of a materialized view; harmless when it has none. Raises TD001 '
     'when it is not watched.';
 
+create function tinydevcrm.pause_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.matviews
+       set is_paused = true
+     where matviews.id = (tinydevcrm._watched_matview(pause_matview.relation)).id;
+end
+$$;
+
+comment on function tinydevcrm.pause_matview(regclass) is
+    'Lets the schedule of a materialized view pass it over until resume_matview(); all else stays '
+    'as it is. Raises TD001 when it is not watched.';
+
+create function tinydevcrm.resume_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.matviews
+       set is_paused = false
+     where matviews.id = (tinydevcrm._watched_matview(resume_matview.relation)).id;
+end
+$$;
+
+comment on function tinydevcrm.resume_matview(regclass) is
+    'Ends the pause of a materialized view: the next round of its schedule refreshes it. Rounds '
+    'that it missed are not made up for. Raises TD001 when it is not watched.';
+
 revoke execute on function
     tinydevcrm._cron_has_seconds(),
     tinydevcrm._schedule_hint(),
@@ -396,9 +502,12 @@ revoke execute on function
     tinydevcrm._schedules_create_job(),
     tinydevcrm._schedules_drop_job(),
     tinydevcrm._matviews_drop_unused_schedule(),
+    tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
     tinydevcrm._assign_schedule(regclass, text),
     tinydevcrm.schedule_matview(regclass, text),
-    tinydevcrm.unschedule_matview(regclass)
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm.pause_matview(regclass),
+    tinydevcrm.resume_matview(regclass)
 from public;
 
 grant execute on function
@@ -406,7 +515,10 @@ grant execute on function
     tinydevcrm._schedule_hint(),
     tinydevcrm._parse_schedule(text),
     tinydevcrm._period_text(integer),
+    tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
     tinydevcrm._assign_schedule(regclass, text),
     tinydevcrm.schedule_matview(regclass, text),
-    tinydevcrm.unschedule_matview(regclass)
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm.pause_matview(regclass),
+    tinydevcrm.resume_matview(regclass)
 to tinydevcrm_user;

@@ -1,13 +1,6 @@
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a
 -- transaction of its own, and makes the seconds where pg_cron has none.
 
-alter table tinydevcrm.matviews
-    add column last_scheduled_at timestamptz;
-
-comment on column tinydevcrm.matviews.last_scheduled_at is
-    'When its last refresh by its schedule began, skips included.';
-
-
 create function tinydevcrm._next_step(
     schedule_id    bigint,
     called_at      timestamptz,
@@ -66,6 +59,7 @@ begin
       into _next_step.matview
       from tinydevcrm.matviews
      where matviews.schedule_id = _next_step.schedule_id
+       and not matviews.is_paused
        and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < v_due_at)
      order by matviews.last_refreshed_at nulls first, matviews.id
      limit 1;
@@ -128,32 +122,68 @@ declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
 begin
     perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
-    perform tinydevcrm._mark_scheduled((matview).id, v_started_at);
+    perform tinydevcrm._choose_lane(
+        (matview).id, pg_catalog.clock_timestamp() operator(pg_catalog.-) v_started_at);
 end
 $$;
 
 comment on function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews) is
     'A scheduled refresh of one materialized view.';
 
-create function tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamptz)
+create function tinydevcrm._choose_lane(matview_id bigint, took interval)
     returns void
-    language sql
+    language plpgsql
     volatile
+    strict
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_schedule tinydevcrm.schedules;
+    v_period   interval;
+begin
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+      join tinydevcrm.matviews
+        on matviews.schedule_id = schedules.id
+     where matviews.id = _choose_lane.matview_id;
+
+    -- A minute is the least that a cron expression can have between two rounds. What has become
+    -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
+    v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
+    if v_schedule.id is null
+       or v_schedule.is_slow and _choose_lane.took > v_period / 10
+       or not v_schedule.is_slow and _choose_lane.took < v_period / 2
+       or not v_schedule.is_slow and not exists (
+           select
+             from tinydevcrm.matviews
+            where matviews.schedule_id = v_schedule.id
+              and matviews.id <> _choose_lane.matview_id
+       )
+    then
+        return;
+    end if;
+
     update tinydevcrm.matviews
-       set last_scheduled_at = _mark_scheduled.started_at
-     where matviews.id = _mark_scheduled.matview_id
+       set schedule_id = (tinydevcrm._schedule_of(
+               v_schedule.owner,
+               v_schedule.schedule,
+               v_schedule.seconds,
+               v_schedule.cron_schedule,
+               not v_schedule.is_slow)).id
+     where matviews.id = _choose_lane.matview_id;
+end
 $$;
 
-comment on function tinydevcrm._mark_scheduled(bigint, timestamptz) is
-    'Notes that a materialized view has had its turn. After the refresh, so that a turn that was '
-    'killed is taken again and the registry''s row is not locked meanwhile.';
+comment on function tinydevcrm._choose_lane(bigint, interval) is
+    'After a scheduled refresh that took so long: gives a materialized view that takes more than '
+    'half of the time between two rounds to the schedule''s job for slow ones, if it has company '
+    'to hold up, and one that takes less than a tenth back to the common job.';
 
 revoke execute on function
     tinydevcrm._next_step(bigint, timestamptz),
     tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
-    tinydevcrm._mark_scheduled(bigint, timestamptz)
+    tinydevcrm._choose_lane(bigint, interval)
 from public;
 
 revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
@@ -161,7 +191,7 @@ revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
 grant execute on function
     tinydevcrm._next_step(bigint, timestamptz),
     tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
-    tinydevcrm._mark_scheduled(bigint, timestamptz)
+    tinydevcrm._choose_lane(bigint, interval)
 to tinydevcrm_user;
 
 grant execute on procedure tinydevcrm.refresh_scheduled(bigint) to tinydevcrm_user;

@@ -1,11 +1,23 @@
--- What keeps the record from growing without end.
+-- Upkeep: what keeps the record from growing without end, and in step with the catalogs.
 
 create procedure tinydevcrm.remove_expired(batch_size integer default 10000)
     language plpgsql
 as $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
 begin
+    perform tinydevcrm._settle_owners();
+
+    commit;
+
     while tinydevcrm._remove_expired_events(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
+
+    commit;
+
+    while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
     loop
         commit;
@@ -23,8 +35,50 @@ $$;
 
 comment on procedure tinydevcrm.remove_expired(integer) is
     'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs '
-    'that are older than tinydevcrm.settings says, in batches of a transaction each. A pg_cron job '
-    'calls it every ten minutes.';
+    'that are older, or of one materialized view more, than tinydevcrm.settings says, in batches '
+    'of a transaction each, and settles owners: see _settle_owners(). A pg_cron job calls it every '
+    'ten minutes.';
+
+create function tinydevcrm._settle_owners()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_changed record;
+begin
+    for v_changed in
+        select matviews.id,
+               pg_class.relowner::regrole as owner,
+               schedules.schedule,
+               schedules.seconds,
+               schedules.cron_schedule
+          from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+          left join tinydevcrm.schedules
+            on schedules.id = matviews.schedule_id
+         where pg_class.relowner <> matviews.owner
+    loop
+        update tinydevcrm.matviews
+           set owner = v_changed.owner,
+               schedule_id = case
+                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
+                       v_changed.owner,
+                       v_changed.schedule,
+                       v_changed.seconds,
+                       v_changed.cron_schedule,
+                       false)).id
+               end
+         where matviews.id = v_changed.id;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._settle_owners() is
+    'Gives the registrations and schedules of materialized views to their owners, where those have '
+    'changed.';
 
 create function tinydevcrm._remove_expired_events(batch_size integer)
     returns bigint
@@ -32,15 +86,21 @@ create function tinydevcrm._remove_expired_events(batch_size integer)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    with expired as (
-        select matview_refresh_events.id
+    -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
+    with oldest as (
+        select matview_refresh_events.id,
+               matview_refresh_events.started_at
           from tinydevcrm.matview_refresh_events
-         where matview_refresh_events.started_at < now() - (
+         order by matview_refresh_events.id
+         limit _remove_expired_events.batch_size
+    ),
+    expired as (
+        select oldest.id
+          from oldest
+         where oldest.started_at < now() - (
                    select event_retention
                      from tinydevcrm.settings
                )
-         order by matview_refresh_events.id
-         limit _remove_expired_events.batch_size
     ),
     removed as (
         delete
@@ -55,6 +115,40 @@ $$;
 
 comment on function tinydevcrm._remove_expired_events(integer) is
     'Removes one batch of expired events, oldest first, and returns how many.';
+
+create function tinydevcrm._remove_surplus_events(batch_size integer)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    with surplus as (
+        select events.id
+          from tinydevcrm.matviews
+         cross join lateral (
+             select matview_refresh_events.id
+               from tinydevcrm.matview_refresh_events
+              where matview_refresh_events.matview_id = matviews.id
+              order by matview_refresh_events.id desc
+             offset (select event_limit from tinydevcrm.settings)
+              limit _remove_surplus_events.batch_size
+         ) as events
+         limit _remove_surplus_events.batch_size
+    ),
+    removed as (
+        delete
+          from tinydevcrm.matview_refresh_events
+         using surplus
+         where matview_refresh_events.id = surplus.id
+        returning matview_refresh_events.id
+    )
+    select count(*)
+      from removed
+$$;
+
+comment on function tinydevcrm._remove_surplus_events(integer) is
+    'Removes one batch of the events that a materialized view has too many of, and returns how '
+    'many.';
 
 create function tinydevcrm._remove_expired_job_runs(batch_size integer)
     returns bigint
@@ -89,7 +183,9 @@ comment on function tinydevcrm._remove_expired_job_runs(integer) is
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
+    tinydevcrm._settle_owners(),
     tinydevcrm._remove_expired_events(integer),
+    tinydevcrm._remove_surplus_events(integer),
     tinydevcrm._remove_expired_job_runs(integer)
 from public;
 

@@ -93,7 +93,8 @@ func (p *program) rootCommand() *cobra.Command {
 	root.PersistentFlags().Lookup("database-url").DefValue = ""
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
-		p.scheduleCommand(), p.unscheduleCommand(), p.listenCommand(), p.statusCommand())
+		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
+		p.listenCommand(), p.statusCommand())
 	return root
 }
 

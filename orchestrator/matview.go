@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/lib/pq"
 	"github.com/spf13/cobra"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -17,6 +18,7 @@ func (p *program) matviewCommand() *cobra.Command {
 	}
 
 	var notifyWhen string
+	var key []string
 	create := &cobra.Command{
 		Use:     "create NAME QUERY",
 		Short:   "Make a materialized view of one query",
@@ -25,10 +27,13 @@ func (p *program) matviewCommand() *cobra.Command {
 	}
 	create.Flags().StringVar(&notifyWhen, "notify-when", "not_empty",
 		"refreshes worth telling: not_empty, empty, always, never")
+	create.Flags().StringSliceVar(&key, "key", nil,
+		"columns that tell its rows apart: then it can be refreshed while others read it")
 	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
 		err := pool.QueryRowContext(command.Context(),
-			"select tinydevcrm.create_matview($1, $2, $3)::text", args[0], args[1], notifyWhen,
+			"select tinydevcrm.create_matview(name => $1, query => $2, notify_when => $3, key => $4)::text",
+			args[0], args[1], notifyWhen, pq.Array(key),
 		).Scan(&relation)
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
@@ -136,17 +141,29 @@ func (p *program) scheduleCommand() *cobra.Command {
 }
 
 func (p *program) unscheduleCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use:   "unschedule NAME",
-		Short: "Stop the scheduled refreshes of a materialized view",
-		Args:  cobra.ExactArgs(1),
-	}
+	return p.relationCommand("unschedule", "Stop the scheduled refreshes of a materialized view",
+		"%s is no longer refreshed on a schedule\n")
+}
+
+func (p *program) pauseCommand() *cobra.Command {
+	return p.relationCommand("pause", "Let the schedule of a materialized view pass it over for now",
+		"%s is paused; orchestrator resume ends that\n")
+}
+
+func (p *program) resumeCommand() *cobra.Command {
+	return p.relationCommand("resume", "End the pause of a materialized view",
+		"%s is refreshed by its schedule again\n")
+}
+
+// relationCommand is a command that calls the function of its name for one materialized view.
+func (p *program) relationCommand(verb, short, done string) *cobra.Command {
+	command := &cobra.Command{Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1)}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.unschedule_matview($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("unschedule %q: %w", args[0], err)
+			"select tinydevcrm."+verb+"_matview($1::text::regclass)", args[0]); err != nil {
+			return fmt.Errorf("%s %q: %w", verb, args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is no longer refreshed on a schedule\n", args[0])
+		fmt.Fprintf(p.stdout, done, args[0])
 		return nil
 	})
 	return command

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -17,19 +18,24 @@ type matviewStatus struct {
 	Status          string  `json:"status"`
 	NotifyWhen      string  `json:"notify_when"`
 	Schedule        *string `json:"schedule"`
+	NextDueAt       *string `json:"next_due_at"`
+	LateReason      *string `json:"late_reason"`
 	LastRefreshedAt *string `json:"last_refreshed_at"`
 	Outcome         *string `json:"outcome"`
+	Method          *string `json:"method"`
+	PlainReason     *string `json:"plain_reason"`
 	RowCount        *int64  `json:"row_count"`
 	Duration        *string `json:"duration"`
 	ErrorCode       *string `json:"error_code"`
 	ErrorMessage    *string `json:"error_message"`
+	FailingSince    *string `json:"failing_since"`
 }
 
 func (p *program) statusCommand() *cobra.Command {
 	var asJSON, quiet bool
 	command := &cobra.Command{
 		Use:   "status",
-		Short: "Show the materialized views; exit code 1 when one is failing",
+		Short: "Show the materialized views; exit code 1 when one is failing or the server is not set up right",
 		Args:  cobra.NoArgs,
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -52,10 +58,16 @@ func (p *program) statusCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("print the status: %w", err)
 		}
-		for _, m := range matviews {
-			if m.Status == "failing" {
-				return errSilent
-			}
+		findings, err := checkInstallation(command.Context(), pool)
+		if err != nil {
+			return err
+		}
+		for _, finding := range findings {
+			fmt.Fprintf(p.stderr, "not so: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
+		}
+		isFailing := func(m matviewStatus) bool { return m.Status == "failing" }
+		if len(findings) > 0 || slices.ContainsFunc(matviews, isFailing) {
+			return errSilent
 		}
 		return nil
 	})
@@ -65,8 +77,10 @@ func (p *program) statusCommand() *cobra.Command {
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
 	rows, err := pool.QueryContext(ctx, `
 		select relation::text, status, notify_when, schedule,
-		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, row_count,
-		       duration::text, error_code, error_message
+		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
+		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, method, plain_reason,
+		       row_count, duration::text, error_code, error_message,
+		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF')
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
 	if err != nil {
@@ -77,8 +91,9 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 	matviews := []matviewStatus{}
 	for rows.Next() {
 		var m matviewStatus
-		if err := rows.Scan(&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.LastRefreshedAt,
-			&m.Outcome, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage); err != nil {
+		if err := rows.Scan(&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt,
+			&m.LateReason, &m.LastRefreshedAt, &m.Outcome, &m.Method, &m.PlainReason, &m.RowCount,
+			&m.Duration, &m.ErrorCode, &m.ErrorMessage, &m.FailingSince); err != nil {
 			return nil, fmt.Errorf("read the status: %w", err)
 		}
 		matviews = append(matviews, m)
@@ -89,20 +104,47 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 	return matviews, nil
 }
 
+// A finding is something that the server is not set up for.
+type finding struct{ what, detail, hint string }
+
+// checkInstallation gives what is not as it should be.
+func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
+	rows, err := pool.QueryContext(ctx, `
+		select finding, detail, hint
+		  from tinydevcrm.check_installation()
+		 where not is_ok`)
+	if err != nil {
+		return nil, fmt.Errorf("check the installation: %w", err)
+	}
+	defer rows.Close()
+	var findings []finding
+	for rows.Next() {
+		var f finding
+		if err := rows.Scan(&f.what, &f.detail, &f.hint); err != nil {
+			return nil, fmt.Errorf("check the installation: %w", err)
+		}
+		findings = append(findings, f)
+	}
+	return findings, rows.Err()
+}
+
 func printStatuses(w io.Writer, matviews []matviewStatus) error {
 	if len(matviews) == 0 {
 		_, err := fmt.Fprintln(w, "no materialized view is watched; orchestrator matview create makes one")
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "MATVIEW\tSTATUS\tSCHEDULE\tNOTIFY WHEN\tLAST REFRESH\tROWS\tERROR")
+	fmt.Fprintln(table, "MATVIEW\tSTATUS\tSCHEDULE\tNOTIFY WHEN\tLAST REFRESH\tNEXT\tROWS\tWHAT IS WRONG")
 	for _, m := range matviews {
-		failure := "-"
-		if m.ErrorMessage != nil {
-			failure = *m.ErrorCode + " " + *m.ErrorMessage
+		wrong := "-"
+		switch {
+		case m.ErrorMessage != nil && m.FailingSince != nil:
+			wrong = fmt.Sprintf("%s %s (since %s)", *m.ErrorCode, *m.ErrorMessage, *m.FailingSince)
+		case m.LateReason != nil:
+			wrong = "late: " + *m.LateReason
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Matview, m.Status, orDash(m.Schedule),
-			m.NotifyWhen, orDash(m.LastRefreshedAt), orDash(m.RowCount), failure)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Matview, m.Status, orDash(m.Schedule),
+			m.NotifyWhen, orDash(m.LastRefreshedAt), orDash(m.NextDueAt), orDash(m.RowCount), wrong)
 	}
 	return table.Flush()
 }

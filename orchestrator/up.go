@@ -70,6 +70,14 @@ func (p *program) up(ctx context.Context) error {
 			return err
 		}
 		diagnostics := logger(p.stderr)
+		findings, err := checkInstallation(ctx, pool)
+		if err != nil {
+			return err
+		}
+		for _, finding := range findings {
+			diagnostics.Warn("the server is not set up as it should be",
+				"not_so", finding.what, "detail", finding.detail, "hint", finding.hint)
+		}
 		// A connection of its own: however busy the page is, the log goes on.
 		deliveries, err := db.Open(ctx, p.databaseURL, 1)
 		if err != nil {

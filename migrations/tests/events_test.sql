@@ -98,12 +98,12 @@ select is(
 
 -- concurrently
 
-select is(tinydevcrm._refresh_method('v'), 'plain', 'without a unique index a refresh is plain');
+select is((tinydevcrm._refresh_method('v')).method, 'plain', 'without a unique index a refresh is plain');
 
 create unique index v_tenth_key on v (tenth)
  where tenth > 0;
 
-select is(tinydevcrm._refresh_method('v'), 'plain', 'a partial one does not do');
+select is((tinydevcrm._refresh_method('v')).method, 'plain', 'a partial one does not do');
 
 drop index v_tenth_key;
 create unique index v_tenth_key on v (tenth);

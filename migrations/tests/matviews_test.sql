@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(23);
+select plan(36);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -68,6 +68,59 @@ select tinydevcrm.drop_matview('by_hand');
 
 select is(
     to_regclass('by_hand'), null, 'drop_matview() drops it');
+
+-- a key
+
+create table keyed (id integer, name text);
+insert into keyed
+values (1, 'a'), (2, 'b');
+
+select lives_ok(
+    $$ select tinydevcrm.create_matview('k', 'select * from keyed', 'never', key => '{id}') $$,
+    'a view may have a key');
+select is(
+    (select method from tinydevcrm.refresh_matview('k')), 'concurrently',
+    'by which it is refreshed concurrently');
+select is(
+    (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass), null,
+    'and there is no reason to tell');
+
+insert into keyed
+values (2, 'c');
+
+select is(
+    (select array[outcome, method, is_told::text, plain_reason] from tinydevcrm.refresh_matview('k')),
+    array['refreshed', 'plain', 'true',
+          'its key does not tell its rows apart: Key (id)=(2) is duplicated.'],
+    'rows of the same key make it plain, which is told whatever the rule');
+select is((select count(*) from k), 3::bigint, 'and lose nothing');
+select is(
+    (select array[method, is_told::text] from tinydevcrm.refresh_matview('k')),
+    array['plain', 'false'], 'once');
+select is(
+    (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass),
+    'its key does not tell its rows apart: Key (id)=(2) is duplicated.', 'the status shows it');
+
+delete from keyed
+ where name = 'c';
+
+select is((select method from tinydevcrm.refresh_matview('k')), 'plain', 'once they are gone');
+select is(
+    (select method from tinydevcrm.refresh_matview('k')), 'concurrently', 'it is concurrent again');
+select is(
+    (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass), null,
+    'without a reason');
+select throws_ok(
+    $$ select tinydevcrm.create_matview('l', 'select 1 as n union all select 1', key => '{n}') $$,
+    'TD009', 'the query gives more than one row of the same key',
+    'a key that does not hold from the start is refused');
+select is(to_regclass('l'), null, 'and leaves nothing');
+
+select tinydevcrm.create_matview('plain', 'select 1 as n');
+select tinydevcrm.refresh_matview('plain');
+select is(
+    (select plain_reason from tinydevcrm.matview_status where relation = 'plain'::regclass),
+    'it has no unique index on plain columns', 'a view without one has that for a reason');
 
 select * from finish();
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(30);
+select plan(46);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -141,6 +141,78 @@ drop materialized view a;
 select tinydevcrm.drop_matview('b');
 
 select is(pg_temp.jobs(), 0::bigint, 'no job is left when the last view has gone');
+
+-- pauses
+
+select tinydevcrm.create_matview('fast', 'select 1 as n');
+select tinydevcrm.create_matview('slow', 'select 1 as n');
+select tinydevcrm.schedule_matview('fast', '7 seconds');
+select tinydevcrm.schedule_matview('slow', '7 seconds');
+
+create function pg_temp.lane(relation regclass)
+    returns text
+    language sql
+as $$
+    select case when schedules.is_slow then 'slow' else 'common' end
+      from tinydevcrm.matviews
+      join tinydevcrm.schedules
+        on schedules.id = matviews.schedule_id
+     where matviews.relation = lane.relation
+$$;
+
+create function pg_temp.next(relation regclass)
+    returns regclass
+    language sql
+as $$
+    select (step.matview).relation
+      from tinydevcrm.matviews
+     cross join lateral tinydevcrm._next_step(matviews.schedule_id, clock_timestamp()) as step
+     where matviews.relation = next.relation
+$$;
+
+select lives_ok($$ select tinydevcrm.pause_matview('fast') $$, 'a view can be paused');
+select is(
+    (select array[status, schedule] from tinydevcrm.matview_status where relation = 'fast'::regclass),
+    array['paused', '7 seconds'], 'which keeps its schedule');
+select is(pg_temp.next('fast'), 'slow'::regclass, 'and has it passed over');
+select lives_ok($$ select tinydevcrm.resume_matview('fast') $$, 'and resumed');
+select is(pg_temp.next('fast'), 'fast'::regclass, 'then it has its turn again');
+select throws_ok($$ select tinydevcrm.pause_matview('pg_class') $$, 'TD001', null, 'if it is watched');
+
+-- lanes
+
+create function pg_temp.choose(relation regclass, took interval)
+    returns text
+    language plpgsql
+as $$
+begin
+    perform tinydevcrm._choose_lane(matviews.id, took)
+       from tinydevcrm.matviews
+      where matviews.relation = choose.relation;
+    return pg_temp.lane(relation);
+end
+$$;
+
+create temporary table jobs_before as
+select pg_temp.jobs() as count;
+
+select is(pg_temp.choose('slow', '3 seconds'), 'common', 'less than half of a period is not slow');
+select is(pg_temp.choose('slow', '4 seconds'), 'slow', 'more than half is');
+select is(pg_temp.jobs(), (select count + 1 from jobs_before), 'and has a job of its own');
+select is(
+    (select schedule from tinydevcrm.matview_status where relation = 'slow'::regclass), '7 seconds',
+    'on the same schedule');
+select is(
+    (tinydevcrm.schedule_matview('slow', '7 seconds')).is_slow, true,
+    'where scheduling it again leaves it');
+select is(pg_temp.choose('slow', '1 second'), 'slow', 'it comes back only when it is fast by far');
+select is(pg_temp.choose('slow', '0.5 seconds'), 'common', 'a tenth of a period');
+select is(pg_temp.jobs(), (select count from jobs_before), 'and the job is gone');
+
+select tinydevcrm.unschedule_matview('fast');
+select is(pg_temp.choose('slow', '30 seconds'), 'common', 'one that holds nobody up stays');
+select tinydevcrm.drop_matview('slow');
+select is(pg_temp.jobs(), (select count - 1 from jobs_before), 'and its job goes with it');
 
 select * from finish();
 

@@ -31,6 +31,7 @@ type Event struct {
 	Matview      string
 	ScheduleID   sql.Null[int64]
 	Outcome      string
+	PlainReason  sql.Null[string]
 	RowCount     sql.Null[int64]
 	Rows         json.RawMessage
 	ErrorCode    sql.Null[string]
@@ -149,7 +150,7 @@ type delivery struct {
 func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
 	rows, err := w.pool.QueryContext(ctx, `
 		select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
-		       (event).row_count, (event).rows, (event).error_code, (event).error_message,
+		       (event).plain_reason, (event).row_count, (event).rows, (event).error_code, (event).error_message,
 		       (event).started_at, extract(epoch from (event).duration)::double precision
 		  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))`,
 		w.subscription, batchSize, visibilityTimeout.Seconds())
@@ -164,7 +165,7 @@ func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
 		var seconds float64
 		var carried []byte
 		if err := rows.Scan(&d.id, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
-			&d.event.Outcome, &d.event.RowCount, &carried, &d.event.ErrorCode,
+			&d.event.Outcome, &d.event.PlainReason, &d.event.RowCount, &carried, &d.event.ErrorCode,
 			&d.event.ErrorMessage, &d.event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}

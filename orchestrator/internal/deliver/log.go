@@ -20,6 +20,10 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 		if event.ScheduleID.Valid {
 			attrs = append(attrs, slog.Int64("schedule_id", event.ScheduleID.V))
 		}
+		if event.PlainReason.Valid {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.String("plain_reason", event.PlainReason.V))
+		}
 		if event.RowCount.Valid {
 			attrs = append(attrs, slog.Int64("row_count", event.RowCount.V))
 		}

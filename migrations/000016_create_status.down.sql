@@ -1,2 +1,3 @@
 drop view tinydevcrm.job_runs;
 drop view tinydevcrm.matview_status;
+drop function tinydevcrm._cron_is_running();

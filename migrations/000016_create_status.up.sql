@@ -1,6 +1,24 @@
 -- One place to look. These views run with the rights of their owner, who sees all (Postgres 12 has
 -- no others), so each one says itself whose rows the caller may see.
 
+create function tinydevcrm._cron_is_running()
+    returns boolean
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from pg_stat_activity
+         where backend_type = 'pg_cron launcher'
+    )
+$$;
+
+comment on function tinydevcrm._cron_is_running() is
+    'Whether pg_cron''s launcher runs on this server. Security definer: lends the right to see '
+    'processes of others, for this one fact.';
+
 create view tinydevcrm.matview_status
     with (security_barrier)
 as
@@ -8,17 +26,47 @@ select matviews.relation,
        matviews.owner,
        matviews.notify_when,
        schedules.schedule,
+       case when not matviews.is_paused then due.next_at end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
        last_event.method,
+       matviews.plain_reason,
        last_event.row_count,
        last_event.duration,
        last_event.error_code,
        last_event.error_message,
+       matviews.failing_since,
+       case
+           when matviews.is_paused or due.since_at is null or due.since_at > now() - due.grace then
+               null
+           when not tinydevcrm._cron_is_running() then 'pg_cron is not running'
+           when exists (
+               select
+                 from pg_catalog.pg_locks
+                where locktype = 'advisory'
+                  and (classid::bigint << 32 | objid::bigint)
+                      = hashtextextended('tinydevcrm.schedules', schedules.id)
+           ) then 'its job is at work on others'
+           else coalesce(
+               (
+                   select 'its job fails: ' || last_run.return_message
+                     from (
+                       select job_run_details.status,
+                              job_run_details.return_message
+                         from cron.job_run_details
+                        where job_run_details.jobid = schedules.job_id
+                        order by job_run_details.runid desc
+                        limit 1
+                     ) as last_run
+                    where last_run.status = 'failed'
+               ),
+               'its job has not come round')
+       end as late_reason,
        case
            when matviews.last_outcome = 'failed' then 'failing'
            when not pg_class.relispopulated then 'not populated'
            when schedules.id is null then 'not scheduled'
+           when matviews.is_paused then 'paused'
            else 'ok'
        end as status
   from tinydevcrm.matviews
@@ -26,6 +74,23 @@ select matviews.relation,
     on pg_class.oid = matviews.relation
   left join tinydevcrm.schedules
     on schedules.id = matviews.schedule_id
+  left join lateral (
+      select tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, now()) as next_at,
+             tinydevcrm._next_due(
+                 schedules.seconds,
+                 schedules.cron_schedule,
+                 greatest(
+                     matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
+                 as since_at,
+             -- A loop for seconds begins with a minute, and each connection takes its time.
+             case
+                 when schedules.seconds is not null and schedules.cron_schedule = '* * * * *' then
+                     interval '75 seconds'
+                 else interval '15 seconds'
+             end as grace
+       where schedules.id is not null
+  ) as due
+    on true
   left join lateral (
       select events.outcome,
              events.method,
@@ -53,12 +118,18 @@ comment on column tinydevcrm.matview_status.notify_when is
     'Which refreshes are worth telling: see tinydevcrm.matviews.';
 comment on column tinydevcrm.matview_status.schedule is
     'Its schedule; null when it has none.';
+comment on column tinydevcrm.matview_status.next_due_at is
+    'When its schedule comes round next; null when it has none or is paused.';
+comment on column tinydevcrm.matview_status.late_reason is
+    'Why a refresh that was due has not come; null when none is late.';
 comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.outcome is
     'How it ended: refreshed, recovered or failed.';
 comment on column tinydevcrm.matview_status.method is
     'plain or concurrently: see tinydevcrm._refresh_method().';
+comment on column tinydevcrm.matview_status.plain_reason is
+    'Why it was plain, so that readers had to wait.';
 comment on column tinydevcrm.matview_status.row_count is
     'Rows after that refresh; null when it failed.';
 comment on column tinydevcrm.matview_status.duration is
@@ -67,8 +138,10 @@ comment on column tinydevcrm.matview_status.error_code is
     'SQLSTATE, when it failed.';
 comment on column tinydevcrm.matview_status.error_message is
     'Message, when it failed.';
+comment on column tinydevcrm.matview_status.failing_since is
+    'When the first refresh began that has failed without a success since.';
 comment on column tinydevcrm.matview_status.status is
-    'ok, failing (the last refresh failed), not populated, or not scheduled.';
+    'ok, failing (the last refresh failed), not populated, not scheduled, or paused.';
 
 create view tinydevcrm.job_runs
     with (security_barrier)
@@ -107,4 +180,7 @@ comment on column tinydevcrm.job_runs.started_at is
 comment on column tinydevcrm.job_runs.ended_at is
     'When it ended.';
 
+revoke execute on function tinydevcrm._cron_is_running() from public;
+
+grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
 grant select on tinydevcrm.matview_status, tinydevcrm.job_runs to tinydevcrm_user;

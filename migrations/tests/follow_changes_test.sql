@@ -1,8 +1,8 @@
--- What is dropped by hand leaves nothing behind, and nothing of ours stops the drop.
+-- What is dropped or given away by hand leaves nothing behind, and nothing of ours stops the user.
 
 begin;
 
-select plan(9);
+select plan(15);
 
 create role "Tap Owner" in role tinydevcrm_user;
 create role "Tap Landlord" in role tinydevcrm_user;
@@ -77,11 +77,62 @@ reset role;
 
 select is(pg_temp.left_over(), '0 0 0 0', 'and what they drop is forgotten all the same');
 
+-- owners
+
+create role "Tap Heir" in role tinydevcrm_user;
+create schema given;
+grant all on schema given to "Tap Owner", "Tap Heir";
+set local search_path = given, public;
+set local role "Tap Owner";
+select tinydevcrm.create_matview('given', 'select 1 as n');
+select tinydevcrm.schedule_matview('given', '5 seconds');
+reset role;
+
+create function pg_temp.whose()
+    returns text
+    language sql
+as $$
+    select string_agg(format('%s %s %s', matviews.owner, schedules.owner, job.username), ', ')
+      from tinydevcrm.matviews
+      join tinydevcrm.schedules
+        on schedules.id = matviews.schedule_id
+      join cron.job
+        on job.jobid = schedules.job_id
+     where matviews.relation = 'given.given'::regclass
+$$;
+
+select is(
+    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'registration, schedule and job are the owner''s');
+
+alter materialized view given owner to "Tap Heir";
+
+select is(
+    pg_temp.whose(), '"Tap Heir" "Tap Heir" Tap Heir', 'and go to a new owner with the view');
+select is(
+    (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint, 'the old one has no job left');
+
+reassign owned by "Tap Heir" to "Tap Owner";
+select tinydevcrm._settle_owners();
+
+select is(
+    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'reassigning is followed by the upkeep');
+select is(
+    (select count(*) from cron.job where username = 'Tap Heir'), 0::bigint, 'there too');
+
+drop owned by "Tap Owner";
+
+select is(
+    (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint,
+    'who owns nothing any more has no job');
+
+set local search_path = "My Data", public;
+
 -- A registry in ruins.
 
 create materialized view unwatched as
 select 1 as one;
 
+set local client_min_messages = error;
 alter table tinydevcrm.matviews rename to ruins;
 set local client_min_messages = error;
 

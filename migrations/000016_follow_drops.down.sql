@@ -1,2 +1,0 @@
-drop event trigger tinydevcrm_follow_drops;
-drop function tinydevcrm._follow_drops();

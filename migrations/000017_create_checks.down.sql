@@ -1,0 +1,1 @@
+drop function tinydevcrm.check_installation();

@@ -1,0 +1,72 @@
+-- What the user does by hand, the registry follows. With a view that is dropped go its schedule, its
+-- job and the subscriptions to it; one that is given to another goes with all of that to its new
+-- owner. One that is renamed or moved stays what it is.
+
+create function tinydevcrm._follow_drops()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.matviews
+     using pg_event_trigger_dropped_objects() as dropped
+     where dropped.classid = 'pg_class'::regclass
+       and dropped.objsubid = 0
+       and matviews.relation = dropped.objid;
+exception
+    -- The statement is the user's: whatever is wrong here must not stop it.
+    when others then
+        raise warning 'TinyDevCRM could not follow a drop: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Look for views that are gone: select * from tinydevcrm.matviews.';
+end
+$$;
+
+comment on function tinydevcrm._follow_drops() is
+    'Removes the registrations of dropped materialized views. Security definer: whoever may drop a '
+    'view, as the owner of its schema may, need not see the registration; it lends delete on those '
+    'of what that statement dropped.';
+
+revoke execute on function tinydevcrm._follow_drops() from public;
+
+create event trigger tinydevcrm_follow_drops
+    on sql_drop
+    execute function tinydevcrm._follow_drops();
+
+comment on event trigger tinydevcrm_follow_drops is
+    'Lets TinyDevCRM''s registry follow what is dropped by hand, by cascade too.';
+
+create function tinydevcrm._follow_owners()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._settle_owners();
+exception
+    -- As in _follow_drops().
+    when others then
+        raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Watch and schedule the materialized view again, as its owner.';
+end
+$$;
+
+comment on function tinydevcrm._follow_owners() is
+    'Gives the registration and the schedule of a materialized view to its new owner. Security '
+    'definer: whoever gives a view away may see neither the registration nor the other''s '
+    'schedules; it lends update on those of views whose owner has changed.';
+
+revoke execute on function tinydevcrm._follow_owners() from public;
+
+create event trigger tinydevcrm_follow_owners
+    on ddl_command_end
+    when tag in ('ALTER MATERIALIZED VIEW', 'ALTER TABLE')
+    execute function tinydevcrm._follow_owners();
+
+comment on event trigger tinydevcrm_follow_owners is
+    'Lets TinyDevCRM''s registry follow a change of owner. For reassign owned Postgres has no such '
+    'trigger: that is followed within ten minutes.';
