@@ -191,11 +191,11 @@ as $$
         for mark, name in MARKS:
             if sample.startswith(mark):
                 return name
-        try:
-            decode('UTF8', 'strict')
-            return 'UTF8'
-        except UnicodeDecodeError:
-            return 'WIN1252'
+        # One bad byte among good characters is a bad line, not another encoding.
+        text = decode('UTF8', 'replace')
+        bad = text.count('\ufffd')
+        good = sum(character > '\x7f' for character in text) - bad
+        return 'UTF8' if good >= bad else 'WIN1252'
 
     def find_line_end(text):
         """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
@@ -221,12 +221,12 @@ as $$
 
     line_end = find_line_end(text[:65536])
     if line_end == 'CR':
-        text = text.replace('\r', '\n')
+        text = text.replace('\r\n', '\n').replace('\r', '\n')
     else:
         text = text.replace('\r\n', '\n').replace('\r', ' ')
 
     # A first line by which Excel is told the delimiter.
-    told = re.match(r'\s*"?sep=([\t !#-&(-~])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
+    told = re.match(r'\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
     skipped = skip_lines
     if skipped is None:
         skipped = told.group().count('\n') if told else 0
@@ -445,12 +445,16 @@ as $$
         """Whether the cells of the first record differ in kind from those below them."""
         if len(table) == 1:
             return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
-        votes = 0
+        for_it = against = 0
         for cell, below in zip(table[0], column_kinds(table)):
-            # A year may well be a heading.
-            if below and not re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100', cell.strip()):
-                votes += -1 if kind(cell) == below else 1
-        return votes >= 0
+            # A year may well be a heading, and an empty cell says nothing.
+            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
+                continue
+            if kind(cell) == below:
+                against += 1
+            else:
+                for_it += 1
+        return for_it > against or against == 0
 
     # --- All of it -----------------------------------------------------------------------------
 
@@ -459,6 +463,13 @@ as $$
         records = complete(list(cut(head, delimiter, quote, escape)))
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        # Titles stand above a header. Without one, a short line is a short line.
+        first = next((place for place, (_, cells) in enumerate(records)
+                      if len(cells) > 1 or not is_blank(cells)), 0)
+        titles = [cells for _, cells in records[first:start] if not (cells and cells[0][:1] == '#')]
+        if titles and not (find_header(table) if has_header is None else has_header):
+            start = first
+            table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
         return Cut(delimiter, quote, escape, records[start][0], table or [['']])
 
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
@@ -540,17 +551,22 @@ create function tinydevcrm._table_name(source text)
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    select left(
-        coalesce(
-            nullif(
-                trim(both '_' from regexp_replace(
-                    lower(regexp_replace(
-                        regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                        '(\.(csv|tsv|txt|gz))+$', '', 'i')),
-                    '[^[:alnum:]_]+', '_', 'g')),
-                ''),
-            'imported'),
-        40)
+    select max(candidate)
+      from (
+        select left(
+                   coalesce(
+                       nullif(
+                           trim(both '_' from regexp_replace(
+                               lower(regexp_replace(
+                                   regexp_replace(_table_name.source, '^.*[/\\]', ''),
+                                   '(\.(csv|tsv|txt|gz))+$', '', 'i')),
+                               '[^[:alnum:]_]+', '_', 'g')),
+                           ''),
+                       'imported'),
+                   length) as candidate
+          from generate_series(1, 40) as length
+      ) as cut
+     where octet_length(candidate) <= 63
 $$;
 
 comment on function tinydevcrm._table_name(text) is

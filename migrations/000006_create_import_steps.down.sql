@@ -1,4 +1,5 @@
 drop function tinydevcrm.finish_import(bigint, integer[], bigint, bigint);
+drop function tinydevcrm._comes_back(tinydevcrm.imports, text);
 drop function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]);
 drop function tinydevcrm.widen_import(bigint, integer[]);
 drop function tinydevcrm.begin_import(

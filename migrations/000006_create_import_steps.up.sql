@@ -67,9 +67,12 @@ begin
                _plan_columns.positions) with ordinality as named (name, header, place, number)
      cross join lateral tinydevcrm._stored_as(named.place) as stored
      cross join lateral (
+         -- By the name that the column has got; by the file's, where that is no other's.
          select coalesce(
                     _plan_columns.types->>named.name,
-                    _plan_columns.types->>named.header) as type
+                    case cardinality(array_positions(_plan_columns.header, named.header))
+                        when 1 then _plan_columns.types->>named.header
+                    end) as type
      ) as given
      where named.name is not null;
 
@@ -113,7 +116,8 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('there is no type %L', _checked_type.type),
-            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz.';
+            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. A '
+                      'type of your own goes with its schema: public.mood.';
     end if;
 
     -- In the one spelling that the catalogs have; numeric(10,2) keeps what is in its parentheses.
@@ -174,6 +178,12 @@ begin
 exception
     -- Somebody else's import of that name committed a moment ago.
     when duplicate_table or duplicate_object or unique_violation then
+        if to_regtype(v_target) is not null and to_regclass(v_target) is null then
+            raise exception using
+                errcode = 'TD004',
+                message = format('a type is called %s', v_target),
+                hint    = 'Import under another name.';
+        end if;
         perform tinydevcrm._refuse_name_in_use(v_target);
 end
 $$;
@@ -271,6 +281,11 @@ begin
          into v_import;
 
     perform tinydevcrm._check_key(v_import);
+    if v_import.mode in ('append', 'upsert')
+       and to_regclass(tinydevcrm._target(v_import)) is not null
+    then
+        perform tinydevcrm._check_columns(v_import);
+    end if;
 
     return tinydevcrm._import_step(v_import, tinydevcrm._create_loading_table(v_import));
 end
@@ -407,6 +422,28 @@ comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], 
     'Notes lines of an import under way that were repaired: their numbers, what was wrong, and '
     'the text as it stood in the file. Raises TD001 when there is no such import under way.';
 
+create function tinydevcrm._comes_back(import tinydevcrm.imports, column_name text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set extra_float_digits = '1'
+as $$
+declare
+    v_comes_back boolean;
+begin
+    execute format(
+        'select coalesce(bool_and(%1$I::float8::text::numeric = %1$I::numeric), true) from %2$s',
+        _comes_back.column_name, tinydevcrm._loading_table(import))
+       into v_comes_back;
+    return v_comes_back;
+end
+$$;
+
+comment on function tinydevcrm._comes_back(tinydevcrm.imports, text) is
+    'Whether a column of text with floating-point numbers has those that a double holds to the '
+    'last digit. Two that differ in the 17th may be one double.';
+
 create function tinydevcrm.finish_import(
     import_id  bigint,
     positions  integer[],
@@ -437,6 +474,9 @@ begin
                    'type',
                    case
                        when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       when csv_types.type_name = 'double precision'
+                            and not tinydevcrm._comes_back(v_import, planned.value->>'name')
+                       then 'text'
                        else coalesce(csv_types.type_name, 'text')
                    end) as value
           from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
@@ -496,6 +536,7 @@ revoke execute on function
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm._comes_back(tinydevcrm.imports, text),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
 from public;
 
@@ -511,5 +552,6 @@ grant execute on function
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm._comes_back(tinydevcrm.imports, text),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
 to tinydevcrm_user;

@@ -1,47 +1,56 @@
 -- How the rows of an import come into a table that was there before: modes replace, append, upsert.
 
-create function tinydevcrm._restored(
-    column_name text,
-    type        text,
-    "position"  integer,
-    target_type text
-)
+create function tinydevcrm._base_type(type regtype)
     returns text
-    language sql
+    language plpgsql
     stable
+    strict
     set search_path = pg_catalog, pg_temp
 as $$
-    select case
-               when _restored.type = _restored.target_type then quote_ident(_restored.column_name)
-               else format(
-                   '(%s)::%s',
-                   coalesce(
-                       (
-                           select format(csv_types.restores, quote_ident(_restored.column_name))
-                             from tinydevcrm.csv_types
-                            where csv_types.position = _restored.position
-                       ),
-                       quote_ident(_restored.column_name)),
-                   _restored.target_type)
-           end
+declare
+    v_type pg_type;
+begin
+    loop
+        select pg_type.*
+          into v_type
+          from pg_type
+         where oid = coalesce(v_type.typbasetype, _base_type.type);
+
+        exit when v_type.typbasetype = 0;
+    end loop;
+
+    return format_type(v_type.oid, -1);
+end
 $$;
 
-comment on function tinydevcrm._restored(text, text, integer, text) is
-    'Expression for a loaded column in another type: made from the text that stood in the file.';
+comment on function tinydevcrm._base_type(regtype) is
+    'Type to cast a text to before it goes into a column: without modifiers and without domains, '
+    'whose casts would cut a value off where an insert refuses it.';
 
 create function tinydevcrm._compare_columns(import tinydevcrm.imports)
-    returns table (name text, type text, target_type text, value text, is_needed boolean)
+    returns table (
+        name        text,
+        type        text,
+        target_type text,
+        text_value  text,
+        value       text,
+        is_needed   boolean
+    )
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(planned.name, attname::text),
-           planned.type,
-           format_type(atttypid, atttypmod),
-           -- Without its modifiers, which a cast would apply by cutting off: the insert checks them.
-           tinydevcrm._restored(
-               planned.name, planned.type, planned.place, format_type(atttypid, null)),
-           not (atthasdef or attidentity <> '')
+    select coalesce(planned.name, existing.attname::text),
+           loaded.type,
+           format_type(existing.atttypid, existing.atttypmod),
+           restored.text_value,
+           case
+               when loaded.type = format_type(existing.atttypid, existing.atttypmod) then
+                   quote_ident(planned.name)
+               else format(
+                   '(%s)::%s', restored.text_value, tinydevcrm._base_type(existing.atttypid))
+           end,
+           not (existing.atthasdef or existing.attidentity <> '')
       from rows from (
                jsonb_to_recordset((import).columns) as (name text, type text, "position" integer)
            ) with ordinality as planned (name, type, place, number)
@@ -52,14 +61,33 @@ as $$
            and attnum > 0
            and not attisdropped
       ) as existing
-        on attname::text = planned.name
-     order by planned.number, attnum
+        on existing.attname::text = planned.name
+      left join pg_attribute as stored
+        on stored.attrelid = to_regclass(tinydevcrm._loading_table(import))
+       and stored.attname::text = planned.name
+     cross join lateral (
+         select case
+                    when planned.name is not null then
+                        coalesce(format_type(stored.atttypid, stored.atttypmod), planned.type)
+                end as type
+     ) as loaded
+     cross join lateral (
+         select coalesce(
+                    (
+                        select format(csv_types.restores, quote_ident(planned.name))
+                          from tinydevcrm.csv_types
+                         where csv_types.position = planned.place
+                    ),
+                    quote_ident(planned.name) || '::text') as text_value
+     ) as restored
+     order by planned.number, existing.attnum
 $$;
 
 comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
     'Columns of an import beside those of the table it goes to: type as loaded, null when only the '
-    'table has it; type in the table, null when only the file has it; the expression that makes '
-    'one of the other; and whether the table makes no value for it itself.';
+    'table has it; type in the table, null when only the file has it; expressions for the text '
+    'that stood in the file and for the value that goes into the table; and whether the table '
+    'makes no value for it itself.';
 
 create function tinydevcrm._check_columns(import tinydevcrm.imports)
     returns void
@@ -118,7 +146,7 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format('the file has no column %L for the key', v_unknown),
-            hint    = 'The key names columns of the file, as they stand in its header.';
+            hint    = 'The key names columns by the names that they get in the table.';
     end if;
 end
 $$;
@@ -197,6 +225,117 @@ $$;
 comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
     'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
 
+create function tinydevcrm._would_change(import tinydevcrm.imports, types jsonb)
+    returns table (name text, text_value text, target_type text, condition text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select compared.name,
+           compared.text_value,
+           compared.target_type,
+           case
+               when settled.type <> 'text' then
+                   format(
+                       '(%1$s)::%2$s::text::%3$s is distinct from (%1$s)::%3$s',
+                       compared.text_value, compared.target_type, settled.type)
+               -- Blanks at the end of a character(n) are none.
+               when pg_type.oid = 'bpchar'::regtype then
+                   format(
+                       'rtrim((%1$s)::%2$s::text) is distinct from rtrim(%1$s)',
+                       compared.text_value, compared.target_type)
+               else
+                   format(
+                       '(%1$s)::%2$s::text is distinct from (%1$s)',
+                       compared.text_value, compared.target_type)
+           end
+      from tinydevcrm._compare_columns(import) as compared
+      join jsonb_to_recordset(_would_change.types)
+               as settled (name text, type text, is_given boolean)
+        on settled.name = compared.name
+      join pg_attribute
+        on attrelid = to_regclass(tinydevcrm._target(import))
+       and attname::text = compared.name
+      join pg_type
+        on pg_type.oid = atttypid
+     where compared.type <> compared.target_type
+       and not settled.is_given
+       -- What no type of the ladder fits is the table's to judge, as in a COPY.
+       and (settled.type <> 'text' or typcategory in ('S', 'Z'))
+$$;
+
+comment on function tinydevcrm._would_change(tinydevcrm.imports, jsonb) is
+    'Conditions for values that the type of the table would change in silence: a moment put into a '
+    'date, a fraction rounded, a text cut off.';
+
+create function tinydevcrm._misfits(import tinydevcrm.imports, types jsonb)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_loaded constant text := tinydevcrm._loading_table(import);
+    v_column  record;
+    v_text    text;
+    v_misfits text[];
+begin
+    for v_column in
+        select compared.name,
+               compared.value,
+               compared.target_type,
+               changes.text_value,
+               changes.condition
+          from tinydevcrm._compare_columns(import) as compared
+          left join tinydevcrm._would_change(import, _misfits.types) as changes
+            on changes.name = compared.name
+         where compared.type <> compared.target_type
+    loop
+        begin
+            execute format('select count(%s) from %s', v_column.value, v_loaded);
+
+            if v_column.condition is not null then
+                execute format(
+                    'select %s from %s where %s limit 1',
+                    v_column.text_value, v_loaded, v_column.condition)
+                   into v_text;
+                if v_text is not null then
+                    v_misfits := v_misfits || format(
+                        '%I: %s would change %L', v_column.name, v_column.target_type, v_text);
+                end if;
+            end if;
+        exception
+            when data_exception then
+                v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
+        end;
+    end loop;
+
+    return array_to_string(v_misfits, e'\n');
+end
+$$;
+
+comment on function tinydevcrm._misfits(tinydevcrm.imports, jsonb) is
+    'What is wrong with the values of a file for the types of a table, column by column; null when '
+    'nothing is.';
+
+create function tinydevcrm._refuse_values(import tinydevcrm.imports, detail text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'TD006',
+        message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
+        detail  = _refuse_values.detail,
+        hint    = 'Correct them, or change the type of the column.';
+end
+$$;
+
+comment on function tinydevcrm._refuse_values(tinydevcrm.imports, text) is
+    'Raises TD006, which tells column by column what does not fit.';
+
 create function tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb)
     returns bigint
     language plpgsql
@@ -208,8 +347,10 @@ declare
     v_loaded constant text := tinydevcrm._loading_table(import);
     v_names     text;
     v_values    text;
+    v_changes   text;
+    v_changed   boolean;
     v_conflict  text := '';
-    v_problems  text;
+    v_message   text;
     v_row_count bigint;
 begin
     if (import).mode = 'replace' then
@@ -229,26 +370,44 @@ begin
       from tinydevcrm._compare_columns(import) as compared
      where compared.type is not null;
 
+    select string_agg(changes.condition, ' or ')
+      into v_changes
+      from tinydevcrm._would_change(import, types) as changes;
+
     begin
         execute format(
-            'insert into %s (%s) select %s from %s %s',
-            v_target, v_names, v_values, v_loaded, v_conflict);
-        get diagnostics v_row_count = row_count;
+            'select exists (select from %s where %s)', v_loaded, coalesce(v_changes, 'false'))
+           into v_changed;
+        if not v_changed then
+            execute format(
+                'insert into %s (%s) select %s from %s %s',
+                v_target, v_names, v_values, v_loaded, v_conflict);
+            get diagnostics v_row_count = row_count;
+        end if;
     exception
         when data_exception then
-            get stacked diagnostics v_problems = message_text;
-            raise exception using
-                errcode = 'TD006',
-                message = format('values do not fit the columns of table %s', v_target),
-                detail  = coalesce(tinydevcrm._misfits(import, v_loaded), v_problems),
-                hint    = 'Correct them, change the column''s type, or import in mode replace.';
-        when invalid_column_reference then
+            get stacked diagnostics v_message = message_text;
+            perform tinydevcrm._refuse_values(
+                import, coalesce(tinydevcrm._misfits(import, types), v_message));
+        when invalid_column_reference or object_not_in_prerequisite_state then
             raise exception using
                 errcode = 'TD009',
                 message = format('table %s has no unique index on the key', v_target),
                 hint    = format(
                     'create unique index on %s (%s);', v_target, tinydevcrm._key_list(import));
     end;
+
+    if v_changed then
+        perform tinydevcrm._refuse_values(import, tinydevcrm._misfits(import, types));
+    end if;
+
+    if v_row_count <> (import).row_count and (import).mode <> 'upsert' then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'table %s took %s of %s rows', v_target, v_row_count, (import).row_count),
+            hint    = 'A trigger or a rule of the table turns the others away.';
+    end if;
 
     return v_row_count;
 end
@@ -257,42 +416,9 @@ $$;
 comment on function tinydevcrm._place_rows(tinydevcrm.imports, jsonb) is
     'Puts the rows that were loaded into the table that was there before, and returns their '
     'number. types are the columns with the types that fit the whole file. Raises TD006 when '
-    'columns differ or values do not fit, TD009 when the key does not tell rows apart or has no '
-    'unique index, 2BP01 when mode replace would drop a table that others depend on.';
-
-create function tinydevcrm._misfits(import tinydevcrm.imports, loading text)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_column  record;
-    v_misfits text[];
-begin
-    for v_column in
-        select compared.name,
-               compared.target_type,
-               compared.value
-          from tinydevcrm._compare_columns(import) as compared
-         where compared.type is distinct from compared.target_type
-           and compared.type is not null
-    loop
-        begin
-            execute format('select count(%s) from %s', v_column.value, loading);
-        exception
-            when data_exception then
-                v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
-        end;
-    end loop;
-
-    return array_to_string(v_misfits, e'\n');
-end
-$$;
-
-comment on function tinydevcrm._misfits(tinydevcrm.imports, text) is
-    'What is wrong with the values of a file for the types of a table, column by column; null when '
-    'nothing is.';
+    'columns differ, or values do not fit or would be changed; TD009 when the key does not tell '
+    'rows apart or has no unique index; 2BP01 when mode replace would drop a table that others '
+    'depend on.';
 
 create function tinydevcrm._on_conflict(import tinydevcrm.imports)
     returns text
@@ -314,6 +440,60 @@ $$;
 comment on function tinydevcrm._on_conflict(tinydevcrm.imports) is
     'The clause by which mode upsert updates the row that is there.';
 
+create function tinydevcrm._what_would_go(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(what, ', ')
+      from (
+        select 'indexes' as what
+          from pg_index
+         where indrelid = _what_would_go.relation
+        union
+        select 'constraints'
+          from pg_constraint
+         where conrelid = _what_would_go.relation
+        union
+        select 'columns that are not null or fill themselves'
+          from pg_attribute
+         where attrelid = _what_would_go.relation
+           and attnum > 0
+           and (attnotnull or atthasdef)
+        union
+        select 'triggers'
+          from pg_trigger
+         where tgrelid = _what_would_go.relation
+           and not tgisinternal
+        union
+        select 'rules'
+          from pg_rewrite
+         where ev_class = _what_would_go.relation
+        union
+        select 'policies'
+          from pg_policy
+         where polrelid = _what_would_go.relation
+        union
+        select 'rights'
+          from pg_class
+         where oid = _what_would_go.relation
+           and relacl is not null
+        union
+        select 'partitions or children'
+          from pg_inherits
+         where _what_would_go.relation in (inhparent, inhrelid)
+        union
+        select 'its partitioning'
+          from pg_class
+         where oid = _what_would_go.relation
+           and relkind = 'p'
+      ) as properties
+$$;
+
+comment on function tinydevcrm._what_would_go(regclass) is
+    'What a table has beside columns and rows, which making it anew would lose; null when nothing.';
+
 create function tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb)
     returns void
     language plpgsql
@@ -322,25 +502,57 @@ create function tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb)
 as $$
 declare
     v_target constant text := tinydevcrm._target(import);
-    v_differs boolean;
-    v_columns text;
-    v_detail  text;
+    v_differences text;
+    v_columns     text;
+    v_would_go    text := tinydevcrm._what_would_go(v_target::regclass);
+    v_detail      text;
 begin
-    select bool_or(compared.target_type is null or compared.type is null
-                   or compared.target_type <> settled.type),
+    select string_agg(
+               case
+                   when compared.type is null then format('%I: only in the table', compared.name)
+                   when compared.target_type is null then
+                       format('%I: only in the file', compared.name)
+                   else format(
+                       '%I: %s in the table, %s in the file',
+                       compared.name, compared.target_type, settled.type)
+               end,
+               e'\n')
+               filter (
+                   where compared.type is null and compared.is_needed
+                      or compared.target_type is null
+                      or compared.target_type <> settled.type
+               ),
            string_agg(
-               format('%I %s', settled.name, settled.type), ', ' order by settled.number)
-               filter (where settled.name is not null)
-      into v_differs, v_columns
-      from rows from (
-               jsonb_to_recordset(_clear_target.types) as (name text, type text)
-           ) with ordinality as settled (name, type, number)
-      full join tinydevcrm._compare_columns(import) as compared
-     using (name);
+               format('%I %s', compared.name, settled.type), ', ')
+               filter (where compared.type is not null)
+      into v_differences, v_columns
+      from tinydevcrm._compare_columns(import) as compared
+      left join jsonb_to_recordset(_clear_target.types)
+               as given (name text, type text, is_given boolean)
+        on given.name = compared.name
+     cross join lateral (
+         select case when given.is_given then compared.type else given.type end as type
+     ) as settled;
 
-    if not v_differs then
-        execute format('truncate %s', v_target);
+    if v_differences is null then
+        execute format(
+            'truncate %s %s',
+            case (select relkind from pg_class where oid = v_target::regclass)
+                when 'p' then ''
+                else 'only'
+            end,
+            v_target);
         return;
+    end if;
+
+    if v_would_go is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the columns differ from those of table %s', v_target),
+            detail  = v_differences,
+            hint    = format(
+                'It is not made anew, which would lose its %s. Give the file the same columns, '
+                'change the table, or drop it first.', v_would_go);
     end if;
 
     begin
@@ -361,12 +573,13 @@ end
 $$;
 
 comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
-    'Empties the table that mode replace fills. With the same columns it stays, and so do the '
-    'views on it, its indexes and its rights; with others it is made anew. Raises 2BP01, naming '
-    'them, while others depend on a table that would have to go.';
+    'Empties the table that mode replace fills. With the same columns, and others that it fills '
+    'itself, it stays, and so does all that belongs to it; with others it is made anew. Raises '
+    'TD006, column by column, when that would lose indexes, rights or the like, and 2BP01, naming '
+    'them, while others depend on it.';
 
 revoke execute on function
-    tinydevcrm._restored(text, text, integer, text),
+    tinydevcrm._base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
@@ -374,13 +587,16 @@ revoke execute on function
     tinydevcrm._key_list(tinydevcrm.imports),
     tinydevcrm._add_key(tinydevcrm.imports),
     tinydevcrm._place_rows(tinydevcrm.imports, jsonb),
-    tinydevcrm._misfits(tinydevcrm.imports, text),
+    tinydevcrm._would_change(tinydevcrm.imports, jsonb),
+    tinydevcrm._misfits(tinydevcrm.imports, jsonb),
+    tinydevcrm._refuse_values(tinydevcrm.imports, text),
+    tinydevcrm._what_would_go(regclass),
     tinydevcrm._on_conflict(tinydevcrm.imports),
     tinydevcrm._clear_target(tinydevcrm.imports, jsonb)
 from public;
 
 grant execute on function
-    tinydevcrm._restored(text, text, integer, text),
+    tinydevcrm._base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
@@ -388,7 +604,10 @@ grant execute on function
     tinydevcrm._key_list(tinydevcrm.imports),
     tinydevcrm._add_key(tinydevcrm.imports),
     tinydevcrm._place_rows(tinydevcrm.imports, jsonb),
-    tinydevcrm._misfits(tinydevcrm.imports, text),
+    tinydevcrm._would_change(tinydevcrm.imports, jsonb),
+    tinydevcrm._misfits(tinydevcrm.imports, jsonb),
+    tinydevcrm._refuse_values(tinydevcrm.imports, text),
+    tinydevcrm._what_would_go(regclass),
     tinydevcrm._on_conflict(tinydevcrm.imports),
     tinydevcrm._clear_target(tinydevcrm.imports, jsonb)
 to tinydevcrm_user;

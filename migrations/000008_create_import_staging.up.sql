@@ -123,7 +123,9 @@ begin
          order by csv_types.position
     loop
         if (tinydevcrm._which_fit(
-                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]), v_name, v_place))[1]
+                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]),
+                v_name,
+                v_place))[1]
            and (tinydevcrm._which_fit(_wider_position.staging, v_name, v_place))[1]
         then
             return v_place;
@@ -248,7 +250,7 @@ begin
                format(
                    '%I::%s',
                    v_names[planned.number],
-                   regexp_replace(planned.value->>'type', '\([^)]*\)', '')),
+                   tinydevcrm._base_type(to_regtype(planned.value->>'type'))),
                ', ' order by planned.number)
       into v_values
       from jsonb_array_elements(v_step.columns) with ordinality as planned (value, number);

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(38);
+select plan(39);
 
 -- What it finds
 
@@ -111,7 +111,11 @@ values
     ('text only', E'name,city\nAnn,Rome\nBob,Oslo\n', ',', '"', '"', 'LF', true, 0),
     ('numbers only', E'1,2\n3,4\n', ',', '"', '"', 'LF', false, 0),
     ('the index of pandas', E',a,b\n0,x,1.5\n1,y,2.5\n', ',', '"', '"', 'LF', true, 0),
-    ('a nameless series of pandas', E',0\n0,1.5\n1,2.5\n', ',', '"', '"', 'LF', true, 0),
+    ('a nameless series of pandas', E',0\n0,1.5\n1,2.5\n', ',', '"', '"', 'LF', false, 0),
+    ('a value missing from the first row', E'1,\n2,5\n3,6\n', ',', '"', '"', 'LF', false, 0),
+    ('a word in the first row', E'2024-01-01,err\n2024-01-02,5\n2024-01-03,6\n', ',', '"', '"', 'LF', false, 0),
+    ('sep= and a letter', E'sep=x\nfoo\nbar\n', ',', '"', '"', 'LF', true, 0),
+    ('CRLF above a table of CR', E'title\r\n\r\na,b,c\r1,2,3\r4,5,6\r7,8,9\r10,11,12\r', ',', '"', '"', 'CR', true, 2),
     ('years as names', E'Country,2019,2020\nFrance,1.5,2.5\nItaly,3.5,4.5\n', ',', '"', '"', 'LF',
         true, 0),
     ('years as values', E'2019,5.5\n2020,6.5\n', ',', '"', '"', 'LF', false, 0),
@@ -369,6 +373,11 @@ select is(
         tinydevcrm._table_name('/tmp/a.b.txt'), tinydevcrm._table_name('.csv.gz')],
     array['q3_sales', 'q3_sales', 'a_b', 'imported'],
     'a table is named after its file, without the endings of text and of gzip');
+
+select is(
+    (tinydevcrm.sniff_csv(
+        convert_to(repeat(E'N,Orl\u00e9ans\n', 100), 'UTF8') || '\x4bf66c6e2c310a')).encoding, 'UTF8',
+    'one bad byte does not make it another encoding');
 
 select * from finish();
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(54);
+select plan(71);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -278,7 +278,8 @@ select throws_ok(
     'values do not fit the columns of table "My Data".log', 'values that do not fit are refused');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    '"none": invalid input syntax for type integer: "x"',
+    E'"none": invalid input syntax for type integer: "x"\n'
+    '"say ""hi""": character varying(3) would change ''four''',
     'column by column');
 
 update staging
@@ -286,7 +287,8 @@ update staging
 
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    'value too long for type character varying(3)', 'nothing is cut off');
+    '"say ""hi""": character varying(3) would change ''four''',
+    'nothing is cut off');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', types => '{"say \"hi\"": "varchar(3)"}') $$, '22001', null,
     'nor is it in a column whose type was given');
@@ -311,6 +313,89 @@ select lives_ok(
 select is(
     pg_temp.columns('"by hand; drop table numbers"'), 'id integer, say "hi" text, none text',
     'with the columns of the file');
+
+-- what a table would change in silence
+
+create domain short as varchar(3);
+create table strict_log (
+    d date,
+    t timestamp,
+    n numeric(5, 1),
+    r real,
+    c char(3),
+    v varchar(3),
+    s short,
+    b bit(3)
+);
+
+create function pg_temp.append(column_name text, value text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_detail text;
+begin
+    create temporary table one (value text);
+    insert into one
+    values (value);
+    execute format('alter table one rename value to %I', column_name);
+    execute format('create table target_of_one as select %I from strict_log limit 0', column_name);
+    perform tinydevcrm.import_staging('one', 'target_of_one', 'append');
+    execute format('select %I::text from target_of_one', column_name)
+       into v_detail;
+    drop table one, target_of_one;
+    return v_detail;
+exception
+    when others then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        return sqlstate || ' ' || v_detail;
+end
+$$;
+
+select is(
+    pg_temp.append(given.name, given.value), given.wanted,
+    format('%s into %s', given.value, given.name))
+  from (
+    values
+        ('d', '2024-01-31', '2024-01-31'),
+        ('d', '2024-01-31 10:00:00', 'TD006 d: date would change ''2024-01-31 10:00:00'''),
+        ('t', '2024-01-31T10:00:00', '2024-01-31 10:00:00'),
+        ('t', '2024-01-31 10:00:00+05',
+            'TD006 t: timestamp without time zone would change ''2024-01-31 10:00:00+05'''),
+        ('n', '1.5', '1.5'),
+        ('n', '1.25', 'TD006 n: numeric(5,1) would change ''1.25'''),
+        ('r', '16777217', 'TD006 r: real would change ''16777217'''),
+        ('c', 'abc', 'abc'),
+        ('c', 'ab', 'ab'),
+        ('v', 'abcd', 'TD006 v: character varying(3) would change ''abcd'''),
+        ('s', 'abcd', 'TD006 s: "My Data".short would change ''abcd'''),
+        ('r', '20000000', '2e+07'),
+        ('b', '101', '101')
+  ) as given (name, value, wanted);
+
+-- what replace keeps
+
+create table kept (n integer not null, id integer generated always as identity primary key);
+insert into kept
+values (1);
+create temporary table news (n text);
+insert into news
+values ('2');
+
+select lives_ok(
+    $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$,
+    'replace leaves columns to a table that fills them itself');
+select results_eq('select n, id > 1 from kept', $$ values (2, true) $$, 'and does');
+
+update news
+   set n = '2.5';
+
+select throws_ok(
+    $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$, 'TD006', null,
+    'it does not make a table anew that would lose what it has');
+select is(
+    pg_temp.detail($$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$),
+    'n: integer in the table, numeric in the file', 'and says what differs');
 
 -- upsert
 

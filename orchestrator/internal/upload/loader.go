@@ -166,7 +166,10 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 
 // read adds records to the table's lines until they have some size; isWhole says that there are no more.
 func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
-	for len(l.table.lines) < size {
+	for count := 0; len(l.table.lines) < size; count++ {
+		if count%1024 == 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
 		record, err := l.next()
 		if errors.Is(err, io.EOF) {
 			return true, nil
@@ -181,20 +184,20 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 	return false, nil
 }
 
-// take adds a record, or notes what is wrong with it.
+// take adds a record, or notes what is wrong with it. Once the file is refused, problems are counted
+// and nothing else.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
 	problem := l.problems.of(record, len(l.table.fits))
-	if problem == "" && !l.problems.isRefused() {
-		l.table.add(record)
+	isRepairable := !record.IsBad && l.request.Ragged == "pad" && !l.problems.isRefused()
+	if problem != "" && !isRepairable {
+		l.problems.note(record, problem)
+	}
+	if l.problems.isRefused() {
+		l.table.lines = l.table.lines[:0]
 		return nil
 	}
 	if problem == "" {
-		return nil
-	}
-	if record.IsBad || l.request.Ragged != "pad" {
-		// Nothing will be loaded: what is left is to count the problems.
-		l.problems.note(record, problem)
-		l.table.lines = l.table.lines[:0]
+		l.table.add(record)
 		return nil
 	}
 	l.problems.repair(record, problem)

@@ -26,6 +26,7 @@ func TestLoadOptions(t *testing.T) {
 		{"delimiter by name", "delimiter=tab", "a\tb\n1\t2\n", `[{"a": 1, "b": 2}]`},
 		{"quote", "quote='", "a,b\n'x,y',\"z\n", `[{"a": "x,y", "b": "\"z"}]`},
 		{"escape", "escape=%5C", "a,b\n\"x\\\"y\",1\n", `[{"a": "x\"y", "b": 1}]`},
+		{"another escape", "escape=^", "a,b\n\"x ^\"y^^\",1\n", `[{"a": "x \"y^", "b": 1}]`},
 		{"encoding", "encoding=LATIN1", "a\ncaf\xe9\n", `[{"a": "café"}]`},
 		{"skip", "skip=2", "x\ny,z\na,b\n1,2\n", `[{"a": 1, "b": 2}]`},
 		{"empty ones", "table=&mode=&type=&skip=&header=", "a\n1\n", `[{"a": 1}]`},
@@ -136,6 +137,24 @@ func TestLoadPadsManyLines(t *testing.T) {
 	}
 	if done.RowCount != 10_100 || done.ProblemCount != 5001 {
 		t.Errorf("%d rows and %d problems, want 10100 and 5001", done.RowCount, done.ProblemCount)
+	}
+}
+
+// What cannot be repaired refuses the file, however much of it could be.
+func TestLoadPadsNoBadBytes(t *testing.T) {
+	for name, text := range map[string]string{
+		"short lines after it": "a,b,c\n1,2,\xff\xff\n" + strings.Repeat(strings.Repeat("x", 400)+",2\n", 900),
+		"many short lines":     "a,b,c\n1,2,\xff\n" + strings.Repeat("x,2\n", 1200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool, _ := dbtest.Schema(t)
+			request := upload.Request{Source: "t.csv", Ragged: "pad", Encoding: "UTF8", Delimiter: ","}
+			_, err := upload.Load(t.Context(), pool, strings.NewReader(text), request)
+			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Detail, "line 2: bytes that are no text") {
+				t.Fatalf("got %+v", problem)
+			}
+			assertNothingLeft(t, pool)
+		})
 	}
 }
 

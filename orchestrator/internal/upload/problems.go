@@ -85,7 +85,8 @@ func (p *problems) refusal() error {
 	if more := p.refused - int64(len(p.first)); more > 0 {
 		detail += fmt.Sprintf("\nand %d more", more)
 	}
-	hint := "Correct them; or import with ragged=pad (--ragged pad), which fills up short lines and adds columns for surplus fields."
+	hint := "Correct them, or give the delimiter or quote (--delimiter, --quote) if it was not found right; " +
+		"--ragged pad fills up short lines and adds columns for surplus fields."
 	if strings.Contains(detail, "no text in this encoding") {
 		hint = "Name the file's encoding (--encoding), or correct these lines."
 	}
@@ -146,6 +147,7 @@ func checkRagged(ragged string) error {
 // explainRecord says where a file cannot be read on.
 func explainRecord(err error) error {
 	var open *records.OpenQuoteError
+	var wide *records.WideError
 	switch {
 	case errors.As(err, &open):
 		return &db.UserError{
@@ -153,6 +155,13 @@ func explainRecord(err error) error {
 			Code:    "TD005",
 			Message: open.Error(),
 			Hint:    "Close it, write it twice if it belongs to the text, or name another quote (--quote).",
+		}
+	case errors.As(err, &wide):
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Code:    "TD005",
+			Message: wide.Error(),
+			Hint:    "Is the delimiter right? --delimiter gives it.",
 		}
 	case errors.Is(err, records.ErrLong):
 		return &db.UserError{

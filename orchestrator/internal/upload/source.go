@@ -2,6 +2,7 @@ package upload
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"database/sql"
@@ -85,7 +86,9 @@ type packedReader struct {
 
 func (r *packedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+	var corrupt flate.CorruptInputError
+	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &corrupt) {
 		err = brokenPack(r.source, err)
 	}
 	return n, err
@@ -126,10 +129,10 @@ func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
 		return nil, err
 	}
 	reader := records.NewReader(decoded, records.Dialect{
-		Delimiter:    dialect.Delimiter,
-		Quote:        dialect.Quote[0],
-		HasBackslash: dialect.Escape != dialect.Quote,
-		EndsInCR:     dialect.LineEnd == "CR",
+		Delimiter: dialect.Delimiter,
+		Quote:     dialect.Quote[0],
+		Escape:    dialect.Escape[0],
+		EndsInCR:  dialect.LineEnd == "CR",
 	}, isDecoded)
 	if err := reader.SkipLines(dialect.SkipLines); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -140,8 +143,8 @@ func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
 // decode returns text in UTF-8, without a byte order mark.
 func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err error) {
 	var from encoding.Encoding
-	switch name {
-	case "UTF8", "UTF-8", "utf8", "utf-8":
+	switch strings.ReplaceAll(strings.ToUpper(name), "-", "") {
+	case "UTF8":
 		return withoutMark(text), false, nil
 	case "UTF16LE":
 		from = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)

@@ -74,6 +74,8 @@ func packed(text string) string {
 	return b.String()
 }
 
+func corrupted(text string) string { return text[:12] + "\xff\xff\xff" + text[15:] }
+
 // The sharp edges of CSV: what loads, and as what.
 func TestLoadText(t *testing.T) {
 	long := strings.Repeat("x", 300_000)
@@ -185,7 +187,7 @@ func TestLoadManyColumns(t *testing.T) {
 	if err != nil || len(done.Columns) != 1600 {
 		t.Fatalf("1,600 columns: got %d, %v", len(done.Columns), err)
 	}
-	if _, err := load(t, pool, "u.csv", strings.Repeat("a,", 1600)+"a\n"+line(1601)); db.Explain(err).Code != "54011" {
+	if _, err := load(t, pool, "u.csv", strings.Repeat("a,", 1600)+"a\n"+line(1601)); db.Explain(err).Code != "TD005" {
 		t.Fatalf("1,601 columns: %v", err)
 	}
 }
@@ -217,6 +219,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"a NUL far in", "a\n" + strings.Repeat("x\n", 300_000) + "\x00\n", "TD005", "1 line", "line 300002: bytes that are no text"},
 		{"bytes that are not UTF-8 far in", "a\n" + strings.Repeat("é\n", 200_000) + "caf\xe9\n", "TD005", "1 line", "line 200002: bytes that are no text"},
 		{"many problems", strings.Repeat("a,b\n", 2000) + strings.Repeat("1\n", 100_000), "TD005", "100000 lines", "and 99980 more"},
+		{"a broken archive, in its midst", corrupted(packed("a\n" + strings.Repeat("1,x\n", 10_000))), "TD005", "cannot be unpacked", ""},
+		{"commas and nothing else", strings.Repeat(",", 10<<20), "TD005", "line 1 has more than 1600 fields", ""},
 		{"a broken archive", packed("a\n1\n")[:20], "TD005", "cannot be unpacked", ""},
 	}
 	for _, test := range tests {

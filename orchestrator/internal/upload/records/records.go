@@ -16,6 +16,8 @@ import (
 const (
 	// MaxRecord is how long a record may be, in bytes: it has to fit into memory.
 	MaxRecord = 128 << 20
+	// MaxFields is how many fields a record may have: no table has more columns.
+	MaxFields = 1600
 	firstRead = 256 << 10
 )
 
@@ -25,8 +27,9 @@ type Dialect struct {
 	Delimiter string
 	// Quote begins and ends a field with delimiters or line ends in it. Within, it is written twice.
 	Quote byte
-	// HasBackslash says that a backslash within quotes takes a quote or a backslash as it is.
-	HasBackslash bool
+	// Escape within quotes takes a quote, or itself, as it is. The same as Quote, or 0, when there is no
+	// other than doubling.
+	Escape byte
 	// EndsInCR says that lines end in a carriage return. Otherwise they end in a line feed, and a
 	// carriage return before it belongs to the end.
 	EndsInCR bool
@@ -69,6 +72,13 @@ func (e *OpenQuoteError) Error() string {
 		return fmt.Sprintf("the quote on line %d does not close within %d MB", e.Line, MaxRecord>>20)
 	}
 	return fmt.Sprintf("the quote on line %d does not close", e.Line)
+}
+
+// A WideError tells of a record of more than MaxFields fields.
+type WideError struct{ Line int64 }
+
+func (e *WideError) Error() string {
+	return fmt.Sprintf("line %d has more than %d fields, the most that a table has columns", e.Line, MaxFields)
 }
 
 // ErrLong tells of a record longer than MaxRecord.
@@ -116,8 +126,13 @@ func (r *Reader) SkipLines(count int) error {
 	for range count {
 		for {
 			at := bytes.IndexByte(r.buffer[r.start:], r.lineEnd)
-			if at >= 0 {
-				r.start += at + 1
+			next := r.start + at + 1
+			// In a CR file a CRLF is one line end too: one has to see what comes after the CR.
+			if at >= 0 && (!r.dialect.EndsInCR || next < len(r.buffer) || r.atEnd) {
+				if r.dialect.EndsInCR && next < len(r.buffer) && r.buffer[next] == '\n' {
+					next++
+				}
+				r.start = next
 				r.line++
 				break
 			}
@@ -143,7 +158,8 @@ func (r *Reader) Next() (*Record, error) {
 			r.line += lines
 			return &r.record, nil
 		}
-		if r.atEnd {
+		var wide *WideError
+		if r.atEnd || errors.As(err, &wide) {
 			return nil, err
 		}
 		if len(r.buffer)-r.start > MaxRecord {
@@ -235,6 +251,9 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 			record.AfterQuote = true
 			field.Text = append(bytes.Clone(field.Text), data[at:end]...)
 		}
+		if len(record.Fields) == MaxFields {
+			return 0, 0, &WideError{Line: r.line}
+		}
 		record.Fields = append(record.Fields, field)
 		at = next
 		if isLast {
@@ -246,13 +265,16 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 
 // quoted reads the quoted part of a field that begins at data[at]: its text, and where it is over.
 func (r *Reader) quoted(data []byte, at int) (text []byte, end int, err error) {
-	quote := r.dialect.Quote
+	quote, escape := r.dialect.Quote, r.dialect.Escape
+	if escape == 0 {
+		escape = quote
+	}
 	first := len(r.unquoted)
 	from := at + 1 // of the part that has not been copied to unquoted
 	for at = from; ; {
 		found := bytes.IndexByte(data[at:], quote)
-		if r.dialect.HasBackslash {
-			found = bytes.IndexAny(data[at:], string([]byte{quote, '\\'}))
+		if escape != quote {
+			found = bytes.IndexAny(data[at:], string([]byte{quote, escape}))
 		}
 		// Whether a quote closes shows in the byte after it.
 		if found < 0 || at+found+1 == len(data) && (!r.atEnd || data[at+found] != quote) {
@@ -260,9 +282,9 @@ func (r *Reader) quoted(data []byte, at int) (text []byte, end int, err error) {
 		}
 		at += found
 		switch {
-		case data[at] == '\\' && data[at+1] != quote && data[at+1] != '\\':
+		case data[at] != quote && data[at+1] != quote && data[at+1] != escape:
 			at++
-		case data[at] == '\\':
+		case data[at] != quote:
 			r.unquoted = append(r.unquoted, data[from:at]...)
 			from = at + 1
 			at += 2

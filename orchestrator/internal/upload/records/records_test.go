@@ -35,7 +35,7 @@ var comma = records.Dialect{Delimiter: ",", Quote: '"'}
 
 func TestNext(t *testing.T) {
 	blank := records.Dialect{Delimiter: ", ", Quote: '"'}
-	backslash := records.Dialect{Delimiter: ";", Quote: '"', HasBackslash: true}
+	backslash := records.Dialect{Delimiter: ";", Quote: '"', Escape: '\\'}
 	cr := records.Dialect{Delimiter: ",", Quote: '\'', EndsInCR: true}
 	tests := []struct {
 		name    string
@@ -79,6 +79,26 @@ func TestOpenQuote(t *testing.T) {
 	var open *records.OpenQuoteError
 	if !errors.As(err, &open) || open.Line != 4 || open.IsLong {
 		t.Errorf("got %v, want an open quote on line 4", err)
+	}
+}
+
+func TestTooManyFields(t *testing.T) {
+	wide := strings.Repeat(",", records.MaxFields)
+	_, _, err := readAll(t, strings.NewReader("a\n"+wide+"\n"), comma)
+	var tooWide *records.WideError
+	if !errors.As(err, &tooWide) || tooWide.Line != 2 {
+		t.Errorf("got %v, want line 2 as too wide", err)
+	}
+}
+
+func TestSkipLinesTakesCRLFAsOne(t *testing.T) {
+	reader := records.NewReader(iotest.OneByteReader(strings.NewReader("title\r\n\r\na\r1\r")),
+		records.Dialect{Delimiter: ",", Quote: '"', EndsInCR: true}, false)
+	if err := reader.SkipLines(2); err != nil {
+		t.Fatal(err)
+	}
+	if record, err := reader.Next(); err != nil || string(record.Raw) != "a" || record.Line != 3 {
+		t.Errorf("got %+v, %v", record, err)
 	}
 }
 
