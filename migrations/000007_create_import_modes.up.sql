@@ -238,7 +238,13 @@ as $$
                when settled.type <> 'text' then
                    format(
                        '(%1$s)::%2$s::text::%3$s is distinct from (%1$s)::%3$s',
-                       compared.text_value, compared.target_type, settled.type)
+                       compared.text_value,
+                       compared.target_type,
+                       -- A number may be printed in another way: 2e+07.
+                       case
+                           when settled.type in ('integer', 'bigint') then 'numeric'
+                           else settled.type
+                       end)
                -- Blanks at the end of a character(n) are none.
                when pg_type.oid = 'bpchar'::regtype then
                    format(
@@ -262,6 +268,8 @@ as $$
        and not settled.is_given
        -- What no type of the ladder fits is the table's to judge, as in a COPY.
        and (settled.type <> 'text' or typcategory in ('S', 'Z'))
+       and typcategory <> 'B'
+       and pg_type.oid <> 'money'::regtype
 $$;
 
 comment on function tinydevcrm._would_change(tinydevcrm.imports, jsonb) is

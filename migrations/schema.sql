@@ -324,6 +324,7 @@ CREATE TABLE tinydevcrm.schedules (
     schedule text NOT NULL,
     seconds integer,
     cron_schedule text NOT NULL,
+    is_slow boolean DEFAULT false NOT NULL,
     job_id bigint,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT schedules_seconds_range CHECK (((seconds >= 1) AND (seconds <= 59)))
@@ -373,6 +374,13 @@ COMMENT ON COLUMN tinydevcrm.schedules.cron_schedule IS 'What pg_cron was given:
 
 
 --
+-- Name: COLUMN schedules.is_slow; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.schedules.is_slow IS 'Whether it is for the materialized views whose refreshes take more than half of the time between two rounds: they have a job of their own, in which they wait for each other only.';
+
+
+--
 -- Name: COLUMN schedules.job_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -396,29 +404,28 @@ CREATE FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text) RE
     AS $$
 declare
     v_matview  tinydevcrm.matviews := tinydevcrm._watched_matview(_assign_schedule.relation);
+    v_parsed   record;
     v_schedule tinydevcrm.schedules;
 begin
-    -- The update makes two who come at once wait for each other, and locks the row.
-    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule)
-    select v_matview.owner,
-           parsed.schedule,
+    select parsed.schedule,
            parsed.seconds,
            parsed.cron_schedule
-      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed
-     where not exists (
-        select
-          from tinydevcrm.schedules
-         where schedules.owner = v_matview.owner
-           and schedules.schedule = parsed.schedule
-     )
-    on conflict on constraint schedules_schedule_unique do nothing;
+      into v_parsed
+      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed;
 
-    select schedules.*
-      into strict v_schedule
-      from tinydevcrm.schedules
-     where schedules.owner = v_matview.owner
-       and schedules.schedule = (tinydevcrm._parse_schedule(_assign_schedule.schedule)).schedule
-       for key share;
+    v_schedule := tinydevcrm._schedule_of(
+        v_matview.owner,
+        v_parsed.schedule,
+        v_parsed.seconds,
+        v_parsed.cron_schedule,
+        -- The same schedule again changes nothing, among the slow ones too.
+        exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.id = v_matview.schedule_id
+               and schedules.schedule = v_parsed.schedule
+               and schedules.is_slow
+        ));
 
     update tinydevcrm.matviews
        set schedule_id = v_schedule.id
@@ -435,6 +442,38 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text) IS 'Puts a watched materialized view on a schedule, which is made when it is not there yet.';
+
+
+--
+-- Name: _base_type(regtype); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._base_type(type regtype) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_type pg_type;
+begin
+    loop
+        select pg_type.*
+          into v_type
+          from pg_type
+         where oid = coalesce(v_type.typbasetype, _base_type.type);
+
+        exit when v_type.typbasetype = 0;
+    end loop;
+
+    return format_type(v_type.oid, -1);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _base_type(type regtype); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._base_type(type regtype) IS 'Type to cast a text to before it goes into a column: without modifiers and without domains, whose casts would cut a value off where an insert refuses it.';
 
 
 --
@@ -502,7 +541,7 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format('the file has no column %L for the key', v_unknown),
-            hint    = 'The key names columns of the file, as they stand in its header.';
+            hint    = 'The key names columns by the names that they get in the table.';
     end if;
 end
 $$;
@@ -707,7 +746,8 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('there is no type %L', _checked_type.type),
-            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz.';
+            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. A '
+                      'type of your own goes with its schema: public.mood.';
     end if;
 
     -- In the one spelling that the catalogs have; numeric(10,2) keeps what is in its parentheses.
@@ -724,6 +764,60 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._checked_type(type text) IS 'The name of a type as it was given, or TD007.';
+
+
+--
+-- Name: _choose_lane(bigint, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._choose_lane(matview_id bigint, took interval) RETURNS void
+    LANGUAGE plpgsql STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_schedule tinydevcrm.schedules;
+    v_period   interval;
+begin
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+      join tinydevcrm.matviews
+        on matviews.schedule_id = schedules.id
+     where matviews.id = _choose_lane.matview_id;
+
+    -- A minute is the least that a cron expression can have between two rounds. What has become
+    -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
+    v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
+    if v_schedule.id is null
+       or v_schedule.is_slow and _choose_lane.took > v_period / 10
+       or not v_schedule.is_slow and _choose_lane.took < v_period / 2
+       or not v_schedule.is_slow and not exists (
+           select
+             from tinydevcrm.matviews
+            where matviews.schedule_id = v_schedule.id
+              and matviews.id <> _choose_lane.matview_id
+       )
+    then
+        return;
+    end if;
+
+    update tinydevcrm.matviews
+       set schedule_id = (tinydevcrm._schedule_of(
+               v_schedule.owner,
+               v_schedule.schedule,
+               v_schedule.seconds,
+               v_schedule.cron_schedule,
+               not v_schedule.is_slow)).id
+     where matviews.id = _choose_lane.matview_id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _choose_lane(matview_id bigint, took interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._choose_lane(matview_id bigint, took interval) IS 'After a scheduled refresh that took so long: gives a materialized view that takes more than half of the time between two rounds to the schedule''s job for slow ones, if it has company to hold up, and one that takes less than a tenth back to the common job.';
 
 
 --
@@ -790,25 +884,57 @@ CREATE FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb)
     AS $$
 declare
     v_target constant text := tinydevcrm._target(import);
-    v_differs boolean;
-    v_columns text;
-    v_detail  text;
+    v_differences text;
+    v_columns     text;
+    v_would_go    text := tinydevcrm._what_would_go(v_target::regclass);
+    v_detail      text;
 begin
-    select bool_or(compared.target_type is null or compared.type is null
-                   or compared.target_type <> settled.type),
+    select string_agg(
+               case
+                   when compared.type is null then format('%I: only in the table', compared.name)
+                   when compared.target_type is null then
+                       format('%I: only in the file', compared.name)
+                   else format(
+                       '%I: %s in the table, %s in the file',
+                       compared.name, compared.target_type, settled.type)
+               end,
+               e'\n')
+               filter (
+                   where compared.type is null and compared.is_needed
+                      or compared.target_type is null
+                      or compared.target_type <> settled.type
+               ),
            string_agg(
-               format('%I %s', settled.name, settled.type), ', ' order by settled.number)
-               filter (where settled.name is not null)
-      into v_differs, v_columns
-      from rows from (
-               jsonb_to_recordset(_clear_target.types) as (name text, type text)
-           ) with ordinality as settled (name, type, number)
-      full join tinydevcrm._compare_columns(import) as compared
-     using (name);
+               format('%I %s', compared.name, settled.type), ', ')
+               filter (where compared.type is not null)
+      into v_differences, v_columns
+      from tinydevcrm._compare_columns(import) as compared
+      left join jsonb_to_recordset(_clear_target.types)
+               as given (name text, type text, is_given boolean)
+        on given.name = compared.name
+     cross join lateral (
+         select case when given.is_given then compared.type else given.type end as type
+     ) as settled;
 
-    if not v_differs then
-        execute format('truncate %s', v_target);
+    if v_differences is null then
+        execute format(
+            'truncate %s %s',
+            case (select relkind from pg_class where oid = v_target::regclass)
+                when 'p' then ''
+                else 'only'
+            end,
+            v_target);
         return;
+    end if;
+
+    if v_would_go is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the columns differ from those of table %s', v_target),
+            detail  = v_differences,
+            hint    = format(
+                'It is not made anew, which would lose its %s. Give the file the same columns, '
+                'change the table, or drop it first.', v_would_go);
     end if;
 
     begin
@@ -833,7 +959,7 @@ $$;
 -- Name: FUNCTION _clear_target(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) IS 'Empties the table that mode replace fills. With the same columns it stays, and so do the views on it, its indexes and its rights; with others it is made anew. Raises 2BP01, naming them, while others depend on a table that would have to go.';
+COMMENT ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) IS 'Empties the table that mode replace fills. With the same columns, and others that it fills itself, it stays, and so does all that belongs to it; with others it is made anew. Raises TD006, column by column, when that would lose indexes, rights or the like, and 2BP01, naming them, while others depend on it.';
 
 
 --
@@ -882,20 +1008,52 @@ COMMENT ON FUNCTION tinydevcrm._column_names(header text[]) IS 'Column names for
 
 
 --
+-- Name: _comes_back(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._comes_back(import tinydevcrm.imports, column_name text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET extra_float_digits TO '1'
+    AS $_$
+declare
+    v_comes_back boolean;
+begin
+    execute format(
+        'select coalesce(bool_and(%1$I::float8::text::numeric = %1$I::numeric), true) from %2$s',
+        _comes_back.column_name, tinydevcrm._loading_table(import))
+       into v_comes_back;
+    return v_comes_back;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _comes_back(import tinydevcrm.imports, column_name text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._comes_back(import tinydevcrm.imports, column_name text) IS 'Whether a column of text with floating-point numbers has those that a double holds to the last digit. Two that differ in the 17th may be one double.';
+
+
+--
 -- Name: _compare_columns(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) RETURNS TABLE(name text, type text, target_type text, value text, is_needed boolean)
+CREATE FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) RETURNS TABLE(name text, type text, target_type text, text_value text, value text, is_needed boolean)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select coalesce(planned.name, attname::text),
-           planned.type,
-           format_type(atttypid, atttypmod),
-           -- Without its modifiers, which a cast would apply by cutting off: the insert checks them.
-           tinydevcrm._restored(
-               planned.name, planned.type, planned.place, format_type(atttypid, null)),
-           not (atthasdef or attidentity <> '')
+    select coalesce(planned.name, existing.attname::text),
+           loaded.type,
+           format_type(existing.atttypid, existing.atttypmod),
+           restored.text_value,
+           case
+               when loaded.type = format_type(existing.atttypid, existing.atttypmod) then
+                   quote_ident(planned.name)
+               else format(
+                   '(%s)::%s', restored.text_value, tinydevcrm._base_type(existing.atttypid))
+           end,
+           not (existing.atthasdef or existing.attidentity <> '')
       from rows from (
                jsonb_to_recordset((import).columns) as (name text, type text, "position" integer)
            ) with ordinality as planned (name, type, place, number)
@@ -906,8 +1064,26 @@ CREATE FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) RETURNS T
            and attnum > 0
            and not attisdropped
       ) as existing
-        on attname::text = planned.name
-     order by planned.number, attnum
+        on existing.attname::text = planned.name
+      left join pg_attribute as stored
+        on stored.attrelid = to_regclass(tinydevcrm._loading_table(import))
+       and stored.attname::text = planned.name
+     cross join lateral (
+         select case
+                    when planned.name is not null then
+                        coalesce(format_type(stored.atttypid, stored.atttypmod), planned.type)
+                end as type
+     ) as loaded
+     cross join lateral (
+         select coalesce(
+                    (
+                        select format(csv_types.restores, quote_ident(planned.name))
+                          from tinydevcrm.csv_types
+                         where csv_types.position = planned.place
+                    ),
+                    quote_ident(planned.name) || '::text') as text_value
+     ) as restored
+     order by planned.number, existing.attnum
 $$;
 
 
@@ -915,7 +1091,7 @@ $$;
 -- Name: FUNCTION _compare_columns(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) IS 'Columns of an import beside those of the table it goes to: type as loaded, null when only the table has it; type in the table, null when only the file has it; the expression that makes one of the other; and whether the table makes no value for it itself.';
+COMMENT ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) IS 'Columns of an import beside those of the table it goes to: type as loaded, null when only the table has it; type in the table, null when only the file has it; expressions for the text that stood in the file and for the value that goes into the table; and whether the table makes no value for it itself.';
 
 
 --
@@ -927,10 +1103,12 @@ CREATE FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    v_columns text;
+    v_columns  text;
+    v_settings tinydevcrm.settings;
 begin
-    execute format('select count(*) from %s', _count_rows.relation)
-       into _count_rows.row_count;
+    select settings.*
+      into v_settings
+      from tinydevcrm.settings;
 
     -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights of
     -- whoever refreshes. So what is not built in goes by its output function, as text.
@@ -954,27 +1132,30 @@ begin
 
     begin
         execute format(
-            'select jsonb_agg(carried.object)
-               from (
-                 select to_jsonb(first_rows) as object,
-                        sum(octet_length(to_jsonb(first_rows)::text)) over (
-                            rows unbounded preceding
-                        ) as byte_count
-                   from (
-                     select %s
-                       from %s
-                      limit $1
-                   ) as first_rows
-               ) as carried
-              where carried.byte_count <= $2',
+            'select (select count(*) from %2$s),
+                    (select jsonb_agg(to_jsonb(first_rows))
+                       from (select %1$s from %2$s limit $1) as first_rows)',
             v_columns, _count_rows.relation)
-           into _count_rows.rows
-          using (select event_row_limit from tinydevcrm.settings),
-                (select event_byte_limit from tinydevcrm.settings);
+           into _count_rows.row_count, _count_rows.rows
+          using v_settings.event_row_limit;
+
+        if octet_length(_count_rows.rows::text) > v_settings.event_byte_limit then
+            select jsonb_agg(carried.value order by carried.number)
+              into _count_rows.rows
+              from (
+                select value,
+                       number,
+                       sum(octet_length(value::text)) over (order by number) as byte_count
+                  from jsonb_array_elements(_count_rows.rows) with ordinality as rows (value, number)
+              ) as carried
+             where carried.byte_count <= v_settings.event_byte_limit;
+        end if;
     exception
-        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the
+        -- refresh.
         when program_limit_exceeded or untranslatable_character or invalid_text_representation then
-            _count_rows.rows := null;
+            execute format('select count(*), null::jsonb from %s', _count_rows.relation)
+               into _count_rows.row_count, _count_rows.rows;
     end;
 end
 $_$;
@@ -1019,6 +1200,12 @@ begin
 exception
     -- Somebody else's import of that name committed a moment ago.
     when duplicate_table or duplicate_object or unique_violation then
+        if to_regtype(v_target) is not null and to_regclass(v_target) is null then
+            raise exception using
+                errcode = 'TD004',
+                message = format('a type is called %s', v_target),
+                hint    = 'Import under another name.';
+        end if;
         perform tinydevcrm._refuse_name_in_use(v_target);
 end
 $$;
@@ -1084,6 +1271,55 @@ COMMENT ON FUNCTION tinydevcrm._create_matview_statement(schema_name name, name 
 
 
 --
+-- Name: _cron_field(text, integer, integer, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) RETURNS integer[]
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with items as (
+        select split_part(item, '/', 1) as span,
+               nullif(split_part(item, '/', 2), '')::integer as step
+          from regexp_split_to_table(lower(_cron_field.field), ',') as item
+    ),
+    bounds as (
+        select case
+                   when span = '*' then array[_cron_field.low, _cron_field.high]
+                   else (
+                       select array_agg(
+                                  coalesce(
+                                      array_position(_cron_field.names, left(bound, 3)) - 1
+                                      + _cron_field.low,
+                                      bound::integer)
+                                  order by place)
+                         from regexp_split_to_table(span, '-') with ordinality as b (bound, place)
+                   )
+               end as bound,
+               step
+          from items
+    )
+    select array_agg(distinct value order by value)
+      from bounds
+     cross join lateral generate_series(
+         bound[1],
+         case
+             when cardinality(bound) > 1 then bound[2]
+             when step is not null then _cron_field.high
+             else bound[1]
+         end,
+         coalesce(step, 1)) as value
+$$;
+
+
+--
+-- Name: FUNCTION _cron_field(field text, low integer, high integer, names text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) IS 'Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose first stands for the lowest value.';
+
+
+--
 -- Name: _cron_has_seconds(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1103,6 +1339,178 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._cron_has_seconds() IS 'Whether pg_cron takes "N seconds" itself: from version 1.5 on.';
+
+
+--
+-- Name: _cron_is_running(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._cron_is_running() RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select exists (
+        select
+          from pg_stat_activity
+         where backend_type = 'pg_cron launcher'
+    )
+$$;
+
+
+--
+-- Name: FUNCTION _cron_is_running(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._cron_is_running() IS 'Whether pg_cron''s launcher runs on this server. Security definer: lends the right to see processes of others, for this one fact.';
+
+
+--
+-- Name: matviews; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.matviews (
+    id bigint NOT NULL,
+    owner regrole NOT NULL,
+    relation regclass NOT NULL,
+    notify_when text DEFAULT 'not_empty'::text NOT NULL,
+    key text[],
+    last_outcome text,
+    plain_reason text,
+    failing_since timestamp with time zone,
+    last_refreshed_at timestamp with time zone,
+    last_scheduled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    schedule_id bigint,
+    is_paused boolean DEFAULT false NOT NULL,
+    CONSTRAINT matviews_last_outcome_known CHECK ((last_outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text]))),
+    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'always'::text, 'never'::text])))
+);
+
+
+--
+-- Name: TABLE matviews; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.matviews IS 'Materialized views whose refreshes are recorded and told: the registry.';
+
+
+--
+-- Name: COLUMN matviews.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.id IS 'Number of the registration.';
+
+
+--
+-- Name: COLUMN matviews.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view; its scheduled refreshes run as this role.';
+
+
+--
+-- Name: COLUMN matviews.relation; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.relation IS 'The materialized view.';
+
+
+--
+-- Name: COLUMN matviews.notify_when; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.notify_when IS 'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first failure of a streak and the first success after it are told whatever the rule.';
+
+
+--
+-- Name: COLUMN matviews.key; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.key IS 'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.';
+
+
+--
+-- Name: COLUMN matviews.last_outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_outcome IS 'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.';
+
+
+--
+-- Name: COLUMN matviews.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.plain_reason IS 'Why its last successful refresh was plain, so that readers had to wait; null when it was concurrent.';
+
+
+--
+-- Name: COLUMN matviews.failing_since; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.failing_since IS 'When the first of the refreshes began that have failed without a success since; null when the last one succeeded.';
+
+
+--
+-- Name: COLUMN matviews.last_refreshed_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_refreshed_at IS 'When the last refresh that was not skipped began, whether it succeeded or not.';
+
+
+--
+-- Name: COLUMN matviews.last_scheduled_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_scheduled_at IS 'When its last refresh by its schedule began, skips included.';
+
+
+--
+-- Name: COLUMN matviews.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.created_at IS 'When it was registered.';
+
+
+--
+-- Name: COLUMN matviews.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that refreshes it; null when none does.';
+
+
+--
+-- Name: COLUMN matviews.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.is_paused IS 'Whether its schedule passes it over for now.';
+
+
+--
+-- Name: _drop_key_index(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_index constant regclass := tinydevcrm._key_index(matview);
+begin
+    if v_index is null then
+        return false;
+    end if;
+
+    execute format('drop index %s', v_index);
+    return true;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _drop_key_index(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) IS 'Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.';
 
 
 --
@@ -1304,12 +1712,16 @@ CREATE FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote tex
         """Whether the cells of the first record differ in kind from those below them."""
         if len(table) == 1:
             return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
-        votes = 0
+        for_it = against = 0
         for cell, below in zip(table[0], column_kinds(table)):
-            # A year may well be a heading.
-            if below and not re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100', cell.strip()):
-                votes += -1 if kind(cell) == below else 1
-        return votes >= 0
+            # A year may well be a heading, and an empty cell says nothing.
+            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
+                continue
+            if kind(cell) == below:
+                against += 1
+            else:
+                for_it += 1
+        return for_it > against or against == 0
 
     # --- All of it -----------------------------------------------------------------------------
 
@@ -1318,6 +1730,13 @@ CREATE FUNCTION tinydevcrm._find_dialect(sample bytea, delimiter text, quote tex
         records = complete(list(cut(head, delimiter, quote, escape)))
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        # Titles stand above a header. Without one, a short line is a short line.
+        first = next((place for place, (_, cells) in enumerate(records)
+                      if len(cells) > 1 or not is_blank(cells)), 0)
+        titles = [cells for _, cells in records[first:start] if not (cells and cells[0][:1] == '#')]
+        if titles and not (find_header(table) if has_header is None else has_header):
+            start = first
+            table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
         return Cut(delimiter, quote, escape, records[start][0], table or [['']])
 
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
@@ -1441,6 +1860,32 @@ COMMENT ON FUNCTION tinydevcrm._follow_drops() IS 'Removes the registrations of 
 
 
 --
+-- Name: _follow_owners(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._follow_owners() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._settle_owners();
+exception
+    -- As in _follow_drops().
+    when others then
+        raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Watch and schedule the materialized view again, as its owner.';
+end
+$$;
+
+
+--
+-- Name: FUNCTION _follow_owners(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._follow_owners() IS 'Gives the registration and the schedule of a materialized view to its new owner. Security definer: whoever gives a view away may see neither the registration nor the other''s schedules; it lends update on those of views whose owner has changed.';
+
+
+--
 -- Name: _import_step(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1511,20 +1956,22 @@ COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The impor
 --
 
 CREATE FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) RETURNS boolean
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case _is_worth_telling.outcome
-               when 'skipped' then false
-               when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
-               when 'recovered' then true
-               else case _is_worth_telling.notify_when
-                        when 'not_empty' then _is_worth_telling.row_count > 0
-                        when 'empty' then _is_worth_telling.row_count = 0
-                        when 'always' then true
-                        when 'never' then false
-                    end
-           end
+begin
+    return case _is_worth_telling.outcome
+        when 'skipped' then false
+        when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
+        when 'recovered' then true
+        else case _is_worth_telling.notify_when
+            when 'not_empty' then _is_worth_telling.row_count > 0
+            when 'empty' then _is_worth_telling.row_count = 0
+            when 'always' then true
+            when 'never' then false
+        end
+    end;
+end
 $$;
 
 
@@ -1533,6 +1980,61 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) IS 'The rule: whether an event of this outcome goes to the subscriptions.';
+
+
+--
+-- Name: _key_index(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._key_index(matview tinydevcrm.matviews) RETURNS regclass
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select indexrelid::regclass
+      from pg_index
+     where indrelid = (matview).relation
+       and indisunique
+       and indpred is null
+       and indexprs is null
+       and (
+           select array_agg(attname::text order by number)
+             from unnest(indkey::smallint[]) with ordinality as columns (attnum, number)
+             join pg_attribute
+               on attrelid = indrelid
+              and pg_attribute.attnum = columns.attnum
+       ) = (matview).key
+     limit 1
+$$;
+
+
+--
+-- Name: FUNCTION _key_index(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._key_index(matview tinydevcrm.matviews) IS 'The unique index on the key of a materialized view; null when there is none.';
+
+
+--
+-- Name: _key_index_statement(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._key_index_statement(relation regclass, key text[]) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(
+               'create unique index on %s (%s)',
+               _key_index_statement.relation,
+               string_agg(quote_ident(key_column), ', ' order by number))
+      from unnest(_key_index_statement.key) with ordinality as columns (key_column, number)
+$$;
+
+
+--
+-- Name: FUNCTION _key_index_statement(relation regclass, key text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._key_index_statement(relation regclass, key text[]) IS 'The statement that makes the unique index on a key.';
 
 
 --
@@ -1583,11 +2085,13 @@ COMMENT ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) IS 'The
 --
 
 CREATE FUNCTION tinydevcrm._lock_matview(matview_id bigint) RETURNS boolean
-    LANGUAGE sql STRICT
+    LANGUAGE plpgsql STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id))
+begin
+    return pg_try_advisory_xact_lock(
+        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id));
+end
 $$;
 
 
@@ -1596,27 +2100,6 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) IS 'Takes the right to refresh a materialized view until the transaction ends; false when another session has it. An advisory lock, so that the registry''s row can be read and changed meanwhile.';
-
-
---
--- Name: _mark_scheduled(bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamp with time zone) RETURNS void
-    LANGUAGE sql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    update tinydevcrm.matviews
-       set last_scheduled_at = _mark_scheduled.started_at
-     where matviews.id = _mark_scheduled.matview_id
-$$;
-
-
---
--- Name: FUNCTION _mark_scheduled(matview_id bigint, started_at timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamp with time zone) IS 'Notes that a materialized view has had its turn. After the refresh, so that a turn that was killed is taken again and the registry''s row is not locked meanwhile.';
 
 
 --
@@ -1708,27 +2191,43 @@ COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a sc
 
 
 --
--- Name: _misfits(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _misfits(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) RETURNS text
+CREATE FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_loaded constant text := tinydevcrm._loading_table(import);
     v_column  record;
+    v_text    text;
     v_misfits text[];
 begin
     for v_column in
         select compared.name,
+               compared.value,
                compared.target_type,
-               compared.value
+               changes.text_value,
+               changes.condition
           from tinydevcrm._compare_columns(import) as compared
-         where compared.type is distinct from compared.target_type
-           and compared.type is not null
+          left join tinydevcrm._would_change(import, _misfits.types) as changes
+            on changes.name = compared.name
+         where compared.type <> compared.target_type
     loop
         begin
-            execute format('select count(%s) from %s', v_column.value, loading);
+            execute format('select count(%s) from %s', v_column.value, v_loaded);
+
+            if v_column.condition is not null then
+                execute format(
+                    'select %s from %s where %s limit 1',
+                    v_column.text_value, v_loaded, v_column.condition)
+                   into v_text;
+                if v_text is not null then
+                    v_misfits := v_misfits || format(
+                        '%I: %s would change %L', v_column.name, v_column.target_type, v_text);
+                end if;
+            end if;
         exception
             when data_exception then
                 v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
@@ -1741,99 +2240,110 @@ $$;
 
 
 --
--- Name: FUNCTION _misfits(import tinydevcrm.imports, loading text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _misfits(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) IS 'What is wrong with the values of a file for the types of a table, column by column; null when nothing is.';
-
-
---
--- Name: matviews; Type: TABLE; Schema: tinydevcrm; Owner: -
---
-
-CREATE TABLE tinydevcrm.matviews (
-    id bigint NOT NULL,
-    owner regrole NOT NULL,
-    relation regclass NOT NULL,
-    notify_when text DEFAULT 'not_empty'::text NOT NULL,
-    last_outcome text,
-    last_refreshed_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    schedule_id bigint,
-    last_scheduled_at timestamp with time zone,
-    CONSTRAINT matviews_last_outcome_known CHECK ((last_outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text]))),
-    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'always'::text, 'never'::text])))
-);
+COMMENT ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) IS 'What is wrong with the values of a file for the types of a table, column by column; null when nothing is.';
 
 
 --
--- Name: TABLE matviews; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: _next_cron_time(text, timestamp without time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TABLE tinydevcrm.matviews IS 'Materialized views whose refreshes are recorded and told: the registry.';
+CREATE FUNCTION tinydevcrm._next_cron_time(cron_schedule text, after timestamp without time zone) RETURNS timestamp without time zone
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with fields as (
+        select regexp_split_to_array(
+                   case trim(_next_cron_time.cron_schedule)
+                       when '@yearly' then '0 0 1 1 *'
+                       when '@annually' then '0 0 1 1 *'
+                       when '@monthly' then '0 0 1 * *'
+                       when '@weekly' then '0 0 * * 0'
+                       when '@daily' then '0 0 * * *'
+                       when '@midnight' then '0 0 * * *'
+                       when '@hourly' then '0 * * * *'
+                       else trim(_next_cron_time.cron_schedule)
+                   end,
+                   '\s+') as field
+    ),
+    allowed as (
+        select field,
+               tinydevcrm._cron_field(field[1], 0, 59, '{}') as minutes,
+               tinydevcrm._cron_field(field[2], 0, 23, '{}') as hours,
+               tinydevcrm._cron_field(field[3], 1, 31, '{}') as days,
+               tinydevcrm._cron_field(
+                   field[4], 1, 12, '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}') as months,
+               tinydevcrm._cron_field(
+                   field[5], 0, 7, '{sun,mon,tue,wed,thu,fri,sat}') as weekdays
+          from fields
+         where cardinality(field) = 5
+    ),
+    -- Eight years have every date there is, a 29 February too.
+    next_days as (
+        select day
+          from allowed
+         cross join generate_series(0, 8 * 366) as ahead
+         cross join lateral (select _next_cron_time.after::date + ahead as day) as days
+         cross join lateral (
+             select extract(day from day)::integer = any (allowed.days) as in_month,
+                    extract(dow from day)::integer = any (weekdays)
+                    or extract(dow from day) = 0 and 7 = any (weekdays) as in_week
+         ) as fits
+         where extract(month from day)::integer = any (months)
+           and case
+                   when field[3] like '*%' or field[5] like '*%' then in_month and in_week
+                   else in_month or in_week
+               end
+         order by ahead
+         limit 2
+    )
+    select min(moment)
+      from allowed
+     cross join next_days
+     cross join unnest(hours) as hour
+     cross join unnest(minutes) as minute
+     cross join lateral (select day + make_interval(hours => hour, mins => minute) as moment) as at
+     where moment > _next_cron_time.after
+$$;
 
 
 --
--- Name: COLUMN matviews.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_cron_time(cron_schedule text, after timestamp without time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.id IS 'Number of the registration.';
-
-
---
--- Name: COLUMN matviews.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view; its scheduled refreshes run as this role.';
+COMMENT ON FUNCTION tinydevcrm._next_cron_time(cron_schedule text, after timestamp without time zone) IS 'The first minute after a moment at which a cron expression comes round, both in pg_cron''s time zone; null when it never does, or is none.';
 
 
 --
--- Name: COLUMN matviews.relation; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: _next_due(integer, text, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.relation IS 'The materialized view.';
-
-
---
--- Name: COLUMN matviews.notify_when; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.notify_when IS 'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first failure of a streak and the first success after it are told whatever the rule.';
-
-
---
--- Name: COLUMN matviews.last_outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_outcome IS 'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.';
-
-
---
--- Name: COLUMN matviews.last_refreshed_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_refreshed_at IS 'When the last refresh that was not skipped began, whether it succeeded or not.';
+CREATE FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+               when _next_due.seconds is not null then
+                   to_timestamp(
+                       (floor(extract(epoch from _next_due.after) / _next_due.seconds) + 1)
+                       * _next_due.seconds)
+               else tinydevcrm._next_cron_time(
+                        _next_due.cron_schedule, _next_due.after at time zone zone.name)
+                    at time zone zone.name
+           end
+      from (
+        select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT') as name
+      ) as zone
+$$;
 
 
 --
--- Name: COLUMN matviews.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_due(seconds integer, cron_schedule text, after timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.created_at IS 'When it was registered.';
-
-
---
--- Name: COLUMN matviews.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that refreshes it; null when none does.';
-
-
---
--- Name: COLUMN matviews.last_scheduled_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_scheduled_at IS 'When its last refresh by its schedule began, skips included.';
+COMMENT ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamp with time zone) IS 'When a schedule comes round first after a moment.';
 
 
 --
@@ -1891,6 +2401,7 @@ begin
       into _next_step.matview
       from tinydevcrm.matviews
      where matviews.schedule_id = _next_step.schedule_id
+       and not matviews.is_paused
        and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < v_due_at)
      order by matviews.last_refreshed_at nulls first, matviews.id
      limit 1;
@@ -2104,8 +2615,10 @@ declare
     v_loaded constant text := tinydevcrm._loading_table(import);
     v_names     text;
     v_values    text;
+    v_changes   text;
+    v_changed   boolean;
     v_conflict  text := '';
-    v_problems  text;
+    v_message   text;
     v_row_count bigint;
 begin
     if (import).mode = 'replace' then
@@ -2125,26 +2638,44 @@ begin
       from tinydevcrm._compare_columns(import) as compared
      where compared.type is not null;
 
+    select string_agg(changes.condition, ' or ')
+      into v_changes
+      from tinydevcrm._would_change(import, types) as changes;
+
     begin
         execute format(
-            'insert into %s (%s) select %s from %s %s',
-            v_target, v_names, v_values, v_loaded, v_conflict);
-        get diagnostics v_row_count = row_count;
+            'select exists (select from %s where %s)', v_loaded, coalesce(v_changes, 'false'))
+           into v_changed;
+        if not v_changed then
+            execute format(
+                'insert into %s (%s) select %s from %s %s',
+                v_target, v_names, v_values, v_loaded, v_conflict);
+            get diagnostics v_row_count = row_count;
+        end if;
     exception
         when data_exception then
-            get stacked diagnostics v_problems = message_text;
-            raise exception using
-                errcode = 'TD006',
-                message = format('values do not fit the columns of table %s', v_target),
-                detail  = coalesce(tinydevcrm._misfits(import, v_loaded), v_problems),
-                hint    = 'Correct them, change the column''s type, or import in mode replace.';
-        when invalid_column_reference then
+            get stacked diagnostics v_message = message_text;
+            perform tinydevcrm._refuse_values(
+                import, coalesce(tinydevcrm._misfits(import, types), v_message));
+        when invalid_column_reference or object_not_in_prerequisite_state then
             raise exception using
                 errcode = 'TD009',
                 message = format('table %s has no unique index on the key', v_target),
                 hint    = format(
                     'create unique index on %s (%s);', v_target, tinydevcrm._key_list(import));
     end;
+
+    if v_changed then
+        perform tinydevcrm._refuse_values(import, tinydevcrm._misfits(import, types));
+    end if;
+
+    if v_row_count <> (import).row_count and (import).mode <> 'upsert' then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'table %s took %s of %s rows', v_target, v_row_count, (import).row_count),
+            hint    = 'A trigger or a rule of the table turns the others away.';
+    end if;
 
     return v_row_count;
 end
@@ -2155,7 +2686,7 @@ $$;
 -- Name: FUNCTION _place_rows(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) IS 'Puts the rows that were loaded into the table that was there before, and returns their number. types are the columns with the types that fit the whole file. Raises TD006 when columns differ or values do not fit, TD009 when the key does not tell rows apart or has no unique index, 2BP01 when mode replace would drop a table that others depend on.';
+COMMENT ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) IS 'Puts the rows that were loaded into the table that was there before, and returns their number. types are the columns with the types that fit the whole file. Raises TD006 when columns differ, or values do not fit or would be changed; TD009 when the key does not tell rows apart or has no unique index; 2BP01 when mode replace would drop a table that others depend on.';
 
 
 --
@@ -2189,9 +2720,12 @@ begin
                _plan_columns.positions) with ordinality as named (name, header, place, number)
      cross join lateral tinydevcrm._stored_as(named.place) as stored
      cross join lateral (
+         -- By the name that the column has got; by the file's, where that is no other's.
          select coalesce(
                     _plan_columns.types->>named.name,
-                    _plan_columns.types->>named.header) as type
+                    case cardinality(array_positions(_plan_columns.header, named.header))
+                        when 1 then _plan_columns.types->>named.header
+                    end) as type
      ) as given
      where named.name is not null;
 
@@ -2245,11 +2779,11 @@ CREATE FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote 
         for mark, name in MARKS:
             if sample.startswith(mark):
                 return name
-        try:
-            decode('UTF8', 'strict')
-            return 'UTF8'
-        except UnicodeDecodeError:
-            return 'WIN1252'
+        # One bad byte among good characters is a bad line, not another encoding.
+        text = decode('UTF8', 'replace')
+        bad = text.count('\ufffd')
+        good = sum(character > '\x7f' for character in text) - bad
+        return 'UTF8' if good >= bad else 'WIN1252'
 
     def find_line_end(text):
         """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
@@ -2275,12 +2809,12 @@ CREATE FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote 
 
     line_end = find_line_end(text[:65536])
     if line_end == 'CR':
-        text = text.replace('\r', '\n')
+        text = text.replace('\r\n', '\n').replace('\r', '\n')
     else:
         text = text.replace('\r\n', '\n').replace('\r', ' ')
 
     # A first line by which Excel is told the delimiter.
-    told = re.match(r'\s*"?sep=([\t !#-&(-~])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
+    told = re.match(r'\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
     skipped = skip_lines
     if skipped is None:
         skipped = told.group().count('\n') if told else 0
@@ -2311,6 +2845,7 @@ CREATE TABLE tinydevcrm.matview_refresh_events (
     outcome text NOT NULL,
     is_told boolean NOT NULL,
     method text,
+    plain_reason text,
     row_count bigint,
     rows jsonb,
     error_code text,
@@ -2388,6 +2923,13 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.method IS 'How it was refres
 
 
 --
+-- Name: COLUMN matview_refresh_events.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.plain_reason IS 'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
+
+
+--
 -- Name: COLUMN matview_refresh_events.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -2430,10 +2972,10 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it too
 
 
 --
--- Name: _record_refresh(tinydevcrm.matviews, bigint, timestamp with time zone, text, bigint, jsonb, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _record_refresh(tinydevcrm.matviews, bigint, timestamp with time zone, text, text, bigint, jsonb, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) RETURNS tinydevcrm.matview_refresh_events
+CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) RETURNS tinydevcrm.matview_refresh_events
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2442,6 +2984,7 @@ declare
     v_matview tinydevcrm.matviews;
     v_outcome text;
     v_is_told boolean;
+    v_reason  text;
     v_event   tinydevcrm.matview_refresh_events;
 begin
     select matviews.*
@@ -2464,19 +3007,43 @@ begin
     v_is_told := tinydevcrm._is_worth_telling(
         v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
 
-    if v_outcome <> 'skipped' then
-        update tinydevcrm.matviews
-           set last_outcome = v_outcome,
-               last_refreshed_at = _record_refresh.started_at
-         where matviews.id = v_matview.id;
+    -- A key that does not hold any more is told once.
+    if v_matview.key is not null and v_matview.plain_reason is null and v_outcome = 'refreshed' then
+        v_reason := _record_refresh.plain_reason;
+        v_is_told := v_is_told or v_reason is not null;
     end if;
 
+    update tinydevcrm.matviews
+       set last_scheduled_at = case
+                                   when _record_refresh.schedule_id is null then
+                                       matviews.last_scheduled_at
+                                   else _record_refresh.started_at
+                               end,
+           last_outcome = case v_outcome
+                              when 'skipped' then matviews.last_outcome
+                              else v_outcome
+                          end,
+           last_refreshed_at = case v_outcome
+                                   when 'skipped' then matviews.last_refreshed_at
+                                   else _record_refresh.started_at
+                               end,
+           plain_reason = case
+                              when v_outcome in ('skipped', 'failed') then matviews.plain_reason
+                              else _record_refresh.plain_reason
+                          end,
+           failing_since = case v_outcome
+                               when 'skipped' then matviews.failing_since
+                               when 'failed' then
+                                   coalesce(matviews.failing_since, _record_refresh.started_at)
+                           end
+     where matviews.id = v_matview.id;
+
     insert into tinydevcrm.matview_refresh_events (
-               owner, matview_id, matview, schedule_id, outcome, is_told, method,
+               owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
                row_count, rows, error_code, error_message, started_at, duration)
     values (
                (matview).owner, v_matview.id, (matview).relation::text, _record_refresh.schedule_id,
-               v_outcome, v_is_told, _record_refresh.method, _record_refresh.row_count,
+               v_outcome, v_is_told, _record_refresh.method, v_reason, _record_refresh.row_count,
                case when v_is_told then _record_refresh.rows end,
                _record_refresh.error_code, _record_refresh.error_message,
                _record_refresh.started_at, clock_timestamp() - _record_refresh.started_at)
@@ -2489,10 +3056,10 @@ $$;
 
 
 --
--- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) IS 'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
+COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) IS 'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
 
 
 --
@@ -2506,7 +3073,8 @@ declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
 begin
     perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
-    perform tinydevcrm._mark_scheduled((matview).id, v_started_at);
+    perform tinydevcrm._choose_lane(
+        (matview).id, pg_catalog.clock_timestamp() operator(pg_catalog.-) v_started_at);
 end
 $$;
 
@@ -2516,6 +3084,34 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) IS 'A scheduled refresh of one materialized view.';
+
+
+--
+-- Name: _refresh_concurrently(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+    execute tinydevcrm._refresh_statement((matview).relation, 'concurrently');
+    return 'concurrently';
+exception
+    when unique_violation or cardinality_violation then
+        if not tinydevcrm._drop_key_index(matview) then
+            raise;
+        end if;
+        execute tinydevcrm._refresh_statement((matview).relation, 'plain');
+        return 'plain';
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refresh_concurrently(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews) IS 'Refreshes a materialized view concurrently, or plainly when rows of the same key are in the way; returns which.';
 
 
 --
@@ -2529,6 +3125,7 @@ CREATE FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedul
 declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
     v_method     text;
+    v_reason     text;
     v_row_count  bigint;
     v_rows       jsonb;
     v_code       text;
@@ -2537,8 +3134,20 @@ begin
     if tinydevcrm._lock_matview((matview).id) then
         begin
             v_method := 'plain';
-            v_method := tinydevcrm._refresh_method((matview).relation);
-            execute tinydevcrm._refresh_statement((matview).relation, v_method);
+            select chosen.method,
+                   chosen.plain_reason
+              into v_method, v_reason
+              from tinydevcrm._refresh_method((matview).relation) as chosen;
+
+            if v_method = 'plain' then
+                execute tinydevcrm._refresh_statement((matview).relation, v_method);
+            else
+                v_method := tinydevcrm._refresh_concurrently(matview);
+            end if;
+
+            if v_method = 'plain' and (matview).key is not null then
+                v_reason := tinydevcrm._restore_key(matview);
+            end if;
 
             select counted.row_count,
                    counted.rows
@@ -2561,7 +3170,8 @@ begin
     end if;
 
     return tinydevcrm._record_refresh(
-        matview, schedule_id, v_started_at, v_method, v_row_count, v_rows, v_code, v_message);
+        matview, schedule_id, v_started_at, v_method, v_reason, v_row_count, v_rows, v_code,
+        v_message);
 end
 $$;
 
@@ -2577,12 +3187,14 @@ COMMENT ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, sch
 -- Name: _refresh_method(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._refresh_method(relation regclass) RETURNS text
-    LANGUAGE sql STABLE STRICT
+CREATE FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) RETURNS record
+    LANGUAGE plpgsql STABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
     select case
-               when pg_class.relispopulated and exists (
+               when not pg_class.relispopulated then 'it had not been filled yet'
+               when not exists (
                    select
                      from pg_index
                     where indrelid = pg_class.oid
@@ -2591,19 +3203,25 @@ CREATE FUNCTION tinydevcrm._refresh_method(relation regclass) RETURNS text
                       and indimmediate
                       and indpred is null
                       and indexprs is null
-               ) then 'concurrently'
-               else 'plain'
+               ) then 'it has no unique index on plain columns'
            end
+      into _refresh_method.plain_reason
       from pg_class
-     where oid = _refresh_method.relation
+     where oid = _refresh_method.relation;
+
+    _refresh_method.method := case
+        when _refresh_method.plain_reason is null then 'concurrently'
+        else 'plain'
+    end;
+end
 $$;
 
 
 --
--- Name: FUNCTION _refresh_method(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_method(relation regclass, OUT method text, OUT plain_reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._refresh_method(relation regclass) IS 'concurrently, so that readers do not wait, when the materialized view is populated and has a unique index on plain columns without a where clause; plain otherwise.';
+COMMENT ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) IS 'concurrently, so that readers do not wait, when the materialized view is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.';
 
 
 --
@@ -2611,13 +3229,15 @@ COMMENT ON FUNCTION tinydevcrm._refresh_method(relation regclass) IS 'concurrent
 --
 
 CREATE FUNCTION tinydevcrm._refresh_statement(relation regclass, method text) RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select format(
+begin
+    return format(
         'refresh materialized view %s %s',
         case _refresh_statement.method when 'concurrently' then 'concurrently' else '' end,
-        _refresh_statement.relation)
+        _refresh_statement.relation);
+end
 $$;
 
 
@@ -2653,6 +3273,31 @@ COMMENT ON FUNCTION tinydevcrm._refuse_name_in_use(target text) IS 'Raises TD004
 
 
 --
+-- Name: _refuse_values(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refuse_values(import tinydevcrm.imports, detail text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception using
+        errcode = 'TD006',
+        message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
+        detail  = _refuse_values.detail,
+        hint    = 'Correct them, or change the type of the column.';
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refuse_values(import tinydevcrm.imports, detail text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refuse_values(import tinydevcrm.imports, detail text) IS 'Raises TD006, which tells column by column what does not fit.';
+
+
+--
 -- Name: _relation(name, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2679,15 +3324,21 @@ CREATE FUNCTION tinydevcrm._remove_expired_events(batch_size integer) RETURNS bi
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with expired as (
-        select matview_refresh_events.id
+    -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
+    with oldest as (
+        select matview_refresh_events.id,
+               matview_refresh_events.started_at
           from tinydevcrm.matview_refresh_events
-         where matview_refresh_events.started_at < now() - (
+         order by matview_refresh_events.id
+         limit _remove_expired_events.batch_size
+    ),
+    expired as (
+        select oldest.id
+          from oldest
+         where oldest.started_at < now() - (
                    select event_retention
                      from tinydevcrm.settings
                )
-         order by matview_refresh_events.id
-         limit _remove_expired_events.batch_size
     ),
     removed as (
         delete
@@ -2747,34 +3398,74 @@ COMMENT ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) IS '
 
 
 --
--- Name: _restored(text, text, integer, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _remove_surplus_events(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) RETURNS text
-    LANGUAGE sql STABLE
+CREATE FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) RETURNS bigint
+    LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case
-               when _restored.type = _restored.target_type then quote_ident(_restored.column_name)
-               else format(
-                   '(%s)::%s',
-                   coalesce(
-                       (
-                           select format(csv_types.restores, quote_ident(_restored.column_name))
-                             from tinydevcrm.csv_types
-                            where csv_types.position = _restored.position
-                       ),
-                       quote_ident(_restored.column_name)),
-                   _restored.target_type)
-           end
+    with surplus as (
+        select events.id
+          from tinydevcrm.matviews
+         cross join lateral (
+             select matview_refresh_events.id
+               from tinydevcrm.matview_refresh_events
+              where matview_refresh_events.matview_id = matviews.id
+              order by matview_refresh_events.id desc
+             offset (select event_limit from tinydevcrm.settings)
+              limit _remove_surplus_events.batch_size
+         ) as events
+         limit _remove_surplus_events.batch_size
+    ),
+    removed as (
+        delete
+          from tinydevcrm.matview_refresh_events
+         using surplus
+         where matview_refresh_events.id = surplus.id
+        returning matview_refresh_events.id
+    )
+    select count(*)
+      from removed
 $$;
 
 
 --
--- Name: FUNCTION _restored(column_name text, type text, "position" integer, target_type text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_surplus_events(batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) IS 'Expression for a loaded column in another type: made from the text that stood in the file.';
+COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) IS 'Removes one batch of the events that a materialized view has too many of, and returns how many.';
+
+
+--
+-- Name: _restore_key(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_detail text;
+begin
+    if tinydevcrm._key_index(matview) is null then
+        execute tinydevcrm._key_index_statement((matview).relation, (matview).key);
+    end if;
+
+    return 'it had no index on its key, or had not been filled, until now';
+exception
+    when unique_violation then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        return format('its key does not tell its rows apart: %s', v_detail);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _restore_key(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) IS 'After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.';
 
 
 --
@@ -2798,6 +3489,53 @@ COMMENT ON FUNCTION tinydevcrm._schedule_hint() IS 'What schedules look like, fo
 
 
 --
+-- Name: _schedule_of(regrole, text, integer, text, boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) RETURNS tinydevcrm.schedules
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_schedule tinydevcrm.schedules;
+begin
+    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+    select _schedule_of.owner,
+           _schedule_of.schedule,
+           _schedule_of.seconds,
+           _schedule_of.cron_schedule,
+           _schedule_of.is_slow
+     where not exists (
+        select
+          from tinydevcrm.schedules
+         where schedules.owner = _schedule_of.owner
+           and schedules.schedule = _schedule_of.schedule
+           and schedules.is_slow = _schedule_of.is_slow
+     )
+    on conflict on constraint schedules_schedule_unique do nothing;
+
+    -- The lock keeps it until the materialized view is on it.
+    select schedules.*
+      into strict v_schedule
+      from tinydevcrm.schedules
+     where schedules.owner = _schedule_of.owner
+       and schedules.schedule = _schedule_of.schedule
+       and schedules.is_slow = _schedule_of.is_slow
+       for key share;
+
+    return v_schedule;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) IS 'The schedule of an owner, which is made with its job when it is not there yet.';
+
+
+--
 -- Name: _schedules_create_job(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2806,19 +3544,21 @@ CREATE FUNCTION tinydevcrm._schedules_create_job() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_role text := current_setting('role');
+    v_role     text := current_setting('role');
+    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
+    v_job_id   bigint;
 begin
     -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
     -- whoever schedules them.
-    perform set_config('role', pg_get_userbyid(new.owner), true);
+    if not v_is_super then
+        perform set_config('role', pg_get_userbyid(new.owner), true);
+    end if;
 
     begin
-        update tinydevcrm.schedules
-           set job_id = cron.schedule(
-                   format('tinydevcrm schedule %s', new.id)::name,
-                   new.cron_schedule,
-                   format('call tinydevcrm.refresh_scheduled(%s)', new.id))
-         where schedules.id = new.id;
+        v_job_id := cron.schedule(
+            format('tinydevcrm schedule %s', new.id)::name,
+            new.cron_schedule,
+            format('call tinydevcrm.refresh_scheduled(%s)', new.id));
     exception
         when invalid_parameter_value then
             raise exception using
@@ -2827,7 +3567,20 @@ begin
                 hint    = tinydevcrm._schedule_hint();
     end;
 
-    perform set_config('role', v_role, true);
+    -- A superuser gives the job away instead: the event trigger that follows owners may not change
+    -- its role.
+    if v_is_super then
+        update cron.job
+           set username = pg_get_userbyid(new.owner)
+         where jobid = v_job_id;
+    else
+        perform set_config('role', v_role, true);
+    end if;
+
+    update tinydevcrm.schedules
+       set job_id = v_job_id
+     where schedules.id = new.id;
+
     return null;
 end
 $$;
@@ -2862,7 +3615,9 @@ begin
     perform cron.unschedule(jobid)
        from cron.job
       where jobid = old.job_id
-        and username = pg_get_userbyid(old.owner)
+        -- A role that is gone has no name.
+        and (username = pg_get_userbyid(old.owner)
+             or not exists (select from pg_roles where oid = old.owner))
         and jobname = format('tinydevcrm schedule %s', old.id);
 
     perform set_config('role', v_role, true)
@@ -2878,6 +3633,92 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._schedules_drop_job() IS 'Removes the pg_cron job of a schedule that is gone.';
+
+
+--
+-- Name: _set_key(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._set_key(relation regclass, key text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_detail text;
+begin
+    if coalesce(cardinality(_set_key.key), 0) = 0 then
+        return;
+    end if;
+
+    update tinydevcrm.matviews
+       set key = _set_key.key
+     where matviews.relation = _set_key.relation;
+
+    execute tinydevcrm._key_index_statement(_set_key.relation, _set_key.key);
+exception
+    when unique_violation then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        raise exception using
+            errcode = 'TD009',
+            message = 'the query gives more than one row of the same key',
+            detail  = v_detail,
+            hint    = 'Choose a key that tells its rows apart, or none.';
+end
+$$;
+
+
+--
+-- Name: FUNCTION _set_key(relation regclass, key text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) IS 'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have the same key.';
+
+
+--
+-- Name: _settle_owners(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._settle_owners() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_changed record;
+begin
+    for v_changed in
+        select matviews.id,
+               pg_class.relowner::regrole as owner,
+               schedules.schedule,
+               schedules.seconds,
+               schedules.cron_schedule
+          from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+          left join tinydevcrm.schedules
+            on schedules.id = matviews.schedule_id
+         where pg_class.relowner <> matviews.owner
+    loop
+        update tinydevcrm.matviews
+           set owner = v_changed.owner,
+               schedule_id = case
+                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
+                       v_changed.owner,
+                       v_changed.schedule,
+                       v_changed.seconds,
+                       v_changed.cron_schedule,
+                       false)).id
+               end
+         where matviews.id = v_changed.id;
+    end loop;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _settle_owners(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._settle_owners() IS 'Gives the registrations and schedules of materialized views to their owners, where those have changed.';
 
 
 --
@@ -2912,17 +3753,22 @@ CREATE FUNCTION tinydevcrm._table_name(source text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-    select left(
-        coalesce(
-            nullif(
-                trim(both '_' from regexp_replace(
-                    lower(regexp_replace(
-                        regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                        '(\.(csv|tsv|txt|gz))+$', '', 'i')),
-                    '[^[:alnum:]_]+', '_', 'g')),
-                ''),
-            'imported'),
-        40)
+    select max(candidate)
+      from (
+        select left(
+                   coalesce(
+                       nullif(
+                           trim(both '_' from regexp_replace(
+                               lower(regexp_replace(
+                                   regexp_replace(_table_name.source, '^.*[/\\]', ''),
+                                   '(\.(csv|tsv|txt|gz))+$', '', 'i')),
+                               '[^[:alnum:]_]+', '_', 'g')),
+                           ''),
+                       'imported'),
+                   length) as candidate
+          from generate_series(1, 40) as length
+      ) as cut
+     where octet_length(candidate) <= 63
 $_$;
 
 
@@ -2990,6 +3836,67 @@ COMMENT ON FUNCTION tinydevcrm._watched_matview(relation regclass) IS 'Registrat
 
 
 --
+-- Name: _what_would_go(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._what_would_go(relation regclass) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select string_agg(what, ', ')
+      from (
+        select 'indexes' as what
+          from pg_index
+         where indrelid = _what_would_go.relation
+        union
+        select 'constraints'
+          from pg_constraint
+         where conrelid = _what_would_go.relation
+        union
+        select 'columns that are not null or fill themselves'
+          from pg_attribute
+         where attrelid = _what_would_go.relation
+           and attnum > 0
+           and (attnotnull or atthasdef)
+        union
+        select 'triggers'
+          from pg_trigger
+         where tgrelid = _what_would_go.relation
+           and not tgisinternal
+        union
+        select 'rules'
+          from pg_rewrite
+         where ev_class = _what_would_go.relation
+        union
+        select 'policies'
+          from pg_policy
+         where polrelid = _what_would_go.relation
+        union
+        select 'rights'
+          from pg_class
+         where oid = _what_would_go.relation
+           and relacl is not null
+        union
+        select 'partitions or children'
+          from pg_inherits
+         where _what_would_go.relation in (inhparent, inhrelid)
+        union
+        select 'its partitioning'
+          from pg_class
+         where oid = _what_would_go.relation
+           and relkind = 'p'
+      ) as properties
+$$;
+
+
+--
+-- Name: FUNCTION _what_would_go(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._what_would_go(relation regclass) IS 'What a table has beside columns and rows, which making it anew would lose; null when nothing.';
+
+
+--
 -- Name: _which_fit(text, text[], integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3051,7 +3958,9 @@ begin
          order by csv_types.position
     loop
         if (tinydevcrm._which_fit(
-                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]), v_name, v_place))[1]
+                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]),
+                v_name,
+                v_place))[1]
            and (tinydevcrm._which_fit(_wider_position.staging, v_name, v_place))[1]
         then
             return v_place;
@@ -3066,6 +3975,63 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) IS 'As _first_position(), for a column some of whose values do not fit the place believed so far.';
+
+
+--
+-- Name: _would_change(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types jsonb) RETURNS TABLE(name text, text_value text, target_type text, condition text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select compared.name,
+           compared.text_value,
+           compared.target_type,
+           case
+               when settled.type <> 'text' then
+                   format(
+                       '(%1$s)::%2$s::text::%3$s is distinct from (%1$s)::%3$s',
+                       compared.text_value,
+                       compared.target_type,
+                       -- A number may be printed in another way: 2e+07.
+                       case
+                           when settled.type in ('integer', 'bigint') then 'numeric'
+                           else settled.type
+                       end)
+               -- Blanks at the end of a character(n) are none.
+               when pg_type.oid = 'bpchar'::regtype then
+                   format(
+                       'rtrim((%1$s)::%2$s::text) is distinct from rtrim(%1$s)',
+                       compared.text_value, compared.target_type)
+               else
+                   format(
+                       '(%1$s)::%2$s::text is distinct from (%1$s)',
+                       compared.text_value, compared.target_type)
+           end
+      from tinydevcrm._compare_columns(import) as compared
+      join jsonb_to_recordset(_would_change.types)
+               as settled (name text, type text, is_given boolean)
+        on settled.name = compared.name
+      join pg_attribute
+        on attrelid = to_regclass(tinydevcrm._target(import))
+       and attname::text = compared.name
+      join pg_type
+        on pg_type.oid = atttypid
+     where compared.type <> compared.target_type
+       and not settled.is_given
+       -- What no type of the ladder fits is the table's to judge, as in a COPY.
+       and (settled.type <> 'text' or typcategory in ('S', 'Z'))
+       and typcategory <> 'B'
+       and pg_type.oid <> 'money'::regtype
+$_$;
+
+
+--
+-- Name: FUNCTION _would_change(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types jsonb) IS 'Conditions for values that the type of the table would change in silence: a moment put into a date, a fraction rounded, a text cut off.';
 
 
 --
@@ -3124,6 +4090,11 @@ begin
          into v_import;
 
     perform tinydevcrm._check_key(v_import);
+    if v_import.mode in ('append', 'upsert')
+       and to_regclass(tinydevcrm._target(v_import)) is not null
+    then
+        perform tinydevcrm._check_columns(v_import);
+    end if;
 
     return tinydevcrm._import_step(v_import, tinydevcrm._create_loading_table(v_import));
 end
@@ -3138,10 +4109,125 @@ COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], position
 
 
 --
--- Name: create_matview(text, text, text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: check_installation(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text DEFAULT 'not_empty'::text, schema_name name DEFAULT "current_schema"()) RETURNS regclass
+CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with server as (
+        select current_setting('server_version_num')::integer / 10000 as major,
+               'pg_cron' = any (
+                   regexp_split_to_array(
+                       current_setting('shared_preload_libraries'), '[\s",]+')) as is_preloaded,
+               current_setting('cron.database_name', true) as cron_database,
+               coalesce(current_setting('cron.use_background_workers', true), 'off') = 'on'
+                   as has_workers,
+               coalesce(current_setting('cron.host', true), '') as cron_host,
+               (select extversion from pg_extension where extname = 'pg_cron') as cron_version
+    ),
+    last_runs as (
+        select distinct on (schedules.id)
+               schedules.schedule,
+               schedules.owner,
+               job_run_details.status,
+               job_run_details.return_message
+          from tinydevcrm.schedules
+          join cron.job_run_details
+            on job_run_details.jobid = schedules.job_id
+         where pg_has_role(session_user, schedules.owner, 'usage')
+         order by schedules.id, job_run_details.runid desc
+    )
+    select 'pg_cron is preloaded',
+           is_preloaded,
+           'shared_preload_libraries = ' || current_setting('shared_preload_libraries'),
+           'Set shared_preload_libraries = ''pg_cron'' in postgresql.conf and restart the server.'
+      from server
+    union all
+    select 'pg_cron works in this database',
+           cron_database is not distinct from current_database(),
+           'cron.database_name = ' || coalesce(cron_database, 'not set'),
+           format(
+               'Set cron.database_name = %L in postgresql.conf and restart the server.',
+               current_database())
+      from server
+    union all
+    select 'pg_cron is 1.3 or newer',
+           coalesce(
+               regexp_match(cron_version, '^(\d+)\.(\d+)')::integer[] >= array[1, 3], false),
+           'pg_cron ' || coalesce(cron_version, 'is not there'),
+           'alter extension pg_cron update; or install it newer: see extensions/pg_cron/README.md.'
+      from server
+    union all
+    select 'pg_cron is running',
+           tinydevcrm._cron_is_running(),
+           'looked for its launcher in pg_stat_activity',
+           'Restart the server, and look into its log if that does not help.'
+    union all
+    select 'notifications of jobs arrive',
+           major >= 13 or not has_workers,
+           format(
+               'PostgreSQL %s, cron.use_background_workers = %s',
+               major, current_setting('cron.use_background_workers', true)),
+           'Before PostgreSQL 13 those of background workers wait for another session''s: '
+           'alter system set cron.use_background_workers = off; then restart the server.'
+      from server
+    union all
+    select 'pg_cron connects to this server',
+           has_workers or cron_host in ('', 'localhost', '127.0.0.1', '::1') or exists (
+               select
+                 from regexp_split_to_table(current_setting('unix_socket_directories'), '\s*,\s*')
+                          as directory
+                where directory = cron_host
+           ),
+           case when has_workers then 'by background workers' else 'cron.host = ' || cron_host end,
+           format(
+               'alter system set cron.host = %L; then restart the server.',
+               split_part(current_setting('unix_socket_directories'), ',', 1))
+      from server
+    union all
+    select format('jobs of %s run', owner),
+           bool_and(status <> 'failed'),
+           coalesce(
+               string_agg(schedule || ': ' || coalesce(return_message, ''), '; ')
+                   filter (where status = 'failed'),
+               'the last runs of its schedules did'),
+           format(
+               'Where it says "connection failed", let the role in: a line '
+               '"local %s %s trust" (or peer with a map) in pg_hba.conf.',
+               current_database(), owner)
+      from last_runs
+     group by owner
+    union all
+    select 'PL/Python is there',
+           exists (
+               select
+                 from pg_language
+                where lanname = 'plpython3u'
+           ),
+           'language plpython3u',
+           'create extension plpython3u;'
+    union all
+    select 'you may use TinyDevCRM',
+           pg_has_role(session_user, 'tinydevcrm_user', 'usage'),
+           'as ' || session_user,
+           format('grant tinydevcrm_user to %I;', session_user)
+$$;
+
+
+--
+-- Name: FUNCTION check_installation(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.check_installation() IS 'Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type. Security definer: lends the right to see settings that only administrators may; of jobs, only those of roles that the session has.';
+
+
+--
+-- Name: create_matview(text, text, text, name, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text DEFAULT 'not_empty'::text, schema_name name DEFAULT "current_schema"(), key text[] DEFAULT NULL::text[]) RETURNS regclass
     LANGUAGE plpgsql
     AS $$
 declare
@@ -3166,6 +4252,7 @@ begin
     execute v_statement;
     v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
     perform tinydevcrm.watch_matview(v_relation, create_matview.notify_when);
+    perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
 end
@@ -3173,10 +4260,10 @@ $$;
 
 
 --
--- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; the rule is one of tinydevcrm.matviews.notify_when. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, and whatever the query itself raises.';
+COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; the rule is one of tinydevcrm.matviews.notify_when. A key, columns that tell rows apart, lets it be refreshed while others read it. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the query itself raises.';
 
 
 --
@@ -3285,6 +4372,9 @@ begin
                    'type',
                    case
                        when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       when csv_types.type_name = 'double precision'
+                            and not tinydevcrm._comes_back(v_import, planned.value->>'name')
+                       then 'text'
                        else coalesce(csv_types.type_name, 'text')
                    end) as value
           from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
@@ -3394,7 +4484,7 @@ begin
                format(
                    '%I::%s',
                    v_names[planned.number],
-                   regexp_replace(planned.value->>'type', '\([^)]*\)', '')),
+                   tinydevcrm._base_type(to_regtype(planned.value->>'type'))),
                ', ' order by planned.number)
       into v_values
       from jsonb_array_elements(v_step.columns) with ordinality as planned (value, number);
@@ -3416,6 +4506,29 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, and TD007 when a column is not text.';
+
+
+--
+-- Name: pause_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.pause_matview(relation regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.matviews
+       set is_paused = true
+     where matviews.id = (tinydevcrm._watched_matview(pause_matview.relation)).id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION pause_matview(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.pause_matview(relation regclass) IS 'Lets the schedule of a materialized view pass it over until resume_matview(); all else stays as it is. Raises TD001 when it is not watched.';
 
 
 --
@@ -3572,7 +4685,19 @@ CREATE PROCEDURE tinydevcrm.remove_expired(IN batch_size integer DEFAULT 10000)
     AS $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
 begin
+    perform tinydevcrm._settle_owners();
+
+    commit;
+
     while tinydevcrm._remove_expired_events(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
+
+    commit;
+
+    while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
     loop
         commit;
@@ -3593,7 +4718,30 @@ $$;
 -- Name: PROCEDURE remove_expired(IN batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs that are older than tinydevcrm.settings says, in batches of a transaction each. A pg_cron job calls it every ten minutes.';
+COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each, and settles owners: see _settle_owners(). A pg_cron job calls it every ten minutes.';
+
+
+--
+-- Name: resume_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.resume_matview(relation regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.matviews
+       set is_paused = false
+     where matviews.id = (tinydevcrm._watched_matview(resume_matview.relation)).id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION resume_matview(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.resume_matview(relation regclass) IS 'Ends the pause of a materialized view: the next round of its schedule refreshes it. Rounds that it missed are not made up for. Raises TD001 when it is not watched.';
 
 
 --
@@ -4249,22 +5397,51 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
     matviews.owner,
     matviews.notify_when,
     schedules.schedule,
+        CASE
+            WHEN (NOT matviews.is_paused) THEN due.next_at
+            ELSE NULL::timestamp with time zone
+        END AS next_due_at,
     matviews.last_refreshed_at,
     last_event.outcome,
     last_event.method,
+    matviews.plain_reason,
     last_event.row_count,
     last_event.duration,
     last_event.error_code,
     last_event.error_message,
+    matviews.failing_since,
+        CASE
+            WHEN (matviews.is_paused OR (due.since_at IS NULL) OR (due.since_at > (now() - due.grace))) THEN NULL::text
+            WHEN (NOT tinydevcrm._cron_is_running()) THEN 'pg_cron is not running'::text
+            WHEN (EXISTS ( SELECT
+               FROM pg_locks
+              WHERE ((pg_locks.locktype = 'advisory'::text) AND ((((pg_locks.classid)::bigint << 32) | (pg_locks.objid)::bigint) = hashtextextended('tinydevcrm.schedules'::text, schedules.id))))) THEN 'its job is at work on others'::text
+            ELSE COALESCE(( SELECT ('its job fails: '::text || last_run.return_message)
+               FROM ( SELECT job_run_details.status,
+                        job_run_details.return_message
+                       FROM cron.job_run_details
+                      WHERE (job_run_details.jobid = schedules.job_id)
+                      ORDER BY job_run_details.runid DESC
+                     LIMIT 1) last_run
+              WHERE (last_run.status = 'failed'::text)), 'its job has not come round'::text)
+        END AS late_reason,
         CASE
             WHEN (matviews.last_outcome = 'failed'::text) THEN 'failing'::text
             WHEN (NOT pg_class.relispopulated) THEN 'not populated'::text
             WHEN (schedules.id IS NULL) THEN 'not scheduled'::text
+            WHEN matviews.is_paused THEN 'paused'::text
             ELSE 'ok'::text
         END AS status
-   FROM (((tinydevcrm.matviews
+   FROM ((((tinydevcrm.matviews
      JOIN pg_class ON ((pg_class.oid = (matviews.relation)::oid)))
      LEFT JOIN tinydevcrm.schedules ON ((schedules.id = matviews.schedule_id)))
+     LEFT JOIN LATERAL ( SELECT tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, now()) AS next_at,
+            tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, GREATEST(matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at)) AS since_at,
+                CASE
+                    WHEN ((schedules.seconds IS NOT NULL) AND (schedules.cron_schedule = '* * * * *'::text)) THEN '00:01:15'::interval
+                    ELSE '00:00:15'::interval
+                END AS grace
+          WHERE (schedules.id IS NOT NULL)) due ON (true))
      LEFT JOIN LATERAL ( SELECT events.outcome,
             events.method,
             events.row_count,
@@ -4314,6 +5491,13 @@ COMMENT ON COLUMN tinydevcrm.matview_status.schedule IS 'Its schedule; null when
 
 
 --
+-- Name: COLUMN matview_status.next_due_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_status.next_due_at IS 'When its schedule comes round next; null when it has none or is paused.';
+
+
+--
 -- Name: COLUMN matview_status.last_refreshed_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -4332,6 +5516,13 @@ COMMENT ON COLUMN tinydevcrm.matview_status.outcome IS 'How it ended: refreshed,
 --
 
 COMMENT ON COLUMN tinydevcrm.matview_status.method IS 'plain or concurrently: see tinydevcrm._refresh_method().';
+
+
+--
+-- Name: COLUMN matview_status.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_status.plain_reason IS 'Why it was plain, so that readers had to wait.';
 
 
 --
@@ -4363,10 +5554,24 @@ COMMENT ON COLUMN tinydevcrm.matview_status.error_message IS 'Message, when it f
 
 
 --
+-- Name: COLUMN matview_status.failing_since; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_status.failing_since IS 'When the first refresh began that has failed without a success since.';
+
+
+--
+-- Name: COLUMN matview_status.late_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_status.late_reason IS 'Why a refresh that was due has not come; null when none is late.';
+
+
+--
 -- Name: COLUMN matview_status.status; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_status.status IS 'ok, failing (the last refresh failed), not populated, or not scheduled.';
+COMMENT ON COLUMN tinydevcrm.matview_status.status IS 'ok, failing (the last refresh failed), not populated, not scheduled, or paused.';
 
 
 --
@@ -4404,10 +5609,12 @@ ALTER TABLE tinydevcrm.schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTIT
 CREATE TABLE tinydevcrm.settings (
     id boolean DEFAULT true NOT NULL,
     event_retention interval DEFAULT '30 days'::interval NOT NULL,
+    event_limit integer DEFAULT 100000 NOT NULL,
     event_row_limit integer DEFAULT 10 NOT NULL,
     event_byte_limit integer DEFAULT 65536 NOT NULL,
     job_run_retention interval DEFAULT '7 days'::interval NOT NULL,
     CONSTRAINT settings_event_byte_limit_range CHECK (((event_byte_limit >= 0) AND (event_byte_limit <= 1048576))),
+    CONSTRAINT settings_event_limit_positive CHECK ((event_limit > 0)),
     CONSTRAINT settings_event_retention_positive CHECK ((event_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_row_limit_range CHECK (((event_row_limit >= 0) AND (event_row_limit <= 1000))),
     CONSTRAINT settings_job_run_retention_positive CHECK ((job_run_retention > '00:00:00'::interval)),
@@ -4434,6 +5641,13 @@ COMMENT ON COLUMN tinydevcrm.settings.id IS 'Always true: keeps the table at one
 --
 
 COMMENT ON COLUMN tinydevcrm.settings.event_retention IS 'Age after which refresh events, and their deliveries, are removed.';
+
+
+--
+-- Name: COLUMN settings.event_limit; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.event_limit IS 'Refresh events that are kept of each materialized view, whatever their age.';
 
 
 --
@@ -4612,7 +5826,7 @@ ALTER TABLE ONLY tinydevcrm.schedules
 --
 
 ALTER TABLE ONLY tinydevcrm.schedules
-    ADD CONSTRAINT schedules_schedule_unique UNIQUE (owner, schedule);
+    ADD CONSTRAINT schedules_schedule_unique UNIQUE (owner, schedule, is_slow);
 
 
 --
@@ -4699,7 +5913,7 @@ CREATE INDEX matviews_owner_idx ON tinydevcrm.matviews USING btree (owner);
 -- Name: matviews_schedule_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
 --
 
-CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id, last_refreshed_at);
+CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id, last_refreshed_at NULLS FIRST, id);
 
 
 --
@@ -4961,6 +6175,14 @@ GRANT ALL ON FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule te
 
 
 --
+-- Name: FUNCTION _base_type(type regtype); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._base_type(type regtype) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._base_type(type regtype) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_columns(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5017,6 +6239,14 @@ GRANT ALL ON FUNCTION tinydevcrm._checked_type(type text) TO tinydevcrm_user;
 
 
 --
+-- Name: FUNCTION _choose_lane(matview_id bigint, took interval); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._choose_lane(matview_id bigint, took interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._choose_lane(matview_id bigint, took interval) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _choose_positions(staging text, names text[]); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5038,6 +6268,14 @@ GRANT ALL ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types 
 
 REVOKE ALL ON FUNCTION tinydevcrm._column_names(header text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._column_names(header text[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _comes_back(import tinydevcrm.imports, column_name text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._comes_back(import tinydevcrm.imports, column_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._comes_back(import tinydevcrm.imports, column_name text) TO tinydevcrm_user;
 
 
 --
@@ -5073,11 +6311,42 @@ GRANT ALL ON FUNCTION tinydevcrm._create_matview_statement(schema_name name, nam
 
 
 --
+-- Name: FUNCTION _cron_field(field text, low integer, high integer, names text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _cron_has_seconds(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._cron_has_seconds() FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._cron_has_seconds() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _cron_is_running(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._cron_is_running() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._cron_is_running() TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _drop_key_index(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) TO tinydevcrm_user;
 
 
 --
@@ -5101,6 +6370,13 @@ GRANT ALL ON FUNCTION tinydevcrm._first_position(source text, names text[]) TO t
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._follow_drops() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _follow_owners(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._follow_owners() FROM PUBLIC;
 
 
 --
@@ -5128,6 +6404,22 @@ GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome tex
 
 
 --
+-- Name: FUNCTION _key_index(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._key_index(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._key_index(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _key_index_statement(relation regclass, key text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._key_index_statement(relation regclass, key text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._key_index_statement(relation regclass, key text[]) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _key_list(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5152,14 +6444,6 @@ GRANT ALL ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) TO tinydevcrm_
 
 
 --
--- Name: FUNCTION _mark_scheduled(matview_id bigint, started_at timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._mark_scheduled(matview_id bigint, started_at timestamp with time zone) TO tinydevcrm_user;
-
-
---
 -- Name: FUNCTION _matview_refresh_events_fan_out(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5181,18 +6465,27 @@ REVOKE ALL ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() FROM PUBLIC;
 
 
 --
--- Name: FUNCTION _misfits(import tinydevcrm.imports, loading text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _misfits(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, loading text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) TO tinydevcrm_user;
 
 
 --
--- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_cron_time(cron_schedule text, after timestamp without time zone); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._next_cron_time(cron_schedule text, after timestamp without time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._next_cron_time(cron_schedule text, after timestamp without time zone) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _next_due(seconds integer, cron_schedule text, after timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamp with time zone) TO tinydevcrm_user;
 
 
 --
@@ -5267,11 +6560,11 @@ GRANT SELECT,INSERT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_use
 
 
 --
--- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, row_count bigint, rows jsonb, error_code text, error_message text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) TO tinydevcrm_user;
 
 
 --
@@ -5283,6 +6576,14 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matview
 
 
 --
+-- Name: FUNCTION _refresh_concurrently(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _refresh_matview(matview tinydevcrm.matviews, schedule_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5291,11 +6592,11 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, s
 
 
 --
--- Name: FUNCTION _refresh_method(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_method(relation regclass, OUT method text, OUT plain_reason text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) TO tinydevcrm_user;
 
 
 --
@@ -5312,6 +6613,14 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method te
 
 REVOKE ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _refuse_values(import tinydevcrm.imports, detail text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refuse_values(import tinydevcrm.imports, detail text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refuse_values(import tinydevcrm.imports, detail text) TO tinydevcrm_user;
 
 
 --
@@ -5337,11 +6646,18 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) F
 
 
 --
--- Name: FUNCTION _restored(column_name text, type text, "position" integer, target_type text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_surplus_events(batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._restored(column_name text, type text, "position" integer, target_type text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _restore_key(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) TO tinydevcrm_user;
 
 
 --
@@ -5350,6 +6666,14 @@ GRANT ALL ON FUNCTION tinydevcrm._restored(column_name text, type text, "positio
 
 REVOKE ALL ON FUNCTION tinydevcrm._schedule_hint() FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._schedule_hint() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) TO tinydevcrm_user;
 
 
 --
@@ -5364,6 +6688,21 @@ REVOKE ALL ON FUNCTION tinydevcrm._schedules_create_job() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._schedules_drop_job() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _set_key(relation regclass, key text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _settle_owners(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._settle_owners() FROM PUBLIC;
 
 
 --
@@ -5399,6 +6738,14 @@ GRANT ALL ON FUNCTION tinydevcrm._watched_matview(relation regclass) TO tinydevc
 
 
 --
+-- Name: FUNCTION _what_would_go(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._what_would_go(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._what_would_go(relation regclass) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _which_fit(source text, names text[], place integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5412,6 +6759,14 @@ GRANT ALL ON FUNCTION tinydevcrm._which_fit(source text, names text[], place int
 
 REVOKE ALL ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._wider_position(staging text, column_name text, believed integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _would_change(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types jsonb) TO tinydevcrm_user;
 
 
 --
@@ -5431,11 +6786,19 @@ GRANT ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positi
 
 
 --
--- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION check_installation(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.check_installation() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.check_installation() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) TO tinydevcrm_user;
 
 
 --
@@ -5479,6 +6842,14 @@ GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name tex
 
 
 --
+-- Name: FUNCTION pause_matview(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.pause_matview(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.pause_matview(relation regclass) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION receive_events(subscription text, batch_size integer, visibility_timeout interval); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -5515,6 +6886,14 @@ GRANT ALL ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) TO ti
 --
 
 REVOKE ALL ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION resume_matview(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.resume_matview(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.resume_matview(relation regclass) TO tinydevcrm_user;
 
 
 --
