@@ -150,6 +150,12 @@ select job_run_details.runid as run_id,
        schedules.id as schedule_id,
        schedules.owner,
        schedules.schedule,
+       array(
+           select matviews.relation
+             from tinydevcrm.matviews
+            where matviews.schedule_id = schedules.id
+            order by matviews.id
+       ) as matviews,
        job_run_details.status,
        job_run_details.return_message,
        job_run_details.start_time as started_at,
@@ -171,6 +177,8 @@ comment on column tinydevcrm.job_runs.owner is
     'Its owner.';
 comment on column tinydevcrm.job_runs.schedule is
     'The schedule in words.';
+comment on column tinydevcrm.job_runs.matviews is
+    'The materialized views that are on it now.';
 comment on column tinydevcrm.job_runs.status is
     'starting, running, sending, connecting, succeeded or failed.';
 comment on column tinydevcrm.job_runs.return_message is

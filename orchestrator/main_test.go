@@ -153,6 +153,29 @@ func TestMainJob(t *testing.T) {
 	mustCommand(t, databaseURL, "matview", "drop", "v")
 }
 
+func TestStatusCommand(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "create table numbers as select 1 as n")
+	mustCommand(t, databaseURL, "matview", "create", "v", "select 1 / n as n from numbers", "--key", "n")
+	mustCommand(t, databaseURL, "schedule", "v", "0 0 1 1 *")
+	mustCommand(t, databaseURL, "pause", "v")
+	if status := mustCommand(t, databaseURL, "status"); !strings.Contains(status, "paused") {
+		t.Errorf("a paused view: %s", status)
+	}
+	mustCommand(t, databaseURL, "resume", "v")
+	if status := mustCommand(t, databaseURL, "status", "--json"); !strings.Contains(status, `"method": "concurrently"`) ||
+		!strings.Contains(status, `-01-01 00:00:00+00"`) {
+		t.Errorf("a view with a key: %s", status)
+	}
+
+	dbtest.Exec(t, pool, "update numbers set n = 0")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
+	stdout, _, err := command(t, databaseURL, "", "status")
+	if err == nil || !strings.Contains(stdout, "failing") || !strings.Contains(stdout, "22012 division by zero (since 20") {
+		t.Errorf("a failing view: %v: %s", err, stdout)
+	}
+}
+
 func TestUploadCommand(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	path := filepath.Join(t.TempDir(), "people.csv")
