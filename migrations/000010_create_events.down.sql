@@ -4,7 +4,6 @@ drop function tinydevcrm._restore_key(tinydevcrm.matviews);
 drop function tinydevcrm._refresh_concurrently(tinydevcrm.matviews);
 drop function tinydevcrm._drop_key_index(tinydevcrm.matviews);
 drop function tinydevcrm._key_index(tinydevcrm.matviews);
-drop function tinydevcrm._refresh_statement(regclass, text);
 drop function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text);
 drop function tinydevcrm._lock_matview(bigint);

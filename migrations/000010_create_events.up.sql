@@ -406,7 +406,7 @@ begin
               from tinydevcrm._refresh_method((matview).relation) as chosen;
 
             if v_method = 'plain' then
-                execute tinydevcrm._refresh_statement((matview).relation, v_method);
+                execute pg_catalog.format('refresh materialized view %s', (matview).relation);
             else
                 v_method := tinydevcrm._refresh_concurrently(matview);
             end if;
@@ -499,14 +499,15 @@ create function tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews)
     volatile
 as $$
 begin
-    execute tinydevcrm._refresh_statement((matview).relation, 'concurrently');
+    execute pg_catalog.format(
+        'refresh materialized view concurrently %s', (matview).relation);
     return 'concurrently';
 exception
     when unique_violation or cardinality_violation then
         if not tinydevcrm._drop_key_index(matview) then
             raise;
         end if;
-        execute tinydevcrm._refresh_statement((matview).relation, 'plain');
+        execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         return 'plain';
 end
 $$;
@@ -540,23 +541,6 @@ comment on function tinydevcrm._restore_key(tinydevcrm.matviews) is
     'After a plain refresh makes the index on the key again, if the rows allow it, so that the '
     'next refresh is concurrent; returns why this one was not.';
 
-create function tinydevcrm._refresh_statement(relation regclass, method text)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return format(
-        'refresh materialized view %s %s',
-        case _refresh_statement.method when 'concurrently' then 'concurrently' else '' end,
-        _refresh_statement.relation);
-end
-$$;
-
-comment on function tinydevcrm._refresh_statement(regclass, text) is
-    'The statement that refreshes a materialized view by that method, its name qualified.';
-
 -- As _refresh_matview(): no search_path of its own.
 create function tinydevcrm.refresh_matview(relation regclass)
     returns tinydevcrm.matview_refresh_events
@@ -580,7 +564,6 @@ revoke execute on function
     tinydevcrm._lock_matview(bigint),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text),
-    tinydevcrm._refresh_statement(regclass, text),
     tinydevcrm._key_index(tinydevcrm.matviews),
     tinydevcrm._drop_key_index(tinydevcrm.matviews),
     tinydevcrm._refresh_concurrently(tinydevcrm.matviews),
@@ -596,7 +579,6 @@ grant execute on function
     tinydevcrm._lock_matview(bigint),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, text, text, bigint, jsonb, text, text),
-    tinydevcrm._refresh_statement(regclass, text),
     tinydevcrm._key_index(tinydevcrm.matviews),
     tinydevcrm._drop_key_index(tinydevcrm.matviews),
     tinydevcrm._refresh_concurrently(tinydevcrm.matviews),

@@ -5,6 +5,7 @@ create function tinydevcrm._next_step(
     schedule_id    bigint,
     called_at      timestamptz,
     out matview    tinydevcrm.matviews,
+    out is_slow    boolean,
     out wait       double precision
 )
     returns record
@@ -36,6 +37,7 @@ begin
         return;
     end if;
 
+    _next_step.is_slow := v_schedule.is_slow;
     v_is_loop := v_schedule.seconds is not null
              and v_schedule.cron_schedule <> v_schedule.schedule;
 
@@ -89,12 +91,13 @@ declare
 begin
     loop
         select step.matview,
+               step.is_slow,
                step.wait
           into v_step
           from tinydevcrm._next_step(refresh_scheduled.schedule_id, v_called_at) as step;
 
         if (v_step.matview).id is not null then
-            perform tinydevcrm._refresh_by_schedule(v_step.matview);
+            perform tinydevcrm._refresh_by_schedule(v_step.matview, v_step.is_slow);
         elsif v_step.wait is not null then
             perform pg_catalog.pg_sleep(v_step.wait);
         else
@@ -113,21 +116,24 @@ comment on procedure tinydevcrm.refresh_scheduled(bigint) is
     'tinydevcrm.refresh_matview().';
 
 -- As _refresh_matview(): no search_path of its own.
-create function tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews)
+create function tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean)
     returns void
     language plpgsql
     volatile
 as $$
 declare
-    v_started_at timestamptz := pg_catalog.clock_timestamp();
+    v_event tinydevcrm.matview_refresh_events;
 begin
-    perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
-    perform tinydevcrm._choose_lane(
-        (matview).id, pg_catalog.clock_timestamp() operator(pg_catalog.-) v_started_at);
+    v_event := tinydevcrm._refresh_matview(matview, (matview).schedule_id);
+
+    -- Less than half a second is slow on no schedule.
+    if is_slow or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval then
+        perform tinydevcrm._choose_lane((matview).id, v_event.duration);
+    end if;
 end
 $$;
 
-comment on function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews) is
+comment on function tinydevcrm._refresh_by_schedule(tinydevcrm.matviews, boolean) is
     'A scheduled refresh of one materialized view.';
 
 create function tinydevcrm._choose_lane(matview_id bigint, took interval)
@@ -182,7 +188,7 @@ comment on function tinydevcrm._choose_lane(bigint, interval) is
 
 revoke execute on function
     tinydevcrm._next_step(bigint, timestamptz),
-    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
+    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews, boolean),
     tinydevcrm._choose_lane(bigint, interval)
 from public;
 
@@ -190,7 +196,7 @@ revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
 
 grant execute on function
     tinydevcrm._next_step(bigint, timestamptz),
-    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews),
+    tinydevcrm._refresh_by_schedule(tinydevcrm.matviews, boolean),
     tinydevcrm._choose_lane(bigint, interval)
 to tinydevcrm_user;
 

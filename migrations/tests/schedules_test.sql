@@ -115,7 +115,7 @@ select is(
     (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
     'b'::regclass, 'the longest unrefreshed comes first');
 
-select tinydevcrm._refresh_by_schedule(matviews)
+select tinydevcrm._refresh_by_schedule(matviews, false)
   from tinydevcrm.matviews
  where relation = 'b'::regclass;
 
@@ -123,7 +123,7 @@ select is(
     (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
     'a'::regclass, 'then the next');
 
-select tinydevcrm._refresh_by_schedule(matviews)
+select tinydevcrm._refresh_by_schedule(matviews, false)
   from tinydevcrm.matviews
  where relation = 'a'::regclass;
 

@@ -23,7 +23,10 @@ type table struct {
 	Name          string
 	Source, Mode  string
 	RowCount      int64
-	FinishedAt    time.Time
+	// Repaired are the lines of the file that import_problems tells of.
+	Repaired   int64
+	Took       time.Duration
+	FinishedAt time.Time
 
 	Columns []column
 	Rows    [][]cell
@@ -57,6 +60,8 @@ func (s *server) readTables(ctx context.Context, name string) (tables []table, s
 		           source,
 		           mode,
 		           row_count,
+		           problem_count,
+		           extract(epoch from finished_at - started_at)::double precision as seconds,
 		           finished_at
 		      from tinydevcrm.imports
 		     where finished_at is not null
@@ -68,6 +73,8 @@ func (s *server) readTables(ctx context.Context, name string) (tables []table, s
 		       newest.source,
 		       newest.mode,
 		       newest.row_count,
+		       newest.problem_count,
+		       newest.seconds,
 		       newest.finished_at,
 		       $1 in (
 		           format('%I.%I', newest.schema_name, newest.table_name),
@@ -92,11 +99,13 @@ func (s *server) readTables(ctx context.Context, name string) (tables []table, s
 		var (
 			next    table
 			isAsked bool
+			seconds float64
 		)
 		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.Source, &next.Mode,
-			&next.RowCount, &next.FinishedAt, &isAsked); err != nil {
+			&next.RowCount, &next.Repaired, &seconds, &next.FinishedAt, &isAsked); err != nil {
 			return nil, -1, fmt.Errorf("list the tables: %w", err)
 		}
+		next.Took = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 		if selected < 0 && (isAsked || name == "") {
 			selected = len(tables)
 		}
