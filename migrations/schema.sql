@@ -2350,7 +2350,7 @@ COMMENT ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, af
 -- Name: _next_step(bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) RETURNS record
+CREATE FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2378,6 +2378,7 @@ begin
         return;
     end if;
 
+    _next_step.is_slow := v_schedule.is_slow;
     v_is_loop := v_schedule.seconds is not null
              and v_schedule.cron_schedule <> v_schedule.schedule;
 
@@ -2418,10 +2419,10 @@ $$;
 
 
 --
--- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) IS 'What a job has to do next: refresh this materialized view, the longest unrefreshed of those that are due; or wait so many seconds; or, when both are null, end. Takes the lock by which a schedule has one job at work.';
+COMMENT ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) IS 'What a job has to do next: refresh this materialized view, the longest unrefreshed of those that are due; or wait so many seconds; or, when both are null, end. Takes the lock by which a schedule has one job at work.';
 
 
 --
@@ -3063,27 +3064,30 @@ COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, sche
 
 
 --
--- Name: _refresh_by_schedule(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _refresh_by_schedule(tinydevcrm.matviews, boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) RETURNS void
+CREATE FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) RETURNS void
     LANGUAGE plpgsql
     AS $$
 declare
-    v_started_at timestamptz := pg_catalog.clock_timestamp();
+    v_event tinydevcrm.matview_refresh_events;
 begin
-    perform tinydevcrm._refresh_matview(matview, (matview).schedule_id);
-    perform tinydevcrm._choose_lane(
-        (matview).id, pg_catalog.clock_timestamp() operator(pg_catalog.-) v_started_at);
+    v_event := tinydevcrm._refresh_matview(matview, (matview).schedule_id);
+
+    -- Less than half a second is slow on no schedule.
+    if is_slow or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval then
+        perform tinydevcrm._choose_lane((matview).id, v_event.duration);
+    end if;
 end
 $$;
 
 
 --
--- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) IS 'A scheduled refresh of one materialized view.';
+COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) IS 'A scheduled refresh of one materialized view.';
 
 
 --
@@ -3094,14 +3098,15 @@ CREATE FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews) RE
     LANGUAGE plpgsql
     AS $$
 begin
-    execute tinydevcrm._refresh_statement((matview).relation, 'concurrently');
+    execute pg_catalog.format(
+        'refresh materialized view concurrently %s', (matview).relation);
     return 'concurrently';
 exception
     when unique_violation or cardinality_violation then
         if not tinydevcrm._drop_key_index(matview) then
             raise;
         end if;
-        execute tinydevcrm._refresh_statement((matview).relation, 'plain');
+        execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         return 'plain';
 end
 $$;
@@ -3140,7 +3145,7 @@ begin
               from tinydevcrm._refresh_method((matview).relation) as chosen;
 
             if v_method = 'plain' then
-                execute tinydevcrm._refresh_statement((matview).relation, v_method);
+                execute pg_catalog.format('refresh materialized view %s', (matview).relation);
             else
                 v_method := tinydevcrm._refresh_concurrently(matview);
             end if;
@@ -3222,30 +3227,6 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) IS 'concurrently, so that readers do not wait, when the materialized view is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.';
-
-
---
--- Name: _refresh_statement(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._refresh_statement(relation regclass, method text) RETURNS text
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return format(
-        'refresh materialized view %s %s',
-        case _refresh_statement.method when 'concurrently' then 'concurrently' else '' end,
-        _refresh_statement.relation);
-end
-$$;
-
-
---
--- Name: FUNCTION _refresh_statement(relation regclass, method text); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method text) IS 'The statement that refreshes a materialized view by that method, its name qualified.';
 
 
 --
@@ -4651,12 +4632,13 @@ declare
 begin
     loop
         select step.matview,
+               step.is_slow,
                step.wait
           into v_step
           from tinydevcrm._next_step(refresh_scheduled.schedule_id, v_called_at) as step;
 
         if (v_step.matview).id is not null then
-            perform tinydevcrm._refresh_by_schedule(v_step.matview);
+            perform tinydevcrm._refresh_by_schedule(v_step.matview, v_step.is_slow);
         elsif v_step.wait is not null then
             perform pg_catalog.pg_sleep(v_step.wait);
         else
@@ -5302,6 +5284,10 @@ CREATE VIEW tinydevcrm.job_runs WITH (security_barrier='true') AS
     schedules.id AS schedule_id,
     schedules.owner,
     schedules.schedule,
+    ARRAY( SELECT matviews.relation
+           FROM tinydevcrm.matviews
+          WHERE (matviews.schedule_id = schedules.id)
+          ORDER BY matviews.id) AS matviews,
     job_run_details.status,
     job_run_details.return_message,
     job_run_details.start_time AS started_at,
@@ -5344,6 +5330,13 @@ COMMENT ON COLUMN tinydevcrm.job_runs.owner IS 'Its owner.';
 --
 
 COMMENT ON COLUMN tinydevcrm.job_runs.schedule IS 'The schedule in words.';
+
+
+--
+-- Name: COLUMN job_runs.matviews; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.job_runs.matviews IS 'The materialized views that are on it now.';
 
 
 --
@@ -6489,11 +6482,11 @@ GRANT ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, 
 
 
 --
--- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT wait double precision) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) TO tinydevcrm_user;
 
 
 --
@@ -6568,11 +6561,11 @@ GRANT ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, sc
 
 
 --
--- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) TO tinydevcrm_user;
 
 
 --
@@ -6597,14 +6590,6 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, s
 
 REVOKE ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) TO tinydevcrm_user;
-
-
---
--- Name: FUNCTION _refresh_statement(relation regclass, method text); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_statement(relation regclass, method text) TO tinydevcrm_user;
 
 
 --
