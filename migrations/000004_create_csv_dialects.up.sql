@@ -321,10 +321,14 @@ as $$
             return records[:-1] + [(line, cells[:-1] + [''])]
         return records
 
+    def first_record(records):
+        """Index of the first record below the blank lines."""
+        return next((place for place, (_, cells) in enumerate(records)
+                     if len(cells) > 1 or not is_blank(cells)), 0)
+
     def table_start(records, delimiter):
         """Index of the first record below the blank lines, comments and titles."""
-        first = next((place for place, (_, cells) in enumerate(records) if len(cells) > 1
-                      or not is_blank(cells)), 0)
+        first = first_record(records)
         widths = [len(cells) for _, cells in records if len(cells) > 1 or not is_blank(cells)]
         later = Counter(widths[len(widths) // 2:])
         width = max(later, key=lambda width: (later[width], width), default=1)
@@ -464,8 +468,7 @@ as $$
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
         # Titles stand above a header. Without one, a short line is a short line.
-        first = next((place for place, (_, cells) in enumerate(records)
-                      if len(cells) > 1 or not is_blank(cells)), 0)
+        first = first_record(records)
         titles = [cells for _, cells in records[first:start] if not (cells and cells[0][:1] == '#')]
         if titles and not (find_header(table) if has_header is None else has_header):
             start = first

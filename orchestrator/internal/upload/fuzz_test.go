@@ -32,11 +32,11 @@ func FuzzRecords(f *testing.F) {
 	pool.SetMaxOpenConns(1)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.Contains(text, []byte(`\.`)) || len(text) == 0 {
-			t.Skip()
+			return // no case of which they have to say the same
 		}
 		ours, width, isOdd, err := readRecords(text)
 		if isOdd || width == 0 || width > 1600 {
-			t.Skip()
+			return
 		}
 		theirs, copyErr := copyCSV(t.Context(), pool, width, text)
 		if copyErr != nil {
