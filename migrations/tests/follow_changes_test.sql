@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(15);
+select plan(16);
 
 create role "Tap Owner" in role tinydevcrm_user;
 create role "Tap Landlord" in role tinydevcrm_user;
@@ -112,8 +112,11 @@ select is(
     (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint, 'the old one has no job left');
 
 reassign owned by "Tap Heir" to "Tap Owner";
-select tinydevcrm._settle_owners();
+call tinydevcrm.settle_jobs();
 
+select is(
+    (select array_agg(schedule) from cron.job where command = 'call tinydevcrm.settle_jobs()'),
+    array['* * * * *'], 'which is one job of every minute, however often it has run');
 select is(
     pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'reassigning is followed by the upkeep');
 select is(

@@ -15,8 +15,8 @@ select is_empty(
           )
           and p.proname not in (
               -- These run a caller's SQL, or commit.
-              'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', '_refresh_by_schedule',
-              'schedule_matview', 'refresh_scheduled', 'remove_expired'
+              'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
+              'refresh_scheduled', 'remove_expired'
           ) $$,
     'every function pins its search_path, but those that run a caller''s SQL or commit');
 

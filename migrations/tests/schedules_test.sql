@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(46);
+select plan(48);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -111,25 +111,50 @@ update tinydevcrm.matviews
            else timestamptz '2024-01-31 09:59:10+00'
        end;
 
-select is(
-    (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
-    'b'::regclass, 'the longest unrefreshed comes first');
+create function pg_temp.round(schedule_id bigint, called_at timestamptz)
+    returns regclass[]
+    language sql
+as $$
+    select array_agg(matviews.relation order by number)
+      from tinydevcrm._next_round(round.schedule_id, round.called_at) as next_round
+     cross join unnest(next_round.matview_ids) with ordinality as ids (id, number)
+      join tinydevcrm.matviews
+     using (id)
+$$;
 
-select tinydevcrm._refresh_by_schedule(matviews, false)
+select is(
+    (select pg_temp.round(schedule_id, called_at) from calls), array['b', 'a']::regclass[],
+    'a round begins with the longest unrefreshed');
+
+select tinydevcrm._refresh_matview(matviews, schedule_id)
   from tinydevcrm.matviews
  where relation = 'b'::regclass;
 
 select is(
-    (select (step.matview).relation from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
-    'a'::regclass, 'then the next');
+    (select pg_temp.round(schedule_id, called_at) from calls), array['a']::regclass[],
+    'what has had its turn is not in it');
+select is(
+    (select due.relation
+       from calls
+      cross join tinydevcrm.matviews
+      cross join lateral tinydevcrm._due_matview(matviews.id, calls.schedule_id, called_at) as due
+      where matviews.relation = 'b'::regclass),
+    null, 'nor is it taken when another session has had it');
+select is(
+    (select due.relation
+       from calls
+      cross join tinydevcrm.matviews
+      cross join lateral tinydevcrm._due_matview(matviews.id, calls.schedule_id, called_at) as due
+      where matviews.relation = 'a'::regclass),
+    'a'::regclass, 'as the others are');
 
-select tinydevcrm._refresh_by_schedule(matviews, false)
+select tinydevcrm._refresh_matview(matviews, schedule_id)
   from tinydevcrm.matviews
  where relation = 'a'::regclass;
 
 select is(
-    (select row(step.matview is null, step.wait)::text
-       from calls, tinydevcrm._next_step(schedule_id, called_at) as step),
+    (select row(next_round.matview_ids is null, next_round.wait)::text
+       from calls, tinydevcrm._next_round(schedule_id, called_at) as next_round),
     '(t,)', 'and when all have had their turn the job ends: runs that queued up in one minute are one');
 
 select is(
@@ -164,9 +189,8 @@ create function pg_temp.next(relation regclass)
     returns regclass
     language sql
 as $$
-    select (step.matview).relation
+    select (pg_temp.round(matviews.schedule_id, clock_timestamp()))[1]
       from tinydevcrm.matviews
-     cross join lateral tinydevcrm._next_step(matviews.schedule_id, clock_timestamp()) as step
      where matviews.relation = next.relation
 $$;
 

@@ -24,9 +24,6 @@ comment on role tinydevcrm_user is
 
 grant usage on schema tinydevcrm to tinydevcrm_user;
 
--- A scheduled refresh is a pg_cron job that its owner makes. pg_cron shows a role its own jobs.
-grant usage on schema cron to tinydevcrm_user;
-
 create table tinydevcrm.settings (
     id                boolean not null default true,
     event_retention   interval not null default interval '30 days',

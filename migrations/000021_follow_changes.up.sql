@@ -38,6 +38,49 @@ create event trigger tinydevcrm_follow_drops
 comment on event trigger tinydevcrm_follow_drops is
     'Lets TinyDevCRM''s registry follow what is dropped by hand, by cascade too.';
 
+create function tinydevcrm._settle_owners()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_changed record;
+begin
+    for v_changed in
+        select matviews.id,
+               pg_class.relowner::regrole as owner,
+               schedules.schedule,
+               schedules.seconds,
+               schedules.cron_schedule
+          from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+          left join tinydevcrm.schedules
+            on schedules.id = matviews.schedule_id
+         where pg_class.relowner <> matviews.owner
+    loop
+        update tinydevcrm.matviews
+           set owner = v_changed.owner,
+               schedule_id = case
+                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
+                       v_changed.owner,
+                       v_changed.schedule,
+                       v_changed.seconds,
+                       v_changed.cron_schedule,
+                       false)).id
+               end
+         where matviews.id = v_changed.id;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._settle_owners() is
+    'Gives the registrations and schedules of materialized views to their owners, where those have '
+    'changed.';
+
+revoke execute on function tinydevcrm._settle_owners() from public;
+
 create function tinydevcrm._follow_owners()
     returns event_trigger
     language plpgsql
@@ -69,4 +112,27 @@ create event trigger tinydevcrm_follow_owners
 
 comment on event trigger tinydevcrm_follow_owners is
     'Lets TinyDevCRM''s registry follow a change of owner. For reassign owned Postgres has no such '
-    'trigger: that is followed within ten minutes.';
+    'trigger: that is followed within a minute.';
+
+create procedure tinydevcrm.settle_jobs()
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._settle_owners();
+
+    -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
+    -- of catalogs, as a hundred refreshes in a second make:
+    -- https://github.com/citusdata/pg_cron/pull/406. To schedule this job again, as it is, makes
+    -- pg_cron read all jobs anew.
+    perform cron.schedule('tinydevcrm upkeep', '* * * * *', 'call tinydevcrm.settle_jobs()');
+end
+$$;
+
+comment on procedure tinydevcrm.settle_jobs() is
+    'Brings registry and pg_cron into step with what nothing tells them. A pg_cron job calls it '
+    'every minute.';
+
+revoke execute on procedure tinydevcrm.settle_jobs() from public;
+
+call tinydevcrm.settle_jobs();

@@ -127,7 +127,7 @@ comment on column tinydevcrm.matview_status.last_refreshed_at is
 comment on column tinydevcrm.matview_status.outcome is
     'How it ended: refreshed, recovered or failed.';
 comment on column tinydevcrm.matview_status.method is
-    'plain or concurrently: see tinydevcrm._refresh_method().';
+    'plain or concurrently: see tinydevcrm._begin_refresh().';
 comment on column tinydevcrm.matview_status.plain_reason is
     'Why it was plain, so that readers had to wait.';
 comment on column tinydevcrm.matview_status.row_count is

@@ -1,6 +1,143 @@
--- When a schedule comes round next. pg_cron does not tell, so the five fields are read here as it
--- reads them (Vixie's cron: days of month and of week are alternatives when both are given).
+-- What a schedule may look like, and when it comes round next.
 
+create function tinydevcrm._cron_has_seconds()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Debian's 1.4 calls itself 1.4-1.
+    select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
+      from pg_extension
+     where extname = 'pg_cron'
+$$;
+
+comment on function tinydevcrm._cron_has_seconds() is
+    'Whether pg_cron takes "N seconds" itself: from version 1.5 on.';
+
+create function tinydevcrm._schedule_hint()
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'Write "5 seconds", "10 minutes", "1 hour", or the five fields of cron: '
+           '"*/5 * * * *" is every five minutes, "0 7 * * *" daily at seven.'
+$$;
+
+comment on function tinydevcrm._schedule_hint() is
+    'What schedules look like, for the hint of an error.';
+
+create function tinydevcrm._parse_schedule(
+    inout schedule    text,
+    out seconds       integer,
+    out cron_schedule text
+)
+    returns record
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_given  text := coalesce(_parse_schedule.schedule, '');
+    v_period double precision;
+    v_fewer  integer;
+    v_more   integer;
+    v_exact  text;
+begin
+    -- Five fields, or a name such as @hourly, are for pg_cron to judge.
+    if v_given ~ '^\s*([0-9*,/-]+\s+){4}[0-9A-Za-z*,/-]+\s*$|^\s*@[a-z]+\s*$'
+       or v_given ~ '^\s*(\S+\s+){4}\S+\s*$' and v_given !~* 'second|minute|hour|day'
+    then
+        _parse_schedule.schedule := trim(regexp_replace(v_given, '\s+', ' ', 'g'));
+        _parse_schedule.cron_schedule := _parse_schedule.schedule;
+        return;
+    end if;
+
+    begin
+        v_period := extract(epoch from v_given::interval);
+    exception
+        when invalid_datetime_format or interval_field_overflow or datetime_field_overflow then
+            raise exception using
+                errcode = 'TD003',
+                message = format('%L is not a schedule', v_given),
+                hint    = tinydevcrm._schedule_hint();
+    end;
+
+    -- The periods that come round evenly: below a minute all, above it those that divide the hour
+    -- or the day, because that is what cron can say.
+    with periods (period, cron_schedule) as (
+        select second, null
+          from generate_series(1, 59) as second
+         union all
+        select 60 * minute,
+               case minute when 1 then '* * * * *' else format('*/%s * * * *', minute) end
+          from generate_series(1, 59) as minute
+         where 60 % minute = 0
+         union all
+        select 3600 * hour,
+               case hour when 1 then '0 * * * *' else format('0 */%s * * *', hour) end
+          from generate_series(1, 23) as hour
+         where 24 % hour = 0
+         union all
+        select 86400, '0 0 * * *'
+    )
+    select max(period) filter (where period <= v_period),
+           min(period) filter (where period >= v_period),
+           max(periods.cron_schedule) filter (where period = v_period)
+      into v_fewer, v_more, v_exact
+      from periods;
+
+    if v_fewer is distinct from v_more then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L cannot be a schedule: it does not come round evenly', v_given),
+            hint    = format(
+                'The nearest that do: %s.',
+                concat_ws(
+                    ' and ',
+                    tinydevcrm._period_text(v_fewer),
+                    tinydevcrm._period_text(v_more)));
+    end if;
+
+    _parse_schedule.schedule := coalesce(v_exact, tinydevcrm._period_text(v_fewer));
+    _parse_schedule.seconds := case when v_exact is null then v_fewer end;
+    _parse_schedule.cron_schedule := case
+        when v_exact is not null then v_exact
+        when tinydevcrm._cron_has_seconds() then _parse_schedule.schedule
+        else '* * * * *'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._parse_schedule(text) is
+    'Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour '
+    'or a day evenly, or a cron expression. Gives its one spelling and what pg_cron is to be '
+    'given. Raises TD003 with the nearest ones that work.';
+
+create function tinydevcrm._period_text(seconds integer)
+    returns text
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('%s %s%s', amount, unit, case amount when 1 then '' else 's' end)
+      from (
+        values
+            (86400, 'day'), (3600, 'hour'), (60, 'minute'), (1, 'second')
+      ) as units (size, unit)
+     cross join lateral (select _period_text.seconds / size as amount) as counted
+     where _period_text.seconds % size = 0
+     order by size desc
+     limit 1
+$$;
+
+comment on function tinydevcrm._period_text(integer) is
+    'A number of seconds in words: 5 seconds, 1 hour.';
+
+-- pg_cron does not tell when a job is due, so the five fields are read here as it reads them (Vixie's
+-- cron: days of month and of week are alternatives when both are given).
 create function tinydevcrm._cron_field(field text, low integer, high integer, names text[])
     returns integer[]
     language sql
@@ -134,12 +271,20 @@ comment on function tinydevcrm._next_due(integer, text, timestamptz) is
     'When a schedule comes round first after a moment.';
 
 revoke execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._schedule_hint(),
+    tinydevcrm._parse_schedule(text),
+    tinydevcrm._period_text(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._next_cron_time(text, timestamp),
     tinydevcrm._next_due(integer, text, timestamptz)
 from public;
 
 grant execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._schedule_hint(),
+    tinydevcrm._parse_schedule(text),
+    tinydevcrm._period_text(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._next_cron_time(text, timestamp),
     tinydevcrm._next_due(integer, text, timestamptz)

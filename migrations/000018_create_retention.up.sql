@@ -1,14 +1,10 @@
--- Upkeep: what keeps the record from growing without end, and in step with the catalogs.
+-- What keeps the record from growing without end.
 
 create procedure tinydevcrm.remove_expired(batch_size integer default 10000)
     language plpgsql
 as $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
 begin
-    perform tinydevcrm._settle_owners();
-
-    commit;
-
     while tinydevcrm._remove_expired_events(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
     loop
@@ -36,49 +32,7 @@ $$;
 comment on procedure tinydevcrm.remove_expired(integer) is
     'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs '
     'that are older, or of one materialized view more, than tinydevcrm.settings says, in batches '
-    'of a transaction each, and settles owners: see _settle_owners(). A pg_cron job calls it every '
-    'ten minutes.';
-
-create function tinydevcrm._settle_owners()
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_changed record;
-begin
-    for v_changed in
-        select matviews.id,
-               pg_class.relowner::regrole as owner,
-               schedules.schedule,
-               schedules.seconds,
-               schedules.cron_schedule
-          from tinydevcrm.matviews
-          join pg_class
-            on pg_class.oid = matviews.relation
-          left join tinydevcrm.schedules
-            on schedules.id = matviews.schedule_id
-         where pg_class.relowner <> matviews.owner
-    loop
-        update tinydevcrm.matviews
-           set owner = v_changed.owner,
-               schedule_id = case
-                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
-                       v_changed.owner,
-                       v_changed.schedule,
-                       v_changed.seconds,
-                       v_changed.cron_schedule,
-                       false)).id
-               end
-         where matviews.id = v_changed.id;
-    end loop;
-end
-$$;
-
-comment on function tinydevcrm._settle_owners() is
-    'Gives the registrations and schedules of materialized views to their owners, where those have '
-    'changed.';
+    'of a transaction each. A pg_cron job calls it every ten minutes.';
 
 create function tinydevcrm._remove_expired_events(batch_size integer)
     returns bigint
@@ -183,7 +137,6 @@ comment on function tinydevcrm._remove_expired_job_runs(integer) is
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
-    tinydevcrm._settle_owners(),
     tinydevcrm._remove_expired_events(integer),
     tinydevcrm._remove_surplus_events(integer),
     tinydevcrm._remove_expired_job_runs(integer)

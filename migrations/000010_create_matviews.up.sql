@@ -21,7 +21,9 @@ create table tinydevcrm.matviews (
     constraint matviews_last_outcome_known check (
         last_outcome in ('refreshed', 'recovered', 'failed')
     )
-);
+)
+-- Each refresh writes its row: room for that on its own page.
+with (fillfactor = 50);
 
 comment on table tinydevcrm.matviews is
     'Materialized views whose refreshes are recorded and told: the registry.';
@@ -204,55 +206,6 @@ comment on function tinydevcrm.create_matview(text, text, text, name, text[]) is
     'use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the '
     'query itself raises.';
 
-create function tinydevcrm._set_key(relation regclass, key text[])
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_detail text;
-begin
-    if coalesce(cardinality(_set_key.key), 0) = 0 then
-        return;
-    end if;
-
-    update tinydevcrm.matviews
-       set key = _set_key.key
-     where matviews.relation = _set_key.relation;
-
-    execute tinydevcrm._key_index_statement(_set_key.relation, _set_key.key);
-exception
-    when unique_violation then
-        get stacked diagnostics v_detail = pg_exception_detail;
-        raise exception using
-            errcode = 'TD009',
-            message = 'the query gives more than one row of the same key',
-            detail  = v_detail,
-            hint    = 'Choose a key that tells its rows apart, or none.';
-end
-$$;
-
-comment on function tinydevcrm._set_key(regclass, text[]) is
-    'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have '
-    'the same key.';
-
-create function tinydevcrm._key_index_statement(relation regclass, key text[])
-    returns text
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select format(
-               'create unique index on %s (%s)',
-               _key_index_statement.relation,
-               string_agg(quote_ident(key_column), ', ' order by number))
-      from unnest(_key_index_statement.key) with ordinality as columns (key_column, number)
-$$;
-
-comment on function tinydevcrm._key_index_statement(regclass, text[]) is
-    'The statement that makes the unique index on a key.';
-
 create function tinydevcrm._create_matview_statement(schema_name name, name text, query text)
     returns text
     language plpgsql
@@ -335,8 +288,6 @@ revoke execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text),
     tinydevcrm.create_matview(text, text, text, name, text[]),
-    tinydevcrm._set_key(regclass, text[]),
-    tinydevcrm._key_index_statement(regclass, text[]),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)
@@ -346,8 +297,6 @@ grant execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text),
     tinydevcrm.create_matview(text, text, text, name, text[]),
-    tinydevcrm._set_key(regclass, text[]),
-    tinydevcrm._key_index_statement(regclass, text[]),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)

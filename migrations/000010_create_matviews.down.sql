@@ -3,8 +3,6 @@
 drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._relation(name, text);
 drop function tinydevcrm._create_matview_statement(name, text, text);
-drop function tinydevcrm._key_index_statement(regclass, text[]);
-drop function tinydevcrm._set_key(regclass, text[]);
 drop function tinydevcrm.create_matview(text, text, text, name, text[]);
 drop function tinydevcrm.watch_matview(regclass, text);
 drop function tinydevcrm._watched_matview(regclass);

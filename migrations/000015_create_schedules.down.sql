@@ -19,7 +19,3 @@ alter table tinydevcrm.matviews
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_drop_job();
 drop function tinydevcrm._schedules_create_job();
-drop function tinydevcrm._period_text(integer);
-drop function tinydevcrm._parse_schedule(text);
-drop function tinydevcrm._schedule_hint();
-drop function tinydevcrm._cron_has_seconds();

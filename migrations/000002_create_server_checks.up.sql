@@ -1,0 +1,87 @@
+-- What the server has to be before anything of ours can work: asked by the migrations themselves
+-- before they go on, and by check_installation() ever after.
+
+create function tinydevcrm._check_server()
+    returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with server as (
+        select current_setting('server_version_num')::integer / 10000 as major,
+               current_setting('shared_preload_libraries') as libraries,
+               coalesce(current_setting('cron.database_name', true), '') as cron_database,
+               coalesce(current_setting('cron.use_background_workers', true), 'off') as has_workers,
+               coalesce(current_setting('cron.host', true), '') as cron_host,
+               regexp_split_to_array(
+                   current_setting('unix_socket_directories'), '\s*,\s*') as socket_directories
+    ),
+    extensions as (
+        select wanted.extension,
+               coalesce(
+                   pg_extension.extversion,
+                   pg_available_extensions.default_version) as version
+          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
+          left join pg_extension
+            on pg_extension.extname = wanted.extension
+          left join pg_available_extensions
+            on pg_available_extensions.name = wanted.extension
+    )
+    select extension || ' is installed on the server',
+           version is not null,
+           true,
+           'version ' || coalesce(version, 'none'),
+           format(
+               'Install it on the machine of the server: see extensions/%s/README.md.', extension)
+      from extensions
+    union all
+    select 'pg_cron is 1.3 or newer',
+           regexp_match(version, '^(\d+)\.(\d+)')::integer[] >= array[1, 3],
+           true,
+           'version ' || version,
+           'Install it newer, then: alter extension pg_cron update;'
+      from extensions
+     where extension = 'pg_cron'
+       and version is not null
+    union all
+    select 'pg_cron is preloaded',
+           'pg_cron' = any (regexp_split_to_array(libraries, '[\s",]+')),
+           true,
+           'shared_preload_libraries = ' || libraries,
+           'Set shared_preload_libraries = ''pg_cron'' in postgresql.conf and restart the server: '
+           'see extensions/pg_cron/README.md.'
+      from server
+    union all
+    select 'pg_cron works in this database',
+           cron_database = current_database(),
+           true,
+           'cron.database_name = ' || cron_database,
+           format(
+               'Set cron.database_name = %L in postgresql.conf and restart the server, or connect '
+               'to the other database.', current_database())
+      from server
+    union all
+    select 'notifications of jobs arrive',
+           major >= 13 or has_workers = 'off',
+           false,
+           format('PostgreSQL %s, cron.use_background_workers = %s', major, has_workers),
+           'Before PostgreSQL 13 those of background workers wait for another session''s: '
+           'alter system set cron.use_background_workers = off; then restart the server.'
+      from server
+    union all
+    select 'pg_cron connects to this server',
+           has_workers = 'on'
+           or cron_host in ('', 'localhost', '127.0.0.1', '::1')
+           or cron_host = any (socket_directories),
+           false,
+           case has_workers when 'on' then 'by background workers' else 'cron.host = ' || cron_host end,
+           format(
+               'alter system set cron.host = %L; then restart the server.', socket_directories[1])
+      from server
+$$;
+
+comment on function tinydevcrm._check_server() is
+    'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with '
+    'whether nothing works without it, what was seen, and what to type where it is not so.';
+
+revoke execute on function tinydevcrm._check_server() from public;

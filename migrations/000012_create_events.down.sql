@@ -1,0 +1,2 @@
+drop table tinydevcrm.matview_refresh_events;
+drop function tinydevcrm._matview_refresh_events_notify();

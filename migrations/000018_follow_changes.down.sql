@@ -1,4 +1,0 @@
-drop event trigger tinydevcrm_follow_owners;
-drop function tinydevcrm._follow_owners();
-drop event trigger tinydevcrm_follow_drops;
-drop function tinydevcrm._follow_drops();

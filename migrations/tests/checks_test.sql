@@ -1,0 +1,88 @@
+-- check_installation(): what it finds, and what it tells to type.
+
+begin;
+
+select plan(9);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+-- A server may be set up wrong on purpose, to see that it is found; this one is not.
+select is_empty(
+    $$ select finding, detail from tinydevcrm.check_installation() where not is_ok $$,
+    'this server is set up as it should be');
+select is_empty(
+    $$ select finding from tinydevcrm.check_installation() where hint is null or detail is null $$,
+    'each finding says what was seen and what to type');
+select set_has(
+    'select finding from tinydevcrm.check_installation()',
+    'select finding from tinydevcrm._check_server()',
+    'it asks what the migrations ask before they go on');
+
+-- what a session can change
+
+create function pg_temp.not_so()
+    returns text
+    language sql
+as $$
+    select string_agg(finding || ': ' || hint, '; ')
+      from tinydevcrm.check_installation()
+     where not is_ok
+$$;
+
+create role "Tap User" login;
+set local session authorization "Tap User";
+select throws_ok(
+    'select pg_temp.not_so()', '42501', null, 'who may not use TinyDevCRM may not ask either');
+reset session authorization;
+grant tinydevcrm_user to "Tap User";
+grant create, usage on schema "My Data" to "Tap User";
+
+set local session authorization "Tap User";
+select is_empty(
+    $$ select finding, detail from tinydevcrm.check_installation() where not is_ok $$,
+    'a user sees all of it too');
+
+select tinydevcrm.create_matview('v', 'select 1 as one');
+select tinydevcrm.schedule_matview('v', '5 seconds');
+reset session authorization;
+
+-- As pg_cron before 1.5 has it: a loop of a minute.
+update tinydevcrm.schedules
+   set cron_schedule = '* * * * *';
+alter role "Tap User" set statement_timeout = 45000;
+
+select is(
+    pg_temp.not_so(),
+    'jobs of "Tap User" have a minute: Where a job makes seconds itself, it takes a minute: '
+    'alter role "Tap User" set statement_timeout = ''2 minutes'';',
+    'a statement_timeout that would cut the loop of seconds is found');
+
+alter role "Tap User" set statement_timeout = '1min';
+
+select is(pg_temp.not_so(), null, 'one of a minute is enough');
+
+insert into cron.job_run_details (jobid, runid, username, status, return_message)
+select job_id,
+       nextval('cron.runid_seq'),
+       'Tap User',
+       'failed',
+       'connection failed'
+  from tinydevcrm.schedules;
+
+select is(
+    pg_temp.not_so(),
+    format(
+        'jobs of "Tap User" run: Where it says "connection failed", let the role in: a line '
+        '"local %s "Tap User" trust" (or peer with a map) in pg_hba.conf.', current_database()),
+    'a job that cannot connect is found, with the line that lets it in');
+
+set local session authorization "Tap User";
+select is(
+    (select detail from tinydevcrm.check_installation() where not is_ok),
+    '5 seconds: connection failed', 'its owner sees it, in pg_cron''s words');
+reset session authorization;
+
+select * from finish();
+
+rollback;
