@@ -5,19 +5,26 @@ create table tinydevcrm.matviews (
     owner              regrole not null,
     relation           regclass not null,
     notify_when        text not null default 'not_empty',
+    ignored_columns    text[] not null default '{}',
+    notify_interval    interval not null default interval '0',
     key                text[],
     last_outcome       text,
+    last_row_count     bigint,
+    has_baseline       boolean not null default false,
     plain_reason       text,
     failing_since      timestamptz,
     last_refreshed_at  timestamptz,
     last_scheduled_at  timestamptz,
+    last_told_at       timestamptz,
     created_at         timestamptz not null default now(),
 
     constraint matviews_pkey primary key (id),
     constraint matviews_relation_unique unique (relation),
     constraint matviews_notify_when_known check (
-        notify_when in ('not_empty', 'empty', 'always', 'never')
+        notify_when in (
+            'not_empty', 'empty', 'became_not_empty', 'changed', 'rows_added', 'always', 'never')
     ),
+    constraint matviews_notify_interval_positive check (notify_interval >= interval '0'),
     constraint matviews_last_outcome_known check (
         last_outcome in ('refreshed', 'recovered', 'failed')
     )
@@ -34,14 +41,25 @@ comment on column tinydevcrm.matviews.owner is
 comment on column tinydevcrm.matviews.relation is
     'The materialized view.';
 comment on column tinydevcrm.matviews.notify_when is
-    'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first '
-    'failure of a streak and the first success after it are told whatever the rule.';
+    'Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has '
+    'rows, and had none), changed (its rows are others than before), rows_added (it has rows that '
+    'were not there before), always, never. "Before" is the refresh before, or the one last told '
+    'where notify_interval kept later ones quiet; the first refresh has none and is not told. The '
+    'first failure of a streak and the first success after it are told whatever the rule.';
+comment on column tinydevcrm.matviews.ignored_columns is
+    'Columns that the rules changed and rows_added leave out of the comparison.';
+comment on column tinydevcrm.matviews.notify_interval is
+    'Shortest time between two refreshes that are told by the rule; 0 for none.';
 comment on column tinydevcrm.matviews.key is
     'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets '
     'it be refreshed concurrently.';
 comment on column tinydevcrm.matviews.last_outcome is
     'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
     'the first.';
+comment on column tinydevcrm.matviews.last_row_count is
+    'Its rows as the rule became_not_empty remembers them; null before the first refresh.';
+comment on column tinydevcrm.matviews.has_baseline is
+    'Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.';
 comment on column tinydevcrm.matviews.plain_reason is
     'Why its last successful refresh was plain, so that readers had to wait; null when it was '
     'concurrent.';
@@ -52,6 +70,8 @@ comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
 comment on column tinydevcrm.matviews.last_scheduled_at is
     'When its last refresh by its schedule began, skips included.';
+comment on column tinydevcrm.matviews.last_told_at is
+    'When the last refresh began that was told and succeeded.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
@@ -106,7 +126,12 @@ $$;
 comment on function tinydevcrm._watched_matview(regclass) is
     'Registration of a materialized view. Raises TD001 when it is not watched.';
 
-create function tinydevcrm.watch_matview(relation regclass, notify_when text default 'not_empty')
+create function tinydevcrm.watch_matview(
+    relation        regclass,
+    notify_when     text default null,
+    ignored_columns text[] default null,
+    notify_interval interval default null
+)
     returns tinydevcrm.matviews
     language plpgsql
     volatile
@@ -114,6 +139,7 @@ create function tinydevcrm.watch_matview(relation regclass, notify_when text def
 as $$
 declare
     v_class   pg_class;
+    v_unknown text;
     v_matview tinydevcrm.matviews;
 begin
     select pg_class.*
@@ -135,10 +161,38 @@ begin
             message = format('must be owner of materialized view %s', watch_matview.relation);
     end if;
 
-    insert into tinydevcrm.matviews (owner, relation, notify_when)
-    values (v_class.relowner, watch_matview.relation, watch_matview.notify_when)
+    select ignored.name
+      into v_unknown
+      from unnest(watch_matview.ignored_columns) as ignored (name)
+     where not exists (
+        select
+          from pg_attribute
+         where attrelid = watch_matview.relation
+           and attname = ignored.name
+           and attnum > 0
+           and not attisdropped
+     )
+     limit 1;
+
+    if found then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%s has no column %I', watch_matview.relation, v_unknown),
+            hint    = 'Only columns of the materialized view can be ignored.';
+    end if;
+
+    insert into tinydevcrm.matviews (
+               owner, relation, notify_when, ignored_columns, notify_interval)
+    values (
+               v_class.relowner,
+               watch_matview.relation,
+               coalesce(watch_matview.notify_when, 'not_empty'),
+               coalesce(watch_matview.ignored_columns, '{}'),
+               coalesce(watch_matview.notify_interval, '0'))
     on conflict on constraint matviews_relation_unique do update
-       set notify_when = excluded.notify_when
+       set notify_when = coalesce(watch_matview.notify_when, matviews.notify_when),
+           ignored_columns = coalesce(watch_matview.ignored_columns, matviews.ignored_columns),
+           notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval)
     returning matviews.*
          into v_matview;
 
@@ -147,23 +201,30 @@ exception
     when check_violation then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no rule %L', watch_matview.notify_when),
-            hint    = 'The rules are not_empty, empty, always and never.';
+            message = format(
+                'there is no rule %L with the interval %s',
+                coalesce(watch_matview.notify_when, 'not_empty'),
+                coalesce(watch_matview.notify_interval, '0')),
+            hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
+                      'always and never; an interval is not negative.';
 end
 $$;
 
-comment on function tinydevcrm.watch_matview(regclass, text) is
-    'Registers a materialized view made by hand, or changes the rule (see tinydevcrm.matviews) of '
-    'one that is registered. Raises TD007 for an unknown rule, TD008 when the relation is not a '
-    'materialized view, 42501 when it is not yours.';
+comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
+    'Registers a materialized view made by hand, or changes when one that is registered is told: '
+    'see tinydevcrm.matviews. What is null stays as it is, or is not_empty, no columns and no '
+    'interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation is '
+    'not a materialized view, 42501 when it is not yours.';
 
 -- Runs the caller's query: no search_path of its own, and names of its own all qualified.
 create function tinydevcrm.create_matview(
-    name        text,
-    query       text,
-    notify_when text default 'not_empty',
-    schema_name name default current_schema(),
-    key         text[] default null
+    name            text,
+    query           text,
+    notify_when     text default 'not_empty',
+    schema_name     name default current_schema(),
+    key             text[] default null,
+    ignored_columns text[] default null,
+    notify_interval interval default null
 )
     returns regclass
     language plpgsql
@@ -190,16 +251,22 @@ begin
 
     execute v_statement;
     v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
-    perform tinydevcrm.watch_matview(v_relation, create_matview.notify_when);
+    perform tinydevcrm.watch_matview(
+        v_relation,
+        create_matview.notify_when,
+        create_matview.ignored_columns,
+        create_matview.notify_interval);
     perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
 end
 $$;
 
-comment on function tinydevcrm.create_matview(text, text, text, name, text[]) is
+comment on function tinydevcrm.create_matview(
+    text, text, text, name, text[], text[], interval
+) is
     'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
-    'registers it; the rule is one of tinydevcrm.matviews.notify_when. A key, columns that tell '
+    'registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns that tell '
     'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
     'refresh. '
     'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '
@@ -286,8 +353,8 @@ comment on function tinydevcrm.drop_matview(regclass) is
 
 revoke execute on function
     tinydevcrm._watched_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text),
-    tinydevcrm.create_matview(text, text, text, name, text[]),
+    tinydevcrm.watch_matview(regclass, text, text[], interval),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)
@@ -295,8 +362,8 @@ from public;
 
 grant execute on function
     tinydevcrm._watched_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text),
-    tinydevcrm.create_matview(text, text, text, name, text[]),
+    tinydevcrm.watch_matview(regclass, text, text[], interval),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)

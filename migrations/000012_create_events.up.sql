@@ -11,7 +11,10 @@ create table tinydevcrm.matview_refresh_events (
     method        text,
     plain_reason  text,
     row_count     bigint,
+    added_count   bigint,
+    removed_count bigint,
     rows          jsonb,
+    is_cut        boolean not null default false,
     error_code    text,
     error_message text,
     started_at    timestamptz not null,
@@ -58,10 +61,18 @@ comment on column tinydevcrm.matview_refresh_events.plain_reason is
     'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
 comment on column tinydevcrm.matview_refresh_events.row_count is
     'Rows in the materialized view after the refresh; null unless it succeeded.';
+comment on column tinydevcrm.matview_refresh_events.added_count is
+    'Rows that were not there before, by the rules changed and rows_added: see '
+    'tinydevcrm.matviews.notify_when. Copies of one row count each. Null where nothing was '
+    'compared.';
+comment on column tinydevcrm.matview_refresh_events.removed_count is
+    'Rows that were there before and are not any more; null where nothing was compared.';
 comment on column tinydevcrm.matview_refresh_events.rows is
-    'The first of those rows, in no order, as an array of objects; at most '
-    'tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the '
-    'event is told and has rows.';
+    'Its rows, by the rule rows_added those that were not there before; in no order, as an array '
+    'of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. '
+    'Null unless the event is told and has some.';
+comment on column tinydevcrm.matview_refresh_events.is_cut is
+    'Whether there are more such rows than it carries.';
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
@@ -99,6 +110,42 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
 
 grant select, insert on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
+
+create function tinydevcrm.event_json(event tinydevcrm.matview_refresh_events)
+    returns json
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select json_build_object(
+               'id', (event).id,
+               'matview', (event).matview,
+               'outcome', (event).outcome,
+               'is_told', (event).is_told,
+               'method', (event).method,
+               'plain_reason', (event).plain_reason,
+               'row_count', (event).row_count,
+               'added_count', (event).added_count,
+               'removed_count', (event).removed_count,
+               'rows', (event).rows,
+               'is_cut', (event).is_cut,
+               'error_code', (event).error_code,
+               'error_message', (event).error_message,
+               'schedule_id', (event).schedule_id,
+               'started_at', (event).started_at,
+               'duration_ms', round(extract(epoch from (event).duration)::numeric * 1000, 3))
+$$;
+
+comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
+    'An event as programs get it: by webhook, by the page''s routes and its stream.';
+
+revoke execute on function
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events)
+from public;
+
+grant execute on function
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events)
+to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_notify()
     returns trigger

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(24);
+select plan(22);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -72,29 +72,6 @@ select is(
 select is(
     (select array[outcome, is_told::text] from tinydevcrm.refresh_matview('v')),
     array['refreshed', 'false'], 'and the next one is like any other');
-
--- rules
-
-select is(
-    array(
-        select format('%s %s', notify_when, told.is_told)
-          from (values ('not_empty'), ('empty'), ('always'), ('never')) as rules (notify_when)
-         cross join lateral (
-            select tinydevcrm._is_worth_telling(notify_when, 'refreshed', 'refreshed', 0) as is_told
-         ) as told
-    ),
-    array['not_empty f', 'empty t', 'always t', 'never f'],
-    'the rules for an empty view');
-select is(
-    array(
-        select format('%s %s', notify_when, told.is_told)
-          from (values ('not_empty'), ('empty'), ('always'), ('never')) as rules (notify_when)
-         cross join lateral (
-            select tinydevcrm._is_worth_telling(notify_when, 'refreshed', 'refreshed', 1) as is_told
-         ) as told
-    ),
-    array['not_empty t', 'empty f', 'always t', 'never f'],
-    'and for one with rows');
 
 -- concurrently
 

@@ -1,0 +1,348 @@
+-- What is worth telling. Rules that compare remember the rows of the refresh before as hashes, so
+-- that they hold whatever happens between: a refresh by hand, a restart, a restored dump.
+
+create table tinydevcrm.matview_baselines (
+    matview_id bigint not null,
+    row_hash   bytea not null,
+    row_count  bigint not null,
+
+    constraint matview_baselines_pkey primary key (matview_id, row_hash),
+    constraint matview_baselines_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete cascade
+);
+
+comment on table tinydevcrm.matview_baselines is
+    'Rows of materialized views with the rules changed and rows_added, as they were at the refresh '
+    'with which the next one is compared.';
+comment on column tinydevcrm.matview_baselines.matview_id is
+    'The materialized view.';
+comment on column tinydevcrm.matview_baselines.row_hash is
+    'SHA-256 of the row as text, without ignored columns.';
+comment on column tinydevcrm.matview_baselines.row_count is
+    'How many such rows there were.';
+
+alter table tinydevcrm.matview_baselines enable row level security;
+
+-- The registry's own policy says which are the caller's; asked once, not for each row.
+create policy matview_baselines_owner on tinydevcrm.matview_baselines
+    to tinydevcrm_user
+    using (matview_id in (select id from tinydevcrm.matviews));
+
+grant select, insert, update, delete on tinydevcrm.matview_baselines to tinydevcrm_user;
+
+create function tinydevcrm._matviews_forget_baseline()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.matview_baselines
+     where matview_baselines.matview_id = new.id;
+
+    new.has_baseline := false;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_forget_baseline() is
+    'Forgets the rows of a materialized view whose comparison is another one from now on; its next '
+    'refresh remembers them anew.';
+
+create trigger _500_forget_baseline
+    before update of notify_when, ignored_columns on tinydevcrm.matviews
+    for each row
+    when (
+        old.notify_when <> new.notify_when
+        or old.ignored_columns <> new.ignored_columns
+    )
+    execute function tinydevcrm._matviews_forget_baseline();
+
+create type tinydevcrm._refresh as (
+    method          text,
+    plain_reason    text,
+    notify_when     text,
+    ignored_columns text[],
+    is_quiet        boolean,
+    has_baseline    boolean,
+    columns         text,
+    row_limit       integer,
+    byte_limit      integer,
+    row_count       bigint,
+    added_count     bigint,
+    removed_count   bigint,
+    rows            jsonb,
+    error_code      text,
+    error_message   text
+);
+
+comment on type tinydevcrm._refresh is
+    'A refresh under way: how it is done (method, plain_reason), what it is to be judged by '
+    '(notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, '
+    'has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has '
+    'found so far.';
+
+create function tinydevcrm._is_worth_telling(
+    matview tinydevcrm.matviews,
+    refresh tinydevcrm._refresh,
+    outcome text
+)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case _is_worth_telling.outcome
+        when 'skipped' then false
+        when 'failed' then (matview).last_outcome is distinct from 'failed'
+        when 'recovered' then true
+        else not (refresh).is_quiet and coalesce(
+            case (matview).notify_when
+                when 'not_empty' then (refresh).row_count > 0
+                when 'empty' then (refresh).row_count = 0
+                when 'became_not_empty' then
+                    (refresh).row_count > 0 and (matview).last_row_count = 0
+                when 'changed' then (refresh).added_count + (refresh).removed_count > 0
+                when 'rows_added' then (refresh).added_count > 0
+                when 'always' then true
+                when 'never' then false
+            end,
+            false)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text) is
+    'The rule: whether a refresh of this outcome goes to the subscriptions.';
+
+create function tinydevcrm._compares(refresh tinydevcrm._refresh)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (refresh).notify_when in ('changed', 'rows_added') and not (refresh).is_quiet;
+end
+$$;
+
+comment on function tinydevcrm._compares(tinydevcrm._refresh) is
+    'Whether a refresh compares its rows with those remembered: what comes while it is to be quiet '
+    'is left for the first refresh after that.';
+
+-- Rows are compared as text, which every type has, so what makes a text is the same at each refresh.
+create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
+    returns tinydevcrm._refresh
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set extra_float_digits = 1
+    set bytea_output = 'hex'
+    set lc_monetary = 'C'
+as $$
+declare
+    v_hash     text := tinydevcrm._row_hash((matview).relation, (refresh).ignored_columns);
+    v_refresh  tinydevcrm._refresh := refresh;
+    v_hashes   bytea[];
+    v_surplus  bigint[];
+begin
+    if not v_refresh.has_baseline then
+        delete
+          from tinydevcrm.matview_baselines
+         where matview_baselines.matview_id = (matview).id;
+    end if;
+
+    execute format(
+        'with present as (
+            select %1$s as row_hash,
+                   count(*) as row_count
+              from %2$s
+             group by 1
+        ),
+        differences as materialized (
+            select row_hash,
+                   present.row_count,
+                   coalesce(present.row_count, 0) - coalesce(remembered.row_count, 0) as surplus
+              from present
+              full join (
+                select matview_baselines.row_hash,
+                       matview_baselines.row_count
+                  from tinydevcrm.matview_baselines
+                 where matview_baselines.matview_id = $1
+              ) as remembered
+             using (row_hash)
+             where present.row_count is distinct from remembered.row_count
+        ),
+        gone as (
+            delete
+              from tinydevcrm.matview_baselines
+             using differences
+             where matview_baselines.matview_id = $1
+               and matview_baselines.row_hash = differences.row_hash
+               and differences.row_count is null
+        ),
+        kept as (
+            insert into tinydevcrm.matview_baselines
+            select $1,
+                   row_hash,
+                   row_count
+              from differences
+             where row_count is not null
+            on conflict on constraint matview_baselines_pkey do update
+               set row_count = excluded.row_count
+        ),
+        carried as (
+            select row_hash,
+                   surplus
+              from differences
+             where surplus > 0
+             limit $2
+        )
+        select (select coalesce(sum(surplus), 0) from differences where surplus > 0),
+               (select coalesce(-sum(surplus), 0) from differences where surplus < 0),
+               (select array_agg(row_hash) from carried),
+               (select array_agg(surplus) from carried)',
+        v_hash, (matview).relation)
+       into v_refresh.added_count, v_refresh.removed_count, v_hashes, v_surplus
+      using (matview).id, v_refresh.row_limit;
+
+    -- There is nothing to compare with before the first refresh.
+    if not v_refresh.has_baseline then
+        v_refresh.added_count := null;
+        v_refresh.removed_count := null;
+    elsif v_refresh.notify_when = 'rows_added' and v_hashes is not null then
+        v_refresh.rows := tinydevcrm._read_added_rows(
+            (matview).relation, v_refresh, v_hash, v_hashes, v_surplus);
+    end if;
+
+    return v_refresh;
+end
+$$;
+
+comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh) is
+    'Compares the rows of a materialized view, copies counted, with those remembered, adds to the '
+    'refresh what it found, and remembers the new ones. Finds nothing where none are remembered '
+    'yet.';
+
+create function tinydevcrm._row_hash(relation regclass, ignored_columns text[])
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+               'sha256(convert_to(row(%s)::text, getdatabaseencoding()))',
+               string_agg(quote_ident(attname), ', ' order by attnum))
+      from pg_attribute
+     where attrelid = _row_hash.relation
+       and attnum > 0
+       and not attisdropped
+       and attname <> all (_row_hash.ignored_columns)
+$$;
+
+comment on function tinydevcrm._row_hash(regclass, text[]) is
+    'The expression for matview_baselines.row_hash of a row.';
+
+create function tinydevcrm._read_added_rows(
+    relation regclass,
+    refresh  tinydevcrm._refresh,
+    row_hash text,
+    hashes   bytea[],
+    surplus  bigint[]
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rows jsonb;
+begin
+    -- The names with a space in them are none that a column of the view is likely to have.
+    execute format(
+        'select jsonb_agg(to_jsonb(carried))
+           from (
+             select %1$s
+               from (
+                 select (hashed."the row").*,
+                        row_number() over (partition by "the hash") as "the copy",
+                        "the hash"
+                   from (
+                     select "the row",
+                            %2$s as "the hash"
+                       from %3$s as "the row"
+                   ) as hashed
+                  where "the hash" = any ($1)
+               ) as numbered
+               join unnest($1, $2) as added ("the hash", "the surplus")
+              using ("the hash")
+              where "the copy" <= "the surplus"
+              limit $3
+           ) as carried',
+        (refresh).columns, _read_added_rows.row_hash, _read_added_rows.relation)
+       into v_rows
+      using _read_added_rows.hashes, _read_added_rows.surplus, (refresh).row_limit;
+
+    return tinydevcrm._cut_rows(v_rows, (refresh).byte_limit);
+exception
+    when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+        return null;
+end
+$$;
+
+comment on function tinydevcrm._read_added_rows(
+    regclass, tinydevcrm._refresh, text, bytea[], bigint[]
+) is
+    'Rows of these hashes, of each as many copies as were added, as an array of objects within the '
+    'limits; null when one of them cannot be jsonb.';
+
+create function tinydevcrm._cut_rows(rows jsonb, byte_limit integer)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if octet_length(_cut_rows.rows::text) <= _cut_rows.byte_limit then
+        return _cut_rows.rows;
+    end if;
+
+    return (
+        select jsonb_agg(sized.value order by sized.number)
+          from (
+            select value,
+                   number,
+                   sum(octet_length(value::text)) over (order by number) as byte_count
+              from jsonb_array_elements(_cut_rows.rows) with ordinality as rows (value, number)
+          ) as sized
+         where sized.byte_count <= _cut_rows.byte_limit
+    );
+end
+$$;
+
+comment on function tinydevcrm._cut_rows(jsonb, integer) is
+    'The first elements of an array, as many as have that many bytes of JSON together.';
+
+revoke execute on function
+    tinydevcrm._matviews_forget_baseline(),
+    tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._compares(tinydevcrm._refresh),
+    tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._row_hash(regclass, text[]),
+    tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
+    tinydevcrm._cut_rows(jsonb, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._compares(tinydevcrm._refresh),
+    tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._row_hash(regclass, text[]),
+    tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
+    tinydevcrm._cut_rows(jsonb, integer)
+to tinydevcrm_user;
