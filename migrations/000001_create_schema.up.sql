@@ -25,12 +25,13 @@ comment on role tinydevcrm_user is
 grant usage on schema tinydevcrm to tinydevcrm_user;
 
 create table tinydevcrm.settings (
-    id                boolean not null default true,
-    event_retention   interval not null default interval '30 days',
-    event_limit       integer not null default 100000,
-    event_row_limit   integer not null default 10,
-    event_byte_limit  integer not null default 65536,
-    job_run_retention interval not null default interval '7 days',
+    id                 boolean not null default true,
+    event_retention    interval not null default interval '30 days',
+    event_limit        integer not null default 100000,
+    event_row_limit    integer not null default 10,
+    event_byte_limit   integer not null default 65536,
+    delivery_retention interval not null default interval '90 days',
+    job_run_retention  interval not null default interval '7 days',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -38,6 +39,7 @@ create table tinydevcrm.settings (
     constraint settings_event_limit_positive check (event_limit > 0),
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
+    constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0')
 );
 
@@ -46,13 +48,17 @@ comment on table tinydevcrm.settings is
 comment on column tinydevcrm.settings.id is
     'Always true: keeps the table at one row.';
 comment on column tinydevcrm.settings.event_retention is
-    'Age after which refresh events, and their deliveries, are removed.';
+    'Age after which refresh events, and their deliveries, are removed, unless one of these is '
+    'pending still.';
 comment on column tinydevcrm.settings.event_limit is
-    'Refresh events that are kept of each materialized view, whatever their age.';
+    'Refresh events that are kept of each materialized view, those with pending deliveries on top.';
 comment on column tinydevcrm.settings.event_row_limit is
     'Most rows of a materialized view that an event carries, 0 to 1000.';
 comment on column tinydevcrm.settings.event_byte_limit is
     'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
+comment on column tinydevcrm.settings.delivery_retention is
+    'Age after which a refresh event is removed even if a delivery of it is pending still or '
+    'parked: see tinydevcrm.subscriptions.expired_count.';
 comment on column tinydevcrm.settings.job_run_retention is
     'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
 

@@ -1,11 +1,14 @@
+drop function tinydevcrm.replay_events(text, timestamptz);
+drop function tinydevcrm._make_pending(bigint[]);
+drop function tinydevcrm.redeliver_parked(text);
+drop function tinydevcrm.redeliver_event(bigint);
+drop function tinydevcrm.reject_event(bigint, text, interval);
+drop function tinydevcrm._retry_delay(integer);
 drop function tinydevcrm.acknowledge_events(bigint[]);
 drop function tinydevcrm.receive_events(text, integer, interval);
-drop function tinydevcrm.drop_subscription(text);
-drop function tinydevcrm.create_subscription(text, regclass);
-drop function tinydevcrm._own_subscription(text);
+drop function tinydevcrm._receive_deliveries(bigint, integer, interval);
 
 drop trigger _500_fan_out on tinydevcrm.matview_refresh_events;
 drop function tinydevcrm._matview_refresh_events_fan_out();
 
 drop table tinydevcrm.deliveries;
-drop table tinydevcrm.subscriptions;

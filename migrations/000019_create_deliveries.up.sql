@@ -1,44 +1,5 @@
 -- At least once: the transaction that records a told event writes one delivery for each
--- subscription to it, and a worker takes, handles and acknowledges them.
-
-create table tinydevcrm.subscriptions (
-    id         bigint generated always as identity,
-    owner      regrole not null default quote_ident(current_user)::regrole,
-    name       text not null,
-    matview_id bigint,
-    created_at timestamptz not null default now(),
-
-    constraint subscriptions_pkey primary key (id),
-    constraint subscriptions_name_unique unique (owner, name),
-    constraint subscriptions_name_length check (octet_length(name) between 1 and 200),
-    constraint subscriptions_matview_fkey foreign key (matview_id)
-        references tinydevcrm.matviews (id) on delete cascade
-);
-
-comment on table tinydevcrm.subscriptions is
-    'Who wants to be told: each subscription gets every told event from its creation on.';
-comment on column tinydevcrm.subscriptions.id is
-    'Number of the subscription.';
-comment on column tinydevcrm.subscriptions.owner is
-    'Role that made it. It gets events of materialized views that this role owns, or whose '
-    'owner''s rights it has.';
-comment on column tinydevcrm.subscriptions.name is
-    'Name by which workers ask for its deliveries.';
-comment on column tinydevcrm.subscriptions.matview_id is
-    'The one materialized view it is for; null for all.';
-comment on column tinydevcrm.subscriptions.created_at is
-    'When it was made.';
-
-create index subscriptions_matview_idx on tinydevcrm.subscriptions (matview_id);
-
-alter table tinydevcrm.subscriptions enable row level security;
-
-create policy subscriptions_owner on tinydevcrm.subscriptions
-    to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
-
-grant select, insert, update, delete on tinydevcrm.subscriptions to tinydevcrm_user;
-
+-- subscription to it. A worker receives them, and acknowledges or rejects each.
 
 create table tinydevcrm.deliveries (
     id              bigint generated always as identity,
@@ -46,19 +7,24 @@ create table tinydevcrm.deliveries (
     subscription_id bigint not null,
     event_id        bigint not null,
     attempts        integer not null default 0,
-    visible_at      timestamptz not null default now(),
+    visible_at      timestamptz not null default clock_timestamp(),
+    created_at      timestamptz not null default clock_timestamp(),
     acknowledged_at timestamptz,
+    parked_at       timestamptz,
+    last_error      text,
 
     constraint deliveries_pkey primary key (id),
     constraint deliveries_subscription_fkey foreign key (subscription_id)
         references tinydevcrm.subscriptions (id) on delete cascade,
     constraint deliveries_event_fkey foreign key (event_id)
         references tinydevcrm.matview_refresh_events (id) on delete cascade,
-    constraint deliveries_event_once unique (event_id, subscription_id)
+    constraint deliveries_event_once unique (event_id, subscription_id),
+    constraint deliveries_one_end check (acknowledged_at is null or parked_at is null)
 );
 
 comment on table tinydevcrm.deliveries is
-    'One row for each told event and subscription. Take them with tinydevcrm.receive_events().';
+    'One row for each told event and subscription. Pending until it is acknowledged or parked. '
+    'Take them with tinydevcrm.receive_events().';
 comment on column tinydevcrm.deliveries.id is
     'Number of the delivery: what tinydevcrm.acknowledge_events() takes.';
 comment on column tinydevcrm.deliveries.owner is
@@ -71,12 +37,22 @@ comment on column tinydevcrm.deliveries.attempts is
     'How often it has been received.';
 comment on column tinydevcrm.deliveries.visible_at is
     'From when on it may be received (again).';
+comment on column tinydevcrm.deliveries.created_at is
+    'When it became pending.';
 comment on column tinydevcrm.deliveries.acknowledged_at is
-    'When it was acknowledged; null while it is pending.';
+    'When it was acknowledged.';
+comment on column tinydevcrm.deliveries.parked_at is
+    'When its last attempt had failed: it waits for tinydevcrm.redeliver_event().';
+comment on column tinydevcrm.deliveries.last_error is
+    'Why the last attempt failed, as its worker said.';
 
 create index deliveries_pending_idx
     on tinydevcrm.deliveries (subscription_id, visible_at, id)
- where acknowledged_at is null;
+ where acknowledged_at is null and parked_at is null;
+
+create index deliveries_parked_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where parked_at is not null;
 
 create index deliveries_subscription_idx on tinydevcrm.deliveries (subscription_id, id);
 
@@ -84,7 +60,21 @@ alter table tinydevcrm.deliveries enable row level security;
 
 create policy deliveries_owner on tinydevcrm.deliveries
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
+    using (pg_has_role(owner, 'usage'))
+    -- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
+    with check (
+        exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = deliveries.subscription_id
+               and subscriptions.owner = deliveries.owner
+        )
+        and exists (
+            select
+              from tinydevcrm.matview_refresh_events
+             where matview_refresh_events.id = deliveries.event_id
+        )
+    );
 
 grant select, insert, update on tinydevcrm.deliveries to tinydevcrm_user;
 
@@ -120,76 +110,63 @@ create trigger _500_fan_out
     when (new.is_told)
     execute function tinydevcrm._matview_refresh_events_fan_out();
 
-create function tinydevcrm._own_subscription(name text)
-    returns bigint
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id bigint;
-begin
-    select subscriptions.id
-      into v_id
-      from tinydevcrm.subscriptions
-     where subscriptions.owner = quote_ident(current_user)::regrole
-       and subscriptions.name = _own_subscription.name;
-
-    if not found then
-        raise exception using
-            errcode = 'TD001',
-            message = format('there is no subscription %L', _own_subscription.name),
-            hint    = 'Make one with tinydevcrm.create_subscription().';
-    end if;
-
-    return v_id;
-end
-$$;
-
-comment on function tinydevcrm._own_subscription(text) is
-    'Number of the caller''s subscription of that name. Raises TD001 when there is none.';
-
-create function tinydevcrm.create_subscription(name text, relation regclass default null)
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_matview_id bigint;
-begin
-    if create_subscription.relation is not null then
-        v_matview_id := (tinydevcrm._watched_matview(create_subscription.relation)).id;
-    end if;
-
-    insert into tinydevcrm.subscriptions (name, matview_id)
-    values (create_subscription.name, v_matview_id)
-    on conflict on constraint subscriptions_name_unique do nothing;
-
-    return tinydevcrm._own_subscription(create_subscription.name);
-end
-$$;
-
-comment on function tinydevcrm.create_subscription(text, regclass) is
-    'Subscribes to the told events of one materialized view, or of all of them. One of that name '
-    'stays as it is, with what is pending. Returns its number. Raises TD001 when the materialized '
-    'view is not watched, 23514 when the name is empty or over 200 bytes.';
-
-create function tinydevcrm.drop_subscription(name text)
-    returns void
+create function tinydevcrm._receive_deliveries(
+    subscription_id    bigint,
+    batch_size         integer,
+    visibility_timeout interval
+)
+    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete
-      from tinydevcrm.subscriptions
-     where subscriptions.id = tinydevcrm._own_subscription(drop_subscription.name);
+    return query
+        with taken as (
+            select deliveries.id,
+                   deliveries.attempts >= subscriptions.max_attempts as is_last_over
+              from tinydevcrm.deliveries
+              join tinydevcrm.subscriptions
+                on subscriptions.id = deliveries.subscription_id
+             where deliveries.subscription_id = _receive_deliveries.subscription_id
+               and not subscriptions.is_paused
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+               and deliveries.visible_at <= clock_timestamp()
+             order by deliveries.visible_at, deliveries.id
+             limit _receive_deliveries.batch_size
+               for update of deliveries skip locked
+        ),
+        received as (
+            update tinydevcrm.deliveries
+               set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
+                   visible_at = clock_timestamp() + _receive_deliveries.visibility_timeout,
+                   parked_at = case when taken.is_last_over then clock_timestamp() end,
+                   last_error = case
+                       when taken.is_last_over then
+                           coalesce(deliveries.last_error, 'it was not acknowledged in time')
+                       else deliveries.last_error
+                   end
+              from taken
+             where deliveries.id = taken.id
+            returning deliveries.id,
+                      deliveries.attempts,
+                      deliveries.event_id,
+                      deliveries.parked_at
+        )
+        select received.id,
+               received.attempts,
+               events
+          from received
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = received.event_id
+         where received.parked_at is null
+         order by received.id;
 end
 $$;
 
-comment on function tinydevcrm.drop_subscription(text) is
-    'Ends a subscription; what is pending goes with it. Raises TD001 when there is none.';
+comment on function tinydevcrm._receive_deliveries(bigint, integer, interval) is
+    'As tinydevcrm.receive_events(), by the number of a subscription.';
 
 create function tinydevcrm.receive_events(
     subscription       text,
@@ -201,79 +178,242 @@ create function tinydevcrm.receive_events(
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_subscription_id bigint := tinydevcrm._own_subscription(receive_events.subscription);
 begin
     return query
-        with taken as (
-            select deliveries.id
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_subscription_id
-               and deliveries.acknowledged_at is null
-               and deliveries.visible_at <= clock_timestamp()
-             order by deliveries.visible_at, deliveries.id
-             limit receive_events.batch_size
-               for update skip locked
-        ),
-        received as (
-            update tinydevcrm.deliveries
-               set attempts = deliveries.attempts + 1,
-                   visible_at = clock_timestamp() + receive_events.visibility_timeout
-              from taken
-             where deliveries.id = taken.id
-            returning deliveries.id,
-                      deliveries.attempts,
-                      deliveries.event_id
-        )
-        select received.id,
-               received.attempts,
-               events
-          from received
-          join tinydevcrm.matview_refresh_events as events
-            on events.id = received.event_id
-         order by received.id;
+        select received.*
+          from tinydevcrm._receive_deliveries(
+                   tinydevcrm._own_subscription(receive_events.subscription),
+                   receive_events.batch_size,
+                   receive_events.visibility_timeout) as received;
 end
 $$;
 
 comment on function tinydevcrm.receive_events(text, integer, interval) is
-    'Takes up to batch_size pending deliveries of your subscription, oldest first. What is not '
-    'acknowledged within the visibility timeout is received again, so handle an event''s id twice '
-    'without harm. Many workers may call it at once. Raises TD001 when there is no subscription.';
+    'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither '
+    'acknowledged nor rejected within the visibility timeout is received again, so handle an '
+    'event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is '
+    'no subscription.';
 
 create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     returns bigint
-    language sql
+    language plpgsql
     volatile
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    with acknowledged as (
-        update tinydevcrm.deliveries
-           set acknowledged_at = clock_timestamp()
-         where deliveries.id = any (acknowledge_events.delivery_ids)
-           and deliveries.acknowledged_at is null
-        returning deliveries.id
-    )
-    select count(*)
-      from acknowledged
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set acknowledged_at = clock_timestamp(),
+           parked_at = null
+     where deliveries.id = any (acknowledge_events.delivery_ids)
+       and deliveries.acknowledged_at is null;
+
+    get diagnostics v_count = row_count;
+    return v_count;
+end
 $$;
 
 comment on function tinydevcrm.acknowledge_events(bigint[]) is
-    'Ends deliveries: they have been handled. Returns how many were pending until now.';
+    'Ends deliveries: they have been handled. Returns how many were not acknowledged until now.';
+
+create function tinydevcrm._retry_delay(attempts integer)
+    returns interval
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select least(
+               interval '5 seconds' * 3 ^ (least(_retry_delay.attempts, 20) - 1),
+               interval '6 hours')
+           * (0.5 + random())
+$$;
+
+comment on function tinydevcrm._retry_delay(integer) is
+    'Time until a rejected delivery is received again: 5 seconds after the first attempt, three '
+    'times as much after each further one, up to 6 hours, give or take half of it by chance, so '
+    'that those which failed together do not come back together. Twelve attempts take a day.';
+
+create function tinydevcrm.reject_event(
+    delivery_id bigint,
+    reason      text default null,
+    retry_after interval default null
+)
+    returns timestamptz
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_delivery tinydevcrm.deliveries;
+begin
+    update tinydevcrm.deliveries
+       set last_error = left(reject_event.reason, 1000),
+           visible_at = clock_timestamp() + greatest(
+               tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+           parked_at = case
+               when deliveries.attempts >= subscriptions.max_attempts then clock_timestamp()
+           end
+      from tinydevcrm.subscriptions
+     where subscriptions.id = deliveries.subscription_id
+       and deliveries.id = reject_event.delivery_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+    returning deliveries.*
+         into v_delivery;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('delivery %s is not pending', reject_event.delivery_id),
+            hint    = 'It is gone, acknowledged or parked: see tinydevcrm.deliveries.';
+    end if;
+
+    return case when v_delivery.parked_at is null then v_delivery.visible_at end;
+end
+$$;
+
+comment on function tinydevcrm.reject_event(bigint, text, interval) is
+    'Gives a delivery back that could not be handled, with the reason. Returns from when on it is '
+    'received again: see tinydevcrm._retry_delay(); not before retry_after is over. After the last '
+    'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
+
+create function tinydevcrm._make_pending(delivery_ids bigint[])
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set attempts = 0,
+           visible_at = clock_timestamp(),
+           created_at = clock_timestamp(),
+           acknowledged_at = null,
+           parked_at = null
+     where deliveries.id = any (_make_pending.delivery_ids);
+
+    get diagnostics v_count = row_count;
+
+    -- Whoever waits for events looks again.
+    perform pg_notify('matview_refresh_channel', '0');
+    return v_count;
+end
+$$;
+
+comment on function tinydevcrm._make_pending(bigint[]) is
+    'Makes deliveries pending again, and returns how many.';
+
+create function tinydevcrm.redeliver_event(delivery_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tinydevcrm._make_pending(array[redeliver_event.delivery_id]) = 0 then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no delivery %s', redeliver_event.delivery_id),
+            hint    = 'They are in tinydevcrm.deliveries.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm.redeliver_event(bigint) is
+    'Has a delivery received again, whether it was parked or acknowledged, with all its attempts. '
+    'Raises TD001 when there is none.';
+
+create function tinydevcrm.redeliver_parked(subscription text)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._make_pending(
+               array(
+                   select deliveries.id
+                     from tinydevcrm.deliveries
+                    where deliveries.subscription_id
+                          = tinydevcrm._own_subscription(redeliver_parked.subscription)
+                      and deliveries.parked_at is not null
+               ))
+$$;
+
+comment on function tinydevcrm.redeliver_parked(text) is
+    'Has all parked deliveries of a subscription received again, and returns how many. Raises '
+    'TD001 when there is no such subscription.';
+
+create function tinydevcrm.replay_events(subscription text, since timestamptz)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription tinydevcrm.subscriptions;
+    v_count        bigint;
+begin
+    select subscriptions.*
+      into v_subscription
+      from tinydevcrm.subscriptions
+     where subscriptions.id = tinydevcrm._own_subscription(replay_events.subscription);
+
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select v_subscription.owner,
+           v_subscription.id,
+           events.id
+      from tinydevcrm.matview_refresh_events as events
+     where events.is_told
+       and events.started_at >= replay_events.since
+       and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
+     order by events.id
+    on conflict on constraint deliveries_event_once do nothing;
+
+    get diagnostics v_count = row_count;
+
+    return v_count + tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+              join tinydevcrm.matview_refresh_events as events
+                on events.id = deliveries.event_id
+             where deliveries.subscription_id = v_subscription.id
+               and events.started_at >= replay_events.since
+               and (deliveries.acknowledged_at is not null or deliveries.parked_at is not null)
+        ));
+end
+$$;
+
+comment on function tinydevcrm.replay_events(text, timestamptz) is
+    'Has all told events since a time received again, those from before the subscription too, as '
+    'far as they are still in the log. Returns how many deliveries became pending. Raises TD001 '
+    'when there is no such subscription.';
 
 revoke execute on function
     tinydevcrm._matview_refresh_events_fan_out(),
-    tinydevcrm._own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass),
-    tinydevcrm.drop_subscription(text),
+    tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
-    tinydevcrm.acknowledge_events(bigint[])
+    tinydevcrm.acknowledge_events(bigint[]),
+    tinydevcrm._retry_delay(integer),
+    tinydevcrm.reject_event(bigint, text, interval),
+    tinydevcrm.redeliver_event(bigint),
+    tinydevcrm.redeliver_parked(text),
+    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm.replay_events(text, timestamptz)
 from public;
 
 grant execute on function
-    tinydevcrm._own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass),
-    tinydevcrm.drop_subscription(text),
+    tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
-    tinydevcrm.acknowledge_events(bigint[])
+    tinydevcrm.acknowledge_events(bigint[]),
+    tinydevcrm._retry_delay(integer),
+    tinydevcrm.reject_event(bigint, text, interval),
+    tinydevcrm.redeliver_event(bigint),
+    tinydevcrm.redeliver_parked(text),
+    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm.replay_events(text, timestamptz)
 to tinydevcrm_user;

@@ -6,4 +6,4 @@ select cron.unschedule(jobid)
 drop procedure tinydevcrm.remove_expired(integer);
 drop function tinydevcrm._remove_expired_job_runs(integer);
 drop function tinydevcrm._remove_surplus_events(integer);
-drop function tinydevcrm._remove_expired_events(integer);
+drop function tinydevcrm._remove_expired_events(bigint, integer);

@@ -4,14 +4,13 @@ create procedure tinydevcrm.remove_expired(batch_size integer default 10000)
     language plpgsql
 as $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
+declare
+    v_last_id bigint := 0;
 begin
-    while tinydevcrm._remove_expired_events(remove_expired.batch_size)
-          operator(pg_catalog.>=) remove_expired.batch_size
-    loop
+    while v_last_id is not null loop
+        v_last_id := tinydevcrm._remove_expired_events(v_last_id, remove_expired.batch_size);
         commit;
     end loop;
-
-    commit;
 
     while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
@@ -32,9 +31,10 @@ $$;
 comment on procedure tinydevcrm.remove_expired(integer) is
     'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs '
     'that are older, or of one materialized view more, than tinydevcrm.settings says, in batches '
-    'of a transaction each. A pg_cron job calls it every ten minutes.';
+    'of a transaction each. What a subscription still waits for is kept longer, and counted as '
+    'expired when that is over too. A pg_cron job calls it every ten minutes.';
 
-create function tinydevcrm._remove_expired_events(batch_size integer)
+create function tinydevcrm._remove_expired_events(after_id bigint, batch_size integer)
     returns bigint
     language sql
     volatile
@@ -43,32 +43,62 @@ as $$
     -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
     with oldest as (
         select matview_refresh_events.id,
-               matview_refresh_events.started_at
+               matview_refresh_events.started_at,
+               matview_refresh_events.started_at < now() - settings.delivery_retention as is_given_up
           from tinydevcrm.matview_refresh_events
+         cross join tinydevcrm.settings
+         where matview_refresh_events.id > _remove_expired_events.after_id
          order by matview_refresh_events.id
          limit _remove_expired_events.batch_size
     ),
     expired as (
-        select oldest.id
+        select oldest.id,
+               oldest.is_given_up
           from oldest
-         where oldest.started_at < now() - (
-                   select event_retention
-                     from tinydevcrm.settings
-               )
+         cross join tinydevcrm.settings
+         where oldest.started_at < now() - settings.event_retention
+    ),
+    undelivered as (
+        select expired.id,
+               expired.is_given_up,
+               deliveries.subscription_id
+          from expired
+          join tinydevcrm.deliveries
+            on deliveries.event_id = expired.id
+         where deliveries.acknowledged_at is null
+    ),
+    counted as (
+        update tinydevcrm.subscriptions
+           set expired_count = subscriptions.expired_count + given_up.count
+          from (
+            select subscription_id,
+                   count(*)
+              from undelivered
+             where is_given_up
+             group by subscription_id
+          ) as given_up
+         where subscriptions.id = given_up.subscription_id
     ),
     removed as (
         delete
           from tinydevcrm.matview_refresh_events
          using expired
          where matview_refresh_events.id = expired.id
-        returning matview_refresh_events.id
+           and not exists (
+               select
+                 from undelivered
+                where undelivered.id = expired.id
+                  and not is_given_up
+           )
     )
-    select count(*)
-      from removed
+    select case when count(*) = _remove_expired_events.batch_size then max(id) end
+      from expired
 $$;
 
-comment on function tinydevcrm._remove_expired_events(integer) is
-    'Removes one batch of expired events, oldest first, and returns how many.';
+comment on function tinydevcrm._remove_expired_events(bigint, integer) is
+    'Looks at one batch of the oldest events and removes those that have expired and are not '
+    'waited for. Returns the last id of a batch that has all expired, to go on after; null when '
+    'there are no more.';
 
 create function tinydevcrm._remove_surplus_events(batch_size integer)
     returns bigint
@@ -83,6 +113,12 @@ as $$
              select matview_refresh_events.id
                from tinydevcrm.matview_refresh_events
               where matview_refresh_events.matview_id = matviews.id
+                and not exists (
+                    select
+                      from tinydevcrm.deliveries
+                     where deliveries.event_id = matview_refresh_events.id
+                       and deliveries.acknowledged_at is null
+                )
               order by matview_refresh_events.id desc
              offset (select event_limit from tinydevcrm.settings)
               limit _remove_surplus_events.batch_size
@@ -137,7 +173,7 @@ comment on function tinydevcrm._remove_expired_job_runs(integer) is
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
-    tinydevcrm._remove_expired_events(integer),
+    tinydevcrm._remove_expired_events(bigint, integer),
     tinydevcrm._remove_surplus_events(integer),
     tinydevcrm._remove_expired_job_runs(integer)
 from public;

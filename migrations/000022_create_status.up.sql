@@ -188,7 +188,96 @@ comment on column tinydevcrm.job_runs.started_at is
 comment on column tinydevcrm.job_runs.ended_at is
     'When it ended.';
 
+create view tinydevcrm.subscription_status
+    with (security_barrier)
+as
+select subscriptions.name as subscription,
+       subscriptions.owner,
+       matviews.relation as matview,
+       webhooks.url,
+       counted.pending_count,
+       counted.in_flight_count,
+       parked.parked_count,
+       subscriptions.expired_count,
+       counted.oldest_pending_at,
+       date_trunc('seconds', now() - counted.oldest_pending_at) as oldest_pending_age,
+       last_acknowledged.acknowledged_at as last_acknowledged_at,
+       troubled.last_error,
+       case
+           when subscriptions.is_paused then
+               'paused' || coalesce(': ' || subscriptions.pause_reason, '')
+           when troubled.last_error is not null then 'failing'
+           else 'ok'
+       end as status
+  from tinydevcrm.subscriptions
+  left join tinydevcrm.matviews
+    on matviews.id = subscriptions.matview_id
+  left join tinydevcrm.webhooks
+    on webhooks.subscription_id = subscriptions.id
+ cross join lateral (
+      select count(*) as pending_count,
+             count(*) filter (
+                 where deliveries.attempts > 0 and deliveries.visible_at > now()
+             ) as in_flight_count,
+             min(deliveries.created_at) as oldest_pending_at,
+             max(deliveries.id) filter (where deliveries.last_error is not null) as last_failed_id
+        from tinydevcrm.deliveries
+       where deliveries.subscription_id = subscriptions.id
+         and deliveries.acknowledged_at is null
+         and deliveries.parked_at is null
+  ) as counted
+ cross join lateral (
+      select count(*) as parked_count,
+             max(deliveries.id) as last_failed_id
+        from tinydevcrm.deliveries
+       where deliveries.subscription_id = subscriptions.id
+         and deliveries.parked_at is not null
+  ) as parked
+  left join tinydevcrm.deliveries as troubled
+    on troubled.id = greatest(counted.last_failed_id, parked.last_failed_id)
+  left join lateral (
+      select deliveries.acknowledged_at
+        from tinydevcrm.deliveries
+       where deliveries.subscription_id = subscriptions.id
+         and deliveries.acknowledged_at is not null
+       order by deliveries.id desc
+       limit 1
+  ) as last_acknowledged
+    on true
+ where pg_has_role(subscriptions.owner, 'usage');
+
+comment on view tinydevcrm.subscription_status is
+    'The subscriptions that you may see, each with what it waits for.';
+comment on column tinydevcrm.subscription_status.subscription is
+    'Its name.';
+comment on column tinydevcrm.subscription_status.owner is
+    'Its owner.';
+comment on column tinydevcrm.subscription_status.matview is
+    'The one materialized view it is for; null for all.';
+comment on column tinydevcrm.subscription_status.url is
+    'Where its deliveries are posted; null when it is no webhook.';
+comment on column tinydevcrm.subscription_status.pending_count is
+    'Deliveries that are neither acknowledged nor parked.';
+comment on column tinydevcrm.subscription_status.in_flight_count is
+    'Those of them that have been received and wait for an answer, or for another attempt.';
+comment on column tinydevcrm.subscription_status.parked_count is
+    'Deliveries whose attempts are used up: see tinydevcrm.redeliver_parked().';
+comment on column tinydevcrm.subscription_status.expired_count is
+    'Deliveries that are gone without having been acknowledged.';
+comment on column tinydevcrm.subscription_status.oldest_pending_at is
+    'Since when the oldest pending delivery is pending.';
+comment on column tinydevcrm.subscription_status.oldest_pending_age is
+    'How long that is.';
+comment on column tinydevcrm.subscription_status.last_acknowledged_at is
+    'When the newest of the acknowledged deliveries was acknowledged.';
+comment on column tinydevcrm.subscription_status.last_error is
+    'Why the last attempt of the newest delivery failed that is in trouble.';
+comment on column tinydevcrm.subscription_status.status is
+    'ok, failing (a delivery waits for another attempt or is parked), or paused, with the reason.';
+
 revoke execute on function tinydevcrm._cron_is_running() from public;
 
 grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
-grant select on tinydevcrm.matview_status, tinydevcrm.job_runs to tinydevcrm_user;
+grant select
+   on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status
+   to tinydevcrm_user;

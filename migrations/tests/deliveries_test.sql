@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(17);
+select plan(37);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -68,6 +68,92 @@ select throws_ok(
 select throws_ok(
     $$ select tinydevcrm.create_subscription('x', 'pg_class') $$, 'TD001', null,
     'what is not watched cannot be subscribed to');
+
+-- rejected, parked, delivered again
+
+select tinydevcrm.create_subscription('few', 'b', max_attempts => 2);
+select tinydevcrm.refresh_matview('b');
+
+create temporary table few as
+select *
+  from tinydevcrm.receive_events('few');
+
+select ok(
+    (select tinydevcrm.reject_event(delivery_id, 'no room') from few)
+    between clock_timestamp() + interval '2 seconds' and clock_timestamp() + interval '8 seconds',
+    'what is rejected comes back after about five seconds');
+select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'not sooner');
+select is(
+    (select array[status, last_error, pending_count::text, in_flight_count::text]
+       from tinydevcrm.subscription_status where subscription = 'few'),
+    array['failing', 'no room', '1', '1'], 'subscription_status says why');
+
+create function pg_temp.let_time_pass()
+    returns void
+    language sql
+as $$
+    update tinydevcrm.deliveries
+       set visible_at = clock_timestamp() - interval '1 second'
+     where acknowledged_at is null
+$$;
+
+select pg_temp.let_time_pass();
+select is(
+    (select attempt from tinydevcrm.receive_events('few')), 2, 'the next attempt has the next number');
+select is(
+    (select tinydevcrm.reject_event(delivery_id, 'still no room') from few), null,
+    'the last one that is rejected has no further one');
+select pg_temp.let_time_pass();
+select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'it is parked');
+select is(
+    (select array[parked_count, pending_count]
+       from tinydevcrm.subscription_status where subscription = 'few'),
+    array[1, 0]::bigint[], 'and counted as such');
+select throws_ok(
+    $$ select tinydevcrm.reject_event(delivery_id) from few $$, 'TD001', null,
+    'what is not pending cannot be rejected');
+select is(tinydevcrm.redeliver_parked('few'), 1::bigint, 'redeliver_parked() brings all of them back');
+select is(
+    (select attempt from tinydevcrm.receive_events('few')), 1, 'with all their attempts');
+select pg_temp.let_time_pass();
+select is((select attempt from tinydevcrm.receive_events('few')), 2, 'a worker that dies uses one up');
+select pg_temp.let_time_pass();
+select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'after the last one it is parked');
+select is(
+    (select last_error from tinydevcrm.subscription_status where subscription = 'few'),
+    'still no room', 'with the last reason that was given');
+select lives_ok(
+    $$ select tinydevcrm.redeliver_event(delivery_id) from few $$, 'redeliver_event() brings back one');
+select is(
+    (select tinydevcrm.reject_event(delivery_id, 'wait', interval '1 hour')
+       from tinydevcrm.receive_events('few')) > clock_timestamp() + interval '59 minutes',
+    true, 'a worker can ask for a longer pause');
+select is(
+    (select max(delay) <= interval '9 hours' and min(delay) >= interval '3 hours'
+       from generate_series(1, 100)
+      cross join lateral tinydevcrm._retry_delay(100) as delay), true,
+    'pauses have an end, and are not all alike');
+
+-- paused, replayed
+
+select tinydevcrm.pause_subscription('few');
+select pg_temp.let_time_pass();
+select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'nothing is received while it is paused');
+select tinydevcrm.resume_subscription('few');
+select is(
+    (select count(*) from tinydevcrm.receive_events('few')), 1::bigint, 'and all of it after');
+select is(
+    tinydevcrm.replay_events('few', now() - interval '1 hour'),
+    (select count(*) - 1 from tinydevcrm.matview_refresh_events where is_told and matview like '%.b'),
+    'replay_events() brings what was told before the subscription');
+select tinydevcrm.acknowledge_events(array_agg(delivery_id))
+  from tinydevcrm.receive_events('few');
+select ok(
+    tinydevcrm.replay_events('few', now() - interval '1 hour') > 0
+    and tinydevcrm.replay_events('few', clock_timestamp()) = 0,
+    'and what was acknowledged, since the time given');
+
+select tinydevcrm.drop_subscription('few');
 
 select lives_ok($$ select tinydevcrm.drop_matview('a') $$, 'a view with deliveries can be dropped');
 select results_eq(

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(15);
+select plan(17);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Two" in role tinydevcrm_user;
@@ -54,9 +54,10 @@ select throws_ok(
     '42501', null, 'nor forge an event');
 
 reset role;
-create table forged (job_id bigint);
+create table forged (job_id bigint, event_id bigint);
 insert into forged
-select jobid
+select jobid,
+       (select max(id) from tinydevcrm.matview_refresh_events)
   from cron.job
  where username = 'Tap One';
 grant select on forged to "Tap Two";
@@ -70,6 +71,13 @@ select lives_ok(
     'a schedule that names another''s job');
 select lives_ok(
     $$ delete from tinydevcrm.schedules where owner = '"Tap Two"'::regrole $$, 'can be removed');
+
+select lives_ok(
+    $$ select tinydevcrm.create_webhook('theft', 'https://example.com/') $$, 'a webhook of one''s own');
+select throws_ok(
+    $$ insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+       select owner, subscription_id, event_id from tinydevcrm.webhooks, forged $$,
+    '42501', null, 'cannot have another''s events sent');
 
 create type tap_one.mood as enum ('fine');
 create function tap_one.escalate(mood tap_one.mood) returns json

@@ -1,0 +1,184 @@
+-- Who wants to be told.
+
+create table tinydevcrm.subscriptions (
+    id            bigint generated always as identity,
+    owner         regrole not null default quote_ident(current_user)::regrole,
+    name          text not null,
+    matview_id    bigint,
+    max_attempts  integer not null default 12,
+    is_paused     boolean not null default false,
+    pause_reason  text,
+    expired_count bigint not null default 0,
+    created_at    timestamptz not null default now(),
+
+    constraint subscriptions_pkey primary key (id),
+    constraint subscriptions_name_unique unique (owner, name),
+    constraint subscriptions_name_length check (octet_length(name) between 1 and 200),
+    constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
+    constraint subscriptions_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete cascade
+);
+
+comment on table tinydevcrm.subscriptions is
+    'Who wants to be told: each subscription gets every told event from its creation on.';
+comment on column tinydevcrm.subscriptions.id is
+    'Number of the subscription.';
+comment on column tinydevcrm.subscriptions.owner is
+    'Role that made it. It gets events of materialized views that this role owns, or whose '
+    'owner''s rights it has.';
+comment on column tinydevcrm.subscriptions.name is
+    'Name by which workers ask for its deliveries.';
+comment on column tinydevcrm.subscriptions.matview_id is
+    'The one materialized view it is for; null for all.';
+comment on column tinydevcrm.subscriptions.max_attempts is
+    'How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().';
+comment on column tinydevcrm.subscriptions.is_paused is
+    'Whether nothing is received for now; what is told meanwhile is kept.';
+comment on column tinydevcrm.subscriptions.pause_reason is
+    'Why, where it was not paused by hand.';
+comment on column tinydevcrm.subscriptions.expired_count is
+    'Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was '
+    'over, and are gone.';
+comment on column tinydevcrm.subscriptions.created_at is
+    'When it was made.';
+
+create index subscriptions_matview_idx on tinydevcrm.subscriptions (matview_id);
+
+alter table tinydevcrm.subscriptions enable row level security;
+
+create policy subscriptions_owner on tinydevcrm.subscriptions
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select, insert, update, delete on tinydevcrm.subscriptions to tinydevcrm_user;
+
+create function tinydevcrm._own_subscription(name text)
+    returns bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id bigint;
+begin
+    select subscriptions.id
+      into v_id
+      from tinydevcrm.subscriptions
+     where subscriptions.owner = quote_ident(current_user)::regrole
+       and subscriptions.name = _own_subscription.name;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no subscription %L', _own_subscription.name),
+            hint    = 'Make one with tinydevcrm.create_subscription().';
+    end if;
+
+    return v_id;
+end
+$$;
+
+comment on function tinydevcrm._own_subscription(text) is
+    'Number of the caller''s subscription of that name. Raises TD001 when there is none.';
+
+create function tinydevcrm.create_subscription(
+    name         text,
+    relation     regclass default null,
+    max_attempts integer default 12
+)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview_id bigint;
+begin
+    if create_subscription.relation is not null then
+        v_matview_id := (tinydevcrm._watched_matview(create_subscription.relation)).id;
+    end if;
+
+    insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
+    values (create_subscription.name, v_matview_id, create_subscription.max_attempts)
+    on conflict on constraint subscriptions_name_unique do nothing;
+
+    return tinydevcrm._own_subscription(create_subscription.name);
+end
+$$;
+
+comment on function tinydevcrm.create_subscription(text, regclass, integer) is
+    'Subscribes to the told events of one materialized view, or of all of them. One of that name '
+    'stays as it is, with what is pending. Returns its number. Raises TD001 when the materialized '
+    'view is not watched, 23514 when the name is empty or over 200 bytes, or max_attempts is not '
+    '1 to 100.';
+
+create function tinydevcrm.drop_subscription(name text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.subscriptions
+     where subscriptions.id = tinydevcrm._own_subscription(drop_subscription.name);
+end
+$$;
+
+comment on function tinydevcrm.drop_subscription(text) is
+    'Ends a subscription; what is pending goes with it. Raises TD001 when there is none.';
+
+create function tinydevcrm.pause_subscription(name text, reason text default null)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = true,
+           pause_reason = pause_subscription.reason
+     where subscriptions.id = tinydevcrm._own_subscription(pause_subscription.name);
+end
+$$;
+
+comment on function tinydevcrm.pause_subscription(text, text) is
+    'Has nothing received until resume_subscription(); what is told meanwhile is kept. Raises '
+    'TD001 when there is no such subscription.';
+
+create function tinydevcrm.resume_subscription(name text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = false,
+           pause_reason = null
+     where subscriptions.id = tinydevcrm._own_subscription(resume_subscription.name);
+
+    -- Whoever waits for events looks again.
+    perform pg_notify('matview_refresh_channel', '0');
+end
+$$;
+
+comment on function tinydevcrm.resume_subscription(text) is
+    'Ends the pause of a subscription: what was kept is received now. Raises TD001 when there is '
+    'none.';
+
+revoke execute on function
+    tinydevcrm._own_subscription(text),
+    tinydevcrm.create_subscription(text, regclass, integer),
+    tinydevcrm.drop_subscription(text),
+    tinydevcrm.pause_subscription(text, text),
+    tinydevcrm.resume_subscription(text)
+from public;
+
+grant execute on function
+    tinydevcrm._own_subscription(text),
+    tinydevcrm.create_subscription(text, regclass, integer),
+    tinydevcrm.drop_subscription(text),
+    tinydevcrm.pause_subscription(text, text),
+    tinydevcrm.resume_subscription(text)
+to tinydevcrm_user;

@@ -1,0 +1,6 @@
+drop function tinydevcrm._switch_off_webhook(bigint, text);
+drop function tinydevcrm._due_webhooks();
+drop function tinydevcrm.rotate_webhook_secret(text, interval);
+drop function tinydevcrm.create_webhook(text, text, regclass, integer);
+drop function tinydevcrm._new_webhook_secret();
+drop table tinydevcrm.webhooks;

@@ -1,0 +1,219 @@
+-- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks
+-- specification: https://www.standardwebhooks.com/.
+
+create table tinydevcrm.webhooks (
+    subscription_id       bigint not null,
+    owner                 regrole not null default quote_ident(current_user)::regrole,
+    url                   text not null,
+    secret                text not null,
+    previous_secret       text,
+    previous_secret_until timestamptz,
+
+    constraint webhooks_pkey primary key (subscription_id),
+    constraint webhooks_subscription_fkey foreign key (subscription_id)
+        references tinydevcrm.subscriptions (id) on delete cascade,
+    constraint webhooks_url_http check (url ~ '^https?://[^[:space:]]+$' and length(url) <= 2000),
+    constraint webhooks_secret_form check (secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$')
+);
+
+comment on table tinydevcrm.webhooks is
+    'Where the orchestrator posts the deliveries of a subscription. Change the URL with update.';
+comment on column tinydevcrm.webhooks.subscription_id is
+    'The subscription.';
+comment on column tinydevcrm.webhooks.owner is
+    'Owner of the subscription.';
+comment on column tinydevcrm.webhooks.url is
+    'The endpoint, http or https. Private addresses are refused unless the orchestrator was told '
+    'to allow them.';
+comment on column tinydevcrm.webhooks.secret is
+    'What signs the messages: whsec_ and 24 to 64 bytes in base64.';
+comment on column tinydevcrm.webhooks.previous_secret is
+    'What signs them too, after a rotation.';
+comment on column tinydevcrm.webhooks.previous_secret_until is
+    'Until when it does.';
+
+alter table tinydevcrm.webhooks enable row level security;
+
+create policy webhooks_owner on tinydevcrm.webhooks
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'))
+    with check (
+        exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = webhooks.subscription_id
+               and subscriptions.owner = webhooks.owner
+        )
+    );
+
+grant select, insert, update, delete on tinydevcrm.webhooks to tinydevcrm_user;
+
+
+create function tinydevcrm._new_webhook_secret()
+    returns text
+    language plpython3u
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+import base64
+import secrets
+
+return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+$$;
+
+comment on function tinydevcrm._new_webhook_secret() is
+    'A secret of 32 bytes from the system''s source of randomness, which SQL alone has not before '
+    'PostgreSQL 13.';
+
+create function tinydevcrm.create_webhook(
+    name         text,
+    url          text,
+    relation     regclass default null,
+    max_attempts integer default 12
+)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription_id bigint;
+    v_secret          text := tinydevcrm._new_webhook_secret();
+begin
+    if exists (
+        select
+          from tinydevcrm.subscriptions
+         where subscriptions.owner = quote_ident(current_user)::regrole
+           and subscriptions.name = create_webhook.name
+    ) then
+        raise exception using
+            errcode = 'TD004',
+            message = format('subscription %L is there already', create_webhook.name),
+            hint    = 'Choose another name, or drop it with tinydevcrm.drop_subscription().';
+    end if;
+
+    v_subscription_id := tinydevcrm.create_subscription(
+        create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
+
+    insert into tinydevcrm.webhooks (subscription_id, url, secret)
+    values (v_subscription_id, create_webhook.url, v_secret);
+
+    return v_secret;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
+            hint    = 'A name has 1 to 200 bytes, a URL begins with http:// or https://, and there '
+                      'are 1 to 100 attempts.';
+end
+$$;
+
+comment on function tinydevcrm.create_webhook(text, text, regclass, integer) is
+    'Subscribes to the told events of one materialized view, or of all, and has the orchestrator '
+    'post them to a URL. Returns the secret that signs the messages. Raises TD001 when the '
+    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for a '
+    'bad name, URL or number of attempts.';
+
+create function tinydevcrm.rotate_webhook_secret(
+    name  text,
+    grace interval default interval '1 day'
+)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_secret text;
+begin
+    update tinydevcrm.webhooks
+       set previous_secret = webhooks.secret,
+           previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
+           secret = tinydevcrm._new_webhook_secret()
+     where webhooks.subscription_id = tinydevcrm._own_subscription(rotate_webhook_secret.name)
+    returning webhooks.secret
+         into v_secret;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('subscription %L is no webhook', rotate_webhook_secret.name),
+            hint    = 'Make one with tinydevcrm.create_webhook().';
+    end if;
+
+    return v_secret;
+end
+$$;
+
+comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
+    'Gives a webhook a new secret and returns it. Messages are signed with both until the grace '
+    'period is over. Raises TD001 when there is no such webhook.';
+
+create function tinydevcrm._due_webhooks()
+    returns table (subscription_id bigint, name text, url text, secrets text[])
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select subscriptions.id,
+           subscriptions.name,
+           webhooks.url,
+           array_remove(
+               array[
+                   webhooks.secret,
+                   case
+                       when webhooks.previous_secret_until > clock_timestamp() then
+                           webhooks.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhooks
+      join tinydevcrm.subscriptions
+        on subscriptions.id = webhooks.subscription_id
+     where not subscriptions.is_paused
+       and exists (
+           select
+             from tinydevcrm.deliveries
+            where deliveries.subscription_id = subscriptions.id
+              and deliveries.acknowledged_at is null
+              and deliveries.parked_at is null
+              and deliveries.visible_at <= clock_timestamp()
+       )
+$$;
+
+comment on function tinydevcrm._due_webhooks() is
+    'The webhooks that have something to be posted now, with the secrets that sign it.';
+
+create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = true,
+           pause_reason = _switch_off_webhook.reason
+     where subscriptions.id = _switch_off_webhook.subscription_id;
+end
+$$;
+
+comment on function tinydevcrm._switch_off_webhook(bigint, text) is
+    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
+
+revoke execute on function
+    tinydevcrm._new_webhook_secret(),
+    tinydevcrm.create_webhook(text, text, regclass, integer),
+    tinydevcrm.rotate_webhook_secret(text, interval),
+    tinydevcrm._due_webhooks(),
+    tinydevcrm._switch_off_webhook(bigint, text)
+from public;
+
+grant execute on function
+    tinydevcrm._new_webhook_secret(),
+    tinydevcrm.create_webhook(text, text, regclass, integer),
+    tinydevcrm.rotate_webhook_secret(text, interval),
+    tinydevcrm._due_webhooks(),
+    tinydevcrm._switch_off_webhook(bigint, text)
+to tinydevcrm_user;

@@ -1,0 +1,61 @@
+-- Webhooks as SQL sees them; what is posted is a Go test.
+
+begin;
+
+select plan(14);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+select tinydevcrm.create_matview('v', 'select 1 as one');
+
+select matches(
+    tinydevcrm.create_webhook('hook', 'https://example.com/in?a=b', 'v', 3),
+    '^whsec_[A-Za-z0-9+/]{43}=$', 'create_webhook() gives a secret of 32 bytes');
+select is(
+    (select array[url, matview::text, status] from tinydevcrm.subscription_status where subscription = 'hook'),
+    array['https://example.com/in?a=b', 'v', 'ok'], 'and a subscription with a URL');
+select throws_ok(
+    $$ select tinydevcrm.create_webhook('hook', 'https://example.com/') $$, 'TD004',
+    'subscription ''hook'' is there already', 'its name cannot be taken twice');
+select throws_ok(
+    $$ select tinydevcrm.create_webhook('other', 'gopher://example.com/') $$, 'TD007', null,
+    'a URL is http or https');
+select throws_ok(
+    $$ select tinydevcrm.create_webhook('other', 'https://example.com/a b') $$, 'TD007', null,
+    'without spaces');
+select is_empty(
+    $$ select from tinydevcrm.subscriptions where name = 'other' $$, 'one that is refused leaves nothing');
+
+select is_empty('select * from tinydevcrm._due_webhooks()', 'with nothing to post none is due');
+select tinydevcrm.refresh_matview('v');
+select is(
+    (select array[name, cardinality(secrets)::text] from tinydevcrm._due_webhooks()),
+    array['hook', '1'], 'with an event it is');
+
+create temporary table secrets as
+select secret
+  from tinydevcrm.webhooks;
+select isnt(
+    tinydevcrm.rotate_webhook_secret('hook'), (select secret from secrets), 'rotation gives another secret');
+select is(
+    (select due.secrets[2] from tinydevcrm._due_webhooks() as due), (select secret from secrets),
+    'and the one before still signs');
+update tinydevcrm.webhooks
+   set previous_secret_until = clock_timestamp();
+select is(
+    (select cardinality(secrets) from tinydevcrm._due_webhooks()), 1, 'until its time is over');
+select tinydevcrm.create_subscription('plain');
+select throws_ok(
+    $$ select tinydevcrm.rotate_webhook_secret('plain') $$, 'TD001', null, 'others have none to rotate');
+
+select tinydevcrm._switch_off_webhook(subscription_id, 'it is gone')
+  from tinydevcrm._due_webhooks();
+select is_empty('select * from tinydevcrm._due_webhooks()', 'one that is gone is not due');
+select is(
+    (select status from tinydevcrm.subscription_status where subscription = 'hook'),
+    'paused: it is gone', 'and its owner sees why');
+
+select * from finish();
+
+rollback;
