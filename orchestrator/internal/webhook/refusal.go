@@ -1,0 +1,105 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"code.dny.dev/ssrf"
+)
+
+const (
+	excerptLimit  = 200
+	retryAfterMax = 24 * time.Hour
+)
+
+// A Refusal is an answer or a failure of the endpoint.
+type Refusal struct {
+	// Reason is one printable line, without the URL, whose path and query may hold a token.
+	Reason string
+	// RetryAfter is how long the endpoint wants to be left alone; 0 when it does not say.
+	RetryAfter time.Duration
+	// IsGone says that the endpoint wants no more messages.
+	IsGone bool
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+// judge turns an answer into nil or a Refusal.
+func judge(response *http.Response, body []byte) error {
+	if response.StatusCode >= 200 && response.StatusCode <= 299 {
+		return nil
+	}
+	reason := statusLine(response)
+	if text := excerpt(string(body)); text != "" {
+		reason += ": " + text
+	}
+	return &Refusal{
+		Reason:     reason,
+		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		IsGone:     response.StatusCode == http.StatusGone,
+	}
+}
+
+// statusLine has the standard's words for the status, because the server's may be anything.
+func statusLine(response *http.Response) string {
+	return strings.TrimSpace(strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode))
+}
+
+// retryAfter reads a number of seconds or a date. What is neither says nothing.
+func retryAfter(value string, now time.Time) time.Duration {
+	// A number that is out of range comes back as the largest or smallest there is.
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(max(seconds, 0), int64(retryAfterMax/time.Second))) * time.Second
+	}
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(date.Sub(now), 0), retryAfterMax)
+}
+
+// explain says why there is no answer.
+func (c *Client) explain(ctx, attempt context.Context, err error) error {
+	var name *net.DNSError
+	var timeout net.Error
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("send a message: %w", ctx.Err())
+	case attempt.Err() != nil:
+		return &Refusal{Reason: fmt.Sprintf("no answer within %v", c.attemptWithin)}
+	case errors.Is(err, ssrf.ErrProhibitedIP):
+		return &Refusal{Reason: "the address is private; --allow-webhooks-to lets it through"}
+	case errors.As(err, &name):
+		return &Refusal{Reason: "the host name cannot be resolved: " + excerpt(name.Err)}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return &Refusal{Reason: fmt.Sprintf("no connection within %v", c.connectWithin)}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return &Refusal{Reason: "the connection was closed without an answer"}
+	}
+	// What wraps the cause says that there was a connection, and to which address.
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause
+	}
+	return &Refusal{Reason: excerpt(err.Error())}
+}
+
+// excerpt makes one short line of text that a terminal and a database take as it is.
+func excerpt(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}), " ")
+	if len(text) > excerptLimit {
+		text = strings.ToValidUTF8(text[:excerptLimit], "") + "…"
+	}
+	return text
+}
