@@ -185,6 +185,22 @@ $$;
 comment on function tinydevcrm._due_webhooks() is
     'The webhooks that have something to be posted now, with the secrets that sign it.';
 
+create function tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events)
+    returns json
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select json_build_object(
+               'type', 'matview.' || (event).outcome,
+               'timestamp', (event).started_at,
+               'data', tinydevcrm.event_json(event))
+$$;
+
+comment on function tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events) is
+    'What is posted of an event: its type is matview.refreshed, matview.recovered or '
+    'matview.failed, its data the event.';
+
 create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason text)
     returns void
     language plpgsql
@@ -207,6 +223,7 @@ revoke execute on function
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),
     tinydevcrm._due_webhooks(),
+    tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._switch_off_webhook(bigint, text)
 from public;
 
@@ -215,5 +232,6 @@ grant execute on function
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),
     tinydevcrm._due_webhooks(),
+    tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._switch_off_webhook(bigint, text)
 to tinydevcrm_user;

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -70,6 +71,7 @@ type program struct {
 	databaseURL string
 	listenAddr  string
 	hosts       []string
+	webhooksTo  []netip.Prefix
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer
@@ -94,7 +96,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.listenCommand(), p.statusCommand())
+		p.subscriptionCommand(), p.webhookCommand(), p.listenCommand(), p.statusCommand())
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
@@ -18,7 +19,8 @@ func (p *program) matviewCommand() *cobra.Command {
 	}
 
 	var notifyWhen string
-	var key []string
+	var key, ignored []string
+	var interval time.Duration
 	create := &cobra.Command{
 		Use:     "create NAME QUERY",
 		Short:   "Make a materialized view of one query",
@@ -26,14 +28,19 @@ func (p *program) matviewCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(2),
 	}
 	create.Flags().StringVar(&notifyWhen, "notify-when", "not_empty",
-		"refreshes worth telling: not_empty, empty, always, never")
+		"refreshes worth telling: not_empty, empty, became_not_empty, changed, rows_added, always, never")
+	create.Flags().StringSliceVar(&ignored, "ignore", nil,
+		"columns that changed and rows_added leave out of the comparison")
+	create.Flags().DurationVar(&interval, "notify-interval", 0, "shortest time between two that are told, such as 10m")
 	create.Flags().StringSliceVar(&key, "key", nil,
 		"columns that tell its rows apart: then it can be refreshed while others read it")
 	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
-		err := pool.QueryRowContext(command.Context(),
-			"select tinydevcrm.create_matview(name => $1, query => $2, notify_when => $3, key => $4)::text",
-			args[0], args[1], notifyWhen, pq.Array(key),
+		err := pool.QueryRowContext(command.Context(), `
+			select tinydevcrm.create_matview(
+			           name => $1, query => $2, notify_when => $3, key => $4, ignored_columns => $5,
+			           notify_interval => make_interval(secs => $6))::text`,
+			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(),
 		).Scan(&relation)
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
@@ -76,7 +83,40 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(create, drop, refresh, list)
+	command.AddCommand(create, p.watchCommand(), drop, refresh, list)
+	return command
+}
+
+// watchCommand leaves as it is what is not given.
+func (p *program) watchCommand() *cobra.Command {
+	var notifyWhen string
+	var ignored []string
+	var interval time.Duration
+	command := &cobra.Command{
+		Use:   "watch NAME",
+		Short: "Watch a materialized view made by hand, or change when one is told",
+		Args:  cobra.ExactArgs(1),
+	}
+	flags := command.Flags()
+	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
+	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= leaves none out")
+	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create")
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var rule string
+		err := pool.QueryRowContext(command.Context(), `
+			select notify_when
+			  from tinydevcrm.watch_matview(
+			           $1::text::regclass, nullif($2, ''), case when $3 then $4::text[] end,
+			           case when $5 then make_interval(secs => $6) end)`,
+			args[0], notifyWhen, flags.Changed("ignore"), pq.Array(ignored),
+			flags.Changed("notify-interval"), interval.Seconds(),
+		).Scan(&rule)
+		if err != nil {
+			return fmt.Errorf("watch %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is watched by the rule %s\n", args[0], rule)
+		return nil
+	})
 	return command
 }
 

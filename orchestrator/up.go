@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -22,12 +23,15 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 const (
 	defaultListenAddr = "localhost:5000"
 	// logSubscription is what up delivers to its log.
 	logSubscription = "log"
+	// webhookConns are for webhooks to receive and acknowledge by.
+	webhookConns = 2
 	// shutdownWithin is how long requests under way may take once the program is told to end.
 	shutdownWithin = 5 * time.Second
 	// maxUpload bounds a file that the page takes; the upload command has no bound.
@@ -51,7 +55,18 @@ func (p *program) upCommand() *cobra.Command {
 		"host:port of the page (default $LISTEN_ADDR)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
 		"domain name of the page, as behind a proxy; IP addresses and names without a dot always work")
+	command.Flags().Func("allow-webhooks-to",
+		"private addresses that webhooks may go to, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
+}
+
+func (p *program) allowWebhooksTo(value string) error {
+	prefix, err := netip.ParsePrefix(value)
+	if err != nil || prefix.Addr().Is4In6() {
+		return fmt.Errorf("%q is no network: write 10.1.0.0/16 or fd00::/8", value)
+	}
+	p.webhooksTo = append(p.webhooksTo, prefix)
+	return nil
 }
 
 func (p *program) up(ctx context.Context) error {
@@ -78,23 +93,32 @@ func (p *program) up(ctx context.Context) error {
 			diagnostics.Warn("the server is not set up as it should be",
 				"not_so", finding.what, "detail", finding.detail, "hint", finding.hint)
 		}
-		// A connection of its own: however busy the page is, the log goes on.
-		deliveries, err := db.Open(ctx, p.databaseURL, 1)
+		// Connections of their own: however busy page and webhooks are, the log goes on.
+		forLog, err := db.Open(ctx, p.databaseURL, 1)
 		if err != nil {
 			return err
 		}
-		defer deliveries.Close()
-		worker := deliver.NewWorker(deliveries, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
+		defer forLog.Close()
+		forWebhooks, err := db.Open(ctx, p.databaseURL, webhookConns)
+		if err != nil {
+			return err
+		}
+		defer forWebhooks.Close()
+		worker := deliver.NewWorker(forLog, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
 		if err := worker.Subscribe(ctx); err != nil {
 			return err
 		}
+		webhooks := deliver.NewWebhooks(forWebhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
 		hub := listen.NewHub(p.databaseURL, diagnostics)
-		wake, cancel := hub.Subscribe()
-		defer cancel()
+		wakeLog, cancelLog := hub.Subscribe()
+		defer cancelLog()
+		wakeWebhooks, cancelWebhooks := hub.Subscribe()
+		defer cancelWebhooks()
 
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return hub.Run(ctx) })
-		group.Go(func() error { return worker.Run(ctx, wake) })
+		group.Go(func() error { return worker.Run(ctx, wakeLog) })
+		group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
 		group.Go(func() error {
 			return serve(ctx, socket, web.Handler(web.Config{
 				Pool:      pool,
@@ -163,6 +187,24 @@ func previewer(pool *sql.DB) func(context.Context, io.Reader, string, url.Values
 			return web.Plan{}, fmt.Errorf("write the plan: %w", err)
 		}
 		return plan, nil
+	}
+}
+
+// poster is Client.Send in deliver's terms.
+func poster(client *webhook.Client) func(context.Context, deliver.Post) error {
+	return func(ctx context.Context, post deliver.Post) error {
+		err := client.Send(ctx,
+			webhook.Endpoint{URL: post.URL, Secrets: post.Secrets},
+			webhook.Message{ID: post.ID, Body: post.Body})
+		var refusal *webhook.Refusal
+		if errors.As(err, &refusal) {
+			return &deliver.Refusal{
+				Reason:     refusal.Reason,
+				RetryAfter: refusal.RetryAfter,
+				IsGone:     refusal.IsGone,
+			}
+		}
+		return err
 	}
 }
 

@@ -33,7 +33,10 @@ type Event struct {
 	Outcome      string
 	PlainReason  sql.Null[string]
 	RowCount     sql.Null[int64]
+	AddedCount   sql.Null[int64]
+	RemovedCount sql.Null[int64]
 	Rows         json.RawMessage
+	IsCut        bool
 	ErrorCode    sql.Null[string]
 	ErrorMessage sql.Null[string]
 	StartedAt    time.Time
@@ -98,21 +101,22 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 			isAway = true
 			pause = retryAfter
 		}
-		if !waitFor(ctx, wake, pause) {
+		if !waitFor(ctx, wake, nil, pause) {
 			return nil
 		}
 	}
 }
 
-// waitFor returns at the first wake-up or after the pause; false when ctx has ended. Wake-ups that
-// have piled up are one: a drain takes all there is.
-func waitFor(ctx context.Context, wake <-chan int64, pause time.Duration) bool {
+// waitFor returns at the first wake-up from either side or after the pause; false when ctx has ended.
+// Wake-ups that have piled up are one: a drain takes all there is.
+func waitFor(ctx context.Context, wake, also <-chan int64, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
+	case <-also:
 	case <-wake:
 		for len(wake) > 0 {
 			<-wake
@@ -150,7 +154,8 @@ type delivery struct {
 func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
 	rows, err := w.pool.QueryContext(ctx, `
 		select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
-		       (event).plain_reason, (event).row_count, (event).rows, (event).error_code, (event).error_message,
+		       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
+		       (event).is_cut, (event).error_code, (event).error_message,
 		       (event).started_at, extract(epoch from (event).duration)::double precision
 		  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))`,
 		w.subscription, batchSize, visibilityTimeout.Seconds())
@@ -165,8 +170,9 @@ func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
 		var seconds float64
 		var carried []byte
 		if err := rows.Scan(&d.id, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
-			&d.event.Outcome, &d.event.PlainReason, &d.event.RowCount, &carried, &d.event.ErrorCode,
-			&d.event.ErrorMessage, &d.event.StartedAt, &seconds); err != nil {
+			&d.event.Outcome, &d.event.PlainReason, &d.event.RowCount, &d.event.AddedCount,
+			&d.event.RemovedCount, &carried, &d.event.IsCut, &d.event.ErrorCode, &d.event.ErrorMessage,
+			&d.event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}
 		d.event.Rows = carried

@@ -27,8 +27,16 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 		if event.RowCount.Valid {
 			attrs = append(attrs, slog.Int64("row_count", event.RowCount.V))
 		}
+		if event.AddedCount.Valid {
+			attrs = append(attrs,
+				slog.Int64("added_count", event.AddedCount.V),
+				slog.Int64("removed_count", event.RemovedCount.V))
+		}
 		if event.Rows != nil {
 			attrs = append(attrs, slog.Any("rows", event.Rows))
+		}
+		if event.IsCut {
+			attrs = append(attrs, slog.Bool("is_cut", true))
 		}
 		if event.ErrorCode.Valid {
 			level = slog.LevelError

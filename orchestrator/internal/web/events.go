@@ -13,15 +13,21 @@ import (
 	"github.com/lib/pq"
 )
 
-// Ids are handed out before commit, so events may come with smaller ids than the last one sent. A
-// client that comes back gets those again that are this close to it, and drops what it has.
-const idMargin = 1000
+const (
+	// shownEvents are as many as a page shows that comes for the first time.
+	shownEvents = 50
+	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
+	missedEvents = 5000
+	// idMargin is how far before the last id sent a client that comes back begins again: ids are handed
+	// out before commit, so that smaller ones may come late. It drops what it has.
+	idMargin = 1000
+)
 
 func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	messages, err := s.readEvents(ctx, recentEvents, 0)
+	messages, err := s.readEvents(ctx, recentEvents, 0, shownEvents)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -43,8 +49,11 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 
 	lastID, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
-	after := max(0, lastID-idMargin)
-	messages, err := s.readEventsInTime(r.Context(), recentEvents, after)
+	after, limit := int64(0), shownEvents
+	if lastID > 0 {
+		after, limit = max(0, lastID-idMargin), missedEvents
+	}
+	messages, err := s.readEventsInTime(r.Context(), recentEvents, after, limit)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -56,10 +65,10 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if err := stream.send("retry: 2000\n\n", messages); err != nil {
 		return
 	}
-	s.followEvents(r.Context(), &stream, ids, after)
+	s.followEvents(r.Context(), &stream, ids, greatestID(messages, 0))
 }
 
-func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64, after int64) {
+func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64, lastID int64) {
 	quiet := time.NewTicker(s.heartbeat)
 	defer quiet.Stop()
 
@@ -74,7 +83,7 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 			if !isOpen {
 				return
 			}
-			err = s.forward(ctx, stream, takeAll(ids, id), after)
+			lastID, err = s.forward(ctx, stream, takeAll(ids, id), lastID)
 			quiet.Reset(s.heartbeat)
 		}
 		if err != nil {
@@ -104,25 +113,34 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 	return all
 }
 
-func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, after int64) error {
+// forward sends the events of these ids, and when some may have been missed all those from a little
+// before the last one sent. It returns the greatest id that it has sent.
+func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, lastID int64) (int64, error) {
 	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids))
 	if err != nil {
-		return err
+		return lastID, err
 	}
 	if slices.Contains(ids, 0) {
-		recent, err := s.readEventsInTime(ctx, recentEvents, after)
+		recent, err := s.readEventsInTime(ctx, recentEvents, max(0, lastID-idMargin), missedEvents)
 		if err != nil {
-			return err
+			return lastID, err
 		}
 		messages = append(messages, recent...)
 	}
-	return stream.send("", messages)
+	return greatestID(messages, lastID), stream.send("", messages)
 }
 
-func (s *server) readEventsInTime(ctx context.Context, query string, argument any) ([]message, error) {
+func greatestID(messages []message, lastID int64) int64 {
+	for _, message := range messages {
+		lastID = max(lastID, message.id)
+	}
+	return lastID
+}
+
+func (s *server) readEventsInTime(ctx context.Context, query string, arguments ...any) ([]message, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return s.readEvents(ctx, query, argument)
+	return s.readEvents(ctx, query, arguments...)
 }
 
 // An eventStream writes server-sent events.

@@ -98,7 +98,7 @@ func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
 		step:     stepSchedule,
 		required: []string{"relation"},
 		query: `
-			select ` + eventJSON + `
+			select tinydevcrm.event_json(events)
 			  from tinydevcrm.refresh_matview($1::text::regclass) as events`,
 		fields: []string{"relation"},
 		status: http.StatusOK,

@@ -170,7 +170,7 @@ func (s *server) fillPage(r *http.Request, shown *page) error {
 	if shown.Matviews, err = s.readMatviews(ctx); err != nil {
 		return err
 	}
-	if shown.Events, err = s.readPageEvents(ctx, recentEvents, 0); err != nil {
+	if shown.Events, err = s.readPageEvents(ctx, recentEvents, 0, shownEvents); err != nil {
 		return err
 	}
 
@@ -194,8 +194,8 @@ func (s *server) fillPage(r *http.Request, shown *page) error {
 	return nil
 }
 
-func (s *server) readPageEvents(ctx context.Context, query string, argument any) ([]event, error) {
-	messages, err := s.readEventsInTime(ctx, query, argument)
+func (s *server) readPageEvents(ctx context.Context, query string, arguments ...any) ([]event, error) {
+	messages, err := s.readEventsInTime(ctx, query, arguments...)
 	if err != nil {
 		return nil, err
 	}

@@ -212,13 +212,15 @@ func (s *server) readMatviews(ctx context.Context) ([]matview, error) {
 	return matviews, nil
 }
 
-// An event is a row of tinydevcrm.matview_refresh_events, as eventJSON gives it.
+// An event is a row of tinydevcrm.matview_refresh_events, as tinydevcrm.event_json() gives it.
 type event struct {
 	ID           int64                        `json:"id"`
 	Outcome      string                       `json:"outcome"`
 	IsTold       bool                         `json:"is_told"`
 	Matview      string                       `json:"matview"`
 	RowCount     *int64                       `json:"row_count"`
+	AddedCount   *int64                       `json:"added_count"`
+	RemovedCount *int64                       `json:"removed_count"`
 	Rows         []map[string]json.RawMessage `json:"rows"`
 	ErrorCode    string                       `json:"error_code"`
 	ErrorMessage string                       `json:"error_message"`
@@ -226,35 +228,21 @@ type event struct {
 	DurationMS   float64                      `json:"duration_ms"`
 }
 
-// eventJSON is an event as programs, the stream and the page get it.
-const eventJSON = `json_build_object(
-			    'id', events.id,
-			    'outcome', events.outcome,
-			    'is_told', events.is_told,
-			    'matview', events.matview,
-			    'method', events.method,
-			    'row_count', events.row_count,
-			    'rows', events.rows,
-			    'error_code', events.error_code,
-			    'error_message', events.error_message,
-			    'started_at', events.started_at,
-			    'duration_ms', round(extract(epoch from events.duration) * 1000))`
-
-// recentEvents gives the last told events with an id above after, newest first. It takes them from
-// the end of the primary key.
+// recentEvents gives the last told events with an id above the first parameter, newest first: as many
+// as the second says. It takes them from the end of the index on told ones.
 const recentEvents = `
 	select events.id,
-	       ` + eventJSON + `
+	       tinydevcrm.event_json(events)
 	  from tinydevcrm.matview_refresh_events as events
 	 where events.is_told
 	   and events.id > $1
 	 order by events.id desc
-	 limit 50`
+	 limit $2`
 
 // numberedEvents gives the events of these ids.
 const numberedEvents = `
 	select events.id,
-	       ` + eventJSON + `
+	       tinydevcrm.event_json(events)
 	  from tinydevcrm.matview_refresh_events as events
 	 where events.id = any ($1)
 	 order by events.id desc`
@@ -265,8 +253,8 @@ type message struct {
 	data json.RawMessage
 }
 
-func (s *server) readEvents(ctx context.Context, query string, argument any) ([]message, error) {
-	rows, err := s.Pool.QueryContext(ctx, query, argument)
+func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
+	rows, err := s.Pool.QueryContext(ctx, query, arguments...)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}

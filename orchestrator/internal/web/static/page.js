@@ -153,8 +153,9 @@ function makeItem(event) {
     item.dataset.id = event.id;
     say('b', event.outcome);
     say('.matview', event.matview);
-    say('.count', event.row_count === null ? '' : countRows(event.row_count));
-    say('.took', `${event.duration_ms} ms`);
+    const difference = event.added_count === null ? '' : ` (+${event.added_count} −${event.removed_count})`;
+    say('.count', event.row_count === null ? '' : countRows(event.row_count) + difference);
+    say('.took', `${Math.round(event.duration_ms)} ms`);
     say('.id', event.id);
     say('.error', event.error_message ?? '');
     const time = item.querySelector('time');

@@ -1,0 +1,242 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	// perEndpoint requests to one endpoint are under way at once.
+	perEndpoint = 4
+	// maxEndpoints are served at once; one that hangs takes no more than its own place.
+	maxEndpoints = 256
+	// lookAfter is how often deliveries are looked for whose pause is over.
+	lookAfter = 5 * time.Second
+	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
+	postTimeout = time.Minute
+	// drainWithin is how long posts under way may take once the program is told to end.
+	drainWithin = 4 * time.Second
+)
+
+// A Post is one attempt at a webhook. Each of the secrets signs it.
+type Post struct {
+	URL     string
+	Secrets []string
+	// ID stays the same however often a delivery is posted.
+	ID   string
+	Body []byte
+}
+
+// A Refusal is the error of a post that the endpoint did not take.
+type Refusal struct {
+	Reason     string
+	RetryAfter time.Duration
+	// IsGone says that the endpoint wants no more.
+	IsGone bool
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+// Webhooks posts what the subscriptions with a URL have pending.
+type Webhooks struct {
+	pool   *sql.DB
+	post   func(context.Context, Post) error
+	logger *slog.Logger
+
+	endpoints sync.WaitGroup
+	// ended wakes Run when an endpoint has been served: what came meanwhile is still there.
+	ended chan int64
+	mu    sync.Mutex
+	busy  map[int64]struct{}
+}
+
+// NewWebhooks returns Webhooks that make each attempt by post. An error that is no Refusal says
+// nothing of the endpoint: the delivery is received again when its time is over.
+func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *slog.Logger) *Webhooks {
+	return &Webhooks{
+		pool:   pool,
+		post:   post,
+		logger: logger,
+		ended:  make(chan int64, 1),
+		busy:   make(map[int64]struct{}),
+	}
+}
+
+// Run posts until ctx ends, and then waits for what is under way, but not for long.
+func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
+	posting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer w.endpoints.Wait()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainWithin, cancel) })
+	defer stop()
+
+	isAway := false
+	for {
+		err := w.serveDue(ctx, posting)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			isAway = false
+		case !isAway:
+			isAway = true
+			w.logger.Warn("cannot look for webhooks; trying again", "error", err)
+		}
+		if !waitFor(ctx, wake, w.ended, lookAfter) {
+			return nil
+		}
+	}
+}
+
+type endpoint struct {
+	subscriptionID int64
+	name           string
+	url            string
+	secrets        []string
+}
+
+// serveDue begins to serve the endpoints that have something due and are not served already.
+func (w *Webhooks) serveDue(ctx, posting context.Context) error {
+	rows, err := w.pool.QueryContext(ctx, "select subscription_id, name, url, secrets from tinydevcrm._due_webhooks()")
+	if err != nil {
+		return fmt.Errorf("look for webhooks: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var e endpoint
+		if err := rows.Scan(&e.subscriptionID, &e.name, &e.url, pq.Array(&e.secrets)); err != nil {
+			return fmt.Errorf("read a webhook: %w", err)
+		}
+		if !w.take(e.subscriptionID) {
+			continue
+		}
+		w.endpoints.Go(func() {
+			defer w.release(e.subscriptionID)
+			if err := w.serve(ctx, posting, e); err != nil && ctx.Err() == nil {
+				w.logger.Warn("cannot serve a webhook; trying again", "subscription", e.name, "error", err)
+			}
+		})
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look for webhooks: %w", err)
+	}
+	return nil
+}
+
+func (w *Webhooks) take(id int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, isBusy := w.busy[id]; isBusy || len(w.busy) >= maxEndpoints {
+		return false
+	}
+	w.busy[id] = struct{}{}
+	return true
+}
+
+func (w *Webhooks) release(id int64) {
+	w.mu.Lock()
+	delete(w.busy, id)
+	w.mu.Unlock()
+	select {
+	case w.ended <- id:
+	default:
+	}
+}
+
+// serve posts what an endpoint has due, until there is nothing left or it refuses.
+func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) error {
+	for ctx.Err() == nil {
+		posts, err := w.receive(ctx, e)
+		if err != nil {
+			return err
+		}
+		if len(posts) == 0 {
+			return nil
+		}
+		var group errgroup.Group
+		for deliveryID, post := range posts {
+			group.Go(func() error { return w.attempt(posting, e, deliveryID, post) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive takes deliveries by their numbers.
+func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, error) {
+	rows, err := w.pool.QueryContext(ctx, `
+		select delivery_id, (event).id, tinydevcrm._webhook_body(event)
+		  from tinydevcrm._receive_deliveries($1, $2, make_interval(secs => $3))`,
+		e.subscriptionID, perEndpoint, postTimeout.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("receive deliveries: %w", err)
+	}
+	defer rows.Close()
+	posts := make(map[int64]Post)
+	for rows.Next() {
+		var deliveryID, eventID int64
+		post := Post{URL: e.url, Secrets: e.secrets}
+		if err := rows.Scan(&deliveryID, &eventID, &post.Body); err != nil {
+			return nil, fmt.Errorf("read a delivery: %w", err)
+		}
+		post.ID = "event_" + strconv.FormatInt(eventID, 10)
+		posts[deliveryID] = post
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("receive deliveries: %w", err)
+	}
+	return posts, nil
+}
+
+// attempt posts one delivery and says how it went.
+func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, post Post) error {
+	err := w.post(ctx, post)
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		return w.tell(ctx, "acknowledge a delivery", "select tinydevcrm.acknowledge_events(array[$1::bigint])", deliveryID)
+	case !errors.As(err, &refusal):
+		return err
+	}
+	w.logger.Warn("webhook refused", "subscription", e.name, "message_id", post.ID, "reason", refusal.Reason)
+	if refusal.IsGone {
+		if err := w.tell(ctx, "switch a webhook off", "select tinydevcrm._switch_off_webhook($1, $2)",
+			e.subscriptionID, refusal.Reason); err != nil {
+			return err
+		}
+	}
+	return w.tell(ctx, "reject a delivery", "select tinydevcrm.reject_event($1, $2, make_interval(secs => $3))",
+		deliveryID, refusal.Reason, refusal.RetryAfter.Seconds())
+}
+
+// tell runs a statement until it goes through: a database that is away for a moment is no reason to post
+// again. It gives up when the delivery's time is over, or the program ends.
+func (w *Webhooks) tell(ctx context.Context, what, statement string, args ...any) error {
+	for end := time.Now().Add(postTimeout); ; {
+		// What has been posted is worth telling even while the program ends.
+		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
+		_, err := w.pool.ExecContext(attempt, statement, args...)
+		cancel()
+		if err == nil || db.Explain(err).Code == "TD001" {
+			// TD001: dropped or redelivered by hand meanwhile.
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(end) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		time.Sleep(retryAfter)
+	}
+}
