@@ -50,6 +50,11 @@ type Worker struct {
 	handle       func(context.Context, Event)
 	logger       *slog.Logger
 
+	// receiving and acknowledging are prepared: most of the way from a commit to the handler is the
+	// first.
+	receiving     *sql.Stmt
+	acknowledging *sql.Stmt
+
 	// handled are deliveries whose acknowledgement has not gone through: when they are received
 	// again, acknowledging is all that is left to do.
 	handled map[int64]struct{}
@@ -79,6 +84,7 @@ func (w *Worker) Subscribe(ctx context.Context) error {
 // Run drains the subscription whenever wake says so, and on a timer, until ctx ends. It outlives
 // the database's absence.
 func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
+	defer w.close()
 	isAway := false
 	for {
 		pause := pollAfter
@@ -103,6 +109,14 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 		}
 		if !waitFor(ctx, wake, nil, pause) {
 			return nil
+		}
+	}
+}
+
+func (w *Worker) close() {
+	for _, statement := range []*sql.Stmt{w.receiving, w.acknowledging} {
+		if statement != nil {
+			statement.Close()
 		}
 	}
 }
@@ -146,19 +160,29 @@ func (w *Worker) drain(ctx context.Context) error {
 	}
 }
 
+// receiveEvents does not wait for the disk: a claim that a crash takes back is a delivery that is received
+// again.
+const receiveEvents = `
+	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
+	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
+	       (event).is_cut, (event).error_code, (event).error_message,
+	       (event).started_at, extract(epoch from (event).duration)::double precision
+	  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))
+	 where set_config('synchronous_commit', 'off', true) = 'off'`
+
 type delivery struct {
 	id    int64
 	event Event
 }
 
 func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
-	rows, err := w.pool.QueryContext(ctx, `
-		select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
-		       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
-		       (event).is_cut, (event).error_code, (event).error_message,
-		       (event).started_at, extract(epoch from (event).duration)::double precision
-		  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))`,
-		w.subscription, batchSize, visibilityTimeout.Seconds())
+	if w.receiving == nil {
+		var err error
+		if w.receiving, err = w.pool.PrepareContext(ctx, receiveEvents); err != nil {
+			return nil, fmt.Errorf("receive events: %w", err)
+		}
+	}
+	rows, err := w.receiving.QueryContext(ctx, w.subscription, batchSize, visibilityTimeout.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("receive events: %w", err)
 	}
@@ -196,8 +220,13 @@ func (w *Worker) acknowledge(ctx context.Context, deliveries []delivery) error {
 	// What has been handled is worth acknowledging even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 	defer cancel()
-	if _, err := w.pool.ExecContext(ctx,
-		"select tinydevcrm.acknowledge_events($1)", pq.Array(ids)); err != nil {
+	if w.acknowledging == nil {
+		var err error
+		if w.acknowledging, err = w.pool.PrepareContext(ctx, "select tinydevcrm.acknowledge_events($1)"); err != nil {
+			return fmt.Errorf("acknowledge events: %w", err)
+		}
+	}
+	if _, err := w.acknowledging.ExecContext(ctx, pq.Array(ids)); err != nil {
 		return fmt.Errorf("acknowledge events: %w", err)
 	}
 	for _, id := range ids {
