@@ -31,6 +31,36 @@ COMMENT ON SCHEMA tinydevcrm IS 'TinyDevCRM: upload a CSV, ask a question of it 
 
 
 --
+-- Name: _refresh; Type: TYPE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TYPE tinydevcrm._refresh AS (
+	method text,
+	plain_reason text,
+	notify_when text,
+	ignored_columns text[],
+	is_quiet boolean,
+	has_baseline boolean,
+	columns text,
+	row_limit integer,
+	byte_limit integer,
+	row_count bigint,
+	added_count bigint,
+	removed_count bigint,
+	rows jsonb,
+	error_code text,
+	error_message text
+);
+
+
+--
+-- Name: TYPE _refresh; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TYPE tinydevcrm._refresh IS 'A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has found so far.';
+
+
+--
 -- Name: csv_dialect; Type: TYPE; Schema: tinydevcrm; Owner: -
 --
 
@@ -477,6 +507,253 @@ COMMENT ON FUNCTION tinydevcrm._base_type(type regtype) IS 'Type to cast a text 
 
 
 --
+-- Name: matviews; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.matviews (
+    id bigint NOT NULL,
+    owner regrole NOT NULL,
+    relation regclass NOT NULL,
+    notify_when text DEFAULT 'not_empty'::text NOT NULL,
+    ignored_columns text[] DEFAULT '{}'::text[] NOT NULL,
+    notify_interval interval DEFAULT '00:00:00'::interval NOT NULL,
+    key text[],
+    last_outcome text,
+    last_row_count bigint,
+    has_baseline boolean DEFAULT false NOT NULL,
+    plain_reason text,
+    failing_since timestamp with time zone,
+    last_refreshed_at timestamp with time zone,
+    last_scheduled_at timestamp with time zone,
+    last_told_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    schedule_id bigint,
+    is_paused boolean DEFAULT false NOT NULL,
+    CONSTRAINT matviews_last_outcome_known CHECK ((last_outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text]))),
+    CONSTRAINT matviews_notify_interval_positive CHECK ((notify_interval >= '00:00:00'::interval)),
+    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'became_not_empty'::text, 'changed'::text, 'rows_added'::text, 'always'::text, 'never'::text])))
+)
+WITH (fillfactor='50');
+
+
+--
+-- Name: TABLE matviews; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.matviews IS 'Materialized views whose refreshes are recorded and told: the registry.';
+
+
+--
+-- Name: COLUMN matviews.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.id IS 'Number of the registration.';
+
+
+--
+-- Name: COLUMN matviews.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view; its scheduled refreshes run as this role.';
+
+
+--
+-- Name: COLUMN matviews.relation; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.relation IS 'The materialized view.';
+
+
+--
+-- Name: COLUMN matviews.notify_when; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.notify_when IS 'Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has rows, and had none), changed (its rows are others than before), rows_added (it has rows that were not there before), always, never. "Before" is the refresh before, or the one last told where notify_interval kept later ones quiet; the first refresh has none and is not told. The first failure of a streak and the first success after it are told whatever the rule.';
+
+
+--
+-- Name: COLUMN matviews.ignored_columns; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.ignored_columns IS 'Columns that the rules changed and rows_added leave out of the comparison.';
+
+
+--
+-- Name: COLUMN matviews.notify_interval; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.notify_interval IS 'Shortest time between two refreshes that are told by the rule; 0 for none.';
+
+
+--
+-- Name: COLUMN matviews.key; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.key IS 'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.';
+
+
+--
+-- Name: COLUMN matviews.last_outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_outcome IS 'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.';
+
+
+--
+-- Name: COLUMN matviews.last_row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_row_count IS 'Its rows as the rule became_not_empty remembers them; null before the first refresh.';
+
+
+--
+-- Name: COLUMN matviews.has_baseline; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.has_baseline IS 'Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.';
+
+
+--
+-- Name: COLUMN matviews.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.plain_reason IS 'Why its last successful refresh was plain, so that readers had to wait; null when it was concurrent.';
+
+
+--
+-- Name: COLUMN matviews.failing_since; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.failing_since IS 'When the first of the refreshes began that have failed without a success since; null when the last one succeeded.';
+
+
+--
+-- Name: COLUMN matviews.last_refreshed_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_refreshed_at IS 'When the last refresh that was not skipped began, whether it succeeded or not.';
+
+
+--
+-- Name: COLUMN matviews.last_scheduled_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_scheduled_at IS 'When its last refresh by its schedule began, skips included.';
+
+
+--
+-- Name: COLUMN matviews.last_told_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.last_told_at IS 'When the last refresh began that was told and succeeded.';
+
+
+--
+-- Name: COLUMN matviews.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.created_at IS 'When it was registered.';
+
+
+--
+-- Name: COLUMN matviews.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that refreshes it; null when none does.';
+
+
+--
+-- Name: COLUMN matviews.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.is_paused IS 'Whether its schedule passes it over for now.';
+
+
+--
+-- Name: _begin_refresh(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) RETURNS tinydevcrm._refresh
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_refresh tinydevcrm._refresh;
+begin
+    -- An advisory lock, so that the registry's row can be read and changed meanwhile.
+    if not pg_try_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', (matview).id)) then
+        return null;
+    end if;
+
+    -- The registry is read again: another refresh may have ended since the caller looked.
+    select case
+               when not pg_class.relispopulated then 'it had not been filled yet'
+               when not exists (
+                   select
+                     from pg_index
+                    where indrelid = pg_class.oid
+                      and indisunique
+                      and indisvalid
+                      and indimmediate
+                      and indpred is null
+                      and indexprs is null
+               ) then 'it has no unique index on plain columns'
+           end as plain_reason,
+           registered.notify_when,
+           registered.ignored_columns,
+           coalesce(
+               registered.last_told_at + registered.notify_interval > clock_timestamp(),
+               false) as is_quiet,
+           registered.has_baseline,
+           -- to_jsonb() would call a cast to json that the owner of a type has made, with the
+           -- rights of whoever refreshes. So what is not built in goes by its output function.
+           (
+               select string_agg(
+                          case
+                              when atttypid >= 16384 then format(
+                                  'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
+                                  attname, '%s')
+                              else quote_ident(attname)
+                          end,
+                          ', ' order by attnum)
+                 from pg_attribute
+                where attrelid = pg_class.oid
+                  and attnum > 0
+                  and not attisdropped
+           ) as columns,
+           settings.event_row_limit as row_limit,
+           settings.event_byte_limit as byte_limit
+      into v_refresh.plain_reason,
+           v_refresh.notify_when,
+           v_refresh.ignored_columns,
+           v_refresh.is_quiet,
+           v_refresh.has_baseline,
+           v_refresh.columns,
+           v_refresh.row_limit,
+           v_refresh.byte_limit
+      from tinydevcrm.matviews as registered
+      join pg_class
+        on pg_class.oid = registered.relation
+     cross join tinydevcrm.settings
+     where registered.id = (matview).id;
+
+    v_refresh.method := case
+        when v_refresh.plain_reason is null then 'concurrently'
+        else 'plain'
+    end;
+    return v_refresh;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _begin_refresh(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) IS 'Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason. Null when another session has the right.';
+
+
+--
 -- Name: _check_columns(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -634,6 +911,95 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._check_schema(schema_name name) IS 'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null or belongs to the system or to TinyDevCRM.';
+
+
+--
+-- Name: _check_server(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_server() RETURNS TABLE(finding text, is_ok boolean, is_needed boolean, detail text, hint text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with server as (
+        select current_setting('server_version_num')::integer / 10000 as major,
+               current_setting('shared_preload_libraries') as libraries,
+               coalesce(current_setting('cron.database_name', true), '') as cron_database,
+               coalesce(current_setting('cron.use_background_workers', true), 'off') as has_workers,
+               coalesce(current_setting('cron.host', true), '') as cron_host,
+               regexp_split_to_array(
+                   current_setting('unix_socket_directories'), '\s*,\s*') as socket_directories
+    ),
+    extensions as (
+        select wanted.extension,
+               coalesce(
+                   pg_extension.extversion,
+                   pg_available_extensions.default_version) as version
+          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
+          left join pg_extension
+            on pg_extension.extname = wanted.extension
+          left join pg_available_extensions
+            on pg_available_extensions.name = wanted.extension
+    )
+    select extension || ' is installed on the server',
+           version is not null,
+           true,
+           'version ' || coalesce(version, 'none'),
+           format(
+               'Install it on the machine of the server: see extensions/%s/README.md.', extension)
+      from extensions
+    union all
+    select 'pg_cron is 1.3 or newer',
+           regexp_match(version, '^(\d+)\.(\d+)')::integer[] >= array[1, 3],
+           true,
+           'version ' || version,
+           'Install it newer, then: alter extension pg_cron update;'
+      from extensions
+     where extension = 'pg_cron'
+       and version is not null
+    union all
+    select 'pg_cron is preloaded',
+           'pg_cron' = any (regexp_split_to_array(libraries, '[\s",]+')),
+           true,
+           'shared_preload_libraries = ' || libraries,
+           'Set shared_preload_libraries = ''pg_cron'' in postgresql.conf and restart the server: '
+           'see extensions/pg_cron/README.md.'
+      from server
+    union all
+    select 'pg_cron works in this database',
+           cron_database = current_database(),
+           true,
+           'cron.database_name = ' || cron_database,
+           format(
+               'Set cron.database_name = %L in postgresql.conf and restart the server, or connect '
+               'to the other database.', current_database())
+      from server
+    union all
+    select 'notifications of jobs arrive',
+           major >= 13 or has_workers = 'off',
+           false,
+           format('PostgreSQL %s, cron.use_background_workers = %s', major, has_workers),
+           'Before PostgreSQL 13 those of background workers wait for another session''s: '
+           'alter system set cron.use_background_workers = off; then restart the server.'
+      from server
+    union all
+    select 'pg_cron connects to this server',
+           has_workers = 'on'
+           or cron_host in ('', 'localhost', '127.0.0.1', '::1')
+           or cron_host = any (socket_directories),
+           false,
+           case has_workers when 'on' then 'by background workers' else 'cron.host = ' || cron_host end,
+           format(
+               'alter system set cron.host = %L; then restart the server.', socket_directories[1])
+      from server
+$$;
+
+
+--
+-- Name: FUNCTION _check_server(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_server() IS 'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so.';
 
 
 --
@@ -1095,77 +1461,125 @@ COMMENT ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) IS 'C
 
 
 --
--- Name: _count_rows(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _compare_rows(tinydevcrm.matviews, tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) RETURNS record
-    LANGUAGE plpgsql STABLE STRICT
+CREATE FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) RETURNS tinydevcrm._refresh
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET "IntervalStyle" TO 'postgres'
+    SET extra_float_digits TO '1'
+    SET bytea_output TO 'hex'
+    SET lc_monetary TO 'C'
     AS $_$
 declare
-    v_columns  text;
-    v_settings tinydevcrm.settings;
+    v_hash     text := tinydevcrm._row_hash((matview).relation, (refresh).ignored_columns);
+    v_refresh  tinydevcrm._refresh := refresh;
+    v_hashes   bytea[];
+    v_surplus  bigint[];
 begin
-    select settings.*
-      into v_settings
-      from tinydevcrm.settings;
+    if not v_refresh.has_baseline then
+        delete
+          from tinydevcrm.matview_baselines
+         where matview_baselines.matview_id = (matview).id;
+    end if;
 
-    -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights of
-    -- whoever refreshes. So what is not built in goes by its output function, as text.
-    select coalesce(
-               string_agg(
-                   case
-                       when atttypid >= 16384 then
-                           format(
-                               'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
-                               attname, '%s')
-                       else
-                           format('%I', attname)
-                   end,
-                   ', ' order by attnum),
-               '')
-      into v_columns
-      from pg_attribute
-     where attrelid = _count_rows.relation
-       and attnum > 0
-       and not attisdropped;
+    execute format(
+        'with present as (
+            select %1$s as row_hash,
+                   count(*) as row_count
+              from %2$s
+             group by 1
+        ),
+        differences as materialized (
+            select row_hash,
+                   present.row_count,
+                   coalesce(present.row_count, 0) - coalesce(remembered.row_count, 0) as surplus
+              from present
+              full join (
+                select matview_baselines.row_hash,
+                       matview_baselines.row_count
+                  from tinydevcrm.matview_baselines
+                 where matview_baselines.matview_id = $1
+              ) as remembered
+             using (row_hash)
+             where present.row_count is distinct from remembered.row_count
+        ),
+        gone as (
+            delete
+              from tinydevcrm.matview_baselines
+             using differences
+             where matview_baselines.matview_id = $1
+               and matview_baselines.row_hash = differences.row_hash
+               and differences.row_count is null
+        ),
+        kept as (
+            insert into tinydevcrm.matview_baselines
+            select $1,
+                   row_hash,
+                   row_count
+              from differences
+             where row_count is not null
+            on conflict on constraint matview_baselines_pkey do update
+               set row_count = excluded.row_count
+        ),
+        carried as (
+            select row_hash,
+                   surplus
+              from differences
+             where surplus > 0
+             limit $2
+        )
+        select (select coalesce(sum(surplus), 0) from differences where surplus > 0),
+               (select coalesce(-sum(surplus), 0) from differences where surplus < 0),
+               (select array_agg(row_hash) from carried),
+               (select array_agg(surplus) from carried)',
+        v_hash, (matview).relation)
+       into v_refresh.added_count, v_refresh.removed_count, v_hashes, v_surplus
+      using (matview).id, v_refresh.row_limit;
 
-    begin
-        execute format(
-            'select (select count(*) from %2$s),
-                    (select jsonb_agg(to_jsonb(first_rows))
-                       from (select %1$s from %2$s limit $1) as first_rows)',
-            v_columns, _count_rows.relation)
-           into _count_rows.row_count, _count_rows.rows
-          using v_settings.event_row_limit;
+    -- There is nothing to compare with before the first refresh.
+    if not v_refresh.has_baseline then
+        v_refresh.added_count := null;
+        v_refresh.removed_count := null;
+    elsif v_refresh.notify_when = 'rows_added' and v_hashes is not null then
+        v_refresh.rows := tinydevcrm._read_added_rows(
+            (matview).relation, v_refresh, v_hash, v_hashes, v_surplus);
+    end if;
 
-        if octet_length(_count_rows.rows::text) > v_settings.event_byte_limit then
-            select jsonb_agg(carried.value order by carried.number)
-              into _count_rows.rows
-              from (
-                select value,
-                       number,
-                       sum(octet_length(value::text)) over (order by number) as byte_count
-                  from jsonb_array_elements(_count_rows.rows) with ordinality as rows (value, number)
-              ) as carried
-             where carried.byte_count <= v_settings.event_byte_limit;
-        end if;
-    exception
-        -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the
-        -- refresh.
-        when program_limit_exceeded or untranslatable_character or invalid_text_representation then
-            execute format('select count(*), null::jsonb from %s', _count_rows.relation)
-               into _count_rows.row_count, _count_rows.rows;
-    end;
+    return v_refresh;
 end
 $_$;
 
 
 --
--- Name: FUNCTION _count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) IS 'Number of rows of a materialized view, and the first of them as an array of objects, as many as tinydevcrm.settings lets an event carry; none when one of them cannot be jsonb.';
+COMMENT ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) IS 'Compares the rows of a materialized view, copies counted, with those remembered, adds to the refresh what it found, and remembers the new ones. Finds nothing where none are remembered yet.';
+
+
+--
+-- Name: _compares(tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (refresh).notify_when in ('changed', 'rows_added') and not (refresh).is_quiet;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _compares(refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) IS 'Whether a refresh compares its rows with those remembered: what comes while it is to be quiet is left for the first refresh after that.';
 
 
 --
@@ -1365,124 +1779,37 @@ COMMENT ON FUNCTION tinydevcrm._cron_is_running() IS 'Whether pg_cron''s launche
 
 
 --
--- Name: matviews; Type: TABLE; Schema: tinydevcrm; Owner: -
+-- Name: _cut_rows(jsonb, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE TABLE tinydevcrm.matviews (
-    id bigint NOT NULL,
-    owner regrole NOT NULL,
-    relation regclass NOT NULL,
-    notify_when text DEFAULT 'not_empty'::text NOT NULL,
-    key text[],
-    last_outcome text,
-    plain_reason text,
-    failing_since timestamp with time zone,
-    last_refreshed_at timestamp with time zone,
-    last_scheduled_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    schedule_id bigint,
-    is_paused boolean DEFAULT false NOT NULL,
-    CONSTRAINT matviews_last_outcome_known CHECK ((last_outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text]))),
-    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'always'::text, 'never'::text])))
-);
+CREATE FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if octet_length(_cut_rows.rows::text) <= _cut_rows.byte_limit then
+        return _cut_rows.rows;
+    end if;
 
-
---
--- Name: TABLE matviews; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON TABLE tinydevcrm.matviews IS 'Materialized views whose refreshes are recorded and told: the registry.';
+    return (
+        select jsonb_agg(sized.value order by sized.number)
+          from (
+            select value,
+                   number,
+                   sum(octet_length(value::text)) over (order by number) as byte_count
+              from jsonb_array_elements(_cut_rows.rows) with ordinality as rows (value, number)
+          ) as sized
+         where sized.byte_count <= _cut_rows.byte_limit
+    );
+end
+$$;
 
 
 --
--- Name: COLUMN matviews.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _cut_rows(rows jsonb, byte_limit integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.id IS 'Number of the registration.';
-
-
---
--- Name: COLUMN matviews.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view; its scheduled refreshes run as this role.';
-
-
---
--- Name: COLUMN matviews.relation; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.relation IS 'The materialized view.';
-
-
---
--- Name: COLUMN matviews.notify_when; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.notify_when IS 'Which refreshes are worth telling: not_empty (it has rows), empty, always, never. The first failure of a streak and the first success after it are told whatever the rule.';
-
-
---
--- Name: COLUMN matviews.key; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.key IS 'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.';
-
-
---
--- Name: COLUMN matviews.last_outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_outcome IS 'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.';
-
-
---
--- Name: COLUMN matviews.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.plain_reason IS 'Why its last successful refresh was plain, so that readers had to wait; null when it was concurrent.';
-
-
---
--- Name: COLUMN matviews.failing_since; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.failing_since IS 'When the first of the refreshes began that have failed without a success since; null when the last one succeeded.';
-
-
---
--- Name: COLUMN matviews.last_refreshed_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_refreshed_at IS 'When the last refresh that was not skipped began, whether it succeeded or not.';
-
-
---
--- Name: COLUMN matviews.last_scheduled_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.last_scheduled_at IS 'When its last refresh by its schedule began, skips included.';
-
-
---
--- Name: COLUMN matviews.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.created_at IS 'When it was registered.';
-
-
---
--- Name: COLUMN matviews.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that refreshes it; null when none does.';
-
-
---
--- Name: COLUMN matviews.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matviews.is_paused IS 'Whether its schedule passes it over for now.';
+COMMENT ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) IS 'The first elements of an array, as many as have that many bytes of JSON together.';
 
 
 --
@@ -1511,6 +1838,82 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) IS 'Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.';
+
+
+--
+-- Name: _due_matview(bigint, bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) RETURNS tinydevcrm.matviews
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    if tinydevcrm._lock_schedule(_due_matview.schedule_id) then
+        select matviews.*
+          into v_matview
+          from tinydevcrm.matviews
+         where matviews.id = _due_matview.matview_id
+           and matviews.schedule_id = _due_matview.schedule_id
+           and not matviews.is_paused
+           and (matviews.last_scheduled_at is null
+                or matviews.last_scheduled_at < _due_matview.due_at);
+    end if;
+
+    return v_matview;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) IS 'The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
+
+
+--
+-- Name: _due_webhooks(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._due_webhooks() RETURNS TABLE(subscription_id bigint, name text, url text, secrets text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select subscriptions.id,
+           subscriptions.name,
+           webhooks.url,
+           array_remove(
+               array[
+                   webhooks.secret,
+                   case
+                       when webhooks.previous_secret_until > clock_timestamp() then
+                           webhooks.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhooks
+      join tinydevcrm.subscriptions
+        on subscriptions.id = webhooks.subscription_id
+     where not subscriptions.is_paused
+       and exists (
+           select
+             from tinydevcrm.deliveries
+            where deliveries.subscription_id = subscriptions.id
+              and deliveries.acknowledged_at is null
+              and deliveries.parked_at is null
+              and deliveries.visible_at <= clock_timestamp()
+       )
+$$;
+
+
+--
+-- Name: FUNCTION _due_webhooks(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now, with the secrets that sign it.';
 
 
 --
@@ -1955,34 +2358,40 @@ COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The impor
 
 
 --
--- Name: _is_worth_telling(text, text, text, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) RETURNS boolean
+CREATE FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     return case _is_worth_telling.outcome
         when 'skipped' then false
-        when 'failed' then _is_worth_telling.last_outcome is distinct from 'failed'
+        when 'failed' then (matview).last_outcome is distinct from 'failed'
         when 'recovered' then true
-        else case _is_worth_telling.notify_when
-            when 'not_empty' then _is_worth_telling.row_count > 0
-            when 'empty' then _is_worth_telling.row_count = 0
-            when 'always' then true
-            when 'never' then false
-        end
+        else not (refresh).is_quiet and coalesce(
+            case (matview).notify_when
+                when 'not_empty' then (refresh).row_count > 0
+                when 'empty' then (refresh).row_count = 0
+                when 'became_not_empty' then
+                    (refresh).row_count > 0 and (matview).last_row_count = 0
+                when 'changed' then (refresh).added_count + (refresh).removed_count > 0
+                when 'rows_added' then (refresh).added_count > 0
+                when 'always' then true
+                when 'never' then false
+            end,
+            false)
     end;
 end
 $$;
 
 
 --
--- Name: FUNCTION _is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) IS 'The rule: whether an event of this outcome goes to the subscriptions.';
+COMMENT ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) IS 'The rule: whether a refresh of this outcome goes to the subscriptions.';
 
 
 --
@@ -2084,25 +2493,60 @@ COMMENT ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) IS 'The
 
 
 --
--- Name: _lock_matview(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _lock_schedule(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._lock_matview(matview_id bigint) RETURNS boolean
-    LANGUAGE plpgsql STRICT
+CREATE FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) RETURNS boolean
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     return pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.matviews', _lock_matview.matview_id));
+        hashtextextended('tinydevcrm.schedules', _lock_schedule.schedule_id));
 end
 $$;
 
 
 --
--- Name: FUNCTION _lock_matview(matview_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _lock_schedule(schedule_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) IS 'Takes the right to refresh a materialized view until the transaction ends; false when another session has it. An advisory lock, so that the registry''s row can be read and changed meanwhile.';
+COMMENT ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) IS 'Takes the lock by which a schedule has one job at work, until the transaction ends, so that an error leaves none behind. Between two transactions another session may take it over: then this one ends, and there is still only one.';
+
+
+--
+-- Name: _make_pending(bigint[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set attempts = 0,
+           visible_at = clock_timestamp(),
+           created_at = clock_timestamp(),
+           acknowledged_at = null,
+           parked_at = null
+     where deliveries.id = any (_make_pending.delivery_ids);
+
+    get diagnostics v_count = row_count;
+
+    -- Whoever waits for events looks again.
+    perform pg_notify('matview_refresh_channel', '0');
+    return v_count;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _make_pending(delivery_ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) IS 'Makes deliveries pending again, and returns how many.';
 
 
 --
@@ -2194,6 +2638,32 @@ COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a sc
 
 
 --
+-- Name: _matviews_forget_baseline(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matviews_forget_baseline() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete
+      from tinydevcrm.matview_baselines
+     where matview_baselines.matview_id = new.id;
+
+    new.has_baseline := false;
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matviews_forget_baseline(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matviews_forget_baseline() IS 'Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.';
+
+
+--
 -- Name: _misfits(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2247,6 +2717,28 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) IS 'What is wrong with the values of a file for the types of a table, column by column; null when nothing is.';
+
+
+--
+-- Name: _new_webhook_secret(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._new_webhook_secret() RETURNS text
+    LANGUAGE plpython3u
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+import base64
+import secrets
+
+return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+$$;
+
+
+--
+-- Name: FUNCTION _new_webhook_secret(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._new_webhook_secret() IS 'A secret of 32 bytes from the system''s source of randomness, which SQL alone has not before PostgreSQL 13.';
 
 
 --
@@ -2350,82 +2842,71 @@ COMMENT ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, af
 
 
 --
--- Name: _next_step(bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _next_round(bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) RETURNS record
+CREATE FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_schedule  tinydevcrm.schedules;
-    v_now       timestamptz := clock_timestamp();
-    v_is_loop   boolean;
-    v_due_at    timestamptz;
-    v_ends_at   timestamptz;
+    v_schedule tinydevcrm.schedules;
+    v_now      timestamptz := clock_timestamp();
+    v_is_loop  boolean;
+    v_next_at  timestamptz;
 begin
-    -- Until the transaction ends, so that an error leaves no lock behind. Between two transactions
-    -- another session may take it over; then this one ends, and there is still only one.
-    if not pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.schedules', _next_step.schedule_id))
-    then
-        return;
-    end if;
-
     select schedules.*
       into v_schedule
       from tinydevcrm.schedules
-     where schedules.id = _next_step.schedule_id;
+     where schedules.id = _next_round.schedule_id;
 
-    if not found then
+    if not found or not tinydevcrm._lock_schedule(v_schedule.id) then
         return;
     end if;
 
-    _next_step.is_slow := v_schedule.is_slow;
+    _next_round.is_slow := v_schedule.is_slow;
     v_is_loop := v_schedule.seconds is not null
              and v_schedule.cron_schedule <> v_schedule.schedule;
+    _next_round.ends_at := case
+        when v_is_loop then date_trunc('minute', _next_round.called_at) + interval '1 minute'
+        else 'infinity'
+    end;
 
     -- The last round that has become due. Rounds below a minute fall on multiples of their seconds
     -- since the epoch, whatever minute's job serves them: no drift, and none is served twice.
     -- pg_cron queues runs behind a slow one; they find their minute served already.
-    v_due_at := case
-        when v_schedule.seconds is null then date_trunc('minute', _next_step.called_at)
+    _next_round.due_at := case
+        when v_schedule.seconds is null then date_trunc('minute', _next_round.called_at)
         else to_timestamp(
-            floor(extract(epoch from case when v_is_loop then v_now else _next_step.called_at end)
+            floor(extract(epoch from case when v_is_loop then v_now else _next_round.called_at end)
                   / v_schedule.seconds)
             * v_schedule.seconds)
     end;
-    v_ends_at := date_trunc('minute', _next_step.called_at) + interval '1 minute';
 
-    if v_is_loop and v_now >= v_ends_at then
+    if v_now >= _next_round.ends_at then
         return;
     end if;
 
-    select matviews.*
-      into _next_step.matview
+    select array_agg(matviews.id order by matviews.last_refreshed_at nulls first, matviews.id)
+      into _next_round.matview_ids
       from tinydevcrm.matviews
-     where matviews.schedule_id = _next_step.schedule_id
+     where matviews.schedule_id = _next_round.schedule_id
        and not matviews.is_paused
-       and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < v_due_at)
-     order by matviews.last_refreshed_at nulls first, matviews.id
-     limit 1;
+       and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < _next_round.due_at);
 
-    if not found
-       and v_is_loop
-       and v_due_at + v_schedule.seconds * interval '1 second' < v_ends_at
-    then
-        _next_step.wait := extract(
-            epoch from v_due_at + v_schedule.seconds * interval '1 second' - v_now);
+    v_next_at := _next_round.due_at + v_schedule.seconds * interval '1 second';
+    if _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
+        _next_round.wait := extract(epoch from v_next_at - v_now);
     end if;
 end
 $$;
 
 
 --
--- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) IS 'What a job has to do next: refresh this materialized view, the longest unrefreshed of those that are due; or wait so many seconds; or, when both are null, end. Takes the lock by which a schedule has one job at work.';
+COMMENT ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) IS 'What a job has to do next: refresh these materialized views, those that are due, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.';
 
 
 --
@@ -2753,6 +3234,96 @@ COMMENT ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[],
 
 
 --
+-- Name: _read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_rows jsonb;
+begin
+    -- The names with a space in them are none that a column of the view is likely to have.
+    execute format(
+        'select jsonb_agg(to_jsonb(carried))
+           from (
+             select %1$s
+               from (
+                 select (hashed."the row").*,
+                        row_number() over (partition by "the hash") as "the copy",
+                        "the hash"
+                   from (
+                     select "the row",
+                            %2$s as "the hash"
+                       from %3$s as "the row"
+                   ) as hashed
+                  where "the hash" = any ($1)
+               ) as numbered
+               join unnest($1, $2) as added ("the hash", "the surplus")
+              using ("the hash")
+              where "the copy" <= "the surplus"
+              limit $3
+           ) as carried',
+        (refresh).columns, _read_added_rows.row_hash, _read_added_rows.relation)
+       into v_rows
+      using _read_added_rows.hashes, _read_added_rows.surplus, (refresh).row_limit;
+
+    return tinydevcrm._cut_rows(v_rows, (refresh).byte_limit);
+exception
+    when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+        return null;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) IS 'Rows of these hashes, of each as many copies as were added, as an array of objects within the limits; null when one of them cannot be jsonb.';
+
+
+--
+-- Name: _read_rows(regclass, tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh) RETURNS tinydevcrm._refresh
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_refresh tinydevcrm._refresh := refresh;
+begin
+    execute format(
+        'select (select count(*) from %2$s),
+                (select jsonb_agg(to_jsonb(carried))
+                   from (select %1$s from %2$s limit $1) as carried)',
+        v_refresh.columns, _read_rows.relation)
+       into v_refresh.row_count, v_refresh.rows
+      using case when v_refresh.notify_when = 'rows_added' then 0 else v_refresh.row_limit end;
+
+    v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
+    return v_refresh;
+exception
+    -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+    when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+        execute format('select count(*) from %s', _read_rows.relation)
+           into v_refresh.row_count;
+        v_refresh.rows := null;
+        return v_refresh;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _read_rows(relation regclass, refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh) IS 'Adds to a refresh the number of rows, and the first of them as an array of objects within the limits; none when one of them cannot be jsonb, or when its event carries added rows.';
+
+
+--
 -- Name: _read_start(bytea, text, text, text, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2851,7 +3422,10 @@ CREATE TABLE tinydevcrm.matview_refresh_events (
     method text,
     plain_reason text,
     row_count bigint,
+    added_count bigint,
+    removed_count bigint,
     rows jsonb,
+    is_cut boolean DEFAULT false NOT NULL,
     error_code text,
     error_message text,
     started_at timestamp with time zone NOT NULL,
@@ -2941,10 +3515,31 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.row_count IS 'Rows in the ma
 
 
 --
+-- Name: COLUMN matview_refresh_events.added_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.added_count IS 'Rows that were not there before, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when. Copies of one row count each. Null where nothing was compared.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.removed_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.removed_count IS 'Rows that were there before and are not any more; null where nothing was compared.';
+
+
+--
 -- Name: COLUMN matview_refresh_events.rows; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'The first of those rows, in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the event is told and has rows.';
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the event is told and has some.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.is_cut; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.is_cut IS 'Whether there are more such rows than it carries.';
 
 
 --
@@ -2976,81 +3571,177 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it too
 
 
 --
--- Name: _record_refresh(tinydevcrm.matviews, bigint, timestamp with time zone, text, text, bigint, jsonb, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _receive_deliveries(bigint, integer, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) RETURNS tinydevcrm.matview_refresh_events
+CREATE FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) RETURNS TABLE(delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+        with taken as (
+            select deliveries.id,
+                   deliveries.attempts >= subscriptions.max_attempts as is_last_over
+              from tinydevcrm.deliveries
+              join tinydevcrm.subscriptions
+                on subscriptions.id = deliveries.subscription_id
+             where deliveries.subscription_id = _receive_deliveries.subscription_id
+               and not subscriptions.is_paused
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+               and deliveries.visible_at <= clock_timestamp()
+             order by deliveries.visible_at, deliveries.id
+             limit _receive_deliveries.batch_size
+               for update of deliveries skip locked
+        ),
+        received as (
+            update tinydevcrm.deliveries
+               set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
+                   visible_at = clock_timestamp() + _receive_deliveries.visibility_timeout,
+                   parked_at = case when taken.is_last_over then clock_timestamp() end,
+                   last_error = case
+                       when taken.is_last_over then
+                           coalesce(deliveries.last_error, 'it was not acknowledged in time')
+                       else deliveries.last_error
+                   end
+              from taken
+             where deliveries.id = taken.id
+            returning deliveries.id,
+                      deliveries.attempts,
+                      deliveries.event_id,
+                      deliveries.parked_at
+        )
+        select received.id,
+               received.attempts,
+               events
+          from received
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = received.event_id
+         where received.parked_at is null
+         order by received.id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) IS 'As tinydevcrm.receive_events(), by the number of a subscription.';
+
+
+--
+-- Name: _record_refresh(tinydevcrm.matviews, bigint, timestamp with time zone, tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) RETURNS tinydevcrm.matview_refresh_events
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    -- Read again: another refresh may have ended since the caller looked.
-    v_matview tinydevcrm.matviews;
-    v_outcome text;
-    v_is_told boolean;
-    v_reason  text;
-    v_event   tinydevcrm.matview_refresh_events;
+    v_event tinydevcrm.matview_refresh_events;
 begin
-    select matviews.*
-      into v_matview
-      from tinydevcrm.matviews
-     where matviews.id = (matview).id
-       for update;
-
-    -- Dropped meanwhile: there is nothing left to record it of.
-    if not found then
-        return null;
-    end if;
-
-    v_outcome := case
-                  when method is null then 'skipped'
-                  when error_code is not null then 'failed'
-                  when v_matview.last_outcome = 'failed' then 'recovered'
-                  else 'refreshed'
-              end;
-    v_is_told := tinydevcrm._is_worth_telling(
-        v_matview.notify_when, v_outcome, v_matview.last_outcome, row_count);
-
-    -- A key that does not hold any more is told once.
-    if v_matview.key is not null and v_matview.plain_reason is null and v_outcome = 'refreshed' then
-        v_reason := _record_refresh.plain_reason;
-        v_is_told := v_is_told or v_reason is not null;
-    end if;
-
-    update tinydevcrm.matviews
-       set last_scheduled_at = case
-                                   when _record_refresh.schedule_id is null then
-                                       matviews.last_scheduled_at
-                                   else _record_refresh.started_at
-                               end,
-           last_outcome = case v_outcome
-                              when 'skipped' then matviews.last_outcome
-                              else v_outcome
-                          end,
-           last_refreshed_at = case v_outcome
-                                   when 'skipped' then matviews.last_refreshed_at
-                                   else _record_refresh.started_at
-                               end,
-           plain_reason = case
-                              when v_outcome in ('skipped', 'failed') then matviews.plain_reason
-                              else _record_refresh.plain_reason
-                          end,
-           failing_since = case v_outcome
-                               when 'skipped' then matviews.failing_since
-                               when 'failed' then
-                                   coalesce(matviews.failing_since, _record_refresh.started_at)
-                           end
-     where matviews.id = v_matview.id;
-
+    -- The registry once more: its rule may have changed meanwhile. A registration that has been
+    -- dropped leaves nothing to record it of.
+    with remembered as (
+        select matviews.*,
+               matviews as registered
+          from tinydevcrm.matviews
+         where matviews.id = (matview).id
+           for update
+    ),
+    judged as (
+        select remembered.*,
+               case
+                   when (refresh).method is null then 'skipped'
+                   when (refresh).error_code is not null then 'failed'
+                   when remembered.last_outcome = 'failed' then 'recovered'
+                   else 'refreshed'
+               end as outcome
+          from remembered
+    ),
+    ruled as (
+        select judged.*,
+               tinydevcrm._is_worth_telling(judged.registered, refresh, judged.outcome) as is_told,
+               -- A key that does not hold any more is told once.
+               judged.key is not null
+               and judged.plain_reason is null
+               and judged.outcome = 'refreshed'
+               and (refresh).plain_reason is not null as is_plain_now
+          from judged
+    ),
+    kept as (
+        update tinydevcrm.matviews
+           set last_scheduled_at = case
+                   when _record_refresh.schedule_id is null then matviews.last_scheduled_at
+                   else _record_refresh.started_at
+               end,
+               last_outcome = case ruled.outcome
+                   when 'skipped' then matviews.last_outcome
+                   else ruled.outcome
+               end,
+               last_refreshed_at = case ruled.outcome
+                   when 'skipped' then matviews.last_refreshed_at
+                   else _record_refresh.started_at
+               end,
+               last_told_at = case
+                   when ruled.is_told and ruled.outcome in ('refreshed', 'recovered') then
+                       _record_refresh.started_at
+                   else matviews.last_told_at
+               end,
+               -- Rows that come while it is to be quiet are news until they are told.
+               last_row_count = case
+                   when (refresh).row_count is null
+                        or (refresh).is_quiet and (refresh).row_count > 0 then
+                       matviews.last_row_count
+                   else (refresh).row_count
+               end,
+               has_baseline = matviews.has_baseline
+                   or (refresh).error_code is null
+                      and tinydevcrm._compares(refresh)
+                      and (refresh).notify_when = matviews.notify_when
+                      and (refresh).ignored_columns = matviews.ignored_columns,
+               plain_reason = case
+                   when ruled.outcome in ('skipped', 'failed') then matviews.plain_reason
+                   else (refresh).plain_reason
+               end,
+               failing_since = case ruled.outcome
+                   when 'skipped' then matviews.failing_since
+                   when 'failed' then
+                       coalesce(matviews.failing_since, _record_refresh.started_at)
+               end
+          from ruled
+         where matviews.id = ruled.id
+    )
     insert into tinydevcrm.matview_refresh_events (
                owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
-               row_count, rows, error_code, error_message, started_at, duration)
-    values (
-               (matview).owner, v_matview.id, (matview).relation::text, _record_refresh.schedule_id,
-               v_outcome, v_is_told, _record_refresh.method, v_reason, _record_refresh.row_count,
-               case when v_is_told then _record_refresh.rows end,
-               _record_refresh.error_code, _record_refresh.error_message,
-               _record_refresh.started_at, clock_timestamp() - _record_refresh.started_at)
+               row_count, added_count, removed_count, rows, is_cut,
+               error_code, error_message, started_at, duration)
+    select ruled.owner,
+           ruled.id,
+           ruled.relation::text,
+           _record_refresh.schedule_id,
+           ruled.outcome,
+           ruled.is_told or ruled.is_plain_now,
+           (refresh).method,
+           case when ruled.is_plain_now then (refresh).plain_reason end,
+           (refresh).row_count,
+           (refresh).added_count,
+           (refresh).removed_count,
+           case when ruled.is_told or ruled.is_plain_now then (refresh).rows end,
+           (ruled.is_told or ruled.is_plain_now)
+           and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
+               case
+                   when (refresh).notify_when = 'rows_added' then (refresh).added_count
+                   else (refresh).row_count
+               end,
+               0),
+           (refresh).error_code,
+           (refresh).error_message,
+           _record_refresh.started_at,
+           clock_timestamp() - _record_refresh.started_at
+      from ruled
     returning matview_refresh_events.*
          into v_event;
 
@@ -3060,37 +3751,10 @@ $$;
 
 
 --
--- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) IS 'Writes the event of a refresh and the registry''s memory of it; a null method is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
-
-
---
--- Name: _refresh_by_schedule(tinydevcrm.matviews, boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_event tinydevcrm.matview_refresh_events;
-begin
-    v_event := tinydevcrm._refresh_matview(matview, (matview).schedule_id);
-
-    -- Less than half a second is slow on no schedule.
-    if is_slow or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval then
-        perform tinydevcrm._choose_lane((matview).id, v_event.duration);
-    end if;
-end
-$$;
-
-
---
--- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) IS 'A scheduled refresh of one materialized view.';
+COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) IS 'Writes the event of a refresh and the registry''s memory of it; a null refresh is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
 
 
 --
@@ -3132,54 +3796,44 @@ CREATE FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedul
 #variable_conflict use_variable
 declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
-    v_method     text;
-    v_reason     text;
-    v_row_count  bigint;
-    v_rows       jsonb;
-    v_code       text;
-    v_message    text;
+    v_refresh    tinydevcrm._refresh := tinydevcrm._begin_refresh(matview);
+    v_begun      tinydevcrm._refresh := v_refresh;
 begin
-    if tinydevcrm._lock_matview((matview).id) then
-        begin
-            v_method := 'plain';
-            select chosen.method,
-                   chosen.plain_reason
-              into v_method, v_reason
-              from tinydevcrm._refresh_method((matview).relation) as chosen;
-
-            if v_method = 'plain' then
-                execute pg_catalog.format('refresh materialized view %s', (matview).relation);
-            else
-                v_method := tinydevcrm._refresh_concurrently(matview);
-            end if;
-
-            if v_method = 'plain' and (matview).key is not null then
-                v_reason := tinydevcrm._restore_key(matview);
-            end if;
-
-            select counted.row_count,
-                   counted.rows
-              into v_row_count, v_rows
-              from tinydevcrm._count_rows((matview).relation) as counted;
-        exception
-            -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel
-            -- is not among "others", and is how a statement timeout shows; who cancels a refresh of
-            -- their own knows.
-            when query_canceled or others then
-                if sqlstate = '57014' and schedule_id is null then
-                    raise;
-                end if;
-                get stacked diagnostics
-                    v_code    = returned_sqlstate,
-                    v_message = message_text;
-                v_row_count := null;
-                v_rows := null;
-        end;
+    if v_refresh.method is null then
+        return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, null);
     end if;
 
-    return tinydevcrm._record_refresh(
-        matview, schedule_id, v_started_at, v_method, v_reason, v_row_count, v_rows, v_code,
-        v_message);
+    begin
+        if v_refresh.method = 'plain' then
+            execute pg_catalog.format('refresh materialized view %s', (matview).relation);
+        else
+            v_refresh.method := tinydevcrm._refresh_concurrently(matview);
+        end if;
+
+        if v_refresh.method = 'plain' and (matview).key is not null then
+            v_refresh.plain_reason := tinydevcrm._restore_key(matview);
+        end if;
+
+        v_refresh := tinydevcrm._read_rows((matview).relation, v_refresh);
+
+        if tinydevcrm._compares(v_refresh) then
+            v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
+        end if;
+    exception
+        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is not
+        -- among "others", and is how a statement timeout shows; who cancels a refresh of their own
+        -- knows.
+        when query_canceled or others then
+            if sqlstate = '57014' and schedule_id is null then
+                raise;
+            end if;
+            v_refresh := v_begun;
+            get stacked diagnostics
+                v_refresh.error_code    = returned_sqlstate,
+                v_refresh.error_message = message_text;
+    end;
+
+    return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, v_refresh);
 end
 $$;
 
@@ -3189,47 +3843,6 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) IS 'Refreshes a materialized view and records how it went. Does not raise what the refresh raises.';
-
-
---
--- Name: _refresh_method(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) RETURNS record
-    LANGUAGE plpgsql STABLE STRICT
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    select case
-               when not pg_class.relispopulated then 'it had not been filled yet'
-               when not exists (
-                   select
-                     from pg_index
-                    where indrelid = pg_class.oid
-                      and indisunique
-                      and indisvalid
-                      and indimmediate
-                      and indpred is null
-                      and indexprs is null
-               ) then 'it has no unique index on plain columns'
-           end
-      into _refresh_method.plain_reason
-      from pg_class
-     where oid = _refresh_method.relation;
-
-    _refresh_method.method := case
-        when _refresh_method.plain_reason is null then 'concurrently'
-        else 'plain'
-    end;
-end
-$$;
-
-
---
--- Name: FUNCTION _refresh_method(relation regclass, OUT method text, OUT plain_reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) IS 'concurrently, so that readers do not wait, when the materialized view is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.';
 
 
 --
@@ -3301,46 +3914,74 @@ COMMENT ON FUNCTION tinydevcrm._relation(schema_name name, name text) IS 'The re
 
 
 --
--- Name: _remove_expired_events(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _remove_expired_events(bigint, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._remove_expired_events(batch_size integer) RETURNS bigint
+CREATE FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_size integer) RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
     with oldest as (
         select matview_refresh_events.id,
-               matview_refresh_events.started_at
+               matview_refresh_events.started_at,
+               matview_refresh_events.started_at < now() - settings.delivery_retention as is_given_up
           from tinydevcrm.matview_refresh_events
+         cross join tinydevcrm.settings
+         where matview_refresh_events.id > _remove_expired_events.after_id
          order by matview_refresh_events.id
          limit _remove_expired_events.batch_size
     ),
     expired as (
-        select oldest.id
+        select oldest.id,
+               oldest.is_given_up
           from oldest
-         where oldest.started_at < now() - (
-                   select event_retention
-                     from tinydevcrm.settings
-               )
+         cross join tinydevcrm.settings
+         where oldest.started_at < now() - settings.event_retention
+    ),
+    undelivered as (
+        select expired.id,
+               expired.is_given_up,
+               deliveries.subscription_id
+          from expired
+          join tinydevcrm.deliveries
+            on deliveries.event_id = expired.id
+         where deliveries.acknowledged_at is null
+    ),
+    counted as (
+        update tinydevcrm.subscriptions
+           set expired_count = subscriptions.expired_count + given_up.count
+          from (
+            select subscription_id,
+                   count(*)
+              from undelivered
+             where is_given_up
+             group by subscription_id
+          ) as given_up
+         where subscriptions.id = given_up.subscription_id
     ),
     removed as (
         delete
           from tinydevcrm.matview_refresh_events
          using expired
          where matview_refresh_events.id = expired.id
-        returning matview_refresh_events.id
+           and not exists (
+               select
+                 from undelivered
+                where undelivered.id = expired.id
+                  and not is_given_up
+           )
     )
-    select count(*)
-      from removed
+    select case when count(*) = _remove_expired_events.batch_size then max(id) end
+      from expired
 $$;
 
 
 --
--- Name: FUNCTION _remove_expired_events(batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_expired_events(after_id bigint, batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._remove_expired_events(batch_size integer) IS 'Removes one batch of expired events, oldest first, and returns how many.';
+COMMENT ON FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_size integer) IS 'Looks at one batch of the oldest events and removes those that have expired and are not waited for. Returns the last id of a batch that has all expired, to go on after; null when there are no more.';
 
 
 --
@@ -3396,6 +4037,12 @@ CREATE FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) RETURNS bi
              select matview_refresh_events.id
                from tinydevcrm.matview_refresh_events
               where matview_refresh_events.matview_id = matviews.id
+                and not exists (
+                    select
+                      from tinydevcrm.deliveries
+                     where deliveries.event_id = matview_refresh_events.id
+                       and deliveries.acknowledged_at is null
+                )
               order by matview_refresh_events.id desc
              offset (select event_limit from tinydevcrm.settings)
               limit _remove_surplus_events.batch_size
@@ -3450,6 +4097,54 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) IS 'After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.';
+
+
+--
+-- Name: _retry_delay(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._retry_delay(attempts integer) RETURNS interval
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select least(
+               interval '5 seconds' * 3 ^ (least(_retry_delay.attempts, 20) - 1),
+               interval '6 hours')
+           * (0.5 + random())
+$$;
+
+
+--
+-- Name: FUNCTION _retry_delay(attempts integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._retry_delay(attempts integer) IS 'Time until a rejected delivery is received again: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, give or take half of it by chance, so that those which failed together do not come back together. Twelve attempts take a day.';
+
+
+--
+-- Name: _row_hash(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._row_hash(relation regclass, ignored_columns text[]) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(
+               'sha256(convert_to(row(%s)::text, getdatabaseencoding()))',
+               string_agg(quote_ident(attname), ', ' order by attnum))
+      from pg_attribute
+     where attrelid = _row_hash.relation
+       and attnum > 0
+       and not attisdropped
+       and attname <> all (_row_hash.ignored_columns)
+$$;
+
+
+--
+-- Name: FUNCTION _row_hash(relation regclass, ignored_columns text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._row_hash(relation regclass, ignored_columns text[]) IS 'The expression for matview_baselines.row_hash of a row.';
 
 
 --
@@ -3730,6 +4425,30 @@ COMMENT ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT
 
 
 --
+-- Name: _switch_off_webhook(bigint, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = true,
+           pause_reason = _switch_off_webhook.reason
+     where subscriptions.id = _switch_off_webhook.subscription_id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _switch_off_webhook(subscription_id bigint, reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
+
+
+--
 -- Name: _table_name(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3817,6 +4536,28 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._watched_matview(relation regclass) IS 'Registration of a materialized view. Raises TD001 when it is not watched.';
+
+
+--
+-- Name: _webhook_body(tinydevcrm.matview_refresh_events); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) RETURNS json
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select json_build_object(
+               'type', 'matview.' || (event).outcome,
+               'timestamp', (event).started_at,
+               'data', tinydevcrm.event_json(event))
+$$;
+
+
+--
+-- Name: FUNCTION _webhook_body(event tinydevcrm.matview_refresh_events); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) IS 'What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.';
 
 
 --
@@ -4023,18 +4764,21 @@ COMMENT ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types js
 --
 
 CREATE FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) RETURNS bigint
-    LANGUAGE sql STRICT
+    LANGUAGE plpgsql STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with acknowledged as (
-        update tinydevcrm.deliveries
-           set acknowledged_at = clock_timestamp()
-         where deliveries.id = any (acknowledge_events.delivery_ids)
-           and deliveries.acknowledged_at is null
-        returning deliveries.id
-    )
-    select count(*)
-      from acknowledged
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set acknowledged_at = clock_timestamp(),
+           parked_at = null
+     where deliveries.id = any (acknowledge_events.delivery_ids)
+       and deliveries.acknowledged_at is null;
+
+    get diagnostics v_count = row_count;
+    return v_count;
+end
 $$;
 
 
@@ -4042,7 +4786,7 @@ $$;
 -- Name: FUNCTION acknowledge_events(delivery_ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were pending until now.';
+COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were not acknowledged until now.';
 
 
 --
@@ -4099,19 +4843,8 @@ COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], position
 CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    with server as (
-        select current_setting('server_version_num')::integer / 10000 as major,
-               'pg_cron' = any (
-                   regexp_split_to_array(
-                       current_setting('shared_preload_libraries'), '[\s",]+')) as is_preloaded,
-               current_setting('cron.database_name', true) as cron_database,
-               coalesce(current_setting('cron.use_background_workers', true), 'off') = 'on'
-                   as has_workers,
-               coalesce(current_setting('cron.host', true), '') as cron_host,
-               (select extversion from pg_extension where extname = 'pg_cron') as cron_version
-    ),
-    last_runs as (
+    AS $_$
+    with last_runs as (
         select distinct on (schedules.id)
                schedules.schedule,
                schedules.owner,
@@ -4123,53 +4856,16 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
          where pg_has_role(session_user, schedules.owner, 'usage')
          order by schedules.id, job_run_details.runid desc
     )
-    select 'pg_cron is preloaded',
-           is_preloaded,
-           'shared_preload_libraries = ' || current_setting('shared_preload_libraries'),
-           'Set shared_preload_libraries = ''pg_cron'' in postgresql.conf and restart the server.'
-      from server
-    union all
-    select 'pg_cron works in this database',
-           cron_database is not distinct from current_database(),
-           'cron.database_name = ' || coalesce(cron_database, 'not set'),
-           format(
-               'Set cron.database_name = %L in postgresql.conf and restart the server.',
-               current_database())
-      from server
-    union all
-    select 'pg_cron is 1.3 or newer',
-           coalesce(
-               regexp_match(cron_version, '^(\d+)\.(\d+)')::integer[] >= array[1, 3], false),
-           'pg_cron ' || coalesce(cron_version, 'is not there'),
-           'alter extension pg_cron update; or install it newer: see extensions/pg_cron/README.md.'
-      from server
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_server()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
            'looked for its launcher in pg_stat_activity',
            'Restart the server, and look into its log if that does not help.'
-    union all
-    select 'notifications of jobs arrive',
-           major >= 13 or not has_workers,
-           format(
-               'PostgreSQL %s, cron.use_background_workers = %s',
-               major, current_setting('cron.use_background_workers', true)),
-           'Before PostgreSQL 13 those of background workers wait for another session''s: '
-           'alter system set cron.use_background_workers = off; then restart the server.'
-      from server
-    union all
-    select 'pg_cron connects to this server',
-           has_workers or cron_host in ('', 'localhost', '127.0.0.1', '::1') or exists (
-               select
-                 from regexp_split_to_table(current_setting('unix_socket_directories'), '\s*,\s*')
-                          as directory
-                where directory = cron_host
-           ),
-           case when has_workers then 'by background workers' else 'cron.host = ' || cron_host end,
-           format(
-               'alter system set cron.host = %L; then restart the server.',
-               split_part(current_setting('unix_socket_directories'), ',', 1))
-      from server
     union all
     select format('jobs of %s run', owner),
            bool_and(status <> 'failed'),
@@ -4184,20 +4880,37 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
       from last_runs
      group by owner
     union all
-    select 'PL/Python is there',
-           exists (
-               select
-                 from pg_language
-                where lanname = 'plpython3u'
-           ),
-           'language plpython3u',
-           'create extension plpython3u;'
+    select format('jobs of %s have a minute', loops.owner),
+           coalesce(limits.statement_timeout >= interval '1 minute', true),
+           'statement_timeout = ' || coalesce(limits.statement_timeout::text, '0'),
+           format(
+               'Where a job makes seconds itself, it takes a minute: '
+               'alter role %s set statement_timeout = ''2 minutes'';', loops.owner)
+      from (
+        select distinct schedules.owner
+          from tinydevcrm.schedules
+         where schedules.seconds is not null
+           and schedules.cron_schedule <> schedules.schedule
+           and pg_has_role(session_user, schedules.owner, 'usage')
+      ) as loops
+      left join lateral (
+          select regexp_replace(split_part(setting, '=', 2), '^(\d+)$', '\1ms')::interval
+                     as statement_timeout
+            from pg_db_role_setting
+           cross join unnest(setconfig) as setting
+           where setting like 'statement\_timeout=%'
+             and setrole in (loops.owner, 0)
+             and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+           order by setrole desc, setdatabase desc
+           limit 1
+      ) as limits
+        on limits.statement_timeout > interval '0'
     union all
     select 'you may use TinyDevCRM',
            pg_has_role(session_user, 'tinydevcrm_user', 'usage'),
            'as ' || session_user,
            format('grant tinydevcrm_user to %I;', session_user)
-$$;
+$_$;
 
 
 --
@@ -4208,10 +4921,10 @@ COMMENT ON FUNCTION tinydevcrm.check_installation() IS 'Whether the server is se
 
 
 --
--- Name: create_matview(text, text, text, name, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: create_matview(text, text, text, name, text[], text[], interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text DEFAULT 'not_empty'::text, schema_name name DEFAULT "current_schema"(), key text[] DEFAULT NULL::text[]) RETURNS regclass
+CREATE FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text DEFAULT 'not_empty'::text, schema_name name DEFAULT "current_schema"(), key text[] DEFAULT NULL::text[], ignored_columns text[] DEFAULT NULL::text[], notify_interval interval DEFAULT NULL::interval) RETURNS regclass
     LANGUAGE plpgsql
     AS $$
 declare
@@ -4235,7 +4948,11 @@ begin
 
     execute v_statement;
     v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
-    perform tinydevcrm.watch_matview(v_relation, create_matview.notify_when);
+    perform tinydevcrm.watch_matview(
+        v_relation,
+        create_matview.notify_when,
+        create_matview.ignored_columns,
+        create_matview.notify_interval);
     perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
@@ -4244,17 +4961,17 @@ $$;
 
 
 --
--- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; the rule is one of tinydevcrm.matviews.notify_when. A key, columns that tell rows apart, lets it be refreshed while others read it. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the query itself raises.';
+COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns that tell rows apart, lets it be refreshed while others read it. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the query itself raises.';
 
 
 --
--- Name: create_subscription(text, regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: create_subscription(text, regclass, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.create_subscription(name text, relation regclass DEFAULT NULL::regclass) RETURNS bigint
+CREATE FUNCTION tinydevcrm.create_subscription(name text, relation regclass DEFAULT NULL::regclass, max_attempts integer DEFAULT 12) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -4265,8 +4982,8 @@ begin
         v_matview_id := (tinydevcrm._watched_matview(create_subscription.relation)).id;
     end if;
 
-    insert into tinydevcrm.subscriptions (name, matview_id)
-    values (create_subscription.name, v_matview_id)
+    insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
+    values (create_subscription.name, v_matview_id, create_subscription.max_attempts)
     on conflict on constraint subscriptions_name_unique do nothing;
 
     return tinydevcrm._own_subscription(create_subscription.name);
@@ -4275,10 +4992,59 @@ $$;
 
 
 --
--- Name: FUNCTION create_subscription(name text, relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION create_subscription(name text, relation regclass, max_attempts integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass) IS 'Subscribes to the told events of one materialized view, or of all of them. One of that name stays as it is, with what is pending. Returns its number. Raises TD001 when the materialized view is not watched, 23514 when the name is empty or over 200 bytes.';
+COMMENT ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass, max_attempts integer) IS 'Subscribes to the told events of one materialized view, or of all of them. One of that name stays as it is, with what is pending. Returns its number. Raises TD001 when the materialized view is not watched, 23514 when the name is empty or over 200 bytes, or max_attempts is not 1 to 100.';
+
+
+--
+-- Name: create_webhook(text, text, regclass, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.create_webhook(name text, url text, relation regclass DEFAULT NULL::regclass, max_attempts integer DEFAULT 12) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription_id bigint;
+    v_secret          text := tinydevcrm._new_webhook_secret();
+begin
+    if exists (
+        select
+          from tinydevcrm.subscriptions
+         where subscriptions.owner = quote_ident(current_user)::regrole
+           and subscriptions.name = create_webhook.name
+    ) then
+        raise exception using
+            errcode = 'TD004',
+            message = format('subscription %L is there already', create_webhook.name),
+            hint    = 'Choose another name, or drop it with tinydevcrm.drop_subscription().';
+    end if;
+
+    v_subscription_id := tinydevcrm.create_subscription(
+        create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
+
+    insert into tinydevcrm.webhooks (subscription_id, url, secret)
+    values (v_subscription_id, create_webhook.url, v_secret);
+
+    return v_secret;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
+            hint    = 'A name has 1 to 200 bytes, a URL begins with http:// or https://, and there '
+                      'are 1 to 100 attempts.';
+end
+$$;
+
+
+--
+-- Name: FUNCTION create_webhook(name text, url text, relation regclass, max_attempts integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.create_webhook(name text, url text, relation regclass, max_attempts integer) IS 'Subscribes to the told events of one materialized view, or of all, and has the orchestrator post them to a URL. Returns the secret that signs the messages. Raises TD001 when the materialized view is not watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL or number of attempts.';
 
 
 --
@@ -4327,6 +5093,43 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.drop_subscription(name text) IS 'Ends a subscription; what is pending goes with it. Raises TD001 when there is none.';
+
+
+--
+-- Name: event_json(tinydevcrm.matview_refresh_events); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) RETURNS json
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select json_build_object(
+               'id', (event).id,
+               'matview', (event).matview,
+               'outcome', (event).outcome,
+               'is_told', (event).is_told,
+               'method', (event).method,
+               'plain_reason', (event).plain_reason,
+               'row_count', (event).row_count,
+               'added_count', (event).added_count,
+               'removed_count', (event).removed_count,
+               'rows', (event).rows,
+               'is_cut', (event).is_cut,
+               'error_code', (event).error_code,
+               'error_message', (event).error_message,
+               'schedule_id', (event).schedule_id,
+               'started_at', (event).started_at,
+               -- As a double: a browser takes 0.870 for a number that it cannot hold.
+               'duration_ms',
+               round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
+$$;
+
+
+--
+-- Name: FUNCTION event_json(event tinydevcrm.matview_refresh_events); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) IS 'An event as programs get it: by webhook, by the page''s routes and its stream.';
 
 
 --
@@ -4516,6 +5319,30 @@ COMMENT ON FUNCTION tinydevcrm.pause_matview(relation regclass) IS 'Lets the sch
 
 
 --
+-- Name: pause_subscription(text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.pause_subscription(name text, reason text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = true,
+           pause_reason = pause_subscription.reason
+     where subscriptions.id = tinydevcrm._own_subscription(pause_subscription.name);
+end
+$$;
+
+
+--
+-- Name: FUNCTION pause_subscription(name text, reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) IS 'Has nothing received until resume_subscription(); what is told meanwhile is kept. Raises TD001 when there is no such subscription.';
+
+
+--
 -- Name: receive_events(text, integer, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4523,37 +5350,13 @@ CREATE FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer 
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_subscription_id bigint := tinydevcrm._own_subscription(receive_events.subscription);
 begin
     return query
-        with taken as (
-            select deliveries.id
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_subscription_id
-               and deliveries.acknowledged_at is null
-               and deliveries.visible_at <= clock_timestamp()
-             order by deliveries.visible_at, deliveries.id
-             limit receive_events.batch_size
-               for update skip locked
-        ),
-        received as (
-            update tinydevcrm.deliveries
-               set attempts = deliveries.attempts + 1,
-                   visible_at = clock_timestamp() + receive_events.visibility_timeout
-              from taken
-             where deliveries.id = taken.id
-            returning deliveries.id,
-                      deliveries.attempts,
-                      deliveries.event_id
-        )
-        select received.id,
-               received.attempts,
-               events
-          from received
-          join tinydevcrm.matview_refresh_events as events
-            on events.id = received.event_id
-         order by received.id;
+        select received.*
+          from tinydevcrm._receive_deliveries(
+                   tinydevcrm._own_subscription(receive_events.subscription),
+                   receive_events.batch_size,
+                   receive_events.visibility_timeout) as received;
 end
 $$;
 
@@ -4562,7 +5365,7 @@ $$;
 -- Name: FUNCTION receive_events(subscription text, batch_size integer, visibility_timeout interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) IS 'Takes up to batch_size pending deliveries of your subscription, oldest first. What is not acknowledged within the visibility timeout is received again, so handle an event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is no subscription.';
+COMMENT ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) IS 'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither acknowledged nor rejected within the visibility timeout is received again, so handle an event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is no subscription.';
 
 
 --
@@ -4603,6 +5406,58 @@ COMMENT ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bi
 
 
 --
+-- Name: redeliver_event(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tinydevcrm._make_pending(array[redeliver_event.delivery_id]) = 0 then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no delivery %s', redeliver_event.delivery_id),
+            hint    = 'They are in tinydevcrm.deliveries.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION redeliver_event(delivery_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) IS 'Has a delivery received again, whether it was parked or acknowledged, with all its attempts. Raises TD001 when there is none.';
+
+
+--
+-- Name: redeliver_parked(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.redeliver_parked(subscription text) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select tinydevcrm._make_pending(
+               array(
+                   select deliveries.id
+                     from tinydevcrm.deliveries
+                    where deliveries.subscription_id
+                          = tinydevcrm._own_subscription(redeliver_parked.subscription)
+                      and deliveries.parked_at is not null
+               ))
+$$;
+
+
+--
+-- Name: FUNCTION redeliver_parked(subscription text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.redeliver_parked(subscription text) IS 'Has all parked deliveries of a subscription received again, and returns how many. Raises TD001 when there is no such subscription.';
+
+
+--
 -- Name: refresh_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4630,25 +5485,41 @@ CREATE PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint)
     LANGUAGE plpgsql
     AS $$
 declare
-    v_called_at timestamptz := pg_catalog.clock_timestamp();
-    v_step      record;
+    v_called_at  timestamptz := pg_catalog.clock_timestamp();
+    v_round      record;
+    v_matview_id bigint;
+    v_matview    tinydevcrm.matviews;
+    v_event      tinydevcrm.matview_refresh_events;
 begin
     loop
-        select step.matview,
-               step.is_slow,
-               step.wait
-          into v_step
-          from tinydevcrm._next_step(refresh_scheduled.schedule_id, v_called_at) as step;
+        v_round := tinydevcrm._next_round(refresh_scheduled.schedule_id, v_called_at);
 
-        if (v_step.matview).id is not null then
-            perform tinydevcrm._refresh_by_schedule(v_step.matview, v_step.is_slow);
-        elsif v_step.wait is not null then
-            perform pg_catalog.pg_sleep(v_step.wait);
-        else
-            return;
+        if v_round.wait is not null then
+            perform pg_catalog.pg_sleep(v_round.wait);
+            commit;
+            continue;
         end if;
 
-        commit;
+        exit when v_round.matview_ids is null;
+
+        foreach v_matview_id in array v_round.matview_ids loop
+            exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
+
+            v_matview := tinydevcrm._due_matview(
+                v_matview_id, refresh_scheduled.schedule_id, v_round.due_at);
+            if v_matview.id is not null then
+                v_event := tinydevcrm._refresh_matview(v_matview, refresh_scheduled.schedule_id);
+
+                -- Less than half a second is slow on no schedule.
+                if v_round.is_slow
+                   or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
+                then
+                    perform tinydevcrm._choose_lane(v_matview_id, v_event.duration);
+                end if;
+            end if;
+
+            commit;
+        end loop;
     end loop;
 end
 $$;
@@ -4662,6 +5533,51 @@ COMMENT ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) IS 'Wha
 
 
 --
+-- Name: reject_event(bigint, text, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_delivery tinydevcrm.deliveries;
+begin
+    update tinydevcrm.deliveries
+       set last_error = left(reject_event.reason, 1000),
+           visible_at = clock_timestamp() + greatest(
+               tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+           parked_at = case
+               when deliveries.attempts >= subscriptions.max_attempts then clock_timestamp()
+           end
+      from tinydevcrm.subscriptions
+     where subscriptions.id = deliveries.subscription_id
+       and deliveries.id = reject_event.delivery_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+    returning deliveries.*
+         into v_delivery;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('delivery %s is not pending', reject_event.delivery_id),
+            hint    = 'It is gone, acknowledged or parked: see tinydevcrm.deliveries.';
+    end if;
+
+    return case when v_delivery.parked_at is null then v_delivery.visible_at end;
+end
+$$;
+
+
+--
+-- Name: FUNCTION reject_event(delivery_id bigint, reason text, retry_after interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text, retry_after interval) IS 'Gives a delivery back that could not be handled, with the reason. Returns from when on it is received again: see tinydevcrm._retry_delay(); not before retry_after is over. After the last attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
+
+
+--
 -- Name: remove_expired(integer); Type: PROCEDURE; Schema: tinydevcrm; Owner: -
 --
 
@@ -4669,18 +5585,13 @@ CREATE PROCEDURE tinydevcrm.remove_expired(IN batch_size integer DEFAULT 10000)
     LANGUAGE plpgsql
     AS $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
+declare
+    v_last_id bigint := 0;
 begin
-    perform tinydevcrm._settle_owners();
-
-    commit;
-
-    while tinydevcrm._remove_expired_events(remove_expired.batch_size)
-          operator(pg_catalog.>=) remove_expired.batch_size
-    loop
+    while v_last_id is not null loop
+        v_last_id := tinydevcrm._remove_expired_events(v_last_id, remove_expired.batch_size);
         commit;
     end loop;
-
-    commit;
 
     while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
@@ -4703,7 +5614,58 @@ $$;
 -- Name: PROCEDURE remove_expired(IN batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each, and settles owners: see _settle_owners(). A pg_cron job calls it every ten minutes.';
+COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each. What a subscription still waits for is kept longer, and counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
+
+
+--
+-- Name: replay_events(text, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription tinydevcrm.subscriptions;
+    v_count        bigint;
+begin
+    select subscriptions.*
+      into v_subscription
+      from tinydevcrm.subscriptions
+     where subscriptions.id = tinydevcrm._own_subscription(replay_events.subscription);
+
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select v_subscription.owner,
+           v_subscription.id,
+           events.id
+      from tinydevcrm.matview_refresh_events as events
+     where events.is_told
+       and events.started_at >= replay_events.since
+       and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
+     order by events.id
+    on conflict on constraint deliveries_event_once do nothing;
+
+    get diagnostics v_count = row_count;
+
+    return v_count + tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+              join tinydevcrm.matview_refresh_events as events
+                on events.id = deliveries.event_id
+             where deliveries.subscription_id = v_subscription.id
+               and events.started_at >= replay_events.since
+               and (deliveries.acknowledged_at is not null or deliveries.parked_at is not null)
+        ));
+end
+$$;
+
+
+--
+-- Name: FUNCTION replay_events(subscription text, since timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) IS 'Has all told events since a time received again, those from before the subscription too, as far as they are still in the log. Returns how many deliveries became pending. Raises TD001 when there is no such subscription.';
 
 
 --
@@ -4730,6 +5692,71 @@ COMMENT ON FUNCTION tinydevcrm.resume_matview(relation regclass) IS 'Ends the pa
 
 
 --
+-- Name: resume_subscription(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.resume_subscription(name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.subscriptions
+       set is_paused = false,
+           pause_reason = null
+     where subscriptions.id = tinydevcrm._own_subscription(resume_subscription.name);
+
+    -- Whoever waits for events looks again.
+    perform pg_notify('matview_refresh_channel', '0');
+end
+$$;
+
+
+--
+-- Name: FUNCTION resume_subscription(name text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.resume_subscription(name text) IS 'Ends the pause of a subscription: what was kept is received now. Raises TD001 when there is none.';
+
+
+--
+-- Name: rotate_webhook_secret(text, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval DEFAULT '1 day'::interval) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_secret text;
+begin
+    update tinydevcrm.webhooks
+       set previous_secret = webhooks.secret,
+           previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
+           secret = tinydevcrm._new_webhook_secret()
+     where webhooks.subscription_id = tinydevcrm._own_subscription(rotate_webhook_secret.name)
+    returning webhooks.secret
+         into v_secret;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('subscription %L is no webhook', rotate_webhook_secret.name),
+            hint    = 'Make one with tinydevcrm.create_webhook().';
+    end if;
+
+    return v_secret;
+end
+$$;
+
+
+--
+-- Name: FUNCTION rotate_webhook_secret(name text, grace interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) IS 'Gives a webhook a new secret and returns it. Messages are signed with both until the grace period is over. Raises TD001 when there is no such webhook.';
+
+
+--
 -- Name: schedule_matview(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4751,6 +5778,33 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) IS 'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Raises TD001 when it is not watched, TD003 when the schedule is none.';
+
+
+--
+-- Name: settle_jobs(); Type: PROCEDURE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE PROCEDURE tinydevcrm.settle_jobs()
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._settle_owners();
+
+    -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
+    -- of catalogs, as a hundred refreshes in a second make:
+    -- https://github.com/citusdata/pg_cron/pull/406. To schedule this job again, as it is, makes
+    -- pg_cron read all jobs anew.
+    perform cron.schedule('tinydevcrm upkeep', '* * * * *', 'call tinydevcrm.settle_jobs()');
+end
+$$;
+
+
+--
+-- Name: PROCEDURE settle_jobs(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON PROCEDURE tinydevcrm.settle_jobs() IS 'Brings registry and pg_cron into step with what nothing tells them. A pg_cron job calls it every minute.';
 
 
 --
@@ -4895,15 +5949,16 @@ COMMENT ON FUNCTION tinydevcrm.unschedule_matview(relation regclass) IS 'Stops t
 
 
 --
--- Name: watch_matview(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: watch_matview(regclass, text, text[], interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text DEFAULT 'not_empty'::text) RETURNS tinydevcrm.matviews
+CREATE FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text DEFAULT NULL::text, ignored_columns text[] DEFAULT NULL::text[], notify_interval interval DEFAULT NULL::interval) RETURNS tinydevcrm.matviews
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_class   pg_class;
+    v_unknown text;
     v_matview tinydevcrm.matviews;
 begin
     select pg_class.*
@@ -4925,10 +5980,38 @@ begin
             message = format('must be owner of materialized view %s', watch_matview.relation);
     end if;
 
-    insert into tinydevcrm.matviews (owner, relation, notify_when)
-    values (v_class.relowner, watch_matview.relation, watch_matview.notify_when)
+    select ignored.name
+      into v_unknown
+      from unnest(watch_matview.ignored_columns) as ignored (name)
+     where not exists (
+        select
+          from pg_attribute
+         where attrelid = watch_matview.relation
+           and attname = ignored.name
+           and attnum > 0
+           and not attisdropped
+     )
+     limit 1;
+
+    if found then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%s has no column %I', watch_matview.relation, v_unknown),
+            hint    = 'Only columns of the materialized view can be ignored.';
+    end if;
+
+    insert into tinydevcrm.matviews (
+               owner, relation, notify_when, ignored_columns, notify_interval)
+    values (
+               v_class.relowner,
+               watch_matview.relation,
+               coalesce(watch_matview.notify_when, 'not_empty'),
+               coalesce(watch_matview.ignored_columns, '{}'),
+               coalesce(watch_matview.notify_interval, '0'))
     on conflict on constraint matviews_relation_unique do update
-       set notify_when = excluded.notify_when
+       set notify_when = coalesce(watch_matview.notify_when, matviews.notify_when),
+           ignored_columns = coalesce(watch_matview.ignored_columns, matviews.ignored_columns),
+           notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval)
     returning matviews.*
          into v_matview;
 
@@ -4937,17 +6020,21 @@ exception
     when check_violation then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no rule %L', watch_matview.notify_when),
-            hint    = 'The rules are not_empty, empty, always and never.';
+            message = format(
+                'there is no rule %L with the interval %s',
+                coalesce(watch_matview.notify_when, 'not_empty'),
+                coalesce(watch_matview.notify_interval, '0')),
+            hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
+                      'always and never; an interval is not negative.';
 end
 $$;
 
 
 --
--- Name: FUNCTION watch_matview(relation regclass, notify_when text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION watch_matview(relation regclass, notify_when text, ignored_columns text[], notify_interval interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text) IS 'Registers a materialized view made by hand, or changes the rule (see tinydevcrm.matviews) of one that is registered. Raises TD007 for an unknown rule, TD008 when the relation is not a materialized view, 42501 when it is not yours.';
+COMMENT ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text, ignored_columns text[], notify_interval interval) IS 'Registers a materialized view made by hand, or changes when one that is registered is told: see tinydevcrm.matviews. What is null stays as it is, or is not_empty, no columns and no interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation is not a materialized view, 42501 when it is not yours.';
 
 
 --
@@ -5120,8 +6207,12 @@ CREATE TABLE tinydevcrm.deliveries (
     subscription_id bigint NOT NULL,
     event_id bigint NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
-    visible_at timestamp with time zone DEFAULT now() NOT NULL,
-    acknowledged_at timestamp with time zone
+    visible_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    acknowledged_at timestamp with time zone,
+    parked_at timestamp with time zone,
+    last_error text,
+    CONSTRAINT deliveries_one_end CHECK (((acknowledged_at IS NULL) OR (parked_at IS NULL)))
 );
 
 
@@ -5129,7 +6220,7 @@ CREATE TABLE tinydevcrm.deliveries (
 -- Name: TABLE deliveries; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TABLE tinydevcrm.deliveries IS 'One row for each told event and subscription. Take them with tinydevcrm.receive_events().';
+COMMENT ON TABLE tinydevcrm.deliveries IS 'One row for each told event and subscription. Pending until it is acknowledged or parked. Take them with tinydevcrm.receive_events().';
 
 
 --
@@ -5175,10 +6266,31 @@ COMMENT ON COLUMN tinydevcrm.deliveries.visible_at IS 'From when on it may be re
 
 
 --
+-- Name: COLUMN deliveries.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.created_at IS 'When it became pending.';
+
+
+--
 -- Name: COLUMN deliveries.acknowledged_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.deliveries.acknowledged_at IS 'When it was acknowledged; null while it is pending.';
+COMMENT ON COLUMN tinydevcrm.deliveries.acknowledged_at IS 'When it was acknowledged.';
+
+
+--
+-- Name: COLUMN deliveries.parked_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.parked_at IS 'When its last attempt had failed: it waits for tinydevcrm.redeliver_event().';
+
+
+--
+-- Name: COLUMN deliveries.last_error; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.last_error IS 'Why the last attempt failed, as its worker said.';
 
 
 --
@@ -5371,6 +6483,45 @@ COMMENT ON COLUMN tinydevcrm.job_runs.ended_at IS 'When it ended.';
 
 
 --
+-- Name: matview_baselines; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.matview_baselines (
+    matview_id bigint NOT NULL,
+    row_hash bytea NOT NULL,
+    row_count bigint NOT NULL
+);
+
+
+--
+-- Name: TABLE matview_baselines; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.matview_baselines IS 'Rows of materialized views with the rules changed and rows_added, as they were at the refresh with which the next one is compared.';
+
+
+--
+-- Name: COLUMN matview_baselines.matview_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_baselines.matview_id IS 'The materialized view.';
+
+
+--
+-- Name: COLUMN matview_baselines.row_hash; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_baselines.row_hash IS 'SHA-256 of the row as text, without ignored columns.';
+
+
+--
+-- Name: COLUMN matview_baselines.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_baselines.row_count IS 'How many such rows there were.';
+
+
+--
 -- Name: matview_refresh_events_id_seq; Type: SEQUENCE; Schema: tinydevcrm; Owner: -
 --
 
@@ -5511,7 +6662,7 @@ COMMENT ON COLUMN tinydevcrm.matview_status.outcome IS 'How it ended: refreshed,
 -- Name: COLUMN matview_status.method; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_status.method IS 'plain or concurrently: see tinydevcrm._refresh_method().';
+COMMENT ON COLUMN tinydevcrm.matview_status.method IS 'plain or concurrently: see tinydevcrm._begin_refresh().';
 
 
 --
@@ -5608,7 +6759,9 @@ CREATE TABLE tinydevcrm.settings (
     event_limit integer DEFAULT 100000 NOT NULL,
     event_row_limit integer DEFAULT 10 NOT NULL,
     event_byte_limit integer DEFAULT 65536 NOT NULL,
+    delivery_retention interval DEFAULT '90 days'::interval NOT NULL,
     job_run_retention interval DEFAULT '7 days'::interval NOT NULL,
+    CONSTRAINT settings_delivery_retention_positive CHECK ((delivery_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_byte_limit_range CHECK (((event_byte_limit >= 0) AND (event_byte_limit <= 1048576))),
     CONSTRAINT settings_event_limit_positive CHECK ((event_limit > 0)),
     CONSTRAINT settings_event_retention_positive CHECK ((event_retention > '00:00:00'::interval)),
@@ -5636,14 +6789,14 @@ COMMENT ON COLUMN tinydevcrm.settings.id IS 'Always true: keeps the table at one
 -- Name: COLUMN settings.event_retention; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.settings.event_retention IS 'Age after which refresh events, and their deliveries, are removed.';
+COMMENT ON COLUMN tinydevcrm.settings.event_retention IS 'Age after which refresh events, and their deliveries, are removed, unless one of these is pending still.';
 
 
 --
 -- Name: COLUMN settings.event_limit; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.settings.event_limit IS 'Refresh events that are kept of each materialized view, whatever their age.';
+COMMENT ON COLUMN tinydevcrm.settings.event_limit IS 'Refresh events that are kept of each materialized view, those with pending deliveries on top.';
 
 
 --
@@ -5658,6 +6811,13 @@ COMMENT ON COLUMN tinydevcrm.settings.event_row_limit IS 'Most rows of a materia
 --
 
 COMMENT ON COLUMN tinydevcrm.settings.event_byte_limit IS 'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
+
+
+--
+-- Name: COLUMN settings.delivery_retention; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.delivery_retention IS 'Age after which a refresh event is removed even if a delivery of it is pending still or parked: see tinydevcrm.subscriptions.expired_count.';
 
 
 --
@@ -5676,7 +6836,12 @@ CREATE TABLE tinydevcrm.subscriptions (
     owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
     name text NOT NULL,
     matview_id bigint,
+    max_attempts integer DEFAULT 12 NOT NULL,
+    is_paused boolean DEFAULT false NOT NULL,
+    pause_reason text,
+    expired_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT subscriptions_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
     CONSTRAINT subscriptions_name_length CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200)))
 );
 
@@ -5717,10 +6882,245 @@ COMMENT ON COLUMN tinydevcrm.subscriptions.matview_id IS 'The one materialized v
 
 
 --
+-- Name: COLUMN subscriptions.max_attempts; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.max_attempts IS 'How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().';
+
+
+--
+-- Name: COLUMN subscriptions.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.is_paused IS 'Whether nothing is received for now; what is told meanwhile is kept.';
+
+
+--
+-- Name: COLUMN subscriptions.pause_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.pause_reason IS 'Why, where it was not paused by hand.';
+
+
+--
+-- Name: COLUMN subscriptions.expired_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.expired_count IS 'Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was over, and are gone.';
+
+
+--
 -- Name: COLUMN subscriptions.created_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
 COMMENT ON COLUMN tinydevcrm.subscriptions.created_at IS 'When it was made.';
+
+
+--
+-- Name: webhooks; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.webhooks (
+    subscription_id bigint NOT NULL,
+    owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
+    url text NOT NULL,
+    secret text NOT NULL,
+    previous_secret text,
+    previous_secret_until timestamp with time zone,
+    CONSTRAINT webhooks_secret_form CHECK ((secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$'::text)),
+    CONSTRAINT webhooks_url_http CHECK (((url ~ '^https?://[^[:space:]]+$'::text) AND (length(url) <= 2000)))
+);
+
+
+--
+-- Name: TABLE webhooks; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.webhooks IS 'Where the orchestrator posts the deliveries of a subscription. Change the URL with update.';
+
+
+--
+-- Name: COLUMN webhooks.subscription_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.subscription_id IS 'The subscription.';
+
+
+--
+-- Name: COLUMN webhooks.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.owner IS 'Owner of the subscription.';
+
+
+--
+-- Name: COLUMN webhooks.url; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.url IS 'The endpoint, http or https. Private addresses are refused unless the orchestrator was told to allow them.';
+
+
+--
+-- Name: COLUMN webhooks.secret; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.secret IS 'What signs the messages: whsec_ and 24 to 64 bytes in base64.';
+
+
+--
+-- Name: COLUMN webhooks.previous_secret; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret IS 'What signs them too, after a rotation.';
+
+
+--
+-- Name: COLUMN webhooks.previous_secret_until; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret_until IS 'Until when it does.';
+
+
+--
+-- Name: subscription_status; Type: VIEW; Schema: tinydevcrm; Owner: -
+--
+
+CREATE VIEW tinydevcrm.subscription_status WITH (security_barrier='true') AS
+ SELECT subscriptions.name AS subscription,
+    subscriptions.owner,
+    matviews.relation AS matview,
+    webhooks.url,
+    counted.pending_count,
+    counted.in_flight_count,
+    parked.parked_count,
+    subscriptions.expired_count,
+    counted.oldest_pending_at,
+    date_trunc('seconds'::text, (now() - counted.oldest_pending_at)) AS oldest_pending_age,
+    last_acknowledged.acknowledged_at AS last_acknowledged_at,
+    troubled.last_error,
+        CASE
+            WHEN subscriptions.is_paused THEN ('paused'::text || COALESCE((': '::text || subscriptions.pause_reason), ''::text))
+            WHEN (troubled.last_error IS NOT NULL) THEN 'failing'::text
+            ELSE 'ok'::text
+        END AS status
+   FROM ((((((tinydevcrm.subscriptions
+     LEFT JOIN tinydevcrm.matviews ON ((matviews.id = subscriptions.matview_id)))
+     LEFT JOIN tinydevcrm.webhooks ON ((webhooks.subscription_id = subscriptions.id)))
+     CROSS JOIN LATERAL ( SELECT count(*) AS pending_count,
+            count(*) FILTER (WHERE ((deliveries.attempts > 0) AND (deliveries.visible_at > now()))) AS in_flight_count,
+            min(deliveries.created_at) AS oldest_pending_at,
+            max(deliveries.id) FILTER (WHERE (deliveries.last_error IS NOT NULL)) AS last_failed_id
+           FROM tinydevcrm.deliveries
+          WHERE ((deliveries.subscription_id = subscriptions.id) AND (deliveries.acknowledged_at IS NULL) AND (deliveries.parked_at IS NULL))) counted)
+     CROSS JOIN LATERAL ( SELECT count(*) AS parked_count,
+            max(deliveries.id) AS last_failed_id
+           FROM tinydevcrm.deliveries
+          WHERE ((deliveries.subscription_id = subscriptions.id) AND (deliveries.parked_at IS NOT NULL))) parked)
+     LEFT JOIN tinydevcrm.deliveries troubled ON ((troubled.id = GREATEST(counted.last_failed_id, parked.last_failed_id))))
+     LEFT JOIN LATERAL ( SELECT deliveries.acknowledged_at
+           FROM tinydevcrm.deliveries
+          WHERE ((deliveries.subscription_id = subscriptions.id) AND (deliveries.acknowledged_at IS NOT NULL))
+          ORDER BY deliveries.id DESC
+         LIMIT 1) last_acknowledged ON (true))
+  WHERE pg_has_role((subscriptions.owner)::oid, 'usage'::text);
+
+
+--
+-- Name: VIEW subscription_status; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON VIEW tinydevcrm.subscription_status IS 'The subscriptions that you may see, each with what it waits for.';
+
+
+--
+-- Name: COLUMN subscription_status.subscription; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.subscription IS 'Its name.';
+
+
+--
+-- Name: COLUMN subscription_status.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.owner IS 'Its owner.';
+
+
+--
+-- Name: COLUMN subscription_status.matview; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.matview IS 'The one materialized view it is for; null for all.';
+
+
+--
+-- Name: COLUMN subscription_status.url; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.url IS 'Where its deliveries are posted; null when it is no webhook.';
+
+
+--
+-- Name: COLUMN subscription_status.pending_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.pending_count IS 'Deliveries that are neither acknowledged nor parked.';
+
+
+--
+-- Name: COLUMN subscription_status.in_flight_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.in_flight_count IS 'Those of them that have been received and wait for an answer, or for another attempt.';
+
+
+--
+-- Name: COLUMN subscription_status.parked_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.parked_count IS 'Deliveries whose attempts are used up: see tinydevcrm.redeliver_parked().';
+
+
+--
+-- Name: COLUMN subscription_status.expired_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.expired_count IS 'Deliveries that are gone without having been acknowledged.';
+
+
+--
+-- Name: COLUMN subscription_status.oldest_pending_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.oldest_pending_at IS 'Since when the oldest pending delivery is pending.';
+
+
+--
+-- Name: COLUMN subscription_status.oldest_pending_age; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.oldest_pending_age IS 'How long that is.';
+
+
+--
+-- Name: COLUMN subscription_status.last_acknowledged_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.last_acknowledged_at IS 'When the newest of the acknowledged deliveries was acknowledged.';
+
+
+--
+-- Name: COLUMN subscription_status.last_error; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.last_error IS 'Why the last attempt of the newest delivery failed that is in trouble.';
+
+
+--
+-- Name: COLUMN subscription_status.status; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.status IS 'ok, failing (a delivery waits for another attempt or is parked), or paused, with the reason.';
 
 
 --
@@ -5783,6 +7183,14 @@ ALTER TABLE ONLY tinydevcrm.import_problems
 
 ALTER TABLE ONLY tinydevcrm.imports
     ADD CONSTRAINT imports_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: matview_baselines matview_baselines_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.matview_baselines
+    ADD CONSTRAINT matview_baselines_pkey PRIMARY KEY (matview_id, row_hash);
 
 
 --
@@ -5850,10 +7258,25 @@ ALTER TABLE ONLY tinydevcrm.subscriptions
 
 
 --
+-- Name: webhooks webhooks_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (subscription_id);
+
+
+--
+-- Name: deliveries_parked_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
+--
+
+CREATE INDEX deliveries_parked_idx ON tinydevcrm.deliveries USING btree (subscription_id, id) WHERE (parked_at IS NOT NULL);
+
+
+--
 -- Name: deliveries_pending_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
 --
 
-CREATE INDEX deliveries_pending_idx ON tinydevcrm.deliveries USING btree (subscription_id, visible_at, id) WHERE (acknowledged_at IS NULL);
+CREATE INDEX deliveries_pending_idx ON tinydevcrm.deliveries USING btree (subscription_id, visible_at, id) WHERE ((acknowledged_at IS NULL) AND (parked_at IS NULL));
 
 
 --
@@ -5909,7 +7332,7 @@ CREATE INDEX matviews_owner_idx ON tinydevcrm.matviews USING btree (owner);
 -- Name: matviews_schedule_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
 --
 
-CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id, last_refreshed_at NULLS FIRST, id);
+CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id);
 
 
 --
@@ -5931,6 +7354,13 @@ CREATE TRIGGER _500_create_job AFTER INSERT ON tinydevcrm.schedules FOR EACH ROW
 --
 
 CREATE TRIGGER _500_fan_out AFTER INSERT ON tinydevcrm.matview_refresh_events FOR EACH ROW WHEN (new.is_told) EXECUTE FUNCTION tinydevcrm._matview_refresh_events_fan_out();
+
+
+--
+-- Name: matviews _500_forget_baseline; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_forget_baseline BEFORE UPDATE OF notify_when, ignored_columns ON tinydevcrm.matviews FOR EACH ROW WHEN (((old.notify_when <> new.notify_when) OR (old.ignored_columns <> new.ignored_columns))) EXECUTE FUNCTION tinydevcrm._matviews_forget_baseline();
 
 
 --
@@ -5979,6 +7409,14 @@ ALTER TABLE ONLY tinydevcrm.import_problems
 
 
 --
+-- Name: matview_baselines matview_baselines_matview_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.matview_baselines
+    ADD CONSTRAINT matview_baselines_matview_fkey FOREIGN KEY (matview_id) REFERENCES tinydevcrm.matviews(id) ON DELETE CASCADE;
+
+
+--
 -- Name: matview_refresh_events matview_refresh_events_matview_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
@@ -6000,6 +7438,14 @@ ALTER TABLE ONLY tinydevcrm.matviews
 
 ALTER TABLE ONLY tinydevcrm.subscriptions
     ADD CONSTRAINT subscriptions_matview_fkey FOREIGN KEY (matview_id) REFERENCES tinydevcrm.matviews(id) ON DELETE CASCADE;
+
+
+--
+-- Name: webhooks webhooks_subscription_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.webhooks
+    ADD CONSTRAINT webhooks_subscription_fkey FOREIGN KEY (subscription_id) REFERENCES tinydevcrm.subscriptions(id) ON DELETE CASCADE;
 
 
 --
@@ -6025,7 +7471,11 @@ ALTER TABLE tinydevcrm.deliveries ENABLE ROW LEVEL SECURITY;
 -- Name: deliveries deliveries_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK (((EXISTS ( SELECT
+   FROM tinydevcrm.subscriptions
+  WHERE ((subscriptions.id = deliveries.subscription_id) AND ((subscriptions.owner)::oid = (deliveries.owner)::oid)))) AND (EXISTS ( SELECT
+   FROM tinydevcrm.matview_refresh_events
+  WHERE (matview_refresh_events.id = deliveries.event_id)))));
 
 
 --
@@ -6054,6 +7504,20 @@ ALTER TABLE tinydevcrm.imports ENABLE ROW LEVEL SECURITY;
 --
 
 CREATE POLICY imports_owner ON tinydevcrm.imports TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: matview_baselines; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm.matview_baselines ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: matview_baselines matview_baselines_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matview_baselines_owner ON tinydevcrm.matview_baselines TO tinydevcrm_user USING ((matview_id IN ( SELECT matviews.id
+   FROM tinydevcrm.matviews)));
 
 
 --
@@ -6126,6 +7590,21 @@ CREATE POLICY subscriptions_owner ON tinydevcrm.subscriptions TO tinydevcrm_user
 
 
 --
+-- Name: webhooks; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm.webhooks ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: webhooks webhooks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_owner ON tinydevcrm.webhooks TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((EXISTS ( SELECT
+   FROM tinydevcrm.subscriptions
+  WHERE ((subscriptions.id = webhooks.subscription_id) AND ((subscriptions.owner)::oid = (webhooks.owner)::oid)))));
+
+
+--
 -- Name: SCHEMA tinydevcrm; Type: ACL; Schema: -; Owner: -
 --
 
@@ -6179,6 +7658,21 @@ GRANT ALL ON FUNCTION tinydevcrm._base_type(type regtype) TO tinydevcrm_user;
 
 
 --
+-- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _begin_refresh(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_columns(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -6208,6 +7702,13 @@ GRANT ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, lo
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_server(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_server() FROM PUBLIC;
 
 
 --
@@ -6283,11 +7784,19 @@ GRANT ALL ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) TO 
 
 
 --
--- Name: FUNCTION _count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._count_rows(relation regclass, OUT row_count bigint, OUT rows jsonb) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _compares(refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) TO tinydevcrm_user;
 
 
 --
@@ -6331,10 +7840,11 @@ GRANT ALL ON FUNCTION tinydevcrm._cron_is_running() TO tinydevcrm_user;
 
 
 --
--- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _cut_rows(rows jsonb, byte_limit integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) TO tinydevcrm_user;
 
 
 --
@@ -6343,6 +7853,22 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_use
 
 REVOKE ALL ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _due_webhooks(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._due_webhooks() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._due_webhooks() TO tinydevcrm_user;
 
 
 --
@@ -6392,11 +7918,11 @@ GRANT ALL ON FUNCTION tinydevcrm._import_under_way(import_id bigint) TO tinydevc
 
 
 --
--- Name: FUNCTION _is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(notify_when text, outcome text, last_outcome text, row_count bigint) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) TO tinydevcrm_user;
 
 
 --
@@ -6432,11 +7958,19 @@ GRANT ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) TO ti
 
 
 --
--- Name: FUNCTION _lock_matview(matview_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _lock_schedule(schedule_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._lock_matview(matview_id bigint) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _make_pending(delivery_ids bigint[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) TO tinydevcrm_user;
 
 
 --
@@ -6461,11 +7995,26 @@ REVOKE ALL ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _matviews_forget_baseline(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matviews_forget_baseline() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _misfits(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._misfits(import tinydevcrm.imports, types jsonb) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _new_webhook_secret(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._new_webhook_secret() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._new_webhook_secret() TO tinydevcrm_user;
 
 
 --
@@ -6485,11 +8034,11 @@ GRANT ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, 
 
 
 --
--- Name: FUNCTION _next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._next_step(schedule_id bigint, called_at timestamp with time zone, OUT matview tinydevcrm.matviews, OUT is_slow boolean, OUT wait double precision) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) TO tinydevcrm_user;
 
 
 --
@@ -6541,6 +8090,22 @@ GRANT ALL ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[
 
 
 --
+-- Name: FUNCTION _read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _read_rows(relation regclass, refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -6556,19 +8121,19 @@ GRANT SELECT,INSERT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_use
 
 
 --
--- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, method text, plain_reason text, row_count bigint, rows jsonb, error_code text, error_message text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_by_schedule(matview tinydevcrm.matviews, is_slow boolean) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) TO tinydevcrm_user;
 
 
 --
@@ -6585,14 +8150,6 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matvie
 
 REVOKE ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) TO tinydevcrm_user;
-
-
---
--- Name: FUNCTION _refresh_method(relation regclass, OUT method text, OUT plain_reason text); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_method(relation regclass, OUT method text, OUT plain_reason text) TO tinydevcrm_user;
 
 
 --
@@ -6620,10 +8177,10 @@ GRANT ALL ON FUNCTION tinydevcrm._relation(schema_name name, name text) TO tinyd
 
 
 --
--- Name: FUNCTION _remove_expired_events(batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_expired_events(after_id bigint, batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_events(batch_size integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_size integer) FROM PUBLIC;
 
 
 --
@@ -6646,6 +8203,22 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) FRO
 
 REVOKE ALL ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _retry_delay(attempts integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._retry_delay(attempts integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._retry_delay(attempts integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _row_hash(relation regclass, ignored_columns text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._row_hash(relation regclass, ignored_columns text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._row_hash(relation regclass, ignored_columns text[]) TO tinydevcrm_user;
 
 
 --
@@ -6702,6 +8275,14 @@ GRANT ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, O
 
 
 --
+-- Name: FUNCTION _switch_off_webhook(subscription_id bigint, reason text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _table_name(source text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -6723,6 +8304,14 @@ GRANT ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) TO tinydevcr
 
 REVOKE ALL ON FUNCTION tinydevcrm._watched_matview(relation regclass) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._watched_matview(relation regclass) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _webhook_body(event tinydevcrm.matview_refresh_events); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) TO tinydevcrm_user;
 
 
 --
@@ -6782,19 +8371,27 @@ GRANT ALL ON FUNCTION tinydevcrm.check_installation() TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[]); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[]) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval) TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION create_subscription(name text, relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION create_subscription(name text, relation regclass, max_attempts integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass, max_attempts integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass, max_attempts integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION create_webhook(name text, url text, relation regclass, max_attempts integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.create_webhook(name text, url text, relation regclass, max_attempts integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.create_webhook(name text, url text, relation regclass, max_attempts integer) TO tinydevcrm_user;
 
 
 --
@@ -6811,6 +8408,14 @@ GRANT ALL ON FUNCTION tinydevcrm.drop_matview(relation regclass) TO tinydevcrm_u
 
 REVOKE ALL ON FUNCTION tinydevcrm.drop_subscription(name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.drop_subscription(name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION event_json(event tinydevcrm.matview_refresh_events); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) TO tinydevcrm_user;
 
 
 --
@@ -6838,6 +8443,14 @@ GRANT ALL ON FUNCTION tinydevcrm.pause_matview(relation regclass) TO tinydevcrm_
 
 
 --
+-- Name: FUNCTION pause_subscription(name text, reason text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION receive_events(subscription text, batch_size integer, visibility_timeout interval); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -6851,6 +8464,22 @@ GRANT ALL ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size in
 
 REVOKE ALL ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION redeliver_event(delivery_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION redeliver_parked(subscription text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.redeliver_parked(subscription text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.redeliver_parked(subscription text) TO tinydevcrm_user;
 
 
 --
@@ -6870,10 +8499,26 @@ GRANT ALL ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) TO ti
 
 
 --
+-- Name: FUNCTION reject_event(delivery_id bigint, reason text, retry_after interval); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text, retry_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text, retry_after interval) TO tinydevcrm_user;
+
+
+--
 -- Name: PROCEDURE remove_expired(IN batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION replay_events(subscription text, since timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) TO tinydevcrm_user;
 
 
 --
@@ -6885,11 +8530,34 @@ GRANT ALL ON FUNCTION tinydevcrm.resume_matview(relation regclass) TO tinydevcrm
 
 
 --
+-- Name: FUNCTION resume_subscription(name text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.resume_subscription(name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.resume_subscription(name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION rotate_webhook_secret(name text, grace interval); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION schedule_matview(relation regclass, schedule text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) TO tinydevcrm_user;
+
+
+--
+-- Name: PROCEDURE settle_jobs(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON PROCEDURE tinydevcrm.settle_jobs() FROM PUBLIC;
 
 
 --
@@ -6909,11 +8577,11 @@ GRANT ALL ON FUNCTION tinydevcrm.unschedule_matview(relation regclass) TO tinyde
 
 
 --
--- Name: FUNCTION watch_matview(relation regclass, notify_when text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION watch_matview(relation regclass, notify_when text, ignored_columns text[], notify_interval interval); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text, ignored_columns text[], notify_interval interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.watch_matview(relation regclass, notify_when text, ignored_columns text[], notify_interval interval) TO tinydevcrm_user;
 
 
 --
@@ -6953,6 +8621,13 @@ GRANT SELECT ON TABLE tinydevcrm.job_runs TO tinydevcrm_user;
 
 
 --
+-- Name: TABLE matview_baselines; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE matview_status; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -6971,6 +8646,20 @@ GRANT SELECT ON TABLE tinydevcrm.settings TO tinydevcrm_user;
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE webhooks; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE subscription_status; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT ON TABLE tinydevcrm.subscription_status TO tinydevcrm_user;
 
 
 --

@@ -210,7 +210,7 @@ select throws_ok(
 create type pair as (a integer, b json);
 create table things as
 select '{"b": 1,  "a": 2}'::json as j,
-       '<a/>'::xml as x,
+       int4range(1, 5) as x,
        point(1, 2) as p,
        (1, '{}')::pair as c,
        array['{}'::json] as js,

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(17);
+select plan(19);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Two" in role tinydevcrm_user;
@@ -27,8 +27,17 @@ select is(
 select is(
     (select (event).row_count from tinydevcrm.receive_events('s')), 2::bigint, 'receives the event');
 
+select tinydevcrm.create_matview('added', 'select * from numbers', 'rows_added');
+select tinydevcrm.refresh_matview('added');
+insert into numbers
+values (3);
+select is(
+    (select array[added_count::text, rows::text] from tinydevcrm.refresh_matview('added')),
+    array['1', '[{"n": 3}]'], 'is told of added rows');
+
 set local role "Tap Two";
 
+select is_empty('select * from tinydevcrm.matview_baselines', 'which another cannot look at');
 select results_eq(
     $$ select (select count(*) from tinydevcrm.imports)
             + (select count(*) from tinydevcrm.matviews)

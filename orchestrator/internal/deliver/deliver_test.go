@@ -125,7 +125,7 @@ func writeEvents(ctx context.Context, pool *sql.DB, matview string, count int) e
 		if _, err := tx.Exec(`
 			insert into tinydevcrm.matview_refresh_events
 			       (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
-			select owner, id, relation::text, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
+			select owner, id, current_schema() || '.' || relation, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
 			  from tinydevcrm.matviews, generate_series(1, $2)
 			 where relation = $1::text::regclass`, matview, part); err != nil {
 			return err
