@@ -1,5 +1,4 @@
--- Reading the beginning of a CSV: how it is written, and what its columns and its table are to be
--- called. Text work, so PL/Python.
+-- Reading the beginning of a CSV: how it is written. Text work, so PL/Python.
 
 create type tinydevcrm.csv_dialect as (
     encoding   text,
@@ -506,88 +505,14 @@ comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, i
     'The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for '
     'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
 
-create function tinydevcrm._column_names(header text[])
-    returns text[]
-    language plpython3u
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    system_columns = {'ctid', 'xmin', 'cmin', 'xmax', 'cmax', 'tableoid'}
-
-    def cut(name, size):
-        return name.encode()[:size].decode(errors='ignore')
-
-    def unique(name, taken):
-        candidate, number = cut(name, 63), 1
-        while candidate in taken:
-            number += 1
-            suffix = f'_{number}'
-            candidate = cut(name, 63 - len(suffix)) + suffix
-        return candidate
-
-    # A name that needs no change is never taken by one that does: those go first.
-    kept = {}
-    for place, name in enumerate(header):
-        if name and name not in system_columns and len(name.encode()) <= 63:
-            kept.setdefault(name, place)
-
-    taken = set(kept) | system_columns
-    names = []
-    for place, name in enumerate(header):
-        if kept.get(name) != place:
-            name = unique(name or f'column_{place + 1}', taken)
-            taken.add(name)
-        names.append(name)
-    return names
-$$;
-
-comment on function tinydevcrm._column_names(text[]) is
-    'Column names for the cells of a header: as written, except that an empty one becomes '
-    'column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) '
-    'gets _2, _3 ….';
-
-create function tinydevcrm._table_name(source text)
-    returns text
-    language sql
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    select max(candidate)
-      from (
-        select left(
-                   coalesce(
-                       nullif(
-                           trim(both '_' from regexp_replace(
-                               lower(regexp_replace(
-                                   regexp_replace(_table_name.source, '^.*[/\\]', ''),
-                                   '(\.(csv|tsv|txt|gz))+$', '', 'i')),
-                               '[^[:alnum:]_]+', '_', 'g')),
-                           ''),
-                       'imported'),
-                   length) as candidate
-          from generate_series(1, 40) as length
-      ) as cut
-     where octet_length(candidate) <= 63
-$$;
-
-comment on function tinydevcrm._table_name(text) is
-    'Table name for a file''s name: without folder and endings, in lower case, each run of other '
-    'characters an underscore: "Q3 Sales.csv.gz" is q3_sales.';
-
 revoke execute on function
     tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
     tinydevcrm._read_start(bytea, text, text, text, integer),
-    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer),
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text)
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 from public;
 
 grant execute on function
     tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
     tinydevcrm._read_start(bytea, text, text, text, integer),
-    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer),
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text)
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 to tinydevcrm_user;

@@ -1,5 +1,4 @@
 drop function tinydevcrm.finish_import(bigint, integer[], bigint, bigint);
-drop function tinydevcrm._comes_back(tinydevcrm.imports, text);
 drop function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]);
 drop function tinydevcrm.widen_import(bigint, integer[]);
 drop function tinydevcrm.begin_import(
@@ -8,7 +7,4 @@ drop function tinydevcrm._import_under_way(bigint);
 drop function tinydevcrm._import_step(tinydevcrm.imports, text);
 drop function tinydevcrm._create_loading_table(tinydevcrm.imports);
 drop function tinydevcrm._loading_table(tinydevcrm.imports);
-drop function tinydevcrm._checked_type(text);
-drop function tinydevcrm._plan_columns(text[], integer[], jsonb);
-drop function tinydevcrm._stored_as(integer);
 drop type tinydevcrm.import_step;

@@ -1,0 +1,246 @@
+-- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
+
+create function tinydevcrm._base_type(type regtype)
+    returns text
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_type pg_type;
+begin
+    loop
+        select pg_type.*
+          into v_type
+          from pg_type
+         where oid = coalesce(v_type.typbasetype, _base_type.type);
+
+        exit when v_type.typbasetype = 0;
+    end loop;
+
+    return format_type(v_type.oid, -1);
+end
+$$;
+
+comment on function tinydevcrm._base_type(regtype) is
+    'Type to cast a text to before it goes into a column: without modifiers and without domains, '
+    'whose casts would cut a value off where an insert refuses it.';
+
+create function tinydevcrm._compare_columns(import tinydevcrm.imports)
+    returns table (
+        name        text,
+        type        text,
+        target_type text,
+        text_value  text,
+        value       text,
+        is_needed   boolean
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(planned.name, existing.attname::text),
+           loaded.type,
+           format_type(existing.atttypid, existing.atttypmod),
+           restored.text_value,
+           case
+               when loaded.type = format_type(existing.atttypid, existing.atttypmod) then
+                   quote_ident(planned.name)
+               else format(
+                   '(%s)::%s', restored.text_value, tinydevcrm._base_type(existing.atttypid))
+           end,
+           not (existing.atthasdef or existing.attidentity <> '')
+      from rows from (
+               jsonb_to_recordset((import).columns) as (name text, type text, "position" integer)
+           ) with ordinality as planned (name, type, place, number)
+      full join (
+        select pg_attribute.*
+          from pg_attribute
+         where attrelid = to_regclass(tinydevcrm._target(import))
+           and attnum > 0
+           and not attisdropped
+      ) as existing
+        on existing.attname::text = planned.name
+      left join pg_attribute as stored
+        on stored.attrelid = to_regclass(tinydevcrm._loading_table(import))
+       and stored.attname::text = planned.name
+     cross join lateral (
+         select case
+                    when planned.name is not null then
+                        coalesce(format_type(stored.atttypid, stored.atttypmod), planned.type)
+                end as type
+     ) as loaded
+     cross join lateral (
+         select coalesce(
+                    (
+                        select format(csv_types.restores, quote_ident(planned.name))
+                          from tinydevcrm.csv_types
+                         where csv_types.position = planned.place
+                    ),
+                    quote_ident(planned.name) || '::text') as text_value
+     ) as restored
+     order by planned.number, existing.attnum
+$$;
+
+comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
+    'Columns of an import beside those of the table it goes to: type as loaded, null when only the '
+    'table has it; type in the table, null when only the file has it; expressions for the text '
+    'that stood in the file and for the value that goes into the table; and whether the table '
+    'makes no value for it itself.';
+
+create function tinydevcrm._check_columns(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_differences text;
+begin
+    select string_agg(
+               case
+                   when compared.type is null then format('%I: only in the table', compared.name)
+                   else format('%I: only in the file', compared.name)
+               end,
+               e'\n')
+      into v_differences
+      from tinydevcrm._compare_columns(import) as compared
+     where compared.target_type is null
+        or compared.type is null and compared.is_needed;
+
+    if v_differences is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'the columns differ from those of table %s', tinydevcrm._target(import)),
+            detail  = v_differences,
+            hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
+    'Checks that file and table have the same columns; one that the table fills itself may be '
+    'missing from the file. Raises TD006, which tells the difference column by column.';
+
+create function tinydevcrm._check_key(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_unknown text;
+begin
+    select min(key)
+      into v_unknown
+      from unnest((import).key) as key
+     where not exists (
+        select
+          from jsonb_array_elements((import).columns) as planned
+         where planned->>'name' = key
+     );
+
+    if v_unknown is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the file has no column %L for the key', v_unknown),
+            hint    = 'The key names columns by the names that they get in the table.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_key(tinydevcrm.imports) is
+    'Checks that the key of mode upsert names columns of the file. Raises TD006.';
+
+create function tinydevcrm._key_list(import tinydevcrm.imports)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(quote_ident(key), ', ' order by number)
+      from unnest((import).key) with ordinality as key (key, number)
+$$;
+
+comment on function tinydevcrm._key_list(tinydevcrm.imports) is
+    'The key of mode upsert as a list of quoted names.';
+
+create function tinydevcrm._add_key(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
+    execute format(
+        'alter table %s add primary key (%s)',
+        tinydevcrm._target(import), tinydevcrm._key_list(import));
+end
+$$;
+
+comment on function tinydevcrm._add_key(tinydevcrm.imports) is
+    'Gives a table that mode upsert has made the primary key by which the next one updates it. '
+    'Raises TD009 when the key does not tell rows apart.';
+
+create function tinydevcrm._check_key_values(import tinydevcrm.imports, loading text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_key  constant text := tinydevcrm._key_list(import);
+    v_text text;
+begin
+    execute format(
+        'select row(%1$s)::text from %2$s where num_nulls(%1$s) > 0 limit 1', v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'a row of the file has no value for the key',
+            detail  = format('(%s) = %s', v_key, v_text),
+            hint    = 'Fill it in, or choose another key.';
+    end if;
+
+    execute format(
+        'select row(%1$s)::text from %2$s group by %1$s having count(*) > 1 limit 1',
+        v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'the file has more than one row of the same key',
+            detail  = format('(%s) = %s', v_key, v_text),
+            hint    = 'Which of them should stay? Remove the others, or choose another key.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
+    'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
+
+revoke execute on function
+    tinydevcrm._base_type(regtype),
+    tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_columns(tinydevcrm.imports),
+    tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_key_values(tinydevcrm.imports, text),
+    tinydevcrm._key_list(tinydevcrm.imports),
+    tinydevcrm._add_key(tinydevcrm.imports)
+from public;
+
+grant execute on function
+    tinydevcrm._base_type(regtype),
+    tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_columns(tinydevcrm.imports),
+    tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_key_values(tinydevcrm.imports, text),
+    tinydevcrm._key_list(tinydevcrm.imports),
+    tinydevcrm._add_key(tinydevcrm.imports)
+to tinydevcrm_user;
