@@ -4,5 +4,7 @@ drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;
 
--- Fails while the role still has rights on something of the user's: revoke those first.
+-- Fails while one of them still has rights on something of the user's: revoke those first.
+drop role tinydevcrm_orchestrator;
+drop role tinydevcrm_admin;
 drop role tinydevcrm_user;

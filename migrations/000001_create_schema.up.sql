@@ -7,20 +7,32 @@ comment on schema tinydevcrm is
     'Start with \d+ tinydevcrm.* and \df+ tinydevcrm.*; names that start with _ are internals.';
 
 do $$
+declare
+    v_role text;
 begin
-    -- Roles belong to the server, so one may be left from another database.
-    if not exists (
-        select
-          from pg_catalog.pg_roles
-         where rolname = 'tinydevcrm_user'
-    ) then
-        create role tinydevcrm_user nologin;
-    end if;
+    foreach v_role in array array['tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator'] loop
+        -- Roles belong to the server, so one may be left from another database.
+        if not exists (
+            select
+              from pg_catalog.pg_roles
+             where rolname = v_role
+        ) then
+            execute format('create role %I nologin', v_role);
+        end if;
+    end loop;
 end
 $$;
 
 comment on role tinydevcrm_user is
     'Group of those who may use TinyDevCRM''s functions. Grant it to a login role.';
+comment on role tinydevcrm_admin is
+    'Group of those who see what all users of TinyDevCRM have, change its settings, and make and '
+    'drop users. Grant it to a login role.';
+comment on role tinydevcrm_orchestrator is
+    'Group of the orchestrator: receives the events of all users, and posts their webhooks. Grant '
+    'it to the role of its DATABASE_URL, which then need not be a superuser.';
+
+grant tinydevcrm_user to tinydevcrm_admin, tinydevcrm_orchestrator;
 
 grant usage on schema tinydevcrm to tinydevcrm_user;
 
@@ -32,6 +44,8 @@ create table tinydevcrm.settings (
     event_byte_limit   integer not null default 65536,
     delivery_retention interval not null default interval '90 days',
     job_run_retention  interval not null default interval '7 days',
+    user_connections   integer not null default 10,
+    user_timeout       interval not null default interval '5 minutes',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -40,7 +54,9 @@ create table tinydevcrm.settings (
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
     constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
-    constraint settings_job_run_retention_positive check (job_run_retention > interval '0')
+    constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
+    constraint settings_user_connections_range check (user_connections between 1 and 1000),
+    constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes')
 );
 
 comment on table tinydevcrm.settings is
@@ -61,6 +77,13 @@ comment on column tinydevcrm.settings.delivery_retention is
     'parked: see tinydevcrm.subscriptions.expired_count.';
 comment on column tinydevcrm.settings.job_run_retention is
     'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
+
+comment on column tinydevcrm.settings.user_connections is
+    'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when '
+    'they are made.';
+comment on column tinydevcrm.settings.user_timeout is
+    'statement_timeout of users, given to them when they are made. At least two minutes: a '
+    'schedule''s job may take one.';
 
 insert into tinydevcrm.settings default values;
 

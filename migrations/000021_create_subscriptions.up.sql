@@ -25,7 +25,7 @@ comment on column tinydevcrm.subscriptions.id is
     'Number of the subscription.';
 comment on column tinydevcrm.subscriptions.owner is
     'Role that made it. It gets events of materialized views that this role owns, or whose '
-    'owner''s rights it has.';
+    'owner''s rights it has; of all for an administrator or the orchestrator.';
 comment on column tinydevcrm.subscriptions.name is
     'Name by which workers ask for its deliveries.';
 comment on column tinydevcrm.subscriptions.matview_id is

@@ -93,7 +93,11 @@ begin
            new.id
       from tinydevcrm.subscriptions
      where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
-       and pg_has_role(subscriptions.owner, new.owner, 'usage');
+       and (
+           pg_has_role(subscriptions.owner, new.owner, 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
+       );
 
     return null;
 end

@@ -106,7 +106,8 @@ select matviews.relation,
        limit 1
   ) as last_event
     on true
- where pg_has_role(matviews.owner, 'usage');
+ where pg_has_role(matviews.owner, 'usage')
+    or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.matview_status is
     'The watched materialized views that you may see, each with its schedule and its last refresh.';
@@ -164,7 +165,8 @@ select job_run_details.runid as run_id,
   join cron.job_run_details
     on job_run_details.jobid = schedules.job_id
    and job_run_details.username = pg_get_userbyid(schedules.owner)
- where pg_has_role(schedules.owner, 'usage');
+ where pg_has_role(schedules.owner, 'usage')
+    or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.job_runs is
     'pg_cron''s own history of the schedules that you may see: where a job that could not even '
@@ -244,7 +246,8 @@ select subscriptions.name as subscription,
        limit 1
   ) as last_acknowledged
     on true
- where pg_has_role(subscriptions.owner, 'usage');
+ where pg_has_role(subscriptions.owner, 'usage')
+    or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.subscription_status is
     'The subscriptions that you may see, each with what it waits for.';

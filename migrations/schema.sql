@@ -2564,7 +2564,11 @@ begin
            new.id
       from tinydevcrm.subscriptions
      where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
-       and pg_has_role(subscriptions.owner, new.owner, 'usage');
+       and (
+           pg_has_role(subscriptions.owner, new.owner, 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
+       );
 
     return null;
 end
@@ -2970,6 +2974,39 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._own_subscription(name text) IS 'Number of the caller''s subscription of that name. Raises TD001 when there is none.';
+
+
+--
+-- Name: _own_user(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._own_user(name text) RETURNS regrole
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (
+        select
+          from pg_roles
+         where rolname = _own_user.name
+           and shobj_description(oid, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+    ) then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no user %I', coalesce(_own_user.name, 'null')),
+            hint    = 'Users are those made by tinydevcrm.create_user().';
+    end if;
+
+    return quote_ident(_own_user.name)::regrole;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _own_user(name text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._own_user(name text) IS 'The role of a user that create_user() has made. Raises TD001 when there is none.';
 
 
 --
@@ -4999,6 +5036,74 @@ COMMENT ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass,
 
 
 --
+-- Name: create_user(text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.create_user(name text, password text) RETURNS regrole
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET password_encryption TO 'scram-sha-256'
+    AS $_$
+declare
+    v_settings tinydevcrm.settings;
+begin
+    if octet_length(create_user.name) not between 1 and 63
+       or create_user.name ~* '^(pg_|tinydevcrm)'
+       or lower(create_user.name) in ('public', 'none', 'cron', 'information_schema')
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be the name of a user', create_user.name),
+            hint    = 'A name has 1 to 63 bytes, does not begin with pg_ or tinydevcrm, and is no '
+                      'word of the system''s.';
+    end if;
+
+    if length(create_user.password) < 8 then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the password is too short',
+            hint    = 'A password has at least 8 characters.';
+    end if;
+
+    if exists (select from pg_roles where rolname = create_user.name)
+       or exists (select from pg_namespace where nspname = create_user.name)
+    then
+        raise exception using
+            errcode = 'TD004',
+            message = format('there is a role or a schema %I already', create_user.name),
+            hint    = 'Choose another name.';
+    end if;
+
+    select settings.*
+      into v_settings
+      from tinydevcrm.settings;
+
+    execute format(
+        'create role %I login password %L connection limit %s in role tinydevcrm_user',
+        create_user.name, create_user.password, v_settings.user_connections);
+    execute format(
+        'comment on role %I is %L', create_user.name, 'Created by tinydevcrm.create_user().');
+    execute format('create schema %1$I authorization %1$I', create_user.name);
+    execute format('alter role %1$I set search_path = %1$I', create_user.name);
+    execute format(
+        'alter role %I set statement_timeout = %L',
+        create_user.name, extract(epoch from v_settings.user_timeout)::bigint || 's');
+    execute format(
+        'grant connect, temporary on database %I to %I', current_database(), create_user.name);
+
+    return quote_ident(create_user.name)::regrole;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION create_user(name text, password text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.create_user(name text, password text) IS 'Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and limits as tinydevcrm.settings says. Raises TD004 when there is a role or schema of that name, TD007 for a bad name or a short password. Security definer: lends administrators the right to make such roles, and no others.';
+
+
+--
 -- Name: create_webhook(text, text, regclass, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -5093,6 +5198,84 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.drop_subscription(name text) IS 'Ends a subscription; what is pending goes with it. Raises TD001 when there is none.';
+
+
+--
+-- Name: drop_user(text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.drop_user(name text, new_owner text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_user    constant regrole := tinydevcrm._own_user(drop_user.name);
+    v_heir    regrole;
+    v_objects text;
+begin
+    if drop_user.new_owner is not null then
+        v_heir := tinydevcrm._own_user(drop_user.new_owner);
+    end if;
+
+    select string_agg(pg_describe_object(classid, objid, objsubid), ', ' order by objid)
+      into v_objects
+      from (
+        select distinct classid,
+               objid,
+               objsubid
+          from pg_shdepend
+         where refclassid = 'pg_authid'::regclass
+           and refobjid = v_user
+           and deptype = 'o'
+           and dbid = (select oid from pg_database where datname = current_database())
+           and classid = 'pg_class'::regclass
+      ) as owned;
+
+    if v_objects is not null and v_heir is null then
+        raise exception using
+            errcode = '2BP01',
+            message = format('user %I still owns something', drop_user.name),
+            detail  = v_objects,
+            hint    = 'Give it to another user: drop_user(name, new_owner).';
+    end if;
+
+    perform pg_terminate_backend(pid)
+       from pg_stat_activity
+      where usesysid = v_user;
+
+    if v_heir is not null then
+        execute format('reassign owned by %s to %s', v_user, v_heir);
+        perform tinydevcrm._settle_owners();
+    end if;
+
+    delete from tinydevcrm.subscriptions
+     where owner = v_user;
+
+    if v_heir is null then
+        delete from tinydevcrm.matview_refresh_events
+         where owner = v_user;
+        delete from tinydevcrm.imports
+         where owner = v_user;
+    else
+        update tinydevcrm.matview_refresh_events
+           set owner = v_heir
+         where owner = v_user;
+        update tinydevcrm.imports
+           set owner = v_heir
+         where owner = v_user;
+    end if;
+
+    execute format('drop owned by %s', v_user);
+    execute format('drop role %s', v_user);
+end
+$$;
+
+
+--
+-- Name: FUNCTION drop_user(name text, new_owner text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) IS 'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. Tables and views go to the new owner, with the schema, schedules, imports and events. Raises TD001 when there is no such user, 2BP01 when they own something and there is no new owner. Security definer: lends administrators the right to drop such roles, and no others.';
 
 
 --
@@ -6409,7 +6592,7 @@ CREATE VIEW tinydevcrm.job_runs WITH (security_barrier='true') AS
     job_run_details.end_time AS ended_at
    FROM (tinydevcrm.schedules
      JOIN cron.job_run_details ON (((job_run_details.jobid = schedules.job_id) AND (job_run_details.username = pg_get_userbyid((schedules.owner)::oid)))))
-  WHERE pg_has_role((schedules.owner)::oid, 'usage'::text);
+  WHERE (pg_has_role((schedules.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text));
 
 
 --
@@ -6599,7 +6782,7 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
           WHERE ((events.matview_id = matviews.id) AND ((events.owner)::oid = (matviews.owner)::oid) AND (events.outcome <> 'skipped'::text))
           ORDER BY events.id DESC
          LIMIT 1) last_event ON (true))
-  WHERE pg_has_role((matviews.owner)::oid, 'usage'::text);
+  WHERE (pg_has_role((matviews.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text));
 
 
 --
@@ -6761,13 +6944,17 @@ CREATE TABLE tinydevcrm.settings (
     event_byte_limit integer DEFAULT 65536 NOT NULL,
     delivery_retention interval DEFAULT '90 days'::interval NOT NULL,
     job_run_retention interval DEFAULT '7 days'::interval NOT NULL,
+    user_connections integer DEFAULT 10 NOT NULL,
+    user_timeout interval DEFAULT '00:05:00'::interval NOT NULL,
     CONSTRAINT settings_delivery_retention_positive CHECK ((delivery_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_byte_limit_range CHECK (((event_byte_limit >= 0) AND (event_byte_limit <= 1048576))),
     CONSTRAINT settings_event_limit_positive CHECK ((event_limit > 0)),
     CONSTRAINT settings_event_retention_positive CHECK ((event_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_row_limit_range CHECK (((event_row_limit >= 0) AND (event_row_limit <= 1000))),
     CONSTRAINT settings_job_run_retention_positive CHECK ((job_run_retention > '00:00:00'::interval)),
-    CONSTRAINT settings_one_row CHECK (id)
+    CONSTRAINT settings_one_row CHECK (id),
+    CONSTRAINT settings_user_connections_range CHECK (((user_connections >= 1) AND (user_connections <= 1000))),
+    CONSTRAINT settings_user_timeout_range CHECK ((user_timeout >= '00:02:00'::interval))
 );
 
 
@@ -6828,6 +7015,20 @@ COMMENT ON COLUMN tinydevcrm.settings.job_run_retention IS 'Age after which pg_c
 
 
 --
+-- Name: COLUMN settings.user_connections; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.user_connections IS 'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made.';
+
+
+--
+-- Name: COLUMN settings.user_timeout; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.user_timeout IS 'statement_timeout of users, given to them when they are made. At least two minutes: a schedule''s job may take one.';
+
+
+--
 -- Name: subscriptions; Type: TABLE; Schema: tinydevcrm; Owner: -
 --
 
@@ -6864,7 +7065,7 @@ COMMENT ON COLUMN tinydevcrm.subscriptions.id IS 'Number of the subscription.';
 -- Name: COLUMN subscriptions.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.subscriptions.owner IS 'Role that made it. It gets events of materialized views that this role owns, or whose owner''s rights it has.';
+COMMENT ON COLUMN tinydevcrm.subscriptions.owner IS 'Role that made it. It gets events of materialized views that this role owns, or whose owner''s rights it has; of all for an administrator or the orchestrator.';
 
 
 --
@@ -7022,7 +7223,7 @@ CREATE VIEW tinydevcrm.subscription_status WITH (security_barrier='true') AS
           WHERE ((deliveries.subscription_id = subscriptions.id) AND (deliveries.acknowledged_at IS NOT NULL))
           ORDER BY deliveries.id DESC
          LIMIT 1) last_acknowledged ON (true))
-  WHERE pg_has_role((subscriptions.owner)::oid, 'usage'::text);
+  WHERE (pg_has_role((subscriptions.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text));
 
 
 --
@@ -7468,6 +7669,29 @@ CREATE POLICY csv_types_all_read ON tinydevcrm.csv_types FOR SELECT TO tinydevcr
 ALTER TABLE tinydevcrm.deliveries ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: deliveries deliveries_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY deliveries_admin ON tinydevcrm.deliveries FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: deliveries deliveries_orchestrator_answer; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY deliveries_orchestrator_answer ON tinydevcrm.deliveries FOR UPDATE TO tinydevcrm_orchestrator USING ((EXISTS ( SELECT
+   FROM tinydevcrm.webhooks
+  WHERE (webhooks.subscription_id = deliveries.subscription_id))));
+
+
+--
+-- Name: deliveries deliveries_orchestrator_read; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY deliveries_orchestrator_read ON tinydevcrm.deliveries FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
+
+--
 -- Name: deliveries deliveries_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7485,6 +7709,13 @@ CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING
 ALTER TABLE tinydevcrm.import_problems ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: import_problems import_problems_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY import_problems_admin ON tinydevcrm.import_problems FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
 -- Name: import_problems import_problems_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7500,6 +7731,13 @@ CREATE POLICY import_problems_owner ON tinydevcrm.import_problems TO tinydevcrm_
 ALTER TABLE tinydevcrm.imports ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: imports imports_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY imports_admin ON tinydevcrm.imports FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
 -- Name: imports imports_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7511,6 +7749,13 @@ CREATE POLICY imports_owner ON tinydevcrm.imports TO tinydevcrm_user USING (pg_h
 --
 
 ALTER TABLE tinydevcrm.matview_baselines ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: matview_baselines matview_baselines_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matview_baselines_admin ON tinydevcrm.matview_baselines FOR SELECT TO tinydevcrm_admin USING (true);
+
 
 --
 -- Name: matview_baselines matview_baselines_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
@@ -7525,6 +7770,20 @@ CREATE POLICY matview_baselines_owner ON tinydevcrm.matview_baselines TO tinydev
 --
 
 ALTER TABLE tinydevcrm.matview_refresh_events ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: matview_refresh_events matview_refresh_events_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matview_refresh_events_admin ON tinydevcrm.matview_refresh_events FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: matview_refresh_events matview_refresh_events_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matview_refresh_events_orchestrator ON tinydevcrm.matview_refresh_events FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
 
 --
 -- Name: matview_refresh_events matview_refresh_events_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
@@ -7542,6 +7801,13 @@ CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events 
 ALTER TABLE tinydevcrm.matviews ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: matviews matviews_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matviews_admin ON tinydevcrm.matviews FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
 -- Name: matviews matviews_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7557,6 +7823,13 @@ CREATE POLICY matviews_owner ON tinydevcrm.matviews TO tinydevcrm_user USING (pg
 ALTER TABLE tinydevcrm.schedules ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: schedules schedules_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY schedules_admin ON tinydevcrm.schedules FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
 -- Name: schedules schedules_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7568,6 +7841,13 @@ CREATE POLICY schedules_owner ON tinydevcrm.schedules TO tinydevcrm_user USING (
 --
 
 ALTER TABLE tinydevcrm.settings ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: settings settings_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY settings_admin ON tinydevcrm.settings FOR UPDATE TO tinydevcrm_admin USING (true);
+
 
 --
 -- Name: settings settings_all_read; Type: POLICY; Schema: tinydevcrm; Owner: -
@@ -7583,6 +7863,29 @@ CREATE POLICY settings_all_read ON tinydevcrm.settings FOR SELECT TO tinydevcrm_
 ALTER TABLE tinydevcrm.subscriptions ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: subscriptions subscriptions_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_admin ON tinydevcrm.subscriptions FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: subscriptions subscriptions_orchestrator_pause; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_orchestrator_pause ON tinydevcrm.subscriptions FOR UPDATE TO tinydevcrm_orchestrator USING ((EXISTS ( SELECT
+   FROM tinydevcrm.webhooks
+  WHERE (webhooks.subscription_id = subscriptions.id))));
+
+
+--
+-- Name: subscriptions subscriptions_orchestrator_read; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_orchestrator_read ON tinydevcrm.subscriptions FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
+
+--
 -- Name: subscriptions subscriptions_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7594,6 +7897,20 @@ CREATE POLICY subscriptions_owner ON tinydevcrm.subscriptions TO tinydevcrm_user
 --
 
 ALTER TABLE tinydevcrm.webhooks ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: webhooks webhooks_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_admin ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: webhooks webhooks_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_orchestrator ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
 
 --
 -- Name: webhooks webhooks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
@@ -8058,6 +8375,13 @@ GRANT ALL ON FUNCTION tinydevcrm._own_subscription(name text) TO tinydevcrm_user
 
 
 --
+-- Name: FUNCTION _own_user(name text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._own_user(name text) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _parse_schedule(INOUT schedule text, OUT seconds integer, OUT cron_schedule text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -8387,6 +8711,14 @@ GRANT ALL ON FUNCTION tinydevcrm.create_subscription(name text, relation regclas
 
 
 --
+-- Name: FUNCTION create_user(name text, password text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.create_user(name text, password text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.create_user(name text, password text) TO tinydevcrm_admin;
+
+
+--
 -- Name: FUNCTION create_webhook(name text, url text, relation regclass, max_attempts integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -8408,6 +8740,14 @@ GRANT ALL ON FUNCTION tinydevcrm.drop_matview(relation regclass) TO tinydevcrm_u
 
 REVOKE ALL ON FUNCTION tinydevcrm.drop_subscription(name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.drop_subscription(name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION drop_user(name text, new_owner text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) TO tinydevcrm_admin;
 
 
 --
@@ -8639,6 +8979,7 @@ GRANT SELECT ON TABLE tinydevcrm.matview_status TO tinydevcrm_user;
 --
 
 GRANT SELECT ON TABLE tinydevcrm.settings TO tinydevcrm_user;
+GRANT UPDATE ON TABLE tinydevcrm.settings TO tinydevcrm_admin;
 
 
 --

@@ -136,6 +136,9 @@ func (p *program) up(ctx context.Context) error {
 }
 
 func migrateUp(ctx context.Context, pool *sql.DB) error {
+	if migrate.IsCurrent(ctx, pool) {
+		return nil
+	}
 	migrator, err := migrate.Open(ctx, pool)
 	if err != nil {
 		return err

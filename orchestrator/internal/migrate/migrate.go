@@ -54,6 +54,19 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	return &Migrator{migrate: m, versions: versions}, nil
 }
 
+// IsCurrent says that the database has all migrations, which a role that may not migrate can find out
+// too; false when it cannot.
+func IsCurrent(ctx context.Context, pool *sql.DB) bool {
+	versions, err := listVersions(migrations.Files)
+	if err != nil {
+		return false
+	}
+	var version int
+	var dirty bool
+	err = pool.QueryRowContext(ctx, "select version, dirty from public.schema_migrations").Scan(&version, &dirty)
+	return err == nil && version == versions[len(versions)-1] && !dirty
+}
+
 // Close gives the connection back.
 func (m *Migrator) Close() error {
 	return errors.Join(m.migrate.Close())

@@ -1,0 +1,31 @@
+drop function tinydevcrm.drop_user(text, text);
+drop function tinydevcrm._own_user(text);
+drop function tinydevcrm.create_user(text, text);
+
+do $$
+begin
+    if to_regclass('public.schema_migrations') is not null then
+        revoke select on public.schema_migrations from tinydevcrm_orchestrator;
+    end if;
+end
+$$;
+
+drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
+drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
+drop policy webhooks_orchestrator on tinydevcrm.webhooks;
+drop policy subscriptions_orchestrator_pause on tinydevcrm.subscriptions;
+drop policy subscriptions_orchestrator_read on tinydevcrm.subscriptions;
+drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_events;
+
+revoke update on tinydevcrm.settings from tinydevcrm_admin;
+drop policy settings_admin on tinydevcrm.settings;
+
+drop policy webhooks_admin on tinydevcrm.webhooks;
+drop policy deliveries_admin on tinydevcrm.deliveries;
+drop policy subscriptions_admin on tinydevcrm.subscriptions;
+drop policy matview_refresh_events_admin on tinydevcrm.matview_refresh_events;
+drop policy schedules_admin on tinydevcrm.schedules;
+drop policy matview_baselines_admin on tinydevcrm.matview_baselines;
+drop policy matviews_admin on tinydevcrm.matviews;
+drop policy import_problems_admin on tinydevcrm.import_problems;
+drop policy imports_admin on tinydevcrm.imports;

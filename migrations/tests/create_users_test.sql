@@ -1,0 +1,116 @@
+-- Users, administrators and the orchestrator's role.
+
+begin;
+
+select plan(27);
+
+create role "Tap Boss" in role tinydevcrm_admin;
+create role "Tap Orchestrator" in role tinydevcrm_orchestrator;
+create role "Tap Plain" in role tinydevcrm_user;
+
+set local role "Tap Boss";
+
+select is(tinydevcrm.create_user('Tap Ann', 'secret word')::text, '"Tap Ann"', 'an administrator makes a user');
+select lives_ok($$ select tinydevcrm.create_user('Tap Bob', 'secret word') $$, 'and another');
+select is(
+    (select array[rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication]
+       from pg_roles where rolname = 'Tap Ann'),
+    array[true, false, false, false, false, false], 'who logs in, and has no further rights');
+select is(
+    (select rolconnlimit from pg_roles where rolname = 'Tap Ann'), 10, 'nor more connections than settings say');
+select is(
+    (select setconfig from pg_db_role_setting where setrole = '"Tap Ann"'::regrole),
+    array['search_path="Tap Ann"', 'statement_timeout=300s'], 'and works in a schema of their own, within a time');
+reset role;
+select alike(
+    (select rolpassword from pg_authid where rolname = 'Tap Ann'), 'SCRAM-SHA-256$%', 'the password is kept as SCRAM');
+set local role "Tap Boss";
+
+select throws_ok(
+    $$ select tinydevcrm.create_user('Tap Ann', 'secret word') $$, 'TD004', null, 'a name is taken once');
+select throws_ok(
+    $$ select tinydevcrm.create_user('public', 'secret word') $$, 'TD007', null, 'a schema that is there is no user');
+select throws_ok(
+    $$ select tinydevcrm.create_user('pg_ann', 'secret word') $$, 'TD007', null, 'nor is a word of the system''s');
+select throws_ok(
+    $$ select tinydevcrm.create_user('ann', 'short') $$, 'TD007', null, 'a password has eight characters');
+
+-- What a user has, in their own name.
+
+set local role "Tap Ann";
+set local search_path = "Tap Ann", public;
+create table numbers as select 1 as n;
+select tinydevcrm.create_matview('v', 'select * from numbers', 'always');
+select tinydevcrm.schedule_matview('v', '5 seconds');
+select tinydevcrm.create_subscription('mine');
+select tinydevcrm.create_webhook('hook', 'https://example.com/');
+select tinydevcrm.refresh_matview('v');
+select throws_ok(
+    $$ select tinydevcrm.create_user('Tap Eve', 'secret word') $$, '42501', null, 'a user makes no users');
+select throws_ok(
+    $$ select tinydevcrm.drop_user('Tap Bob') $$, '42501', null, 'and drops none');
+select throws_ok(
+    $$ update tinydevcrm.settings set event_limit = 1 $$, '42501', null, 'nor changes settings');
+
+set local role "Tap Boss";
+select is(
+    (select array_agg(relation::text || ' ' || status) from tinydevcrm.matview_status),
+    array['"Tap Ann".v ok'], 'an administrator sees the views of all');
+select is(
+    (select count(*)::integer from tinydevcrm.subscription_status), 2, 'their subscriptions');
+select is((select count(*)::integer from tinydevcrm.matview_refresh_events), 2, 'and events');
+select is_empty(
+    $$ update tinydevcrm.matviews set notify_when = 'never' returning id $$, 'but does not change them');
+select isnt_empty(
+    $$ update tinydevcrm.settings set event_limit = 1000 returning id $$, 'and changes settings');
+
+-- The orchestrator
+
+set local role "Tap Orchestrator";
+select tinydevcrm.create_subscription('log');
+set local role "Tap Ann";
+select tinydevcrm.refresh_matview('v');
+set local role "Tap Orchestrator";
+select is(
+    (select (event).matview from tinydevcrm.receive_events('log')), '"Tap Ann".v',
+    'the orchestrator receives what all users are told');
+select is(
+    (select array_agg(due.name) from tinydevcrm._due_webhooks() as due), array['hook'], 'and posts their webhooks');
+select is(
+    (select count(tinydevcrm.acknowledge_events(array[received.delivery_id]))::integer
+       from tinydevcrm._due_webhooks() as due
+      cross join lateral tinydevcrm._receive_deliveries(due.subscription_id, 10, '1 minute') as received),
+    2, 'each to its end');
+select is_empty(
+    $$ update tinydevcrm.deliveries
+          set acknowledged_at = now()
+        where subscription_id in (select id from tinydevcrm.subscriptions where name = 'mine')
+       returning id $$,
+    'but takes nothing from the other subscriptions');
+select is_empty('select * from tinydevcrm.matviews', 'and has no further look at them');
+
+-- Leaving
+
+set local role "Tap Boss";
+select throws_ok(
+    $$ select tinydevcrm.drop_user('Tap Ann') $$, '2BP01', 'user "Tap Ann" still owns something',
+    'who owns something is not dropped');
+select throws_ok(
+    $$ select tinydevcrm.drop_user('Tap Plain') $$, 'TD001', null, 'nor a role that was made otherwise');
+select tinydevcrm.drop_user('Tap Ann', 'Tap Bob');
+select is(
+    (select array[owner::text, schedule] from tinydevcrm.matview_status), array['"Tap Bob"', '5 seconds'],
+    'another takes over views and schedules');
+reset role;
+select is(
+    (select array[
+                (select count(*) from pg_roles where rolname = 'Tap Ann'),
+                (select count(*) from cron.job where username = 'Tap Ann'),
+                (select count(*) from cron.job where username = 'Tap Bob'),
+                (select count(*) from tinydevcrm.subscriptions where owner <> '"Tap Orchestrator"'::regrole)
+            ]),
+    array[0, 0, 1, 0]::bigint[], 'and of the first nothing is left');
+
+select * from finish();
+
+rollback;
