@@ -5,7 +5,7 @@ drop function tinydevcrm.create_user(text, text);
 do $$
 begin
     if to_regclass('public.schema_migrations') is not null then
-        revoke select on public.schema_migrations from tinydevcrm_orchestrator;
+        revoke select on public.schema_migrations from tinydevcrm_user;
     end if;
 end
 $$;

@@ -91,11 +91,11 @@ create policy deliveries_orchestrator_answer on tinydevcrm.deliveries
          where webhooks.subscription_id = deliveries.subscription_id
     ));
 
--- It looks whether there is something to migrate. psql alone has no such table.
+-- Whoever starts the program looks whether there is something to migrate. psql alone has no such table.
 do $$
 begin
     if to_regclass('public.schema_migrations') is not null then
-        grant select on public.schema_migrations to tinydevcrm_orchestrator;
+        grant select on public.schema_migrations to tinydevcrm_user;
     end if;
 end
 $$;

@@ -127,3 +127,31 @@ func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 		}
 	}
 }
+
+// The orchestrator needs no superuser once the database is migrated: its role receives the events of all
+// users.
+func TestUpAsTheOrchestratorsRole(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	pool, err := db.Open(t.Context(), server.URL, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	dbtest.Exec(t, pool, "create role runner login in role tinydevcrm_orchestrator")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word')")
+
+	stdout, stderr := background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), "up", "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "it is ready", func() bool { return strings.Contains(stderr.String(), `"ready"`) })
+	if strings.Contains(stderr.String(), `"WARN"`) {
+		t.Errorf("it complains: %s", stderr)
+	}
+	dbtest.Exec(t, pool, "set role ann")
+	dbtest.Exec(t, pool, "set search_path = ann")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
+	dbtest.Eventually(t, dbtest.Deadline, "a user's event is logged", func() bool {
+		events := stdout.events(t)
+		return len(events) == 1 && events[0].Matview == "ann.v"
+	})
+}
