@@ -1,5 +1,5 @@
--- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is the
--- authority on what anyone may do.
+-- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is
+-- the authority on what anyone may do.
 
 -- administrators see all, and change the settings
 
@@ -91,7 +91,7 @@ create policy deliveries_orchestrator_answer on tinydevcrm.deliveries
          where webhooks.subscription_id = deliveries.subscription_id
     ));
 
--- Whoever starts the program looks whether there is something to migrate. psql alone has no such table.
+-- Whoever starts the program looks whether there is something to migrate. psql has no such table.
 do $$
 begin
     if to_regclass('public.schema_migrations') is not null then
