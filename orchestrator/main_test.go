@@ -46,8 +46,17 @@ type eventLine struct {
 
 func (o *output) events(t *testing.T) []eventLine {
 	t.Helper()
+	return eventLines(t, o.String())
+}
+
+// eventLines reads a log. Its last line may be one that the program did not get to end.
+func eventLines(t *testing.T, log string) []eventLine {
+	t.Helper()
 	var events []eventLine
-	for line := range strings.Lines(o.String()) {
+	for line := range strings.Lines(log) {
+		if !strings.HasSuffix(line, "\n") {
+			break
+		}
 		var event eventLine
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			t.Fatalf("not a line of JSON: %s", line)
@@ -83,14 +92,14 @@ func mustCommand(t *testing.T, databaseURL string, args ...string) string {
 	return stdout
 }
 
-// background runs the program until the test ends, and checks that it ends without an error.
-func background(t *testing.T, databaseURL string, args ...string) (stdout, stderr *output) {
+// begin runs the program until end is called, which checks that it ends without an error.
+func begin(t *testing.T, databaseURL string, args ...string) (stdout, stderr *output, end func()) {
 	t.Helper()
 	stdout, stderr = &output{}, &output{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, args, environment(databaseURL), strings.NewReader(""), stdout, stderr) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-ended:
@@ -101,9 +110,17 @@ func background(t *testing.T, databaseURL string, args ...string) (stdout, stder
 			t.Errorf("orchestrator %s does not end", strings.Join(args, " "))
 		}
 	})
+	t.Cleanup(end)
 	dbtest.Eventually(t, dbtest.Deadline, "listening", func() bool {
 		return strings.Contains(stderr.String(), `"msg":"listening"`)
 	})
+	return stdout, stderr, end
+}
+
+// background runs the program until the test ends, and checks that it ends without an error.
+func background(t *testing.T, databaseURL string, args ...string) (stdout, stderr *output) {
+	t.Helper()
+	stdout, stderr, _ = begin(t, databaseURL, args...)
 	return stdout, stderr
 }
 

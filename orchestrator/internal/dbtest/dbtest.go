@@ -87,6 +87,28 @@ func Value[T any](t *testing.T, pool *sql.DB, query string, args ...any) T {
 	return value
 }
 
+// Column runs a query that gives one column.
+func Column[T any](t *testing.T, pool *sql.DB, query string, args ...any) []T {
+	t.Helper()
+	rows, err := pool.QueryContext(t.Context(), query, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	defer rows.Close()
+	var values []T
+	for rows.Next() {
+		var value T
+		if err := rows.Scan(&value); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		values = append(values, value)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return values
+}
+
 // Eventually calls done until it is true, and fails the test when it does not come.
 func Eventually(t *testing.T, within time.Duration, what string, done func() bool) {
 	t.Helper()

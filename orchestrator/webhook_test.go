@@ -1,0 +1,443 @@
+package main
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// upWithWebhooks are the arguments with which the receivers of a test are reached.
+var upWithWebhooks = []string{"up", "--listen-addr", "localhost:0", "--allow-webhooks-to", "127.0.0.0/8"}
+
+// A request is what a receiver got, and the status it answered: 0 while there is none.
+type request struct {
+	id      string
+	eventID int64
+	header  http.Header
+	body    []byte
+	at      time.Time
+	status  int
+}
+
+func (r request) isAccepted() bool { return r.status >= 200 && r.status <= 299 }
+
+// A receiver is the endpoint of a webhook. It keeps what it gets.
+type receiver struct {
+	url    string
+	answer answer
+
+	mu       sync.Mutex
+	requests []request
+}
+
+// An answer returns the status, or 0 when it has done to the connection what is to be done. Attempts
+// at an id are numbered from 0.
+type answer func(w http.ResponseWriter, r *http.Request, attempt int) int
+
+func always(status int) answer {
+	return func(http.ResponseWriter, *http.Request, int) int { return status }
+}
+
+func newReceiver(t *testing.T, answer answer) *receiver {
+	t.Helper()
+	r := &receiver{answer: answer}
+	server := httptest.NewServer(r)
+	t.Cleanup(server.Close)
+	r.url = server.URL
+	return r
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, got *http.Request) {
+	body, err := io.ReadAll(got.Body)
+	if err != nil {
+		// The sender was killed.
+		return
+	}
+	var message struct {
+		Data struct {
+			ID int64 `json:"id"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &message); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	id := got.Header.Get("webhook-id")
+
+	r.mu.Lock()
+	place, attempt := len(r.requests), 0
+	for _, earlier := range r.requests {
+		if earlier.id == id {
+			attempt++
+		}
+	}
+	r.requests = append(r.requests, request{id, message.Data.ID, got.Header, body, time.Now(), 0})
+	r.mu.Unlock()
+
+	status := r.answer(w, got, attempt)
+	if status == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.requests[place].status = status
+	r.mu.Unlock()
+	w.WriteHeader(status)
+}
+
+func (r *receiver) all() []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.requests)
+}
+
+// accepted says how often each event was.
+func (r *receiver) accepted() map[int64]int {
+	counts := make(map[int64]int)
+	for _, request := range r.all() {
+		if request.isAccepted() {
+			counts[request.eventID]++
+		}
+	}
+	return counts
+}
+
+// checkIDs wants an event to have one id, an id one event, and a repetition the same body.
+func (r *receiver) checkIDs(t *testing.T) {
+	t.Helper()
+	bodies := make(map[string][]byte)
+	for _, request := range r.all() {
+		if want := fmt.Sprintf("event_%d", request.eventID); request.id != want {
+			t.Errorf("event %d comes as %q, want %q", request.eventID, request.id, want)
+		}
+		if first, isRepeated := bodies[request.id]; isRepeated && !bytes.Equal(first, request.body) {
+			t.Errorf("%s comes with another body:\n%s\n%s", request.id, first, request.body)
+		}
+		bodies[request.id] = request.body
+	}
+}
+
+func isSignedBy(t *testing.T, request request, secret string) bool {
+	t.Helper()
+	verifier, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verifier.Verify(request.body, request.header) == nil
+}
+
+// newWebhook has a receiver told of everything, and returns the secret.
+func newWebhook(t *testing.T, pool *sql.DB, name string, answer answer) (*receiver, string) {
+	t.Helper()
+	r := newReceiver(t, answer)
+	return r, dbtest.Value[string](t, pool, "select tinydevcrm.create_webhook($1, $2)", name, r.url)
+}
+
+// newServer is a migrated server with a materialized view v that is always told.
+func newServer(t *testing.T) (*sql.DB, *dbtest.Server) {
+	t.Helper()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pool.Close() })
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
+	return pool, server
+}
+
+func refresh(t *testing.T, pool *sql.DB) int64 {
+	t.Helper()
+	return dbtest.Value[int64](t, pool, "select id from tinydevcrm.refresh_matview('v')")
+}
+
+// hang answers nothing until the sender gives up.
+func hang(_ http.ResponseWriter, r *http.Request, _ int) int {
+	<-r.Context().Done()
+	return 0
+}
+
+func reset(w http.ResponseWriter, _ *http.Request, _ int) int {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	conn.(*net.TCPConn).SetLinger(0)
+	conn.Close()
+	return 0
+}
+
+func failTwice(_ http.ResponseWriter, _ *http.Request, attempt int) int {
+	if attempt < 2 {
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK
+}
+
+// withHeader answers a status with one line of header.
+func withHeader(status int, name, value string) answer {
+	return func(w http.ResponseWriter, _ *http.Request, _ int) int {
+		w.Header().Set(name, value)
+		return status
+	}
+}
+
+func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
+	// retryAfter is more than any delay that is not asked for.
+	const events, rotateAt, retryAfter = 10, 5, 2 * time.Minute
+	pool, server := newServer(t)
+	healthy, secret := newWebhook(t, pool, "healthy", always(http.StatusOK))
+	failing, failingSecret := newWebhook(t, pool, "failing", failTwice)
+	gone, _ := newWebhook(t, pool, "gone", always(http.StatusGone))
+	limited, _ := newWebhook(t, pool, "limited", withHeader(http.StatusTooManyRequests, "Retry-After", "120"))
+	newWebhook(t, pool, "redirecting", withHeader(http.StatusTemporaryRedirect, "Location", "http://10.0.0.1/"))
+	newWebhook(t, pool, "resetting", reset)
+	newWebhook(t, pool, "hanging", hang)
+	background(t, server.URL, upWithWebhooks...)
+
+	var newSecret string
+	var told []int64
+	var slowest time.Duration
+	pace := time.NewTicker(2 * time.Second)
+	defer pace.Stop()
+	for i := range events {
+		if i == rotateAt {
+			newSecret = dbtest.Value[string](t, pool, "select tinydevcrm.rotate_webhook_secret('healthy')")
+		}
+		told = append(told, refresh(t, pool))
+		start := time.Now()
+		dbtest.Eventually(t, 2*time.Second, "the healthy one gets an event", func() bool {
+			return healthy.accepted()[told[i]] == 1
+		})
+		slowest = max(slowest, time.Since(start))
+		if i == 0 {
+			awaitStatus(t, pool, "gone", "paused: 410 Gone")
+		}
+		<-pace.C
+	}
+
+	t.Run("healthy", func(t *testing.T) {
+		t.Logf("the slowest of %d events took %s", events, slowest.Round(time.Millisecond))
+		checkSignatures(t, healthy, secret, newSecret, told[rotateAt])
+	})
+	t.Run("failing", func(t *testing.T) { checkFailing(t, failing, failingSecret, told) })
+	t.Run("limited", func(t *testing.T) { checkLimited(t, pool, limited, retryAfter, told) })
+	t.Run("gone", func(t *testing.T) {
+		awaitStatus(t, pool, "gone", "paused: 410 Gone")
+		if got := gone.all(); len(got) != 1 {
+			t.Errorf("it got %d requests, want none after the first", len(got))
+		}
+	})
+	t.Run("refused", func(t *testing.T) { checkRefused(t, pool, events) })
+}
+
+func awaitStatus(t *testing.T, pool *sql.DB, name, want string) {
+	t.Helper()
+	var status string
+	dbtest.Eventually(t, dbtest.Deadline, fmt.Sprintf("%s is %q", name, want), func() bool {
+		status = dbtest.Value[string](t, pool,
+			"select status from tinydevcrm.subscription_status where subscription = $1", name)
+		return status == want
+	})
+}
+
+// checkSignatures wants the old secret to sign all, and the new one what came from an event on.
+func checkSignatures(t *testing.T, r *receiver, old, new string, from int64) {
+	t.Helper()
+	r.checkIDs(t)
+	for _, request := range r.all() {
+		if !isSignedBy(t, request, old) {
+			t.Errorf("%s is not signed by the first secret", request.id)
+		}
+		if isSignedBy(t, request, new) != (request.eventID >= from) {
+			t.Errorf("%s: signed by the second secret: %t", request.id, request.eventID < from)
+		}
+	}
+}
+
+// checkFailing wants each event at its third attempt, after pauses of 5 and 15 seconds, give or take
+// half, and what it takes to look again.
+func checkFailing(t *testing.T, r *receiver, secret string, told []int64) {
+	t.Helper()
+	dbtest.Eventually(t, 90*time.Second, "it accepts all events", func() bool { return len(r.accepted()) == len(told) })
+	r.checkIDs(t)
+	times := make(map[int64][]time.Time)
+	for _, request := range r.all() {
+		if !isSignedBy(t, request, secret) {
+			t.Errorf("%s is not signed", request.id)
+		}
+		times[request.eventID] = append(times[request.eventID], request.at)
+	}
+	const look = 6 * time.Second
+	for _, id := range told {
+		if len(times[id]) != 3 {
+			t.Errorf("event %d came %d times, want 3", id, len(times[id]))
+			continue
+		}
+		for i, delay := range []time.Duration{5 * time.Second, 15 * time.Second} {
+			pause := times[id][i+1].Sub(times[id][i])
+			if pause < delay/2 || pause > delay*3/2+look {
+				t.Errorf("event %d came again after %s, want about %s", id, pause, delay)
+			}
+		}
+	}
+}
+
+// checkLimited wants nothing to be sent again before the receiver allows it.
+func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Duration, told []int64) {
+	t.Helper()
+	requests := r.all()
+	if len(requests) != len(told) {
+		t.Errorf("it got %d requests, want one for each of %d events", len(requests), len(told))
+	}
+	for _, request := range requests {
+		visible := dbtest.Value[time.Time](t, pool, `
+			select visible_at
+			  from tinydevcrm.deliveries
+			 where event_id = $1
+			   and subscription_id = (select id from tinydevcrm.subscriptions where name = 'limited')`, request.eventID)
+		if pause := visible.Sub(request.at); pause < retryAfter || pause > retryAfter+5*time.Second {
+			t.Errorf("%s comes again after %s, want %s", request.id, pause, retryAfter)
+		}
+	}
+}
+
+// checkRefused wants the reason with each delivery that was refused, and none to be lost.
+func checkRefused(t *testing.T, pool *sql.DB, events int) {
+	t.Helper()
+	for _, test := range []struct {
+		name, want string
+		// least is how many deliveries have been refused by now.
+		least int
+	}{
+		{"hanging", "no answer within 15s", 4},
+		{"resetting", "connection reset by peer", events},
+		{"redirecting", "the address is private; --allow-webhooks-to lets it through", events},
+		{"limited", "429 Too Many Requests", events},
+		{"gone", "410 Gone", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var pending, refused, others int
+			if err := pool.QueryRowContext(t.Context(), `
+				select count(*) filter (where acknowledged_at is null and parked_at is null),
+				       count(*) filter (where last_error = $2 and attempts >= 1),
+				       count(*) filter (where last_error <> $2)
+				  from tinydevcrm.deliveries
+				 where subscription_id = (select id from tinydevcrm.subscriptions where name = $1)`,
+				test.name, test.want).Scan(&pending, &refused, &others); err != nil {
+				t.Fatal(err)
+			}
+			if pending != events || refused < test.least || others != 0 {
+				t.Errorf("%d deliveries are pending, want %d; %d were refused for %q, want %d; %d for something else",
+					pending, events, refused, test.want, test.least, others)
+			}
+			if shown := dbtest.Value[string](t, pool, `
+				select last_error
+				  from tinydevcrm.subscription_status
+				 where subscription = $1`, test.name); shown != test.want {
+				t.Errorf("the status says %q, want %q", shown, test.want)
+			}
+		})
+	}
+}
+
+func TestTwoOrchestratorsShareTheWork(t *testing.T) {
+	// perEndpoint is how many posts to one endpoint each has under way.
+	const events, perEndpoint = 200, 4
+	pool, server := newServer(t)
+	var mu sync.Mutex
+	var underWay, most int
+	count := func(change int) {
+		mu.Lock()
+		defer mu.Unlock()
+		underWay += change
+		most = max(most, underWay)
+	}
+	r, _ := newWebhook(t, pool, "w", func(http.ResponseWriter, *http.Request, int) int {
+		count(1)
+		defer count(-1)
+		time.Sleep(20 * time.Millisecond)
+		return http.StatusNoContent
+	})
+	first, _ := background(t, server.URL, upWithWebhooks...)
+	second, _ := background(t, server.URL, upWithWebhooks...)
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v') from generate_series(1, $1)", events)
+
+	dbtest.Eventually(t, dbtest.Deadline, "all is acknowledged", func() bool {
+		return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.deliveries where acknowledged_at is null") == 0
+	})
+	if got := r.all(); len(got) != events || len(r.accepted()) != events {
+		t.Errorf("%d posts of %d events, want %d of each", len(got), len(r.accepted()), events)
+	}
+	if lines := len(first.events(t)) + len(second.events(t)); lines != events {
+		t.Errorf("%d lines in both logs, want %d", lines, events)
+	}
+	if most <= perEndpoint || most > 2*perEndpoint {
+		t.Errorf("%d posts were under way at once, want more than %d and at most twice that", most, perEndpoint)
+	}
+	r.checkIDs(t)
+}
+
+func TestEndDuringASlowPost(t *testing.T) {
+	pool, server := newServer(t)
+	for _, test := range []struct {
+		name   string
+		answer answer
+		// within is how long the program may take to end.
+		within         time.Duration
+		isAcknowledged bool
+	}{
+		{"that is answered in time", func(http.ResponseWriter, *http.Request, int) int {
+			time.Sleep(time.Second)
+			return http.StatusOK
+		}, 3 * time.Second, true},
+		{"that is not", func(w http.ResponseWriter, r *http.Request, attempt int) int {
+			if attempt == 0 {
+				return hang(w, r, attempt)
+			}
+			return http.StatusOK
+		}, 6 * time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, _ := newWebhook(t, pool, test.name, test.answer)
+			_, _, end := begin(t, server.URL, upWithWebhooks...)
+			id := refresh(t, pool)
+			dbtest.Eventually(t, dbtest.Deadline, "the post arrives", func() bool { return len(r.all()) == 1 })
+			start := time.Now()
+			end()
+			if took := time.Since(start); took > test.within {
+				t.Errorf("it took %s to end, want %s at most", took, test.within)
+			}
+
+			const mine = " where subscription_id = (select id from tinydevcrm.subscriptions where name = $1)"
+			state := dbtest.Value[string](t, pool, `
+				select concat_ws(' ', attempts, acknowledged_at is not null, parked_at is not null,
+				           visible_at <= now() + interval '1 minute')
+				  from tinydevcrm.deliveries`+mine, test.name)
+			if want := fmt.Sprintf("1 %c f t", map[bool]rune{true: 't', false: 'f'}[test.isAcknowledged]); state != want {
+				t.Errorf("attempts, acknowledged, parked, soon visible are %s, want %s", state, want)
+			}
+			// As if the minute were over.
+			dbtest.Exec(t, pool, "update tinydevcrm.deliveries set visible_at = now()"+mine, test.name)
+			_, _, end = begin(t, server.URL, upWithWebhooks...)
+			defer end()
+			dbtest.Eventually(t, dbtest.Deadline, "the event is accepted", func() bool { return r.accepted()[id] == 1 })
+			r.checkIDs(t)
+			dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription($1)", test.name)
+		})
+	}
+}
