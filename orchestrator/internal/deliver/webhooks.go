@@ -77,9 +77,10 @@ func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *s
 func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 	posting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer w.endpoints.Wait()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainWithin, cancel) })
 	defer stop()
+	// Before stop, which would keep cancel from being called where the end of ctx is seen here first.
+	defer w.endpoints.Wait()
 
 	isAway := false
 	for {
