@@ -8,6 +8,7 @@ create table tinydevcrm.webhooks (
     secret                text not null,
     previous_secret       text,
     previous_secret_until timestamptz,
+    resting_until         timestamptz,
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -31,6 +32,8 @@ comment on column tinydevcrm.webhooks.previous_secret is
     'What signs them too, after a rotation.';
 comment on column tinydevcrm.webhooks.previous_secret_until is
     'Until when it does.';
+comment on column tinydevcrm.webhooks.resting_until is
+    'Until when the endpoint has asked to be left alone (Retry-After).';
 
 alter table tinydevcrm.webhooks enable row level security;
 
@@ -151,27 +154,18 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'period is over. Raises TD001 when there is no such webhook.';
 
 create function tinydevcrm._due_webhooks()
-    returns table (subscription_id bigint, name text, url text, secrets text[])
+    returns table (subscription_id bigint, name text)
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
     select subscriptions.id,
-           subscriptions.name,
-           webhooks.url,
-           array_remove(
-               array[
-                   webhooks.secret,
-                   case
-                       when webhooks.previous_secret_until > clock_timestamp() then
-                           webhooks.previous_secret
-                   end
-               ],
-               null)
+           subscriptions.name
       from tinydevcrm.webhooks
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
      where not subscriptions.is_paused
+       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
        and exists (
            select
              from tinydevcrm.deliveries
@@ -183,7 +177,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._due_webhooks() is
-    'The webhooks that have something to be posted now, with the secrets that sign it.';
+    'The webhooks that have something to be posted now.';
 
 create function tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events)
     returns json
@@ -200,6 +194,42 @@ $$;
 comment on function tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events) is
     'What is posted of an event: its type is matview.refreshed, matview.recovered or '
     'matview.failed, its data the event.';
+
+create function tinydevcrm._receive_posts(
+    subscription_id    bigint,
+    batch_size         integer,
+    visibility_timeout interval
+)
+    returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select received.delivery_id,
+           'event_' || (received.event).id,
+           tinydevcrm._webhook_body(received.event),
+           webhooks.url,
+           array_remove(
+               array[
+                   webhooks.secret,
+                   case
+                       when webhooks.previous_secret_until > clock_timestamp() then
+                           webhooks.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhooks
+     cross join lateral tinydevcrm._receive_deliveries(
+               webhooks.subscription_id,
+               _receive_posts.batch_size,
+               _receive_posts.visibility_timeout) as received
+     where webhooks.subscription_id = _receive_posts.subscription_id
+       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
+$$;
+
+comment on function tinydevcrm._receive_posts(bigint, integer, interval) is
+    'As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is '
+    'the same at each attempt, and each of the secrets signs. Nothing while the endpoint rests.';
 
 create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason text)
     returns void
@@ -218,13 +248,31 @@ $$;
 comment on function tinydevcrm._switch_off_webhook(bigint, text) is
     'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
 
+create function tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.webhooks
+       set resting_until = clock_timestamp() + _rest_webhook.retry_after
+     where webhooks.subscription_id = _rest_webhook.subscription_id;
+end
+$$;
+
+comment on function tinydevcrm._rest_webhook(bigint, interval) is
+    'Leaves the endpoint of a webhook alone for as long as it asks for.';
+
 revoke execute on function
     tinydevcrm._new_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),
     tinydevcrm._due_webhooks(),
     tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
-    tinydevcrm._switch_off_webhook(bigint, text)
+    tinydevcrm._receive_posts(bigint, integer, interval),
+    tinydevcrm._switch_off_webhook(bigint, text),
+    tinydevcrm._rest_webhook(bigint, interval)
 from public;
 
 grant execute on function
@@ -233,5 +281,7 @@ grant execute on function
     tinydevcrm.rotate_webhook_secret(text, interval),
     tinydevcrm._due_webhooks(),
     tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
-    tinydevcrm._switch_off_webhook(bigint, text)
+    tinydevcrm._receive_posts(bigint, integer, interval),
+    tinydevcrm._switch_off_webhook(bigint, text),
+    tinydevcrm._rest_webhook(bigint, interval)
 to tinydevcrm_user;

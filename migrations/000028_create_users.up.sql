@@ -77,6 +77,12 @@ create policy webhooks_orchestrator on tinydevcrm.webhooks
     to tinydevcrm_orchestrator
     using (true);
 
+create policy webhooks_orchestrator_rest on tinydevcrm.webhooks
+    for update
+    to tinydevcrm_orchestrator
+    using (true)
+    with check (true);
+
 create policy deliveries_orchestrator_read on tinydevcrm.deliveries
     for select
     to tinydevcrm_orchestrator

