@@ -186,7 +186,7 @@ begin
                    else (refresh).row_count
                end,
                has_baseline = matviews.has_baseline
-                   or (refresh).error_code is null
+                   or ruled.outcome in ('refreshed', 'recovered')
                       and tinydevcrm._compares(refresh)
                       and (refresh).notify_when = matviews.notify_when
                       and (refresh).ignored_columns = matviews.ignored_columns,

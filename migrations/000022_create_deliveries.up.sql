@@ -292,8 +292,11 @@ as $$
 declare
     v_count bigint;
 begin
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none to
+    -- this one.
     update tinydevcrm.deliveries
-       set attempts = 0,
+       set id = default,
+           attempts = 0,
            visible_at = clock_timestamp(),
            created_at = clock_timestamp(),
            acknowledged_at = null,
@@ -328,8 +331,8 @@ end
 $$;
 
 comment on function tinydevcrm.redeliver_event(bigint) is
-    'Has a delivery received again, whether it was parked or acknowledged, with all its attempts. '
-    'Raises TD001 when there is none.';
+    'Has a delivery received again, by a new number and with all its attempts, whether it was '
+    'parked or acknowledged. Raises TD001 when there is none.';
 
 create function tinydevcrm.redeliver_parked(subscription text)
     returns bigint

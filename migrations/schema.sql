@@ -2516,8 +2516,11 @@ CREATE FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) RETURNS bigint
 declare
     v_count bigint;
 begin
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none to
+    -- this one.
     update tinydevcrm.deliveries
-       set attempts = 0,
+       set id = default,
+           attempts = 0,
            visible_at = clock_timestamp(),
            created_at = clock_timestamp(),
            acknowledged_at = null,
@@ -3764,7 +3767,7 @@ begin
                    else (refresh).row_count
                end,
                has_baseline = matviews.has_baseline
-                   or (refresh).error_code is null
+                   or ruled.outcome in ('refreshed', 'recovered')
                       and tinydevcrm._compares(refresh)
                       and (refresh).notify_when = matviews.notify_when
                       and (refresh).ignored_columns = matviews.ignored_columns,
@@ -5663,7 +5666,7 @@ $$;
 -- Name: FUNCTION redeliver_event(delivery_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) IS 'Has a delivery received again, whether it was parked or acknowledged, with all its attempts. Raises TD001 when there is none.';
+COMMENT ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) IS 'Has a delivery received again, by a new number and with all its attempts, whether it was parked or acknowledged. Raises TD001 when there is none.';
 
 
 --

@@ -72,6 +72,8 @@ type program struct {
 	listenAddr  string
 	hosts       []string
 	webhooksTo  []netip.Prefix
+	hasUsers    bool
+	authURL     string
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer

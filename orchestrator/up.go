@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,8 +17,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -55,10 +52,32 @@ func (p *program) upCommand() *cobra.Command {
 		"host:port of the page (default $LISTEN_ADDR)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
 		"domain name of the page, as behind a proxy; IP addresses and names without a dot always work")
+	command.Flags().BoolVar(&p.hasUsers, "auth", false,
+		"have users of the page log in as their Postgres role (HTTP Basic: put TLS in front of it)")
+	command.Flags().StringVar(&p.authURL, "auth-url", "",
+		"database URL over which they log in; the server has to ask for passwords (default --database-url)")
 	command.Flags().Func("allow-webhooks-to",
 		"private addresses that webhooks may go to, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
 }
+
+// users are those of the page; none where nobody logs in.
+func (p *program) users(ctx context.Context) (*login.Users, loginFunc, error) {
+	if !p.hasUsers {
+		return nil, nil, nil
+	}
+	url := p.authURL
+	if url == "" {
+		url = p.databaseURL
+	}
+	users, err := login.NewUsers(ctx, url)
+	if err != nil {
+		return nil, nil, err
+	}
+	return users, users.Login, nil
+}
+
+type loginFunc = func(ctx context.Context, name, password, address string) (*sql.DB, func(), error)
 
 func (p *program) allowWebhooksTo(value string) error {
 	prefix, err := netip.ParsePrefix(value)
@@ -108,6 +127,10 @@ func (p *program) up(ctx context.Context) error {
 		if err := worker.Subscribe(ctx); err != nil {
 			return err
 		}
+		users, logIn, err := p.users(ctx)
+		if err != nil {
+			return err
+		}
 		webhooks := deliver.NewWebhooks(forWebhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
 		hub := listen.NewHub(p.databaseURL, diagnostics)
 		wakeLog, cancelLog := hub.Subscribe()
@@ -119,11 +142,15 @@ func (p *program) up(ctx context.Context) error {
 		group.Go(func() error { return hub.Run(ctx) })
 		group.Go(func() error { return worker.Run(ctx, wakeLog) })
 		group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+		if users != nil {
+			group.Go(func() error { return users.Run(ctx) })
+		}
 		group.Go(func() error {
 			return serve(ctx, socket, web.Handler(web.Config{
 				Pool:      pool,
-				Upload:    uploader(pool),
-				Preview:   previewer(pool),
+				Login:     logIn,
+				Upload:    uploadFile,
+				Preview:   previewFile,
 				Events:    hub.Subscribe,
 				Logger:    diagnostics,
 				MaxUpload: maxUpload,
@@ -145,70 +172,6 @@ func migrateUp(ctx context.Context, pool *sql.DB) error {
 	}
 	defer migrator.Close()
 	return migrator.Up(0)
-}
-
-// uploader is upload.Load in the page's terms.
-func uploader(pool *sql.DB) func(context.Context, io.Reader, string, url.Values) (web.Imported, error) {
-	return func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Imported, error) {
-		request, err := upload.NewRequest(source, options)
-		if err != nil {
-			return web.Imported{}, err
-		}
-		request.MaxBytes = maxUpload
-		done, err := upload.Load(ctx, pool, file, request)
-		if err != nil {
-			return web.Imported{}, err
-		}
-		row, err := json.Marshal(done)
-		if err != nil {
-			return web.Imported{}, fmt.Errorf("write the import: %w", err)
-		}
-		return web.Imported{Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row}, nil
-	}
-}
-
-// previewer is upload.Preview in the page's terms.
-func previewer(pool *sql.DB) func(context.Context, io.Reader, string, url.Values) (web.Plan, error) {
-	return func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Plan, error) {
-		request, err := upload.NewRequest(source, options)
-		if err != nil {
-			return web.Plan{}, err
-		}
-		found, err := upload.Preview(ctx, pool, file, request)
-		if err != nil {
-			return web.Plan{}, err
-		}
-		plan := web.Plan{
-			Dialect:    found.Dialect.String(),
-			Statements: found.Statements,
-			IsWhole:    found.IsWhole,
-		}
-		for _, column := range found.Columns {
-			plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
-		}
-		if plan.JSON, err = json.Marshal(found); err != nil {
-			return web.Plan{}, fmt.Errorf("write the plan: %w", err)
-		}
-		return plan, nil
-	}
-}
-
-// poster is Client.Send in deliver's terms.
-func poster(client *webhook.Client) func(context.Context, deliver.Post) error {
-	return func(ctx context.Context, post deliver.Post) error {
-		err := client.Send(ctx,
-			webhook.Endpoint{URL: post.URL, Secrets: post.Secrets},
-			webhook.Message{ID: post.ID, Body: post.Body})
-		var refusal *webhook.Refusal
-		if errors.As(err, &refusal) {
-			return &deliver.Refusal{
-				Reason:     refusal.Reason,
-				RetryAfter: refusal.RetryAfter,
-				IsGone:     refusal.IsGone,
-			}
-		}
-		return err
-	}
 }
 
 // serve answers requests until ctx ends, then lets those under way finish.

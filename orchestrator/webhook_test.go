@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -243,6 +244,9 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 		}
 	})
 	t.Run("refused", func(t *testing.T) { checkRefused(t, pool, events) })
+	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "subscription gone is paused: 410 Gone") {
+		t.Errorf("status does not tell of it: %v, %s", err, stderr)
+	}
 }
 
 func awaitStatus(t *testing.T, pool *sql.DB, name, want string) {
@@ -297,21 +301,20 @@ func checkFailing(t *testing.T, r *receiver, secret string, told []int64) {
 	}
 }
 
-// checkLimited wants nothing to be sent again before the receiver allows it.
+// checkLimited wants nothing at all to be sent before the receiver allows it.
 func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Duration, told []int64) {
 	t.Helper()
 	requests := r.all()
-	if len(requests) != len(told) {
-		t.Errorf("it got %d requests, want one for each of %d events", len(requests), len(told))
+	if len(requests) != 1 || requests[0].eventID != told[0] {
+		t.Fatalf("it got %d requests, want none after the first", len(requests))
 	}
-	for _, request := range requests {
-		visible := dbtest.Value[time.Time](t, pool, `
-			select visible_at
-			  from tinydevcrm.deliveries
-			 where event_id = $1
-			   and subscription_id = (select id from tinydevcrm.subscriptions where name = 'limited')`, request.eventID)
-		if pause := visible.Sub(request.at); pause < retryAfter || pause > retryAfter+5*time.Second {
-			t.Errorf("%s comes again after %s, want %s", request.id, pause, retryAfter)
+	const own = " = (select id from tinydevcrm.subscriptions where name = 'limited')"
+	for what, until := range map[string]time.Time{
+		"the endpoint": dbtest.Value[time.Time](t, pool, "select resting_until from tinydevcrm.webhooks where subscription_id"+own),
+		"the event":    dbtest.Value[time.Time](t, pool, "select visible_at from tinydevcrm.deliveries where event_id = $1 and subscription_id"+own, told[0]),
+	} {
+		if pause := until.Sub(requests[0].at); pause < retryAfter || pause > retryAfter+5*time.Second {
+			t.Errorf("%s rests for %s, want %s", what, pause, retryAfter)
 		}
 	}
 }
@@ -327,7 +330,7 @@ func checkRefused(t *testing.T, pool *sql.DB, events int) {
 		{"hanging", "no answer within 15s", 4},
 		{"resetting", "connection reset by peer", events},
 		{"redirecting", "the address is private; --allow-webhooks-to lets it through", events},
-		{"limited", "429 Too Many Requests", events},
+		{"limited", "429 Too Many Requests", 1},
 		{"gone", "410 Gone", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -55,9 +55,9 @@ type Worker struct {
 	receiving     *sql.Stmt
 	acknowledging *sql.Stmt
 
-	// handled are the attempts whose acknowledgement has not gone through: when the next one is
-	// received, acknowledging is all that is left to do. One that begins anew has been asked for.
-	handled map[int64]int
+	// handled are deliveries whose acknowledgement has not gone through: when they are received
+	// again, acknowledging is all that is left to do. What is redelivered has another number.
+	handled map[int64]struct{}
 }
 
 // NewWorker returns a Worker that calls handle for each event of the subscription, which it makes
@@ -68,7 +68,7 @@ func NewWorker(pool *sql.DB, subscription string, handle func(context.Context, E
 		subscription: subscription,
 		handle:       handle,
 		logger:       logger,
-		handled:      make(map[int64]int),
+		handled:      make(map[int64]struct{}),
 	}
 }
 
@@ -95,7 +95,8 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 		case err == nil:
 			isAway = false
 		case db.Explain(err).Code == "TD001":
-			// Dropped by hand, or the database was made anew.
+			// Dropped by hand, or the database was made anew, with the same numbers for others.
+			clear(w.handled)
 			if err := w.Subscribe(ctx); err != nil {
 				w.logger.Warn("cannot subscribe", "subscription", w.subscription, "error", err)
 			}
@@ -146,10 +147,10 @@ func (w *Worker) drain(ctx context.Context) error {
 			return err
 		}
 		for _, d := range deliveries {
-			if last, done := w.handled[d.id]; !done || d.attempt <= last {
+			if _, done := w.handled[d.id]; !done {
 				w.handle(ctx, d.event)
+				w.handled[d.id] = struct{}{}
 			}
-			w.handled[d.id] = d.attempt
 		}
 		if err := w.acknowledge(ctx, deliveries); err != nil {
 			return err
@@ -163,7 +164,7 @@ func (w *Worker) drain(ctx context.Context) error {
 // receiveEvents does not wait for the disk: a claim that a crash takes back is a delivery that is received
 // again.
 const receiveEvents = `
-	select delivery_id, attempt, (event).id, (event).matview, (event).schedule_id, (event).outcome,
+	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
 	       (event).is_cut, (event).error_code, (event).error_message,
 	       (event).started_at, extract(epoch from (event).duration)::double precision
@@ -171,9 +172,8 @@ const receiveEvents = `
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
 type delivery struct {
-	id      int64
-	attempt int
-	event   Event
+	id    int64
+	event Event
 }
 
 func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
@@ -194,7 +194,7 @@ func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
 		var d delivery
 		var seconds float64
 		var carried []byte
-		if err := rows.Scan(&d.id, &d.attempt, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
+		if err := rows.Scan(&d.id, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
 			&d.event.Outcome, &d.event.PlainReason, &d.event.RowCount, &d.event.AddedCount,
 			&d.event.RemovedCount, &carried, &d.event.IsCut, &d.event.ErrorCode, &d.event.ErrorMessage,
 			&d.event.StartedAt, &seconds); err != nil {

@@ -27,7 +27,7 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	messages, err := s.readEvents(ctx, recentEvents, 0, shownEvents)
+	messages, err := s.readEvents(ctx, recentEvents, 0, shownEvents, s.session(ctx).user)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -43,6 +43,10 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 // client goes or the program ends.
 func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	stream := eventStream{writer: w, control: http.NewResponseController(w)}
+	if release := s.session(r.Context()).release; release != nil {
+		// An open page is no active user.
+		release()
+	}
 
 	// Listens first, reads then: what comes in between comes twice rather than not at all.
 	ids, cancel := s.Events()
@@ -53,7 +57,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if lastID > 0 {
 		after, limit = max(0, lastID-idMargin), missedEvents
 	}
-	messages, err := s.readEventsInTime(r.Context(), recentEvents, after, limit)
+	messages, err := s.readEventsInTime(r.Context(), recentEvents, after, limit, s.session(r.Context()).user)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -116,12 +120,12 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 // forward sends the events of these ids, and when some may have been missed all those from a little
 // before the last one sent. It returns the greatest id that it has sent.
 func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, lastID int64) (int64, error) {
-	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids))
+	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids), s.session(ctx).user)
 	if err != nil {
 		return lastID, err
 	}
 	if slices.Contains(ids, 0) {
-		recent, err := s.readEventsInTime(ctx, recentEvents, max(0, lastID-idMargin), missedEvents)
+		recent, err := s.readEventsInTime(ctx, recentEvents, max(0, lastID-idMargin), missedEvents, s.session(ctx).user)
 		if err != nil {
 			return lastID, err
 		}

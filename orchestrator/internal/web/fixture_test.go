@@ -80,12 +80,12 @@ func (f *fixture) config() web.Config {
 		MaxUpload: maxUpload,
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:    f.events.subscribe,
-		Upload: func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Imported, error) {
+		Upload: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
 			request, err := upload.NewRequest(source, options)
 			if err != nil {
 				return web.Imported{}, err
 			}
-			done, err := upload.Load(ctx, f.pool, file, request)
+			done, err := upload.Load(ctx, pool, file, request)
 			if err != nil {
 				return web.Imported{}, err
 			}
@@ -94,12 +94,12 @@ func (f *fixture) config() web.Config {
 				Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row,
 			}, err
 		},
-		Preview: func(ctx context.Context, file io.Reader, source string, options url.Values) (web.Plan, error) {
+		Preview: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
 			request, err := upload.NewRequest(source, options)
 			if err != nil {
 				return web.Plan{}, err
 			}
-			found, err := upload.Preview(ctx, f.pool, file, request)
+			found, err := upload.Preview(ctx, pool, file, request)
 			plan := web.Plan{Dialect: found.Dialect.String(), Statements: found.Statements, IsWhole: found.IsWhole}
 			for _, column := range found.Columns {
 				plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})

@@ -132,7 +132,7 @@ func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
 		arguments[i] = r.PostForm.Get(field)
 	}
 
-	release, err := s.actions.take(r.Context())
+	release, err := s.session(r.Context()).actions.take(r.Context())
 	if err != nil {
 		s.fail(w, r, action.step, filled, err)
 		return
@@ -142,7 +142,7 @@ func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
 	defer cancel()
 
 	var result json.RawMessage
-	if err := s.Pool.QueryRowContext(ctx, action.query, arguments...).Scan(&result); err != nil {
+	if err := s.pool(ctx).QueryRowContext(ctx, action.query, arguments...).Scan(&result); err != nil {
 		s.fail(w, r, action.step, filled, fmt.Errorf("%s a materialized view: %w", action.done, err))
 		return
 	}
@@ -187,7 +187,7 @@ func (s *server) writeQuery(w http.ResponseWriter, r *http.Request, query string
 	defer cancel()
 
 	var result json.RawMessage
-	if err := s.Pool.QueryRowContext(ctx, query, arguments...).Scan(&result); err != nil {
+	if err := s.pool(ctx).QueryRowContext(ctx, query, arguments...).Scan(&result); err != nil {
 		s.writeProblem(w, r, fmt.Errorf("read for %s: %w", r.URL.Path, err))
 		return
 	}

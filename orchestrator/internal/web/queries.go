@@ -51,7 +51,7 @@ type matview struct {
 // readTables lists the tables that imports made and that are still there, newest first. A table may
 // be asked for as schema.name, quoted or not; the empty name asks for the newest.
 func (s *server) readTables(ctx context.Context, name string) (tables []table, selected int, err error) {
-	rows, err := s.Pool.QueryContext(ctx, `
+	rows, err := s.pool(ctx).QueryContext(ctx, `
 		with newest as (
 		    select distinct on (schema_name, table_name)
 		           id,
@@ -123,7 +123,7 @@ func (s *server) readTables(ctx context.Context, name string) (tables []table, s
 func (s *server) readContents(ctx context.Context, table *table) error {
 	var names, types []string
 	var statement string
-	err := s.Pool.QueryRowContext(ctx, `
+	err := s.pool(ctx).QueryRowContext(ctx, `
 		select coalesce(array_agg(attname::text order by attnum), '{}'),
 		       coalesce(array_agg(format_type(atttypid, atttypmod) order by attnum), '{}'),
 		       format(
@@ -146,7 +146,7 @@ func (s *server) readContents(ctx context.Context, table *table) error {
 		table.Columns = append(table.Columns, column{Name: name, Type: types[i]})
 	}
 
-	rows, err := s.Pool.QueryContext(ctx, statement)
+	rows, err := s.pool(ctx).QueryContext(ctx, statement)
 	if err != nil {
 		return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
 	}
@@ -182,7 +182,7 @@ func shorten(text string) string {
 }
 
 func (s *server) readMatviews(ctx context.Context) ([]matview, error) {
-	rows, err := s.Pool.QueryContext(ctx, `
+	rows, err := s.pool(ctx).QueryContext(ctx, `
 		select relation::text,
 		       notify_when,
 		       status,
@@ -229,22 +229,24 @@ type event struct {
 }
 
 // recentEvents gives the last told events with an id above the first parameter, newest first: as many
-// as the second says. It takes them from the end of the index on told ones.
+// as the second says, and the user of the third may see. It takes them from the end of the index on told ones.
 const recentEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
 	  from tinydevcrm.matview_refresh_events as events
 	 where events.is_told
 	   and events.id > $1
+	   and case when $3 = '' then true else pg_has_role($3::name, events.owner, 'usage') end
 	 order by events.id desc
 	 limit $2`
 
-// numberedEvents gives the events of these ids.
+// numberedEvents gives the events of these ids that a user may see.
 const numberedEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
 	  from tinydevcrm.matview_refresh_events as events
 	 where events.id = any ($1)
+	   and case when $2 = '' then true else pg_has_role($2::name, events.owner, 'usage') end
 	 order by events.id desc`
 
 // A message is an event on its way: its id, and the JSON of it on one line.
@@ -253,6 +255,8 @@ type message struct {
 	data json.RawMessage
 }
 
+// readEvents reads by the orchestrator's own pool, so that open pages hold no connections: Postgres says of
+// each event whether the user may see it.
 func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
 	rows, err := s.Pool.QueryContext(ctx, query, arguments...)
 	if err != nil {

@@ -44,11 +44,11 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	err := s.receiveFile(r, filled.Upload, func(file io.Reader, source string) (err error) {
 		if isDry {
 			var plan Plan
-			plan, err = s.Preview(r.Context(), file, source, filled.Upload)
+			plan, err = s.Preview(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
 			filled.Plan = &plan
 			return err
 		}
-		imported, err = s.Upload(r.Context(), file, source, filled.Upload)
+		imported, err = s.Upload(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
 		return err
 	})
 	if err != nil || isDry {
@@ -103,7 +103,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 	if err != nil {
 		return err
 	}
-	release, err := s.uploads.take(r.Context())
+	release, err := s.session(r.Context()).uploads.take(r.Context())
 	if err != nil {
 		return err
 	}

@@ -40,11 +40,14 @@ const (
 
 // Config is what the page needs of the rest of the program.
 type Config struct {
+	// Pool is what everyone acts by, unless they log in.
 	Pool *sql.DB
+	// Login gives the pool of a user, and what gives it back; nil asks nobody who they are.
+	Login func(ctx context.Context, name, password, address string) (pool *sql.DB, release func(), err error)
 	// Upload streams a file into a table, as the options say.
-	Upload func(ctx context.Context, file io.Reader, source string, options url.Values) (Imported, error)
+	Upload func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Imported, error)
 	// Preview says what Upload would do, going by the beginning of the file.
-	Preview func(ctx context.Context, file io.Reader, source string, options url.Values) (Plan, error)
+	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Plan, error)
 	// Events gives the ids of told events as they are notified; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
@@ -83,10 +86,9 @@ type server struct {
 	heartbeat time.Duration
 	page      *template.Template
 	assets    map[string]asset
-	// uploads and actions each hold a connection for as long as they take; together they leave one
-	// to the page.
-	uploads slots
-	actions slots
+	// everyone is who acts where nobody logs in.
+	everyone *session
+	users    sessions
 }
 
 // Handler serves the page and its routes. Requests' contexts end the event streams.
@@ -99,14 +101,14 @@ func newHandler(config Config, heartbeat time.Duration) http.Handler {
 		Config:    config,
 		heartbeat: heartbeat,
 		assets:    loadAssets(),
-		uploads:   newSlots("uploads", maxUploads),
-		actions:   newSlots("requests to the database", maxActions),
+		everyone:  newSession(maxUploads, maxActions),
 	}
+	s.everyone.pool = config.Pool
 	s.page = parsePage(s.assets)
 
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(s.denyCrossOrigin))
-	return s.guard(protection.Handler(s.routes()))
+	return s.guard(protection.Handler(s.authenticate(s.routes())))
 }
 
 // guard sets the headers that keep others' code off the page, and checks by which name it was asked

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
+)
+
+// The packages do not know each other: here one's work is put into the other's terms.
+
+// uploadFile is upload.Load in the page's terms.
+func uploadFile(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
+	request, err := upload.NewRequest(source, options)
+	if err != nil {
+		return web.Imported{}, err
+	}
+	request.MaxBytes = maxUpload
+	done, err := upload.Load(ctx, pool, file, request)
+	if err != nil {
+		return web.Imported{}, err
+	}
+	row, err := json.Marshal(done)
+	if err != nil {
+		return web.Imported{}, fmt.Errorf("write the import: %w", err)
+	}
+	return web.Imported{Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row}, nil
+}
+
+// previewFile is upload.Preview in the page's terms.
+func previewFile(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
+	request, err := upload.NewRequest(source, options)
+	if err != nil {
+		return web.Plan{}, err
+	}
+	found, err := upload.Preview(ctx, pool, file, request)
+	if err != nil {
+		return web.Plan{}, err
+	}
+	plan := web.Plan{
+		Dialect:    found.Dialect.String(),
+		Statements: found.Statements,
+		IsWhole:    found.IsWhole,
+	}
+	for _, column := range found.Columns {
+		plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
+	}
+	if plan.JSON, err = json.Marshal(found); err != nil {
+		return web.Plan{}, fmt.Errorf("write the plan: %w", err)
+	}
+	return plan, nil
+}
+
+// poster is Client.Send in deliver's terms.
+func poster(client *webhook.Client) func(context.Context, deliver.Post) error {
+	return func(ctx context.Context, post deliver.Post) error {
+		err := client.Send(ctx,
+			webhook.Endpoint{URL: post.URL, Secrets: post.Secrets},
+			webhook.Message{ID: post.ID, Body: post.Body})
+		var refusal *webhook.Refusal
+		if errors.As(err, &refusal) {
+			return &deliver.Refusal{
+				Reason:     refusal.Reason,
+				RetryAfter: refusal.RetryAfter,
+				IsGone:     refusal.IsGone,
+			}
+		}
+		return err
+	}
+}
