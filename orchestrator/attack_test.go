@@ -286,3 +286,84 @@ func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
 		       (select min(id) from tinydevcrm.deliveries) as delivery_id`)
 	dbtest.Exec(t, super, "grant select on public.facts to public")
 }
+
+// What a user plants does not run with the rights of an administrator who looks at it or refreshes it.
+func TestTrapsCatchNobody(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user('eve', 'secret word')")
+	eve := open(t, server.URL, "eve")
+	for _, trap := range []string{
+		"create table caught (who text)",
+		"grant insert on caught to public",
+		"grant usage on schema eve to public",
+		// It works for whoever is superuser, so that eve has no more to do than have them call it.
+		`create function spring() returns integer language plpgsql as $$
+		 begin
+		     if current_setting('is_superuser') = 'on' then
+		         execute 'alter role eve superuser';
+		     end if;
+		     insert into eve.caught values (current_user);
+		     return 1;
+		 exception
+		     when others then return 2;
+		 end $$`,
+		"create function spring(text) returns json language sql as 'select to_json(eve.spring())'",
+		"create function spring(anyelement) returns text language sql as 'select eve.spring()::text'",
+		"create function spring(integer) returns integer language sql immutable as 'select eve.spring()'",
+		"create type mood as enum ('fine')",
+		"create function spring(mood) returns json language sql as 'select to_json(eve.spring())'",
+		"create cast (mood as json) with function spring(mood) as implicit",
+		"create function equals(bigint, bigint) returns boolean language sql as 'select eve.spring() > 0'",
+		"create operator > (leftarg = bigint, rightarg = bigint, function = equals)",
+		"create operator = (leftarg = bigint, rightarg = bigint, function = equals)",
+		"create function count() returns bigint language sql as 'select eve.spring()::bigint'",
+		"create function format(text, text) returns text language sql as 'select eve.spring()::text'",
+		"create function clock_timestamp() returns timestamptz language sql as 'select now() from eve.spring()'",
+		"create table data as select 1::bigint as n, 'fine'::mood as mood",
+		"create view innocent as select n, mood, spring() as m from data",
+		"select tinydevcrm.create_matview('trap', 'select n, mood, m from innocent', 'rows_added')",
+		"create unique index on trap (n)",
+		"create index on trap (spring(m))",
+	} {
+		// Some cannot even be planted, which is as good.
+		if _, err := eve.ExecContext(t.Context(), trap); err != nil {
+			t.Logf("not planted: %v", err)
+		}
+	}
+	dbtest.Exec(t, eve, "delete from caught")
+	for _, searchPath := range []string{"public", "eve, pg_catalog"} {
+		super.SetMaxOpenConns(1)
+		dbtest.Exec(t, super, "set search_path = "+searchPath)
+		for _, look := range []string{
+			"select tinydevcrm.refresh_matview('eve.trap')",
+			"select tinydevcrm.schedule_matview('eve.trap', '1 minute')",
+			"do $$ declare id bigint; begin select max(schedules.id) into id from tinydevcrm.schedules; call tinydevcrm.refresh_scheduled(id); end $$",
+			"select * from tinydevcrm.matview_status",
+			"select tinydevcrm.event_json(events) from tinydevcrm.matview_refresh_events as events",
+			"select tinydevcrm.watch_matview('eve.trap', 'changed')",
+			"select tinydevcrm.refresh_matview('eve.trap')",
+			"call tinydevcrm.remove_expired()",
+			"call tinydevcrm.settle_jobs()",
+			"select * from tinydevcrm.check_installation()",
+			"select tinydevcrm.unschedule_matview('eve.trap')",
+		} {
+			if _, err := super.ExecContext(t.Context(), look); err != nil {
+				t.Errorf("%s: %v", look, err)
+			}
+		}
+	}
+	if dbtest.Value[bool](t, super, "select rolsuper from pg_roles where rolname = 'eve'") {
+		t.Error("eve has become a superuser")
+	}
+	if who := dbtest.Value[string](t, super, "select coalesce(string_agg(distinct who, ', '), '') from eve.caught where who <> 'eve'"); who != "" {
+		t.Errorf("%s ran what eve planted", who)
+	}
+
+	// The trap is one.
+	dbtest.Exec(t, super, "select eve.spring()")
+	if !dbtest.Value[bool](t, super, "select rolsuper from pg_roles where rolname = 'eve'") {
+		t.Error("the trap would have caught nobody")
+	}
+}

@@ -212,6 +212,9 @@ func (s *site) attack() {
 			t.Errorf("upload %s: %d %s", query, status, body)
 		}
 	}
+	if status, body := s.upload("eve", "?table=own", "\"n\"\"); drop schema ann cascade; --\",b\n1,2\n"); status != 201 {
+		t.Errorf("an odd header: %d %s", status, body)
+	}
 	if after := dbtest.Value[string](t, s.super, "select md5(string_agg(matviews::text, '')) || (select count(*) from ann.numbers) from tinydevcrm.matviews"); after != before {
 		t.Error("something of ann's has changed")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -442,5 +443,55 @@ func TestEndDuringASlowPost(t *testing.T) {
 			r.checkIDs(t)
 			dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription($1)", test.name)
 		})
+	}
+}
+
+// A user who fills the log as fast as the server can, and runs queries without end, delays nobody else's
+// deliveries.
+func TestFloodDelaysNobodyElse(t *testing.T) {
+	const lasts, within = 10 * time.Second, 2 * time.Second
+	pool, server := newServer(t)
+	for _, user := range []string{"ann", "eve"} {
+		dbtest.Exec(t, pool, "select tinydevcrm.create_user($1, 'secret word')", user)
+	}
+	ann, eve := open(t, server.URL, "ann"), open(t, server.URL, "eve")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_matview('v', 'select 1 as n', 'always')")
+	r, _ := newWebhook(t, ann, "hook", always(http.StatusOK))
+	dbtest.Exec(t, eve, "select tinydevcrm.create_matview('flood' || i, $$select repeat('x', 6000) as x from generate_series(1, 10)$$, 'always') from generate_series(1, 4) as i")
+	newWebhook(t, eve, "hook", always(http.StatusOK))
+	background(t, server.URL, upWithWebhooks...)
+
+	ctx, cancel := context.WithTimeout(t.Context(), lasts)
+	defer cancel()
+	var group sync.WaitGroup
+	defer group.Wait()
+	flood := func(statement string) {
+		pool := open(t, server.URL, "eve")
+		group.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := pool.ExecContext(ctx, statement); err != nil && ctx.Err() == nil {
+					t.Errorf("eve: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 4 {
+		flood(fmt.Sprintf("select from tinydevcrm.refresh_matview('flood%d')", i+1))
+	}
+	flood("select count(*) from generate_series(1, 1000000000) as n")
+
+	var slowest time.Duration
+	for ctx.Err() == nil {
+		id := refresh(t, ann)
+		start := time.Now()
+		dbtest.Eventually(t, within, "ann's event arrives", func() bool { return r.accepted()[id] == 1 })
+		slowest = max(slowest, time.Since(start))
+	}
+	megabytes := dbtest.Value[float64](t, pool, `
+		select sum(octet_length(rows::text)) / 1e6 from tinydevcrm.matview_refresh_events where matview like 'eve.%'`)
+	t.Logf("the slowest took %s beside %.0f MB of events a second", slowest.Round(time.Millisecond), megabytes/lasts.Seconds())
+	if megabytes < 10 {
+		t.Errorf("%.1f MB of events are no flood", megabytes)
 	}
 }

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(10);
+select plan(13);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -128,6 +128,39 @@ select is_empty(
           and not t.tgisinternal
           and t.tgname !~ '^_[0-9]{3}_' $$,
     'the name of a trigger gives its place in the firing order');
+
+select is_empty(
+    $$ select c.oid::regclass, acl.privilege_type
+         from pg_class c
+        cross join lateral aclexplode(c.relacl) as acl
+        where c.relnamespace = 'tinydevcrm'::regnamespace
+          and acl.grantee <> c.relowner
+          and (
+              acl.grantee = 0
+              or acl.is_grantable
+              or acl.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+          ) $$,
+    'public has no right on our tables, and nobody more than to read and write rows');
+
+select is_empty(
+    $$ select acl.privilege_type
+         from pg_namespace n
+        cross join lateral aclexplode(n.nspacl) as acl
+        where n.nspname = 'tinydevcrm'
+          and acl.grantee <> n.nspowner
+          and (acl.grantee <> 'tinydevcrm_user'::regrole or acl.privilege_type <> 'USAGE') $$,
+    'users may use our schema, and nobody may make anything in it');
+
+select is(
+    array(
+        select p.proname::text
+          from pg_proc p
+         where p.pronamespace = 'tinydevcrm'::regnamespace
+           and p.prosecdef
+           and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
+         order by p.oid),
+    array['_cron_is_running', 'check_installation'],
+    'what users may run with others'' rights only looks');
 
 select * from finish();
 
