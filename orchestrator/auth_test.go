@@ -173,7 +173,7 @@ func TestUsersLogIn(t *testing.T) {
 		t.Errorf("ann is told of %s", name)
 	}
 	s.attack()
-	dbtest.Exec(t, s.super, "select tinydevcrm.drop_user('eve')")
+	dbtest.Exec(t, s.super, "select tinydevcrm.drop_user('eve', 'ann')")
 	select {
 	case name := <-others:
 		t.Errorf("eve was told of %s", name)
