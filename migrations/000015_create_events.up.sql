@@ -85,9 +85,9 @@ comment on column tinydevcrm.matview_refresh_events.duration is
 create index matview_refresh_events_matview_idx
     on tinydevcrm.matview_refresh_events (matview_id, id);
 
--- The latest told events, however many others there are.
+-- The latest told events of a user, however many others there are.
 create index matview_refresh_events_told_idx
-    on tinydevcrm.matview_refresh_events (id)
+    on tinydevcrm.matview_refresh_events (owner, id)
  where is_told;
 
 create index matview_refresh_events_started_at_idx

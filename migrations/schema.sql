@@ -7582,7 +7582,7 @@ CREATE INDEX matview_refresh_events_started_at_idx ON tinydevcrm.matview_refresh
 -- Name: matview_refresh_events_told_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
 --
 
-CREATE INDEX matview_refresh_events_told_idx ON tinydevcrm.matview_refresh_events USING btree (id) WHERE is_told;
+CREATE INDEX matview_refresh_events_told_idx ON tinydevcrm.matview_refresh_events USING btree (owner, id) WHERE is_told;
 
 
 --
