@@ -164,7 +164,8 @@ begin
     select ignored.name
       into v_unknown
       from unnest(watch_matview.ignored_columns) as ignored (name)
-     where not exists (
+     where ignored.name is null
+        or not exists (
         select
           from pg_attribute
          where attrelid = watch_matview.relation
@@ -177,9 +178,16 @@ begin
     if found then
         raise exception using
             errcode = 'TD007',
-            message = format('%s has no column %I', watch_matview.relation, v_unknown),
+            message = format(
+                '%s has no column %s',
+                watch_matview.relation, coalesce(quote_ident(v_unknown), 'null')),
             hint    = 'Only columns of the materialized view can be ignored.';
     end if;
+
+    -- As a refresh does: the two wait for each other, and no deadlock comes of it.
+    perform pg_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', matviews.id))
+       from tinydevcrm.matviews
+      where matviews.relation = watch_matview.relation;
 
     insert into tinydevcrm.matviews (
                owner, relation, notify_when, ignored_columns, notify_interval)

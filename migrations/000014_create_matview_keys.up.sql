@@ -139,6 +139,8 @@ exception
     when unique_violation then
         get stacked diagnostics v_detail = pg_exception_detail;
         return format('its key does not tell its rows apart: %s', v_detail);
+    when undefined_column then
+        return format('its key has a column that is not there: %s', sqlerrm);
 end
 $$;
 

@@ -30,6 +30,7 @@ create table tinydevcrm.matview_refresh_events (
     constraint matview_refresh_events_error_of_failure check (
         (outcome = 'failed') = (error_code is not null)
     ),
+    constraint matview_refresh_events_rows_are_array check (jsonb_typeof(rows) = 'array'),
     constraint matview_refresh_events_row_count_of_success check (
         (outcome in ('refreshed', 'recovered')) = (row_count is not null)
     )
@@ -99,7 +100,8 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'))
     with check (
-        exists (
+        started_at <= clock_timestamp()
+        and exists (
             select
               from tinydevcrm.matviews
              where matviews.id = matview_refresh_events.matview_id

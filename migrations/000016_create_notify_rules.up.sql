@@ -261,30 +261,37 @@ create function tinydevcrm._read_added_rows(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_rows jsonb;
+    v_chance constant text := md5(random()::text);
+    v_rows   jsonb;
 begin
-    -- The names with a space in them are none that a column of the view is likely to have.
+    -- Names by chance are none that a column of the view has.
     execute format(
-        'select jsonb_agg(to_jsonb(carried))
+        'select jsonb_agg(to_jsonb(carried.*))
            from (
              select %1$s
                from (
-                 select (hashed."the row").*,
-                        row_number() over (partition by "the hash") as "the copy",
-                        "the hash"
+                 select (hashed.%4$I).*,
+                        row_number() over (partition by %5$I) as %6$I,
+                        %5$I
                    from (
-                     select "the row",
-                            %2$s as "the hash"
-                       from %3$s as "the row"
+                     select %4$I,
+                            %2$s as %5$I
+                       from %3$s as %4$I
                    ) as hashed
-                  where "the hash" = any ($1)
+                  where %5$I = any ($1)
                ) as numbered
-               join unnest($1, $2) as added ("the hash", "the surplus")
-              using ("the hash")
-              where "the copy" <= "the surplus"
+               join unnest($1, $2) as added (%5$I, %7$I)
+              using (%5$I)
+              where %6$I <= %7$I
               limit $3
            ) as carried',
-        (refresh).columns, _read_added_rows.row_hash, _read_added_rows.relation)
+        (refresh).columns,
+        _read_added_rows.row_hash,
+        _read_added_rows.relation,
+        v_chance || 'row',
+        v_chance || 'hash',
+        v_chance || 'copy',
+        v_chance || 'surplus')
        into v_rows
       using _read_added_rows.hashes, _read_added_rows.surplus, (refresh).row_limit;
 

@@ -94,7 +94,7 @@ declare
 begin
     execute format(
         'select (select count(*) from %2$s),
-                (select jsonb_agg(to_jsonb(carried))
+                (select jsonb_agg(to_jsonb(carried.*))
                    from (select %1$s from %2$s limit $1) as carried)',
         v_refresh.columns, _read_rows.relation)
        into v_refresh.row_count, v_refresh.rows

@@ -28,6 +28,29 @@ $$;
 comment on function tinydevcrm._schedule_hint() is
     'What schedules look like, for the hint of an error.';
 
+create function tinydevcrm._is_cron(schedule text)
+    returns boolean
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select lower(_is_cron.schedule) ~ concat(
+               '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
+               item || '(,' || item || ')*',
+               '( ' || item || '(,' || item || ')*){4})$')
+      from (values ('(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'))
+               as words (word)
+     cross join lateral (
+         select format(
+                    '(\*|([0-9]{1,2}|%1$s)(-([0-9]{1,2}|%1$s))?)(/[1-9][0-9]?)?', word) as item
+     ) as items
+$$;
+
+comment on function tinydevcrm._is_cron(text) is
+    'Whether a text is written as a cron expression that _next_cron_time() reads: five fields with '
+    'one space between, or a name such as @hourly.';
+
 create function tinydevcrm._parse_schedule(
     inout schedule    text,
     out seconds       integer,
@@ -45,11 +68,9 @@ declare
     v_more   integer;
     v_exact  text;
 begin
-    -- Five fields, or a name such as @hourly, are for pg_cron to judge.
-    if v_given ~ '^\s*([0-9*,/-]+\s+){4}[0-9A-Za-z*,/-]+\s*$|^\s*@[a-z]+\s*$'
-       or v_given ~ '^\s*(\S+\s+){4}\S+\s*$' and v_given !~* 'second|minute|hour|day'
-    then
-        _parse_schedule.schedule := trim(regexp_replace(v_given, '\s+', ' ', 'g'));
+    -- Whether the numbers are in their ranges is for pg_cron to judge.
+    _parse_schedule.schedule := trim(both from regexp_replace(v_given, '\s+', ' ', 'g'));
+    if tinydevcrm._is_cron(_parse_schedule.schedule) then
         _parse_schedule.cron_schedule := _parse_schedule.schedule;
         return;
     end if;
@@ -247,6 +268,20 @@ comment on function tinydevcrm._next_cron_time(text, timestamp) is
     'The first minute after a moment at which a cron expression comes round, both in pg_cron''s '
     'time zone; null when it never does, or is none.';
 
+create function tinydevcrm._cron_timezone()
+    returns text
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
+$$;
+
+comment on function tinydevcrm._cron_timezone() is
+    'Time zone of cron expressions. Security definer: lends the right to read that setting, which '
+    'pg_cron keeps for administrators.';
+
 create function tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamptz)
     returns timestamptz
     language sql
@@ -263,7 +298,7 @@ as $$
                     at time zone zone.name
            end
       from (
-        select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT') as name
+        select tinydevcrm._cron_timezone() as name
       ) as zone
 $$;
 
@@ -273,19 +308,23 @@ comment on function tinydevcrm._next_due(integer, text, timestamptz) is
 revoke execute on function
     tinydevcrm._cron_has_seconds(),
     tinydevcrm._schedule_hint(),
+    tinydevcrm._is_cron(text),
     tinydevcrm._parse_schedule(text),
     tinydevcrm._period_text(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._next_cron_time(text, timestamp),
+    tinydevcrm._cron_timezone(),
     tinydevcrm._next_due(integer, text, timestamptz)
 from public;
 
 grant execute on function
     tinydevcrm._cron_has_seconds(),
     tinydevcrm._schedule_hint(),
+    tinydevcrm._is_cron(text),
     tinydevcrm._parse_schedule(text),
     tinydevcrm._period_text(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._next_cron_time(text, timestamp),
+    tinydevcrm._cron_timezone(),
     tinydevcrm._next_due(integer, text, timestamptz)
 to tinydevcrm_user;

@@ -12,8 +12,12 @@ create table tinydevcrm.schedules (
     created_at    timestamptz not null default now(),
 
     constraint schedules_pkey primary key (id),
+    constraint schedules_id_owner_unique unique (id, owner),
     constraint schedules_schedule_unique unique (owner, schedule, is_slow),
-    constraint schedules_seconds_range check (seconds between 1 and 59)
+    constraint schedules_seconds_range check (seconds between 1 and 59),
+    constraint schedules_cron_schedule_readable check (
+        tinydevcrm._is_cron(cron_schedule) or cron_schedule ~ '^[1-5]?[0-9] seconds?$'
+    )
 );
 
 comment on table tinydevcrm.schedules is
@@ -50,8 +54,9 @@ grant select, insert, update, delete on tinydevcrm.schedules to tinydevcrm_user;
 alter table tinydevcrm.matviews
     add column schedule_id bigint,
     add column is_paused boolean not null default false,
-    add constraint matviews_schedule_fkey foreign key (schedule_id)
-        references tinydevcrm.schedules (id);
+    -- With the owner, so that nobody's view gets on another's schedule.
+    add constraint matviews_schedule_fkey foreign key (schedule_id, owner)
+        references tinydevcrm.schedules (id, owner);
 
 comment on column tinydevcrm.matviews.schedule_id is
     'The schedule that refreshes it; null when none does.';
@@ -59,7 +64,7 @@ comment on column tinydevcrm.matviews.is_paused is
     'Whether its schedule passes it over for now.';
 
 -- No column in it that a refresh writes, so that these updates stay on the row's own page.
-create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id);
+create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
 
 create function tinydevcrm._schedules_create_job()
@@ -95,6 +100,12 @@ begin
     -- A superuser gives the job away instead: the event trigger that follows owners may not change
     -- its role.
     if v_is_super then
+        perform cron.unschedule(jobid)
+           from cron.job
+          where jobname = format('tinydevcrm schedule %s', new.id)
+            and username = pg_get_userbyid(new.owner)
+            and jobid <> v_job_id;
+
         update cron.job
            set username = pg_get_userbyid(new.owner)
          where jobid = v_job_id;

@@ -56,6 +56,10 @@ begin
     select array_agg(matviews.id order by matviews.last_refreshed_at nulls first, matviews.id)
       into _next_round.matview_ids
       from tinydevcrm.matviews
+      -- One that has just been given away waits for settle_jobs().
+      join pg_class
+        on pg_class.oid = matviews.relation
+       and pg_class.relowner = matviews.owner
      where matviews.schedule_id = _next_round.schedule_id
        and not matviews.is_paused
        and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < _next_round.due_at);
@@ -101,6 +105,9 @@ begin
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+           and pg_class.relowner = matviews.owner
          where matviews.id = _due_matview.matview_id
            and matviews.schedule_id = _due_matview.schedule_id
            and not matviews.is_paused
@@ -126,6 +133,7 @@ declare
     v_matview_id bigint;
     v_matview    tinydevcrm.matviews;
     v_event      tinydevcrm.matview_refresh_events;
+    v_event_id   bigint;
 begin
     loop
         v_round := tinydevcrm._next_round(refresh_scheduled.schedule_id, v_called_at);
@@ -137,6 +145,7 @@ begin
         end if;
 
         exit when v_round.matview_ids is null;
+        v_event_id := null;
 
         foreach v_matview_id in array v_round.matview_ids loop
             exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
@@ -145,6 +154,7 @@ begin
                 v_matview_id, refresh_scheduled.schedule_id, v_round.due_at);
             if v_matview.id is not null then
                 v_event := tinydevcrm._refresh_matview(v_matview, refresh_scheduled.schedule_id);
+                v_event_id := coalesce(v_event.id, v_event_id);
 
                 -- Less than half a second is slow on no schedule.
                 if v_round.is_slow
@@ -156,6 +166,9 @@ begin
 
             commit;
         end loop;
+
+        -- A round that has nothing to record would come round without end.
+        exit when v_event_id is null;
     end loop;
 end
 $$;

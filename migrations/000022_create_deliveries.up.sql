@@ -63,7 +63,8 @@ create policy deliveries_owner on tinydevcrm.deliveries
     using (pg_has_role(owner, 'usage'))
     -- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
     with check (
-        exists (
+        pg_has_role(owner, 'usage')
+        and exists (
             select
               from tinydevcrm.subscriptions
              where subscriptions.id = deliveries.subscription_id

@@ -153,6 +153,19 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'Gives a webhook a new secret and returns it. Messages are signed with both until the grace '
     'period is over. Raises TD001 when there is no such webhook.';
 
+create function tinydevcrm._serves(owner regrole)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_has_role(session_user, _serves.owner, 'usage')
+        or pg_has_role(session_user, 'tinydevcrm_orchestrator', 'usage')
+$$;
+
+comment on function tinydevcrm._serves(regrole) is
+    'Whether the session is one that posts the webhooks of this owner.';
+
 create function tinydevcrm._due_webhooks()
     returns table (subscription_id bigint, name text)
     language sql
@@ -235,36 +248,43 @@ create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason te
     returns void
     language plpgsql
     volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
     update tinydevcrm.subscriptions
        set is_paused = true,
-           pause_reason = _switch_off_webhook.reason
-     where subscriptions.id = _switch_off_webhook.subscription_id;
+           pause_reason = left(_switch_off_webhook.reason, 1000)
+     where subscriptions.id = _switch_off_webhook.subscription_id
+       and tinydevcrm._serves(subscriptions.owner);
 end
 $$;
 
 comment on function tinydevcrm._switch_off_webhook(bigint, text) is
-    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
+    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410). '
+    'Security definer: lends the orchestrator the right to do so for users, and no other change.';
 
 create function tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval)
     returns void
     language plpgsql
     volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
     update tinydevcrm.webhooks
        set resting_until = clock_timestamp() + _rest_webhook.retry_after
-     where webhooks.subscription_id = _rest_webhook.subscription_id;
+     where webhooks.subscription_id = _rest_webhook.subscription_id
+       and tinydevcrm._serves(webhooks.owner);
 end
 $$;
 
 comment on function tinydevcrm._rest_webhook(bigint, interval) is
-    'Leaves the endpoint of a webhook alone for as long as it asks for.';
+    'Leaves the endpoint of a webhook alone for as long as it asks for. Security definer: lends '
+    'the orchestrator the right to do so for users, and no other change.';
 
 revoke execute on function
+    tinydevcrm._serves(regrole),
     tinydevcrm._new_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),

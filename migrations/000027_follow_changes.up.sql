@@ -1,6 +1,7 @@
 -- What the user does by hand, the registry follows. With a view that is dropped go its schedule, its
--- job and the subscriptions to it; one that is given to another goes with all of that to its new
--- owner. One that is renamed or moved stays what it is.
+-- job and the subscriptions to it; one that is given to another goes with registration, schedule and
+-- job to its new owner, and subscriptions to it stay with those who made them. One that is renamed or
+-- moved stays what it is.
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -60,17 +61,25 @@ begin
             on schedules.id = matviews.schedule_id
          where pg_class.relowner <> matviews.owner
     loop
-        update tinydevcrm.matviews
-           set owner = v_changed.owner,
-               schedule_id = case
-                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
-                       v_changed.owner,
-                       v_changed.schedule,
-                       v_changed.seconds,
-                       v_changed.cron_schedule,
-                       false)).id
-               end
-         where matviews.id = v_changed.id;
+        begin
+            update tinydevcrm.matviews
+               set owner = v_changed.owner,
+                   schedule_id = case
+                       when v_changed.schedule is not null then (tinydevcrm._schedule_of(
+                           v_changed.owner,
+                           v_changed.schedule,
+                           v_changed.seconds,
+                           v_changed.cron_schedule,
+                           false)).id
+                   end
+             where matviews.id = v_changed.id;
+        exception
+            -- One that cannot be followed does not keep the others.
+            when others then
+                raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)',
+                    sqlerrm, sqlstate
+                    using hint = 'Watch and schedule the materialized view again, as its owner.';
+        end;
     end loop;
 end
 $$;

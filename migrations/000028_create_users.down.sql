@@ -12,9 +12,7 @@ $$;
 
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
 drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
-drop policy webhooks_orchestrator_rest on tinydevcrm.webhooks;
 drop policy webhooks_orchestrator on tinydevcrm.webhooks;
-drop policy subscriptions_orchestrator_pause on tinydevcrm.subscriptions;
 drop policy subscriptions_orchestrator_read on tinydevcrm.subscriptions;
 drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_events;
 

@@ -67,21 +67,10 @@ create policy subscriptions_orchestrator_read on tinydevcrm.subscriptions
     to tinydevcrm_orchestrator
     using (true);
 
-create policy subscriptions_orchestrator_pause on tinydevcrm.subscriptions
-    for update
-    to tinydevcrm_orchestrator
-    using (exists (select from tinydevcrm.webhooks where subscription_id = subscriptions.id));
-
 create policy webhooks_orchestrator on tinydevcrm.webhooks
     for select
     to tinydevcrm_orchestrator
     using (true);
-
-create policy webhooks_orchestrator_rest on tinydevcrm.webhooks
-    for update
-    to tinydevcrm_orchestrator
-    using (true)
-    with check (true);
 
 create policy deliveries_orchestrator_read on tinydevcrm.deliveries
     for select
@@ -122,13 +111,15 @@ declare
 begin
     if octet_length(create_user.name) not between 1 and 63
        or create_user.name ~* '^(pg_|tinydevcrm)'
+       -- HTTP Basic parts name and password by the first colon.
+       or create_user.name like '%:%'
        or lower(create_user.name) in ('public', 'none', 'cron', 'information_schema')
     then
         raise exception using
             errcode = 'TD007',
             message = format('%L cannot be the name of a user', create_user.name),
-            hint    = 'A name has 1 to 63 bytes, does not begin with pg_ or tinydevcrm, and is no '
-                      'word of the system''s.';
+            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or tinydevcrm, '
+                      'and is no word of the system''s.';
     end if;
 
     if length(create_user.password) < 8 then
@@ -227,7 +218,10 @@ begin
            and refobjid = v_user
            and deptype = 'o'
            and dbid = (select oid from pg_database where datname = current_database())
-           and classid = 'pg_class'::regclass
+           and not (
+               classid = 'pg_namespace'::regclass
+               and objid = (select oid from pg_namespace where nspname = drop_user.name)
+           )
       ) as owned;
 
     if v_objects is not null and v_heir is null then
@@ -246,6 +240,11 @@ begin
         execute format('reassign owned by %s to %s', v_user, v_heir);
         perform tinydevcrm._settle_owners();
     end if;
+
+    -- Their own too: they would run for the next user of that name.
+    perform cron.unschedule(jobid)
+       from cron.job
+      where username = drop_user.name;
 
     delete from tinydevcrm.subscriptions
      where owner = v_user;

@@ -345,6 +345,34 @@ COMMENT ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) IS 'Gives a t
 
 
 --
+-- Name: _is_cron(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._is_cron(schedule text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select lower(_is_cron.schedule) ~ concat(
+               '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
+               item || '(,' || item || ')*',
+               '( ' || item || '(,' || item || ')*){4})$')
+      from (values ('(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'))
+               as words (word)
+     cross join lateral (
+         select format(
+                    '(\*|([0-9]{1,2}|%1$s)(-([0-9]{1,2}|%1$s))?)(/[1-9][0-9]?)?', word) as item
+     ) as items
+$_$;
+
+
+--
+-- Name: FUNCTION _is_cron(schedule text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._is_cron(schedule text) IS 'Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly.';
+
+
+--
 -- Name: schedules; Type: TABLE; Schema: tinydevcrm; Owner: -
 --
 
@@ -357,6 +385,7 @@ CREATE TABLE tinydevcrm.schedules (
     is_slow boolean DEFAULT false NOT NULL,
     job_id bigint,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT schedules_cron_schedule_readable CHECK ((tinydevcrm._is_cron(cron_schedule) OR (cron_schedule ~ '^[1-5]?[0-9] seconds?$'::text))),
     CONSTRAINT schedules_seconds_range CHECK (((seconds >= 1) AND (seconds <= 59)))
 );
 
@@ -1779,6 +1808,25 @@ COMMENT ON FUNCTION tinydevcrm._cron_is_running() IS 'Whether pg_cron''s launche
 
 
 --
+-- Name: _cron_timezone(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._cron_timezone() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
+$$;
+
+
+--
+-- Name: FUNCTION _cron_timezone(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._cron_timezone() IS 'Time zone of cron expressions. Security definer: lends the right to read that setting, which pg_cron keeps for administrators.';
+
+
+--
 -- Name: _cut_rows(jsonb, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1855,6 +1903,9 @@ begin
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+           and pg_class.relowner = matviews.owner
          where matviews.id = _due_matview.matview_id
            and matviews.schedule_id = _due_matview.schedule_id
            and not matviews.is_paused
@@ -2827,7 +2878,7 @@ CREATE FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after 
                     at time zone zone.name
            end
       from (
-        select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT') as name
+        select tinydevcrm._cron_timezone() as name
       ) as zone
 $$;
 
@@ -2888,6 +2939,10 @@ begin
     select array_agg(matviews.id order by matviews.last_refreshed_at nulls first, matviews.id)
       into _next_round.matview_ids
       from tinydevcrm.matviews
+      -- One that has just been given away waits for settle_jobs().
+      join pg_class
+        on pg_class.oid = matviews.relation
+       and pg_class.relowner = matviews.owner
      where matviews.schedule_id = _next_round.schedule_id
        and not matviews.is_paused
        and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < _next_round.due_at);
@@ -3010,7 +3065,7 @@ COMMENT ON FUNCTION tinydevcrm._own_user(name text) IS 'The role of a user that 
 CREATE FUNCTION tinydevcrm._parse_schedule(INOUT schedule text, OUT seconds integer, OUT cron_schedule text) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 declare
     v_given  text := coalesce(_parse_schedule.schedule, '');
     v_period double precision;
@@ -3018,11 +3073,9 @@ declare
     v_more   integer;
     v_exact  text;
 begin
-    -- Five fields, or a name such as @hourly, are for pg_cron to judge.
-    if v_given ~ '^\s*([0-9*,/-]+\s+){4}[0-9A-Za-z*,/-]+\s*$|^\s*@[a-z]+\s*$'
-       or v_given ~ '^\s*(\S+\s+){4}\S+\s*$' and v_given !~* 'second|minute|hour|day'
-    then
-        _parse_schedule.schedule := trim(regexp_replace(v_given, '\s+', ' ', 'g'));
+    -- Whether the numbers are in their ranges is for pg_cron to judge.
+    _parse_schedule.schedule := trim(both from regexp_replace(v_given, '\s+', ' ', 'g'));
+    if tinydevcrm._is_cron(_parse_schedule.schedule) then
         _parse_schedule.cron_schedule := _parse_schedule.schedule;
         return;
     end if;
@@ -3081,7 +3134,7 @@ begin
         else '* * * * *'
     end;
 end
-$_$;
+$$;
 
 
 --
@@ -3273,30 +3326,37 @@ CREATE FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcr
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    v_rows jsonb;
+    v_chance constant text := md5(random()::text);
+    v_rows   jsonb;
 begin
-    -- The names with a space in them are none that a column of the view is likely to have.
+    -- Names by chance are none that a column of the view has.
     execute format(
-        'select jsonb_agg(to_jsonb(carried))
+        'select jsonb_agg(to_jsonb(carried.*))
            from (
              select %1$s
                from (
-                 select (hashed."the row").*,
-                        row_number() over (partition by "the hash") as "the copy",
-                        "the hash"
+                 select (hashed.%4$I).*,
+                        row_number() over (partition by %5$I) as %6$I,
+                        %5$I
                    from (
-                     select "the row",
-                            %2$s as "the hash"
-                       from %3$s as "the row"
+                     select %4$I,
+                            %2$s as %5$I
+                       from %3$s as %4$I
                    ) as hashed
-                  where "the hash" = any ($1)
+                  where %5$I = any ($1)
                ) as numbered
-               join unnest($1, $2) as added ("the hash", "the surplus")
-              using ("the hash")
-              where "the copy" <= "the surplus"
+               join unnest($1, $2) as added (%5$I, %7$I)
+              using (%5$I)
+              where %6$I <= %7$I
               limit $3
            ) as carried',
-        (refresh).columns, _read_added_rows.row_hash, _read_added_rows.relation)
+        (refresh).columns,
+        _read_added_rows.row_hash,
+        _read_added_rows.relation,
+        v_chance || 'row',
+        v_chance || 'hash',
+        v_chance || 'copy',
+        v_chance || 'surplus')
        into v_rows
       using _read_added_rows.hashes, _read_added_rows.surplus, (refresh).row_limit;
 
@@ -3328,7 +3388,7 @@ declare
 begin
     execute format(
         'select (select count(*) from %2$s),
-                (select jsonb_agg(to_jsonb(carried))
+                (select jsonb_agg(to_jsonb(carried.*))
                    from (select %1$s from %2$s limit $1) as carried)',
         v_refresh.columns, _read_rows.relation)
        into v_refresh.row_count, v_refresh.rows
@@ -3464,7 +3524,8 @@ CREATE TABLE tinydevcrm.matview_refresh_events (
     CONSTRAINT matview_refresh_events_error_of_failure CHECK (((outcome = 'failed'::text) = (error_code IS NOT NULL))),
     CONSTRAINT matview_refresh_events_method_known CHECK ((method = ANY (ARRAY['plain'::text, 'concurrently'::text]))),
     CONSTRAINT matview_refresh_events_outcome_known CHECK ((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text, 'skipped'::text]))),
-    CONSTRAINT matview_refresh_events_row_count_of_success CHECK (((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text])) = (row_count IS NOT NULL)))
+    CONSTRAINT matview_refresh_events_row_count_of_success CHECK (((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text])) = (row_count IS NOT NULL))),
+    CONSTRAINT matview_refresh_events_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text))
 );
 
 
@@ -4142,13 +4203,14 @@ COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) IS 'Re
 --
 
 CREATE FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update tinydevcrm.webhooks
        set resting_until = clock_timestamp() + _rest_webhook.retry_after
-     where webhooks.subscription_id = _rest_webhook.subscription_id;
+     where webhooks.subscription_id = _rest_webhook.subscription_id
+       and tinydevcrm._serves(webhooks.owner);
 end
 $$;
 
@@ -4157,7 +4219,7 @@ $$;
 -- Name: FUNCTION _rest_webhook(subscription_id bigint, retry_after interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) IS 'Leaves the endpoint of a webhook alone for as long as it asks for.';
+COMMENT ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) IS 'Leaves the endpoint of a webhook alone for as long as it asks for. Security definer: lends the orchestrator the right to do so for users, and no other change.';
 
 
 --
@@ -4180,6 +4242,8 @@ exception
     when unique_violation then
         get stacked diagnostics v_detail = pg_exception_detail;
         return format('its key does not tell its rows apart: %s', v_detail);
+    when undefined_column then
+        return format('its key has a column that is not there: %s', sqlerrm);
 end
 $$;
 
@@ -4341,6 +4405,12 @@ begin
     -- A superuser gives the job away instead: the event trigger that follows owners may not change
     -- its role.
     if v_is_super then
+        perform cron.unschedule(jobid)
+           from cron.job
+          where jobname = format('tinydevcrm schedule %s', new.id)
+            and username = pg_get_userbyid(new.owner)
+            and jobid <> v_job_id;
+
         update cron.job
            set username = pg_get_userbyid(new.owner)
          where jobid = v_job_id;
@@ -4407,6 +4477,26 @@ COMMENT ON FUNCTION tinydevcrm._schedules_drop_job() IS 'Removes the pg_cron job
 
 
 --
+-- Name: _serves(regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._serves(owner regrole) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select pg_has_role(session_user, _serves.owner, 'usage')
+        or pg_has_role(session_user, 'tinydevcrm_orchestrator', 'usage')
+$$;
+
+
+--
+-- Name: FUNCTION _serves(owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._serves(owner regrole) IS 'Whether the session is one that posts the webhooks of this owner.';
+
+
+--
 -- Name: _set_key(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4469,17 +4559,25 @@ begin
             on schedules.id = matviews.schedule_id
          where pg_class.relowner <> matviews.owner
     loop
-        update tinydevcrm.matviews
-           set owner = v_changed.owner,
-               schedule_id = case
-                   when v_changed.schedule is not null then (tinydevcrm._schedule_of(
-                       v_changed.owner,
-                       v_changed.schedule,
-                       v_changed.seconds,
-                       v_changed.cron_schedule,
-                       false)).id
-               end
-         where matviews.id = v_changed.id;
+        begin
+            update tinydevcrm.matviews
+               set owner = v_changed.owner,
+                   schedule_id = case
+                       when v_changed.schedule is not null then (tinydevcrm._schedule_of(
+                           v_changed.owner,
+                           v_changed.schedule,
+                           v_changed.seconds,
+                           v_changed.cron_schedule,
+                           false)).id
+                   end
+             where matviews.id = v_changed.id;
+        exception
+            -- One that cannot be followed does not keep the others.
+            when others then
+                raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)',
+                    sqlerrm, sqlstate
+                    using hint = 'Watch and schedule the materialized view again, as its owner.';
+        end;
     end loop;
 end
 $$;
@@ -4521,14 +4619,15 @@ COMMENT ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT
 --
 
 CREATE FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     update tinydevcrm.subscriptions
        set is_paused = true,
-           pause_reason = _switch_off_webhook.reason
-     where subscriptions.id = _switch_off_webhook.subscription_id;
+           pause_reason = left(_switch_off_webhook.reason, 1000)
+     where subscriptions.id = _switch_off_webhook.subscription_id
+       and tinydevcrm._serves(subscriptions.owner);
 end
 $$;
 
@@ -4537,7 +4636,7 @@ $$;
 -- Name: FUNCTION _switch_off_webhook(subscription_id bigint, reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
+COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410). Security definer: lends the orchestrator the right to do so for users, and no other change.';
 
 
 --
@@ -5104,13 +5203,15 @@ declare
 begin
     if octet_length(create_user.name) not between 1 and 63
        or create_user.name ~* '^(pg_|tinydevcrm)'
+       -- HTTP Basic parts name and password by the first colon.
+       or create_user.name like '%:%'
        or lower(create_user.name) in ('public', 'none', 'cron', 'information_schema')
     then
         raise exception using
             errcode = 'TD007',
             message = format('%L cannot be the name of a user', create_user.name),
-            hint    = 'A name has 1 to 63 bytes, does not begin with pg_ or tinydevcrm, and is no '
-                      'word of the system''s.';
+            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or tinydevcrm, '
+                      'and is no word of the system''s.';
     end if;
 
     if length(create_user.password) < 8 then
@@ -5283,7 +5384,10 @@ begin
            and refobjid = v_user
            and deptype = 'o'
            and dbid = (select oid from pg_database where datname = current_database())
-           and classid = 'pg_class'::regclass
+           and not (
+               classid = 'pg_namespace'::regclass
+               and objid = (select oid from pg_namespace where nspname = drop_user.name)
+           )
       ) as owned;
 
     if v_objects is not null and v_heir is null then
@@ -5302,6 +5406,11 @@ begin
         execute format('reassign owned by %s to %s', v_user, v_heir);
         perform tinydevcrm._settle_owners();
     end if;
+
+    -- Their own too: they would run for the next user of that name.
+    perform cron.unschedule(jobid)
+       from cron.job
+      where username = drop_user.name;
 
     delete from tinydevcrm.subscriptions
      where owner = v_user;
@@ -5728,6 +5837,7 @@ declare
     v_matview_id bigint;
     v_matview    tinydevcrm.matviews;
     v_event      tinydevcrm.matview_refresh_events;
+    v_event_id   bigint;
 begin
     loop
         v_round := tinydevcrm._next_round(refresh_scheduled.schedule_id, v_called_at);
@@ -5739,6 +5849,7 @@ begin
         end if;
 
         exit when v_round.matview_ids is null;
+        v_event_id := null;
 
         foreach v_matview_id in array v_round.matview_ids loop
             exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
@@ -5747,6 +5858,7 @@ begin
                 v_matview_id, refresh_scheduled.schedule_id, v_round.due_at);
             if v_matview.id is not null then
                 v_event := tinydevcrm._refresh_matview(v_matview, refresh_scheduled.schedule_id);
+                v_event_id := coalesce(v_event.id, v_event_id);
 
                 -- Less than half a second is slow on no schedule.
                 if v_round.is_slow
@@ -5758,6 +5870,9 @@ begin
 
             commit;
         end loop;
+
+        -- A round that has nothing to record would come round without end.
+        exit when v_event_id is null;
     end loop;
 end
 $$;
@@ -6221,7 +6336,8 @@ begin
     select ignored.name
       into v_unknown
       from unnest(watch_matview.ignored_columns) as ignored (name)
-     where not exists (
+     where ignored.name is null
+        or not exists (
         select
           from pg_attribute
          where attrelid = watch_matview.relation
@@ -6234,9 +6350,16 @@ begin
     if found then
         raise exception using
             errcode = 'TD007',
-            message = format('%s has no column %I', watch_matview.relation, v_unknown),
+            message = format(
+                '%s has no column %s',
+                watch_matview.relation, coalesce(quote_ident(v_unknown), 'null')),
             hint    = 'Only columns of the materialized view can be ignored.';
     end if;
+
+    -- As a refresh does: the two wait for each other, and no deadlock comes of it.
+    perform pg_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', matviews.id))
+       from tinydevcrm.matviews
+      where matviews.relation = watch_matview.relation;
 
     insert into tinydevcrm.matviews (
                owner, relation, notify_when, ignored_columns, notify_interval)
@@ -7482,6 +7605,14 @@ ALTER TABLE ONLY tinydevcrm.matviews
 
 
 --
+-- Name: schedules schedules_id_owner_unique; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.schedules
+    ADD CONSTRAINT schedules_id_owner_unique UNIQUE (id, owner);
+
+
+--
 -- Name: schedules schedules_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
@@ -7596,7 +7727,7 @@ CREATE INDEX matviews_owner_idx ON tinydevcrm.matviews USING btree (owner);
 -- Name: matviews_schedule_idx; Type: INDEX; Schema: tinydevcrm; Owner: -
 --
 
-CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id);
+CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_id, owner);
 
 
 --
@@ -7693,7 +7824,7 @@ ALTER TABLE ONLY tinydevcrm.matview_refresh_events
 --
 
 ALTER TABLE ONLY tinydevcrm.matviews
-    ADD CONSTRAINT matviews_schedule_fkey FOREIGN KEY (schedule_id) REFERENCES tinydevcrm.schedules(id);
+    ADD CONSTRAINT matviews_schedule_fkey FOREIGN KEY (schedule_id, owner) REFERENCES tinydevcrm.schedules(id, owner);
 
 
 --
@@ -7758,7 +7889,7 @@ CREATE POLICY deliveries_orchestrator_read ON tinydevcrm.deliveries FOR SELECT T
 -- Name: deliveries deliveries_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK (((EXISTS ( SELECT
+CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
    FROM tinydevcrm.subscriptions
   WHERE ((subscriptions.id = deliveries.subscription_id) AND ((subscriptions.owner)::oid = (deliveries.owner)::oid)))) AND (EXISTS ( SELECT
    FROM tinydevcrm.matview_refresh_events
@@ -7852,9 +7983,9 @@ CREATE POLICY matview_refresh_events_orchestrator ON tinydevcrm.matview_refresh_
 -- Name: matview_refresh_events matview_refresh_events_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((EXISTS ( SELECT
+CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK (((started_at <= clock_timestamp()) AND (EXISTS ( SELECT
    FROM tinydevcrm.matviews
-  WHERE ((matviews.id = matview_refresh_events.matview_id) AND ((matviews.owner)::oid = (matview_refresh_events.owner)::oid) AND ((matviews.relation)::text = matview_refresh_events.matview)))));
+  WHERE ((matviews.id = matview_refresh_events.matview_id) AND ((matviews.owner)::oid = (matview_refresh_events.owner)::oid) AND ((matviews.relation)::text = matview_refresh_events.matview))))));
 
 
 --
@@ -7933,15 +8064,6 @@ CREATE POLICY subscriptions_admin ON tinydevcrm.subscriptions FOR SELECT TO tiny
 
 
 --
--- Name: subscriptions subscriptions_orchestrator_pause; Type: POLICY; Schema: tinydevcrm; Owner: -
---
-
-CREATE POLICY subscriptions_orchestrator_pause ON tinydevcrm.subscriptions FOR UPDATE TO tinydevcrm_orchestrator USING ((EXISTS ( SELECT
-   FROM tinydevcrm.webhooks
-  WHERE (webhooks.subscription_id = subscriptions.id))));
-
-
---
 -- Name: subscriptions subscriptions_orchestrator_read; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -7973,13 +8095,6 @@ CREATE POLICY webhooks_admin ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_adm
 --
 
 CREATE POLICY webhooks_orchestrator ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_orchestrator USING (true);
-
-
---
--- Name: webhooks webhooks_orchestrator_rest; Type: POLICY; Schema: tinydevcrm; Owner: -
---
-
-CREATE POLICY webhooks_orchestrator_rest ON tinydevcrm.webhooks FOR UPDATE TO tinydevcrm_orchestrator USING (true) WITH CHECK (true);
 
 
 --
@@ -8019,6 +8134,14 @@ GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.imports TO tinydevcrm_user;
 
 REVOKE ALL ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _is_cron(schedule text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._is_cron(schedule text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._is_cron(schedule text) TO tinydevcrm_user;
 
 
 --
@@ -8224,6 +8347,14 @@ GRANT ALL ON FUNCTION tinydevcrm._cron_has_seconds() TO tinydevcrm_user;
 
 REVOKE ALL ON FUNCTION tinydevcrm._cron_is_running() FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._cron_is_running() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _cron_timezone(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._cron_timezone() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._cron_timezone() TO tinydevcrm_user;
 
 
 --
@@ -8659,6 +8790,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._schedules_create_job() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._schedules_drop_job() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _serves(owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._serves(owner regrole) FROM PUBLIC;
 
 
 --

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(27);
+select plan(28);
 
 create role "Tap Boss" in role tinydevcrm_admin;
 create role "Tap Orchestrator" in role tinydevcrm_orchestrator;
@@ -44,6 +44,7 @@ select tinydevcrm.create_matview('v', 'select * from numbers', 'always');
 select tinydevcrm.schedule_matview('v', '5 seconds');
 select tinydevcrm.create_subscription('mine');
 select tinydevcrm.create_webhook('hook', 'https://example.com/');
+select cron.schedule('left', '* * * * *', 'select 1');
 select tinydevcrm.refresh_matview('v');
 select throws_ok(
     $$ select tinydevcrm.create_user('Tap Eve', 'secret word') $$, '42501', null, 'a user makes no users');
@@ -88,6 +89,9 @@ select is_empty(
        returning id $$,
     'but takes nothing from the other subscriptions');
 select is_empty('select * from tinydevcrm.matviews', 'and has no further look at them');
+select is_empty(
+    $$ update tinydevcrm.subscriptions set owner = '"Tap Orchestrator"' where name = 'hook' returning id $$,
+    'nor takes them over');
 
 -- Leaving
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(44);
+select plan(47);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -243,6 +243,30 @@ select is(
     (select array[outcome, is_told::text, added_count::text, rows::text, is_cut::text]
        from tinydevcrm.refresh_matview('all_types')),
     array['refreshed', 'true', '1', null, 'true'], 'one that jsonb cannot hold is told without it');
+
+-- odd names
+
+create table odd as
+select 1 as carried, 2 as "the row", 3 as "the hash", 4 as hashed, 5 as numbered;
+select tinydevcrm.create_matview('odd_names', 'select * from odd', 'rows_added');
+select pg_temp.refreshed('odd_names');
+insert into odd
+select 6, 7, 8, 9, 10;
+select is(
+    (select rows from tinydevcrm.refresh_matview('odd_names')),
+    '[{"carried": 6, "the row": 7, "the hash": 8, "hashed": 9, "numbered": 10}]'::jsonb,
+    'columns may have any names');
+select tinydevcrm.watch_matview('odd_names', 'always');
+select is(
+    (select jsonb_array_length(rows) from tinydevcrm.refresh_matview('odd_names')), 2, 'by the other rules too');
+
+select tinydevcrm.create_matview('keyed', 'select n from numbers', key => '{n}');
+alter materialized view keyed rename column n to m;
+refresh materialized view keyed with no data;
+select pg_temp.refreshed('keyed');
+select alike(
+    (select format('%s %s', outcome, plain_reason) from tinydevcrm.matview_status where relation = 'keyed'::regclass),
+    'refreshed its key has a column that is not there%', 'a key whose column has another name is told, and no failure');
 
 select * from finish();
 

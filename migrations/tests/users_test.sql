@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(19);
+select plan(24);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Two" in role tinydevcrm_user;
@@ -34,6 +34,10 @@ values (3);
 select is(
     (select array[added_count::text, rows::text] from tinydevcrm.refresh_matview('added')),
     array['1', '[{"n": 3}]'], 'is told of added rows');
+
+select is(
+    (select next_due_at > now() from tinydevcrm.matview_status where relation = 'v'::regclass), true,
+    'and sees what is due next');
 
 set local role "Tap Two";
 
@@ -70,6 +74,10 @@ select jobid,
   from cron.job
  where username = 'Tap One';
 grant select on forged to "Tap Two";
+create table schedule_ids as
+select id
+  from tinydevcrm.schedules;
+grant select on schedule_ids to "Tap Two";
 grant usage, create on schema tap_one to "Tap Two";
 set local role "Tap Two";
 
@@ -80,6 +88,28 @@ select lives_ok(
     'a schedule that names another''s job');
 select lives_ok(
     $$ delete from tinydevcrm.schedules where owner = '"Tap Two"'::regrole $$, 'can be removed');
+
+create materialized view tap_one.mine as
+select 1 as n;
+select tinydevcrm.watch_matview('tap_one.mine');
+select throws_ok(
+    $$ update tinydevcrm.matviews
+          set schedule_id = (select max(id) from tap_one.schedule_ids)
+        where relation = 'tap_one.mine'::regclass $$,
+    '23503', null, 'a view does not get on another''s schedule');
+select throws_ok(
+    $$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule)
+       values ('"Tap Two"', 'odd', '*foo * * * *') $$,
+    '23514', null, 'a schedule that cannot be read is none');
+select throws_ok(
+    $$ insert into tinydevcrm.matview_refresh_events
+           (owner, matview_id, matview, outcome, is_told, row_count, started_at, duration)
+       select owner, id, relation::text, 'refreshed', true, 9, now() + interval '1 year', '0 s'
+         from tinydevcrm.matviews $$,
+    '42501', null, 'an event of the future, which retention would wait for, is none');
+select throws_ok(
+    $$ select tinydevcrm.schedule_matview('tap_one.mine', '*foo * * * *') $$, 'TD003', null,
+    'nor by our function');
 
 select lives_ok(
     $$ select tinydevcrm.create_webhook('theft', 'https://example.com/') $$, 'a webhook of one''s own');

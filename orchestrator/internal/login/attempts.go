@@ -28,8 +28,8 @@ func newAttempts() *attempts {
 	return &attempts{limiters: make(map[string]*rate.Limiter)}
 }
 
-// begin counts an attempt, and says whether it may be made. One that succeeds does not count.
-func (a *attempts) begin(name, address string, now time.Time) (succeed func(), ok bool) {
+// begin counts an attempt, and says whether it may be made. One that was not in vain is taken back.
+func (a *attempts) begin(name, address string, now time.Time) (takeBack func(), ok bool) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		host = address

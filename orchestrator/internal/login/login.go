@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/lib/pq"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
@@ -42,6 +44,8 @@ type Users struct {
 	// key makes proofs of passwords that are worth nothing elsewhere.
 	key      []byte
 	attempts *attempts
+
+	flights singleflight.Group
 
 	mu     sync.Mutex
 	active map[string]*user
@@ -124,12 +128,26 @@ func (u *Users) Login(ctx context.Context, name, password, address string) (pool
 	if pool, release := u.hold(name, proof, time.Now()); pool != nil {
 		return pool, release, nil
 	}
+	// Postgres takes no such name, and shortens longer ones: several would be the same role.
+	if len(name) > 63 || strings.ContainsRune(name+password, 0) {
+		return nil, nil, errWrong
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		pool, release, err := u.logIn(ctx, name, password, address, proof)
-		if err != errFull {
-			return pool, release, err
+		// The requests of one page come together: one of them logs in for all.
+		_, err, _ := u.flights.Do(string(proof), func() (any, error) {
+			if pool, release := u.hold(name, proof, time.Now()); pool != nil {
+				release()
+				return nil, nil
+			}
+			return nil, u.logIn(context.WithoutCancel(ctx), name, password, address, proof)
+		})
+		if err != nil && err != errFull {
+			return nil, nil, err
+		}
+		if pool, release := u.hold(name, proof, time.Now()); pool != nil {
+			return pool, release, nil
 		}
 		select {
 		case <-u.freed:
@@ -139,40 +157,39 @@ func (u *Users) Login(ctx context.Context, name, password, address string) (pool
 	}
 }
 
+var errWrong = &db.UserError{
+	Status:  http.StatusUnauthorized,
+	Message: "the name or the password is wrong",
+}
+
 // logIn makes a user active; errFull says that too many others are.
-func (u *Users) logIn(ctx context.Context, name, password, address string, proof []byte) (pool *sql.DB, release func(), err error) {
+func (u *Users) logIn(ctx context.Context, name, password, address string, proof []byte) error {
 	if !u.hasRoom(name) {
-		return nil, nil, errFull
+		return errFull
 	}
-	succeed, ok := u.attempts.begin(name, address, time.Now())
+	takeBack, ok := u.attempts.begin(name, address, time.Now())
 	if !ok {
-		return nil, nil, &db.UserError{
+		return &db.UserError{
 			Status:  http.StatusTooManyRequests,
 			Message: "too many attempts to log in",
 			Hint:    "Try again in a minute.",
 		}
 	}
 	opened, err := u.open(ctx, name, password)
-	if err != nil {
-		var refused *pq.Error
-		if errors.As(err, &refused) && refused.Code.Class() == "28" {
-			return nil, nil, &db.UserError{
-				Status:  http.StatusUnauthorized,
-				Message: "the name or the password is wrong",
-			}
-		}
-		return nil, nil, fmt.Errorf("log in: %w", err)
+	var refused *pq.Error
+	if errors.As(err, &refused) && refused.Code.Class() == "28" {
+		return errWrong
 	}
-	succeed()
+	// Only what Postgres refuses counts as an attempt in vain.
+	takeBack()
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
 	if err := u.admit(name, proof, opened, time.Now()); err != nil {
 		opened.Close()
-		return nil, nil, err
+		return err
 	}
-	pool, release = u.hold(name, proof, time.Now())
-	if pool == nil {
-		return nil, nil, errFull
-	}
-	return pool, release, nil
+	return nil
 }
 
 func (u *Users) prove(name, password string) []byte {

@@ -18,6 +18,8 @@ const (
 	shownEvents = 50
 	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
 	missedEvents = 5000
+	// sessionLasts bounds a stream where users log in.
+	sessionLasts = 5 * time.Minute
 	// idMargin is how far before the last id sent a client that comes back begins again: ids are handed
 	// out before commit, so that smaller ones may come late. It drops what it has.
 	idMargin = 1000
@@ -44,8 +46,11 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	stream := eventStream{writer: w, control: http.NewResponseController(w)}
 	if release := s.session(r.Context()).release; release != nil {
-		// An open page is no active user.
+		// An open page is no active user. It comes back by itself, and logs in again.
 		release()
+		ctx, cancel := context.WithTimeout(r.Context(), sessionLasts)
+		defer cancel()
+		r = r.WithContext(ctx)
 	}
 
 	// Listens first, reads then: what comes in between comes twice rather than not at all.

@@ -214,18 +214,30 @@ func (s *server) readMatviews(ctx context.Context) ([]matview, error) {
 
 // An event is a row of tinydevcrm.matview_refresh_events, as tinydevcrm.event_json() gives it.
 type event struct {
-	ID           int64                        `json:"id"`
-	Outcome      string                       `json:"outcome"`
-	IsTold       bool                         `json:"is_told"`
-	Matview      string                       `json:"matview"`
-	RowCount     *int64                       `json:"row_count"`
-	AddedCount   *int64                       `json:"added_count"`
-	RemovedCount *int64                       `json:"removed_count"`
-	Rows         []map[string]json.RawMessage `json:"rows"`
-	ErrorCode    string                       `json:"error_code"`
-	ErrorMessage string                       `json:"error_message"`
-	StartedAt    time.Time                    `json:"started_at"`
-	DurationMS   float64                      `json:"duration_ms"`
+	ID           int64     `json:"id"`
+	Outcome      string    `json:"outcome"`
+	IsTold       bool      `json:"is_told"`
+	Matview      string    `json:"matview"`
+	RowCount     *int64    `json:"row_count"`
+	AddedCount   *int64    `json:"added_count"`
+	RemovedCount *int64    `json:"removed_count"`
+	Rows         rowList   `json:"rows"`
+	ErrorCode    string    `json:"error_code"`
+	ErrorMessage string    `json:"error_message"`
+	StartedAt    time.Time `json:"started_at"`
+	DurationMS   float64   `json:"duration_ms"`
+}
+
+// A rowList is what an event carries. A user can write events of their own views: one that carries
+// something else shows none.
+type rowList []map[string]json.RawMessage
+
+func (l *rowList) UnmarshalJSON(data []byte) error {
+	var rows []map[string]json.RawMessage
+	if err := json.Unmarshal(data, &rows); err == nil {
+		*l = rows
+	}
+	return nil
 }
 
 // recentEvents gives the last told events with an id above the first parameter, newest first: as many
@@ -248,7 +260,9 @@ const recentEvents = `
 	                  matview_refresh_events.id desc
 	         limit $2
 	     ) as latest (told)
-	     where $3 = '' or pg_has_role(nullif($3, '')::name, pg_roles.oid, 'usage')
+	     where $3 = ''
+	        or pg_has_role(nullif($3, '')::name, pg_roles.oid, 'usage')
+	           and exists (select from pg_catalog.pg_roles as own where own.rolname = $3 and own.rolcanlogin)
 	     order by (told).id desc
 	     limit $2
 	  ) as shown
@@ -260,7 +274,9 @@ const numberedEvents = `
 	       tinydevcrm.event_json(events)
 	  from tinydevcrm.matview_refresh_events as events
 	 where events.id = any ($1)
-	   and ($2 = '' or pg_has_role(nullif($2, '')::name, events.owner, 'usage'))
+	   and ($2 = ''
+	        or pg_has_role(nullif($2, '')::name, events.owner, 'usage')
+	           and exists (select from pg_catalog.pg_roles where rolname = $2 and rolcanlogin))
 	 order by events.id desc`
 
 // A message is an event on its way: its id, and the JSON of it on one line.
