@@ -3,7 +3,6 @@ drop function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, text, bytea[], bigint[]);
 drop function tinydevcrm._row_hash(regclass, text[]);
 drop function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh);
-drop function tinydevcrm._compares(tinydevcrm._refresh);
 drop function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text);
 drop type tinydevcrm._refresh;
 drop trigger _500_forget_baseline on tinydevcrm.matviews;

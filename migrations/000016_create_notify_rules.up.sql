@@ -65,6 +65,7 @@ create type tinydevcrm._refresh as (
     notify_when     text,
     ignored_columns text[],
     is_quiet        boolean,
+    compares        boolean,
     has_baseline    boolean,
     columns         text,
     row_limit       integer,
@@ -80,7 +81,7 @@ create type tinydevcrm._refresh as (
 comment on type tinydevcrm._refresh is
     'A refresh under way: how it is done (method, plain_reason), what it is to be judged by '
     '(notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, '
-    'has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has '
+    'compares: its rows with those remembered, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has '
     'found so far.';
 
 create function tinydevcrm._is_worth_telling(
@@ -116,21 +117,6 @@ $$;
 
 comment on function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text) is
     'The rule: whether a refresh of this outcome goes to the subscriptions.';
-
-create function tinydevcrm._compares(refresh tinydevcrm._refresh)
-    returns boolean
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return (refresh).notify_when in ('changed', 'rows_added') and not (refresh).is_quiet;
-end
-$$;
-
-comment on function tinydevcrm._compares(tinydevcrm._refresh) is
-    'Whether a refresh compares its rows with those remembered: what comes while it is to be quiet '
-    'is left for the first refresh after that.';
 
 -- Rows are compared as text, which every type has, so what makes a text is the same at each refresh.
 create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
@@ -338,7 +324,6 @@ comment on function tinydevcrm._cut_rows(jsonb, integer) is
 revoke execute on function
     tinydevcrm._matviews_forget_baseline(),
     tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
-    tinydevcrm._compares(tinydevcrm._refresh),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
@@ -347,7 +332,6 @@ from public;
 
 grant execute on function
     tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
-    tinydevcrm._compares(tinydevcrm._refresh),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),

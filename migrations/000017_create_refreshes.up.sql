@@ -73,6 +73,9 @@ begin
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
     end;
+    -- What comes while it is to be quiet is left for the first refresh after that.
+    v_refresh.compares :=
+        v_refresh.notify_when in ('changed', 'rows_added') and not v_refresh.is_quiet;
     return v_refresh;
 end
 $$;
@@ -100,7 +103,9 @@ begin
        into v_refresh.row_count, v_refresh.rows
       using case when v_refresh.notify_when = 'rows_added' then 0 else v_refresh.row_limit end;
 
-    v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
+    if octet_length(v_refresh.rows::text) > v_refresh.byte_limit then
+        v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
+    end if;
     return v_refresh;
 exception
     -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
@@ -130,14 +135,13 @@ as $$
 declare
     v_event tinydevcrm.matview_refresh_events;
 begin
-    -- The registry once more: its rule may have changed meanwhile. A registration that has been
-    -- dropped leaves nothing to record it of.
+    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing to
+    -- record it of.
     with remembered as (
         select matviews.*,
                matviews as registered
           from tinydevcrm.matviews
          where matviews.id = (matview).id
-           for update
     ),
     judged as (
         select remembered.*,
@@ -187,7 +191,7 @@ begin
                end,
                has_baseline = matviews.has_baseline
                    or ruled.outcome in ('refreshed', 'recovered')
-                      and tinydevcrm._compares(refresh)
+                      and (refresh).compares
                       and (refresh).notify_when = matviews.notify_when
                       and (refresh).ignored_columns = matviews.ignored_columns,
                plain_reason = case
@@ -277,7 +281,7 @@ begin
 
         v_refresh := tinydevcrm._read_rows((matview).relation, v_refresh);
 
-        if tinydevcrm._compares(v_refresh) then
+        if v_refresh.compares then
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
     exception

@@ -105,9 +105,6 @@ begin
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
-          join pg_class
-            on pg_class.oid = matviews.relation
-           and pg_class.relowner = matviews.owner
          where matviews.id = _due_matview.matview_id
            and matviews.schedule_id = _due_matview.schedule_id
            and not matviews.is_paused

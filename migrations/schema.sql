@@ -40,6 +40,7 @@ CREATE TYPE tinydevcrm._refresh AS (
 	notify_when text,
 	ignored_columns text[],
 	is_quiet boolean,
+	compares boolean,
 	has_baseline boolean,
 	columns text,
 	row_limit integer,
@@ -57,7 +58,7 @@ CREATE TYPE tinydevcrm._refresh AS (
 -- Name: TYPE _refresh; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TYPE tinydevcrm._refresh IS 'A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has found so far.';
+COMMENT ON TYPE tinydevcrm._refresh IS 'A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, compares: its rows with those remembered, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has found so far.';
 
 
 --
@@ -770,6 +771,9 @@ begin
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
     end;
+    -- What comes while it is to be quiet is left for the first refresh after that.
+    v_refresh.compares :=
+        v_refresh.notify_when in ('changed', 'rows_added') and not v_refresh.is_quiet;
     return v_refresh;
 end
 $_$;
@@ -1591,27 +1595,6 @@ COMMENT ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refres
 
 
 --
--- Name: _compares(tinydevcrm._refresh); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) RETURNS boolean
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return (refresh).notify_when in ('changed', 'rows_added') and not (refresh).is_quiet;
-end
-$$;
-
-
---
--- Name: FUNCTION _compares(refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) IS 'Whether a refresh compares its rows with those remembered: what comes while it is to be quiet is left for the first refresh after that.';
-
-
---
 -- Name: _create_loading_table(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1903,9 +1886,6 @@ begin
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
-          join pg_class
-            on pg_class.oid = matviews.relation
-           and pg_class.relowner = matviews.owner
          where matviews.id = _due_matview.matview_id
            and matviews.schedule_id = _due_matview.schedule_id
            and not matviews.is_paused
@@ -3394,7 +3374,9 @@ begin
        into v_refresh.row_count, v_refresh.rows
       using case when v_refresh.notify_when = 'rows_added' then 0 else v_refresh.row_limit end;
 
-    v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
+    if octet_length(v_refresh.rows::text) > v_refresh.byte_limit then
+        v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
+    end if;
     return v_refresh;
 exception
     -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
@@ -3772,14 +3754,13 @@ CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule
 declare
     v_event tinydevcrm.matview_refresh_events;
 begin
-    -- The registry once more: its rule may have changed meanwhile. A registration that has been
-    -- dropped leaves nothing to record it of.
+    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing to
+    -- record it of.
     with remembered as (
         select matviews.*,
                matviews as registered
           from tinydevcrm.matviews
          where matviews.id = (matview).id
-           for update
     ),
     judged as (
         select remembered.*,
@@ -3829,7 +3810,7 @@ begin
                end,
                has_baseline = matviews.has_baseline
                    or ruled.outcome in ('refreshed', 'recovered')
-                      and tinydevcrm._compares(refresh)
+                      and (refresh).compares
                       and (refresh).notify_when = matviews.notify_when
                       and (refresh).ignored_columns = matviews.ignored_columns,
                plain_reason = case
@@ -3946,7 +3927,7 @@ begin
 
         v_refresh := tinydevcrm._read_rows((matview).relation, v_refresh);
 
-        if tinydevcrm._compares(v_refresh) then
+        if v_refresh.compares then
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
     exception
@@ -8299,14 +8280,6 @@ GRANT ALL ON FUNCTION tinydevcrm._compare_columns(import tinydevcrm.imports) TO 
 
 REVOKE ALL ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh) TO tinydevcrm_user;
-
-
---
--- Name: FUNCTION _compares(refresh tinydevcrm._refresh); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._compares(refresh tinydevcrm._refresh) TO tinydevcrm_user;
 
 
 --

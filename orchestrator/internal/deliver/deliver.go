@@ -161,14 +161,14 @@ func (w *Worker) drain(ctx context.Context) error {
 	}
 }
 
-// receiveEvents does not wait for the disk: a claim that a crash takes back is a delivery that is received
-// again.
+// receiveEvents is receive_events(), without the way through it, and does not wait for the disk: a claim that
+// a crash takes back is a delivery that is received again.
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
 	       (event).is_cut, (event).error_code, (event).error_message,
 	       (event).started_at, extract(epoch from (event).duration)::double precision
-	  from tinydevcrm.receive_events($1, $2, make_interval(secs => $3))
+	  from tinydevcrm._receive_deliveries(tinydevcrm._own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
 type delivery struct {
