@@ -1670,6 +1670,14 @@ begin
             hint    = 'Write one select, values or table statement.';
     end if;
 
+    -- It returns rows, but cannot be part of another statement.
+    if _create_matview_statement.query ~* '^\s*explain\M' then
+        raise exception using
+            errcode = 'TD002',
+            message = 'explain is no query',
+            hint    = 'Write one select, values or table statement.';
+    end if;
+
     if tinydevcrm._relation(
            _create_matview_statement.schema_name, _create_matview_statement.name) is not null
     then

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(36);
+select plan(37);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -38,6 +38,7 @@ select throws_ok(query, sqlstate, null, why)
                 'x', 'with gone as (delete from numbers returning n) select * from gone') $$, '0A000',
             'a delete within a query too'),
         ($$ select tinydevcrm.create_matview('x', ' ; ') $$, 'TD002', 'an empty query is refused'),
+        ($$ select tinydevcrm.create_matview('x', ' Explain select 1') $$, 'TD002', 'so is explain'),
         ($$ select tinydevcrm.create_matview('x', null) $$, 'TD002', 'null too'),
         ($$ select tinydevcrm.create_matview('x', 'select nope from numbers') $$, '42703',
             'an error in the query is told as it is'),
