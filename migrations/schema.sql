@@ -4149,21 +4149,34 @@ CREATE FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) RETURNS bi
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with surplus as (
-        select events.id
+    -- The newest of those that are too many, found in the index alone.
+    with boundaries as (
+        select matviews.id as matview_id,
+               (
+                   select matview_refresh_events.id
+                     from tinydevcrm.matview_refresh_events
+                    where matview_refresh_events.matview_id = matviews.id
+                    order by matview_refresh_events.id desc
+                   offset (select event_limit from tinydevcrm.settings)
+                    limit 1
+               ) as event_id
           from tinydevcrm.matviews
+    ),
+    surplus as (
+        select events.id
+          from boundaries
          cross join lateral (
              select matview_refresh_events.id
                from tinydevcrm.matview_refresh_events
-              where matview_refresh_events.matview_id = matviews.id
+              where matview_refresh_events.matview_id = boundaries.matview_id
+                and matview_refresh_events.id <= boundaries.event_id
                 and not exists (
                     select
                       from tinydevcrm.deliveries
                      where deliveries.event_id = matview_refresh_events.id
                        and deliveries.acknowledged_at is null
                 )
-              order by matview_refresh_events.id desc
-             offset (select event_limit from tinydevcrm.settings)
+              order by matview_refresh_events.id
               limit _remove_surplus_events.batch_size
          ) as events
          limit _remove_surplus_events.batch_size
