@@ -1,4 +1,3 @@
-drop function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer);
 drop function tinydevcrm._read_start(bytea, text, text, text, integer);
 drop function tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer);
 drop type tinydevcrm.csv_dialect;

@@ -18,37 +18,6 @@ func (p *program) matviewCommand() *cobra.Command {
 		Short: "Make, refresh, list and drop materialized views",
 	}
 
-	var notifyWhen string
-	var key, ignored []string
-	var interval time.Duration
-	create := &cobra.Command{
-		Use:     "create NAME QUERY",
-		Short:   "Make a materialized view of one query",
-		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
-		Args:    cobra.ExactArgs(2),
-	}
-	create.Flags().StringVar(&notifyWhen, "notify-when", "not_empty",
-		"refreshes worth telling: not_empty, empty, became_not_empty, changed, rows_added, always, never")
-	create.Flags().StringSliceVar(&ignored, "ignore", nil,
-		"columns that changed and rows_added leave out of the comparison")
-	create.Flags().DurationVar(&interval, "notify-interval", 0, "shortest time between two that are told, such as 10m")
-	create.Flags().StringSliceVar(&key, "key", nil,
-		"columns that tell its rows apart: then it can be refreshed while others read it")
-	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		var relation string
-		err := pool.QueryRowContext(command.Context(), `
-			select tinydevcrm.create_matview(
-			           name => $1, query => $2, notify_when => $3, key => $4, ignored_columns => $5,
-			           notify_interval => make_interval(secs => $6))::text`,
-			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(),
-		).Scan(&relation)
-		if err != nil {
-			return fmt.Errorf("create materialized view %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is there; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
-		return nil
-	})
-
 	drop := &cobra.Command{
 		Use:   "drop NAME",
 		Short: "Drop a materialized view with its schedule",
@@ -83,7 +52,42 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(create, p.watchCommand(), drop, refresh, list)
+	command.AddCommand(p.createCommand(), p.watchCommand(), drop, refresh, list)
+	return command
+}
+
+func (p *program) createCommand() *cobra.Command {
+	var notifyWhen string
+	var key, ignored []string
+	var interval time.Duration
+	command := &cobra.Command{
+		Use:     "create NAME QUERY",
+		Short:   "Make a materialized view of one query",
+		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
+		Args:    cobra.ExactArgs(2),
+	}
+	flags := command.Flags()
+	flags.StringVar(&notifyWhen, "notify-when", "not_empty",
+		"refreshes worth telling: not_empty, empty, became_not_empty, changed, rows_added, always, never")
+	flags.StringSliceVar(&ignored, "ignore", nil,
+		"columns that changed and rows_added leave out of the comparison")
+	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two that are told, such as 10m")
+	flags.StringSliceVar(&key, "key", nil,
+		"columns that tell its rows apart: then it can be refreshed while others read it")
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var relation string
+		err := pool.QueryRowContext(command.Context(), `
+			select tinydevcrm.create_matview(
+			           name => $1, query => $2, notify_when => $3, key => $4, ignored_columns => $5,
+			           notify_interval => make_interval(secs => $6))::text`,
+			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(),
+		).Scan(&relation)
+		if err != nil {
+			return fmt.Errorf("create materialized view %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is there; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		return nil
+	})
 	return command
 }
 

@@ -100,66 +100,79 @@ func (p *program) up(ctx context.Context) error {
 	defer socket.Close()
 
 	return p.withDatabase(ctx, func(pool *sql.DB) error {
-		if err := migrateUp(ctx, pool); err != nil {
-			return err
-		}
 		diagnostics := logger(p.stderr)
-		findings, err := checkInstallation(ctx, pool)
-		if err != nil {
+		if err := prepare(ctx, pool, diagnostics); err != nil {
 			return err
 		}
-		for _, finding := range findings {
-			diagnostics.Warn("the server is not set up as it should be",
-				"not_so", finding.what, "detail", finding.detail, "hint", finding.hint)
-		}
-		// Connections of their own: however busy page and webhooks are, the log goes on.
-		forLog, err := db.Open(ctx, p.databaseURL, 1)
-		if err != nil {
-			return err
-		}
-		defer forLog.Close()
-		forWebhooks, err := db.Open(ctx, p.databaseURL, webhookConns)
-		if err != nil {
-			return err
-		}
-		defer forWebhooks.Close()
-		worker := deliver.NewWorker(forLog, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
-		if err := worker.Subscribe(ctx); err != nil {
-			return err
-		}
-		users, logIn, err := p.users(ctx)
-		if err != nil {
-			return err
-		}
-		webhooks := deliver.NewWebhooks(forWebhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
-		hub := listen.NewHub(p.databaseURL, diagnostics)
-		wakeLog, cancelLog := hub.Subscribe()
-		defer cancelLog()
-		wakeWebhooks, cancelWebhooks := hub.Subscribe()
-		defer cancelWebhooks()
-
-		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return hub.Run(ctx) })
-		group.Go(func() error { return worker.Run(ctx, wakeLog) })
-		group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
-		if users != nil {
-			group.Go(func() error { return users.Run(ctx) })
-		}
-		group.Go(func() error {
-			return serve(ctx, socket, web.Handler(web.Config{
-				Pool:      pool,
-				Login:     logIn,
-				Upload:    uploadFile,
-				Preview:   previewFile,
-				Events:    hub.Subscribe,
-				Logger:    diagnostics,
-				MaxUpload: maxUpload,
-				Hosts:     p.hosts,
-			}), diagnostics)
-		})
-		diagnostics.Info("ready", "page", "http://"+socket.Addr().String()+"/")
-		return group.Wait()
+		return p.runAll(ctx, pool, socket, diagnostics)
 	})
+}
+
+// prepare migrates, and warns of what the server is not set up for.
+func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
+	if err := migrateUp(ctx, pool); err != nil {
+		return err
+	}
+	findings, err := checkInstallation(ctx, pool)
+	if err != nil {
+		return err
+	}
+	for _, finding := range findings {
+		diagnostics.Warn("the server is not set up as it should be",
+			"not_so", finding.what, "detail", finding.detail, "hint", finding.hint)
+	}
+	return nil
+}
+
+// runAll listens, delivers and serves until ctx ends.
+func (p *program) runAll(ctx context.Context, pool *sql.DB, socket net.Listener, diagnostics *slog.Logger) error {
+	// Connections of their own: however busy page and webhooks are, the log goes on.
+	forLog, err := db.Open(ctx, p.databaseURL, 1)
+	if err != nil {
+		return err
+	}
+	defer forLog.Close()
+	forWebhooks, err := db.Open(ctx, p.databaseURL, webhookConns)
+	if err != nil {
+		return err
+	}
+	defer forWebhooks.Close()
+	worker := deliver.NewWorker(forLog, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
+	if err := worker.Subscribe(ctx); err != nil {
+		return err
+	}
+	users, logIn, err := p.users(ctx)
+	if err != nil {
+		return err
+	}
+	webhooks := deliver.NewWebhooks(forWebhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
+	hub := listen.NewHub(p.databaseURL, diagnostics)
+	wakeLog, cancelLog := hub.Subscribe()
+	defer cancelLog()
+	wakeWebhooks, cancelWebhooks := hub.Subscribe()
+	defer cancelWebhooks()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return hub.Run(ctx) })
+	group.Go(func() error { return worker.Run(ctx, wakeLog) })
+	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+	if users != nil {
+		group.Go(func() error { return users.Run(ctx) })
+	}
+	group.Go(func() error {
+		return serve(ctx, socket, web.Handler(web.Config{
+			Pool:      pool,
+			Login:     logIn,
+			Upload:    uploadFile,
+			Preview:   previewFile,
+			Events:    hub.Subscribe,
+			Logger:    diagnostics,
+			MaxUpload: maxUpload,
+			Hosts:     p.hosts,
+		}), diagnostics)
+	})
+	diagnostics.Info("ready", "page", "http://"+socket.Addr().String()+"/")
+	return group.Wait()
 }
 
 func migrateUp(ctx context.Context, pool *sql.DB) error {

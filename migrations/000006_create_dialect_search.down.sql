@@ -1,0 +1,1 @@
+drop function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer);

@@ -1,0 +1,275 @@
+-- The search for how a CSV is written: the delimiter and quote that cut it best. Text work, so
+-- PL/Python.
+
+create function tinydevcrm._find_dialect(
+    sample     bytea,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    has_header boolean,
+    skip_lines integer
+)
+    returns tinydevcrm.csv_dialect
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
+    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
+    # files by detecting row and type patterns" (2019): records of few different widths, times cells
+    # of a known kind. Some rules go before it; each is a function of its own.
+    import csv
+    import functools
+    import io
+    import re
+    from collections import Counter, namedtuple
+
+    # --- Kinds of cells ------------------------------------------------------------------------
+
+    MONTH = '(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?'
+    DAY = (r'(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}-\d{2}'
+           r'|\d{1,2}[- ]' + MONTH + r'[- ](?:\d{4}|\d{2})|' + MONTH + r' \d{1,2},? \d{4})')
+    TIME = (r'\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]m)?'
+            r'(?: ?(?:z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?')
+    MONEY = r'[$\u00a3\u00a5\u20ac]?'
+    CELL = re.compile(
+        r'(?P<empty>(?:n/?a|nan|null|none|-|\\n)?)'
+        r'|(?P<number>[+-]?' + MONEY + r" ?(?:\d+|\d{1,3}(?:[ .,'\u00a0\u202f]\d{3})+|(?=[.]\d))"
+        r'(?:[.,]\d+)?(?:e[+-]?\d+)? ?(?:%|' + MONEY + '))'
+        '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
+        '|(?P<boolean>true|false|yes|no|[tfyn])'
+        r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
+        # Words and sentences. No quotes, and a comma only before a blank: those come of a bad cut.
+        r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
+        re.IGNORECASE)
+    VALUES = {'number', 'date', 'boolean', 'uuid'}
+
+    @functools.lru_cache(maxsize=None)
+    def kind(cell):
+        match = CELL.fullmatch(cell.strip())
+        return match and match.lastgroup
+
+    def column_kinds(table):
+        """Of each column the one kind of value that all its cells below the first are, or None."""
+        columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
+                   for place in range(len(table[0]))]
+        return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
+
+    def is_blank(cells):
+        return not any(cell.strip() for cell in cells)
+
+    # --- Cutting -------------------------------------------------------------------------------
+
+    def cut(text, delimiter, quote, escape):
+        """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
+        reader = csv.reader(
+            io.StringIO(text), delimiter=delimiter[0], skipinitialspace=delimiter == ', ',
+            quotechar=quote, doublequote=escape == quote,
+            escapechar=None if escape == quote else escape)
+        line = 0
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num
+
+    def complete(records):
+        """Without what the end of the sample may have cut off, or an open quote has swallowed."""
+        line, cells = records[-1]
+        is_open = not head.endswith('\n') or any('\n' in cell for cell in cells)
+        if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
+            return records[:-1]
+        if is_open and len(records) > 2:
+            return records[:-1] + [(line, cells[:-1] + [''])]
+        return records
+
+    def first_record(records):
+        """Index of the first record below the blank lines."""
+        return next((place for place, (_, cells) in enumerate(records)
+                     if len(cells) > 1 or not is_blank(cells)), 0)
+
+    def table_start(records, delimiter):
+        """Index of the first record below the blank lines, comments and titles."""
+        first = first_record(records)
+        widths = [len(cells) for _, cells in records if len(cells) > 1 or not is_blank(cells)]
+        later = Counter(widths[len(widths) // 2:])
+        width = max(later, key=lambda width: (later[width], width), default=1)
+        if width == 1 or 2 * widths.count(1) > len(widths):
+            return first
+
+        blank, titles = -1, []
+        for start, (_, cells) in enumerate(records):
+            if is_blank(cells):
+                blank = start
+            elif cells[0].startswith('#') and len(cells) != width:
+                continue
+            # Two cells are a name and its value; a title may have the delimiters of the table.
+            elif len(cells) == 1 or width > 2 and (len(cells) == 2 or is_blank(cells[1:])):
+                titles.append(start)
+            else:
+                break
+        else:
+            return first
+
+        # Right above the table only what cannot be its header is a title. Where a comma or a blank
+        # cuts, as they do in sentences, even one cell above many can be: the header of one column.
+        has_table = [len(cells) for _, cells in records[start:] if cells][:3] == [width] * 3
+        above = width > 2 and delimiter not in (' ', ', ')
+        for title in titles:
+            alone = len(records[title][1]) == 1
+            if not (has_table and (title < blank or alone and above)):
+                return title
+        return start
+
+    # --- Quotes --------------------------------------------------------------------------------
+
+    def quoted(delimiter, quote, escape):
+        """Pattern of a quoted cell, without what comes after it."""
+        mark = re.escape(quote)
+        if escape == quote:
+            inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        else:
+            inside = r'[^{0}{1}]*(?:{1}.[^{0}{1}]*)*'.format(mark, re.escape(escape))
+        return '(?ms)(?:^|' + re.escape(delimiter) + ')' + mark + inside + mark
+
+    def find_escape(delimiter, quote):
+        """Backslash if one is before a quote that ends no cell, and doubling explains it less."""
+        if escape is not None:
+            return escape
+        after = '(?!' + re.escape(delimiter) + '|$'
+        if quote == '\\' or not re.search(r'(?m)\\' + re.escape(quote) + after + ')', head):
+            return quote
+
+        def misfits(escape):
+            goes_on = after + '|' + re.escape(quote) + ')'
+            return sum(1 for _ in re.finditer(quoted(delimiter, quote, escape) + goes_on, head))
+
+        return '\\' if misfits('\\') < misfits(quote) else quote
+
+    def find_quotes(delimiter):
+        """Those to try: an apostrophe only where cells begin and end with it, and none with "."""
+        if quote is not None:
+            return [quote]
+        end = '(?=' + re.escape(delimiter) + '|$)'
+        single, double = (mark in head and re.search(quoted(delimiter, mark, mark) + end, head)
+                          for mark in '\'"')
+        return ['"', "'"] if single and not double else ['"']
+
+    # --- Delimiters ----------------------------------------------------------------------------
+
+    def find_delimiters():
+        """Those to try, the likelier first. With a blank after each comma it is a part of it."""
+        mark = re.escape(quote or '"')
+        cell = r'(?m)(^|, ?){0}[^{0}]*(?:{0}{0}[^{0}]*)*(?:{0}|\Z)'.format(mark)
+        bare = re.sub(cell, r'\1', head)
+        always = not re.search(r',(?!\Z)(?! (?! ))', bare)
+        if always and sum(', ' in line for line in bare.split('\n')) > 1:
+            tried = [';', '\t', '|', ' ', ', ']
+        else:
+            tried = [',', ';', '\t', '|', ' ']
+        return [delimiter for delimiter in tried if delimiter[0] not in (quote, escape)]
+
+    def blanks_delimit(table):
+        """A blank stands in any text: rather sure that these are not words, times or 1 000."""
+        return (len({len(cells) for cells in table}) == 1
+                and {'number', 'date'} & set(column_kinds(table))
+                and any(kind(' '.join(cells)) not in VALUES for cells in table[1:]))
+
+    def known(table):
+        """Share of the cells that are of a known kind, and never nothing."""
+        kinds = [kind(cell) for cells in table[:200] for cell in cells]
+        return max(len(kinds) - kinds.count(None), 0.001) / len(kinds)
+
+    def score(table, delimiter):
+        """How well the table is cut; 0 when it rather is one column."""
+        widths = [len(cells) for cells in table]
+        first, others = widths[0], widths[1:]
+        if first == 1 or delimiter == ' ' and not blanks_delimit(table):
+            return 0
+        weight = 1
+        if others and 2 * others.count(first) <= len(others):
+            # The first record is unlike most: a delimiter at the end of each but the header, say.
+            if delimiter in (' ', ', ') or 2 * others.count(1) > len(others):
+                return 0
+            weight = 0.1
+        patterns = Counter(widths)
+        pattern = sum(count * (width - 1) / width for width, count in patterns.items())
+        return weight * pattern / len(patterns) * known(table)
+
+    def unused_delimiter(quote):
+        """For one column: it must not cut any line of the sample."""
+        for delimiter in ',;\t|':
+            if delimiter not in (quote, escape):
+                records = cut(text, delimiter, quote, find_escape(delimiter, quote))
+                if all(len(cells) < 2 for _, cells in records):
+                    return delimiter
+        return '\x1f'
+
+    # --- Header --------------------------------------------------------------------------------
+
+    def find_header(table):
+        """Whether the cells of the first record differ in kind from those below them."""
+        if len(table) == 1:
+            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+        for_it = against = 0
+        for cell, below in zip(table[0], column_kinds(table)):
+            # A year may well be a heading, and an empty cell says nothing.
+            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
+                continue
+            if kind(cell) == below:
+                against += 1
+            else:
+                for_it += 1
+        return for_it > against or against == 0
+
+    # --- All of it -----------------------------------------------------------------------------
+
+    def read(delimiter, quote):
+        escape = find_escape(delimiter, quote)
+        records = complete(list(cut(head, delimiter, quote, escape)))
+        start = table_start(records, delimiter) if skip_lines is None else 0
+        table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        # Titles stand above a header. Without one, a short line is a short line.
+        first = first_record(records)
+        titles = [cells for _, cells in records[first:start] if not (cells and cells[0][:1] == '#')]
+        if titles and not (find_header(table) if has_header is None else has_header):
+            start = first
+            table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        return Cut(delimiter, quote, escape, records[start][0], table or [['']])
+
+    Cut = namedtuple('Cut', 'delimiter quote escape lines table')
+    csv.field_size_limit(len(sample) + 1)
+
+    # A thousand lines tell enough. An escape or quote that is the told delimiter wins over it.
+    text = sample.decode()
+    head = '\n'.join(text[:65536].split('\n')[:1000])
+    wanted = None if delimiter in (quote, escape) else delimiter
+
+    tried = find_delimiters() if wanted is None else [wanted]
+    cuts = [read(delimiter, quote) for delimiter in tried for quote in find_quotes(delimiter)]
+    scores = [score(cut.table, cut.delimiter) for cut in cuts]
+    best = cuts[scores.index(max(scores))]
+    if max(scores) == 0:
+        cuts = [read(wanted or unused_delimiter(quote), quote) for quote in find_quotes('\n')]
+        best = max(cuts, key=lambda cut: known(cut.table))
+
+    return {
+        'encoding': None,
+        'delimiter': best.delimiter,
+        'quote': best.quote,
+        'escape': best.escape,
+        'line_end': None,
+        'has_header': find_header(best.table) if has_header is None else has_header,
+        'skip_lines': best.lines,
+    }
+$$;
+
+comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer) is
+    'The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for '
+    'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
+
+revoke execute on function
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
+to tinydevcrm_user;
