@@ -10,7 +10,9 @@ do $$
 declare
     v_role text;
 begin
-    foreach v_role in array array['tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator'] loop
+    foreach v_role in array array[
+        'tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator'
+    ] loop
         -- Roles belong to the server, so one may be left from another database.
         if not exists (
             select
@@ -115,7 +117,8 @@ begin
     then
         raise exception using
             errcode = 'TD007',
-            message = format('schema %I is not for your tables and views', _check_schema.schema_name),
+            message = format(
+                'schema %I is not for your tables and views', _check_schema.schema_name),
             hint    = 'Name a schema of your own, such as public.';
     end if;
 end

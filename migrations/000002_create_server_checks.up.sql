@@ -74,7 +74,10 @@ as $$
            or cron_host in ('', 'localhost', '127.0.0.1', '::1')
            or cron_host = any (socket_directories),
            false,
-           case has_workers when 'on' then 'by background workers' else 'cron.host = ' || cron_host end,
+           case has_workers
+               when 'on' then 'by background workers'
+               else 'cron.host = ' || cron_host
+           end,
            format(
                'alter system set cron.host = %L; then restart the server.', socket_directories[1])
       from server

@@ -221,8 +221,8 @@ $$;
 comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
     'Registers a materialized view made by hand, or changes when one that is registered is told: '
     'see tinydevcrm.matviews. What is null stays as it is, or is not_empty, no columns and no '
-    'interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation is '
-    'not a materialized view, 42501 when it is not yours.';
+    'interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation '
+    'is not a materialized view, 42501 when it is not yours.';
 
 -- Runs the caller's query: no search_path of its own, and names of its own all qualified.
 create function tinydevcrm.create_matview(
@@ -274,7 +274,8 @@ comment on function tinydevcrm.create_matview(
     text, text, text, name, text[], text[], interval
 ) is
     'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
-    'registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns that tell '
+    'registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns '
+    'that tell '
     'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
     'refresh. '
     'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '

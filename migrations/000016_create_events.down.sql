@@ -1,3 +1,6 @@
+drop function tinydevcrm._numbered_events(text, bigint[]);
+drop function tinydevcrm._latest_events(text, bigint, integer);
+drop function tinydevcrm._may_read(text, regrole);
 drop function tinydevcrm.event_json(tinydevcrm.matview_refresh_events);
 drop table tinydevcrm.matview_refresh_events;
 drop function tinydevcrm._matview_refresh_events_notify();

@@ -143,12 +143,89 @@ $$;
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
     'An event as programs get it: by webhook, by the page''s routes and its stream.';
 
+create function tinydevcrm._may_read(reader text, owner regrole)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return _may_read.reader is null or exists (
+        select
+          from pg_roles
+         where rolname = _may_read.reader
+           and rolcanlogin
+           and pg_has_role(oid, _may_read.owner, 'usage')
+    );
+end
+$$;
+
+comment on function tinydevcrm._may_read(text, regrole) is
+    'Whether a user who has logged in to the page may see what this owner has; null stands for '
+    'whoever the session is.';
+
+create function tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer)
+    returns setof tinydevcrm.matview_refresh_events
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Those of each owner from the end of their part of an index. "Between" keeps Postgres from
+    -- reading the whole log in the order of ids for an owner who has none.
+    return query
+        select (latest.event).*
+          from pg_roles
+         cross join lateral (
+             select events
+               from tinydevcrm.matview_refresh_events as events
+              where events.is_told
+                and events.owner between pg_roles.oid and pg_roles.oid
+                and events.id > _latest_events.after_id
+              order by events.owner desc,
+                       events.id desc
+              limit _latest_events.row_limit
+         ) as latest (event)
+         where tinydevcrm._may_read(_latest_events.reader, pg_roles.oid)
+         order by (latest.event).id desc
+         limit _latest_events.row_limit;
+end
+$$;
+
+comment on function tinydevcrm._latest_events(text, bigint, integer) is
+    'The last told events with a greater id that a reader may see, newest first; see _may_read().';
+
+create function tinydevcrm._numbered_events(reader text, ids bigint[])
+    returns setof tinydevcrm.matview_refresh_events
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+        select events.*
+          from tinydevcrm.matview_refresh_events as events
+         where events.id = any (_numbered_events.ids)
+           and tinydevcrm._may_read(_numbered_events.reader, events.owner)
+         order by events.id desc;
+end
+$$;
+
+comment on function tinydevcrm._numbered_events(text, bigint[]) is
+    'The events of these ids that a reader may see, newest first; see _may_read().';
+
 revoke execute on function
-    tinydevcrm.event_json(tinydevcrm.matview_refresh_events)
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._may_read(text, regrole),
+    tinydevcrm._latest_events(text, bigint, integer),
+    tinydevcrm._numbered_events(text, bigint[])
 from public;
 
 grant execute on function
-    tinydevcrm.event_json(tinydevcrm.matview_refresh_events)
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._may_read(text, regrole),
+    tinydevcrm._latest_events(text, bigint, integer),
+    tinydevcrm._numbered_events(text, bigint[])
 to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_notify()

@@ -81,7 +81,8 @@ create type tinydevcrm._refresh as (
 comment on type tinydevcrm._refresh is
     'A refresh under way: how it is done (method, plain_reason), what it is to be judged by '
     '(notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, '
-    'compares: its rows with those remembered, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has '
+    'compares: its rows with those remembered, has_baseline), what its event may carry (columns, '
+    'row_limit, byte_limit), and what it has '
     'found so far.';
 
 create function tinydevcrm._is_worth_telling(
@@ -118,7 +119,7 @@ $$;
 comment on function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text) is
     'The rule: whether a refresh of this outcome goes to the subscriptions.';
 
--- Rows are compared as text, which every type has, so what makes a text is the same at each refresh.
+-- Rows are compared as text, which every type has. So what makes a text is the same each time.
 create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh
     language plpgsql

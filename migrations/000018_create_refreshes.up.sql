@@ -135,8 +135,8 @@ as $$
 declare
     v_event tinydevcrm.matview_refresh_events;
 begin
-    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing to
-    -- record it of.
+    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing
+    -- to record it of.
     with remembered as (
         select matviews.*,
                matviews as registered
@@ -285,9 +285,9 @@ begin
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
     exception
-        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is not
-        -- among "others", and is how a statement timeout shows; who cancels a refresh of their own
-        -- knows.
+        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is
+        -- not among "others", and is how a statement timeout shows; who cancels a refresh of their
+        -- own knows.
         when query_canceled or others then
             if sqlstate = '57014' and schedule_id is null then
                 raise;

@@ -39,8 +39,9 @@ as $$
                '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
                item || '(,' || item || ')*',
                '( ' || item || '(,' || item || ')*){4})$')
-      from (values ('(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'))
-               as words (word)
+      from (
+        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)' as word
+      ) as words
      cross join lateral (
          select format(
                     '(\*|([0-9]{1,2}|%1$s)(-([0-9]{1,2}|%1$s))?)(/[1-9][0-9]?)?', word) as item
@@ -157,8 +158,8 @@ $$;
 comment on function tinydevcrm._period_text(integer) is
     'A number of seconds in words: 5 seconds, 1 hour.';
 
--- pg_cron does not tell when a job is due, so the five fields are read here as it reads them (Vixie's
--- cron: days of month and of week are alternatives when both are given).
+-- pg_cron does not tell when a job is due, so the five fields are read here as it reads them
+-- (Vixie's cron: days of month and of week are alternatives when both are given).
 create function tinydevcrm._cron_field(field text, low integer, high integer, names text[])
     returns integer[]
     language sql

@@ -31,7 +31,8 @@ comment on column tinydevcrm.subscriptions.name is
 comment on column tinydevcrm.subscriptions.matview_id is
     'The one materialized view it is for; null for all.';
 comment on column tinydevcrm.subscriptions.max_attempts is
-    'How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().';
+    'How often a delivery is received before it is parked, 1 to 100; see '
+    'tinydevcrm.reject_event().';
 comment on column tinydevcrm.subscriptions.is_paused is
     'Whether nothing is received for now; what is told meanwhile is kept.';
 comment on column tinydevcrm.subscriptions.pause_reason is

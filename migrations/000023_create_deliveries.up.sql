@@ -293,8 +293,8 @@ as $$
 declare
     v_count bigint;
 begin
-    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none to
-    -- this one.
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
+    -- to this one.
     update tinydevcrm.deliveries
        set id = default,
            attempts = 0,

@@ -106,7 +106,8 @@ exception
     when check_violation then
         raise exception using
             errcode = 'TD007',
-            message = format('%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
+            message = format(
+                '%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
             hint    = 'A name has 1 to 200 bytes, a URL begins with http:// or https://, and there '
                       'are 1 to 100 attempts.';
 end
@@ -115,8 +116,8 @@ $$;
 comment on function tinydevcrm.create_webhook(text, text, regclass, integer) is
     'Subscribes to the told events of one materialized view, or of all, and has the orchestrator '
     'post them to a URL. Returns the secret that signs the messages. Raises TD001 when the '
-    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for a '
-    'bad name, URL or number of attempts.';
+    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
+    'a bad name, URL or number of attempts.';
 
 create function tinydevcrm.rotate_webhook_secret(
     name  text,

@@ -44,7 +44,8 @@ as $$
     with oldest as (
         select matview_refresh_events.id,
                matview_refresh_events.started_at,
-               matview_refresh_events.started_at < now() - settings.delivery_retention as is_given_up
+               matview_refresh_events.started_at < now() - settings.delivery_retention
+                   as is_given_up
           from tinydevcrm.matview_refresh_events
          cross join tinydevcrm.settings
          where matview_refresh_events.id > _remove_expired_events.after_id

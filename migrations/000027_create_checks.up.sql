@@ -63,7 +63,9 @@ as $$
            cross join unnest(setconfig) as setting
            where setting like 'statement\_timeout=%'
              and setrole in (loops.owner, 0)
-             and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+             and setdatabase in (
+                 0, (select oid from pg_database where datname = current_database())
+             )
            order by setrole desc, setdatabase desc
            limit 1
       ) as limits

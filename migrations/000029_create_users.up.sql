@@ -118,8 +118,8 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('%L cannot be the name of a user', create_user.name),
-            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or tinydevcrm, '
-                      'and is no word of the system''s.';
+            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or '
+                      'tinydevcrm, and is no word of the system''s.';
     end if;
 
     if length(create_user.password) < 8 then

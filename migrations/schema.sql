@@ -357,8 +357,9 @@ CREATE FUNCTION tinydevcrm._is_cron(schedule text) RETURNS boolean
                '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
                item || '(,' || item || ')*',
                '( ' || item || '(,' || item || ')*){4})$')
-      from (values ('(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'))
-               as words (word)
+      from (
+        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)' as word
+      ) as words
      cross join lateral (
          select format(
                     '(\*|([0-9]{1,2}|%1$s)(-([0-9]{1,2}|%1$s))?)(/[1-9][0-9]?)?', word) as item
@@ -932,7 +933,8 @@ begin
     then
         raise exception using
             errcode = 'TD007',
-            message = format('schema %I is not for your tables and views', _check_schema.schema_name),
+            message = format(
+                'schema %I is not for your tables and views', _check_schema.schema_name),
             hint    = 'Name a schema of your own, such as public.';
     end if;
 end
@@ -1021,7 +1023,10 @@ CREATE FUNCTION tinydevcrm._check_server() RETURNS TABLE(finding text, is_ok boo
            or cron_host in ('', 'localhost', '127.0.0.1', '::1')
            or cron_host = any (socket_directories),
            false,
-           case has_workers when 'on' then 'by background workers' else 'cron.host = ' || cron_host end,
+           case has_workers
+               when 'on' then 'by background workers'
+               else 'cron.host = ' || cron_host
+           end,
            format(
                'alter system set cron.host = %L; then restart the server.', socket_directories[1])
       from server
@@ -2500,6 +2505,208 @@ COMMENT ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) IS 'The key 
 
 
 --
+-- Name: matview_refresh_events; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.matview_refresh_events (
+    id bigint NOT NULL,
+    owner regrole NOT NULL,
+    matview_id bigint,
+    matview text NOT NULL,
+    schedule_id bigint,
+    outcome text NOT NULL,
+    is_told boolean NOT NULL,
+    method text,
+    plain_reason text,
+    row_count bigint,
+    added_count bigint,
+    removed_count bigint,
+    rows jsonb,
+    is_cut boolean DEFAULT false NOT NULL,
+    error_code text,
+    error_message text,
+    started_at timestamp with time zone NOT NULL,
+    duration interval NOT NULL,
+    CONSTRAINT matview_refresh_events_error_of_failure CHECK (((outcome = 'failed'::text) = (error_code IS NOT NULL))),
+    CONSTRAINT matview_refresh_events_method_known CHECK ((method = ANY (ARRAY['plain'::text, 'concurrently'::text]))),
+    CONSTRAINT matview_refresh_events_outcome_known CHECK ((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text, 'skipped'::text]))),
+    CONSTRAINT matview_refresh_events_row_count_of_success CHECK (((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text])) = (row_count IS NOT NULL))),
+    CONSTRAINT matview_refresh_events_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text))
+);
+
+
+--
+-- Name: TABLE matview_refresh_events; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.matview_refresh_events IS 'What happened at each refresh of a watched materialized view: one row each, written by the refresh''s own transaction.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.id IS 'Number of the event. Handed out before commit: do not read events with "id > last seen", which skips those that commit late; use a subscription.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.owner IS 'Owner of the materialized view.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.matview_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.matview_id IS 'The registration; null when it has been removed since.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.matview; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.matview IS 'Name of the materialized view at the time, with its schema, quoted where needed.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.schedule_id IS 'The schedule that refreshed it; null for a refresh on request.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.outcome IS 'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of it was under way.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.is_told; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.is_told IS 'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.method; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.method IS 'How it was refreshed: plain or concurrently; null when it was skipped.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.plain_reason IS 'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.row_count IS 'Rows in the materialized view after the refresh; null unless it succeeded.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.added_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.added_count IS 'Rows that were not there before, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when. Copies of one row count each. Null where nothing was compared.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.removed_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.removed_count IS 'Rows that were there before and are not any more; null where nothing was compared.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.rows; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the event is told and has some.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.is_cut; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.is_cut IS 'Whether there are more such rows than it carries.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.error_code; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_code IS 'SQLSTATE of the failure.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.error_message; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_message IS 'Message of the failure.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.started_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.started_at IS 'When the refresh began.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.duration; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it took, counting the rows included.';
+
+
+--
+-- Name: _latest_events(text, bigint, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer) RETURNS SETOF tinydevcrm.matview_refresh_events
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Those of each owner from the end of their part of an index. "Between" keeps Postgres from
+    -- reading the whole log in the order of ids for an owner who has none.
+    return query
+        select (latest.event).*
+          from pg_roles
+         cross join lateral (
+             select events
+               from tinydevcrm.matview_refresh_events as events
+              where events.is_told
+                and events.owner between pg_roles.oid and pg_roles.oid
+                and events.id > _latest_events.after_id
+              order by events.owner desc,
+                       events.id desc
+              limit _latest_events.row_limit
+         ) as latest (event)
+         where tinydevcrm._may_read(_latest_events.reader, pg_roles.oid)
+         order by (latest.event).id desc
+         limit _latest_events.row_limit;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _latest_events(reader text, after_id bigint, row_limit integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer) IS 'The last told events with a greater id that a reader may see, newest first; see _may_read().';
+
+
+--
 -- Name: _loading_table(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2555,8 +2762,8 @@ CREATE FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) RETURNS bigint
 declare
     v_count bigint;
 begin
-    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none to
-    -- this one.
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
+    -- to this one.
     update tinydevcrm.deliveries
        set id = default,
            attempts = 0,
@@ -2698,6 +2905,33 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._matviews_forget_baseline() IS 'Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.';
+
+
+--
+-- Name: _may_read(text, regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._may_read(reader text, owner regrole) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return _may_read.reader is null or exists (
+        select
+          from pg_roles
+         where rolname = _may_read.reader
+           and rolcanlogin
+           and pg_has_role(oid, _may_read.owner, 'usage')
+    );
+end
+$$;
+
+
+--
+-- Name: FUNCTION _may_read(reader text, owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._may_read(reader text, owner regrole) IS 'Whether a user who has logged in to the page may see what this owner has; null stands for whoever the session is.';
 
 
 --
@@ -2948,6 +3182,32 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) IS 'What a job has to do next: refresh these materialized views, those that are due, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.';
+
+
+--
+-- Name: _numbered_events(text, bigint[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._numbered_events(reader text, ids bigint[]) RETURNS SETOF tinydevcrm.matview_refresh_events
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+        select events.*
+          from tinydevcrm.matview_refresh_events as events
+         where events.id = any (_numbered_events.ids)
+           and tinydevcrm._may_read(_numbered_events.reader, events.owner)
+         order by events.id desc;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _numbered_events(reader text, ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._numbered_events(reader text, ids bigint[]) IS 'The events of these ids that a reader may see, newest first; see _may_read().';
 
 
 --
@@ -3489,170 +3749,6 @@ COMMENT ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, qu
 
 
 --
--- Name: matview_refresh_events; Type: TABLE; Schema: tinydevcrm; Owner: -
---
-
-CREATE TABLE tinydevcrm.matview_refresh_events (
-    id bigint NOT NULL,
-    owner regrole NOT NULL,
-    matview_id bigint,
-    matview text NOT NULL,
-    schedule_id bigint,
-    outcome text NOT NULL,
-    is_told boolean NOT NULL,
-    method text,
-    plain_reason text,
-    row_count bigint,
-    added_count bigint,
-    removed_count bigint,
-    rows jsonb,
-    is_cut boolean DEFAULT false NOT NULL,
-    error_code text,
-    error_message text,
-    started_at timestamp with time zone NOT NULL,
-    duration interval NOT NULL,
-    CONSTRAINT matview_refresh_events_error_of_failure CHECK (((outcome = 'failed'::text) = (error_code IS NOT NULL))),
-    CONSTRAINT matview_refresh_events_method_known CHECK ((method = ANY (ARRAY['plain'::text, 'concurrently'::text]))),
-    CONSTRAINT matview_refresh_events_outcome_known CHECK ((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text, 'skipped'::text]))),
-    CONSTRAINT matview_refresh_events_row_count_of_success CHECK (((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text])) = (row_count IS NOT NULL))),
-    CONSTRAINT matview_refresh_events_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text))
-);
-
-
---
--- Name: TABLE matview_refresh_events; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON TABLE tinydevcrm.matview_refresh_events IS 'What happened at each refresh of a watched materialized view: one row each, written by the refresh''s own transaction.';
-
-
---
--- Name: COLUMN matview_refresh_events.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.id IS 'Number of the event. Handed out before commit: do not read events with "id > last seen", which skips those that commit late; use a subscription.';
-
-
---
--- Name: COLUMN matview_refresh_events.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.owner IS 'Owner of the materialized view.';
-
-
---
--- Name: COLUMN matview_refresh_events.matview_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.matview_id IS 'The registration; null when it has been removed since.';
-
-
---
--- Name: COLUMN matview_refresh_events.matview; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.matview IS 'Name of the materialized view at the time, with its schema, quoted where needed.';
-
-
---
--- Name: COLUMN matview_refresh_events.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.schedule_id IS 'The schedule that refreshed it; null for a refresh on request.';
-
-
---
--- Name: COLUMN matview_refresh_events.outcome; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.outcome IS 'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of it was under way.';
-
-
---
--- Name: COLUMN matview_refresh_events.is_told; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.is_told IS 'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.';
-
-
---
--- Name: COLUMN matview_refresh_events.method; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.method IS 'How it was refreshed: plain or concurrently; null when it was skipped.';
-
-
---
--- Name: COLUMN matview_refresh_events.plain_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.plain_reason IS 'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
-
-
---
--- Name: COLUMN matview_refresh_events.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.row_count IS 'Rows in the materialized view after the refresh; null unless it succeeded.';
-
-
---
--- Name: COLUMN matview_refresh_events.added_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.added_count IS 'Rows that were not there before, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when. Copies of one row count each. Null where nothing was compared.';
-
-
---
--- Name: COLUMN matview_refresh_events.removed_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.removed_count IS 'Rows that were there before and are not any more; null where nothing was compared.';
-
-
---
--- Name: COLUMN matview_refresh_events.rows; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.rows IS 'Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. Null unless the event is told and has some.';
-
-
---
--- Name: COLUMN matview_refresh_events.is_cut; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.is_cut IS 'Whether there are more such rows than it carries.';
-
-
---
--- Name: COLUMN matview_refresh_events.error_code; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_code IS 'SQLSTATE of the failure.';
-
-
---
--- Name: COLUMN matview_refresh_events.error_message; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_message IS 'Message of the failure.';
-
-
---
--- Name: COLUMN matview_refresh_events.started_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.started_at IS 'When the refresh began.';
-
-
---
--- Name: COLUMN matview_refresh_events.duration; Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it took, counting the rows included.';
-
-
---
 -- Name: _receive_deliveries(bigint, integer, interval); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3762,8 +3858,8 @@ CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule
 declare
     v_event tinydevcrm.matview_refresh_events;
 begin
-    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing to
-    -- record it of.
+    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing
+    -- to record it of.
     with remembered as (
         select matviews.*,
                matviews as registered
@@ -3939,9 +4035,9 @@ begin
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
     exception
-        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is not
-        -- among "others", and is how a statement timeout shows; who cancels a refresh of their own
-        -- knows.
+        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is
+        -- not among "others", and is how a statement timeout shows; who cancels a refresh of their
+        -- own knows.
         when query_canceled or others then
             if sqlstate = '57014' and schedule_id is null then
                 raise;
@@ -4044,7 +4140,8 @@ CREATE FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_size in
     with oldest as (
         select matview_refresh_events.id,
                matview_refresh_events.started_at,
-               matview_refresh_events.started_at < now() - settings.delivery_retention as is_given_up
+               matview_refresh_events.started_at < now() - settings.delivery_retention
+                   as is_given_up
           from tinydevcrm.matview_refresh_events
          cross join tinydevcrm.settings
          where matview_refresh_events.id > _remove_expired_events.after_id
@@ -5093,7 +5190,9 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
            cross join unnest(setconfig) as setting
            where setting like 'statement\_timeout=%'
              and setrole in (loops.owner, 0)
-             and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+             and setdatabase in (
+                 0, (select oid from pg_database where datname = current_database())
+             )
            order by setrole desc, setdatabase desc
            limit 1
       ) as limits
@@ -5212,8 +5311,8 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('%L cannot be the name of a user', create_user.name),
-            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or tinydevcrm, '
-                      'and is no word of the system''s.';
+            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or '
+                      'tinydevcrm, and is no word of the system''s.';
     end if;
 
     if length(create_user.password) < 8 then
@@ -5296,7 +5395,8 @@ exception
     when check_violation then
         raise exception using
             errcode = 'TD007',
-            message = format('%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
+            message = format(
+                '%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
             hint    = 'A name has 1 to 200 bytes, a URL begins with http:// or https://, and there '
                       'are 1 to 100 attempts.';
 end
@@ -8462,6 +8562,21 @@ GRANT ALL ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) TO tinydev
 
 
 --
+-- Name: TABLE matview_refresh_events; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT,INSERT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _latest_events(reader text, after_id bigint, row_limit integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _loading_table(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -8514,6 +8629,14 @@ REVOKE ALL ON FUNCTION tinydevcrm._matviews_forget_baseline() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _may_read(reader text, owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._may_read(reader text, owner regrole) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._may_read(reader text, owner regrole) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _misfits(import tinydevcrm.imports, types jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -8551,6 +8674,14 @@ GRANT ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, 
 
 REVOKE ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _numbered_events(reader text, ids bigint[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._numbered_events(reader text, ids bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._numbered_events(reader text, ids bigint[]) TO tinydevcrm_user;
 
 
 --
@@ -8630,13 +8761,6 @@ GRANT ALL ON FUNCTION tinydevcrm._read_rows(relation regclass, refresh tinydevcr
 
 REVOKE ALL ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._read_start(sample bytea, INOUT encoding text, quote text, escape text, INOUT skip_lines integer, OUT line_end text, OUT delimiter text, OUT utf8 bytea) TO tinydevcrm_user;
-
-
---
--- Name: TABLE matview_refresh_events; Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-GRANT SELECT,INSERT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
 
 
 --

@@ -29,7 +29,7 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	messages, err := s.readEvents(ctx, recentEvents, 0, shownEvents, s.session(ctx).user)
+	messages, err := s.readEvents(ctx, latestEvents, 0, shownEvents)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -62,7 +62,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if lastID > 0 {
 		after, limit = max(0, lastID-idMargin), missedEvents
 	}
-	messages, err := s.readEventsInTime(r.Context(), recentEvents, after, limit, s.session(r.Context()).user)
+	messages, err := s.readEventsInTime(r.Context(), latestEvents, after, limit)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -125,12 +125,12 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 // forward sends the events of these ids, and when some may have been missed all those from a little
 // before the last one sent. It returns the greatest id that it has sent.
 func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, lastID int64) (int64, error) {
-	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids), s.session(ctx).user)
+	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids))
 	if err != nil {
 		return lastID, err
 	}
 	if slices.Contains(ids, 0) {
-		recent, err := s.readEventsInTime(ctx, recentEvents, max(0, lastID-idMargin), missedEvents, s.session(ctx).user)
+		recent, err := s.readEventsInTime(ctx, latestEvents, max(0, lastID-idMargin), missedEvents)
 		if err != nil {
 			return lastID, err
 		}

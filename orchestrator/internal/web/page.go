@@ -126,7 +126,7 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	}
 
 	if id, err := strconv.ParseInt(values.Get("event"), 10, 64); err == nil {
-		refreshed, err := s.readPageEvents(r.Context(), numberedEvents, "{"+strconv.FormatInt(id, 10)+"}", s.session(r.Context()).user)
+		refreshed, err := s.readPageEvents(r.Context(), numberedEvents, "{"+strconv.FormatInt(id, 10)+"}")
 		if err == nil && len(refreshed) == 1 {
 			shown.Refreshed = &refreshed[0]
 		}
@@ -170,7 +170,7 @@ func (s *server) fillPage(r *http.Request, shown *page) error {
 	if shown.Matviews, err = s.readMatviews(ctx); err != nil {
 		return err
 	}
-	if shown.Events, err = s.readPageEvents(ctx, recentEvents, 0, shownEvents, s.session(ctx).user); err != nil {
+	if shown.Events, err = s.readPageEvents(ctx, latestEvents, 0, shownEvents); err != nil {
 		return err
 	}
 

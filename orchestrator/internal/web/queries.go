@@ -240,44 +240,18 @@ func (l *rowList) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// recentEvents gives the last told events with an id above the first parameter, newest first: as many
-// as the second says, and the user of the third may see. It takes those of each owner from the end of
-// their part of an index; "between" keeps Postgres from reading the whole log in the order of ids for an
-// owner who has none.
-const recentEvents = `
+// latestEvents gives the last told events that a reader may see, with an id above the second parameter and
+// as many as the third says, newest first.
+const latestEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
-	  from (
-	    select told as events
-	      from pg_catalog.pg_roles
-	     cross join lateral (
-	        select matview_refresh_events
-	          from tinydevcrm.matview_refresh_events
-	         where matview_refresh_events.is_told
-	           and matview_refresh_events.owner between pg_roles.oid and pg_roles.oid
-	           and matview_refresh_events.id > $1
-	         order by matview_refresh_events.owner desc,
-	                  matview_refresh_events.id desc
-	         limit $2
-	     ) as latest (told)
-	     where $3 = ''
-	        or pg_has_role(nullif($3, '')::name, pg_roles.oid, 'usage')
-	           and exists (select from pg_catalog.pg_roles as own where own.rolname = $3 and own.rolcanlogin)
-	     order by (told).id desc
-	     limit $2
-	  ) as shown
-	 cross join lateral (select (shown.events).*) as events`
+	  from tinydevcrm._latest_events(nullif($1, ''), $2, $3) as events`
 
-// numberedEvents gives the events of these ids that a user may see.
+// numberedEvents gives those events of these ids that a reader may see.
 const numberedEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
-	  from tinydevcrm.matview_refresh_events as events
-	 where events.id = any ($1)
-	   and ($2 = ''
-	        or pg_has_role(nullif($2, '')::name, events.owner, 'usage')
-	           and exists (select from pg_catalog.pg_roles where rolname = $2 and rolcanlogin))
-	 order by events.id desc`
+	  from tinydevcrm._numbered_events(nullif($1, ''), $2) as events`
 
 // A message is an event on its way: its id, and the JSON of it on one line.
 type message struct {
@@ -285,10 +259,10 @@ type message struct {
 	data json.RawMessage
 }
 
-// readEvents reads by the orchestrator's own pool, so that open pages hold no connections: Postgres says of
-// each event whether the user may see it.
+// readEvents reads by the orchestrator's own pool, so that open pages hold no connections, and for the user
+// who asks.
 func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
-	rows, err := s.Pool.QueryContext(ctx, query, arguments...)
+	rows, err := s.Pool.QueryContext(ctx, query, append([]any{s.session(ctx).user}, arguments...)...)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
