@@ -1,3 +1,4 @@
+drop function tinydevcrm._lock_key(text, bigint);
 drop function tinydevcrm._check_schema(name);
 
 drop table tinydevcrm.settings;

@@ -128,6 +128,27 @@ comment on function tinydevcrm._check_schema(name) is
     'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null '
     'or belongs to the system or to TinyDevCRM.';
 
-revoke execute on function tinydevcrm._check_schema(name) from public;
+create function tinydevcrm._lock_key(what text, id bigint)
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return hashtextextended('tinydevcrm.' || _lock_key.what, _lock_key.id);
+end
+$$;
 
-grant execute on function tinydevcrm._check_schema(name) to tinydevcrm_user;
+comment on function tinydevcrm._lock_key(text, bigint) is
+    'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do '
+    'its round.';
+
+revoke execute on function
+    tinydevcrm._check_schema(name),
+    tinydevcrm._lock_key(text, bigint)
+from public;
+
+grant execute on function
+    tinydevcrm._check_schema(name),
+    tinydevcrm._lock_key(text, bigint)
+to tinydevcrm_user;

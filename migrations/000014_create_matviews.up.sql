@@ -185,7 +185,7 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other, and no deadlock comes of it.
-    perform pg_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', matviews.id))
+    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', matviews.id))
        from tinydevcrm.matviews
       where matviews.relation = watch_matview.relation;
 

@@ -13,7 +13,7 @@ declare
     v_refresh tinydevcrm._refresh;
 begin
     -- An advisory lock, so that the registry's row can be read and changed meanwhile.
-    if not pg_try_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', (matview).id)) then
+    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('matviews', (matview).id)) then
         return null;
     end if;
 

@@ -40,7 +40,8 @@ as $$
                item || '(,' || item || ')*',
                '( ' || item || '(,' || item || ')*){4})$')
       from (
-        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)' as word
+        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'
+                   as word
       ) as words
      cross join lateral (
          select format(

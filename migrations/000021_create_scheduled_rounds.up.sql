@@ -83,7 +83,7 @@ create function tinydevcrm._lock_schedule(schedule_id bigint)
 as $$
 begin
     return pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.schedules', _lock_schedule.schedule_id));
+        tinydevcrm._lock_key('schedules', _lock_schedule.schedule_id));
 end
 $$;
 

@@ -45,7 +45,7 @@ select matviews.relation,
                  from pg_catalog.pg_locks
                 where locktype = 'advisory'
                   and (classid::bigint << 32 | objid::bigint)
-                      = hashtextextended('tinydevcrm.schedules', schedules.id)
+                      = tinydevcrm._lock_key('schedules', schedules.id)
            ) then 'its job is at work on others'
            else coalesce(
                (

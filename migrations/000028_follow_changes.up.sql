@@ -1,6 +1,6 @@
 -- What the user does by hand, the registry follows. With a view that is dropped go its schedule,
--- its job and the subscriptions to it; one that is given to another goes with registration, schedule
--- and job to its new owner, and subscriptions to it stay with those who made them. One that is
+-- its job and the subscriptions to it. One that is given to another goes with registration,
+-- schedule and job to its new owner; subscriptions to it stay with those who made them. One that is
 -- renamed or moved stays what it is.
 
 create function tinydevcrm._follow_drops()

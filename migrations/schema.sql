@@ -358,7 +358,8 @@ CREATE FUNCTION tinydevcrm._is_cron(schedule text) RETURNS boolean
                item || '(,' || item || ')*',
                '( ' || item || '(,' || item || ')*){4})$')
       from (
-        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)' as word
+        select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'
+                   as word
       ) as words
      cross join lateral (
          select format(
@@ -712,7 +713,7 @@ declare
     v_refresh tinydevcrm._refresh;
 begin
     -- An advisory lock, so that the registry's row can be read and changed meanwhile.
-    if not pg_try_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', (matview).id)) then
+    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('matviews', (matview).id)) then
         return null;
     end if;
 
@@ -2730,6 +2731,27 @@ COMMENT ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) IS 'The
 
 
 --
+-- Name: _lock_key(text, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._lock_key(what text, id bigint) RETURNS bigint
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return hashtextextended('tinydevcrm.' || _lock_key.what, _lock_key.id);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _lock_key(what text, id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._lock_key(what text, id bigint) IS 'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round.';
+
+
+--
 -- Name: _lock_schedule(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2739,7 +2761,7 @@ CREATE FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) RETURNS boolean
     AS $$
 begin
     return pg_try_advisory_xact_lock(
-        hashtextextended('tinydevcrm.schedules', _lock_schedule.schedule_id));
+        tinydevcrm._lock_key('schedules', _lock_schedule.schedule_id));
 end
 $$;
 
@@ -6459,7 +6481,7 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other, and no deadlock comes of it.
-    perform pg_advisory_xact_lock(hashtextextended('tinydevcrm.matviews', matviews.id))
+    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', matviews.id))
        from tinydevcrm.matviews
       where matviews.relation = watch_matview.relation;
 
@@ -7025,7 +7047,7 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
             WHEN (NOT tinydevcrm._cron_is_running()) THEN 'pg_cron is not running'::text
             WHEN (EXISTS ( SELECT
                FROM pg_locks
-              WHERE ((pg_locks.locktype = 'advisory'::text) AND ((((pg_locks.classid)::bigint << 32) | (pg_locks.objid)::bigint) = hashtextextended('tinydevcrm.schedules'::text, schedules.id))))) THEN 'its job is at work on others'::text
+              WHERE ((pg_locks.locktype = 'advisory'::text) AND ((((pg_locks.classid)::bigint << 32) | (pg_locks.objid)::bigint) = tinydevcrm._lock_key('schedules'::text, schedules.id))))) THEN 'its job is at work on others'::text
             ELSE COALESCE(( SELECT ('its job fails: '::text || last_run.return_message)
                FROM ( SELECT job_run_details.status,
                         job_run_details.return_message
@@ -8582,6 +8604,14 @@ GRANT ALL ON FUNCTION tinydevcrm._latest_events(reader text, after_id bigint, ro
 
 REVOKE ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _lock_key(what text, id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) TO tinydevcrm_user;
 
 
 --
