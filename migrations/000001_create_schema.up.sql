@@ -44,6 +44,8 @@ create table tinydevcrm.settings (
     event_limit        integer not null default 100000,
     event_row_limit    integer not null default 10,
     event_byte_limit   integer not null default 65536,
+    embed_row_limit    integer not null default 100,
+    embed_byte_limit   integer not null default 262144,
     delivery_retention interval not null default interval '90 days',
     job_run_retention  interval not null default interval '7 days',
     user_connections   integer not null default 10,
@@ -55,6 +57,8 @@ create table tinydevcrm.settings (
     constraint settings_event_limit_positive check (event_limit > 0),
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
+    constraint settings_embed_row_limit_range check (embed_row_limit between 0 and 1000),
+    constraint settings_embed_byte_limit_range check (embed_byte_limit between 0 and 1048576),
     constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
@@ -73,6 +77,10 @@ comment on column tinydevcrm.settings.event_limit is
 comment on column tinydevcrm.settings.event_row_limit is
     'Most rows of a materialized view that an event carries, 0 to 1000.';
 comment on column tinydevcrm.settings.event_byte_limit is
+    'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
+comment on column tinydevcrm.settings.embed_row_limit is
+    'Most rows of a materialized view that a widget of it has, 0 to 1000.';
+comment on column tinydevcrm.settings.embed_byte_limit is
     'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
 comment on column tinydevcrm.settings.delivery_retention is
     'Age after which a refresh event is removed even if a delivery of it is pending still or '

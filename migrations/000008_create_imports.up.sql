@@ -106,6 +106,7 @@ create policy import_problems_owner on tinydevcrm.import_problems
             select
               from tinydevcrm.imports
              where imports.id = import_problems.import_id
+               and pg_has_role(imports.owner, 'usage')
         )
     );
 

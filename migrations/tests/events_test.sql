@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(22);
+select plan(35);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -162,6 +162,130 @@ $$;
 select is(
     refresh_cancelled(), 'raised',
     'who cancels a refresh of their own is told, and no failure is recorded');
+
+-- as the page asks for them
+
+delete from tinydevcrm.matview_refresh_events;
+create role "Tap Reader" login in role tinydevcrm_user;
+create role "Tap Stranger" login in role tinydevcrm_user;
+grant create, usage on schema "My Data" to "Tap Reader";
+set local role "Tap Reader";
+
+create table answers (n integer);
+insert into answers
+values (1);
+select tinydevcrm.create_matview('told', 'select 1 / n as n from answers');
+select tinydevcrm.create_matview('rare', 'select n from answers', 'never');
+
+-- refreshed, failed, failed but not told, recovered
+select tinydevcrm.refresh_matview('told');
+update answers
+   set n = 0;
+select tinydevcrm.refresh_matview('told')
+  from generate_series(1, 2);
+select tinydevcrm.refresh_matview('rare');
+update answers
+   set n = 1;
+select tinydevcrm.refresh_matview('told');
+select tinydevcrm.watch_matview('rare', 'always');
+select tinydevcrm.refresh_matview('rare');
+
+reset role;
+
+create temporary table numbered as
+select id,
+       row_number() over (order by id) as number
+  from tinydevcrm.matview_refresh_events;
+
+-- The numbers of events in the order in which they come.
+create function pg_temp.numbers(ids bigint[])
+    returns integer[]
+    language sql
+as $$
+    select array_agg(number::integer order by place)
+      from unnest(numbers.ids) with ordinality as given (id, place)
+      join numbered
+     using (id)
+$$;
+
+create function pg_temp.latest(
+    reader    text,
+    row_limit integer default 10,
+    matview   text default null,
+    outcome   text default null,
+    before    integer default null
+)
+    returns integer[]
+    language sql
+as $$
+    select pg_temp.numbers(array(
+        select id
+          from tinydevcrm._latest_events(
+                   latest.reader,
+                   0,
+                   latest.row_limit,
+                   latest.matview,
+                   latest.outcome,
+                   (select id from numbered where number = latest.before))
+    ))
+$$;
+
+select is(pg_temp.latest('Tap Reader'), array[6, 5, 2, 1], 'the latest events are those that were told');
+select is(pg_temp.latest('Tap Reader', 2), array[6, 5], 'the newest first');
+select is(pg_temp.latest('Tap Stranger'), null, 'and not another''s');
+select is(
+    pg_temp.latest('Tap Reader', matview => '"My Data".told'), array[5, 2, 1], 'those of one view');
+select is(
+    pg_temp.latest('Tap Stranger', matview => '"My Data".told'), null, 'which are not another''s either');
+select is(pg_temp.latest('Tap Reader', outcome => 'failed'), array[2], 'or of one outcome');
+select is(
+    pg_temp.latest('Tap Reader', matview => '"My Data".rare', outcome => 'refreshed'), array[6],
+    'or both');
+select is(
+    pg_temp.latest('Tap Reader', 2, before => 5), array[2, 1], 'or older than one that is known');
+select is(
+    pg_temp.numbers(array(
+        select events.id
+          from tinydevcrm._latest_events('Tap Reader', (select id from numbered where number = 2), 10)
+                   as events)),
+    array[6, 5], 'or newer');
+
+create function pg_temp.by_number(
+    reader    text,
+    matview   text default null,
+    outcome   text default null,
+    told_only boolean default false
+)
+    returns integer[]
+    language sql
+as $$
+    select pg_temp.numbers(array(
+        select events.id
+          from tinydevcrm._numbered_events(
+                   by_number.reader,
+                   array(select id from numbered where number > 1),
+                   by_number.matview,
+                   by_number.outcome,
+                   by_number.told_only) as events
+    ))
+$$;
+
+select is(
+    array[pg_temp.by_number('Tap Reader')::text, pg_temp.by_number('Tap Stranger')::text],
+    array['{6,5,4,3,2}', null], 'by their ids all are found, but another''s');
+select is(
+    pg_temp.by_number('Tap Reader', '"My Data".told', told_only => true), array[5, 2],
+    'or those of one view, or that were told');
+select is(pg_temp.by_number('Tap Reader', outcome => 'failed'), array[3, 2], 'or of one outcome');
+
+select results_eq(
+    $$ select recent.matview_id = matviews.id, pg_temp.numbers(array[event_id]), outcome, row_count,
+              duration_ms between 0 and 60000, started_at <= clock_timestamp()
+         from tinydevcrm.matviews
+        cross join lateral tinydevcrm._recent_refreshes(array[matviews.id], 2) as recent
+        where relation = 'told'::regclass $$,
+    $$ values (true, array[3], 'failed', null::bigint, true, true), (true, array[5], 'recovered', 1, true, true) $$,
+    'the recent refreshes of a view are told or not, oldest first');
 
 select * from finish();
 

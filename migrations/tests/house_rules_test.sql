@@ -16,7 +16,7 @@ select is_empty(
           and p.proname not in (
               -- These run a caller's SQL, or commit.
               'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
-              'refresh_scheduled', 'remove_expired'
+              'refresh_scheduled', 'remove_expired', '_check_query', '_make_view', 'preview_query'
           ) $$,
     'every function pins its search_path, but those that run a caller''s SQL or commit');
 

@@ -32,7 +32,7 @@ select throws_ok(query, sqlstate, null, why)
             'two queries too'),
         ($$ select tinydevcrm.create_matview('x', 'drop table numbers') $$, 'TD002',
             'a statement that returns no rows is refused'),
-        ($$ select tinydevcrm.create_matview('x', 'delete from numbers returning n') $$, '42601',
+        ($$ select tinydevcrm.create_matview('x', 'delete from numbers returning n') $$, 'TD002',
             'a delete is refused'),
         ($$ select tinydevcrm.create_matview(
                 'x', 'with gone as (delete from numbers returning n) select * from gone') $$, '0A000',

@@ -91,6 +91,15 @@ create index matview_refresh_events_told_idx
     on tinydevcrm.matview_refresh_events (owner, id)
  where is_told;
 
+-- And those of one materialized view, or those that are no everyday ones.
+create index matview_refresh_events_told_matview_idx
+    on tinydevcrm.matview_refresh_events (owner, matview, id)
+ where is_told;
+
+create index matview_refresh_events_told_outcome_idx
+    on tinydevcrm.matview_refresh_events (owner, id)
+ where is_told and outcome <> 'refreshed';
+
 create index matview_refresh_events_started_at_idx
     on tinydevcrm.matview_refresh_events using brin (started_at);
 
@@ -100,7 +109,8 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'))
     with check (
-        started_at <= clock_timestamp()
+        pg_has_role(owner, 'usage')
+        and started_at <= clock_timestamp()
         and exists (
             select
               from tinydevcrm.matviews
@@ -164,11 +174,20 @@ comment on function tinydevcrm._may_read(text, regrole) is
     'Whether a user who has logged in to the page may see what this owner has; null stands for '
     'whoever the session is.';
 
-create function tinydevcrm._latest_events(reader text, after_id bigint, row_limit integer)
+create function tinydevcrm._latest_events(
+    reader    text,
+    after_id  bigint,
+    row_limit integer,
+    matview   text default null,
+    outcome   text default null,
+    before_id bigint default null
+)
     returns setof tinydevcrm.matview_refresh_events
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    -- Each set of filters has an index of its own: a plan for all would read the whole log.
+    set plan_cache_mode = force_custom_plan
 as $$
 begin
     -- Those of each owner from the end of their part of an index. "Between" keeps Postgres from
@@ -182,6 +201,9 @@ begin
               where events.is_told
                 and events.owner between pg_roles.oid and pg_roles.oid
                 and events.id > _latest_events.after_id
+                and (_latest_events.before_id is null or events.id < _latest_events.before_id)
+                and (_latest_events.matview is null or events.matview = _latest_events.matview)
+                and (_latest_events.outcome is null or events.outcome = _latest_events.outcome)
               order by events.owner desc,
                        events.id desc
               limit _latest_events.row_limit
@@ -192,10 +214,19 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._latest_events(text, bigint, integer) is
-    'The last told events with a greater id that a reader may see, newest first; see _may_read().';
+comment on function tinydevcrm._latest_events(text, bigint, integer, text, text, bigint) is
+    'The last told events that a reader may see, newest first; see _may_read(). Their ids are '
+    'greater than after_id and less than before_id. Of one materialized view by its name at the '
+    'time, with its schema, so that one that has been dropped is found and one that has been '
+    'renamed has a part under each name; and of one outcome. What is null does not matter.';
 
-create function tinydevcrm._numbered_events(reader text, ids bigint[])
+create function tinydevcrm._numbered_events(
+    reader    text,
+    ids       bigint[],
+    matview   text default null,
+    outcome   text default null,
+    told_only boolean default false
+)
     returns setof tinydevcrm.matview_refresh_events
     language plpgsql
     stable
@@ -206,26 +237,73 @@ begin
         select events.*
           from tinydevcrm.matview_refresh_events as events
          where events.id = any (_numbered_events.ids)
+           and (events.is_told or not _numbered_events.told_only)
+           and (_numbered_events.matview is null or events.matview = _numbered_events.matview)
+           and (_numbered_events.outcome is null or events.outcome = _numbered_events.outcome)
            and tinydevcrm._may_read(_numbered_events.reader, events.owner)
          order by events.id desc;
 end
 $$;
 
-comment on function tinydevcrm._numbered_events(text, bigint[]) is
-    'The events of these ids that a reader may see, newest first; see _may_read().';
+comment on function tinydevcrm._numbered_events(text, bigint[], text, text, boolean) is
+    'The events of these ids that a reader may see, newest first; see _may_read(). With the '
+    'filters of _latest_events(), and the told ones only when asked for.';
+
+create function tinydevcrm._recent_refreshes(matview_ids bigint[], row_limit integer)
+    returns table (
+        matview_id  bigint,
+        event_id    bigint,
+        outcome     text,
+        row_count   bigint,
+        duration_ms double precision,
+        started_at  timestamptz
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select recent.matview_id,
+           recent.id,
+           recent.outcome,
+           recent.row_count,
+           round(extract(epoch from recent.duration)::numeric * 1000, 3)::double precision,
+           recent.started_at
+      from unnest(_recent_refreshes.matview_ids) as ids (id)
+     cross join lateral (
+         select events.matview_id,
+                events.id,
+                events.outcome,
+                events.row_count,
+                events.duration,
+                events.started_at
+           from tinydevcrm.matview_refresh_events as events
+          where events.matview_id = ids.id
+            and events.outcome <> 'skipped'
+          order by events.id desc
+          limit _recent_refreshes.row_limit
+     ) as recent
+     order by recent.matview_id,
+              recent.id
+$$;
+
+comment on function tinydevcrm._recent_refreshes(bigint[], integer) is
+    'The last refreshes of each of these materialized views, as many as row_limit says and without '
+    'those that were skipped; oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_read(text, regrole),
-    tinydevcrm._latest_events(text, bigint, integer),
-    tinydevcrm._numbered_events(text, bigint[])
+    tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
+    tinydevcrm._numbered_events(text, bigint[], text, text, boolean),
+    tinydevcrm._recent_refreshes(bigint[], integer)
 from public;
 
 grant execute on function
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_read(text, regrole),
-    tinydevcrm._latest_events(text, bigint, integer),
-    tinydevcrm._numbered_events(text, bigint[])
+    tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
+    tinydevcrm._numbered_events(text, bigint[], text, text, boolean),
+    tinydevcrm._recent_refreshes(bigint[], integer)
 to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_notify()

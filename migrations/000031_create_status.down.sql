@@ -1,3 +1,4 @@
+drop view tinydevcrm.overview;
 drop view tinydevcrm.subscription_status;
 drop view tinydevcrm.job_runs;
 drop view tinydevcrm.matview_status;

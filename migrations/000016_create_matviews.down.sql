@@ -2,7 +2,7 @@
 
 drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._relation(name, text);
-drop function tinydevcrm._create_matview_statement(name, text, text);
+drop function tinydevcrm._create_matview_statement(name, text);
 drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], interval);
 drop function tinydevcrm.watch_matview(regclass, text, text[], interval);
 drop function tinydevcrm._watched_matview(regclass);

@@ -41,7 +41,8 @@ create policy webhooks_owner on tinydevcrm.webhooks
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'))
     with check (
-        exists (
+        pg_has_role(owner, 'usage')
+        and exists (
             select
               from tinydevcrm.subscriptions
              where subscriptions.id = webhooks.subscription_id

@@ -240,24 +240,12 @@ create function tinydevcrm.create_matview(
 as $$
 declare
     v_statement text := tinydevcrm._create_matview_statement(
-        create_matview.schema_name, create_matview.name, create_matview.query);
-    v_cursor    refcursor;
+        create_matview.schema_name, create_matview.name);
     v_relation  regclass;
 begin
-    -- A cursor takes exactly one statement that returns rows. Opening it parses and plans, and
-    -- runs nothing. Data-modifying CTEs get past it, and are refused by the statement below.
-    begin
-        open v_cursor for execute create_matview.query;
-        close v_cursor;
-    exception
-        when invalid_cursor_definition then
-            raise exception using
-                errcode = 'TD002',
-                message = 'a materialized view takes exactly one query that returns rows',
-                hint    = 'Write one select, values or table statement.';
-    end;
+    perform tinydevcrm._check_query(create_matview.query);
 
-    execute v_statement;
+    perform tinydevcrm._make_view(v_statement, create_matview.query);
     v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
     perform tinydevcrm.watch_matview(
         v_relation,
@@ -282,7 +270,7 @@ comment on function tinydevcrm.create_matview(
     'use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the '
     'query itself raises.';
 
-create function tinydevcrm._create_matview_statement(schema_name name, name text, query text)
+create function tinydevcrm._create_matview_statement(schema_name name, name text)
     returns text
     language plpgsql
     stable
@@ -299,21 +287,6 @@ begin
             hint    = 'A name has 1 to 63 bytes.';
     end if;
 
-    if trim(both e' \t\r\n;' from coalesce(_create_matview_statement.query, '')) = '' then
-        raise exception using
-            errcode = 'TD002',
-            message = 'the query is empty',
-            hint    = 'Write one select, values or table statement.';
-    end if;
-
-    -- It returns rows, but cannot be part of another statement.
-    if _create_matview_statement.query ~* '^\s*explain\M' then
-        raise exception using
-            errcode = 'TD002',
-            message = 'explain is no query',
-            hint    = 'Write one select, values or table statement.';
-    end if;
-
     if tinydevcrm._relation(
            _create_matview_statement.schema_name, _create_matview_statement.name) is not null
     then
@@ -325,16 +298,15 @@ begin
     end if;
 
     return format(
-        'create materialized view %I.%I as %s',
+        'create materialized view %I.%I as ',
         _create_matview_statement.schema_name,
-        _create_matview_statement.name,
-        _create_matview_statement.query);
+        _create_matview_statement.name);
 end
 $$;
 
-comment on function tinydevcrm._create_matview_statement(name, text, text) is
-    'The statement that makes a materialized view, its parts checked. Raises TD002 for an empty '
-    'query, TD004 for a name in use, TD007 for a bad name or no schema.';
+comment on function tinydevcrm._create_matview_statement(name, text) is
+    'The statement that makes a materialized view, up to its query. Raises TD004 for a name in '
+    'use, TD007 for a bad name or no schema.';
 
 create function tinydevcrm._relation(schema_name name, name text)
     returns regclass
@@ -372,7 +344,7 @@ revoke execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
-    tinydevcrm._create_matview_statement(name, text, text),
+    tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)
 from public;
@@ -381,7 +353,7 @@ grant execute on function
     tinydevcrm._watched_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
-    tinydevcrm._create_matview_statement(name, text, text),
+    tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm.drop_matview(regclass)
 to tinydevcrm_user;

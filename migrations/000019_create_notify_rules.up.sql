@@ -26,7 +26,14 @@ alter table tinydevcrm.matview_baselines enable row level security;
 -- The registry's own policy says which are the caller's; asked once, not for each row.
 create policy matview_baselines_owner on tinydevcrm.matview_baselines
     to tinydevcrm_user
-    using (matview_id in (select id from tinydevcrm.matviews));
+    -- An administrator sees the registrations of others too.
+    using (
+        matview_id in (
+            select matviews.id
+              from tinydevcrm.matviews
+             where pg_has_role(matviews.owner, 'usage')
+        )
+    );
 
 grant select, insert, update, delete on tinydevcrm.matview_baselines to tinydevcrm_user;
 

@@ -54,6 +54,11 @@ create index deliveries_parked_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where parked_at is not null;
 
+-- Few, as long as all goes well.
+create index deliveries_troubled_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where acknowledged_at is null and last_error is not null;
+
 create index deliveries_subscription_idx on tinydevcrm.deliveries (subscription_id, id);
 
 alter table tinydevcrm.deliveries enable row level security;

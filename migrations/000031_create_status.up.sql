@@ -26,7 +26,11 @@ select matviews.relation,
        matviews.owner,
        matviews.notify_when,
        schedules.schedule,
-       case when not matviews.is_paused then due.next_at end as next_due_at,
+       case
+           when due.since_at > now() then due.since_at
+           when due.since_at is not null then
+               tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, now())
+       end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
        last_event.method,
@@ -37,15 +41,13 @@ select matviews.relation,
        last_event.error_message,
        matviews.failing_since,
        case
-           when matviews.is_paused or due.since_at is null or due.since_at > now() - due.grace then
-               null
-           when not tinydevcrm._cron_is_running() then 'pg_cron is not running'
-           when exists (
-               select
+           when due.since_at is null or due.since_at > now() - due.grace then null
+           -- A select of its own, and the next, are run once for all rows.
+           when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
+           when tinydevcrm._lock_key('schedules', schedules.id) in (
+               select classid::bigint << 32 | objid::bigint
                  from pg_catalog.pg_locks
                 where locktype = 'advisory'
-                  and (classid::bigint << 32 | objid::bigint)
-                      = tinydevcrm._lock_key('schedules', schedules.id)
            ) then 'its job is at work on others'
            else coalesce(
                (
@@ -75,8 +77,7 @@ select matviews.relation,
   left join tinydevcrm.schedules
     on schedules.id = matviews.schedule_id
   left join lateral (
-      select tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, now()) as next_at,
-             tinydevcrm._next_due(
+      select tinydevcrm._next_due(
                  schedules.seconds,
                  schedules.cron_schedule,
                  greatest(
@@ -89,6 +90,7 @@ select matviews.relation,
                  else interval '15 seconds'
              end as grace
        where schedules.id is not null
+         and not matviews.is_paused
   ) as due
     on true
   left join lateral (
@@ -219,30 +221,51 @@ select subscriptions.name as subscription,
  cross join lateral (
       select count(*) as pending_count,
              count(*) filter (
-                 where deliveries.attempts > 0 and deliveries.visible_at > now()
+                 where pending.attempts > 0 and pending.visible_at > now()
              ) as in_flight_count,
-             min(deliveries.created_at) as oldest_pending_at,
-             max(deliveries.id) filter (where deliveries.last_error is not null) as last_failed_id
+             min(pending.created_at) as oldest_pending_at
+        from (
+          select deliveries.*
+            from tinydevcrm.deliveries
+           where deliveries.subscription_id = subscriptions.id
+             and deliveries.acknowledged_at is null
+             and deliveries.parked_at is null
+           order by deliveries.visible_at, deliveries.id
+           limit 10000
+        ) as pending
+  ) as counted
+ cross join lateral (
+      select count(*) as parked_count
+        from (
+          select
+            from tinydevcrm.deliveries
+           where deliveries.subscription_id = subscriptions.id
+             and deliveries.parked_at is not null
+           limit 10000
+        ) as parked
+  ) as parked
+  left join lateral (
+      select deliveries.last_error
         from tinydevcrm.deliveries
        where deliveries.subscription_id = subscriptions.id
          and deliveries.acknowledged_at is null
-         and deliveries.parked_at is null
-  ) as counted
- cross join lateral (
-      select count(*) as parked_count,
-             max(deliveries.id) as last_failed_id
-        from tinydevcrm.deliveries
-       where deliveries.subscription_id = subscriptions.id
-         and deliveries.parked_at is not null
-  ) as parked
-  left join tinydevcrm.deliveries as troubled
-    on troubled.id = greatest(counted.last_failed_id, parked.last_failed_id)
-  left join lateral (
-      select deliveries.acknowledged_at
-        from tinydevcrm.deliveries
-       where deliveries.subscription_id = subscriptions.id
-         and deliveries.acknowledged_at is not null
+         and deliveries.last_error is not null
        order by deliveries.id desc
+       limit 1
+  ) as troubled
+    on true
+  left join lateral (
+      select newest.acknowledged_at
+        from (
+          select deliveries.id,
+                 deliveries.acknowledged_at
+            from tinydevcrm.deliveries
+           where deliveries.subscription_id = subscriptions.id
+           order by deliveries.id desc
+           limit 10000
+        ) as newest
+       where newest.acknowledged_at is not null
+       order by newest.id desc
        limit 1
   ) as last_acknowledged
     on true
@@ -250,7 +273,8 @@ select subscriptions.name as subscription,
     or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.subscription_status is
-    'The subscriptions that you may see, each with what it waits for.';
+    'The subscriptions that you may see, each with what it waits for. However much that is, it '
+    'looks at 10000 deliveries of each.';
 comment on column tinydevcrm.subscription_status.subscription is
     'Its name.';
 comment on column tinydevcrm.subscription_status.owner is
@@ -260,11 +284,12 @@ comment on column tinydevcrm.subscription_status.matview is
 comment on column tinydevcrm.subscription_status.url is
     'Where its deliveries are posted; null when it is no webhook.';
 comment on column tinydevcrm.subscription_status.pending_count is
-    'Deliveries that are neither acknowledged nor parked.';
+    'Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.';
 comment on column tinydevcrm.subscription_status.in_flight_count is
     'Those of them that have been received and wait for an answer, or for another attempt.';
 comment on column tinydevcrm.subscription_status.parked_count is
-    'Deliveries whose attempts are used up: see tinydevcrm.redeliver_parked().';
+    'Deliveries whose attempts are used up, 10000 when there are as many or more: see '
+    'tinydevcrm.redeliver_parked().';
 comment on column tinydevcrm.subscription_status.expired_count is
     'Deliveries that are gone without having been acknowledged.';
 comment on column tinydevcrm.subscription_status.oldest_pending_at is
@@ -272,15 +297,121 @@ comment on column tinydevcrm.subscription_status.oldest_pending_at is
 comment on column tinydevcrm.subscription_status.oldest_pending_age is
     'How long that is.';
 comment on column tinydevcrm.subscription_status.last_acknowledged_at is
-    'When the newest of the acknowledged deliveries was acknowledged.';
+    'When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.';
 comment on column tinydevcrm.subscription_status.last_error is
     'Why the last attempt of the newest delivery failed that is in trouble.';
 comment on column tinydevcrm.subscription_status.status is
     'ok, failing (a delivery waits for another attempt or is parked), or paused, with the reason.';
 
+create view tinydevcrm.overview
+    with (security_barrier)
+as
+with own_subscriptions as (
+    select subscriptions.id,
+           subscriptions.is_paused
+      from tinydevcrm.subscriptions
+     where pg_has_role(subscriptions.owner, 'usage')
+        or pg_has_role('tinydevcrm_admin', 'usage')
+)
+select watched.view_count,
+       watched.failing_count,
+       watched.unscheduled_count,
+       watched.paused_count,
+       subscribed.subscription_count,
+       subscribed.troubled_subscription_count,
+       pending.pending_count,
+       parked.parked_count,
+       watched.last_refreshed_at,
+       tinydevcrm._cron_is_running() as cron_is_running
+  from (
+      select count(*) as view_count,
+             count(matviews.failing_since) as failing_count,
+             count(*) filter (where matviews.schedule_id is null) as unscheduled_count,
+             count(*) filter (
+                 where matviews.is_paused and matviews.schedule_id is not null
+             ) as paused_count,
+             max(matviews.last_refreshed_at) as last_refreshed_at
+        from tinydevcrm.matviews
+       where pg_has_role(matviews.owner, 'usage')
+          or pg_has_role('tinydevcrm_admin', 'usage')
+  ) as watched
+ cross join (
+      select count(*) as subscription_count,
+             count(*) filter (
+                 where own_subscriptions.is_paused or (
+                     select max(deliveries.id)
+                       from tinydevcrm.deliveries
+                      where deliveries.subscription_id = own_subscriptions.id
+                        and deliveries.acknowledged_at is null
+                        and deliveries.last_error is not null
+                 ) is not null
+             ) as troubled_subscription_count
+        from own_subscriptions
+  ) as subscribed
+ -- Counted to an end: a million take their time. The order is that of an index of no others, in
+ -- which each subscription's are looked up.
+ cross join (
+      select count(*) as pending_count
+        from (
+          select
+            from own_subscriptions
+           cross join lateral (
+               select
+                 from tinydevcrm.deliveries
+                where deliveries.subscription_id = own_subscriptions.id
+                  and deliveries.acknowledged_at is null
+                  and deliveries.parked_at is null
+                order by deliveries.visible_at, deliveries.id
+                limit 10000
+           ) as of_one
+           limit 10000
+        ) as of_all
+  ) as pending
+ cross join (
+      select count(*) as parked_count
+        from (
+          select
+            from own_subscriptions
+           cross join lateral (
+               select
+                 from tinydevcrm.deliveries
+                where deliveries.subscription_id = own_subscriptions.id
+                  and deliveries.parked_at is not null
+                order by deliveries.id
+                limit 10000
+           ) as of_one
+           limit 10000
+        ) as of_all
+  ) as parked;
+
+comment on view tinydevcrm.overview is
+    'How it goes, in one row: what is watched, told and in trouble of what you may see.';
+comment on column tinydevcrm.overview.view_count is
+    'Watched materialized views.';
+comment on column tinydevcrm.overview.failing_count is
+    'Those of them whose last refresh failed.';
+comment on column tinydevcrm.overview.unscheduled_count is
+    'Those that have no schedule.';
+comment on column tinydevcrm.overview.paused_count is
+    'Those whose schedule passes them over for now.';
+comment on column tinydevcrm.overview.subscription_count is
+    'Subscriptions.';
+comment on column tinydevcrm.overview.troubled_subscription_count is
+    'Those of them that are failing or paused: see tinydevcrm.subscription_status.';
+comment on column tinydevcrm.overview.pending_count is
+    'Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or '
+    'more.';
+comment on column tinydevcrm.overview.parked_count is
+    'Their deliveries whose attempts are used up; 10000 when there are as many or more.';
+comment on column tinydevcrm.overview.last_refreshed_at is
+    'When the last refresh of any of the materialized views began.';
+comment on column tinydevcrm.overview.cron_is_running is
+    'Whether pg_cron runs, without which no schedule comes round.';
+
 revoke execute on function tinydevcrm._cron_is_running() from public;
 
 grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
 grant select
-   on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status
+   on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status,
+      tinydevcrm.overview
    to tinydevcrm_user;

@@ -91,6 +91,7 @@ create function tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._ref
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set synchronize_seqscans = off
 as $$
 declare
     v_refresh tinydevcrm._refresh := refresh;

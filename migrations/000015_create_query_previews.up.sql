@@ -1,0 +1,120 @@
+-- A query is looked at before it becomes a materialized view.
+
+-- These read and run the caller's query: no search_path of their own, and all names qualified.
+create function tinydevcrm._check_query(query text)
+    returns void
+    language plpgsql
+    volatile
+as $$
+declare
+    v_cursor refcursor;
+begin
+    if coalesce(_check_query.query, '') operator(pg_catalog.~) '^[\s;]*$' then
+        raise exception using
+            errcode = 'TD002',
+            message = 'the query is empty',
+            hint    = 'Write one select, values or table statement.';
+    end if;
+
+    -- It returns rows, but cannot be part of another statement.
+    if _check_query.query operator(pg_catalog.~*) '^\s*explain\M' then
+        raise exception using
+            errcode = 'TD002',
+            message = 'explain is no query',
+            hint    = 'Write one select, values or table statement.';
+    end if;
+
+    -- A cursor takes exactly one statement that returns rows. Opening it parses and plans, and
+    -- runs nothing. Data-modifying CTEs get past it, and are refused by what makes a view of them.
+    open v_cursor for execute _check_query.query;
+    close v_cursor;
+exception
+    when invalid_cursor_definition then
+        raise exception using
+            errcode = 'TD002',
+            message = 'a materialized view takes exactly one query that returns rows',
+            hint    = 'Write one select, values or table statement.';
+end
+$$;
+
+comment on function tinydevcrm._check_query(text) is
+    'Raises TD002 when a text is not exactly one query that returns rows, and what the server says '
+    'of one that it cannot read, with the position.';
+
+create function tinydevcrm._make_view(statement text, query text)
+    returns void
+    language plpgsql
+    volatile
+as $$
+declare
+    v_context text;
+begin
+    execute pg_catalog.concat(_make_view.statement, _make_view.query);
+exception
+    when syntax_error then
+        -- A cursor takes "show", and "delete … returning" too. An error in a function that the
+        -- query calls is not of that kind, and begins with where in that function it is.
+        get stacked diagnostics v_context = pg_exception_context;
+        if pg_catalog.strpos(
+               pg_catalog.split_part(v_context, E'\n', 1), '_make_view') operator(pg_catalog.=) 0
+        then
+            raise;
+        end if;
+        raise exception using
+            errcode = 'TD002',
+            message = 'a materialized view takes exactly one query that returns rows',
+            hint    = 'Write one select, values or table statement.';
+end
+$$;
+
+comment on function tinydevcrm._make_view(text, text) is
+    'Runs a statement that makes a view of a query, which _check_query() has seen. Raises TD002 '
+    'when that is another statement after all, and what the server says.';
+
+create function tinydevcrm.preview_query(
+    query       text,
+    row_limit   integer default 10,
+    out columns jsonb,
+    out rows    jsonb
+)
+    returns record
+    language plpgsql
+    volatile
+as $$
+declare
+    v_printed record;
+begin
+    perform tinydevcrm._check_query(preview_query.query);
+
+    -- A view, because only that tells the columns of a query without rows.
+    perform tinydevcrm._make_view(
+        'create temporary view _query_preview as ', preview_query.query);
+    v_printed := tinydevcrm._print_rows(
+        'pg_temp._query_preview', 'pg_temp._query_preview', is_json => false, cell_limit => 201);
+    preview_query.columns := tinydevcrm._named_columns(v_printed.names, v_printed.types);
+    execute pg_catalog.concat(
+        'select coalesce(pg_catalog.jsonb_agg(cells), ''[]'') from (',
+        v_printed.statement,
+        ' limit $1) as previewed (cells)')
+       into preview_query.rows
+      using preview_query.row_limit;
+    drop view pg_temp._query_preview;
+end
+$$;
+
+comment on function tinydevcrm.preview_query(text, integer) is
+    'The columns of a query, [{"name": …, "type": …}], and its first rows, each an array of texts '
+    'as psql prints them and nulls, cut after 200 characters. Raises what create_matview() does of '
+    'a query.';
+
+revoke execute on function
+    tinydevcrm._check_query(text),
+    tinydevcrm._make_view(text, text),
+    tinydevcrm.preview_query(text, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._check_query(text),
+    tinydevcrm._make_view(text, text),
+    tinydevcrm.preview_query(text, integer)
+to tinydevcrm_user;

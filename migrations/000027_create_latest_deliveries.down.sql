@@ -1,0 +1,1 @@
+drop function tinydevcrm.latest_deliveries(text, integer);

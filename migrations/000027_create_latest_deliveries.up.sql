@@ -1,0 +1,67 @@
+-- What became of the deliveries of a subscription.
+
+create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
+    returns table (
+        delivery_id     bigint,
+        event_id        bigint,
+        matview         text,
+        outcome         text,
+        status          text,
+        attempts        integer,
+        max_attempts    integer,
+        last_error      text,
+        created_at      timestamptz,
+        next_attempt_at timestamptz,
+        acknowledged_at timestamptz
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(latest_deliveries.subscription);
+begin
+    return query
+        select deliveries.id,
+               deliveries.event_id,
+               events.matview,
+               events.outcome,
+               case
+                   when deliveries.acknowledged_at is not null then 'acknowledged'
+                   when deliveries.parked_at is not null then 'parked'
+                   when deliveries.attempts > 0 and deliveries.last_error is null then 'in flight'
+                   when deliveries.attempts > 0 then 'failing'
+                   else 'pending'
+               end,
+               deliveries.attempts,
+               subscriptions.max_attempts,
+               deliveries.last_error,
+               deliveries.created_at,
+               case
+                   when deliveries.acknowledged_at is null and deliveries.parked_at is null then
+                       deliveries.visible_at
+               end,
+               deliveries.acknowledged_at
+          from (
+            select newest.*
+              from tinydevcrm.deliveries as newest
+             where newest.subscription_id = v_id
+             order by newest.id desc
+             limit latest_deliveries.row_limit
+          ) as deliveries
+          join tinydevcrm.subscriptions
+            on subscriptions.id = v_id
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = deliveries.event_id
+         order by deliveries.id desc;
+end
+$$;
+
+comment on function tinydevcrm.latest_deliveries(text, integer) is
+    'The newest deliveries of your subscription. status is pending (not received yet), in flight '
+    '(received, no answer yet), failing (to be received again, from next_attempt_at on), '
+    'acknowledged or parked. Raises TD001 when there is no such subscription.';
+
+revoke execute on function tinydevcrm.latest_deliveries(text, integer) from public;
+
+grant execute on function tinydevcrm.latest_deliveries(text, integer) to tinydevcrm_user;

@@ -1,0 +1,209 @@
+-- Who makes rows public, for whom, and what a refresh does with them.
+
+begin;
+
+select plan(69);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+-- origins
+
+select is(tinydevcrm._are_origins(origins), wanted, format('%s: %s', origins, wanted))
+  from (
+    values
+        ('{https://example.com}'::text[], true),
+        ('{http://localhost:8000,https://*.a-b.example.com:443,http://127.0.0.1:1}', true),
+        ('{*}', true),
+        ('{*,https://example.com}', false),
+        ('{}', false),
+        (null, false),
+        (array[null::text], false),
+        ('{{https://example.com}}', false),
+        ('{https://example.com/}', false),
+        ('{https://EXAMPLE.com}', false),
+        ('{example.com}', false),
+        ('{https:}', false),
+        ('{https://}', false),
+        ('{https://*}', false),
+        ('{https://*.*.com}', false),
+        ('{https://a..b}', false),
+        ('{https://-a}', false),
+        ('{https://user@example.com}', false),
+        ('{https://example.com:}', false),
+        ('{https://example.com:123456}', false),
+        ('{"https://example.com; script-src *"}', false),
+        ('{"https://example.com ''unsafe-inline''"}', false),
+        ('{"https://example.com,https://other.com"}', false),
+        (array[E'https://example.com\nX-Injected: 1'], false),
+        (array[E'https://example.com\n'], false),
+        ('{javascript:alert(1)}', false),
+        ('{data:text}', false),
+        (array_fill('https://example.com'::text, array[50]), true),
+        (array_fill('https://example.com'::text, array[51]), false)
+  ) as given (origins, wanted);
+
+-- the copy
+
+create table numbers (n integer, name text);
+insert into numbers
+values (5, null);
+select tinydevcrm.create_matview('v', 'select * from numbers');
+create materialized view unwatched as select 1 as n;
+
+select is(tinydevcrm._find_embed('My Data.v'), null, 'nothing is public by itself');
+select is(
+    (select array[origins::text, columns::text, rows::text, row_count::text]
+       from tinydevcrm.allow_embedding('v', '{https://Example.com/, https://*.example.com}')),
+    array[
+        '{https://example.com,https://*.example.com}',
+        '[{"name": "n", "type": "integer"}, {"name": "name", "type": "text"}]',
+        '[["5", null]]', '1'],
+    'to allow it puts the rows there at once, and takes origins as they are pasted');
+select is(
+    (select refreshed_at from tinydevcrm.embeds),
+    (select created_at from tinydevcrm.matviews where relation = 'v'::regclass),
+    'which are as old as the view, before its first refresh');
+select is(
+    tinydevcrm._find_embed(name), (select id from tinydevcrm.matviews where relation = 'v'::regclass),
+    format('it is found as %s', name))
+  from unnest(array['My Data.v', '"My Data".v']) as name;
+select is(tinydevcrm._find_embed(name), null, format('and not as %s', name))
+  from unnest(array['v', 'public.v', '"My Data"."v"', 'My Data.v; x', '']) as name;
+
+insert into numbers
+select 6,
+       repeat('x', 1000)
+  from generate_series(1, 200);
+select is((tinydevcrm.refresh_matview('v')).outcome, 'refreshed', 'a refresh');
+select is(
+    (select array[row_count, jsonb_array_length(rows), length(rows -> 1 ->> 1)] from tinydevcrm.embeds),
+    array[201, 100, 201]::bigint[], 'puts the new ones there, so many and so much of each');
+select is(
+    (select refreshed_at from tinydevcrm.embeds),
+    (select max(started_at) from tinydevcrm.matview_refresh_events), 'with its time');
+
+update tinydevcrm.settings
+   set embed_byte_limit = 2000;
+select tinydevcrm.refresh_matview('v');
+select is((select jsonb_array_length(rows) from tinydevcrm.embeds), 10, 'and no more bytes than are to be');
+update tinydevcrm.settings
+   set embed_byte_limit = 5;
+select tinydevcrm.refresh_matview('v');
+select is(
+    (select array[row_count::text, rows::text] from tinydevcrm.embeds), array['201', '[]'],
+    'none, if one is too long');
+update tinydevcrm.settings
+   set embed_byte_limit = default;
+
+truncate numbers;
+select tinydevcrm.refresh_matview('v');
+select is(
+    (select array[row_count::text, rows::text] from tinydevcrm.embeds), array['0', '[]'],
+    'an empty view has no rows');
+
+create materialized view failing as
+select 1 / count(*) as n
+  from numbers
+  with no data;
+select tinydevcrm.watch_matview('failing');
+select is(
+    (select array[rows::text, refreshed_at::text] from tinydevcrm.allow_embedding('failing', '{*}')),
+    array['[]', null], 'one that has not been filled yet has none');
+insert into numbers
+values (1);
+select tinydevcrm.refresh_matview('failing');
+truncate numbers;
+select is((tinydevcrm.refresh_matview('failing')).outcome, 'failed', 'a refresh that fails');
+select is(
+    (select rows::text from tinydevcrm.embeds where relation = 'failing'::regclass), '[["1"]]',
+    'leaves the rows');
+
+create materialized view odd as
+select '{"a": "\u0000"}'::json as json,
+       'NaN'::numeric as number,
+       '{"\"", null}'::text[] as list;
+select tinydevcrm.watch_matview('odd');
+select is(
+    (select rows -> 0 from tinydevcrm.allow_embedding('odd', '{*}')),
+    jsonb_build_array('{"a": "\u0000"}', 'NaN', '{"\"",NULL}'), 'values are there as they are printed');
+
+-- errors
+
+select throws_ok(statement, sqlstate, message, message)
+  from (
+    values
+        ($$ select tinydevcrm.allow_embedding('unwatched', '{*}') $$, 'TD001',
+            'materialized view "My Data".unwatched is not watched'),
+        ($$ select tinydevcrm.forbid_embedding('unwatched') $$, 'TD001',
+            'materialized view "My Data".unwatched is not watched'),
+        ($$ select tinydevcrm.allow_embedding('v', '{example.com, null}') $$, 'TD007',
+            'these are no origins: example.com, null'),
+        ($$ select tinydevcrm.allow_embedding('v', '{}') $$, 'TD007', 'these are no origins: none'),
+        ($$ select tinydevcrm.allow_embedding('v', null) $$, 'TD007', 'these are no origins: none')
+  ) as refusals (statement, sqlstate, message);
+
+-- the end
+
+select tinydevcrm.forbid_embedding('v');
+select is(tinydevcrm._find_embed('My Data.v'), null, 'forbidden, it is public no longer');
+select lives_ok($$ select tinydevcrm.forbid_embedding('v') $$, 'and may be forbidden again');
+select tinydevcrm.drop_matview('odd');
+select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'what is dropped is not public');
+
+-- users
+
+create role "Tap One" in role tinydevcrm_user;
+create role "Tap Two" in role tinydevcrm_user;
+create role "Tap Admin" in role tinydevcrm_admin;
+create role "Tap Runner" in role tinydevcrm_orchestrator;
+grant usage on schema "My Data" to "Tap One", "Tap Two", "Tap Admin", "Tap Runner";
+alter materialized view failing owner to "Tap One";
+select is(
+    (select count(*) from tinydevcrm.embeds), 0::bigint,
+    'whoever gets a view decides anew whether it is public');
+select is_empty(
+    $$ select from tinydevcrm.matviews where relation = 'failing'::regclass and owner <> '"Tap One"'::regrole $$,
+    'as its owner');
+
+set local role "Tap One";
+select lives_ok(
+    $$ select tinydevcrm.allow_embedding('failing', '{https://example.com}') $$, 'a user allows it');
+
+set local role "Tap Two";
+select is_empty('select from tinydevcrm.embeds', 'which another does not see');
+select throws_ok(
+    $$ select tinydevcrm.allow_embedding('failing', '{*}') $$, 'TD001', null, 'and cannot change');
+
+set local role "Tap Admin";
+select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'an administrator sees it');
+select throws_ok(
+    format('select tinydevcrm.%s', call), '42501', 'must be owner of materialized view "My Data".failing',
+    call || ' is not for an administrator')
+  from unnest(array[$$allow_embedding('failing', '{*}')$$, $$forbid_embedding('failing')$$]) as call;
+
+set local role "Tap Runner";
+select is(
+    tinydevcrm._find_embed('My Data.failing') is not null, true, 'the orchestrator finds it');
+
+reset role;
+create table failing_id as
+select matview_id
+  from tinydevcrm.embeds;
+grant select on failing_id to "Tap Two";
+create materialized view theirs as select 1 as n;
+alter materialized view theirs owner to "Tap Two";
+set local role "Tap Two";
+select tinydevcrm.watch_matview('theirs');
+select tinydevcrm.allow_embedding('theirs', '{*}');
+select throws_ok(statement, '42501', null, statement)
+  from (
+    values
+        ($$ update tinydevcrm.embeds set relation = 'failing' where relation = 'theirs'::regclass $$),
+        ($$ update tinydevcrm.embeds set matview_id = (select matview_id from failing_id) $$),
+        ($$ update tinydevcrm.embeds set owner = '"Tap One"' $$)
+  ) as forgeries (statement);
+
+select * from finish();
+
+rollback;

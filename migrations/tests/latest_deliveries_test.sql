@@ -1,0 +1,55 @@
+begin;
+select plan(9);
+
+create table numbers (n integer);
+insert into numbers values (1);
+select tinydevcrm.create_matview('v', 'select n from numbers', 'always') \g /dev/null
+select tinydevcrm.create_subscription('s', max_attempts => 2) \g /dev/null
+select tinydevcrm.refresh_matview('v') from generate_series(1, 5) \g /dev/null
+
+prepare statuses as
+    select array_agg(status order by delivery_id)
+      from tinydevcrm.latest_deliveries('s');
+
+select results_eq(
+    'statuses', $$ values (array['pending', 'pending', 'pending', 'pending', 'pending']) $$,
+    'what was not received yet is pending');
+
+create temporary table received as
+    select row_number() over (order by delivery_id) as number,
+           delivery_id
+      from tinydevcrm.receive_events('s', 4);
+select results_eq(
+    'statuses', $$ values (array['in flight', 'in flight', 'in flight', 'in flight', 'pending']) $$,
+    'what was received is in flight');
+
+select tinydevcrm.acknowledge_events(array_agg(delivery_id)) from received where number = 1 \g /dev/null
+select tinydevcrm.reject_event(delivery_id, 'no') from received where number > 1 \g /dev/null
+update tinydevcrm.deliveries set visible_at = now() where id = (select delivery_id from received where number = 2);
+select tinydevcrm.receive_events('s', 1) \g /dev/null
+select tinydevcrm.reject_event(delivery_id, 'no again') from received where number = 2 \g /dev/null
+select results_eq(
+    'statuses', $$ values (array['acknowledged', 'parked', 'failing', 'failing', 'pending']) $$,
+    'then acknowledged, failing or parked');
+
+select is(last_error, 'no again', 'with the reason')
+  from tinydevcrm.latest_deliveries('s')
+ where status = 'parked';
+select is(next_attempt_at, null, 'what is parked has no next attempt')
+  from tinydevcrm.latest_deliveries('s')
+ where status = 'parked';
+select ok(bool_and(next_attempt_at > now()), 'what is failing has one')
+  from tinydevcrm.latest_deliveries('s')
+ where status = 'failing';
+select is(
+    array(select delivery_id from tinydevcrm.latest_deliveries('s')),
+    array(select id from tinydevcrm.deliveries order by id desc),
+    'the newest come first');
+select is(count(*), 2::bigint, 'and no more than are asked for')
+  from tinydevcrm.latest_deliveries('s', 2);
+select throws_ok(
+    $$ select tinydevcrm.latest_deliveries('none') $$, 'TD001', null,
+    'there has to be such a subscription');
+
+select * from finish();
+rollback;

@@ -1,0 +1,144 @@
+-- Rows as text and as JSON, and who runs what on the way.
+
+begin;
+
+select plan(29);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+-- names
+
+create schema "a.b";
+create materialized view "Big ""ones"".csv" as select 1 as n;
+create materialized view "a.b" as select 2 as n;
+create materialized view "a.b"."c/d%" as select 3 as n;
+create materialized view unwatched as select 4 as n;
+select tinydevcrm.watch_matview(relation::regclass)
+  from unnest(array['"Big ""ones"".csv"', '"a.b"', '"a.b"."c/d%"']) as relation;
+
+select is(
+    (select array[found.relation::text, found.place::text] from tinydevcrm._find_matview(names) as found),
+    array[relation, place::text], format('%s is %s', names, relation))
+  from (
+    values
+        ('{"\"My Data\".\"Big \"\"ones\"\".csv\""}'::text[], '"Big ""ones"".csv"', 1),
+        ('{"My Data.Big \"ones\".csv", "My Data.Big \"ones\""}', '"Big ""ones"".csv"', 1),
+        ('{"\"Big \"\"ones\"\".csv\""}', '"Big ""ones"".csv"', 1),
+        ('{"Big \"ones\".csv"}', '"Big ""ones"".csv"', 1),
+        ('{"a.b", "a"}', '"a.b"', 1),
+        ('{"a.b.csv", "a.b"}', '"a.b"', 2),
+        ('{"a.b.c/d%"}', '"a.b"."c/d%"', 1)
+  ) as called (names, relation, place);
+
+select throws_ok(
+    format('select tinydevcrm._find_matview(%L)', names), 'TD001',
+    format('materialized view %s is not watched', names[cardinality(names)]), why)
+  from (
+    values
+        ('{unwatched}'::text[], 'one that is not watched is not found'),
+        ('{c/d%}', 'nor one of another schema by its short name'),
+        ('{nope.csv,nope}', 'nor one that is not there'),
+        ('{"\"a.b\"; drop table x"}', 'nor a statement')
+  ) as refusals (names, why);
+
+-- types
+
+create type mood as enum ('fine', 'not "so"');
+create domain count as integer;
+create domain moods as mood[];
+create type pair as (a integer, b text);
+
+create function read(relation regclass, is_json boolean, cell_limit integer default null)
+    returns setof text[]
+    language plpgsql
+as $$
+begin
+    return query execute (tinydevcrm._rows_statement(relation, is_json, cell_limit)).statement;
+end
+$$;
+
+create materialized view odd as
+select null::text as "null",
+       ''::text as empty,
+       'NaN'::numeric as "not",
+       '-Infinity'::float8 as low,
+       9007199254740993 as big,
+       1.50 as price,
+       true as "yes %s",
+       date '2024-01-31' as day,
+       'not "so"'::mood as mood,
+       array[1, 2]::count[] as counts,
+       array['fine']::moods as moods,
+       row(1, 'x')::pair as pair,
+       '{"b": 1,
+          "a": [null]}'::json as json,
+       int4range(1, 5) as range,
+       array[[1.0, null]] as nested;
+
+select results_eq(
+    $$ select read('odd', false) $$,
+    $$ values (array[
+           null, '', 'NaN', '-Infinity', '9007199254740993', '1.50', 't', '2024-01-31', 'not "so"',
+           '{1,2}', '{fine}', '(1,x)', E'{"b": 1,\n          "a": [null]}', '[1,5)', '{{1.0,NULL}}']) $$,
+    'as text, values are what Postgres prints');
+select results_eq(
+    $$ select read('odd', true) $$,
+    $$ values (array[
+           null, '""', '"NaN"', '"-Infinity"', '9007199254740993', '1.50', 'true', '"2024-01-31"',
+           '"not \"so\""', '[1,2]', '"{fine}"', '"(1,x)"', E'{"b": 1,\n          "a": [null]}',
+           '"[1,5)"', '[[1.0,null]]']) $$,
+    'as JSON, those of built-in types are what to_json() makes of them, others are texts');
+select lives_ok(
+    $$ select value::json from read('odd', true) as row (values), unnest(row.values) as value $$,
+    'and all of it is valid');
+select results_eq(
+    $$ select (read('odd', false, 3))[5:6] $$, $$ values (array['900', '1.5']) $$,
+    'texts are cut where that is asked for');
+select is(
+    (select array[names[7], types[10], types[11], types[3]]
+       from tinydevcrm._rows_statement('odd')),
+    array['yes %s', '"My Data".count[]', '"My Data".moods', 'numeric'],
+    'names and types come with it');
+
+create materialized view nothing as select from generate_series(1, 3);
+select is((select count(*) from read('nothing', true)), 3::bigint, 'rows without columns are rows');
+
+select is(tinydevcrm._is_built_in(type::regtype), wanted, format('%s: %s', type, wanted))
+  from (
+    values ('integer', true), ('text[]', true), ('count', true), ('count[]', true),
+           ('mood', false), ('mood[]', false), ('moods', false), ('moods[]', false),
+           ('pair', false), ('name', true), ('int2vector', true)
+  ) as types (type, wanted);
+
+-- what another plants
+
+create role "Tap One" in role tinydevcrm_user;
+create schema planted authorization "Tap One";
+set local role "Tap One";
+create type planted.mood as enum ('fine');
+create function planted.spring() returns text language plpgsql
+as $body$ begin raise exception 'ran as %', current_user; end $body$;
+create function planted.spring(planted.mood) returns json language sql as 'select to_json(planted.spring())';
+create cast (planted.mood as json) with function planted.spring(planted.mood) as implicit;
+create function planted.format(text, planted.mood) returns text language sql as 'select planted.spring()';
+create function planted.spring(integer, integer) returns boolean language sql
+as 'select planted.spring() is null';
+create operator planted.= (leftarg = integer, rightarg = integer, function = planted.spring);
+create domain planted.text as pg_catalog.text check (planted.spring() is null);
+create materialized view planted.v as select 'fine'::planted.mood as mood, 1 as n;
+reset role;
+
+set local search_path = planted, pg_catalog;
+create temporary table seen as
+select "My Data".read('planted.v', false) as texts,
+       "My Data".read('planted.v', true) as jsons;
+set local search_path = "My Data", public;
+
+select results_eq(
+    'table seen', $$ values (array['fine', '1'], array['"fine"', '1']) $$,
+    'a reader runs nothing of what another planted');
+
+select * from finish();
+
+rollback;

@@ -1,0 +1,60 @@
+begin;
+select plan(36);
+
+select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' in words')
+  from (
+    values
+        ('5 seconds', 'every 5 seconds'),
+        ('1 second', 'every second'),
+        ('* * * * *', 'every minute'),
+        ('10 minutes', 'every 10 minutes'),
+        ('*/7 * * * *', 'at minutes 0, 7, 14, 21, 28, 35, 42, 49 and 56 of every hour'),
+        ('15 * * * *', 'at minute 15 of every hour'),
+        ('0,30 * * * *', 'every 30 minutes'),
+        ('1 hour', 'every hour'),
+        ('3 hours', 'every 3 hours'),
+        ('30 */2 * * *', 'every 2 hours at minute 30'),
+        ('*/5 9-17 * * *', 'every 5 minutes of hours 9 to 17'),
+        ('@daily', 'every day at 00:00'),
+        ('0 7 * * *', 'every day at 07:00'),
+        ('0 7 * * 1', 'every Monday at 07:00'),
+        ('0 7 * * 0', 'every Sunday at 07:00'),
+        ('0 7 * * 7', 'every Sunday at 07:00'),
+        ('0 7 * * mon-fri', 'Monday to Friday at 07:00'),
+        ('0 0 * * 0,6', 'Saturday and Sunday at 00:00'),
+        ('0 9-17 * * 1-5', 'Monday to Friday at minute 0 of hours 9 to 17'),
+        ('0,30 7,19 * * *', 'every day at 07:00, 07:30, 19:00 and 19:30'),
+        ('30 4 1 * *', 'on day 1 of every month at 04:30'),
+        ('30 4 1,15 * *', 'on day 1 and 15 of every month at 04:30'),
+        ('0 0 1 1 *', 'on day 1 of January at 00:00'),
+        ('0 0 * jan,jul *', 'every day of January and July at 00:00'),
+        ('0 7 * 3 7', 'every Sunday in March at 07:00'),
+        ('30 4 13 * 5', 'on day 13 of every month and on Friday at 04:30'),
+        ('0 0 */15 * 1', 'on day 1, 16 and 31 of every month, if it is Monday at 00:00')
+  ) as schedules (schedule, words);
+
+select is(
+    (tinydevcrm.describe_schedule(' 60   seconds ')).schedule, '* * * * *',
+    'it comes in its one spelling');
+select is(
+    (tinydevcrm.describe_schedule('5 seconds')).next_due_at,
+    array(
+        select to_timestamp(5 * (floor(extract(epoch from now()) / 5) + number))
+          from generate_series(1, 3) as number
+         order by number
+    ),
+    'with the next three moments');
+select is(
+    (tinydevcrm.describe_schedule('0 0 31 2 *')).next_due_at, null,
+    'none for a day that never comes');
+select is(
+    (tinydevcrm.describe_schedule('0 7 * * *')).time_zone, 'GMT', 'and the time zone of them');
+
+select throws_ok($$ select tinydevcrm.describe_schedule('sometimes') $$, 'TD003', null, 'nonsense is refused');
+select throws_ok($$ select tinydevcrm.describe_schedule('61 * * * *') $$, 'TD003', null, 'so is a minute that there is not');
+select throws_ok($$ select tinydevcrm.describe_schedule('0 7 * * fri-mon') $$, 'TD003', null, 'a range that runs backwards');
+select throws_ok($$ select tinydevcrm._parse_schedule('5-3 * * * *') $$, 'TD003', null, 'by whatever is to be scheduled');
+select throws_ok($$ select tinydevcrm.describe_schedule('7 minutes') $$, 'TD003', null, 'and what does not come round evenly');
+
+select * from finish();
+rollback;
