@@ -257,7 +257,7 @@ func TestBadInput(t *testing.T) {
 		{"missing view", databaseURL, []string{"schedule", "nope", "5 seconds"}, `relation "nope" does not exist`},
 		{"not watched", databaseURL, []string{"schedule", "numbers", "5 seconds"}, "is not watched"},
 		{"two statements", databaseURL, []string{"matview", "create", "x", "select 1; drop table numbers"}, "exactly one query"},
-		{"query error", databaseURL, []string{"matview", "create", "x", "select nope from numbers"}, "at character 8"},
+		{"query error", databaseURL, []string{"matview", "create", "x", "select nope from numbers"}, "LINE 1: select nope from numbers"},
 		{"61 seconds", databaseURL, []string{"schedule", "v", "61 seconds"}, "1 minute and 2 minutes"},
 		{"three fields", databaseURL, []string{"schedule", "v", "* * *"}, "is not a schedule"},
 		{"port in use", databaseURL, []string{"up", "--listen-addr", taken.Addr().String()}, "cannot serve the page: listen tcp"},

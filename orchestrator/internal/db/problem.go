@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lib/pq"
 )
@@ -26,7 +28,21 @@ type Problem struct {
 	Message string `json:"message"`
 	Detail  string `json:"detail,omitempty"`
 	Hint    string `json:"hint,omitempty"`
+	// Lines are those of a file that refuse it, the first of them; Detail tells them too.
+	Lines []Line `json:"lines,omitempty"`
+	// Position is the character, from 1, of Query at which the database stopped reading; 0 for none.
+	Position int    `json:"position,omitempty"`
+	Query    string `json:"-"`
 }
+
+// A Line of a file, and what is wrong with it.
+type Line struct {
+	Number int64  `json:"line"`
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
+}
+
+func (l Line) String() string { return fmt.Sprintf("line %d: %s: %s", l.Number, l.Reason, l.Text) }
 
 // String is the problem as a terminal shows it, in as many lines as it has parts.
 func (p Problem) String() string {
@@ -49,6 +65,7 @@ type UserError struct {
 	Message string
 	Detail  string
 	Hint    string
+	Lines   []Line
 }
 
 func (e *UserError) Error() string { return e.Message }
@@ -58,7 +75,7 @@ func status(code string) int {
 	switch code {
 	case "TD001", "42P01":
 		return http.StatusNotFound
-	case "TD004", "42P07", "2BP01":
+	case "TD004", "42P07", "2BP01", "55000":
 		return http.StatusConflict
 	case "TD010", "3F000":
 		return http.StatusServiceUnavailable
@@ -96,6 +113,7 @@ func Explain(err error) Problem {
 			Message: fromUser.Message,
 			Detail:  fromUser.Detail,
 			Hint:    fromUser.Hint,
+			Lines:   fromUser.Lines,
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
@@ -136,16 +154,39 @@ func explainServer(err *pq.Error) Problem {
 	switch {
 	case problem.Status == http.StatusInternalServerError:
 		problem = Problem{Status: problem.Status, Code: problem.Code, Message: "internal error"}
-	case err.Code == "3F000" || err.Code == "42P01" && strings.Contains(err.Message, "tinydevcrm"),
-		err.Code == "42883" && strings.Contains(err.Message, "tinydevcrm"):
+	case err.InternalQuery == "" && strings.Contains(err.Message, "tinydevcrm") &&
+		(err.Code == "3F000" || err.Code == "42P01" || err.Code == "42883"):
 		problem.Hint = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
 	case problem.Detail == "" && strings.HasPrefix(err.Where, "COPY "):
 		// Where COPY stopped: the line, the column and the value.
 		problem.Detail = firstLine(err.Where)
 	case problem.Detail == "" && err.InternalQuery != "" && err.InternalPosition != "":
-		problem.Detail = fmt.Sprintf("at character %s of the query", err.InternalPosition)
+		problem.Query = err.InternalQuery
+		problem.Position, _ = strconv.Atoi(err.InternalPosition)
+		problem.Detail = pointAt(problem.Query, problem.Position)
+		// In which function it is, if it is not in what was given to one of ours.
+		if where := firstLine(err.Where); !strings.Contains(where, "tinydevcrm.") {
+			problem.Detail += "\n" + where
+		}
+	case err.Code == "55P03":
+		problem.Message, problem.Hint = "others are just at work on it", "Try again in a while."
 	}
 	return problem
+}
+
+// pointAt shows the line of a query that holds a character, counted from 1, and points at it, as psql does.
+func pointAt(query string, position int) string {
+	characters := []rune(query)
+	if position < 1 || position > len(characters)+1 {
+		return ""
+	}
+	before, after := string(characters[:position-1]), string(characters[position-1:])
+	number := 1 + strings.Count(before, "\n")
+	before = before[1+strings.LastIndexByte(before, '\n'):]
+	before = strings.ReplaceAll(before, "\t", " ")
+	label := fmt.Sprintf("LINE %d: ", number)
+	blanks := strings.Repeat(" ", len(label)+utf8.RuneCountInString(before))
+	return label + before + firstLine(after) + "\n" + blanks + "^"
 }
 
 func firstLine(text string) string {

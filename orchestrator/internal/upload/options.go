@@ -40,7 +40,7 @@ func Options() []Option {
 			}
 			return nil
 		}},
-		{"type", "column=type, for a column that is to have another type than its values suggest; again, or a=b;c=d, for more", setTypes},
+		{"type", "column=type, for a column that is to have another type than its values suggest; again, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
 		{"null", "text that means NULL, beside the empty one", text(func(r *Request) *string { return &r.Null })},
 		{"ragged", "lines of too few or too many fields: strict (the default: refuse) or pad (fill up, add columns)",
 			text(func(r *Request) *string { return &r.Ragged })},
@@ -71,15 +71,45 @@ func Options() []Option {
 
 func setTypes(r *Request, values []string) error {
 	r.Types = make(map[string]string)
-	for _, value := range strings.Split(strings.Join(values, ";"), ";") {
-		value = strings.TrimSpace(value)
-		at := strings.LastIndexByte(value, '=')
-		if at < 1 || at == len(value)-1 {
-			return badOption("type", value, "Write column=type, such as zip=text.")
+	for _, value := range values {
+		for rest := value; strings.TrimSpace(rest) != ""; {
+			var name, typeName string
+			name, rest = cutName(strings.TrimSpace(rest))
+			typeName, rest, _ = strings.Cut(rest, ";")
+			if typeName = strings.TrimSpace(typeName); name == "" || typeName == "" {
+				return badOption("type", value, "Write column=type, such as zip=text.")
+			}
+			r.Types[name] = typeName
 		}
-		r.Types[value[:at]] = value[at+1:]
 	}
 	return nil
+}
+
+// cutName takes a column's name from the beginning of a text, and the sign that follows. A name that is
+// quoted, as identifiers are, may hold anything.
+func cutName(text string) (name, rest string) {
+	if !strings.HasPrefix(text, `"`) {
+		item, _, _ := strings.Cut(text, ";")
+		at := strings.LastIndexByte(item, '=')
+		if at < 0 {
+			return "", ""
+		}
+		return strings.TrimSpace(item[:at]), text[at+1:]
+	}
+	for at := 1; at < len(text); at++ {
+		switch {
+		case text[at] != '"':
+		case strings.HasPrefix(text[at:], `""`):
+			at++
+		default:
+			rest, isFollowed := strings.CutPrefix(strings.TrimSpace(text[at+1:]), "=")
+			if !isFollowed {
+				return "", ""
+			}
+			return strings.ReplaceAll(text[1:at], `""`, `"`), rest
+		}
+	}
+	return "", ""
 }
 
 func badOption(name, value, hint string) error {

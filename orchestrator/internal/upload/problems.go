@@ -25,7 +25,7 @@ const (
 // problems are what is wrong with the lines of a file.
 type problems struct {
 	refused int64
-	first   []string // descriptions of the first that refuse the file
+	first   []db.Line // the first that refuse the file
 
 	// Those that were repaired, and are not in import_problems yet.
 	lines   []int64
@@ -60,7 +60,7 @@ func count(number int, what string) string {
 func (p *problems) note(record *records.Record, problem string) {
 	p.refused++
 	if len(p.first) < shownProblems {
-		p.first = append(p.first, fmt.Sprintf("line %d: %s: %s", record.Line, problem, excerpt(record.Raw)))
+		p.first = append(p.first, db.Line{Number: record.Line, Reason: problem, Text: excerpt(record.Raw)})
 	}
 }
 
@@ -81,7 +81,11 @@ func (p *problems) isRefused() bool { return p.refused > 0 }
 
 // refusal tells of the problems that refuse the file.
 func (p *problems) refusal() error {
-	detail := strings.Join(p.first, "\n")
+	var told []string
+	for _, line := range p.first {
+		told = append(told, line.String())
+	}
+	detail := strings.Join(told, "\n")
 	if more := p.refused - int64(len(p.first)); more > 0 {
 		detail += fmt.Sprintf("\nand %d more", more)
 	}
@@ -96,6 +100,7 @@ func (p *problems) refusal() error {
 		Message: fmt.Sprintf("%s of the file cannot be read; nothing was imported", count(int(p.refused), "line")),
 		Detail:  detail,
 		Hint:    hint,
+		Lines:   p.first,
 	}
 }
 

@@ -37,13 +37,9 @@ type Dialect struct {
 // String says in a line how a file is written.
 func (d Dialect) String() string {
 	delimiter := d.Delimiter
-	switch delimiter {
-	case "\t":
-		delimiter = "tab"
-	case " ":
-		delimiter = "space"
-	case ", ":
-		delimiter = "comma and space"
+	names := map[string]string{",": "comma", ";": "semicolon", "\t": "tab", " ": "space", ", ": "comma and space"}
+	if name, isThere := names[delimiter]; isThere {
+		delimiter = name
 	}
 	escape := "doubled within"
 	if d.Escape != d.Quote {
