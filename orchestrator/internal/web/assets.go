@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -28,13 +29,17 @@ type asset struct {
 
 func loadAssets() map[string]asset {
 	assets := map[string]asset{}
-	for _, name := range []string{"page.css", "page.js", "icon.svg"} {
-		content, err := files.ReadFile(path.Join("static", name))
-		if err != nil {
-			panic(err) // it was there when the program was compiled
+	entries, err := files.ReadDir("static")
+	for _, entry := range entries {
+		var content []byte
+		if content, err = files.ReadFile(path.Join("static", entry.Name())); err != nil {
+			break
 		}
 		sum := sha256.Sum256(content)
-		assets[name] = asset{content: content, tag: hex.EncodeToString(sum[:8])}
+		assets[entry.Name()] = asset{content: content, tag: hex.EncodeToString(sum[:8])}
+	}
+	if err != nil {
+		panic(err) // they were there when the program was compiled
 	}
 	return assets
 }
@@ -47,6 +52,8 @@ func (s *server) serveAsset(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	// Widgets load them too, from frames that may have no origin at all.
+	w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 	// The page asks for a file by its tag, so the browser may keep it for good.
 	w.Header().Set("Cache-Control", "no-cache")
 	if r.URL.Query().Get("v") == asset.tag {
@@ -56,13 +63,10 @@ func (s *server) serveAsset(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(asset.content))
 }
 
-func parsePage(assets map[string]asset) *template.Template {
+func parseTemplates(assets map[string]asset) *template.Template {
 	functions := template.FuncMap{
 		"static": func(name string) string {
 			return "/static/" + name + "?v=" + assets[name].tag
-		},
-		"tableURL": func(key string) string {
-			return pageURL(map[string][]string{"table": {key}}, stepTables)
 		},
 		"literal":      literal,
 		"identifier":   identifier,
@@ -73,9 +77,13 @@ func parsePage(assets map[string]asset) *template.Template {
 		"rowNames":     rowNames,
 		"rowCells":     rowCells,
 		"uploadFields": uploadFields,
+		"scripts":      func() []string { return []string{"page.js", "upload.js", "ask.js", "feed.js"} },
+		"rowsURL":      func(name, form string) string { return "/matviews/" + url.PathEscape(name) + form },
+		"typeOption":   typeOption,
+		"notifyRules":  notifyRules,
 		"newEvent":     func() event { return event{} },
 	}
-	return template.Must(template.New("page.html").Funcs(functions).ParseFS(files, "templates/*.html"))
+	return template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html"))
 }
 
 // literal and identifier quote for the SQL that the page shows.

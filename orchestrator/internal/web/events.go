@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 const (
 	// shownEvents are as many as a page shows that comes for the first time.
-	shownEvents = 50
+	shownEvents = 30
 	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
 	missedEvents = 5000
 	// sessionLasts bounds a stream where users log in.
@@ -25,11 +26,57 @@ const (
 	idMargin = 1000
 )
 
+// A filter is which events a feed shows: those of one view, of one outcome, older than one; or all.
+type filter struct {
+	matview, outcome string
+	before           int64
+}
+
+func filterOf(values url.Values) filter {
+	before, _ := strconv.ParseInt(values.Get("before"), 10, 64)
+	return filter{matview: values.Get("of"), outcome: values.Get("outcome"), before: before}
+}
+
+// fillEvents reads the newest events, or those before one.
+func (s *server) fillEvents(ctx context.Context, shown *page) error {
+	filter := filterOf(shown.Chosen)
+	filter.before = shown.Before
+	if filter.matview != "" {
+		// Events have the name with its schema; a dropped view is known by that only.
+		err := s.pool(ctx).QueryRowContext(ctx, `
+			select coalesce(
+			           (
+			               select format('%I.%I', nspname, relname)
+			                 from tinydevcrm.matviews
+			                 join pg_catalog.pg_class
+			                   on pg_class.oid = matviews.relation
+			                 join pg_catalog.pg_namespace
+			                   on pg_namespace.oid = pg_class.relnamespace
+			                where matviews.relation::text = $1
+			                limit 1
+			           ),
+			           $1)`, filter.matview).Scan(&filter.matview)
+		if err != nil {
+			return fmt.Errorf("find a view by its name: %w", err)
+		}
+		shown.Chosen.Set("of", filter.matview)
+	}
+	events, err := s.readPageEvents(ctx, latestEvents, 0, shownEvents+1,
+		filter.matview, filter.outcome, filter.before)
+	if err != nil {
+		return err
+	}
+	shown.HasMore.Events = len(events) > shownEvents
+	shown.Events = events[:min(len(events), shownEvents)]
+	return nil
+}
+
 func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	messages, err := s.readEvents(ctx, latestEvents, 0, shownEvents)
+	filter := filterOf(r.URL.Query())
+	messages, err := s.readEvents(ctx, latestEvents, 0, shownEvents, filter.matview, filter.outcome, filter.before)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -44,7 +91,11 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 // streamEvents sends the recent events, and from then on each one as it is notified, until the
 // client goes or the program ends.
 func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
-	stream := eventStream{writer: w, control: http.NewResponseController(w)}
+	stream := eventStream{
+		writer:  w,
+		control: http.NewResponseController(w),
+		filter:  filterOf(r.URL.Query()),
+	}
 	if release := s.session(r.Context()).release; release != nil {
 		// An open page is no active user. It comes back by itself, and logs in again.
 		release()
@@ -57,12 +108,16 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	ids, cancel := s.Events()
 	defer cancel()
 
+	// A page says from which event on it needs them, and by itself the browser what it has when it comes back.
+	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 	lastID, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
-	after, limit := int64(0), shownEvents
-	if lastID > 0 {
-		after, limit = max(0, lastID-idMargin), missedEvents
+	limit := missedEvents
+	if lastID == 0 && !r.URL.Query().Has("after") {
+		limit = shownEvents
 	}
-	messages, err := s.readEventsInTime(r.Context(), latestEvents, after, limit)
+	after = max(after, lastID-idMargin)
+	messages, err := s.readEventsInTime(r.Context(), latestEvents, after, limit,
+		stream.filter.matview, stream.filter.outcome, 0)
 	if err != nil {
 		s.writeProblem(w, r, err)
 		return
@@ -125,12 +180,13 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 // forward sends the events of these ids, and when some may have been missed all those from a little
 // before the last one sent. It returns the greatest id that it has sent.
 func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, lastID int64) (int64, error) {
-	messages, err := s.readEventsInTime(ctx, numberedEvents, pq.Array(ids))
+	messages, err := s.readEventsInTime(ctx, toldEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
 	if err != nil {
 		return lastID, err
 	}
 	if slices.Contains(ids, 0) {
-		recent, err := s.readEventsInTime(ctx, latestEvents, max(0, lastID-idMargin), missedEvents)
+		recent, err := s.readEventsInTime(ctx, latestEvents, max(0, lastID-idMargin), missedEvents,
+			stream.filter.matview, stream.filter.outcome, 0)
 		if err != nil {
 			return lastID, err
 		}
@@ -146,16 +202,11 @@ func greatestID(messages []message, lastID int64) int64 {
 	return lastID
 }
 
-func (s *server) readEventsInTime(ctx context.Context, query string, arguments ...any) ([]message, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	return s.readEvents(ctx, query, arguments...)
-}
-
 // An eventStream writes server-sent events.
 type eventStream struct {
 	writer  http.ResponseWriter
 	control *http.ResponseController
+	filter  filter
 }
 
 // send writes a text and then messages, which are newest first, in the order in which they happened.

@@ -1,59 +1,175 @@
 package web
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
-	"mime"
 	"net/http"
-	"net/url"
-	"strconv"
+	"slices"
+
+	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// maxForm bounds a form: a name and a query.
-const maxForm = 1 << 20
+// shownMatviews are as many as the list shows; the others are found by a part of their name.
+const shownMatviews = 20
 
-// readForm reads a form and checks that the named fields are there and filled in.
-func readForm(w http.ResponseWriter, r *http.Request, required ...string) error {
-	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if contentType != "application/x-www-form-urlencoded" && r.ContentLength != 0 {
-		return &db.UserError{
-			Status:  http.StatusUnsupportedMediaType,
-			Message: "the request is not a form",
-			Hint:    "Send it as application/x-www-form-urlencoded: curl --data-urlencode name=value …",
-		}
-	}
+// A matview is a row of tinydevcrm.matview_status, with what the page needs beside it.
+type matview struct {
+	ID int64
+	// Key is its name with its schema, as events have it; Relation is as psql would show it.
+	Key, Relation      string
+	NotifyWhen, Status string
+	// NotifyInterval is empty where there is none.
+	NotifyInterval string
+	// IgnoredColumns are a list, as SQL writes names.
+	IgnoredColumns  string
+	Schedule        string
+	LateReason      string
+	PlainReason     string
+	ErrorMessage    string
+	RowCount        sql.NullInt64
+	LastRefreshedAt sql.NullTime
+	NextDueAt       sql.NullTime
+	FailingSince    sql.NullTime
+	IsPaused        bool
+	// IsOwn tells whether the user may change it, and not only see it.
+	IsOwn bool
+	// Origins are the sites that may show it as a widget.
+	Origins []string
+	Chart   chart
+}
 
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		return malformed(err)
+// fillMatviews reads those whose names have a part, failing ones and the newest first, and the chosen one.
+func (s *server) fillMatviews(ctx context.Context, shown *page) error {
+	asked := shown.Chosen.Get("matview")
+	relations, listed, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
+	if err != nil {
+		return err
 	}
-	for _, name := range required {
-		if r.PostForm.Get(name) == "" {
-			return &db.UserError{
-				Status:  http.StatusBadRequest,
-				Message: fmt.Sprintf("the field %q is missing or empty", name),
-			}
-		}
+	found, err := s.readMatviews(ctx, relations)
+	if err != nil {
+		return err
+	}
+	shown.Matviews = found[:min(listed, shownMatviews, len(found))]
+	shown.HasMore.Matviews = listed > shownMatviews
+
+	at := slices.IndexFunc(found, func(next matview) bool { return asked == next.Relation || asked == next.Key })
+	switch {
+	case at >= 0:
+		shown.Matview = &found[at]
+	case asked == "" && len(found) > 0:
+		shown.Matview = &found[0]
+	case asked != "":
+		shown.setProblem(stepSchedule, db.Problem{
+			Status:  http.StatusNotFound,
+			Message: fmt.Sprintf("there is no watched materialized view %s", asked),
+			Hint:    "Choose one of the list, or create it.",
+		})
 	}
 	return nil
 }
 
-// An action is what a button does: a step of the page, the fields it cannot do without, the query
-// that does it, with its arguments, and the status that tells a program that it is done.
-type action struct {
-	step     string
-	required []string
-	query    string
-	fields   []string
-	status   int
-	done     string
+// findMatviews gives the relations to show: as many as are listed, and then the one that is asked for.
+func (s *server) findMatviews(ctx context.Context, asked, part string) (relations []int64, listed int, err error) {
+	err = s.pool(ctx).QueryRowContext(ctx, `
+		with named as (
+		    select matviews.id,
+		           matviews.relation::oid,
+		           matviews.failing_since is not null as is_failing,
+		           matviews.relation::text as name,
+		           format('%I.%I', nspname, relname) as key,
+		           nspname || '.' || relname as plain_name
+		      from tinydevcrm.matviews
+		      join pg_catalog.pg_class
+		        on pg_class.oid = matviews.relation
+		      join pg_catalog.pg_namespace
+		        on pg_namespace.oid = pg_class.relnamespace
+		),
+		listed as (
+		    select *
+		      from named
+		     where position(lower($2) in lower(plain_name)) > 0
+		     order by is_failing desc, id desc
+		     limit $3
+		)
+		select array(
+		           select relation from listed
+		            union all
+		           select relation from named
+		            where $1 in (name, key)
+		              and relation not in (select relation from listed)),
+		       (select count(*) from listed)`,
+		asked, part, shownMatviews+1).Scan(pq.Array(&relations), &listed)
+	if err != nil {
+		return nil, 0, fmt.Errorf("find the materialized views: %w", err)
+	}
+	return relations, listed, nil
+}
+
+// readMatviews reads those of these relations, in their order.
+func (s *server) readMatviews(ctx context.Context, relations []int64) ([]matview, error) {
+	rows, err := s.pool(ctx).QueryContext(ctx, `
+		select matviews.id,
+		       format('%I.%I', nspname, relname),
+		       matview_status.relation::text,
+		       matview_status.notify_when,
+		       matview_status.status,
+		       coalesce(nullif(matviews.notify_interval, '0')::text, ''),
+		       array_to_string(array(select quote_ident(name) from unnest(matviews.ignored_columns) as name), ', '),
+		       matviews.is_paused,
+		       pg_has_role(matviews.owner, 'usage'),
+		       coalesce(embeds.origins, '{}'),
+		       coalesce(matview_status.schedule, ''),
+		       coalesce(matview_status.late_reason, ''),
+		       coalesce(matview_status.error_message, ''),
+		       matview_status.row_count,
+		       matview_status.last_refreshed_at,
+		       matview_status.next_due_at,
+		       matview_status.failing_since
+		  from tinydevcrm.matview_status
+		  join tinydevcrm.matviews
+		    on matviews.relation = matview_status.relation
+		  join pg_catalog.pg_class
+		    on pg_class.oid = matviews.relation
+		  join pg_catalog.pg_namespace
+		    on pg_namespace.oid = pg_class.relnamespace
+		  left join tinydevcrm.embeds
+		    on embeds.matview_id = matviews.id
+		   and embeds.owner = pg_class.relowner
+		 where matview_status.relation = any ($1::oid[])
+		 order by array_position($1::oid[], matview_status.relation::oid)`, pq.Array(relations))
+	if err != nil {
+		return nil, fmt.Errorf("list the materialized views: %w", err)
+	}
+	defer rows.Close()
+
+	var matviews []matview
+	for rows.Next() {
+		var next matview
+		if err := rows.Scan(&next.ID, &next.Key, &next.Relation, &next.NotifyWhen, &next.Status,
+			&next.NotifyInterval, &next.IgnoredColumns, &next.IsPaused, &next.IsOwn,
+			pq.Array(&next.Origins), &next.Schedule,
+			&next.LateReason, &next.ErrorMessage, &next.RowCount,
+			&next.LastRefreshedAt, &next.NextDueAt, &next.FailingSince); err != nil {
+			return nil, fmt.Errorf("list the materialized views: %w", err)
+		}
+		matviews = append(matviews, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the materialized views: %w", err)
+	}
+	return matviews, s.readCharts(ctx, matviews)
 }
 
 func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
 		step:     stepView,
+		next:     stepSchedule,
+		done:     "create",
+		says:     "create a materialized view",
 		required: []string{"name", "query"},
 		query: `
 			select json_build_object('relation', created.relation::text)
@@ -63,116 +179,73 @@ func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 			           notify_when => coalesce(nullif($3, ''), 'not_empty')) as created (relation)`,
 		fields: []string{"name", "query", "notify_when"},
 		status: http.StatusCreated,
-		done:   "create",
 	})
+}
+
+// ofMatview is an action on one that is there, by a query and more fields than its name.
+func ofMatview(done, says, query string, fields ...string) action {
+	return action{
+		step:     stepSchedule,
+		done:     done,
+		says:     says + " a materialized view",
+		required: []string{"relation"},
+		query:    query,
+		fields:   append([]string{"relation"}, fields...),
+		status:   http.StatusOK,
+	}
+}
+
+// calling is the query of an action that gives nothing but the name.
+func calling(function string) string {
+	return `
+		select json_build_object('relation', $1::text)
+		  from tinydevcrm.` + function + `($1::text::regclass)`
 }
 
 func (s *server) scheduleMatview(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, action{
-		step:     stepSchedule,
-		required: []string{"relation", "schedule"},
-		query: `
-			select row_to_json(scheduled)
-			  from tinydevcrm.schedule_matview($1::text::regclass, $2) as scheduled`,
-		fields: []string{"relation", "schedule"},
-		status: http.StatusOK,
-		done:   "schedule",
-	})
-}
-
-func (s *server) unscheduleMatview(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, action{
-		step:     stepSchedule,
-		required: []string{"relation"},
-		query: `
-			select json_build_object('relation', $1::text)
-			  from tinydevcrm.unschedule_matview($1::text::regclass)`,
-		fields: []string{"relation"},
-		status: http.StatusOK,
-		done:   "unschedule",
-	})
+	scheduling := ofMatview("schedule", "schedule", `
+		select row_to_json(scheduled)
+		  from tinydevcrm.schedule_matview($1::text::regclass, $2) as scheduled`, "schedule")
+	scheduling.required = append(scheduling.required, "schedule")
+	s.run(w, r, scheduling)
 }
 
 func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, action{
-		step:     stepSchedule,
-		required: []string{"relation"},
-		query: `
-			select tinydevcrm.event_json(events)
-			  from tinydevcrm.refresh_matview($1::text::regclass) as events`,
-		fields: []string{"relation"},
-		status: http.StatusOK,
-		done:   "refresh",
-	})
+	s.run(w, r, ofMatview("refresh", "refresh", `
+		select tinydevcrm.event_json(events)
+		  from tinydevcrm.refresh_matview($1::text::regclass) as events`))
+}
+
+func (s *server) unscheduleMatview(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("unschedule", "unschedule", calling("unschedule_matview")))
+}
+
+func (s *server) pauseMatview(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("pause", "pause", calling("pause_matview")))
+}
+
+func (s *server) resumeMatview(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("resume", "resume", calling("resume_matview")))
 }
 
 func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, action{
-		step:     stepSchedule,
-		required: []string{"relation"},
-		query: `
-			select json_build_object('relation', $1::text)
-			  from tinydevcrm.drop_matview($1::text::regclass)`,
-		fields: []string{"relation"},
-		status: http.StatusOK,
-		done:   "drop",
-	})
+	s.run(w, r, ofMatview("drop", "drop", calling("drop_matview")))
 }
 
-func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
-	err := readForm(w, r, action.required...)
-	filled := pageOfForm(r.PostForm)
-	if err != nil {
-		s.fail(w, r, action.step, filled, err)
-		return
-	}
-
-	arguments := make([]any, len(action.fields))
-	for i, field := range action.fields {
-		arguments[i] = r.PostForm.Get(field)
-	}
-
-	release, err := s.session(r.Context()).actions.take(r.Context())
-	if err != nil {
-		s.fail(w, r, action.step, filled, err)
-		return
-	}
-	defer release()
-	ctx, cancel := takeTime(r)
-	defer cancel()
-
-	var result json.RawMessage
-	if err := s.pool(ctx).QueryRowContext(ctx, action.query, arguments...).Scan(&result); err != nil {
-		s.fail(w, r, action.step, filled, fmt.Errorf("%s a materialized view: %w", action.done, err))
-		return
-	}
-	if !wantsPage(r) {
-		s.writeJSON(w, r, action.status, result)
-		return
-	}
-	s.redirect(w, r, pageURL(doneValues(r.PostForm, action.done, result), stepSchedule))
-}
-
-// doneValues is what the page needs to know to say what has been done, and go on from there.
-func doneValues(form url.Values, done string, result json.RawMessage) url.Values {
-	var made struct {
-		ID       int64
-		Relation string
-	}
-	// The database wrote it; a field that is not in it stays empty.
-	_ = json.Unmarshal(result, &made)
-
-	values := url.Values{"done": {done}, "matview": {form.Get("relation")}}
-	if made.Relation != "" {
-		values.Set("matview", made.Relation)
-	}
-	if form.Get("table") != "" {
-		values.Set("table", form.Get("table"))
-	}
-	if done == "refresh" {
-		values.Set("event", strconv.FormatInt(made.ID, 10))
-	}
-	return values
+func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
+	// The ignored columns are a list, in which a name may be quoted as in SQL.
+	watching := ofMatview("watch", "watch", `
+		select json_build_object('relation', watched.relation::text)
+		  from tinydevcrm.watch_matview(
+		           relation => $1::text::regclass,
+		           notify_when => $2,
+		           ignored_columns => array(
+		               select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
+		                 from regexp_matches($3, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name),
+		           notify_interval => coalesce(nullif($4, ''), '0')::interval) as watched`,
+		"notify_when", "ignored_columns", "notify_interval")
+	watching.required = append(watching.required, "notify_when")
+	s.run(w, r, watching)
 }
 
 func (s *server) listMatviews(w http.ResponseWriter, r *http.Request) {

@@ -3,13 +3,11 @@ package web
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -22,7 +20,7 @@ const (
 	stepTables   = "tables"
 	stepView     = "view"
 	stepSchedule = "schedule"
-	stepEvents   = "events"
+	stepTold     = "told"
 )
 
 // A page is what the template shows: what the user has chosen and filled in, and what is there.
@@ -30,53 +28,130 @@ type page struct {
 	status   int
 	problems map[string]db.Problem
 
+	// User is who has logged in; empty where nobody does.
+	User string
+	// Chosen is what the user is at: see chosenNames.
+	Chosen url.Values
 	// Done is what has just been done, and Refreshed the event of it when it was a refresh.
 	Done      string
 	Refreshed *event
 
-	// Asked and Matview are the table and the materialized view that the user is at.
-	Asked, Matview string
+	Overview overview
 
 	// Upload are the options of the upload, and Plan what it would do, if that was asked.
-	Upload url.Values
-	Plan   *Plan
+	Upload    url.Values
+	Plan      *Plan
+	Types     []string
+	MaxUpload int64
 
-	View     viewForm
+	Tables []table
+	// HasMore tells of each list whether there is more than it shows.
+	HasMore struct{ Tables, Matviews, Subscriptions, Events bool }
+	Table   *table
+
+	View    viewForm
+	Preview *preview
+
 	Schedule string
+	When     *description
+	Matviews []matview
+	Matview  *matview
+	// Watch is what was wrong with the rule of the chosen view.
+	Watch *watchForm
+	// Embedding is the form for the widget of the chosen view, Origins what was typed into it.
+	Embedding *embedding
+	Origins   string
+
+	Subscribe     subscriptionForm
+	Secret        string
+	Subscriptions []subscription
+	Subscription  *subscription
 
 	// Now makes the link to the newest events another address each time: to the same one, a browser
 	// only scrolls.
-	Now int64
-
-	MaxUpload int64
-	Tables    []table
-	Table     *table
-	Matviews  []matview
-	Events    []event
+	Now    int64
+	Events []event
+	// Before is the event before which the feed begins; 0 for the newest.
+	Before int64
 }
 
 type viewForm struct{ Name, Query, NotifyWhen string }
 
-// An uploadField is an option of an upload that is written into the form.
-type uploadField struct{ Name, Label, Placeholder string }
+type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval string }
 
-func uploadFields() []uploadField {
-	return []uploadField{
-		{"key", "Key", "id, or country,year"},
-		{"type", "Types of columns", "zip=text; amount=numeric(10,2)"},
-		{"null", "Text that means NULL", "the empty one"},
-		{"delimiter", "Delimiter", "look"},
-		{"quote", "Quote", "look"},
-		{"escape", "Escape within quotes", "look"},
-		{"encoding", "Encoding", "look"},
-		{"skip", "Lines before the header", "look"},
-	}
+// chosenNames are the parameters that say what the user is at. Each form and each link carries them on:
+// the table, materialized view and subscription, what the lists of the first two are searched for, and
+// whose events of which outcome the feed shows.
+func chosenNames() []string {
+	return []string{"table", "tables", "matview", "matviews", "subscription", "of", "outcome"}
 }
 
-// HasUploadOptions tells whether one of the options is set that are folded away.
-func (p page) HasUploadOptions() bool {
-	return p.Upload.Get("header")+p.Upload.Get("ragged") != "" ||
-		slices.ContainsFunc(uploadFields(), func(field uploadField) bool { return p.Upload.Get(field.Name) != "" })
+func chosenOf(values url.Values) url.Values {
+	chosen := url.Values{}
+	for _, name := range chosenNames() {
+		if value := values.Get(name); value != "" {
+			chosen.Set(name, value)
+		}
+	}
+	return chosen
+}
+
+// ChosenBut is what the user is at, without some of it.
+func (p page) ChosenBut(names ...string) url.Values {
+	values := chosenOf(p.Chosen)
+	for _, name := range names {
+		values.Del(name)
+	}
+	return values
+}
+
+// Link is the page with one thing chosen otherwise, or one parameter more, at a step.
+func (p page) Link(step, name, value string) string {
+	values := chosenOf(p.Chosen)
+	values.Set(name, value)
+	return pageURL(values, step)
+}
+
+// pageURL is the page with something chosen, at a step.
+func pageURL(values url.Values, step string) string {
+	return "/?" + values.Encode() + "#" + step
+}
+
+// Oldest is the number of the last event that the feed shows.
+func (p page) Oldest() string {
+	if len(p.Events) == 0 {
+		return ""
+	}
+	return strconv.FormatInt(p.Events[len(p.Events)-1].ID, 10)
+}
+
+// Stream is where the events come from that the feed shows.
+func (p page) Stream() string {
+	return "/events/stream?" + url.Values{
+		"of":      {p.Chosen.Get("of")},
+		"outcome": {p.Chosen.Get("outcome")},
+	}.Encode()
+}
+
+// News is where the parts come from that change by themselves.
+func (p page) News() string {
+	values := chosenOf(p.Chosen)
+	// Those that are shown stay the chosen ones, whichever comes first in the lists by then.
+	if p.Matview != nil {
+		values.Set("matview", p.Matview.Relation)
+	}
+	if p.Subscription != nil {
+		values.Set("subscription", p.Subscription.Name)
+	}
+	return "/news?" + values.Encode()
+}
+
+// Rule is what the form for the rule of the chosen view shows.
+func (p page) Rule() watchForm {
+	if p.Watch != nil {
+		return *p.Watch
+	}
+	return watchForm{p.Matview.NotifyWhen, p.Matview.IgnoredColumns, p.Matview.NotifyInterval}
 }
 
 // Problem is the error to show at a step, if there is one.
@@ -87,10 +162,13 @@ func (p page) Problem(step string) *db.Problem {
 	return nil
 }
 
-// setProblem puts an error at a step. The first one is the page's status.
+// setProblem puts an error at a step, where the first one stays. The first of all is the page's status.
 func (p *page) setProblem(step string, problem db.Problem) {
 	if p.problems == nil {
 		p.problems = map[string]db.Problem{}
+	}
+	if p.Problem(step) != nil {
+		return
 	}
 	p.problems[step] = problem
 	if p.status == 0 {
@@ -98,38 +176,61 @@ func (p *page) setProblem(step string, problem db.Problem) {
 	}
 }
 
-// pageURL is the page with something chosen, at a step.
-func pageURL(values url.Values, step string) string {
-	return "/?" + values.Encode() + "#" + step
-}
-
 // pageOfForm keeps what the user has filled in, for the page that shows what is wrong with it.
 func pageOfForm(form url.Values) page {
-	return page{
-		Asked:    form.Get("table"),
-		Matview:  form.Get("relation"),
+	filled := page{
+		Chosen:   chosenOf(form),
 		Schedule: form.Get("schedule"),
-		View: viewForm{
+		Origins:  form.Get("origins"),
+		Subscribe: subscriptionForm{
+			Name:    form.Get("new_subscription"),
+			Matview: form.Get("new_matview"),
+			URL:     form.Get("url"),
+		},
+	}
+	if relation := form.Get("relation"); relation != "" {
+		filled.Chosen.Set("matview", relation)
+	}
+	if form.Has("query") || form.Has("name") {
+		filled.View = viewForm{
 			Name:       form.Get("name"),
 			Query:      form.Get("query"),
 			NotifyWhen: form.Get("notify_when"),
-		},
+		}
 	}
+	if form.Has("ignored_columns") {
+		filled.Watch = &watchForm{
+			NotifyWhen:     form.Get("notify_when"),
+			IgnoredColumns: form.Get("ignored_columns"),
+			NotifyInterval: form.Get("notify_interval"),
+		}
+	}
+	return filled
 }
 
 func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	values := r.URL.Query()
 	shown := page{
-		Asked:   values.Get("table"),
-		Matview: values.Get("matview"),
-		Done:    values.Get("done"),
+		Chosen:   chosenOf(values),
+		Done:     values.Get("done"),
+		Schedule: values.Get("schedule"),
+		Before:   filterOf(values).before,
 	}
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
 
 	if id, err := strconv.ParseInt(values.Get("event"), 10, 64); err == nil {
-		refreshed, err := s.readPageEvents(r.Context(), numberedEvents, "{"+strconv.FormatInt(id, 10)+"}")
+		refreshed, err := s.readPageEvents(ctx, numberedEvents, "{"+strconv.FormatInt(id, 10)+"}")
 		if err == nil && len(refreshed) == 1 {
 			shown.Refreshed = &refreshed[0]
 		}
+	}
+	if shown.Schedule != "" {
+		when, err := s.describe(ctx, shown.Schedule)
+		if err != nil {
+			shown.setProblem(stepSchedule, s.explain(r, err))
+		}
+		shown.When = when
 	}
 	s.renderPage(w, r, shown)
 }
@@ -137,83 +238,85 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 // renderPage fills in what is in the database, as far as it can be read, and writes the page.
 func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) {
 	shown.MaxUpload = s.MaxUpload
+	shown.User = s.session(r.Context()).user
 	shown.Now = time.Now().UnixMilli()
-	if err := s.fillPage(r, &shown); err != nil {
-		shown.setProblem(stepPage, s.explain(r, err))
+	if shown.Chosen == nil {
+		shown.Chosen = url.Values{}
+	}
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
+
+	for _, fill := range []struct {
+		step string
+		from func(context.Context, *page) error
+	}{
+		{stepPage, s.fillOverview},
+		{stepSchedule, s.fillMatviews},
+		{stepTold, s.fillSubscriptions},
+		{stepPage, s.fillEvents},
+		{stepPage, s.fillTypes},
+		{stepTables, s.fillTables},
+	} {
+		if err := fill.from(ctx, &shown); err != nil {
+			shown.setProblem(fill.step, s.explain(r, err))
+		}
 	}
 	shown.suggest()
+	if matview := shown.Matview; matview != nil && matview.IsOwn {
+		shown.Embedding = &embedding{
+			Relation: matview.Relation, Name: matview.Key, Origins: matview.Origins, Typed: shown.Origins, Site: siteOf(r),
+		}
+	}
 	if shown.status == 0 {
 		shown.status = http.StatusOK
 	}
 
 	var body bytes.Buffer
-	if err := s.page.Execute(&body, shown); err != nil {
+	if err := s.templates.ExecuteTemplate(&body, "page.html", shown); err != nil {
 		s.writeProblem(w, r, fmt.Errorf("render the page: %w", err))
 		return
 	}
 	s.write(w, r, shown.status, "text/html; charset=utf-8", body.Bytes())
 }
 
+// showNews writes the parts of the page that change by themselves, for a page that is open.
+func (s *server) showNews(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
+
+	shown := page{Chosen: chosenOf(r.URL.Query()), User: s.session(r.Context()).user}
+	var body bytes.Buffer
+	for _, fill := range []func(context.Context, *page) error{
+		s.fillOverview, s.fillMatviews, s.fillSubscriptions,
+	} {
+		if err := fill(ctx, &shown); err != nil {
+			s.writeProblem(w, r, err)
+			return
+		}
+	}
+	if err := s.templates.ExecuteTemplate(&body, "news.html", shown); err != nil {
+		s.writeProblem(w, r, fmt.Errorf("render the news: %w", err))
+		return
+	}
+	s.write(w, r, http.StatusOK, "text/html; charset=utf-8", body.Bytes())
+}
+
 func timeoutOf(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), readTimeout)
 }
 
-func (s *server) fillPage(r *http.Request, shown *page) error {
-	ctx, cancel := timeoutOf(r)
-	defer cancel()
-
-	tables, selected, err := s.readTables(ctx, shown.Asked)
-	if err != nil {
-		return err
-	}
-	shown.Tables = tables
-	if shown.Matviews, err = s.readMatviews(ctx); err != nil {
-		return err
-	}
-	if shown.Events, err = s.readPageEvents(ctx, latestEvents, 0, shownEvents); err != nil {
-		return err
-	}
-
-	if selected < 0 {
-		if shown.Asked != "" {
-			shown.setProblem(stepTables, db.Problem{
-				Status:  http.StatusNotFound,
-				Message: fmt.Sprintf("there is no imported table %s", shown.Asked),
-				Hint:    "Choose one of the list, or upload its file.",
-			})
-		}
-		return nil
-	}
-
-	// Last, and with an error of its own: a table that is just being replaced is locked, and the
-	// rest of the page does not depend on it.
-	shown.Table = &tables[selected]
-	if err := s.readContents(ctx, shown.Table); err != nil {
-		shown.setProblem(stepTables, s.explain(r, err))
-	}
-	return nil
-}
-
-func (s *server) readPageEvents(ctx context.Context, query string, arguments ...any) ([]event, error) {
-	messages, err := s.readEventsInTime(ctx, query, arguments...)
-	if err != nil {
-		return nil, err
-	}
-	events := make([]event, len(messages))
-	for i, message := range messages {
-		if err := json.Unmarshal(message.data, &events[i]); err != nil {
-			return nil, fmt.Errorf("read event %d: %w", message.id, err)
-		}
-	}
-	return events, nil
-}
-
 // suggest prefills what the user has left empty, so that each button does something when pressed.
 func (p *page) suggest() {
+	if p.Schedule == "" && p.Matview != nil {
+		p.Schedule = p.Matview.Schedule
+	}
 	if p.Schedule == "" {
 		p.Schedule = "5 seconds"
 	}
-	if p.Table == nil || p.View != (viewForm{}) {
+	if p.View.NotifyWhen == "" {
+		p.View.NotifyWhen = "not_empty"
+	}
+	if p.Table == nil || p.View.Name != "" || p.View.Query != "" {
 		return
 	}
 
@@ -222,7 +325,6 @@ func (p *page) suggest() {
 	if len(p.Table.Columns) == 1 && p.Table.Columns[0].Name == "AColumnOfNumbers" {
 		p.View.Query += "\n where \"AColumnOfNumbers\" = floor(extract(second from now()))::integer % 10"
 	}
-	p.View.NotifyWhen = "not_empty"
 }
 
 // unusedName gives a name that no view of the list has.
@@ -244,15 +346,8 @@ func (p page) HasDone(what string) bool {
 		return p.Done == what && p.Table != nil
 	case "refresh":
 		return p.Done == what && p.Refreshed != nil
+	case "create", "schedule", "unschedule", "pause", "resume", "watch", "embed", "unembed":
+		return p.Done == what && p.Matview != nil
 	}
 	return p.Done == what
-}
-
-// Headers is the table's columns as a staging table of psql's \copy has them.
-func (t table) Headers() string {
-	columns := make([]string, len(t.Columns))
-	for i, column := range t.Columns {
-		columns[i] = identifier(column.Name) + " text"
-	}
-	return strings.Join(columns, ", ")
 }

@@ -42,13 +42,16 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, fille
 		s.writeProblem(w, r, err)
 		return
 	}
-	filled.setProblem(step, s.explain(r, err))
+	filled.setProblem(step, placeIn(filled.View.Query, s.explain(r, err)))
 	s.renderPage(w, r, filled)
 }
 
 // writeProblem answers with an error as JSON.
 func (s *server) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	problem := s.explain(r, err)
+	if problem.Position > 0 {
+		problem = placeIn(r.PostForm.Get("query"), problem)
+	}
 	s.writeJSON(w, r, problem.Status, map[string]db.Problem{"error": problem})
 }
 

@@ -2,20 +2,49 @@ package web
 
 import "net/http"
 
+// routes are for anyone, and behind the log-in those of users.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 
-	mux.HandleFunc("GET /{$}", s.showPage)
 	mux.HandleFunc("GET /static/{name}", s.serveAsset)
+	mux.HandleFunc("GET /theme.css", s.serveTheme)
+	mux.HandleFunc("GET /embed/{matview}", s.showWidget)
+	mux.Handle("/", s.authenticate(s.userRoutes()))
+
+	return mux
+}
+
+func (s *server) userRoutes() http.Handler {
+	mux := http.NewServeMux()
+
+	mux.HandleFunc("GET /{$}", s.showPage)
 
 	mux.HandleFunc("POST /upload-file", s.uploadFile)
 
+	mux.HandleFunc("GET /news", s.showNews)
+
+	mux.HandleFunc("GET /schedules/describe", s.describeSchedule)
 	mux.HandleFunc("GET /matviews", s.listMatviews)
+	mux.HandleFunc("GET /matviews/{name}", s.showRows)
 	mux.HandleFunc("POST /matviews", s.createMatview)
+	mux.HandleFunc("POST /matviews/preview", s.previewQuery)
+	mux.HandleFunc("POST /matviews/watch", s.watchMatview)
+	mux.HandleFunc("POST /matviews/pause", s.pauseMatview)
+	mux.HandleFunc("POST /matviews/resume", s.resumeMatview)
 	mux.HandleFunc("POST /matviews/schedule", s.scheduleMatview)
 	mux.HandleFunc("POST /matviews/unschedule", s.unscheduleMatview)
 	mux.HandleFunc("POST /matviews/refresh", s.refreshMatview)
 	mux.HandleFunc("POST /matviews/drop", s.dropMatview)
+	mux.HandleFunc("POST /matviews/embed", s.allowEmbedding)
+	mux.HandleFunc("POST /matviews/unembed", s.forbidEmbedding)
+
+	mux.HandleFunc("GET /subscriptions", s.listSubscriptions)
+	mux.HandleFunc("POST /subscriptions", s.createSubscription)
+	mux.HandleFunc("POST /subscriptions/pause", s.pauseSubscription)
+	mux.HandleFunc("POST /subscriptions/resume", s.resumeSubscription)
+	mux.HandleFunc("POST /subscriptions/drop", s.dropSubscription)
+	mux.HandleFunc("POST /subscriptions/redeliver", s.redeliverParked)
+	mux.HandleFunc("POST /deliveries/redeliver", s.redeliverEvent)
 
 	mux.HandleFunc("GET /events", s.listEvents)
 	mux.HandleFunc("GET /events/stream", s.streamEvents)

@@ -11,21 +11,21 @@ import (
 )
 
 // A session is who acts: a pool of connections, and the work that may be under way in it at once. Uploads
-// and actions each hold a connection for as long as they take; together they leave one to the page.
+// and downloads, and actions, each hold a connection for as long as they take; together they leave one to the page.
 type session struct {
 	pool *sql.DB
 	// user is the role; empty where nobody logs in.
-	user    string
-	uploads slots
-	actions slots
+	user      string
+	transfers slots
+	actions   slots
 	// release gives the pool back before the request ends; nil where there is no need.
 	release func()
 }
 
-func newSession(uploads, actions int) *session {
+func newSession(transfers, actions int) *session {
 	return &session{
-		uploads: newSlots("uploads", uploads),
-		actions: newSlots("requests to the database", actions),
+		transfers: newSlots("uploads and downloads", transfers),
+		actions:   newSlots("requests to the database", actions),
 	}
 }
 
@@ -47,7 +47,7 @@ func (s *sessions) of(user string, pool *sql.DB, release func()) *session {
 		}
 		s.byUser[user] = kept
 	}
-	return &session{pool: pool, user: user, uploads: kept.uploads, actions: kept.actions, release: release}
+	return &session{pool: pool, user: user, transfers: kept.transfers, actions: kept.actions, release: release}
 }
 
 type sessionKey struct{}

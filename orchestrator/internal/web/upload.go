@@ -103,7 +103,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 	if err != nil {
 		return err
 	}
-	release, err := s.session(r.Context()).uploads.take(r.Context())
+	release, err := s.session(r.Context()).transfers.take(r.Context())
 	if err != nil {
 		return err
 	}

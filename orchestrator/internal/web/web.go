@@ -28,12 +28,14 @@ const (
 	readTimeout = 10 * time.Second
 	// runTimeout bounds what a button starts: a query of the user's, over any amount of data.
 	runTimeout = 10 * time.Minute
+	// previewTimeout bounds a look at what a query gives.
+	previewTimeout = 30 * time.Second
 	// writeTimeout is how long a client may take to accept what we write.
 	writeTimeout = 30 * time.Second
-	// maxUploads and maxActions run at once; one of them waits for its turn as long as patience.
-	maxUploads = db.MaxConns / 2
-	maxActions = db.MaxConns - maxUploads - 1
-	patience   = 10 * time.Second
+	// maxTransfers and maxActions run at once; one of them waits for its turn as long as patience.
+	maxTransfers = db.MaxConns / 2
+	maxActions   = db.MaxConns - maxTransfers - 1
+	patience     = 10 * time.Second
 	// heartbeat is how often a quiet event stream says that it is there.
 	heartbeat = 15 * time.Second
 )
@@ -84,11 +86,15 @@ type PlannedColumn struct{ Name, Type string }
 type server struct {
 	Config
 	heartbeat time.Duration
-	page      *template.Template
+	templates *template.Template
 	assets    map[string]asset
+	// look changes with templates and assets.
+	look string
 	// everyone is who acts where nobody logs in.
 	everyone *session
 	users    sessions
+	// widgets are for everyone: one connection has to do for them, so that they take none of the users'.
+	widgets slots
 }
 
 // Handler serves the page and its routes. Requests' contexts end the event streams.
@@ -101,14 +107,16 @@ func newHandler(config Config, heartbeat time.Duration) http.Handler {
 		Config:    config,
 		heartbeat: heartbeat,
 		assets:    loadAssets(),
-		everyone:  newSession(maxUploads, maxActions),
+		everyone:  newSession(maxTransfers, maxActions),
+		widgets:   newSlots("widgets", 1),
 	}
 	s.everyone.pool = config.Pool
-	s.page = parsePage(s.assets)
+	s.templates = parseTemplates(s.assets)
+	s.look = look()
 
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(s.denyCrossOrigin))
-	return s.guard(protection.Handler(s.authenticate(s.routes())))
+	return s.guard(protection.Handler(s.routes()))
 }
 
 // guard sets the headers that keep others' code off the page, and checks by which name it was asked

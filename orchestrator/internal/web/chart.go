@@ -1,0 +1,112 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/lib/pq"
+)
+
+const (
+	// chartedRefreshes are as many as a chart shows, each barWidth wide.
+	chartedRefreshes = 40
+	barWidth         = 4
+	chartHeight      = 32
+)
+
+// A chart shows the last refreshes of a view, oldest first: a stroke for its rows, or through the whole
+// height where it failed, and a line for how long they took.
+type chart struct {
+	// Rows, Failures and Durations are paths of SVG.
+	Rows, Failures, Durations string
+	Label                     string
+}
+
+type refresh struct {
+	isFailed   bool
+	rowCount   int64
+	durationMS float64
+}
+
+// readCharts reads the charts of these views.
+func (s *server) readCharts(ctx context.Context, matviews []matview) error {
+	ids := make([]int64, len(matviews))
+	for i, matview := range matviews {
+		ids[i] = matview.ID
+	}
+	rows, err := s.pool(ctx).QueryContext(ctx, `
+		select matview_id,
+		       outcome = 'failed',
+		       coalesce(row_count, 0),
+		       duration_ms
+		  from tinydevcrm._recent_refreshes($1, $2)
+		 order by matview_id, event_id`, pq.Array(ids), chartedRefreshes)
+	if err != nil {
+		return fmt.Errorf("read the last refreshes: %w", err)
+	}
+	defer rows.Close()
+
+	refreshes := map[int64][]refresh{}
+	for rows.Next() {
+		var id int64
+		var next refresh
+		if err := rows.Scan(&id, &next.isFailed, &next.rowCount, &next.durationMS); err != nil {
+			return fmt.Errorf("read the last refreshes: %w", err)
+		}
+		refreshes[id] = append(refreshes[id], next)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the last refreshes: %w", err)
+	}
+	for i := range matviews {
+		matviews[i].Chart = newChart(refreshes[matviews[i].ID])
+	}
+	return nil
+}
+
+func newChart(refreshes []refresh) chart {
+	var drawn chart
+	if len(refreshes) == 0 {
+		return drawn
+	}
+	var failed int
+	var most int64
+	var longest float64
+	for _, refresh := range refreshes {
+		most, longest = max(most, refresh.rowCount), max(longest, refresh.durationMS)
+		if refresh.isFailed {
+			failed++
+		}
+	}
+
+	var rows, failures, durations strings.Builder
+	for i, refresh := range refreshes {
+		// The newest at the right.
+		x := (chartedRefreshes-len(refreshes)+i)*barWidth + barWidth/2
+		if refresh.isFailed {
+			fmt.Fprintf(&failures, "M%d %dV0", x, chartHeight)
+		} else {
+			// One without rows is seen too.
+			fmt.Fprintf(&rows, "M%d %dV%d", x, chartHeight, chartHeight-max(1, scale(float64(refresh.rowCount), float64(most))))
+		}
+		step := 'L'
+		if i == 0 {
+			step = 'M'
+		}
+		fmt.Fprintf(&durations, "%c%d %d", step, x, chartHeight-1-scale(refresh.durationMS, longest)*9/10)
+	}
+	drawn.Rows, drawn.Failures, drawn.Durations = rows.String(), failures.String(), durations.String()
+	drawn.Label = fmt.Sprintf("last %d refreshes: %d failed, up to %s, up to %.0f ms",
+		len(refreshes), failed, countRows(most), longest)
+	return drawn
+}
+
+// scale is the height of a value, where the greatest one takes all.
+func scale(value, greatest float64) int {
+	if greatest <= 0 {
+		return 0
+	}
+	return int(math.Round(value / greatest * chartHeight))
+}

@@ -1,0 +1,107 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// An event is a row of tinydevcrm.matview_refresh_events, as tinydevcrm.event_json() gives it.
+type event struct {
+	ID           int64     `json:"id"`
+	Outcome      string    `json:"outcome"`
+	IsTold       bool      `json:"is_told"`
+	Matview      string    `json:"matview"`
+	RowCount     *int64    `json:"row_count"`
+	AddedCount   *int64    `json:"added_count"`
+	RemovedCount *int64    `json:"removed_count"`
+	Rows         rowList   `json:"rows"`
+	ErrorCode    string    `json:"error_code"`
+	ErrorMessage string    `json:"error_message"`
+	StartedAt    time.Time `json:"started_at"`
+	DurationMS   float64   `json:"duration_ms"`
+}
+
+// A rowList is what an event carries. A user can write events of their own views: one that carries
+// something else shows none.
+type rowList []map[string]json.RawMessage
+
+func (l *rowList) UnmarshalJSON(data []byte) error {
+	var rows []map[string]json.RawMessage
+	if err := json.Unmarshal(data, &rows); err == nil {
+		*l = rows
+	}
+	return nil
+}
+
+// latestEvents gives the last told events that a reader may see, with an id above the second parameter and
+// as many as the third says, newest first; those of one view and of one outcome where these are given.
+const latestEvents = `
+	select events.id,
+	       tinydevcrm.event_json(events)
+	  from tinydevcrm._latest_events(
+	           nullif($1, ''), $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, 0)) as events`
+
+// numberedEvents gives those events of these ids that a reader may see, toldEvents those of them that are
+// told, of one view and of one outcome where these are given.
+const (
+	numberedEvents = `
+	select events.id,
+	       tinydevcrm.event_json(events)
+	  from tinydevcrm._numbered_events(nullif($1, ''), $2) as events`
+	toldEvents = `
+	select events.id,
+	       tinydevcrm.event_json(events)
+	  from tinydevcrm._numbered_events(
+	           nullif($1, ''), $2, nullif($3, ''), nullif($4, ''), true) as events`
+)
+
+// A message is an event on its way: its id, and the JSON of it on one line.
+type message struct {
+	id   int64
+	data json.RawMessage
+}
+
+// readEvents reads by the orchestrator's own pool, so that open pages hold no connections, and for the user
+// who asks.
+func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
+	rows, err := s.Pool.QueryContext(ctx, query, append([]any{s.session(ctx).user}, arguments...)...)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	defer rows.Close()
+
+	messages := []message{}
+	for rows.Next() {
+		var next message
+		if err := rows.Scan(&next.id, &next.data); err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+		messages = append(messages, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return messages, nil
+}
+
+func (s *server) readEventsInTime(ctx context.Context, query string, arguments ...any) ([]message, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return s.readEvents(ctx, query, arguments...)
+}
+
+func (s *server) readPageEvents(ctx context.Context, query string, arguments ...any) ([]event, error) {
+	messages, err := s.readEventsInTime(ctx, query, arguments...)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]event, len(messages))
+	for i, message := range messages {
+		if err := json.Unmarshal(message.data, &events[i]); err != nil {
+			return nil, fmt.Errorf("read event %d: %w", message.id, err)
+		}
+	}
+	return events, nil
+}

@@ -1,0 +1,35 @@
+package web
+
+import (
+	"context"
+	"fmt"
+)
+
+// An overview is what an owner looks at in the morning: some of tinydevcrm.overview.
+type overview struct {
+	Views, Failing, Unscheduled, Paused int64
+	Subscriptions, Troubled             int64
+	Pending, Parked                     int64
+	CronIsRunning                       bool
+}
+
+func (s *server) fillOverview(ctx context.Context, shown *page) error {
+	o := &shown.Overview
+	err := s.pool(ctx).QueryRowContext(ctx, `
+		select view_count,
+		       failing_count,
+		       unscheduled_count,
+		       paused_count,
+		       subscription_count,
+		       troubled_subscription_count,
+		       pending_count,
+		       parked_count,
+		       cron_is_running
+		  from tinydevcrm.overview`).Scan(
+		&o.Views, &o.Failing, &o.Unscheduled, &o.Paused, &o.Subscriptions, &o.Troubled,
+		&o.Pending, &o.Parked, &o.CronIsRunning)
+	if err != nil {
+		return fmt.Errorf("read the overview: %w", err)
+	}
+	return nil
+}

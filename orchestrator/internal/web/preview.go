@@ -1,0 +1,113 @@
+package web
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// A preview is what a query gives: its columns, and its first rows.
+type preview struct {
+	Columns []column    `json:"columns"`
+	Rows    [][]*string `json:"rows"`
+}
+
+// Cells are a row's values.
+func (p preview) Cells(row []*string) []cell {
+	cells := make([]cell, len(row))
+	for i, value := range row {
+		if value == nil {
+			cells[i].IsNull = true
+			continue
+		}
+		cells[i].Text = shorten(*value)
+	}
+	return cells
+}
+
+// previewQuery runs a query for its first rows. What it may do beside that is rolled back.
+func (s *server) previewQuery(w http.ResponseWriter, r *http.Request) {
+	err := readForm(w, r, "query")
+	filled := pageOfForm(r.PostForm)
+	var result json.RawMessage
+	if err == nil {
+		result, err = s.runPreview(r, filled.View.Query)
+	}
+	if err == nil && wantsPage(r) {
+		filled.Preview = &preview{}
+		err = json.Unmarshal(result, filled.Preview)
+	}
+	switch {
+	case err != nil:
+		s.fail(w, r, stepView, filled, err)
+	case wantsPage(r):
+		s.renderPage(w, r, filled)
+	default:
+		s.writeJSON(w, r, http.StatusOK, result)
+	}
+}
+
+func (s *server) runPreview(r *http.Request, query string) (json.RawMessage, error) {
+	release, err := s.session(r.Context()).actions.take(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(r.Context(), previewTimeout)
+	defer cancel()
+
+	conn, err := s.pool(ctx).Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("preview a query: %w", err)
+	}
+	defer conn.Close()
+	defer forget(conn)
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("preview a query: %w", err)
+	}
+	defer tx.Rollback()
+	var result json.RawMessage
+	err = tx.QueryRowContext(ctx, `
+		select row_to_json(previewed)
+		  from tinydevcrm.preview_query($1) as previewed`, query).Scan(&result)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, &db.UserError{
+			Status:  http.StatusGatewayTimeout,
+			Message: fmt.Sprintf("the first rows took longer than %s", previewTimeout),
+			Hint:    "Narrow the query down; or create the view, whose refreshes may take their time.",
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preview a query: %w", err)
+	}
+	return result, nil
+}
+
+// forget ends what a query may have left in its session. A connection that cannot is not used again.
+func forget(conn *sql.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "discard all"); err != nil {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+}
+
+// placeIn makes the position of an error that of the query as it was written, which may stand in a
+// statement that the database was given, or not be what failed.
+func placeIn(query string, problem db.Problem) db.Problem {
+	statement, isIn := strings.CutSuffix(problem.Query, query)
+	problem.Position -= utf8.RuneCountInString(statement)
+	if query == "" || !isIn || problem.Position < 0 {
+		problem.Position = 0
+	}
+	return problem
+}

@@ -1,0 +1,75 @@
+package web
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A dialect is how the file of an import was written.
+type dialect struct {
+	HasHeader                          bool
+	Delimiter, Quote, Escape, Encoding string
+	SkipLines                          int
+}
+
+// Headers is the table's columns as a staging table of psql's \copy has them.
+func (t table) Headers() string {
+	columns := make([]string, len(t.Columns))
+	for i, column := range t.Columns {
+		columns[i] = identifier(column.Name) + " text"
+	}
+	return strings.Join(columns, ", ")
+}
+
+// CopyOptions are those by which psql's \copy reads the table's file.
+func (t table) CopyOptions() string {
+	options := "format csv"
+	if t.Dialect.HasHeader {
+		options += ", header"
+	}
+	for _, option := range []struct{ name, value, usual string }{
+		{"delimiter", t.Dialect.Delimiter, ","},
+		{"quote", t.Dialect.Quote, `"`},
+		{"escape", t.Dialect.Escape, t.Dialect.Quote},
+		{"encoding", t.Dialect.Encoding, "UTF8"},
+	} {
+		if option.value != option.usual {
+			options += fmt.Sprintf(", %s %s", option.name, literal(option.value))
+		}
+	}
+	return options
+}
+
+// CopySource is where \copy reads it from. It cannot skip lines itself, nor read UTF-16 or what is packed.
+func (t table) CopySource() string {
+	var commands []string
+	if strings.HasSuffix(strings.ToLower(t.Source), ".gz") {
+		commands = append(commands, "gzip -dc "+literal(t.Source))
+	}
+	if t.Dialect.SkipLines > 0 {
+		commands = append(commands, fmt.Sprintf("tail -n +%d", t.Dialect.SkipLines+1))
+	}
+	if len(commands) == 0 {
+		return literal(t.Source)
+	}
+	if len(commands) == 1 && t.Dialect.SkipLines > 0 {
+		commands[0] += " " + literal(t.Source)
+	}
+	return "program " + literal(strings.Join(commands, " | "))
+}
+
+// ImportOptions are those by which tinydevcrm.import_staging() does it again.
+func (t table) ImportOptions() string {
+	switch t.Mode {
+	case "create":
+		// The table is there by now.
+		return ", mode => 'replace'"
+	case "upsert":
+		keys := make([]string, len(t.UpsertKey))
+		for i, key := range t.UpsertKey {
+			keys[i] = literal(key)
+		}
+		return fmt.Sprintf(", mode => 'upsert', key => array[%s]", strings.Join(keys, ", "))
+	}
+	return ", mode => " + literal(t.Mode)
+}

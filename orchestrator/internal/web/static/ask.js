@@ -1,0 +1,85 @@
+// A look at what a query gives, and what a schedule means, without leaving the page.
+
+import { fetchPage, showProblem, showTimes, takeOver } from './common.js';
+
+// --- Query -------------------------------------------------------------------------------------
+
+const view = document.getElementById('view');
+const query = document.getElementById('view-query');
+
+// The database says at which character it stopped.
+function pointAt(problem) {
+    const position = Number(problem?.dataset.position);
+    if (!position) return;
+    // Characters are not what a text is counted by here: some take two places.
+    const start = [...query.value].slice(0, position - 1).join('').length;
+    const word = query.value.slice(start).match(/^\w+|^./su)?.[0] ?? '';
+    query.focus();
+    query.setSelectionRange(start, start + word.length);
+}
+
+pointAt(view.querySelector('.problem'));
+
+view.querySelector('form').addEventListener('submit', async event => {
+    const button = event.submitter;
+    if (!button?.hasAttribute('formaction')) return;
+    event.preventDefault();
+    const form = event.target;
+    const said = form.querySelector('output');
+    button.disabled = true;
+    said.textContent = 'Looking …';
+    try {
+        const body = new URLSearchParams(new FormData(form));
+        const page = await fetchPage(button.formAction, { method: 'POST', body });
+        pointAt(takeOver(view, page, '#view-preview', result => form.querySelector('.fields').after(result)));
+    } catch {
+        showProblem(view, { message: 'the connection broke off before the preview came' });
+    }
+    button.disabled = false;
+    said.textContent = '';
+});
+
+// What is being written stays when something else is chosen, until a view is made of it.
+const draft = 'tinydevcrm-view';
+const written = ['view-query', 'view-name'].map(id => document.getElementById(id));
+
+if (new URLSearchParams(location.search).get('done') === 'create') sessionStorage.removeItem(draft);
+const kept = JSON.parse(sessionStorage.getItem(draft) ?? 'null');
+if (kept && location.pathname === '/') written.forEach((field, i) => { field.value = kept[i]; });
+for (const field of written) {
+    field.addEventListener('input', () => {
+        sessionStorage.setItem(draft, JSON.stringify(written.map(one => one.value)));
+    });
+}
+
+// --- Schedule ----------------------------------------------------------------------------------
+
+const schedule = document.getElementById('schedule-schedule');
+const when = document.getElementById('schedule-when');
+let waiting = null;
+
+function say(described) {
+    const next = (described.next_due_at ?? []).map(moment => new Date(moment).toLocaleString());
+    const comes = next.length ? `next ${next.join(', ')}` : 'that never comes';
+    when.textContent = `${described.words} (${described.time_zone}); ${comes}`;
+}
+
+async function describe() {
+    const asked = schedule.value;
+    const answer = await fetch(`/schedules/describe?schedule=${encodeURIComponent(asked)}`);
+    const described = await answer.json();
+    if (schedule.value !== asked) return; // typed on meanwhile
+    if (answer.ok) say(described);
+    else when.textContent = `${described.error.message}. ${described.error.hint ?? ''}`;
+}
+
+if (schedule) {
+    document.querySelector('#schedule .when').hidden = true;
+    schedule.addEventListener('input', () => {
+        clearTimeout(waiting);
+        waiting = setTimeout(() => describe().catch(() => {}), 300);
+    });
+    describe().catch(() => {});
+}
+
+showTimes(view);

@@ -1,0 +1,76 @@
+// What the scripts of the page share. The page works without them.
+
+const maxCell = 200;
+
+export function showTimes(node) {
+    for (const time of node.querySelectorAll('time')) {
+        const moment = new Date(time.dateTime);
+        if (isNaN(moment)) continue;
+        time.title = moment.toLocaleString();
+        const isToday = moment.toDateString() === new Date().toDateString();
+        time.textContent = isToday ? moment.toLocaleTimeString() : time.title;
+    }
+}
+
+export const make = (name, properties = {}) => Object.assign(document.createElement(name), properties);
+
+export const countRows = count => `${count} row${count === 1 ? '' : 's'}`;
+
+function makeCell(value) {
+    const cell = make('td');
+    if (value === null || value === undefined) {
+        cell.append(make('i', { textContent: 'null' }));
+        return cell;
+    }
+    const letters = [...(typeof value === 'object' ? JSON.stringify(value) : String(value))];
+    cell.textContent = letters.slice(0, maxCell).join('') + (letters.length > maxCell ? '…' : '');
+    return cell;
+}
+
+export function fillRows(table, rows) {
+    if (!rows?.length) return;
+    const names = Object.keys(rows[0]);
+    const head = table.createTHead().insertRow();
+    for (const name of names) head.append(make('th', { scope: 'col', textContent: name }));
+    const body = table.createTBody();
+    for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row[name])));
+}
+
+// As the server does.
+export function showProblem(section, problem) {
+    section.querySelectorAll('.problem, .done').forEach(old => old.remove());
+    const box = make('div', { className: 'problem', tabIndex: -1 });
+    box.setAttribute('role', 'alert');
+    box.append(make('p', { textContent: problem.message }));
+    if (problem.lines) {
+        const table = make('table', { className: 'lines' });
+        fillRows(table, problem.lines);
+        const frame = make('div', { className: 'scroll', tabIndex: 0 });
+        frame.setAttribute('role', 'region');
+        frame.setAttribute('aria-label', 'Lines of the file');
+        frame.append(table);
+        box.append(frame);
+    } else if (problem.detail) {
+        box.append(make('pre', { tabIndex: 0, textContent: problem.detail }));
+    }
+    if (problem.hint) box.append(make('p', { textContent: problem.hint }));
+    section.querySelector('h2').after(box);
+    box.focus();
+}
+
+// Fetches a page and gives it as a document.
+export async function fetchPage(address, options) {
+    const answer = await fetch(address, { headers: { Accept: 'text/html' }, ...options });
+    return new DOMParser().parseFromString(await answer.text(), 'text/html');
+}
+
+// Puts the newly rendered problem, and what belongs below the form, where the old ones are.
+export function takeOver(section, page, selector, place) {
+    section.querySelectorAll(`.problem, .done, ${selector}`).forEach(old => old.remove());
+    const problem = page.querySelector(`#${section.id} .problem`);
+    const result = page.querySelector(selector);
+    if (problem) section.querySelector('h2').after(document.adoptNode(problem));
+    if (result) place(document.adoptNode(result));
+    (problem || result)?.focus();
+    return problem;
+}

@@ -1,0 +1,137 @@
+// Events as they arrive, and the lists that they change.
+
+import { countRows, fetchPage, fillRows, showTimes } from './common.js';
+
+const maxEvents = 200;
+// How far behind the last event an open page that was away begins again, for the same reason.
+const idMargin = 1000;
+// How long an open page waits before it reads its lists again: after an event, and without one.
+const newsAfter = 2000;
+const newsEvery = 30000;
+
+const feed = document.getElementById('feed');
+const feedState = document.getElementById('feed-state');
+const feedNews = document.getElementById('feed-news');
+const shown = new Set(Array.from(feed.children, item => Number(item.dataset.id)));
+let source = null;
+let lastID = Math.max(0, ...shown);
+// From when on events are asked for: at first from the oldest of the page, because a smaller number may
+// commit later than a greater one.
+let after = shown.size ? Math.min(...shown) - 1 : 0;
+let news = [];
+
+// A bigint is more than a number holds: it stays as it is written, where the browser can tell.
+const parse = text => JSON.parse(text, (key, value, context) =>
+    typeof value === 'number' && JSON.rawJSON && String(value) !== context.source
+        ? JSON.rawJSON(context.source) : value);
+
+// --- Events ------------------------------------------------------------------------------------
+
+function makeItem(event) {
+    const item = document.querySelector('#events template').content.cloneNode(true).firstElementChild;
+    const say = (selector, text) => { item.querySelector(selector).textContent = text; };
+    item.className = event.outcome;
+    item.dataset.id = event.id;
+    say('b', event.outcome);
+    say('.matview', event.matview);
+    const difference = event.added_count === null ? '' : ` (+${event.added_count} −${event.removed_count})`;
+    say('.count', event.row_count === null ? '' : countRows(event.row_count) + difference);
+    say('.took', `${Math.round(event.duration_ms)} ms`);
+    say('.id', event.id);
+    say('.error', event.error_message ?? '');
+    item.querySelector('time').dateTime = event.started_at;
+    showTimes(item);
+    const rows = item.querySelector('.rows');
+    rows.hidden = !event.rows?.length;
+    rows.setAttribute('aria-label', `Rows of event ${event.id}`);
+    fillRows(item.querySelector('table'), event.rows);
+    return item;
+}
+
+// One sentence for all that came together: a screen reader reads out each change.
+function announce(event) {
+    if (!news.length) {
+        setTimeout(() => {
+            const last = news.at(-1);
+            feedNews.textContent = news.length > 1 ? `${news.length} new events, the last of ${last}` : last;
+            news = [];
+        }, 300);
+    }
+    news.push(`${event.matview}: ${event.error_message ?? countRows(event.row_count)}`);
+}
+
+function receive(event) {
+    if (shown.has(event.id)) return;
+    shown.add(event.id);
+    lastID = Math.max(lastID, event.id);
+
+    // An event of a longer refresh may come after one with a greater number.
+    const next = Array.from(feed.children).find(item => Number(item.dataset.id) < event.id);
+    feed.insertBefore(makeItem(event), next ?? null);
+    feed.hidden = false;
+    document.querySelector('#events .empty').hidden = true;
+    while (feed.children.length > maxEvents) feed.lastElementChild.remove();
+    announce(event);
+    expectNews();
+}
+
+// --- Lists -------------------------------------------------------------------------------------
+
+let expected = null;
+
+function expectNews() {
+    expected ??= setTimeout(() => {
+        expected = null;
+        readNews().catch(() => {}); // the server is away, which the feed says
+    }, newsAfter);
+}
+
+async function readNews() {
+    const page = await fetchPage(feed.dataset.news);
+    for (const id of ['glance', 'matviews-list', 'subscriptions-list']) {
+        const old = document.getElementById(id);
+        const fresh = page.getElementById(id);
+        // Not under the hands of who is just using it.
+        const isInUse = old.contains(document.activeElement) || old.querySelector('.danger[open]');
+        if (!fresh || isInUse || old.innerHTML === fresh.innerHTML) continue;
+        const places = Array.from(old.querySelectorAll('.scroll'), frame => [frame.scrollLeft, frame.scrollTop]);
+        old.replaceWith(document.adoptNode(fresh));
+        showTimes(fresh);
+        fresh.querySelectorAll('.scroll').forEach((frame, i) => frame.scrollTo(...(places[i] ?? [0, 0])));
+    }
+}
+
+// --- Connection --------------------------------------------------------------------------------
+
+function connect() {
+    const mine = source = new EventSource(`${feed.dataset.stream}&after=${after}`);
+    source.addEventListener('refresh', message => receive(parse(message.data)));
+    source.onopen = () => {
+        feedState.textContent = 'Live';
+        feedState.className = 'live';
+    };
+    source.onerror = () => {
+        feedState.textContent = 'Reconnecting …';
+        feedState.className = '';
+        after = Math.max(after, lastID - idMargin);
+        // It tries again by itself, except when the server answered with an error.
+        if (mine.readyState === EventSource.CLOSED) setTimeout(() => source === mine && connect(), 5000);
+    };
+}
+
+// A page of older events stands still. A browser opens few connections to one server: tabs in the
+// background must not hold them all.
+if (feed.dataset.stream) {
+    document.addEventListener('visibilitychange', () => {
+        if (document.hidden) {
+            source?.close();
+            source = null;
+        } else if (!source) {
+            after = Math.max(after, lastID - idMargin);
+            connect();
+            expectNews();
+        }
+    });
+    if (!document.hidden) connect();
+    setInterval(() => { if (!document.hidden) expectNews(); }, newsEvery);
+}

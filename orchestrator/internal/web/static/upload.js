@@ -1,0 +1,128 @@
+// The upload: drop a file, see how it would be read, watch how far it is.
+
+import { fetchPage, showProblem, takeOver } from './common.js';
+
+const previewSize = 1 << 20;
+
+const section = document.getElementById('upload');
+const form = section.querySelector('form');
+const chosen = form.elements.file;
+const button = form.querySelector('.buttons button');
+const stop = form.querySelector('.stop');
+const bar = form.querySelector('progress');
+const said = form.querySelector('output');
+
+// With a script the file can stand first, because it is put last into what is sent, and can be dropped.
+form.prepend(form.querySelector('.file'));
+form.querySelector('.file small').textContent = '(or .csv.gz; choose it, or drop it on this page)';
+
+function fieldsWith(file) {
+    const fields = new FormData(form);
+    fields.delete('file');
+    fields.append('file', file, chosen.files[0].name);
+    return fields;
+}
+
+// --- Upload ------------------------------------------------------------------------------------
+
+function sendUpload(file) {
+    const request = new XMLHttpRequest();
+
+    function end(problem) {
+        button.disabled = false;
+        bar.hidden = stop.hidden = true;
+        said.textContent = '';
+        if (problem) showProblem(section, problem);
+    }
+
+    const limit = Number(form.dataset.limit);
+    if (limit && file.size > limit) {
+        return end({ message: `${file.name} is larger than the ${limit} bytes that this server takes` });
+    }
+
+    button.disabled = true;
+    bar.hidden = stop.hidden = false;
+    stop.onclick = () => request.abort();
+    request.upload.onprogress = event => {
+        if (event.lengthComputable) bar.value = event.loaded / event.total;
+        said.textContent = event.loaded === event.total
+            ? 'Choosing types …' : `${Math.floor(100 * event.loaded / event.total)} %`;
+    };
+    request.onerror = () => end({ message: 'the connection broke off before the upload was complete' });
+    request.onabort = () => end({ message: 'the upload was stopped; nothing was imported' });
+    request.onload = () => {
+        const to = request.getResponseHeader('Location');
+        if (request.status === 201 && to) {
+            end();
+            location.assign(to);
+            return;
+        }
+        let problem;
+        try {
+            problem = JSON.parse(request.responseText).error;
+        } catch {
+            problem = null;
+        }
+        end(problem || { message: `the server answered ${request.status}` });
+    };
+    request.open('POST', '/upload-file');
+    request.setRequestHeader('Accept', 'application/json');
+    request.send(fieldsWith(file));
+}
+
+// --- Preview -----------------------------------------------------------------------------------
+
+// The server looks at the beginning of the file only, so that is all that a preview sends.
+async function sendPreview() {
+    const file = chosen.files[0];
+    const preview = form.querySelector('[formaction]');
+    preview.disabled = true;
+    said.textContent = 'Looking …';
+    try {
+        const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith(file.slice(0, previewSize)) });
+        if (chosen.files[0] !== file) return; // another one was chosen meanwhile
+        takeOver(section, page, '#upload-plan', plan => form.querySelector('.buttons').before(plan));
+    } catch {
+        showProblem(section, { message: 'the connection broke off before the preview came' });
+    } finally {
+        preview.disabled = false;
+        if (!button.disabled) said.textContent = '';
+    }
+}
+
+form.addEventListener('submit', event => {
+    const file = chosen.files[0];
+    if (!file) return;
+    event.preventDefault();
+    if (event.submitter?.hasAttribute('formaction')) sendPreview();
+    else sendUpload(file);
+});
+
+// Another file has other columns.
+chosen.addEventListener('change', () => {
+    document.getElementById('upload-plan')?.remove();
+    if (chosen.files.length) sendPreview();
+});
+
+// --- Drop --------------------------------------------------------------------------------------
+
+const hasFile = event => event.dataTransfer.types.includes('Files');
+
+for (const kind of ['dragenter', 'dragover']) {
+    document.addEventListener(kind, event => {
+        if (!hasFile(event)) return;
+        event.preventDefault();
+        section.classList.add('dropping');
+    });
+}
+document.addEventListener('dragleave', event => {
+    if (!event.relatedTarget) section.classList.remove('dropping');
+});
+document.addEventListener('drop', event => {
+    if (!hasFile(event)) return;
+    event.preventDefault();
+    section.classList.remove('dropping');
+    chosen.files = event.dataTransfer.files;
+    chosen.dispatchEvent(new Event('change'));
+    section.scrollIntoView();
+});

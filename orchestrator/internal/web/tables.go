@@ -1,0 +1,251 @@
+package web
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	// shownTables are as many as the list shows; the others are found by a part of their name.
+	shownTables = 20
+	// maxCell is the number of characters shown of a value, shownRepairs that of repaired lines.
+	maxCell      = 200
+	shownRepairs = 20
+	// columnsAtHand are those of each table that the list beside the query names.
+	columnsAtHand = 30
+)
+
+// A table is one that an import made.
+type table struct {
+	// Key is its name with its schema, quoted where needed; Relation is as psql would show it.
+	Key, Relation string
+	Name          string
+	ImportID      int64
+	Source, Mode  string
+	UpsertKey     []string
+	Dialect       dialect
+	RowCount      int64
+	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
+	RepairCount int64
+	Repairs     []db.Line
+	Took        time.Duration
+	FinishedAt  time.Time
+
+	// AtHand are the first columns, their names as a query writes them; Columns are all, with the first Rows.
+	AtHand  []column
+	Columns []column
+	Rows    [][]cell
+}
+
+type column struct{ Name, Type string }
+
+// A cell is a value as text; NULL is not the empty one.
+type cell struct {
+	Text   string
+	IsNull bool
+}
+
+// fillTables reads the tables that imports made and that are still there, newest first, and what is in
+// the chosen one.
+func (s *server) fillTables(ctx context.Context, shown *page) error {
+	asked := shown.Chosen.Get("table")
+	tables, err := s.readTables(ctx, asked, shown.Chosen.Get("tables"))
+	if err != nil {
+		return err
+	}
+
+	// One that was asked for comes first, whether or not it is one of the list.
+	if len(tables) > 0 && (asked == "" || tables[0].isAsked) {
+		shown.Table = &tables[0].table
+	}
+	for i, found := range tables {
+		if !found.isListed {
+			continue
+		}
+		if len(shown.Tables) == shownTables {
+			shown.HasMore.Tables = true
+			break
+		}
+		shown.Tables = append(shown.Tables, tables[i].table)
+	}
+	if shown.Table == nil && asked != "" {
+		shown.setProblem(stepTables, db.Problem{
+			Status:  http.StatusNotFound,
+			Message: fmt.Sprintf("there is no imported table %s", asked),
+			Hint:    "Choose one of the list, or upload its file.",
+		})
+	}
+	if shown.Table == nil {
+		return nil
+	}
+	// Last of all: a table that is just being replaced is locked.
+	if err := s.readRepairs(ctx, shown.Table); err != nil {
+		return err
+	}
+	return s.readContents(ctx, shown.Table)
+}
+
+type foundTable struct {
+	table
+	isAsked, isListed bool
+}
+
+// readTables finds the newest tables whose names have a part, and the one of a name: schema.name,
+// quoted or not.
+func (s *server) readTables(ctx context.Context, name, part string) ([]foundTable, error) {
+	rows, err := s.pool(ctx).QueryContext(ctx, `
+		with newest as (
+		    select distinct on (schema_name, table_name)
+		           imports.*,
+		           $1 in (
+		               format('%I.%I', schema_name, table_name),
+		               schema_name || '.' || table_name) as is_asked,
+		           position(lower($2) in lower(schema_name || '.' || table_name)) > 0 as is_listed
+		      from tinydevcrm.imports
+		     where finished_at is not null
+		     order by schema_name, table_name, id desc
+		)
+		select format('%I.%I', newest.schema_name, newest.table_name),
+		       pg_class.oid::regclass::text,
+		       newest.table_name,
+		       newest.id,
+		       newest.source,
+		       newest.mode,
+		       coalesce(newest.key, '{}'),
+		       coalesce(newest.dialect is not null and (newest.dialect).has_header, true),
+		       coalesce((newest.dialect).delimiter, ','),
+		       coalesce((newest.dialect).quote, '"'),
+		       coalesce((newest.dialect).escape, (newest.dialect).quote, '"'),
+		       coalesce((newest.dialect).encoding, 'UTF8'),
+		       coalesce((newest.dialect).skip_lines, 0),
+		       newest.row_count,
+		       newest.problem_count,
+		       extract(epoch from newest.finished_at - newest.started_at)::double precision,
+		       newest.finished_at,
+		       newest.is_asked,
+		       newest.is_listed,
+		       array(
+		           select quote_ident(attname)
+		             from pg_catalog.pg_attribute
+		            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+		            order by attnum
+		            limit $4),
+		       array(
+		           select format_type(atttypid, atttypmod)
+		             from pg_catalog.pg_attribute
+		            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+		            order by attnum
+		            limit $4)
+		  from newest
+		  join pg_catalog.pg_namespace
+		    on pg_namespace.nspname = newest.schema_name
+		  join pg_catalog.pg_class
+		    on pg_class.relnamespace = pg_namespace.oid
+		   and pg_class.relname = newest.table_name
+		 where (newest.is_asked or newest.is_listed)
+		   and pg_class.relkind in ('r', 'p')
+		   and has_table_privilege(pg_class.oid, 'select')
+		 order by newest.is_asked desc, newest.id desc
+		 limit $3`, name, part, shownTables+2, columnsAtHand)
+	if err != nil {
+		return nil, fmt.Errorf("list the tables: %w", err)
+	}
+	defer rows.Close()
+
+	var tables []foundTable
+	for rows.Next() {
+		var next foundTable
+		var seconds float64
+		var names, types []string
+		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
+			pq.Array(&next.UpsertKey), &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
+			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
+			&next.RowCount, &next.RepairCount, &seconds, &next.FinishedAt, &next.isAsked, &next.isListed,
+			pq.Array(&names), pq.Array(&types)); err != nil {
+			return nil, fmt.Errorf("list the tables: %w", err)
+		}
+		next.Took = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
+		for i, name := range names {
+			next.AtHand = append(next.AtHand, column{Name: name, Type: types[i]})
+		}
+		tables = append(tables, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the tables: %w", err)
+	}
+	return tables, nil
+}
+
+// readRepairs reads the first lines of a table's file that were repaired.
+func (s *server) readRepairs(ctx context.Context, table *table) error {
+	if table.RepairCount == 0 {
+		return nil
+	}
+	rows, err := s.pool(ctx).QueryContext(ctx, `
+		select line,
+		       reason,
+		       left(line_text, $2)
+		  from tinydevcrm.import_problems
+		 where import_id = $1
+		 order by id
+		 limit $3`, table.ImportID, maxCell, shownRepairs)
+	if err != nil {
+		return fmt.Errorf("read the repaired lines: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line db.Line
+		if err := rows.Scan(&line.Number, &line.Reason, &line.Text); err != nil {
+			return fmt.Errorf("read the repaired lines: %w", err)
+		}
+		table.Repairs = append(table.Repairs, line)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the repaired lines: %w", err)
+	}
+	return nil
+}
+
+// readContents reads the columns of a table and its first rows.
+func (s *server) readContents(ctx context.Context, table *table) error {
+	tx, err := s.pool(ctx).BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin to read %s: %w", table.Key, err)
+	}
+	defer tx.Rollback()
+
+	if _, err := tx.ExecContext(ctx, readAsItIs); err != nil {
+		return fmt.Errorf("begin to read %s: %w", table.Key, err)
+	}
+	columns, statement, err := describeRows(ctx, tx, table.Key, false, sql.Null[int]{V: maxCell + 1, Valid: true})
+	if err != nil {
+		return fmt.Errorf("read the columns of %s: %w", table.Key, err)
+	}
+	table.Columns = columns
+	for values, err := range readRows(ctx, tx, statement+" limit 10") {
+		if err != nil {
+			return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
+		}
+		table.Rows = append(table.Rows, cellsOf(values))
+	}
+	return nil
+}
+
+// shorten cuts a text that is longer than the page shows.
+func shorten(text string) string {
+	count := 0
+	for at := range text {
+		if count == maxCell {
+			return text[:at] + "…"
+		}
+		count++
+	}
+	return text
+}

@@ -1,0 +1,196 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// A widget is the rows of a view on another site. They are those of tinydevcrm.embeds, which hold what its
+// owner has made public: nothing of the user's own is read for it.
+type widget struct {
+	widgetOptions
+	Tag         string
+	Columns     []column
+	Rows        [][]cell
+	Count       int64
+	RefreshedAt sql.NullTime
+	Problem     *db.Problem
+
+	id, version int64
+	name        string
+	origins     []string
+}
+
+// showWidget answers anyone: whoever has the address may read it. The origins say where browsers show it.
+func (s *server) showWidget(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	body, err := s.renderWidget(w, r)
+	if err != nil {
+		s.failWidget(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if body == nil {
+		status = http.StatusNotModified
+	}
+	s.write(w, r, status, "text/html; charset=utf-8", body)
+}
+
+// renderWidget gives the page of a widget; nil when the client has it.
+func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	release, err := s.widgets.take(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
+
+	shown, err := s.findWidget(ctx, r.PathValue("matview"))
+	if err != nil {
+		return nil, err
+	}
+	letFrame(w.Header(), shown.origins)
+	if shown.widgetOptions, err = parseOptions(r.URL.RawQuery); err != nil {
+		return nil, err
+	}
+	shown.Tag = tagOf(shown.id, shown.version, shown.name, r.URL.RawQuery, s.look)
+	w.Header().Set("ETag", shown.Tag)
+	w.Header().Set("Cache-Control", "no-cache")
+	if isKnown(r, shown.Tag) {
+		return nil, nil
+	}
+
+	if err := s.readWidget(ctx, shown); err != nil {
+		return nil, err
+	}
+	var body bytes.Buffer
+	if err := s.templates.ExecuteTemplate(&body, "embed.html", shown); err != nil {
+		return nil, fmt.Errorf("render a widget: %w", err)
+	}
+	return body.Bytes(), nil
+}
+
+// letFrame has browsers show a page within those of other sites, by a policy as strict as the page's.
+func letFrame(header http.Header, origins []string) {
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; "+
+		"connect-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none'; "+
+		"frame-ancestors "+strings.Join(origins, " "))
+	header.Del("X-Frame-Options")
+	// A page that is isolated from others shows only frames which are so as well.
+	header.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	header.Set("Cross-Origin-Embedder-Policy", "require-corp")
+}
+
+// findWidget gives the same error for a view that is not there as for one that is not public.
+func (s *server) findWidget(ctx context.Context, name string) (*widget, error) {
+	found := &widget{}
+	// What Postgres would not even read as a name is none either.
+	name = strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "\xff"), "\uFFFD")
+	err := s.Pool.QueryRowContext(ctx, `
+		select embeds.matview_id,
+		       embeds.version,
+		       embeds.origins,
+		       relname
+		  from tinydevcrm.embeds
+		  join pg_catalog.pg_class
+		    on pg_class.oid = embeds.relation
+		 where embeds.matview_id = tinydevcrm._find_embed($1)`, name).
+		Scan(&found.id, &found.version, pq.Array(&found.origins), &found.name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, &db.UserError{
+			Status:  http.StatusNotFound,
+			Message: "there is nothing to see at this address",
+			Hint:    "Its owner has not made it public, or no longer.",
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find a widget: %w", err)
+	}
+	return found, nil
+}
+
+func (s *server) readWidget(ctx context.Context, shown *widget) error {
+	var columns, rows []byte
+	err := s.Pool.QueryRowContext(ctx, `
+		select columns,
+		       rows,
+		       row_count,
+		       refreshed_at
+		  from tinydevcrm.embeds
+		 where matview_id = $1`, shown.id).
+		Scan(&columns, &rows, &shown.Count, &shown.RefreshedAt)
+	if err != nil {
+		return fmt.Errorf("read a widget: %w", err)
+	}
+
+	// A user can write these of their own views: something else shows as nothing.
+	var values [][]*string
+	_ = json.Unmarshal(columns, &shown.Columns)
+	_ = json.Unmarshal(rows, &values)
+	for _, row := range values[:min(len(values), shown.rowLimit)] {
+		cells := make([]cell, len(row))
+		for i, value := range row {
+			cells[i].IsNull = value == nil
+			if value != nil {
+				cells[i].Text = shorten(*value)
+			}
+		}
+		shown.Rows = append(shown.Rows, cells)
+	}
+	return nil
+}
+
+// failWidget answers with an error, in a frame only where the widget would have been.
+func (s *server) failWidget(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Del("ETag")
+	w.Header().Set("Cache-Control", "no-store")
+	if !wantsPage(r) {
+		s.writeProblem(w, r, err)
+		return
+	}
+	problem := s.explain(r, err)
+	var body bytes.Buffer
+	if err := s.templates.ExecuteTemplate(&body, "embed.html", &widget{Problem: &problem}); err != nil {
+		s.writeProblem(w, r, fmt.Errorf("render a widget: %w", err))
+		return
+	}
+	s.write(w, r, problem.Status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// Title is what the widget is called.
+func (w *widget) Title() string {
+	switch {
+	case w.Problem != nil:
+		return "Nothing to see"
+	case w.Label != "":
+		return w.Label
+	}
+	return w.name
+}
+
+// Number is the value of a widget that shows one: the first of the first row; nil where there is none.
+func (w *widget) Number() *cell {
+	if len(w.Rows) == 0 || len(w.Rows[0]) == 0 {
+		return nil
+	}
+	return &w.Rows[0][0]
+}
+
+// More says how many rows there are besides those shown.
+func (w *widget) More() string {
+	if more := w.Count - int64(len(w.Rows)); more > 0 && len(w.Rows) > 0 {
+		return "and " + group(more) + " more"
+	}
+	return ""
+}

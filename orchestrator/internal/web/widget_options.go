@@ -1,0 +1,190 @@
+package web
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	maxLabel      = 200
+	maxWidgetRows = 1000
+)
+
+// widgetOptions are how the page that embeds a widget would have it: what stands behind the ? of its
+// address.
+type widgetOptions struct {
+	IsNumber bool
+	// Label is the heading.
+	Label string
+	// Theme is dark, light, or what the reader prefers.
+	Theme   string
+	Palette palette
+
+	rowLimit int
+}
+
+// A palette is colours in place of the theme's, as hexadecimal digits; empty ones stay.
+type palette struct{ Back, Text, Accent string }
+
+// parseOptions refuses what it does not know, so that whoever writes an address sees a mistake in it.
+func parseOptions(query string) (widgetOptions, error) {
+	options := widgetOptions{rowLimit: maxWidgetRows}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return options, badOption("the address cannot be read: "+err.Error(), "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if len(values[name]) > 1 {
+			return options, badOption(fmt.Sprintf("%q is there twice", name), "")
+		}
+		if err := options.set(name, values.Get(name)); err != nil {
+			return options, err
+		}
+	}
+	return options, nil
+}
+
+func (o *widgetOptions) set(name, value string) error {
+	isOne := func(words ...string) bool { return slices.Contains(words, value) }
+	hint := ""
+	switch name {
+	case "as":
+		o.IsNumber = value == "number"
+		if !isOne("table", "number") {
+			hint = "It is table or number."
+		}
+	case "theme":
+		o.Theme = value
+		if !isOne("dark", "light") {
+			hint = "It is dark or light; without it the reader's preference holds."
+		}
+	case "label":
+		o.Label = value
+		if !utf8.ValidString(value) || utf8.RuneCountInString(value) > maxLabel {
+			hint = fmt.Sprintf("It is a text of at most %d characters.", maxLabel)
+		}
+	case "rows":
+		number, err := strconv.Atoi(value)
+		o.rowLimit = number
+		if err != nil || number < 1 || number > maxWidgetRows {
+			hint = fmt.Sprintf("It is a number from 1 to %d.", maxWidgetRows)
+		}
+	case "back":
+		o.Palette.Back, hint = value, hintOfColour(value)
+	case "text":
+		o.Palette.Text, hint = value, hintOfColour(value)
+	case "accent":
+		o.Palette.Accent, hint = value, hintOfColour(value)
+	default:
+		return badOption(fmt.Sprintf("there is no parameter %q", name),
+			"There are as, label, rows, theme, back, text and accent.")
+	}
+	if hint != "" {
+		return badOption(fmt.Sprintf("%q cannot be %q", name, value), hint)
+	}
+	return nil
+}
+
+func badOption(message, hint string) error {
+	return &db.UserError{Status: http.StatusBadRequest, Message: message, Hint: hint}
+}
+
+// hintOfColour says what a colour is, to those who wrote none.
+func hintOfColour(value string) string {
+	if (len(value) == 3 || len(value) == 6) && strings.Trim(value, "0123456789abcdefABCDEF") == "" {
+		return ""
+	}
+	return "A colour is three or six hexadecimal digits, such as fdf6e3."
+}
+
+// Address is that of the stylesheet of these colours: the policy lets no style into the page itself. Empty
+// where there are none.
+func (p palette) Address() string {
+	if p == (palette{}) {
+		return ""
+	}
+	values := url.Values{}
+	for name, colour := range map[string]string{"back": p.Back, "text": p.Text, "accent": p.Accent} {
+		if colour != "" {
+			values.Set(name, colour)
+		}
+	}
+	return "/theme.css?" + values.Encode()
+}
+
+// serveTheme gives a stylesheet of colours, those of its address and nothing else.
+func (s *server) serveTheme(w http.ResponseWriter, r *http.Request) {
+	options, err := parseOptions(r.URL.RawQuery)
+	if err == nil && options != (widgetOptions{Palette: options.Palette, rowLimit: maxWidgetRows}) {
+		err = badOption("a stylesheet has colours only", "There are back, text and accent.")
+	}
+	if err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=86400")
+	s.write(w, r, http.StatusOK, "text/css; charset=utf-8", []byte(options.Palette.css()))
+}
+
+// css goes before embed.css, whose other colours would not suit these: text stays readable on a
+// background that was given, and a background below text.
+func (p palette) css() string {
+	back, text, accent := digits(p.Back), digits(p.Text), digits(p.Accent)
+	switch {
+	case back == "" && text != "":
+		back = opposite(text)
+	case back != "" && text == "":
+		text = opposite(back)
+	}
+	if accent == "" {
+		accent = text
+	}
+
+	var css strings.Builder
+	css.WriteString(":root:root {")
+	if back != "" {
+		fmt.Fprintf(&css, " --back: #%[1]s; --text: #%[2]s; --strong: #%[2]s; --weak: #%[2]s; --line: #%[2]s40;", back, text)
+	}
+	if accent != "" {
+		fmt.Fprintf(&css, " --accent: #%s;", accent)
+	}
+	css.WriteString(" }\n")
+	return css.String()
+}
+
+// digits writes a colour with six of them.
+func digits(colour string) string {
+	if len(colour) != 3 {
+		return colour
+	}
+	return fmt.Sprintf("%[1]c%[1]c%[2]c%[2]c%[3]c%[3]c", colour[0], colour[1], colour[2])
+}
+
+// opposite is black or white, whichever is easier to read on a colour. By the contrast of WCAG 2, one of
+// them is at least 4.5 on any.
+func opposite(colour string) string {
+	number, _ := strconv.ParseUint(colour, 16, 32)
+	luminance := 0.2126*linear(number>>16) + 0.7152*linear(number>>8&0xff) + 0.0722*linear(number&0xff)
+	if (luminance+0.05)/0.05 > 1.05/(luminance+0.05) {
+		return "000000"
+	}
+	return "ffffff"
+}
+
+// linear is how much light a part of a colour gives, from 0 to 1.
+func linear(part uint64) float64 {
+	share := float64(part) / 255
+	if share <= 0.04045 {
+		return share / 12.92
+	}
+	return math.Pow((share+0.055)/1.055, 2.4)
+}
