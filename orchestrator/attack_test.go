@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,8 +20,8 @@ type attack struct{ name, statement string }
 
 // attackedTables each hold something of ann's, which is read, changed, deleted and forged.
 var attackedTables = []struct{ table, change, forged string }{
-	{"imports", "row_count = 0", ""},
-	{"import_problems", "line = 0", ""},
+	{"imports", "row_count = 0", "(owner, source, mode, schema_name, table_name) values ('ann', 'forged.csv', 'create', 'ann', 't')"},
+	{"import_problems", "line = 0", "(import_id, line, reason, line_text) values ({import_id}, 1, 'forged', '')"},
 	{"matviews where id = {matview_id}", "notify_when = 'never'", "(owner, relation) values ('ann', 'ann.unwatched')"},
 	{"matview_baselines", "row_count = 99", "(matview_id, row_hash, row_count) select max(matview_id), 'x', 1 from public.facts"},
 	{"schedules", "schedule = 'never'", "(owner, schedule, cron_schedule) values ('ann', '3 minutes', '*/3 * * * *')"},
@@ -28,7 +29,10 @@ var attackedTables = []struct{ table, change, forged string }{
 		"(owner, matview_id, matview, outcome, is_told, row_count, started_at, duration) select 'ann', matview_id, 'ann.v', 'refreshed', true, 9, now(), '0 s' from public.facts"},
 	{"subscriptions", "max_attempts = 1", "(owner, name) values ('ann', 'forged')"},
 	{"deliveries", "attempts = 0", "(owner, subscription_id, event_id) select 'ann', hook_id, first_event_id from public.facts"},
-	{"webhooks", "url = 'https://evil.example/'", ""},
+	{"webhooks", "url = 'https://evil.example/'",
+		"(subscription_id, owner, url, secret) values ({subscription_id}, 'ann', 'https://evil.example/', 'whsec_' || repeat('A', 32))"},
+	{"embeds where matview_id = {matview_id}", "rows = '[[\"forged\"]]'",
+		"(matview_id, owner, relation, origins) values ({other_matview_id}, 'ann', 'ann.other', '{*}')"},
 }
 
 // attacks are all but those on tables. {…} is a column of facts.
@@ -41,6 +45,13 @@ var attacks = []attack{
 	{"resume", "select tinydevcrm.resume_matview('ann.v')"},
 	{"change the rule", "select tinydevcrm.watch_matview('ann.v', 'never')"},
 	{"watch", "select tinydevcrm.watch_matview('ann.unwatched')"},
+	{"embed", "select tinydevcrm.allow_embedding('ann.other', '{*}')"},
+	{"embed elsewhere", "select tinydevcrm.allow_embedding('ann.v', '{https://evil.example}')"},
+	{"end the embedding", "select tinydevcrm.forbid_embedding('ann.v')"},
+	{"copy the rows", "select from tinydevcrm._copy_rows({matview_id}, now()) as copied where copied.matview_id is not null"},
+	{"find the view", "select from tinydevcrm._find_matview('{ann.v}')"},
+	{"find the widget", "select from tinydevcrm._find_embed('ann.v') as id where id is not null"},
+	{"read the view by our statement", "select count(*) from ann.v, tinydevcrm._rows_statement('ann.v')"},
 	{"drop by our function", "select tinydevcrm.drop_matview('ann.v')"},
 	{"drop", "drop materialized view ann.v"},
 	{"drop the schema", "drop schema ann cascade"},
@@ -65,11 +76,16 @@ var attacks = []attack{
 	{"drop the subscription", "select tinydevcrm.drop_subscription('mine')"},
 	{"rotate the secret", "select tinydevcrm.rotate_webhook_secret('hook')"},
 	{"look for webhooks", "select from tinydevcrm._due_webhooks()"},
-	{"switch the webhook off", "with gone as (select tinydevcrm._switch_off_webhook({hook_id}, 'gone')) select from gone, tinydevcrm.subscriptions where id = {hook_id}"},
+	{"switch the webhook off", "do $$ begin perform tinydevcrm._switch_off_webhook({hook_id}, 'gone'); assert (select is_paused from tinydevcrm.subscriptions where id = {hook_id}), 'in vain'; end $$"},
+	{"let the webhook rest", "do $$ begin perform tinydevcrm._rest_webhook({hook_id}, '1 day'); assert (select resting_until is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
+	{"receive the posts", "select from tinydevcrm._receive_posts({hook_id}, 10, '1 hour')"},
+	{"list the deliveries", "select from tinydevcrm.latest_deliveries('mine')"},
+	{"preview the table", "select tinydevcrm.preview_query('select * from ann.t')"},
+	{"preview the view", "select tinydevcrm.preview_query('select * from ann.v')"},
 	{"replace the table", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', mode => 'replace', table_name => 't', schema_name => 'ann')"},
 	{"append to the table", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', mode => 'append', table_name => 't', schema_name => 'ann')"},
 	{"import into the schema", "select tinydevcrm.begin_import('x.csv', '{n}', '{5}', table_name => 'planted', schema_name => 'ann')"},
-	{"see the status", "select from tinydevcrm.matview_status where relation = 'ann.v'::regclass"},
+	{"see the status", "select from tinydevcrm.matview_status where relation = (select relation from tinydevcrm.matviews where id = {matview_id})"},
 	{"see the subscription", "select from tinydevcrm.subscription_status where subscription = 'mine'"},
 	{"see the event as JSON", "select from tinydevcrm.matview_refresh_events as events, tinydevcrm.event_json(events) where id = {first_event_id}"},
 	{"see the job", "select from cron.job where jobid = {job_id}"},
@@ -131,6 +147,7 @@ func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
 			all = append(all, attack{"forge " + name, "insert into tinydevcrm." + name + " " + attacked.forged})
 		}
 	}
+	t.Run("administrator", func(t *testing.T) { superviseOnly(t, server.URL, super, all) })
 	attempts := 0
 	for _, role := range []string{"eve", "outsider"} {
 		attacker := open(t, server.URL, role)
@@ -152,9 +169,42 @@ func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
 	}
 }
 
-// attempt runs an attack in a transaction, first as its victim to see that there is something in it.
-func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string) {
-	statement := attack.statement
+// superviseOnly attempts as an administrator, who is no superuser, what an attacker does. To see is no
+// attack of theirs; to change anything is.
+func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack) {
+	dbtest.Exec(t, super, "select tinydevcrm.create_user('adele', 'secret word')")
+	dbtest.Exec(t, super, "grant tinydevcrm_admin to adele")
+	adele := open(t, databaseURL, "adele")
+	maySee := func(name string) bool {
+		for _, attacked := range attackedTables {
+			if table, _, _ := strings.Cut(attacked.table, " "); name == "read "+table {
+				return true
+			}
+		}
+		return slices.Contains([]string{"see the status", "see the subscription", "see the event as JSON",
+			"find the view", "find the widget", "look for webhooks"}, name)
+	}
+	seen := 0
+	for _, attack := range all {
+		t.Run(attack.name, func(t *testing.T) {
+			if !maySee(attack.name) {
+				attempt(t, super, adele, attack, "ann")
+				return
+			}
+			seen++
+			if count, err := inVain(adele, fillIn(t, super, attack.statement)); err != nil || count == 0 {
+				t.Errorf("an administrator sees %d rows, %v", count, err)
+			}
+		})
+	}
+	if seen != len(attackedTables)+6 {
+		t.Errorf("an administrator looked at %d things", seen)
+	}
+}
+
+// fillIn puts the facts into a statement.
+func fillIn(t *testing.T, super *sql.DB, statement string) string {
+	t.Helper()
 	rows, err := super.Query("select key, value from public.facts, jsonb_each_text(to_jsonb(facts))")
 	if err != nil {
 		t.Fatal(err)
@@ -167,6 +217,12 @@ func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string
 		}
 		statement = strings.ReplaceAll(statement, "{"+key+"}", value)
 	}
+	return statement
+}
+
+// attempt runs an attack in a transaction, first as its victim to see that there is something in it.
+func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string) {
+	statement := fillIn(t, super, attack.statement)
 	if victim != "" {
 		if count, err := inVain(super, "set local role "+victim, statement); err != nil && !isDenied(err) || err == nil && count == 0 && hasCount(statement) {
 			t.Fatalf("the attack is none: %s gets %d rows, %v", victim, count, err)
@@ -204,7 +260,7 @@ func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string
 // hasCount says that Postgres counts the rows of a statement.
 func hasCount(statement string) bool {
 	verb, _, _ := strings.Cut(statement, " ")
-	return verb != "drop" && verb != "refresh"
+	return verb != "drop" && verb != "refresh" && verb != "do"
 }
 
 // inVain runs a statement and takes it back.
@@ -266,6 +322,8 @@ func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
 		"select tinydevcrm.import_staging('staging', 'imported')",
 		"select tinydevcrm.create_matview('v', 'select * from t', 'rows_added')",
 		"create materialized view unwatched as select 1 as n",
+		"select tinydevcrm.create_matview('other', 'select 1 as n')",
+		"select tinydevcrm.allow_embedding('v', '{https://example.com}')",
 		// Not before the new year, so that nothing changes by itself.
 		"select tinydevcrm.schedule_matview('v', '0 0 1 1 *')",
 		"select tinydevcrm.create_subscription('mine')",
@@ -278,7 +336,9 @@ func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
 	dbtest.Exec(t, super, "insert into tinydevcrm.import_problems (import_id, line, reason, line_text) select id, 1, 'made up', '' from tinydevcrm.imports")
 	dbtest.Exec(t, super, `
 		create table public.facts as
-		select (select id from tinydevcrm.matviews) as matview_id,
+		select (select max(id) from tinydevcrm.imports) as import_id,
+		       (select id from tinydevcrm.matviews where relation = 'ann.v'::regclass) as matview_id,
+		       (select id from tinydevcrm.matviews where relation = 'ann.other'::regclass) as other_matview_id,
 		       (select job_id from tinydevcrm.schedules) as job_id,
 		       (select id from tinydevcrm.subscriptions where name = 'mine') as subscription_id,
 		       (select id from tinydevcrm.subscriptions where name = 'hook') as hook_id,
@@ -341,6 +401,9 @@ func TestTrapsCatchNobody(t *testing.T) {
 			"select tinydevcrm.schedule_matview('eve.trap', '1 minute')",
 			"do $$ declare id bigint; begin select max(schedules.id) into id from tinydevcrm.schedules; call tinydevcrm.refresh_scheduled(id); end $$",
 			"select * from tinydevcrm.matview_status",
+			"select tinydevcrm.allow_embedding('eve.trap', '{*}')",
+			"select tinydevcrm._find_embed('eve.trap'), tinydevcrm._find_matview('{eve.trap}')",
+			"do $$ declare read text; begin read := (tinydevcrm._rows_statement('eve.trap', true)).statement; execute read; read := (tinydevcrm._rows_statement('eve.trap')).statement; execute read; end $$",
 			"select tinydevcrm.event_json(events) from tinydevcrm.matview_refresh_events as events",
 			"select tinydevcrm.watch_matview('eve.trap', 'changed')",
 			"select tinydevcrm.refresh_matview('eve.trap')",
@@ -365,5 +428,54 @@ func TestTrapsCatchNobody(t *testing.T) {
 	dbtest.Exec(t, super, "select eve.spring()")
 	if !dbtest.Value[bool](t, super, "select rolsuper from pg_roles where rolname = 'eve'") {
 		t.Error("the trap would have caught nobody")
+	}
+}
+
+// Whoever reads a view is not led to what its owner puts in its place at that moment.
+func TestNobodyIsLedElsewhere(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user('eve', 'secret word')")
+	eve := open(t, server.URL, "eve")
+	dbtest.Exec(t, eve, "create function spring() returns text language plpgsql immutable as $$ begin raise exception 'ran as %', current_user; end $$")
+
+	for name, look := range map[string]string{
+		"to read it":  "do $$ declare read text; begin read := (tinydevcrm._rows_statement({oid}::regclass)).statement; execute read; end $$",
+		"to embed it": "select tinydevcrm.allow_embedding({oid}::regclass, '{*}')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dbtest.Exec(t, eve, "select tinydevcrm.create_matview('bait', 'select 1 as n')")
+			oid := dbtest.Value[string](t, eve, "select 'bait'::regclass::oid")
+			swap, err := eve.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer swap.Rollback()
+			for _, statement := range []string{
+				"alter materialized view bait rename to hidden", "create view bait as select spring() as n",
+			} {
+				if _, err := swap.Exec(statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			looked := make(chan error, 1)
+			go func() {
+				_, err := super.Exec(strings.ReplaceAll(look, "{oid}", oid))
+				looked <- err
+			}()
+			dbtest.Eventually(t, dbtest.Deadline, "the look waits", func() bool {
+				return dbtest.Value[bool](t, super, "select exists (select from pg_locks where not granted)")
+			})
+			if err := swap.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-looked; err == nil || !strings.Contains(err.Error(), "is not the table or materialized view that it was") {
+				t.Errorf("the look gives %v", err)
+			}
+			dbtest.Exec(t, eve, "drop view bait")
+			dbtest.Exec(t, eve, "drop materialized view hidden")
+		})
 	}
 }

@@ -83,6 +83,11 @@ func (s *site) send(user, password, method, path, contentType, body string) (int
 		request.SetBasicAuth(user, password)
 	}
 	request.Header.Set("Content-Type", contentType)
+	return s.answer(request)
+}
+
+func (s *site) answer(request *http.Request) (int, string) {
+	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		s.t.Fatal(err)
@@ -140,7 +145,7 @@ func (s *site) follow(ctx context.Context, user string) <-chan string {
 }
 
 func TestUsersLogIn(t *testing.T) {
-	s := newSite(t, "ann", "eve")
+	s := newSite(t, "ann", "eve", "adele")
 
 	for _, test := range []struct {
 		name, user, password string
@@ -172,7 +177,9 @@ func TestUsersLogIn(t *testing.T) {
 	if name := <-hers; name != "ann.v" {
 		t.Errorf("ann is told of %s", name)
 	}
+	s.readRows()
 	s.attack()
+	s.keepApart()
 	dbtest.Exec(t, s.super, "select tinydevcrm.drop_user('eve', 'ann')")
 	select {
 	case name := <-others:
@@ -184,11 +191,56 @@ func TestUsersLogIn(t *testing.T) {
 	}
 }
 
+// readRows reads the rows of ann's view, and its widget, as whoever there is.
+func (s *site) readRows() {
+	t := s.t
+	t.Helper()
+	dbtest.Exec(t, s.super, "grant tinydevcrm_admin to adele")
+	check := func(user, path string, want int) {
+		t.Helper()
+		if status, body := s.get(user, path); status != want {
+			t.Errorf("%q gets %s: %d, want %d: %s", user, path, status, want, body)
+		}
+	}
+	check("ann", "/matviews/v", 200)
+	check("ann", "/matviews/ann.v.csv", 200)
+	check("", "/matviews/ann.v", 401)
+	check("eve", "/matviews/ann.v", 404)
+	check("eve", "/matviews/v", 404)
+	// An administrator knows of the view, and has no right to what is in it.
+	check("adele", "/matviews/ann.v", 403)
+
+	check("", "/embed/ann.v", 404)
+	if status, body := s.post("eve", "/matviews/embed", "relation", "ann.v", "origins", "*"); status != 403 && status != 404 {
+		t.Errorf("eve makes it public: %d %s", status, body)
+	}
+	check("", "/embed/ann.v", 404)
+	if status, body := s.post("ann", "/matviews/embed", "relation", "v", "origins", "https://example.com"); status != 200 {
+		t.Fatalf("ann makes it public: %d %s", status, body)
+	}
+	check("", "/embed/ann.v", 200)
+	check("eve", "/embed/ann.v", 200)
+	check("eve", "/matviews/ann.v", 404)
+	if status, body := s.post("eve", "/matviews/unembed", "relation", "ann.v"); status != 403 && status != 404 {
+		t.Errorf("eve ends it: %d %s", status, body)
+	}
+	if status, body := s.post("ann", "/matviews/refresh", "relation", "v"); status != 200 {
+		t.Fatalf("ann refreshes it: %d %s", status, body)
+	}
+	if _, body := s.get("", "/embed/ann.v"); !strings.Contains(body, "<td>2</td>") {
+		t.Errorf("the widget: %s", body)
+	}
+	dbtest.Exec(t, s.super, "alter materialized view ann.v owner to eve")
+	check("", "/embed/ann.v", 404)
+	dbtest.Exec(t, s.super, "alter materialized view ann.v owner to ann")
+	check("", "/embed/ann.v", 404)
+}
+
 // attack tries as eve, by HTTP, what is ann's.
 func (s *site) attack() {
 	t := s.t
 	t.Helper()
-	for _, path := range []string{"/matviews", "/events", "/", "/?table=ann.numbers", "/?matview=ann.v"} {
+	for _, path := range []string{"/matviews", "/events", "/", "/?table=ann.numbers", "/?matview=ann.v", "/matviews/ann.v", "/matviews/ann.v.csv"} {
 		if status, body := s.get("eve", path); status != 200 && status != 404 || strings.Contains(body, "ann.v") && !strings.Contains(path, "ann") {
 			t.Errorf("GET %s: %d %s", path, status, body)
 		}
@@ -199,6 +251,8 @@ func (s *site) attack() {
 		{"/matviews/schedule", "relation", "ann.v", "schedule", "5 seconds"},
 		{"/matviews/unschedule", "relation", "ann.v"},
 		{"/matviews/drop", "relation", "ann.v"},
+		{"/matviews/embed", "relation", "ann.v", "origins", "*"},
+		{"/matviews/unembed", "relation", "ann.v"},
 		{"/matviews", "name", "x", "query", "select * from ann.numbers"},
 		{"/matviews", "name", "x", "query", "select 1 as n; drop schema ann cascade"},
 		{"/matviews", "name", "x", "query", "select set_config('role', 'postgres', false) as n"},
@@ -218,6 +272,135 @@ func (s *site) attack() {
 	if after := dbtest.Value[string](t, s.super, "select md5(string_agg(matviews::text, '')) || (select count(*) from ann.numbers) from tinydevcrm.matviews"); after != before {
 		t.Error("something of ann's has changed")
 	}
+}
+
+// keepApart gives ann one of each thing, and tries by HTTP what others could do with it: eve, who is a user
+// as well, and adele, who is an administrator.
+func (s *site) keepApart() {
+	t := s.t
+	t.Helper()
+	if status, body := s.upload("ann", "?table=confidential", "code\nclassified\n"); status != 201 {
+		t.Fatalf("ann uploads: %d %s", status, body)
+	}
+	for _, post := range [][]string{
+		{"/matviews", "name", "confidential_view", "query", "select * from confidential", "notify_when", "always"},
+		{"/subscriptions", "new_subscription", "confidential words", "new_matview", "confidential_view"},
+		// Of a view that is not refreshed meanwhile, so that nothing is posted and changes by itself.
+		{"/subscriptions", "new_subscription", "alerts", "new_matview", "v", "url", "https://confidential.example/in"},
+		{"/matviews/refresh", "relation", "confidential_view"},
+		{"/matviews/schedule", "relation", "confidential_view", "schedule", "0 0 1 1 *"},
+	} {
+		if status, body := s.post("ann", post[0], post[1:]...); status >= 300 {
+			t.Fatalf("ann posts %v: %d %s", post, status, body)
+		}
+	}
+	// A name is each one's own.
+	for _, path := range []string{"/subscriptions", "/subscriptions/pause", "/subscriptions/resume", "/subscriptions/redeliver"} {
+		if status, body := s.post("eve", path, "new_subscription", "alerts", "subscription", "alerts"); status >= 300 {
+			t.Fatalf("eve has alerts of hers: %d %s", status, body)
+		}
+	}
+	const all = `
+		select md5(concat_ws('#',
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.matviews as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.schedules as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.subscriptions as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.webhooks as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.deliveries as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.embeds as x where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from tinydevcrm.imports as x where owner = 'ann'::regrole),
+		           (select count(*) from tinydevcrm.matview_refresh_events where owner = 'ann'::regrole),
+		           (select string_agg(x::text, '|' order by x::text) from ann.confidential as x)))`
+	before := dbtest.Value[string](t, s.super, all)
+	delivery := dbtest.Value[string](t, s.super, "select max(id)::text from tinydevcrm.deliveries where owner = 'ann'::regrole")
+
+	for _, user := range []string{"eve", "adele"} {
+		for _, post := range [][]string{
+			{"/matviews/preview", "query", "select * from ann.confidential"},
+			{"/matviews/preview", "query", "select * from ann.confidential_view"},
+			{"/matviews/preview", "query", "select * from confidential"},
+			{"/matviews/preview", "query", "select set_config('role', 'ann', true), * from ann.confidential"},
+			{"/matviews/preview", "query", "select set_config('role', 'postgres', false)"},
+			{"/matviews/preview", "query", "select set_config('session_authorization', 'ann', false)"},
+			{"/matviews/preview", "query", "select secret from tinydevcrm.webhooks; drop schema ann cascade"},
+			{"/matviews/preview", "query", "select pg_read_file('postgresql.conf')"},
+			{"/matviews/preview", "query", "select query_to_xml('select * from ann.confidential', true, true, '')"},
+			{"/matviews/watch", "relation", "ann.confidential_view", "notify_when", "never"},
+			{"/matviews/pause", "relation", "ann.confidential_view"},
+			{"/matviews/resume", "relation", "ann.confidential_view"},
+			{"/matviews/embed", "relation", "ann.confidential_view", "origins", "*"},
+			{"/matviews/unembed", "relation", "ann.confidential_view"},
+			{"/matviews/refresh", "relation", "ann.confidential_view"},
+			{"/matviews/schedule", "relation", "ann.confidential_view", "schedule", "5 seconds"},
+			{"/matviews/unschedule", "relation", "ann.confidential_view"},
+			{"/matviews/drop", "relation", "ann.confidential_view"},
+			{"/subscriptions", "new_subscription", "spy", "new_matview", "ann.confidential_view"},
+			{"/subscriptions", "new_subscription", "spy", "new_matview", "ann.confidential_view", "url", "https://evil.example/"},
+			{"/subscriptions/pause", "subscription", "confidential words"},
+			{"/subscriptions/resume", "subscription", "confidential words"},
+			{"/subscriptions/redeliver", "subscription", "confidential words"},
+			{"/subscriptions/drop", "subscription", "confidential words"},
+			{"/deliveries/redeliver", "delivery", delivery},
+		} {
+			status, body := s.post(user, post[0], post[1:]...)
+			if status < 400 || status >= 500 || strings.Contains(body, "classified") {
+				t.Errorf("%s posts %v: %d %s", user, post, status, body)
+			}
+		}
+		for _, path := range []string{
+			"/matviews/ann.confidential_view", "/matviews/ann.confidential_view.json",
+			"/matviews/ann.confidential_view.csv", "/matviews/ann.confidential_view.html", "/embed/ann.confidential_view",
+		} {
+			if status, body := s.get(user, path); status != 403 && status != 404 || strings.Contains(body, "classified") {
+				t.Errorf("%s gets %s: %d %s", user, path, status, body)
+			}
+		}
+	}
+	if status, body := s.post("eve", "/subscriptions/drop", "subscription", "alerts"); status != 200 {
+		t.Errorf("eve drops alerts of hers: %d %s", status, body)
+	}
+	if after := dbtest.Value[string](t, s.super, all); after != before {
+		t.Error("something of ann's has changed")
+	}
+
+	// What eve sees has no name of ann's in it, but for those that she asks for.
+	for _, path := range []string{
+		"/", "/news", "/matviews", "/subscriptions", "/events", "/?tables=a&matviews=a",
+		"/?subscription=alerts", "/?done=refresh&event=" + dbtest.Value[string](t, s.super,
+			"select max(id)::text from tinydevcrm.matview_refresh_events where owner = 'ann'::regrole"),
+	} {
+		status, body := s.sees("eve", path)
+		if status != 200 || strings.Contains(body, "confidential") || strings.Contains(body, "classified") || strings.Contains(body, "ann.") {
+			t.Errorf("eve gets %s: %d %s", path, status, body)
+		}
+	}
+	for path, want := range map[string]int{
+		"/?table=ann.confidential": 404, "/?matview=ann.confidential_view": 404, "/?subscription=confidential+words": 200,
+		"/?of=ann.confidential_view": 200, "/?matviews=confidential": 200, "/?tables=confidential": 200,
+		"/events?of=ann.confidential_view": 200, "/news?matview=ann.confidential_view&subscription=confidential+words": 200,
+	} {
+		status, body := s.sees("eve", path)
+		if status != want || strings.Contains(body, "classified") || strings.Contains(body, "https://confidential.example") ||
+			strings.Contains(body, `data-relation="ann.`) || strings.Contains(body, `<li class="refreshed"`) {
+			t.Errorf("eve gets %s: %d, want %d: %s", path, status, want, body)
+		}
+	}
+	if _, body := s.sees("ann", "/?subscription=alerts&table=ann.confidential"); !strings.Contains(body, "classified") ||
+		!strings.Contains(body, "https://confidential.example/in") || !strings.Contains(body, "confidential_view") {
+		t.Errorf("ann does not see what is hers: %s", body)
+	}
+}
+
+// sees gets what a browser shows to a user.
+func (s *site) sees(user, path string) (int, string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.SetBasicAuth(user, secret)
+	request.Header.Set("Accept", "text/html")
+	return s.answer(request)
 }
 
 func TestPasswordsCannotBeTriedFast(t *testing.T) {

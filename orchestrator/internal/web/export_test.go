@@ -2,10 +2,42 @@ package web
 
 import (
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // HandlerWithHeartbeat is Handler with a heartbeat that a test can wait for.
 func HandlerWithHeartbeat(config Config, heartbeat time.Duration) http.Handler {
 	return newHandler(config, heartbeat)
+}
+
+// A Refresh is one that a chart shows.
+type Refresh struct {
+	IsFailed   bool
+	RowCount   int64
+	DurationMS float64
+}
+
+// NewChart draws refreshes, oldest first.
+func NewChart(refreshes ...Refresh) chart {
+	drawn := make([]refresh, len(refreshes))
+	for i, next := range refreshes {
+		drawn[i] = refresh{isFailed: next.IsFailed, rowCount: next.RowCount, durationMS: next.DurationMS}
+	}
+	return newChart(drawn)
+}
+
+// PlaceIn is the position of an error in a query, where it is at a position of a statement.
+func PlaceIn(query, statement string, position int) int {
+	return placeIn(query, db.Problem{Query: statement, Position: position}).Position
+}
+
+// PageURL is the page with something chosen, at a step.
+func PageURL(values url.Values, step string) string { return pageURL(values, step) }
+
+// Link leads from a page where something is chosen to it with one thing chosen otherwise.
+func Link(chosen url.Values, step, name, value string) string {
+	return page{Chosen: chosen}.Link(step, name, value)
 }

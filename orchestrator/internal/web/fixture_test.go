@@ -53,8 +53,13 @@ func testURL(t *testing.T) string {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
+	return newFixtureIn(t, fmt.Sprintf("web_test_%d", time.Now().UnixNano()))
+}
+
+func newFixtureIn(t *testing.T, schema string) *fixture {
+	t.Helper()
 	databaseURL := testURL(t)
-	f := &fixture{t: t, schema: fmt.Sprintf("web_test_%d", time.Now().UnixNano()), log: &lockedBuffer{}}
+	f := &fixture{t: t, schema: schema, log: &lockedBuffer{}}
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
@@ -68,11 +73,13 @@ func newFixture(t *testing.T) *fixture {
 	f.exec("create schema " + f.schema)
 
 	f.events = newBroadcaster(t, databaseURL)
-	f.server = httptest.NewServer(web.HandlerWithHeartbeat(f.config(), heartbeat))
+	f.server = httptest.NewServer(f.handler())
 	// Streams end with their clients; Close waits for them.
 	t.Cleanup(f.server.Close)
 	return f
 }
+
+func (f *fixture) handler() http.Handler { return web.HandlerWithHeartbeat(f.config(), heartbeat) }
 
 func (f *fixture) config() web.Config {
 	return web.Config{
@@ -117,6 +124,7 @@ func (f *fixture) removeAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	for _, statement := range []string{
+		`delete from tinydevcrm.subscriptions`,
 		`select tinydevcrm.drop_matview(relation)
 		   from tinydevcrm.matviews
 		   join pg_class on pg_class.oid = relation
@@ -148,6 +156,17 @@ func (f *fixture) number(query string, arguments ...any) int64 {
 	return number
 }
 
+func (f *fixture) text(query string, arguments ...any) string {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), deadline)
+	defer cancel()
+	var text string
+	if err := f.pool.QueryRowContext(ctx, query, arguments...).Scan(&text); err != nil {
+		f.t.Fatalf("%s: %v", query, err)
+	}
+	return text
+}
+
 // importSample loads the sample through the route, as a program does.
 func (f *fixture) importSample() {
 	f.t.Helper()
@@ -155,9 +174,14 @@ func (f *fixture) importSample() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	got := f.send(form("POST", "/upload-file", field{name: "file", file: "sample.csv", value: string(sample)}))
+	f.importFile("sample.csv", string(sample))
+}
+
+func (f *fixture) importFile(name, contents string) {
+	f.t.Helper()
+	got := f.send(form("POST", "/upload-file", field{name: "file", file: name, value: contents}))
 	if got.status != http.StatusCreated {
-		f.t.Fatalf("import of the sample: %d %s", got.status, got.body)
+		f.t.Fatalf("import of %s: %d %s", name, got.status, got.body)
 	}
 }
 

@@ -23,8 +23,13 @@ type stream struct {
 
 func openStream(t *testing.T, serverURL, lastID string) *stream {
 	t.Helper()
+	return openStreamAt(t, serverURL+"/events/stream", lastID)
+}
+
+func openStreamAt(t *testing.T, address, lastID string) *stream {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	request, err := http.NewRequestWithContext(ctx, "GET", serverURL+"/events/stream", nil)
+	request, err := http.NewRequestWithContext(ctx, "GET", address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,17 +158,22 @@ func TestStreamResumes(t *testing.T) {
 	tests := []struct {
 		name   string
 		lastID string
+		// after is what the page says.
+		after string
 		// wanted are those before the last, whose notification may be on its way still.
 		wanted int
 	}{
-		{"at the beginning", "", 49},
-		{"after a while: all that came since, and what is close", fmt.Sprint(last - 10), 61},
-		{"not from this database", fmt.Sprint(last + 100_000), 0},
-		{"with nonsense", "x", 49},
+		{"at the beginning", "", "", 29},
+		{"a page without events, that was away", "", "?after=0", 61},
+		{"a page that knows from where on", "", fmt.Sprintf("?after=%d", last-10), 11},
+		{"and was cut off", fmt.Sprint(last - 5), fmt.Sprintf("?after=%d", last-10), 12},
+		{"after a while: all that came since, and what is close", fmt.Sprint(last - 10), "", 64},
+		{"not from this database", fmt.Sprint(last + 100_000), "", 0},
+		{"with nonsense", "x", "", 29},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			stream := openStream(t, f.server.URL, test.lastID)
+			stream := openStreamAt(t, f.server.URL+"/events/stream"+test.after, test.lastID)
 			// Told after all others, it ends what the stream sends by itself.
 			end := f.refresh("v")
 			// By id, because what has just been notified may come twice.

@@ -1,0 +1,464 @@
+package web_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// useRoutes makes what the routes act on: a table, a view that is told at each refresh, and a subscription
+// with a delivery. It gives the subscription's name, and the delivery.
+func (f *fixture) useRoutes() (subscription, delivery string) {
+	f.t.Helper()
+	subscription = f.schema + " mine"
+	f.exec("create table numbers as select n, 'row ' || n as name from generate_series(1, 12) as n")
+	f.exec(`select tinydevcrm.create_matview('Odd view', 'select * from numbers', 'always')`)
+	f.exec(`select tinydevcrm.create_subscription($1)`, subscription)
+	f.refresh(`"Odd view"`)
+	return subscription, fmt.Sprint(f.number(`
+		select max(deliveries.id)
+		  from tinydevcrm.deliveries
+		  join tinydevcrm.subscriptions
+		    on subscriptions.id = subscription_id
+		 where name = $1`, subscription))
+}
+
+// A program gets exactly this JSON. Where a value is another one each time, … stands for it.
+func TestProgramGetsJSON(t *testing.T) {
+	f := newFixture(t)
+	subscription, delivery := f.useRoutes()
+	name, odd := fmt.Sprintf("%q", subscription), `"Odd view"`
+	describe := func(schedule string) request {
+		return get("/schedules/describe?" + url.Values{"schedule": {schedule}}.Encode())
+	}
+
+	tests := []struct {
+		name    string
+		request request
+		status  int
+		want    string
+	}{
+		{"a preview", post("/matviews/preview", "query", `select n, null as "no ""thing", name || 'é' as name from numbers order by n limit 2;`),
+			200, `{"columns":[{"name":"n","type":"integer"},{"name":"no \"thing","type":"text"},{"name":"name","type":"text"}],` +
+				`"rows":[["1",null,"row 1é"],["2",null,"row 2é"]]}`},
+		{"a preview without rows", post("/matviews/preview", "query", "select n from numbers where false"),
+			200, `{"columns":[{"name":"n","type":"integer"}],"rows":[]}`},
+		{"a preview without columns", post("/matviews/preview", "query", "select"), 200, `{"columns":[],"rows":[[]]}`},
+		{"a preview of values", post("/matviews/preview", "query", "values (1.50, true)"),
+			200, `{"columns":[{"name":"column1","type":"numeric"},{"name":"column2","type":"boolean"}],"rows":[["1.50","t"]]}`},
+
+		{"a period", describe("1 hour"),
+			200, `{"schedule":"0 * * * *","words":"every hour","time_zone":"…","next_due_at":["…","…","…"]}`},
+		{"seconds", describe("5 seconds"),
+			200, `{"schedule":"5 seconds","words":"every 5 seconds","time_zone":"…","next_due_at":["…","…","…"]}`},
+		{"fields of cron", describe("0 7 * * 1"),
+			200, `{"schedule":"0 7 * * 1","words":"every Monday at 07:00","time_zone":"…","next_due_at":["…","…","…"]}`},
+		{"a day that never comes", describe("0 0 30 2 *"),
+			200, `{"schedule":"0 0 30 2 *","words":"on day 30 of February at 00:00","time_zone":"…","next_due_at":null}`},
+
+		{"a rule", post("/matviews/watch", "relation", odd, "notify_when", "changed",
+			"ignored_columns", " name , ,", "notify_interval", "90 minutes"), 200, `{"relation":"\"Odd view\""}`},
+		{"a pause", post("/matviews/pause", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
+		{"an end of the pause", post("/matviews/resume", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
+
+		{"a subscription", post("/subscriptions", "new_subscription", f.schema+" to one", "new_matview", odd),
+			201, fmt.Sprintf(`{"subscription":"%s to one","id":"…"}`, f.schema)},
+		{"a webhook", post("/subscriptions", "new_subscription", f.schema+" hook", "url", "https://example.com/in?a=b"),
+			201, fmt.Sprintf(`{"subscription":"%s hook","secret":"…"}`, f.schema)},
+		{"a paused subscription", post("/subscriptions/pause", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+		{"a resumed one", post("/subscriptions/resume", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+		{"what is parked, once more", post("/subscriptions/redeliver", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+		{"a delivery, once more", post("/deliveries/redeliver", "delivery", delivery), 200, `{"delivery":` + delivery + `}`},
+		{"a dropped subscription", post("/subscriptions/drop", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := f.send(test.request)
+			want := decode[any](t, response{status: 200, body: test.want}, 200)
+			if found := decode[any](t, got, test.status); !isLike(found, want) {
+				t.Errorf("it gives %s, want %s", got.body, test.want)
+			}
+			if contentType := got.header.Get("Content-Type"); contentType != "application/json; charset=utf-8" {
+				t.Errorf("it is %s", contentType)
+			}
+		})
+	}
+
+	if count := f.number(`select count(*) from tinydevcrm.matviews
+		where relation = '"Odd view"'::regclass and notify_when = 'changed'
+		  and ignored_columns = '{name}' and notify_interval = '90 minutes' and not is_paused`); count != 1 {
+		t.Error("the rule is not as it was asked for")
+	}
+
+	type listed struct {
+		Subscription, Matview, URL, Status string
+		Pending                            int `json:"pending_count"`
+	}
+	var ours []listed
+	for _, next := range decode[[]listed](t, f.send(get("/subscriptions")), 200) {
+		if strings.HasPrefix(next.Subscription, f.schema) {
+			ours = append(ours, next)
+		}
+	}
+	if want := []listed{
+		{f.schema + " hook", "", "https://example.com/in?a=b", "ok", 0}, {f.schema + " to one", odd, "", "ok", 0},
+	}; !slices.Equal(ours, want) {
+		t.Errorf("the subscriptions are %+v, want %+v", ours, want)
+	}
+}
+
+// isLike compares what JSON gives; … is like anything but nothing.
+func isLike(found, want any) bool {
+	switch want := want.(type) {
+	case string:
+		return found == want || want == "…" && found != nil && found != ""
+	case []any:
+		found, isList := found.([]any)
+		return isList && slices.EqualFunc(found, want, isLike)
+	case map[string]any:
+		found, isObject := found.(map[string]any)
+		if !isObject || len(found) != len(want) {
+			return false
+		}
+		for name, value := range want {
+			if has, isThere := found[name]; !isThere || !isLike(has, value) {
+				return false
+			}
+		}
+		return true
+	}
+	return found == want
+}
+
+func TestRoutesRefuse(t *testing.T) {
+	f := newFixture(t)
+	subscription, _ := f.useRoutes()
+	f.exec("create materialized view unwatched as select 1 as n")
+	const view = "/matviews/preview"
+
+	f.checkRefusals(t, []refusal{
+		{"a preview of nothing", post(view), 400, []string{`"query" is missing`}, nil},
+		{"a preview of blanks", post(view, "query", " \n;"), 422, []string{"the query is empty", "TD002"}, nil},
+		{"a preview of two statements", post(view, "query", "select 1; drop table numbers", "name", "kept", "notify_when", "changed"),
+			422, []string{"exactly one query", "TD002"}, []string{"drop table numbers", `value="kept"`, `value="changed" checked`}},
+		{"a preview of a command", post(view, "query", "drop table numbers"), 422, []string{"exactly one query", "TD002"}, nil},
+		{"a preview of explain", post(view, "query", "explain analyze select 1"), 422, []string{"explain is no query", "TD002"}, nil},
+		{"a preview that writes", post(view, "query", "with gone as (delete from numbers returning n) select n from gone"),
+			422, []string{"data-modifying statements in WITH", "0A000"}, nil},
+		{"a preview of two columns of a name", post(view, "query", "select 1 as n, 2 as n"), 422, []string{`"n" specified more than once`, "42701"}, nil},
+		{"a preview of a missing table", post(view, "query", "select * from missing"), 404, []string{"does not exist", "42P01", "LINE 1: select * from missing"}, nil},
+		{"a preview that fails as it runs", post(view, "query", "select 1 / (n - 1) as n from numbers"), 422, []string{"division by zero", "22012"}, nil},
+		{"a preview by parameter", post(view, "query", "select $1"), 422, []string{"no parameter $1", "42P02"}, nil},
+
+		{"a rule of no view", post("/matviews/watch", "notify_when", "always"), 400, []string{`"relation" is missing`}, nil},
+		{"no rule", post("/matviews/watch", "relation", `"Odd view"`), 400, []string{`"notify_when" is missing`}, nil},
+		{"a rule that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "sometimes"), 422, []string{"sometimes", "TD007"}, nil},
+		{"a rule of a missing view", post("/matviews/watch", "relation", "missing", "notify_when", "always"), 404, []string{`"missing" does not exist`, "42P01"}, nil},
+		{"a rule of a table", post("/matviews/watch", "relation", "numbers", "notify_when", "always"), 422, []string{"is not a materialized view", "TD008"}, nil},
+		{"a period that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "always", "notify_interval", "soon"),
+			422, []string{"soon", "22007"}, nil},
+		{"a column that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "changed", "ignored_columns", "n, missing"),
+			422, []string{"missing", "TD007"}, nil},
+		{"a pause of no view", post("/matviews/pause"), 400, []string{`"relation" is missing`}, nil},
+		{"a pause of a missing view", post("/matviews/pause", "relation", "missing"), 404, []string{"does not exist", "42P01"}, nil},
+		{"a pause of one not watched", post("/matviews/pause", "relation", "unwatched"), 404, []string{"is not watched", "TD001"}, nil},
+		{"resuming a missing view", post("/matviews/resume", "relation", "missing"), 404, []string{"does not exist", "42P01"}, nil},
+		{"resuming one not watched", post("/matviews/resume", "relation", "unwatched"), 404, []string{"is not watched", "TD001"}, nil},
+
+		{"a subscription without a name", post("/subscriptions", "url", "https://example.com/kept", "new_matview", "kept_view"),
+			400, []string{`"new_subscription" is missing`}, []string{`value="https://example.com/kept"`, `value="kept_view"`}},
+		{"a name that is too long", post("/subscriptions", "new_subscription", strings.Repeat("é", 101)), 422, []string{"23514"}, nil},
+		{"a subscription to a missing view", post("/subscriptions", "new_subscription", "kept_name", "new_matview", "missing"),
+			404, []string{"does not exist", "42P01"}, []string{`value="kept_name"`}},
+		{"a subscription to one not watched", post("/subscriptions", "new_subscription", "x", "new_matview", "unwatched"),
+			404, []string{"is not watched", "TD001"}, nil},
+		{"a URL that is none", post("/subscriptions", "new_subscription", "x", "url", "example.com/in"),
+			422, []string{"example.com/in", "begins with http:// or https://", "TD007"}, []string{`value="example.com/in"`}},
+		{"a URL that runs", post("/subscriptions", "new_subscription", "x", "url", "javascript:alert(1)"), 422, []string{"TD007"}, nil},
+		{"a URL with a blank", post("/subscriptions", "new_subscription", "x", "url", "https://example.com/a b"), 422, []string{"TD007"}, nil},
+		{"a URL that is too long", post("/subscriptions", "new_subscription", "x", "url", "https://example.com/"+strings.Repeat("x", 2000)),
+			422, []string{"TD007"}, nil},
+		{"a webhook of a name in use", post("/subscriptions", "new_subscription", subscription, "url", "https://example.com/"),
+			409, []string{"is there already", "TD004"}, nil},
+		{"a pause of no subscription", post("/subscriptions/pause"), 400, []string{`"subscription" is missing`}, nil},
+		{"a pause of a missing one", post("/subscriptions/pause", "subscription", "missing"), 404, []string{"there is no subscription 'missing'", "TD001"}, nil},
+		{"resuming a missing one", post("/subscriptions/resume", "subscription", "missing"), 404, []string{"there is no subscription 'missing'", "TD001"}, nil},
+		{"dropping a missing one", post("/subscriptions/drop", "subscription", "it's gone"), 404, []string{"there is no subscription 'it''s gone'", "TD001"}, nil},
+		{"redelivering of a missing one", post("/subscriptions/redeliver", "subscription", "missing"), 404, []string{"there is no subscription 'missing'", "TD001"}, nil},
+		{"redelivering nothing", post("/deliveries/redeliver"), 400, []string{`"delivery" is missing`}, nil},
+		{"redelivering a missing one", post("/deliveries/redeliver", "delivery", "9223372036854775807"), 404, []string{"there is no delivery 9223372036854775807", "TD001"}, nil},
+		{"a delivery that is no number", post("/deliveries/redeliver", "delivery", "first"), 422, []string{`"first"`, "22P02"}, nil},
+		{"a delivery beyond all numbers", post("/deliveries/redeliver", "delivery", "9223372036854775808"), 422, []string{"22003"}, nil},
+	})
+	if count := f.number("select count(*) from numbers"); count != 12 {
+		t.Errorf("%d numbers are left", count)
+	}
+	if count := f.number("select count(*) from tinydevcrm.subscriptions where name in ('x', 'kept_name')"); count != 0 {
+		t.Errorf("%d subscriptions are left", count)
+	}
+
+	// Only a program asks for these.
+	for _, test := range []struct{ schedule, says, code string }{
+		{"", "", "TD003"}, {"sometimes", "sometimes", "TD003"}, {"* * *", "* * *", "TD003"}, {"61 seconds", "1 minute", "TD003"},
+	} {
+		got := f.send(get("/schedules/describe?" + url.Values{"schedule": {test.schedule}}.Encode()))
+		if said := checkError(t, got.body); got.status != 422 || !strings.Contains(said, test.says) || !strings.HasSuffix(said, test.code) {
+			t.Errorf("schedule %q: %d %s", test.schedule, got.status, said)
+		}
+	}
+	for _, path := range []string{"/matviews/preview", "/subscriptions/pause", "/deliveries/redeliver", "/matviews/watch"} {
+		if got := f.send(request{method: "PUT", path: path}); got.status != 405 {
+			t.Errorf("PUT %s: status %d", path, got.status)
+		}
+	}
+}
+
+// Whatever a query does beside giving rows, a preview takes back.
+func TestPreviewLeavesNoTrace(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table numbers (n integer)")
+	f.exec(`create function busy() returns bigint language plpgsql as $$
+	        declare
+	            count bigint;
+	        begin
+	            insert into numbers values (1);
+	            count := (select count(*) from numbers);
+	            create table made (n integer);
+	            perform set_config('search_path', 'pg_catalog', false), set_config('tinydevcrm.mood', 'odd', false);
+	            perform pg_notify('matview_refresh_channel', '1');
+	            return count;
+	        end $$`)
+	// As many as there are connections in the pool and more, so that each is used again.
+	for range 20 {
+		got := f.send(post("/matviews/preview", "query", "select busy() as n"))
+		if got.status != 200 || !strings.Contains(got.body, `"rows":[["1"]]`) {
+			t.Fatalf("the preview gives %d %s", got.status, got.body)
+		}
+	}
+	for name, count := range map[string]int64{
+		"rows":             f.number("select count(*) from numbers"),
+		"tables":           f.number("select count(*) from pg_class where relnamespace = $1::text::regnamespace and relname = 'made'", f.schema),
+		"temporary views":  f.number("select count(*) from pg_class where relname = '_query_preview'"),
+		"settings":         f.number("select (coalesce(current_setting('tinydevcrm.mood', true), '') <> '')::int"),
+		"open sessions":    f.number("select count(*) from pg_stat_activity where state like 'idle in transaction%' and query like '%preview_query%'"),
+		"registered views": f.number("select count(*) from tinydevcrm.matviews where relation::text like '%_query_preview%'"),
+	} {
+		if count != 0 {
+			t.Errorf("%d %s are left", count, name)
+		}
+	}
+}
+
+func TestPreviewIsShort(t *testing.T) {
+	f := newFixture(t)
+	got := decode[struct{ Rows [][]*string }](t, f.send(post("/matviews/preview",
+		"query", "select n, repeat('é', 1000) as long from generate_series(1, 1000) as n")), 200)
+	if len(got.Rows) != 10 || *got.Rows[9][0] != "10" {
+		t.Fatalf("it has %d rows", len(got.Rows))
+	}
+	// One more than the page shows, to tell that there is more.
+	if count := utf8.RuneCountInString(*got.Rows[0][1]); count != 201 {
+		t.Errorf("a long value has %d characters", count)
+	}
+	page := f.send(post("/matviews/preview", "query", "select repeat('é', 1000) as long").fromBrowser())
+	if page.status != 200 || !strings.Contains(page.body, "<td>"+strings.Repeat("é", 200)+"…</td>") {
+		t.Errorf("the page does not cut it: %s", page.body)
+	}
+}
+
+// The position of an error is that in the query as it was sent, counted in characters from 1.
+func TestPositionOfAnError(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table numbers (n integer)")
+	f.exec(`create function broken() returns integer language plpgsql as $$ begin return (select nope from numbers); end $$`)
+
+	tests := []struct {
+		name, query string
+		// at is what stands where the database stopped; empty where there is no such place.
+		at string
+	}{
+		{"a column", "select nope from numbers", "nope"},
+		{"a word", "select *\n  form numbers", "form"},
+		{"after letters of several bytes", "select 'éß𝄞' as \"ö\", nope from numbers", "nope"},
+		{"after blanks and lines", "\n\t  select n,\n  'é', nope\n  from numbers", "nope"},
+		{"after a comment", "/* é */ -- 𝄞\nselect nope from numbers", "nope"},
+		{"lines of a browser", "select n,\r\n  nope\r\n  from numbers", "nope"},
+		{"a table", "select * from missing", "missing"},
+		{"at the end", "select (1", ""},
+		{"as it runs", "select 1 / 0 as n from (values (1)) as nope", ""},
+		{"within a function", "select broken() as n", ""},
+	}
+	for _, test := range tests {
+		for _, path := range []string{"/matviews/preview", "/matviews"} {
+			t.Run(test.name+" at "+path, func(t *testing.T) {
+				var answer struct {
+					Error struct {
+						Message, Detail string
+						Position        int
+					}
+				}
+				got := f.send(post(path, "name", "v", "query", test.query))
+				if err := json.Unmarshal([]byte(got.body), &answer); err != nil || answer.Error.Message == "" {
+					t.Fatalf("%d %s: %v", got.status, got.body, err)
+				}
+				position := answer.Error.Position
+				want := 0
+				if before, _, isIn := strings.Cut(test.query, test.at); test.at != "" && isIn {
+					want = utf8.RuneCountInString(before) + 1
+				} else if test.name == "at the end" {
+					want = utf8.RuneCountInString(test.query) + 1
+				}
+				if position != want {
+					t.Errorf("it is %d, want %d: %s", position, want, got.body)
+				}
+				if isThere := strings.Contains(got.body, `"position"`); isThere != (want > 0) {
+					t.Errorf("there is a position or not: %s", got.body)
+				}
+			})
+		}
+	}
+}
+
+// A browser sends lines with a carriage return that its text field does not have.
+func TestPositionInATextField(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table numbers (n integer)")
+	const query = "select n,\r\n\r\n  nope\r\n  from numbers"
+	for _, path := range []string{"/matviews/preview", "/matviews"} {
+		page := f.send(post(path, "name", "v", "query", query).fromBrowser())
+		want := fmt.Sprintf(`data-position="%d"`, strings.Index(strings.ReplaceAll(query, "\r\n", "\n"), "nope")+1)
+		if problem := problemOf(t, page.body); !strings.Contains(problem, want) {
+			t.Errorf("%s: the problem lacks %s: %.200s", path, want, problem)
+		}
+	}
+}
+
+// A browser is sent back to the step, and what it was at goes with it.
+func TestBrowserKeepsWhatIsChosen(t *testing.T) {
+	f := newFixture(t)
+	subscription, delivery := f.useRoutes()
+	odd := `"Odd view"`
+	f.exec(`select tinydevcrm.schedule_matview('"Odd view"', '1 hour')`)
+	chosen := []string{
+		"table", f.schema + ".numbers", "tables", "50%", "matview", "other", "matviews", "a&b=c",
+		"subscription", subscription, "of", f.schema + ".v", "outcome", "failed",
+	}
+	send := func(path string, fields ...string) request {
+		// What the request is about goes before what is chosen.
+		return post(path, append(slices.Clone(chosen), fields...)...).fromBrowser()
+	}
+
+	tests := []struct {
+		request    request
+		step, done string
+		matview    string
+	}{
+		{send("/matviews", "name", "made", "query", "select 1 as n"), "schedule", "create", "made"},
+		{send("/matviews/watch", "relation", odd, "notify_when", "always"), "schedule", "watch", odd},
+		{send("/matviews/pause", "relation", odd), "schedule", "pause", odd},
+		{send("/matviews/resume", "relation", odd), "schedule", "resume", odd},
+		{send("/matviews/refresh", "relation", odd), "schedule", "refresh", odd},
+		{send("/matviews/schedule", "relation", odd, "schedule", "2 hours"), "schedule", "schedule", odd},
+		{send("/matviews/unschedule", "relation", odd), "schedule", "unschedule", odd},
+		{send("/matviews/embed", "relation", odd, "origins", "*"), "schedule", "embed", odd},
+		{send("/matviews/unembed", "relation", odd), "schedule", "unembed", odd},
+		{send("/deliveries/redeliver", "delivery", delivery), "told", "redeliver", "other"},
+		{send("/subscriptions/redeliver"), "told", "redeliver", "other"},
+		{send("/subscriptions/pause"), "told", "pause-subscription", "other"},
+		{send("/subscriptions/resume"), "told", "resume-subscription", "other"},
+		{send("/subscriptions/drop"), "told", "drop-subscription", "other"},
+		{send("/matviews/drop", "relation", odd), "schedule", "drop", odd},
+	}
+	for _, test := range tests {
+		t.Run(test.request.path, func(t *testing.T) {
+			got := f.send(test.request)
+			to, err := url.Parse(got.header.Get("Location"))
+			if got.status != 303 || err != nil || to.Path != "/" {
+				t.Fatalf("status %d, to %s (%v): %s", got.status, to, err, got.body)
+			}
+			if to.Fragment != test.step {
+				t.Errorf("sent to step %q, want %q", to.Fragment, test.step)
+			}
+			want := url.Values{"done": {test.done}}
+			for i := 0; i < len(chosen); i += 2 {
+				want.Set(chosen[i], chosen[i+1])
+			}
+			want.Set("matview", test.matview)
+			// What is gone is chosen no longer.
+			switch test.done {
+			case "drop":
+				want.Del("matview")
+			case "drop-subscription":
+				want.Del("subscription")
+			}
+			values := to.Query()
+			if test.done == "refresh" {
+				if values.Get("event") == "" {
+					t.Errorf("the event is not told: %s", to)
+				}
+				values.Del("event")
+			}
+			if values.Encode() != want.Encode() {
+				t.Errorf("sent to %v, want %v", values, want)
+			}
+		})
+	}
+
+	// Where the answer is the page itself, its forms have it.
+	for _, request := range []request{
+		send("/matviews/preview", "query", "select 1 as n"),
+		send("/matviews/preview", "query", "select nope"),
+		send("/subscriptions", "new_subscription", f.schema+" hook", "url", "https://example.com/"),
+		send("/matviews/drop", "relation", "missing"),
+	} {
+		page := f.send(request)
+		for i := 0; i < len(chosen); i += 2 {
+			value := chosen[i+1]
+			switch {
+			case chosen[i] == "subscription" && request.path == "/subscriptions":
+				value = f.schema + " hook"
+			case chosen[i] == "matview" && request.path == "/matviews/drop":
+				value = "missing"
+			}
+			hidden := fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, chosen[i], html.EscapeString(value))
+			if !strings.Contains(formOf(t, page.body, `action="/matviews#view"`), hidden) {
+				t.Errorf("%s: the page's form lacks %s", request.path, hidden)
+			}
+		}
+	}
+}
+
+// The buttons are about the subscription that is shown, also where another one was asked for that is gone.
+func TestButtonsAreOfTheSubscriptionShown(t *testing.T) {
+	f := newFixture(t)
+	gone, shown := f.schema+" a", f.schema+" b"
+	f.exec(`select tinydevcrm.create_subscription(name) from unnest(array[$1, $2]) as name`, gone, shown)
+	got := f.send(post("/subscriptions/drop", "subscription", gone).fromBrowser())
+	path, _, _ := strings.Cut(got.header.Get("Location"), "#")
+
+	for _, path := range []string{path, "/news?" + url.Values{"subscription": {gone}}.Encode()} {
+		page := f.send(get(path).fromBrowser())
+		form := formOf(t, page.body, `formaction="/subscriptions/pause#told"`)
+		if want := fmt.Sprintf(`name="subscription" value="%s"`, shown); !strings.Contains(form, want) || strings.Contains(form, gone) {
+			t.Errorf("%s: the form lacks %s, or has another: %s", path, want, form)
+		}
+	}
+}
+
+// formOf cuts a form out of a page.
+func formOf(t *testing.T, page, mark string) string {
+	t.Helper()
+	for _, form := range regexp.MustCompile(`(?s)<form.*?</form>`).FindAllString(page, -1) {
+		if strings.Contains(form, mark) {
+			return form
+		}
+	}
+	t.Fatalf("the page has no form with %s", mark)
+	return ""
+}

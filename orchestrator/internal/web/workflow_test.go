@@ -1,0 +1,443 @@
+package web_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+const (
+	createButton   = "#view form > .buttons:last-child button"
+	previewButton  = `#view [formaction^="/matviews/preview"]`
+	scheduleButton = "#schedule .chosen .buttons button"
+	watchButton    = `#schedule form[action^="/matviews/watch"] button`
+	threeOrders    = "id,total,zip\n1,10.50,0107\n2,99.90,1234\n3,7.25,5678\n"
+)
+
+// walk goes through the main job on the sample, from the file chooser to a schedule. look is how one
+// gets a preview: with JavaScript it leads to no other page, and comes by itself.
+func (b *browser) walk(f *fixture, look func()) {
+	b.t.Helper()
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	b.expect("#tables .empty", "No tables yet")
+	b.expect("#schedule .empty", "No views yet")
+	b.expect("#told .empty", "No subscriptions yet")
+	b.expect("#events .empty", "No events yet")
+	b.takeScreenshots("empty")
+
+	b.fill("#upload-table", "kept")
+	b.chooseFile("sample.csv", "")
+	look()
+	b.expect("#upload-plan p", "These types fit the whole file.")
+	if found := b.value("#upload-plan select"); found != "" {
+		b.t.Errorf("the type is %q before one is chosen, want as found", found)
+	}
+	b.expect("#upload-plan td", "integer")
+	b.click("#upload-plan summary")
+	b.expect("#upload-plan pre", `.kept ("AColumnOfNumbers" integer);`)
+	if kept := b.value("#upload-table"); kept != "kept" {
+		b.t.Errorf("the table is %q after the preview, want it as it was written", kept)
+	}
+	b.takeScreenshots("preview")
+
+	b.do("open the page again", chromedp.Navigate(f.server.URL+"/"))
+	b.chooseFile("sample.csv", "")
+	b.press("#upload .buttons button")
+	b.expect("#tables .done", "10 rows of sample.csv are in table sample.")
+	b.expect("#preview th", "AColumnOfNumbers")
+	b.expect("#preview th small", "integer")
+	b.expect("#preview tr:nth-child(10) td", "9")
+
+	b.press(createButton)
+	b.expect("#schedule .done", "View sample_now is there.")
+	b.expect("#matviews [data-relation=sample_now] td", "not scheduled")
+
+	b.fill("#schedule-schedule", "1 hour")
+	b.press(scheduleButton)
+	b.expect("#schedule .done", "View sample_now has been refreshed")
+	b.expect("#matviews [data-relation=sample_now] td", "ok")
+	b.expect("#feed li .matview", f.schema+".sample_now")
+	b.expect("#feed li .count", "1 row")
+}
+
+func TestBrowser(t *testing.T) {
+	f := newFixture(t)
+	b := newBrowser(t)
+	b.walk(f, func() {})
+
+	b.expect("#feed-state.live", "Live")
+	live := f.refresh("sample_now")
+	item := fmt.Sprintf(`#feed li:first-child[data-id="%d"]`, live)
+	b.expect(item+" .matview", f.schema+".sample_now")
+	b.expect(item+" td", "")
+	b.waitFor("it is said", `document.getElementById('feed-news').textContent.includes('sample_now: 1 row')`)
+	b.waitFor("the chart has it",
+		`document.querySelector('#matviews [data-relation=sample_now] .counts').getAttribute('d').split('M').length > 2`)
+	items := read(b, "count the items", chromedp.Evaluate[int](`document.querySelectorAll('#feed li').length`))
+	if items != 2 {
+		t.Errorf("the feed has %d items, want each event once", items)
+	}
+	b.checkFeedLikeServer(f)
+	b.takeScreenshots("page")
+
+	b.click("#schedule .danger summary")
+	b.press("#schedule .drop")
+	b.expect("#schedule .done", "is dropped.")
+	b.checkErrors()
+}
+
+// Types that were chosen, lines that do not fit, and a file that is dropped on the page.
+func TestBrowserUploads(t *testing.T) {
+	f := newFixture(t)
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+
+	b.chooseFile("orders.csv", threeOrders)
+	b.do("see the columns", chromedp.WaitVisible(chromedp.CSS("#upload-plan tr:nth-child(3)")))
+	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
+	b.press("#upload .buttons button")
+	b.expect("#preview th:nth-child(1) small", "text")
+	b.expect("#preview th:nth-child(2) small", "numeric")
+	b.expect("#preview th:nth-child(3) small", "text")
+
+	b.chooseFile("orders.csv", threeOrders)
+	b.expect("#upload .problem", "is there already")
+	b.click("#upload .buttons button")
+	b.expect("#upload .problem", "is there already")
+	b.do("the button works again", chromedp.WaitEnabled(chromedp.CSS("#upload .buttons button")))
+	b.takeScreenshots("upload-error")
+
+	const ragged = "a,b\n1,2\n3\n4,5,6\n"
+	b.chooseFile("ragged.csv", ragged)
+	b.click("#upload .buttons button")
+	b.expect("#upload .problem .lines", "1 field instead of 2")
+	b.expect("#upload .problem .lines tbody tr:nth-child(2)", "4,5,6")
+	b.click("#upload .options summary")
+	b.choose("#upload-ragged", "pad")
+	b.press("#upload .buttons button")
+	b.expect("#tables .done", "3 rows of ragged.csv")
+	b.expect("#tables .lines tbody tr:nth-child(1)", "1 field instead of 2")
+
+	b.do("drop a file", chromedp.Evaluate[chromedp.Void](`(() => {
+		const files = new DataTransfer();
+		files.items.add(new File(['n\n1\n2\n'], 'dropped.csv', { type: 'text/csv' }));
+		for (const kind of ['dragenter', 'dragover', 'drop']) {
+			document.body.dispatchEvent(new DragEvent(kind,
+				{ dataTransfer: files, bubbles: true, cancelable: true }));
+		}
+	})()`))
+	b.expect("#upload-plan th[scope=row]", "n")
+	b.press("#upload .buttons button")
+	b.expect("#tables .done", "2 rows of dropped.csv")
+	b.checkErrors()
+}
+
+func TestBrowserAsksAndSchedules(t *testing.T) {
+	f := newFixture(t)
+	f.importSample()
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+
+	b.fill("#view-query", "select *\n  form sample")
+	b.click(previewButton)
+	b.expect("#view .problem pre", "LINE 2:   form sample")
+	selected := `(query => query.value.slice(query.selectionStart, query.selectionEnd))(document.getElementById('view-query'))`
+	checkSelected := func() {
+		t.Helper()
+		if word := read(b, "look what is selected", chromedp.Evaluate[string](selected)); word != "form" {
+			t.Errorf("%q is selected, want the word where the database stopped", word)
+		}
+	}
+	checkSelected()
+	b.takeScreenshots("query-error")
+	b.press(createButton)
+	b.expect("#view .problem pre", "LINE 2:   form sample")
+	checkSelected()
+	b.fill("#view-query", "select null as nothing, * from ")
+	b.click("#view .hand summary")
+	b.click("#view .hand .name")
+	if query := b.value("#view-query"); !strings.HasSuffix(query, "from sample") {
+		t.Errorf("the query is %q after a click on the table", query)
+	}
+	b.click(previewButton)
+	b.expect("#view-preview th:nth-child(2)", "AColumnOfNumbers integer")
+	b.expect("#view-preview td", "null")
+	b.do("come back to the page", chromedp.Navigate(f.server.URL+"/?table="+f.schema+".sample"))
+	if query := b.value("#view-query"); !strings.HasSuffix(query, "from sample") {
+		t.Errorf("the query is %q after another table was looked at", query)
+	}
+	b.fill("#view-name", "it's")
+	b.click("#view input[value=rows_added]")
+	b.click("#view .sql summary")
+	b.expect("#view .sql pre", `name        => 'it''s'`)
+	b.expect("#view .sql pre", `notify_when => 'rows_added'`)
+	b.press(createButton)
+	b.expect("#chosen-title", `"it's"`)
+	b.expect(`#matviews tr[data-relation='"it\'s"'] td:nth-child(5)`, "rows_added")
+
+	b.fill("#schedule-schedule", "0 7 * * 1")
+	b.waitFor("it is said in words",
+		`document.getElementById('schedule-when').textContent.startsWith('every Monday at 07:00 (GMT); next ')`)
+	b.fill("#schedule-schedule", "sometimes")
+	b.waitFor("it is refused", `document.getElementById('schedule-when').textContent.includes('is not a schedule')`)
+	b.fill("#schedule-schedule", "1 hour")
+	b.press(scheduleButton)
+	b.press(`#schedule [formaction^="/matviews/pause"]`)
+	b.expect("#schedule .done", "is paused")
+	b.press(`#schedule [formaction^="/matviews/resume"]`)
+	b.expect("#schedule .done", "by its schedule again")
+
+	b.click("#schedule .chosen .options summary")
+	b.click("#schedule input[value=always]")
+	b.fill("#watch-ignored", "nothing")
+	b.fill("#watch-interval", "1 hour")
+	b.press(watchButton)
+	b.expect("#schedule .done", "by its new rule")
+	if count := f.number(`select count(*) from tinydevcrm.matviews
+		where notify_when = 'always' and ignored_columns = '{nothing}' and notify_interval = '1 hour'`); count != 1 {
+		t.Error("the rule has not changed as it was filled in")
+	}
+	b.checkErrors()
+}
+
+func TestBrowserSubscribes(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`select tinydevcrm.create_matview('v', 'select 1 as n')`)
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	name := f.schema + " hook"
+
+	b.click("#told .options summary")
+	b.fill("#told-name", name)
+	b.fill("#told-matview", "v")
+	b.fill("#told-url", "https://example.com/in")
+	b.press(`#told form[action^="/subscriptions"] button`)
+	b.expect("#told .done code", "whsec_")
+	b.expect("#deliveries-none", "No deliveries yet")
+	b.do("open the page again", chromedp.Navigate(f.server.URL+"/?subscription="+strings.ReplaceAll(name, " ", "+")))
+	b.expect("#subscription-title", name)
+
+	event := f.refresh("v")
+	f.exec("select tinydevcrm.reject_event(delivery_id, 'a 500') from tinydevcrm.receive_events($1)", name)
+	row := fmt.Sprintf(`#deliveries [data-event="%d"]`, event)
+	b.waitFor("the list has it by itself", `!!document.querySelector('#deliveries tr')`)
+	b.do("reload", chromedp.Reload())
+	b.expect(row+" td:nth-child(4)", "failing: a 500")
+	b.takeScreenshots("subscription")
+	b.press(row + " button")
+	b.expect(row+" td:nth-child(4)", "pending")
+
+	b.press(`#told [formaction^="/subscriptions/pause"]`)
+	b.expect("#told .done", "is paused")
+	b.press(`#told [formaction^="/subscriptions/resume"]`)
+	b.expect("#told .done", "goes on")
+	b.click("#told .danger summary")
+	b.press("#told .drop")
+	b.expect("#told .done", "is dropped")
+	b.checkErrors()
+}
+
+// The feed shows what was asked for, finds again what it missed, and goes back to older events.
+func TestBrowserFeed(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`select tinydevcrm.create_matview(name, 'select 1 as n') from unnest('{loud,quiet}'::text[]) as name`)
+	old := f.refresh("quiet")
+	for range 40 {
+		f.refresh("loud")
+	}
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	b.press("#feed-older")
+	b.do("the oldest is there", chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf(`#feed [data-id="%d"]`, old))))
+
+	b.fill("#feed-of", f.schema+".quiet")
+	b.press("#events .search button")
+	b.expect("#feed-state.live", "Live")
+	f.refresh("loud")
+	last := f.refresh("quiet")
+	b.do("the new one comes", chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf(`#feed [data-id="%d"]`, last))))
+	items := read(b, "count the items", chromedp.Evaluate[int](`document.querySelectorAll('#feed li').length`))
+	if items != 2 {
+		t.Errorf("the feed has %d items, want the two of this view", items)
+	}
+
+	// The server goes away, and more happens meanwhile than a page shows at first.
+	address := f.server.Listener.Addr().String()
+	f.server.CloseClientConnections()
+	f.server.Close()
+	b.waitFor("it is said", `document.getElementById('feed-state').textContent.startsWith('Reconnecting')`)
+	for range 70 {
+		last = f.refresh("quiet")
+	}
+	socket, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &http.Server{Handler: f.handler()}
+	go again.Serve(socket)
+	t.Cleanup(func() { again.Close() })
+	b.do("the last one comes", chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf(`#feed [data-id="%d"]`, last))))
+	items = read(b, "count the items", chromedp.Evaluate[int](`document.querySelectorAll('#feed li').length`))
+	if items != 72 {
+		t.Errorf("the feed has %d items, want all 72", items)
+	}
+}
+
+// checkFeedLikeServer checks that an event looks alike whether it came live or with the page.
+func (b *browser) checkFeedLikeServer(f *fixture) {
+	b.t.Helper()
+	f.exec(`insert into sample values (null)`)
+	f.exec(`select tinydevcrm.create_matview('odd', $$
+	            select n as "AColumnOfNumbers", '<b>' || repeat('é', 300) as "long", 9007199254740993 as big,
+	                   '' as nothing, array[1, 2] as list, 1.50 as price
+	              from (select min("AColumnOfNumbers") from sample union all select null) as first (n)$$)`)
+	item := fmt.Sprintf(`#feed li[data-id="%d"]`, f.refresh("odd"))
+	withoutTime := fmt.Sprintf(`Array.from(
+		document.querySelectorAll('%s :is(b, .matview, .count, .took, .id, .error, th, td, td i)'),
+		node => node.tagName + ':' + node.textContent).sort().join('\n')`, item)
+	b.do("wait for the live event", chromedp.WaitVisible(chromedp.CSS(item)))
+	live := read(b, "look at it", chromedp.Evaluate[string](withoutTime))
+	b.do("reload", chromedp.Navigate(f.server.URL+"/"), chromedp.WaitVisible(chromedp.CSS(item)))
+	rendered := read(b, "look at it again", chromedp.Evaluate[string](withoutTime))
+	if live != rendered {
+		b.t.Errorf("live:\n%s\nas the server renders it:\n%s", live, rendered)
+	}
+	if !strings.Contains(live, "9007199254740993") || !strings.Contains(live, "null") {
+		b.t.Errorf("the event lacks its values: %s", live)
+	}
+
+	f.exec(`create materialized view failing as select 1 / count(*) as n from sample`)
+	f.exec(`select tinydevcrm.watch_matview('failing')`)
+	f.exec(`truncate sample`)
+	failed := fmt.Sprintf(`#feed li.failed[data-id="%d"]`, f.refresh("failing"))
+	b.expect(failed+" .error", "division by zero")
+	b.do("reload", chromedp.Navigate(f.server.URL+"/"))
+	b.expect(failed+" .error", "division by zero")
+	b.expect("#matviews .bad", ": division by zero")
+	f.exec(`insert into sample select generate_series(0, 9)`)
+}
+
+func TestBrowserWithoutJavaScript(t *testing.T) {
+	f := newFixture(t)
+	b := newBrowser(t)
+	b.do("switch JavaScript off", call(emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: true}))
+	b.walk(f, func() { b.press("#upload .second") })
+
+	for range 2 {
+		later := f.refresh("sample_now")
+		b.press("#feed-state a")
+		b.expect(fmt.Sprintf(`#feed li:first-child[data-id="%d"] .count`, later), "1 row")
+	}
+	b.press(`#schedule [formaction^="/matviews/refresh"]`)
+	b.expect("#schedule .done", "has been refreshed: 1 row")
+	b.press(`#schedule [formaction^="/matviews/unschedule"]`)
+	b.expect("#schedule .done", "View sample_now has no schedule any more.")
+
+	// An error keeps what was filled in.
+	b.fill("#schedule-schedule", "* * *")
+	b.press(scheduleButton)
+	b.expect("#schedule .problem", "is not a schedule")
+	if kept := b.value("#schedule-schedule"); kept != "* * *" {
+		t.Errorf("the schedule is %q, want it as it was written", kept)
+	}
+	b.fill("#schedule-schedule", "0 7 * * 1")
+	b.press("#schedule .when")
+	b.expect("#schedule-when", "every Monday at 07:00 (GMT); next ")
+
+	// A type is chosen with the file chosen once more.
+	b.chooseFile("orders.csv", threeOrders)
+	b.press("#upload .second")
+	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
+	b.chooseFile("orders.csv", threeOrders)
+	b.press("#upload .second")
+	if kept := b.value("#upload-plan tr:nth-child(1) select"); kept != "id=text" {
+		t.Errorf("the type is %q after another preview, want the one that was chosen", kept)
+	}
+	b.chooseFile("orders.csv", threeOrders)
+	b.press("#upload .buttons button")
+	b.expect("#preview th:nth-child(1) small", "text")
+
+	b.fill("#view-query", "select nope from orders")
+	b.press(previewButton)
+	b.expect("#view .problem pre", "LINE 1: select nope from orders")
+	b.fill("#view-query", "select total from orders order by id")
+	b.press(previewButton)
+	b.expect("#view-preview td", "10.50")
+
+	b.click("#told .options summary")
+	name := f.schema + " plain"
+	b.fill("#told-name", name)
+	b.press(`#told form[action^="/subscriptions"] button`)
+	b.expect("#told .done", "is there")
+	f.exec("select tinydevcrm.drop_subscription($1)", name)
+
+	b.click("#schedule .danger summary")
+	b.press("#schedule .drop")
+	b.expect("#schedule .done", "is dropped.")
+	b.do("the view is gone", chromedp.WaitNotPresent(chromedp.CSS("#matviews [data-relation=sample_now]")))
+	b.checkErrors()
+}
+
+// The whole way by the keyboard alone.
+func TestBrowserByKeyboard(t *testing.T) {
+	f := newFixture(t)
+	f.importSample()
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+
+	b.do("the first key leads to the way past all", chromedp.KeyEvent(kb.Tab))
+	focused := read(b, "look where it is", chromedp.Evaluate[string](`document.activeElement.className`))
+	if focused != "skip" {
+		t.Errorf("the first key leads to %q", focused)
+	}
+	b.tabTo("#view-name")
+	b.do("write the name", chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent("by_keys"))
+	b.tabTo("#view input[value=not_empty]")
+	b.do("choose the rule", chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowUp))
+	b.tabTo(createButton)
+	b.pressKey(kb.Enter)
+	b.expect("#schedule .done", "View by_keys is there.")
+
+	b.tabTo("#schedule-schedule")
+	b.do("write the schedule", chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent("1 hour"))
+	b.pressKey(kb.Enter)
+	b.expect("#schedule .done", "View by_keys has been refreshed")
+	b.tabTo("#schedule .danger summary")
+	b.do("unfold", chromedp.KeyEvent(kb.Enter))
+	b.tabTo("#schedule .drop")
+	b.pressKey(kb.Enter)
+	b.expect("#schedule .done", "is dropped.")
+	b.checkErrors()
+}
+
+// tabTo presses the tabulator until an element has the focus, which has to be seen.
+func (b *browser) tabTo(selector string) {
+	b.t.Helper()
+	for range 200 {
+		b.do("press the tabulator", chromedp.KeyEvent(kb.Tab))
+		at := read(b, "look where it is", chromedp.Evaluate[string](fmt.Sprintf(
+			`document.activeElement.matches(%q) ? getComputedStyle(document.activeElement).outlineStyle : ''`, selector)))
+		if at == "none" {
+			b.t.Errorf("%s has the focus, and nothing shows it", selector)
+		}
+		if at != "" {
+			return
+		}
+	}
+	b.t.Fatalf("no key leads to %s", selector)
+}
+
+// pressKey presses one that leads to another page.
+func (b *browser) pressKey(key string) {
+	b.t.Helper()
+	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired,
+		func(page.EventLoadEventFired) bool { return true }, chromedp.KeyEvent(key)))
+}
