@@ -16,7 +16,7 @@ import (
 
 const (
 	// shownEvents are as many as a page shows that comes for the first time.
-	shownEvents = 30
+	shownEvents = 20
 	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
 	missedEvents = 5000
 	// sessionLasts bounds a stream where users log in.

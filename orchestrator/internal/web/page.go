@@ -79,7 +79,8 @@ type viewForm struct{ Name, Query, NotifyWhen string }
 
 type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval string }
 
-// chosenNames are the parameters that say what the user is at. Each form and each link carries them on:
+// chosenNames are the parameters that say what the user is at. Each form but the upload's, and each link,
+// carries them on:
 // the table, materialized view and subscription, what the lists of the first two are searched for, and
 // whose events of which outcome the feed shows.
 func chosenNames() []string {

@@ -113,15 +113,20 @@ func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
 	}
 	rows.from = conn
 	defer closeRows(conn)
-	header.Set("Content-Type", rows.form.contentType)
+	return s.writeRows(w, r, rows)
+}
+
+func (s *server) writeRows(w http.ResponseWriter, r *http.Request, rows *viewRows) error {
+	w.Header().Set("Content-Type", rows.form.contentType)
 	steady := &steadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
 	body := bufio.NewWriterSize(steady, 32<<10)
-	if err = rows.form.write(s, body, rows); err == nil {
+	err := rows.form.write(s, body, rows)
+	if err == nil {
 		err = body.Flush()
 	}
 	if err != nil && steady.hasBegun {
 		// What is half there must not look whole.
-		s.Logger.WarnContext(ctx, "rows broke off", "path", r.URL.Path, "error", err)
+		s.Logger.WarnContext(r.Context(), "rows broke off", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return err

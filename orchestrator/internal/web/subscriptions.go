@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 const (
@@ -68,6 +70,14 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		return fmt.Errorf("list the subscriptions: %w", err)
 	}
 
+	asked := shown.Chosen.Get("subscription")
+	if asked != "" && (len(shown.Subscriptions) == 0 || shown.Subscriptions[0].Name != asked) {
+		shown.setProblem(stepTold, db.Problem{
+			Status:  http.StatusNotFound,
+			Message: fmt.Sprintf("there is no subscription %s of yours", asked),
+			Hint:    "Choose one of the list, or make it.",
+		})
+	}
 	shown.HasMore.Subscriptions = len(shown.Subscriptions) > shownSubscriptions
 	shown.Subscriptions = shown.Subscriptions[:min(len(shown.Subscriptions), shownSubscriptions)]
 	if len(shown.Subscriptions) == 0 {

@@ -97,63 +97,66 @@ type foundTable struct {
 	isAsked, isListed bool
 }
 
+// newestTables are those whose names have a part, the second parameter, and that of a name, the first.
+const newestTables = `
+	with newest as (
+	    select distinct on (schema_name, table_name)
+	           imports.*,
+	           $1 in (
+	               format('%I.%I', schema_name, table_name),
+	               schema_name || '.' || table_name) as is_asked,
+	           position(lower($2) in lower(schema_name || '.' || table_name)) > 0 as is_listed
+	      from tinydevcrm.imports
+	     where finished_at is not null
+	     order by schema_name, table_name, id desc
+	)
+	select format('%I.%I', newest.schema_name, newest.table_name),
+	       pg_class.oid::regclass::text,
+	       newest.table_name,
+	       newest.id,
+	       newest.source,
+	       newest.mode,
+	       coalesce(newest.key, '{}'),
+	       coalesce(newest.dialect is not null and (newest.dialect).has_header, true),
+	       coalesce((newest.dialect).delimiter, ','),
+	       coalesce((newest.dialect).quote, '"'),
+	       coalesce((newest.dialect).escape, (newest.dialect).quote, '"'),
+	       coalesce((newest.dialect).encoding, 'UTF8'),
+	       coalesce((newest.dialect).skip_lines, 0),
+	       newest.row_count,
+	       newest.problem_count,
+	       extract(epoch from newest.finished_at - newest.started_at)::double precision,
+	       newest.finished_at,
+	       newest.is_asked,
+	       newest.is_listed,
+	       array(
+	           select quote_ident(attname)
+	             from pg_catalog.pg_attribute
+	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+	            order by attnum
+	            limit $4),
+	       array(
+	           select format_type(atttypid, atttypmod)
+	             from pg_catalog.pg_attribute
+	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+	            order by attnum
+	            limit $4)
+	  from newest
+	  join pg_catalog.pg_namespace
+	    on pg_namespace.nspname = newest.schema_name
+	  join pg_catalog.pg_class
+	    on pg_class.relnamespace = pg_namespace.oid
+	   and pg_class.relname = newest.table_name
+	 where (newest.is_asked or newest.is_listed)
+	   and pg_class.relkind in ('r', 'p')
+	   and has_table_privilege(pg_class.oid, 'select')
+	 order by newest.is_asked desc, newest.id desc
+	 limit $3`
+
 // readTables finds the newest tables whose names have a part, and the one of a name: schema.name,
 // quoted or not.
 func (s *server) readTables(ctx context.Context, name, part string) ([]foundTable, error) {
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		with newest as (
-		    select distinct on (schema_name, table_name)
-		           imports.*,
-		           $1 in (
-		               format('%I.%I', schema_name, table_name),
-		               schema_name || '.' || table_name) as is_asked,
-		           position(lower($2) in lower(schema_name || '.' || table_name)) > 0 as is_listed
-		      from tinydevcrm.imports
-		     where finished_at is not null
-		     order by schema_name, table_name, id desc
-		)
-		select format('%I.%I', newest.schema_name, newest.table_name),
-		       pg_class.oid::regclass::text,
-		       newest.table_name,
-		       newest.id,
-		       newest.source,
-		       newest.mode,
-		       coalesce(newest.key, '{}'),
-		       coalesce(newest.dialect is not null and (newest.dialect).has_header, true),
-		       coalesce((newest.dialect).delimiter, ','),
-		       coalesce((newest.dialect).quote, '"'),
-		       coalesce((newest.dialect).escape, (newest.dialect).quote, '"'),
-		       coalesce((newest.dialect).encoding, 'UTF8'),
-		       coalesce((newest.dialect).skip_lines, 0),
-		       newest.row_count,
-		       newest.problem_count,
-		       extract(epoch from newest.finished_at - newest.started_at)::double precision,
-		       newest.finished_at,
-		       newest.is_asked,
-		       newest.is_listed,
-		       array(
-		           select quote_ident(attname)
-		             from pg_catalog.pg_attribute
-		            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-		            order by attnum
-		            limit $4),
-		       array(
-		           select format_type(atttypid, atttypmod)
-		             from pg_catalog.pg_attribute
-		            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-		            order by attnum
-		            limit $4)
-		  from newest
-		  join pg_catalog.pg_namespace
-		    on pg_namespace.nspname = newest.schema_name
-		  join pg_catalog.pg_class
-		    on pg_class.relnamespace = pg_namespace.oid
-		   and pg_class.relname = newest.table_name
-		 where (newest.is_asked or newest.is_listed)
-		   and pg_class.relkind in ('r', 'p')
-		   and has_table_privilege(pg_class.oid, 'select')
-		 order by newest.is_asked desc, newest.id desc
-		 limit $3`, name, part, shownTables+2, columnsAtHand)
+	rows, err := s.pool(ctx).QueryContext(ctx, newestTables, name, part, shownTables+2, columnsAtHand)
 	if err != nil {
 		return nil, fmt.Errorf("list the tables: %w", err)
 	}
