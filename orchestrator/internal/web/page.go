@@ -79,10 +79,9 @@ type viewForm struct{ Name, Query, NotifyWhen string }
 
 type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval string }
 
-// chosenNames are the parameters that say what the user is at. Each form but the upload's, and each link,
-// carries them on:
-// the table, materialized view and subscription, what the lists of the first two are searched for, and
-// whose events of which outcome the feed shows.
+// chosenNames are the parameters that say what the user is at: the table, materialized view and
+// subscription, what the lists of the first two are searched for, and whose events of which outcome the
+// feed shows. Each form but the upload's, and each link, carries them on.
 func chosenNames() []string {
 	return []string{"table", "tables", "matview", "matviews", "subscription", "of", "outcome"}
 }

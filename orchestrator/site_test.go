@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+const secret = "secret word 1"
+
+// A site is a page with users, on a server that asks them for their passwords.
+type site struct {
+	t      *testing.T
+	url    string
+	super  *sql.DB
+	stderr *output
+}
+
+// newSite makes the users and starts the page as the orchestrator's role.
+func newSite(t *testing.T, users ...string) *site {
+	t.Helper()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	for _, user := range users {
+		dbtest.Exec(t, super, "select tinydevcrm.create_user($1, $2)", user, secret)
+	}
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	address := listenWithPasswords(t, server, super)
+
+	runner := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
+	if _, stderr, err := command(t, runner, "", "up", "--listen-addr", "localhost:0", "--auth"); err == nil ||
+		!strings.Contains(stderr, "without a password") || !strings.Contains(stderr, "--auth-url") {
+		t.Errorf("a server that trusts everyone is taken: %v, %s", err, stderr)
+	}
+	_, stderr := background(t, runner, "up", "--listen-addr", "localhost:0",
+		"--auth", "--auth-url", "postgres://"+address+":5432/tinydevcrm?sslmode=disable")
+	dbtest.Eventually(t, dbtest.Deadline, "it is ready", func() bool { return strings.Contains(stderr.String(), `"page":"`) })
+	_, page, _ := strings.Cut(stderr.String(), `"page":"`)
+	page, _, _ = strings.Cut(page, `"`)
+	return &site{t: t, url: strings.TrimSuffix(page, "/"), super: super, stderr: stderr}
+}
+
+// listenWithPasswords has a server listen on a loopback address of its own, and ask for passwords there.
+func listenWithPasswords(t *testing.T, server *dbtest.Server, super *sql.DB) string {
+	t.Helper()
+	address := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
+	file, err := os.OpenFile(dbtest.Value[string](t, super, "show hba_file"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := fmt.Fprintln(file, "host tinydevcrm all 127.0.0.0/8 scram-sha-256"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, super, "alter system set listen_addresses = '"+address+"'")
+	server.Stop()
+	server.Start()
+	return address
+}
+
+// send sends a request as a user, and gives the status and the body.
+func (s *site) send(user, password, method, path, contentType, body string) (int, string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if user != "" {
+		request.SetBasicAuth(user, password)
+	}
+	request.Header.Set("Content-Type", contentType)
+	return s.answer(request)
+}
+
+func (s *site) answer(request *http.Request) (int, string) {
+	s.t.Helper()
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response.StatusCode, string(content)
+}
+
+func (s *site) get(user, path string) (int, string) { return s.send(user, secret, "GET", path, "", "") }
+
+func (s *site) post(user, path string, fields ...string) (int, string) {
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return s.send(user, secret, "POST", path, "application/x-www-form-urlencoded", form.Encode())
+}
+
+func (s *site) upload(user, query, content string) (int, string) {
+	return s.send(user, secret, "POST", "/upload-file"+query, "multipart/form-data; boundary=x",
+		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"numbers.csv\"\r\n\r\n"+content+"\r\n--x--\r\n")
+}
+
+// follow opens a user's event stream, and gives the names of the views whose events come.
+func (s *site) follow(ctx context.Context, user string) <-chan string {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(ctx, "GET", s.url+"/events/stream", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.SetBasicAuth(user, secret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		s.t.Fatalf("the stream of %s: %s", user, response.Status)
+	}
+	names := make(chan string, 100)
+	go func() {
+		defer response.Body.Close()
+		lines := bufio.NewScanner(response.Body)
+		for lines.Scan() {
+			if _, rest, ok := strings.Cut(lines.Text(), `"matview" : "`); ok {
+				name, _, _ := strings.Cut(rest, `"`)
+				names <- name
+			}
+		}
+	}()
+	return names
+}
+
+// sees gets what a browser shows to a user.
+func (s *site) sees(user, path string) (int, string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.SetBasicAuth(user, secret)
+	request.Header.Set("Accept", "text/html")
+	return s.answer(request)
+}
