@@ -48,6 +48,7 @@ create table tinydevcrm.settings (
     embed_byte_limit   integer not null default 262144,
     delivery_retention interval not null default interval '90 days',
     job_run_retention  interval not null default interval '7 days',
+    import_retention   interval not null default interval '90 days',
     user_connections   integer not null default 10,
     user_timeout       interval not null default interval '5 minutes',
 
@@ -61,6 +62,7 @@ create table tinydevcrm.settings (
     constraint settings_embed_byte_limit_range check (embed_byte_limit between 0 and 1048576),
     constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
+    constraint settings_import_retention_positive check (import_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes')
 );
@@ -87,6 +89,9 @@ comment on column tinydevcrm.settings.delivery_retention is
     'parked: see tinydevcrm.subscriptions.expired_count.';
 comment on column tinydevcrm.settings.job_run_retention is
     'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
+comment on column tinydevcrm.settings.import_retention is
+    'Age after which imports are removed from their log, but for the last one of each table that '
+    'is there.';
 
 comment on column tinydevcrm.settings.user_connections is
     'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when '
@@ -149,7 +154,7 @@ $$;
 
 comment on function tinydevcrm._lock_key(text, bigint) is
     'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do '
-    'its round.';
+    'its round, "upkeep" (0) for that to settle jobs.';
 
 revoke execute on function
     tinydevcrm._check_schema(name),

@@ -172,6 +172,9 @@ begin
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(
                 import, coalesce(tinydevcrm._misfits(import, types), v_message));
+        -- The condition below stands for its whole class, of which a lock is no matter of keys.
+        when lock_not_available or object_in_use then
+            raise;
         when invalid_column_reference or object_not_in_prerequisite_state then
             raise exception using
                 errcode = 'TD009',

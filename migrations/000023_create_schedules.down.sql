@@ -16,6 +16,7 @@ alter table tinydevcrm.matviews
     drop column is_paused,
     drop column schedule_id;
 
+drop function tinydevcrm._create_job(tinydevcrm.schedules);
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_drop_job();
 drop function tinydevcrm._schedules_create_job();

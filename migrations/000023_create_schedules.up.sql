@@ -66,14 +66,16 @@ comment on column tinydevcrm.matviews.is_paused is
 -- No column in it that a refresh writes, so that these updates stay on the row's own page.
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
-
-create function tinydevcrm._schedules_create_job()
-    returns trigger
+create function tinydevcrm._create_job(schedule tinydevcrm.schedules)
+    returns void
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_schedule tinydevcrm.schedules := _create_job.schedule;
+    v_owner    name := pg_get_userbyid(v_schedule.owner);
+    v_job_name name := format('tinydevcrm schedule %s', v_schedule.id);
     v_role     text := current_setting('role');
     v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
     v_job_id   bigint;
@@ -81,49 +83,62 @@ begin
     -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
     -- whoever schedules them.
     if not v_is_super then
-        perform set_config('role', pg_get_userbyid(new.owner), true);
+        perform set_config('role', v_owner, true);
     end if;
 
     begin
         v_job_id := cron.schedule(
-            format('tinydevcrm schedule %s', new.id)::name,
-            new.cron_schedule,
-            format('call tinydevcrm.refresh_scheduled(%s)', new.id));
+            v_job_name,
+            v_schedule.cron_schedule,
+            format('call tinydevcrm.refresh_scheduled(%s)', v_schedule.id));
     exception
         when invalid_parameter_value then
             raise exception using
                 errcode = 'TD003',
-                message = format('%L is not a schedule', new.schedule),
+                message = format('%L is not a schedule', v_schedule.schedule),
                 hint    = tinydevcrm._schedule_hint();
     end;
 
     -- A superuser gives the job away instead: the event trigger that follows owners may not change
     -- its role.
     if v_is_super then
-        perform cron.unschedule(jobid)
+        perform cron.unschedule(job.jobid)
            from cron.job
-          where jobname = format('tinydevcrm schedule %s', new.id)
-            and username = pg_get_userbyid(new.owner)
-            and jobid <> v_job_id;
+          where job.jobname = v_job_name
+            and job.username = v_owner
+            and job.jobid <> v_job_id;
 
         update cron.job
-           set username = pg_get_userbyid(new.owner)
-         where jobid = v_job_id;
+           set username = v_owner
+         where job.jobid = v_job_id;
     else
         perform set_config('role', v_role, true);
     end if;
 
     update tinydevcrm.schedules
        set job_id = v_job_id
-     where schedules.id = new.id;
+     where schedules.id = v_schedule.id;
+end
+$$;
 
+comment on function tinydevcrm._create_job(tinydevcrm.schedules) is
+    'Makes the pg_cron job of a schedule, in the place of one it may have. Raises TD003 when '
+    'pg_cron does not take the schedule.';
+
+create function tinydevcrm._schedules_create_job()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_job(new);
     return null;
 end
 $$;
 
 comment on function tinydevcrm._schedules_create_job() is
-    'Makes the pg_cron job of a new schedule. Raises TD003 when pg_cron does not take the '
-    'schedule.';
+    'Makes the pg_cron job of a new schedule.';
 
 create trigger _500_create_job
     after insert on tinydevcrm.schedules
@@ -340,10 +355,12 @@ create function tinydevcrm.pause_matview(relation regclass)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(pause_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = true
-     where matviews.id = (tinydevcrm._watched_matview(pause_matview.relation)).id;
+     where matviews.id = v_matview.id;
 end
 $$;
 
@@ -357,10 +374,12 @@ create function tinydevcrm.resume_matview(relation regclass)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(resume_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = false
-     where matviews.id = (tinydevcrm._watched_matview(resume_matview.relation)).id;
+     where matviews.id = v_matview.id;
 end
 $$;
 
@@ -369,6 +388,7 @@ comment on function tinydevcrm.resume_matview(regclass) is
     'that it missed are not made up for. Raises TD001 when it is not watched.';
 
 revoke execute on function
+    tinydevcrm._create_job(tinydevcrm.schedules),
     tinydevcrm._schedules_create_job(),
     tinydevcrm._schedules_drop_job(),
     tinydevcrm._matviews_drop_unused_schedule(),
@@ -381,6 +401,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._create_job(tinydevcrm.schedules),
     tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
     tinydevcrm._assign_schedule(regclass, text),
     tinydevcrm.schedule_matview(regclass, text),

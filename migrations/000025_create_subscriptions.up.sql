@@ -119,10 +119,13 @@ create function tinydevcrm.drop_subscription(name text)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    -- Not in the query: one that has no rows to look at would not look for the subscription either.
+    v_id constant bigint := tinydevcrm._own_subscription(drop_subscription.name);
 begin
     delete
       from tinydevcrm.subscriptions
-     where subscriptions.id = tinydevcrm._own_subscription(drop_subscription.name);
+     where subscriptions.id = v_id;
 end
 $$;
 
@@ -135,11 +138,13 @@ create function tinydevcrm.pause_subscription(name text, reason text default nul
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(pause_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set is_paused = true,
            pause_reason = pause_subscription.reason
-     where subscriptions.id = tinydevcrm._own_subscription(pause_subscription.name);
+     where subscriptions.id = v_id;
 end
 $$;
 
@@ -153,11 +158,13 @@ create function tinydevcrm.resume_subscription(name text)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(resume_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set is_paused = false,
            pause_reason = null
-     where subscriptions.id = tinydevcrm._own_subscription(resume_subscription.name);
+     where subscriptions.id = v_id;
 
     -- Whoever waits for events looks again.
     perform pg_notify('matview_refresh_channel', '0');

@@ -93,6 +93,8 @@ create function tinydevcrm._matview_refresh_events_fan_out()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- The lock leaves out a subscription that is just being dropped. Its foreign key would wait for
+    -- the drop as well, and then let the refresh fail.
     insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
     select subscriptions.owner,
            subscriptions.id,
@@ -103,7 +105,8 @@ begin
            pg_has_role(subscriptions.owner, new.owner, 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
-       );
+       )
+       for key share;
 
     return null;
 end
@@ -112,7 +115,7 @@ $$;
 comment on function tinydevcrm._matview_refresh_events_fan_out() is
     'Writes a delivery for each subscription whose owner may see the event. Security definer: the '
     'role that refreshes may not see the subscriptions of those who watch it, such as an '
-    'administrator; it lends read on subscriptions and insert on deliveries.';
+    'administrator; it lends read and lock on subscriptions and insert on deliveries.';
 
 create trigger _500_fan_out
     after insert on tinydevcrm.matview_refresh_events
@@ -342,18 +345,21 @@ comment on function tinydevcrm.redeliver_event(bigint) is
 
 create function tinydevcrm.redeliver_parked(subscription text)
     returns bigint
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    select tinydevcrm._make_pending(
-               array(
-                   select deliveries.id
-                     from tinydevcrm.deliveries
-                    where deliveries.subscription_id
-                          = tinydevcrm._own_subscription(redeliver_parked.subscription)
-                      and deliveries.parked_at is not null
-               ))
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(redeliver_parked.subscription);
+begin
+    return tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = v_id
+               and deliveries.parked_at is not null
+        ));
+end
 $$;
 
 comment on function tinydevcrm.redeliver_parked(text) is
@@ -367,13 +373,14 @@ create function tinydevcrm.replay_events(subscription text, since timestamptz)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_id           constant bigint := tinydevcrm._own_subscription(replay_events.subscription);
     v_subscription tinydevcrm.subscriptions;
     v_count        bigint;
 begin
     select subscriptions.*
       into v_subscription
       from tinydevcrm.subscriptions
-     where subscriptions.id = tinydevcrm._own_subscription(replay_events.subscription);
+     where subscriptions.id = v_id;
 
     insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
     select v_subscription.owner,

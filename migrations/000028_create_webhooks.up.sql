@@ -130,13 +130,14 @@ create function tinydevcrm.rotate_webhook_secret(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_id     constant bigint := tinydevcrm._own_subscription(rotate_webhook_secret.name);
     v_secret text;
 begin
     update tinydevcrm.webhooks
        set previous_secret = webhooks.secret,
            previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
            secret = tinydevcrm._new_webhook_secret()
-     where webhooks.subscription_id = tinydevcrm._own_subscription(rotate_webhook_secret.name)
+     where webhooks.subscription_id = v_id
     returning webhooks.secret
          into v_secret;
 

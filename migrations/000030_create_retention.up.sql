@@ -25,14 +25,22 @@ begin
     loop
         commit;
     end loop;
+
+    commit;
+
+    while tinydevcrm._remove_expired_imports(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
 end
 $$;
 
 comment on procedure tinydevcrm.remove_expired(integer) is
-    'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs '
-    'that are older, or of one materialized view more, than tinydevcrm.settings says, in batches '
-    'of a transaction each. What a subscription still waits for is kept longer, and counted as '
-    'expired when that is over too. A pg_cron job calls it every ten minutes.';
+    'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and '
+    'imports that are older, or of one materialized view more, than tinydevcrm.settings says, in '
+    'batches of a transaction each. What a subscription still waits for is kept longer, and '
+    'counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
 
 create function tinydevcrm._remove_expired_events(after_id bigint, batch_size integer)
     returns bigint
@@ -160,22 +168,32 @@ create function tinydevcrm._remove_expired_job_runs(batch_size integer)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    with expired as (
-        select job_run_details.runid
+    -- Only the oldest are looked at.
+    with oldest as (
+        select job_run_details.runid,
+               job_run_details.end_time < now() - settings.job_run_retention as is_expired,
+               -- pg_cron gives no end to what a crash of the server, or a killed job, has ended.
+               job_run_details.end_time is null and job_run_details.status <> 'running'
+                   as is_cut_off
           from cron.job_run_details
-         where job_run_details.end_time < now() - (
-                   select job_run_retention
-                     from tinydevcrm.settings
-               )
-           and job_run_details.command like 'call tinydevcrm.%'
+         cross join tinydevcrm.settings
+         where job_run_details.command like 'call tinydevcrm.%'
          order by job_run_details.runid
          limit _remove_expired_job_runs.batch_size
+    ),
+    last_expired as (
+        select max(oldest.runid) as runid
+          from oldest
+         where oldest.is_expired
     ),
     removed as (
         delete
           from cron.job_run_details
-         using expired
-         where job_run_details.runid = expired.runid
+         using oldest
+         cross join last_expired
+         where job_run_details.runid = oldest.runid
+           and oldest.runid <= last_expired.runid
+           and (oldest.is_expired or oldest.is_cut_off)
         returning job_run_details.runid
     )
     select count(*)
@@ -183,13 +201,64 @@ as $$
 $$;
 
 comment on function tinydevcrm._remove_expired_job_runs(integer) is
-    'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many.';
+    'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many. '
+    'Those that were cut off, and have no end, go with the ones that were begun after them.';
+
+create function tinydevcrm._remove_expired_imports(batch_size integer)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Found by their number, which has an index: the first that is not old ends the search.
+    with first_kept as (
+        select imports.id
+          from tinydevcrm.imports
+         where imports.started_at >= now() - (
+                   select import_retention
+                     from tinydevcrm.settings
+               )
+         order by imports.id
+         limit 1
+    ),
+    expired as (
+        select imports.id
+          from tinydevcrm.imports
+         where imports.id < coalesce((select first_kept.id from first_kept), 9223372036854775807)
+           and (
+               to_regclass(format('%I.%I', imports.schema_name, imports.table_name)) is null
+               or exists (
+                   select
+                     from tinydevcrm.imports as later
+                    where later.schema_name = imports.schema_name
+                      and later.table_name = imports.table_name
+                      and later.id > imports.id
+               )
+           )
+         order by imports.id
+         limit _remove_expired_imports.batch_size
+    ),
+    removed as (
+        delete
+          from tinydevcrm.imports
+         using expired
+         where imports.id = expired.id
+        returning imports.id
+    )
+    select count(*)
+      from removed
+$$;
+
+comment on function tinydevcrm._remove_expired_imports(integer) is
+    'Removes one batch of expired imports, with their problems, and returns how many. The last one '
+    'of a table stays as long as the table: it tells where its rows are from.';
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
     tinydevcrm._remove_expired_events(bigint, integer),
     tinydevcrm._remove_surplus_events(integer),
-    tinydevcrm._remove_expired_job_runs(integer)
+    tinydevcrm._remove_expired_job_runs(integer),
+    tinydevcrm._remove_expired_imports(integer)
 from public;
 
 select cron.schedule(

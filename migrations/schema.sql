@@ -1842,6 +1842,71 @@ COMMENT ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timest
 
 
 --
+-- Name: _create_job(tinydevcrm.schedules); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_schedule tinydevcrm.schedules := _create_job.schedule;
+    v_owner    name := pg_get_userbyid(v_schedule.owner);
+    v_job_name name := format('tinydevcrm schedule %s', v_schedule.id);
+    v_role     text := current_setting('role');
+    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
+    v_job_id   bigint;
+begin
+    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
+    -- whoever schedules them.
+    if not v_is_super then
+        perform set_config('role', v_owner, true);
+    end if;
+
+    begin
+        v_job_id := cron.schedule(
+            v_job_name,
+            v_schedule.cron_schedule,
+            format('call tinydevcrm.refresh_scheduled(%s)', v_schedule.id));
+    exception
+        when invalid_parameter_value then
+            raise exception using
+                errcode = 'TD003',
+                message = format('%L is not a schedule', v_schedule.schedule),
+                hint    = tinydevcrm._schedule_hint();
+    end;
+
+    -- A superuser gives the job away instead: the event trigger that follows owners may not change
+    -- its role.
+    if v_is_super then
+        perform cron.unschedule(job.jobid)
+           from cron.job
+          where job.jobname = v_job_name
+            and job.username = v_owner
+            and job.jobid <> v_job_id;
+
+        update cron.job
+           set username = v_owner
+         where job.jobid = v_job_id;
+    else
+        perform set_config('role', v_role, true);
+    end if;
+
+    update tinydevcrm.schedules
+       set job_id = v_job_id
+     where schedules.id = v_schedule.id;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _create_job(schedule tinydevcrm.schedules); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) IS 'Makes the pg_cron job of a schedule, in the place of one it may have. Raises TD003 when pg_cron does not take the schedule.';
+
+
+--
 -- Name: _create_loading_table(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3267,7 +3332,7 @@ $$;
 -- Name: FUNCTION _lock_key(what text, id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._lock_key(what text, id bigint) IS 'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round.';
+COMMENT ON FUNCTION tinydevcrm._lock_key(what text, id bigint) IS 'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round, "upkeep" (0) for that to settle jobs.';
 
 
 --
@@ -3400,6 +3465,8 @@ CREATE FUNCTION tinydevcrm._matview_refresh_events_fan_out() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    -- The lock leaves out a subscription that is just being dropped. Its foreign key would wait for
+    -- the drop as well, and then let the refresh fail.
     insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
     select subscriptions.owner,
            subscriptions.id,
@@ -3410,7 +3477,8 @@ begin
            pg_has_role(subscriptions.owner, new.owner, 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
-       );
+       )
+       for key share;
 
     return null;
 end
@@ -3421,7 +3489,7 @@ $$;
 -- Name: FUNCTION _matview_refresh_events_fan_out(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_fan_out() IS 'Writes a delivery for each subscription whose owner may see the event. Security definer: the role that refreshes may not see the subscriptions of those who watch it, such as an administrator; it lends read on subscriptions and insert on deliveries.';
+COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_fan_out() IS 'Writes a delivery for each subscription whose owner may see the event. Security definer: the role that refreshes may not see the subscriptions of those who watch it, such as an administrator; it lends read and lock on subscriptions and insert on deliveries.';
 
 
 --
@@ -4160,6 +4228,9 @@ begin
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(
                 import, coalesce(tinydevcrm._misfits(import, types), v_message));
+        -- The condition below stands for its whole class, of which a lock is no matter of keys.
+        when lock_not_available or object_in_use then
+            raise;
         when invalid_column_reference or object_not_in_prerequisite_state then
             raise exception using
                 errcode = 'TD009',
@@ -4991,6 +5062,61 @@ COMMENT ON FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_siz
 
 
 --
+-- Name: _remove_expired_imports(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._remove_expired_imports(batch_size integer) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    -- Found by their number, which has an index: the first that is not old ends the search.
+    with first_kept as (
+        select imports.id
+          from tinydevcrm.imports
+         where imports.started_at >= now() - (
+                   select import_retention
+                     from tinydevcrm.settings
+               )
+         order by imports.id
+         limit 1
+    ),
+    expired as (
+        select imports.id
+          from tinydevcrm.imports
+         where imports.id < coalesce((select first_kept.id from first_kept), 9223372036854775807)
+           and (
+               to_regclass(format('%I.%I', imports.schema_name, imports.table_name)) is null
+               or exists (
+                   select
+                     from tinydevcrm.imports as later
+                    where later.schema_name = imports.schema_name
+                      and later.table_name = imports.table_name
+                      and later.id > imports.id
+               )
+           )
+         order by imports.id
+         limit _remove_expired_imports.batch_size
+    ),
+    removed as (
+        delete
+          from tinydevcrm.imports
+         using expired
+         where imports.id = expired.id
+        returning imports.id
+    )
+    select count(*)
+      from removed
+$$;
+
+
+--
+-- Name: FUNCTION _remove_expired_imports(batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._remove_expired_imports(batch_size integer) IS 'Removes one batch of expired imports, with their problems, and returns how many. The last one of a table stays as long as the table: it tells where its rows are from.';
+
+
+--
 -- Name: _remove_expired_job_runs(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4998,22 +5124,32 @@ CREATE FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) RETURNS 
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with expired as (
-        select job_run_details.runid
+    -- Only the oldest are looked at.
+    with oldest as (
+        select job_run_details.runid,
+               job_run_details.end_time < now() - settings.job_run_retention as is_expired,
+               -- pg_cron gives no end to what a crash of the server, or a killed job, has ended.
+               job_run_details.end_time is null and job_run_details.status <> 'running'
+                   as is_cut_off
           from cron.job_run_details
-         where job_run_details.end_time < now() - (
-                   select job_run_retention
-                     from tinydevcrm.settings
-               )
-           and job_run_details.command like 'call tinydevcrm.%'
+         cross join tinydevcrm.settings
+         where job_run_details.command like 'call tinydevcrm.%'
          order by job_run_details.runid
          limit _remove_expired_job_runs.batch_size
+    ),
+    last_expired as (
+        select max(oldest.runid) as runid
+          from oldest
+         where oldest.is_expired
     ),
     removed as (
         delete
           from cron.job_run_details
-         using expired
-         where job_run_details.runid = expired.runid
+         using oldest
+         cross join last_expired
+         where job_run_details.runid = oldest.runid
+           and oldest.runid <= last_expired.runid
+           and (oldest.is_expired or oldest.is_cut_off)
         returning job_run_details.runid
     )
     select count(*)
@@ -5025,7 +5161,7 @@ $$;
 -- Name: FUNCTION _remove_expired_job_runs(batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) IS 'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many.';
+COMMENT ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) IS 'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many. Those that were cut off, and have no end, go with the ones that were begun after them.';
 
 
 --
@@ -5318,50 +5454,8 @@ CREATE FUNCTION tinydevcrm._schedules_create_job() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_role     text := current_setting('role');
-    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
-    v_job_id   bigint;
 begin
-    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
-    -- whoever schedules them.
-    if not v_is_super then
-        perform set_config('role', pg_get_userbyid(new.owner), true);
-    end if;
-
-    begin
-        v_job_id := cron.schedule(
-            format('tinydevcrm schedule %s', new.id)::name,
-            new.cron_schedule,
-            format('call tinydevcrm.refresh_scheduled(%s)', new.id));
-    exception
-        when invalid_parameter_value then
-            raise exception using
-                errcode = 'TD003',
-                message = format('%L is not a schedule', new.schedule),
-                hint    = tinydevcrm._schedule_hint();
-    end;
-
-    -- A superuser gives the job away instead: the event trigger that follows owners may not change
-    -- its role.
-    if v_is_super then
-        perform cron.unschedule(jobid)
-           from cron.job
-          where jobname = format('tinydevcrm schedule %s', new.id)
-            and username = pg_get_userbyid(new.owner)
-            and jobid <> v_job_id;
-
-        update cron.job
-           set username = pg_get_userbyid(new.owner)
-         where jobid = v_job_id;
-    else
-        perform set_config('role', v_role, true);
-    end if;
-
-    update tinydevcrm.schedules
-       set job_id = v_job_id
-     where schedules.id = new.id;
-
+    perform tinydevcrm._create_job(new);
     return null;
 end
 $$;
@@ -5371,7 +5465,7 @@ $$;
 -- Name: FUNCTION _schedules_create_job(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._schedules_create_job() IS 'Makes the pg_cron job of a new schedule. Raises TD003 when pg_cron does not take the schedule.';
+COMMENT ON FUNCTION tinydevcrm._schedules_create_job() IS 'Makes the pg_cron job of a new schedule.';
 
 
 --
@@ -5531,6 +5625,71 @@ COMMENT ON FUNCTION tinydevcrm._settle_owners() IS 'Gives the registrations and 
 
 
 --
+-- Name: _settle_schedules(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._settle_schedules() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_schedule tinydevcrm.schedules;
+begin
+    update cron.job
+       set nodename = coalesce(current_setting('cron.host', true), 'localhost'),
+           nodeport = current_setting('port')::integer,
+           database = current_database()
+     where job.jobid in (
+         select unsettled.job_id
+           from tinydevcrm._unsettled_jobs() as unsettled
+     );
+
+    -- The job of a role that was renamed bears the old name. Its schedule gets another below.
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobname ~ '^tinydevcrm schedule \d+$'
+        and not exists (
+            select
+              from pg_roles
+             where pg_roles.rolname = job.username
+        );
+
+    for v_schedule in
+        select schedules.*
+          from tinydevcrm._unsettled_jobs() as unsettled
+          join tinydevcrm.schedules
+            on schedules.id = unsettled.schedule_id
+           -- Whoever holds it is just changing it: the next minute will tell.
+           for update of schedules skip locked
+    loop
+        begin
+            if v_schedule.seconds is not null then
+                update tinydevcrm.schedules
+                   set cron_schedule =
+                           (tinydevcrm._parse_schedule(v_schedule.schedule)).cron_schedule
+                 where schedules.id = v_schedule.id
+                returning schedules.* into v_schedule;
+            end if;
+            perform tinydevcrm._create_job(v_schedule);
+        exception
+            -- One that cannot be settled does not keep the others.
+            when others then
+                raise warning 'TinyDevCRM could not settle a job: % (SQLSTATE %)', sqlerrm, sqlstate
+                    using hint = 'Schedule its materialized views again.';
+        end;
+    end loop;
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _settle_schedules(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._settle_schedules() IS 'Lets our jobs connect to this server, and gives each schedule the job that it should have.';
+
+
+--
 -- Name: _stored_as(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -5630,6 +5789,88 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) IS 'Name of the table that an import makes or fills, qualified and quoted.';
+
+
+--
+-- Name: _unsettled_jobs(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._unsettled_jobs() RETURNS TABLE(job_id bigint, schedule_id bigint, what text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    -- pg_cron writes into each job where it connects to, when the job is made.
+    select job.jobid,
+           null::bigint,
+           format('%s: connects to %s:%s, %s', job.jobname, nodename, nodeport, database)
+      from cron.job
+     where (
+            command in ('call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()')
+            or command ~ '^call tinydevcrm\.refresh_scheduled\(\d+\)$'
+           )
+       and (nodename, nodeport, database) is distinct from (
+            coalesce(current_setting('cron.host', true), 'localhost'),
+            current_setting('port')::integer,
+            current_database()::text
+           )
+    union all
+    select null,
+           schedules.id,
+           case
+               when job.jobid is null then format('%s: has no job', schedules.schedule)
+               else format('%s: its job''s schedule is %s', schedules.schedule, job.schedule)
+           end
+      from tinydevcrm.schedules
+      left join cron.job
+        on job.jobid = schedules.job_id
+       and job.username = pg_get_userbyid(schedules.owner)
+       and job.jobname = format('tinydevcrm schedule %s', schedules.id)
+       and job.command = format('call tinydevcrm.refresh_scheduled(%s)', schedules.id)
+     where exists (select from pg_roles where oid = schedules.owner)
+       and (
+            job.schedule is distinct from schedules.cron_schedule
+            -- A pg_cron that has seconds now, or has them no more.
+            or schedules.seconds is not null
+               and (schedules.cron_schedule = schedules.schedule)
+                   <> tinydevcrm._cron_has_seconds()
+           )
+$_$;
+
+
+--
+-- Name: FUNCTION _unsettled_jobs(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._unsettled_jobs() IS 'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else.';
+
+
+--
+-- Name: _upkeep_ran_at(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._upkeep_ran_at() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select max(runs.end_time)
+      from (
+        select job_run_details.end_time,
+               job_run_details.command,
+               job_run_details.status
+          from cron.job_run_details
+         order by job_run_details.runid desc
+         limit 100000
+      ) as runs
+     where runs.command = 'call tinydevcrm.settle_jobs()'
+       and runs.status = 'succeeded'
+$$;
+
+
+--
+-- Name: FUNCTION _upkeep_ran_at(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._upkeep_ran_at() IS 'When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs. Security definer: pg_cron shows its history to the owner of each job alone; it lends this one time.';
 
 
 --
@@ -6056,6 +6297,8 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
           join cron.job_run_details
             on job_run_details.jobid = schedules.job_id
          where pg_has_role(session_user, schedules.owner, 'usage')
+           -- What a crash of the server has ended is no fault of the installation.
+           and coalesce(job_run_details.start_time, now()) >= pg_postmaster_start_time()
          order by schedules.id, job_run_details.runid desc
     )
     select finding,
@@ -6109,6 +6352,16 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
            limit 1
       ) as limits
         on limits.statement_timeout > interval '0'
+    union all
+    select 'each schedule has its job, and jobs connect to this server',
+           count(*) = 0,
+           coalesce(string_agg(what, '; '), 'looked in cron.job'),
+           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
+      from tinydevcrm._unsettled_jobs() as unsettled
+      left join tinydevcrm.schedules
+        on schedules.id = unsettled.schedule_id
+     where unsettled.schedule_id is null
+        or pg_has_role(session_user, schedules.owner, 'usage')
     union all
     select 'you may use TinyDevCRM',
            pg_has_role(session_user, 'tinydevcrm_user', 'usage'),
@@ -6388,10 +6641,13 @@ CREATE FUNCTION tinydevcrm.drop_subscription(name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    -- Not in the query: one that has no rows to look at would not look for the subscription either.
+    v_id constant bigint := tinydevcrm._own_subscription(drop_subscription.name);
 begin
     delete
       from tinydevcrm.subscriptions
-     where subscriptions.id = tinydevcrm._own_subscription(drop_subscription.name);
+     where subscriptions.id = v_id;
 end
 $$;
 
@@ -6779,10 +7035,12 @@ CREATE FUNCTION tinydevcrm.pause_matview(relation regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(pause_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = true
-     where matviews.id = (tinydevcrm._watched_matview(pause_matview.relation)).id;
+     where matviews.id = v_matview.id;
 end
 $$;
 
@@ -6802,11 +7060,13 @@ CREATE FUNCTION tinydevcrm.pause_subscription(name text, reason text DEFAULT NUL
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(pause_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set is_paused = true,
            pause_reason = pause_subscription.reason
-     where subscriptions.id = tinydevcrm._own_subscription(pause_subscription.name);
+     where subscriptions.id = v_id;
 end
 $$;
 
@@ -6948,17 +7208,20 @@ COMMENT ON FUNCTION tinydevcrm.redeliver_event(delivery_id bigint) IS 'Has a del
 --
 
 CREATE FUNCTION tinydevcrm.redeliver_parked(subscription text) RETURNS bigint
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select tinydevcrm._make_pending(
-               array(
-                   select deliveries.id
-                     from tinydevcrm.deliveries
-                    where deliveries.subscription_id
-                          = tinydevcrm._own_subscription(redeliver_parked.subscription)
-                      and deliveries.parked_at is not null
-               ))
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(redeliver_parked.subscription);
+begin
+    return tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = v_id
+               and deliveries.parked_at is not null
+        ));
+end
 $$;
 
 
@@ -7124,6 +7387,14 @@ begin
     loop
         commit;
     end loop;
+
+    commit;
+
+    while tinydevcrm._remove_expired_imports(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
 end
 $$;
 
@@ -7132,7 +7403,7 @@ $$;
 -- Name: PROCEDURE remove_expired(IN batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, and pg_cron''s history of TinyDevCRM''s jobs that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each. What a subscription still waits for is kept longer, and counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
+COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each. What a subscription still waits for is kept longer, and counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
 
 
 --
@@ -7144,13 +7415,14 @@ CREATE FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_id           constant bigint := tinydevcrm._own_subscription(replay_events.subscription);
     v_subscription tinydevcrm.subscriptions;
     v_count        bigint;
 begin
     select subscriptions.*
       into v_subscription
       from tinydevcrm.subscriptions
-     where subscriptions.id = tinydevcrm._own_subscription(replay_events.subscription);
+     where subscriptions.id = v_id;
 
     insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
     select v_subscription.owner,
@@ -7194,10 +7466,12 @@ CREATE FUNCTION tinydevcrm.resume_matview(relation regclass) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(resume_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = false
-     where matviews.id = (tinydevcrm._watched_matview(resume_matview.relation)).id;
+     where matviews.id = v_matview.id;
 end
 $$;
 
@@ -7217,11 +7491,13 @@ CREATE FUNCTION tinydevcrm.resume_subscription(name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(resume_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set is_paused = false,
            pause_reason = null
-     where subscriptions.id = tinydevcrm._own_subscription(resume_subscription.name);
+     where subscriptions.id = v_id;
 
     -- Whoever waits for events looks again.
     perform pg_notify('matview_refresh_channel', '0');
@@ -7245,13 +7521,14 @@ CREATE FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval DEFAU
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_id     constant bigint := tinydevcrm._own_subscription(rotate_webhook_secret.name);
     v_secret text;
 begin
     update tinydevcrm.webhooks
        set previous_secret = webhooks.secret,
            previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
            secret = tinydevcrm._new_webhook_secret()
-     where webhooks.subscription_id = tinydevcrm._own_subscription(rotate_webhook_secret.name)
+     where webhooks.subscription_id = v_id
     returning webhooks.secret
          into v_secret;
 
@@ -7303,11 +7580,17 @@ COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text
 --
 
 CREATE PROCEDURE tinydevcrm.settle_jobs()
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    -- Two at once would stumble over each other's jobs. The one that is at work does it for both.
+    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('upkeep', 0)) then
+        return;
+    end if;
+
     perform tinydevcrm._settle_owners();
+    perform tinydevcrm._settle_schedules();
 
     -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
     -- of catalogs, as a hundred refreshes in a second make:
@@ -7322,7 +7605,7 @@ $$;
 -- Name: PROCEDURE settle_jobs(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.settle_jobs() IS 'Brings registry and pg_cron into step with what nothing tells them. A pg_cron job calls it every minute.';
+COMMENT ON PROCEDURE tinydevcrm.settle_jobs() IS 'Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron. A pg_cron job calls it every minute; after a restore it has to be called once, which orchestrator up does. Security definer: jobs of all owners are to be settled, by the orchestrator''s role too; it takes nothing from who calls it.';
 
 
 --
@@ -8508,6 +8791,7 @@ CREATE TABLE tinydevcrm.settings (
     embed_byte_limit integer DEFAULT 262144 NOT NULL,
     delivery_retention interval DEFAULT '90 days'::interval NOT NULL,
     job_run_retention interval DEFAULT '7 days'::interval NOT NULL,
+    import_retention interval DEFAULT '90 days'::interval NOT NULL,
     user_connections integer DEFAULT 10 NOT NULL,
     user_timeout interval DEFAULT '00:05:00'::interval NOT NULL,
     CONSTRAINT settings_delivery_retention_positive CHECK ((delivery_retention > '00:00:00'::interval)),
@@ -8517,6 +8801,7 @@ CREATE TABLE tinydevcrm.settings (
     CONSTRAINT settings_event_limit_positive CHECK ((event_limit > 0)),
     CONSTRAINT settings_event_retention_positive CHECK ((event_retention > '00:00:00'::interval)),
     CONSTRAINT settings_event_row_limit_range CHECK (((event_row_limit >= 0) AND (event_row_limit <= 1000))),
+    CONSTRAINT settings_import_retention_positive CHECK ((import_retention > '00:00:00'::interval)),
     CONSTRAINT settings_job_run_retention_positive CHECK ((job_run_retention > '00:00:00'::interval)),
     CONSTRAINT settings_one_row CHECK (id),
     CONSTRAINT settings_user_connections_range CHECK (((user_connections >= 1) AND (user_connections <= 1000))),
@@ -8592,6 +8877,13 @@ COMMENT ON COLUMN tinydevcrm.settings.delivery_retention IS 'Age after which a r
 --
 
 COMMENT ON COLUMN tinydevcrm.settings.job_run_retention IS 'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
+
+
+--
+-- Name: COLUMN settings.import_retention; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.import_retention IS 'Age after which imports are removed from their log, but for the last one of each table that is there.';
 
 
 --
@@ -9356,6 +9648,13 @@ CREATE POLICY imports_admin ON tinydevcrm.imports FOR SELECT TO tinydevcrm_admin
 
 
 --
+-- Name: imports imports_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY imports_orchestrator ON tinydevcrm.imports FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
+
+--
 -- Name: imports imports_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -9427,6 +9726,13 @@ CREATE POLICY matviews_admin ON tinydevcrm.matviews FOR SELECT TO tinydevcrm_adm
 
 
 --
+-- Name: matviews matviews_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matviews_orchestrator ON tinydevcrm.matviews FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
+
+--
 -- Name: matviews matviews_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -9446,6 +9752,13 @@ ALTER TABLE tinydevcrm.schedules ENABLE ROW LEVEL SECURITY;
 --
 
 CREATE POLICY schedules_admin ON tinydevcrm.schedules FOR SELECT TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: schedules schedules_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY schedules_orchestrator ON tinydevcrm.schedules FOR SELECT TO tinydevcrm_orchestrator USING (true);
 
 
 --
@@ -9755,6 +10068,14 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
 
 REVOKE ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _create_job(schedule tinydevcrm.schedules); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) TO tinydevcrm_user;
 
 
 --
@@ -10299,6 +10620,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_
 
 
 --
+-- Name: FUNCTION _remove_expired_imports(batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_imports(batch_size integer) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _remove_expired_job_runs(batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10405,6 +10733,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._settle_owners() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _settle_schedules(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._settle_schedules() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _stored_as("position" integer, OUT type text, OUT accepted integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10434,6 +10769,21 @@ GRANT ALL ON FUNCTION tinydevcrm._table_name(source text) TO tinydevcrm_user;
 
 REVOKE ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _unsettled_jobs(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._unsettled_jobs() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _upkeep_ran_at(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._upkeep_ran_at() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._upkeep_ran_at() TO tinydevcrm_user;
 
 
 --
@@ -10752,6 +11102,7 @@ GRANT ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule te
 --
 
 REVOKE ALL ON PROCEDURE tinydevcrm.settle_jobs() FROM PUBLIC;
+GRANT ALL ON PROCEDURE tinydevcrm.settle_jobs() TO tinydevcrm_orchestrator;
 
 
 --

@@ -28,6 +28,7 @@ as $$
     select string_agg(finding || ': ' || hint, '; ')
       from tinydevcrm.check_installation()
      where not is_ok
+       and finding like 'jobs of %'
 $$;
 
 create role "Tap User" login;
@@ -79,7 +80,10 @@ select is(
 
 set local session authorization "Tap User";
 select is(
-    (select detail from tinydevcrm.check_installation() where not is_ok),
+    (select detail
+       from tinydevcrm.check_installation()
+      where not is_ok
+        and finding like 'jobs of %'),
     '5 seconds: connection failed', 'its owner sees it, in pg_cron''s words');
 reset session authorization;
 

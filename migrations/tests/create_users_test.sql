@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(28);
+select plan(29);
 
 create role "Tap Boss" in role tinydevcrm_admin;
 create role "Tap Orchestrator" in role tinydevcrm_orchestrator;
@@ -88,7 +88,11 @@ select is_empty(
         where subscription_id in (select id from tinydevcrm.subscriptions where name = 'mine')
        returning id $$,
     'but takes nothing from the other subscriptions');
-select is_empty('select * from tinydevcrm.matviews', 'and has no further look at them');
+select is(
+    (select count(*)::integer from tinydevcrm.matviews where owner = '"Tap Ann"'::regrole), 1,
+    'it counts their views');
+select is_empty(
+    'update tinydevcrm.matviews set is_paused = true returning id', 'but changes nothing of them');
 select is_empty(
     $$ update tinydevcrm.subscriptions set owner = '"Tap Orchestrator"' where name = 'hook' returning id $$,
     'nor takes them over');

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(37);
+select plan(38);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -60,6 +60,35 @@ update tinydevcrm.deliveries
 select is_empty(
     $$ select * from tinydevcrm.receive_events('all') $$, 'what is acknowledged does not come back');
 
+-- Also where there is nothing to look through, by whatever plan.
+create function pg_temp.accept_nobody()
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_call text;
+begin
+    set local enable_indexscan = off;
+    set local enable_bitmapscan = off;
+    foreach v_call in array array[
+        'drop_subscription(''nobody'')', 'pause_subscription(''nobody'')', 'resume_subscription(''nobody'')',
+        'redeliver_parked(''nobody'')', 'replay_events(''nobody'', now())', 'rotate_webhook_secret(''nobody'')',
+        'latest_deliveries(''nobody'')', 'receive_events(''nobody'')'
+    ]
+    loop
+        begin
+            execute 'select tinydevcrm.' || v_call;
+            return next v_call;
+        exception
+            when sqlstate 'TD001' then
+        end;
+    end loop;
+    reset enable_indexscan;
+    reset enable_bitmapscan;
+end
+$$;
+
+select is_empty('select pg_temp.accept_nobody()', 'a subscription that is not there is told by every function');
 select throws_ok(
     $$ select * from tinydevcrm.receive_events('nobody') $$, 'TD001',
     'there is no subscription ''nobody''', 'an unknown subscription is refused');

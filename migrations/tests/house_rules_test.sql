@@ -159,7 +159,10 @@ select is(
            and p.prosecdef
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
-    array['_cron_timezone', '_switch_off_webhook', '_rest_webhook', '_cron_is_running', 'check_installation'],
+    array[
+        '_cron_timezone', '_switch_off_webhook', '_rest_webhook', '_cron_is_running', '_upkeep_ran_at',
+        'check_installation'
+    ],
     'what users may run with others'' rights is known, and little');
 
 select * from finish();

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(10);
+select plan(13);
 
 select tinydevcrm.create_matview('retention_test', 'select 1 as one');
 select tinydevcrm.create_subscription('retention test');
@@ -69,6 +69,40 @@ select is(tinydevcrm._remove_surplus_events(100), 0::bigint, 'nor goes by number
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('retention test');
 select is(tinydevcrm._remove_surplus_events(100), 1::bigint, 'then the oldest of too many do');
+
+-- Runs of pg_cron, begun one after the other: 2 was cut off by a crash of the server, 3 goes on ever since,
+-- 5 was cut off just now. The rest of the log, if any, is newer.
+insert into cron.job_run_details (runid, command, status, start_time, end_time)
+select -10 + n, 'call tinydevcrm.refresh_scheduled(1)', status, began_at, ended_at
+  from (values
+      (1, 'succeeded', now() - interval '8 days', now() - interval '8 days'),
+      (2, 'connecting', null, null),
+      (3, 'running', now() - interval '8 days', null),
+      (4, 'failed', now() - interval '8 days', now() - interval '8 days'),
+      (5, 'failed', now(), null),
+      (6, 'succeeded', now(), now())) as runs (n, status, began_at, ended_at);
+select tinydevcrm._remove_expired_job_runs(100);
+
+select is(
+    array(select runid::integer + 10 from cron.job_run_details where runid < 0 order by runid), array[3, 5, 6],
+    'job runs go when they have expired, and with them those that a crash had cut off before');
+
+create table retention_there (a integer);
+insert into tinydevcrm.imports (source, mode, schema_name, table_name, started_at, finished_at)
+select table_name || n, 'create', 'public', table_name, now() - age, now() - age
+  from generate_series(1, 2) as n
+ cross join (values
+     ('retention_there', interval '91 days'),
+     ('retention_gone', interval '91 days')) as made (table_name, age)
+ order by n;
+insert into tinydevcrm.imports (source, mode, schema_name, table_name, finished_at)
+values ('young', 'create', 'public', 'retention_gone', now());
+
+select is(tinydevcrm._remove_expired_imports(1), 1::bigint, 'so do imports, a batch at a time');
+select tinydevcrm._remove_expired_imports(100);
+select is(
+    array(select source from tinydevcrm.imports where table_name like 'retention%' order by id),
+    array['retention_there2', 'young'], 'but for the last one of a table that is there');
 
 select is(
     (select command from cron.job where jobname = 'tinydevcrm retention'),

@@ -17,6 +17,8 @@ as $$
           join cron.job_run_details
             on job_run_details.jobid = schedules.job_id
          where pg_has_role(session_user, schedules.owner, 'usage')
+           -- What a crash of the server has ended is no fault of the installation.
+           and coalesce(job_run_details.start_time, now()) >= pg_postmaster_start_time()
          order by schedules.id, job_run_details.runid desc
     )
     select finding,
@@ -70,6 +72,16 @@ as $$
            limit 1
       ) as limits
         on limits.statement_timeout > interval '0'
+    union all
+    select 'each schedule has its job, and jobs connect to this server',
+           count(*) = 0,
+           coalesce(string_agg(what, '; '), 'looked in cron.job'),
+           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
+      from tinydevcrm._unsettled_jobs() as unsettled
+      left join tinydevcrm.schedules
+        on schedules.id = unsettled.schedule_id
+     where unsettled.schedule_id is null
+        or pg_has_role(session_user, schedules.owner, 'usage')
     union all
     select 'you may use TinyDevCRM',
            pg_has_role(session_user, 'tinydevcrm_user', 'usage'),

@@ -1,10 +1,3 @@
-drop procedure tinydevcrm.settle_jobs();
-
-select cron.unschedule(jobid)
-  from cron.job
- where jobname = 'tinydevcrm upkeep'
-   and username = current_user;
-
 drop event trigger tinydevcrm_follow_owners;
 drop function tinydevcrm._follow_owners();
 drop function tinydevcrm._settle_owners();

@@ -122,26 +122,3 @@ create event trigger tinydevcrm_follow_owners
 comment on event trigger tinydevcrm_follow_owners is
     'Lets TinyDevCRM''s registry follow a change of owner. For reassign owned Postgres has no such '
     'trigger: that is followed within a minute.';
-
-create procedure tinydevcrm.settle_jobs()
-    language plpgsql
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform tinydevcrm._settle_owners();
-
-    -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
-    -- of catalogs, as a hundred refreshes in a second make:
-    -- https://github.com/citusdata/pg_cron/pull/406. To schedule this job again, as it is, makes
-    -- pg_cron read all jobs anew.
-    perform cron.schedule('tinydevcrm upkeep', '* * * * *', 'call tinydevcrm.settle_jobs()');
-end
-$$;
-
-comment on procedure tinydevcrm.settle_jobs() is
-    'Brings registry and pg_cron into step with what nothing tells them. A pg_cron job calls it '
-    'every minute.';
-
-revoke execute on procedure tinydevcrm.settle_jobs() from public;
-
-call tinydevcrm.settle_jobs();

@@ -55,9 +55,28 @@ create policy settings_admin on tinydevcrm.settings
 
 grant update on tinydevcrm.settings to tinydevcrm_admin;
 
--- the orchestrator receives the events of all, and posts their webhooks
+-- the orchestrator settles jobs when it starts
+
+grant execute on procedure tinydevcrm.settle_jobs() to tinydevcrm_orchestrator;
+
+-- the orchestrator receives the events of all, posts their webhooks, and counts what there is
 
 create policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_events
+    for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+create policy imports_orchestrator on tinydevcrm.imports
+    for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+create policy matviews_orchestrator on tinydevcrm.matviews
+    for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+create policy schedules_orchestrator on tinydevcrm.schedules
     for select
     to tinydevcrm_orchestrator
     using (true);

@@ -10,10 +10,15 @@ begin
 end
 $$;
 
+revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrator;
+
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
 drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
 drop policy webhooks_orchestrator on tinydevcrm.webhooks;
 drop policy subscriptions_orchestrator_read on tinydevcrm.subscriptions;
+drop policy schedules_orchestrator on tinydevcrm.schedules;
+drop policy matviews_orchestrator on tinydevcrm.matviews;
+drop policy imports_orchestrator on tinydevcrm.imports;
 drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_events;
 
 revoke update on tinydevcrm.settings from tinydevcrm_admin;

@@ -1,0 +1,10 @@
+drop function tinydevcrm._upkeep_ran_at();
+drop procedure tinydevcrm.settle_jobs();
+
+select cron.unschedule(jobid)
+  from cron.job
+ where jobname = 'tinydevcrm upkeep'
+   and username = current_user;
+
+drop function tinydevcrm._settle_schedules();
+drop function tinydevcrm._unsettled_jobs();

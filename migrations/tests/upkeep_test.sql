@@ -1,0 +1,129 @@
+-- settle_jobs(): pg_cron's jobs are what the registry says, whatever happened to them.
+
+begin;
+
+select plan(13);
+
+create role "Tap Owner" login in role tinydevcrm_user;
+create schema taps authorization "Tap Owner";
+
+set local session authorization "Tap Owner";
+set local search_path = taps, public;
+select tinydevcrm.create_matview('v', 'select 1 as one');
+select tinydevcrm.schedule_matview('v', '7 seconds');
+-- A job of a user's own, which bears the name of one of ours but for the schedule's number.
+select cron.schedule('tinydevcrm schedule 0', '1 1 1 1 *', 'select 1');
+reset session authorization;
+
+-- What is wrong, without the numbers.
+create function pg_temp.wrong()
+    returns text
+    language sql
+as $$
+    select detail
+      from tinydevcrm.check_installation()
+     where finding = 'each schedule has its job, and jobs connect to this server'
+       and not is_ok
+$$;
+
+create function pg_temp.job()
+    returns text
+    language sql
+as $$
+    select format(
+               '%s as %s at %s:%s, %s: %s',
+               case job.schedule when schedules.cron_schedule then 'in time' end,
+               username,
+               case nodename when current_setting('cron.host') then 'home' else nodename end,
+               case nodeport when current_setting('port')::integer then 'home' else 'away' end,
+               case database when current_database() then 'home' else database end,
+               case command
+                   when format('call tinydevcrm.refresh_scheduled(%s)', schedules.id)
+                       then 'refreshes'
+                   else command
+               end)
+      from tinydevcrm.schedules
+      join cron.job
+        on job.jobid = schedules.job_id
+     where schedules.owner = (
+         select oid from pg_roles where rolname like 'Tap%'
+     )
+$$;
+
+select is(pg_temp.wrong(), null, 'nothing is wrong at first');
+select is(pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes', 'a schedule has its job');
+
+-- a dump of another server is restored
+
+update cron.job
+   set nodename = '/elsewhere',
+       nodeport = nodeport + 1,
+       database = 'old';
+
+select is(
+    (select count(*)::integer from regexp_matches(pg_temp.wrong(), 'connects to /elsewhere:', 'g')),
+    3, 'jobs that connect to elsewhere are found: the one of the schedule, upkeep and retention');
+
+call tinydevcrm.settle_jobs();
+
+select is(pg_temp.wrong(), null, 'and settled');
+select is(pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes', 'as they were');
+select is(
+    (select array_agg(nodename || ' ' || database) from cron.job where jobname = 'tinydevcrm schedule 0'),
+    array['/elsewhere old'], 'but not jobs of the user''s own');
+
+-- a job is removed by hand
+
+select cron.unschedule(job_id)
+  from tinydevcrm.schedules;
+
+select is(pg_temp.wrong(), '7 seconds: has no job', 'a schedule without a job is found');
+
+call tinydevcrm.settle_jobs();
+
+select is(pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes', 'and gets another');
+
+-- pg_cron is another version: what it was given is the loop of a minute, or seconds that it has no more
+
+update tinydevcrm.schedules
+   set cron_schedule = case when tinydevcrm._cron_has_seconds() then '* * * * *' else '7 seconds' end;
+update cron.job
+   set schedule = schedules.cron_schedule
+  from tinydevcrm.schedules
+ where schedules.job_id = job.jobid;
+
+select matches(pg_temp.wrong(), '^7 seconds: its job''s schedule is ', 'a schedule of another pg_cron is found');
+
+call tinydevcrm.settle_jobs();
+
+select is(
+    (select array_agg(cron_schedule) from tinydevcrm.schedules),
+    array[case when tinydevcrm._cron_has_seconds() then '7 seconds' else '* * * * *' end],
+    'and becomes what this one takes');
+
+-- its owner has another name
+
+alter role "Tap Owner" rename to "Tap Renamed";
+call tinydevcrm.settle_jobs();
+
+select is(
+    pg_temp.job(), 'in time as Tap Renamed at home:home, home: refreshes', 'a job follows a renamed role');
+select is(
+    (select count(*)::integer from cron.job where jobname ~ '^tinydevcrm schedule [1-9]'), 1,
+    'none is left of the old name');
+
+-- somebody puts our name on a job, and its number on the schedule
+
+set local session authorization "Tap Renamed";
+update tinydevcrm.schedules
+   set job_id = cron.schedule(format('tinydevcrm schedule %s', id), '* * * * *', 'select 1/0');
+reset session authorization;
+call tinydevcrm.settle_jobs();
+
+select is(
+    pg_temp.job(), 'in time as Tap Renamed at home:home, home: refreshes',
+    'a job that says something else is replaced');
+
+select * from finish();
+
+rollback;
