@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -21,12 +22,24 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		// A second signal ends the program at once. So does time: for a server that has stalled lib/pq waits
+		// whatever the context says, and nothing is lost, because what is not acknowledged comes again.
+		stop()
+		time.AfterFunc(endWithin, func() {
+			fmt.Fprintln(os.Stderr, "error: the database has stalled; not waiting for it any longer")
+			os.Exit(1)
+		})
+	})
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
 		os.Exit(1)
 	}
 }
+
+// endWithin is longer than all that ends in an orderly way takes.
+const endWithin = 15 * time.Second
 
 // errSilent ends the program with exit code 1 when all has been said already.
 var errSilent = errors.New("")
@@ -70,6 +83,7 @@ func describe(err error) string {
 type program struct {
 	databaseURL string
 	listenAddr  string
+	metricsAddr string
 	hosts       []string
 	webhooksTo  []netip.Prefix
 	hasUsers    bool

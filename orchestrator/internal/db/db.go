@@ -5,14 +5,19 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"time"
 
 	"github.com/lib/pq"
 )
 
-// MaxConns bounds the pool of a command, and of the page.
-const MaxConns = 8
+const (
+	// MaxConns bounds the pool of a command, and of the page.
+	MaxConns = 8
+	// maxSilence is the longest that OpenImpatient's statements wait for the server.
+	maxSilence = 30 * time.Second
+)
 
 // Open returns a pool of at most maxConns connections to the database at url and checks that it
 // answers.
@@ -20,13 +25,28 @@ const MaxConns = 8
 // The url is what libpq takes, a connection URI or "key=value" pairs; what it leaves out comes from
 // the PG* variables of the environment. lib/pq's sslmode is require unless it says otherwise.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	connector, err := pq.NewConnector(url)
+	return open(ctx, url, maxConns, nil)
+}
+
+// OpenImpatient is Open for statements that take moments: a server that says nothing for half a minute
+// is given up, and the next statement connects anew.
+func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
+	return open(ctx, url, maxConns, Dialer{Silence: maxSilence})
+}
+
+func open(ctx context.Context, url string, maxConns int, dialer pq.Dialer) (*sql.DB, error) {
+	parsed, err := pq.NewConnector(url)
 	if err != nil {
 		// lib/pq's message may repeat the url, and with it a password.
 		return nil, ErrBadURL
 	}
+	var source driver.Connector = connector{parsed, url}
+	if dialer != nil {
+		parsed.Dialer(dialer)
+		source = parsed
+	}
 
-	pool := sql.OpenDB(connector)
+	pool := sql.OpenDB(source)
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns((maxConns + 1) / 2)
 	pool.SetConnMaxIdleTime(time.Minute)

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +78,8 @@ func status(code string) int {
 		return http.StatusNotFound
 	case "TD004", "42P07", "2BP01", "55000":
 		return http.StatusConflict
-	case "TD010", "3F000":
+	// 25006: a standby, or a server that was set read-only.
+	case "TD010", "3F000", "25006":
 		return http.StatusServiceUnavailable
 	case "42501":
 		return http.StatusForbidden
@@ -132,6 +134,13 @@ func Explain(err error) Problem {
 		return Problem{Status: http.StatusBadRequest, Message: "the request broke off before its end"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Problem{Status: http.StatusGatewayTimeout, Message: "the database took too long"}
+	case errors.Is(err, driver.ErrBadConn):
+		// All that lib/pq says of a connection that ended under a statement; the server's log knows more.
+		return Problem{
+			Status:  http.StatusServiceUnavailable,
+			Message: "the connection to the database was lost",
+			Hint:    "Try again. The server's log says why: a restart, a crash, or a limit on time such as idle_in_transaction_session_timeout.",
+		}
 	case errors.As(err, &fromNet), errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed):
 		return Problem{
 			Status:  http.StatusServiceUnavailable,
@@ -171,7 +180,29 @@ func explainServer(err *pq.Error) Problem {
 	case err.Code == "55P03":
 		problem.Message, problem.Hint = "others are just at work on it", "Try again in a while."
 	}
+	if problem.Hint == "" {
+		problem.Hint = hint(err)
+	}
 	return problem
+}
+
+// hint says what to do about what is no fault of the statement, but of where and when it runs.
+func hint(err *pq.Error) string {
+	switch {
+	case err.Code == "25006":
+		return "The server is a standby, or has been set read-only: DATABASE_URL has to name the primary."
+	case err.Code == "53300":
+		return "All connections are in use. Try again in a while, or raise max_connections."
+	case err.Code == "55P03":
+		return "Others are just at work on it. Try again in a while."
+	case err.Code == "53100":
+		return "The server's disk is full: free some space, and try again."
+	case err.Code == "57P03" || err.Code == "57P01":
+		return "The server starts or ends just now. Try again in a while."
+	case err.Code == "57014" && strings.Contains(err.Message, "statement timeout"):
+		return "Its role or database has a statement_timeout: alter role … reset statement_timeout ends it."
+	}
+	return ""
 }
 
 // pointAt shows the line of a query that holds a character, counted from 1, and points at it, as psql does.

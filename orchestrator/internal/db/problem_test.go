@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,10 @@ func TestExplain(t *testing.T) {
 		{"in a query", &pq.Error{Code: "42703", Message: "no column", InternalQuery: "select é\n  from x", InternalPosition: "15"}, 422,
 			"LINE 2:   from x\n               ^"},
 		{"too many connections", &pq.Error{Code: "53300", Message: "too many clients"}, 503, "too many clients"},
+		{"a standby", &pq.Error{Code: "25006", Message: "cannot execute INSERT in a read-only transaction"}, 503, "DATABASE_URL"},
+		{"a full disk", &pq.Error{Code: "53100", Message: "could not extend file"}, 503, "disk is full"},
+		{"a lost connection", driver.ErrBadConn, 503, "was lost"},
+		{"a timeout that somebody set", &pq.Error{Code: "57014", Message: "canceling statement due to statement timeout"}, 504, "reset statement_timeout"},
 		{"a bug of the server's", &pq.Error{Code: "XX000", Message: "secret detail"}, 500, "internal error"},
 		{"a bug of ours", errors.New("secret detail"), 500, "internal error"},
 		{"cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 400, "broke off"},

@@ -58,7 +58,12 @@ type Worker struct {
 	// handled are deliveries whose acknowledgement has not gone through: when they are received
 	// again, acknowledging is all that is left to do. What is redelivered has another number.
 	handled map[int64]struct{}
+
+	pulse pulse
 }
+
+// IsAlive says whether the subscription has been looked into lately.
+func (w *Worker) IsAlive() bool { return w.pulse.isAlive() }
 
 // NewWorker returns a Worker that calls handle for each event of the subscription, which it makes
 // if it is not there. A call that returns has handled the event.
@@ -95,6 +100,7 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 		case err == nil:
 			isAway = false
 		case db.Explain(err).Code == "TD001":
+			w.pulse.stop()
 			// Dropped by hand, or the database was made anew, with the same numbers for others.
 			clear(w.handled)
 			if err := w.Subscribe(ctx); err != nil {
@@ -102,6 +108,7 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 			}
 			pause = retryAfter
 		default:
+			w.pulse.stop()
 			if !isAway {
 				w.logger.Warn("cannot receive events; trying again", "error", err)
 			}
@@ -146,6 +153,7 @@ func (w *Worker) drain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		w.pulse.beat()
 		for _, d := range deliveries {
 			if _, done := w.handled[d.id]; !done {
 				w.handle(ctx, d.event)

@@ -58,7 +58,12 @@ type Webhooks struct {
 	ended chan int64
 	mu    sync.Mutex
 	busy  map[int64]struct{}
+
+	pulse pulse
 }
+
+// IsAlive says whether webhooks with something due have been looked for lately.
+func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 
 // NewWebhooks returns Webhooks that make each attempt by post. An error that is no Refusal says
 // nothing of the endpoint: the delivery is received again when its time is over.
@@ -88,10 +93,14 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
+			w.pulse.beat()
 			isAway = false
-		case !isAway:
+		default:
+			w.pulse.stop()
+			if !isAway {
+				w.logger.Warn("cannot look for webhooks; trying again", "error", err)
+			}
 			isAway = true
-			w.logger.Warn("cannot look for webhooks; trying again", "error", err)
 		}
 		if !waitFor(ctx, wake, w.ended, lookAfter) {
 			return nil

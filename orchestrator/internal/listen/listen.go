@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // Channel carries the ids of told events.
@@ -23,7 +25,9 @@ const (
 	reconnectAfterMin = 100 * time.Millisecond
 	reconnectAfterMax = 5 * time.Second
 	pingAfter         = 30 * time.Second
-	backlog           = 64
+	// answerWithin is how long a ping may go unanswered.
+	answerWithin = 5 * time.Second
+	backlog      = 64
 )
 
 // A Hub passes notifications on to any number of subscribers.
@@ -32,6 +36,8 @@ type Hub struct {
 	logger *slog.Logger
 
 	mu          sync.Mutex
+	isListening bool
+	reconnects  int64
 	hasEnded    bool
 	subscribers map[chan int64]struct{}
 }
@@ -45,7 +51,10 @@ func NewHub(url string, logger *slog.Logger) *Hub {
 // channels of all subscribers.
 func (h *Hub) Run(ctx context.Context) error {
 	defer h.end()
-	listener := pq.NewListener(h.url, reconnectAfterMin, reconnectAfterMax, h.logEvent)
+	// A ping of lib/pq's waits for ever for its answer. So a connection may be silent only a little longer
+	// than the pings are apart.
+	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, h.url,
+		reconnectAfterMin, reconnectAfterMax, h.logEvent)
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer func() {
 		if stop() {
@@ -59,6 +68,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen on %q: %w", Channel, err)
 	}
+	h.setListening(true)
 	// Whoever drained before now may have missed what came in between.
 	h.publish(Missed)
 
@@ -87,6 +97,7 @@ func (h *Hub) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hasEnded = true
+	h.isListening = false
 	for subscriber := range h.subscribers {
 		close(subscriber)
 	}
@@ -142,15 +153,38 @@ func eventID(notification *pq.Notification) int64 {
 	return id
 }
 
+// State says whether the connection is there, and how often one was lost and made again. One that died
+// without a word counts as there until it is pinged.
+func (h *Hub) State() (isListening bool, reconnects int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.isListening, h.reconnects
+}
+
+func (h *Hub) setListening(isListening bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.isListening = isListening
+}
+
+func (h *Hub) countReconnect() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.isListening = true
+	h.reconnects++
+}
+
 func (h *Hub) logEvent(event pq.ListenerEventType, err error) {
 	switch event {
 	case pq.ListenerEventConnected:
 		h.logger.Info("listening", "channel", Channel)
 	case pq.ListenerEventDisconnected:
+		h.setListening(false)
 		if err != nil {
 			h.logger.Warn("lost the listening connection", "error", err)
 		}
 	case pq.ListenerEventReconnected:
+		h.countReconnect()
 		h.logger.Info("listening again", "channel", Channel)
 	case pq.ListenerEventConnectionAttemptFailed:
 		h.logger.Debug("the database does not answer yet", "error", err)

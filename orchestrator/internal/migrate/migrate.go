@@ -57,14 +57,23 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 // IsCurrent says that the database has all migrations, which a role that may not migrate can find out
 // too; false when it cannot.
 func IsCurrent(ctx context.Context, pool *sql.DB) bool {
-	versions, err := listVersions(migrations.Files)
+	latest, err := Latest()
 	if err != nil {
 		return false
 	}
 	var version int
 	var dirty bool
 	err = pool.QueryRowContext(ctx, "select version, dirty from public.schema_migrations").Scan(&version, &dirty)
-	return err == nil && version == versions[len(versions)-1] && !dirty
+	return err == nil && version == latest && !dirty
+}
+
+// Latest is the version of the last embedded migration.
+func Latest() (int, error) {
+	versions, err := listVersions(migrations.Files)
+	if err != nil {
+		return 0, err
+	}
+	return versions[len(versions)-1], nil
 }
 
 // Close gives the connection back.

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -42,7 +43,7 @@ func startCopy(ctx context.Context, conn *sql.Conn, statement string) (*copier, 
 func (c *copier) send(ctx context.Context, conn *sql.Conn, lines []byte) error {
 	return conn.Raw(func(any) error {
 		_, err := c.stmt.CopyData(ctx, string(lines[:len(lines)-1]))
-		return err
+		return lost(err)
 	})
 }
 
@@ -51,12 +52,21 @@ func (c *copier) end(conn *sql.Conn) (rows int64, err error) {
 	err = conn.Raw(func(any) error {
 		result, err := c.stmt.Exec(nil)
 		if err != nil {
-			return err
+			return lost(err)
 		}
 		rows, err = result.RowsAffected()
 		return errors.Join(err, c.stmt.Close())
 	})
 	return rows, err
+}
+
+// lost names the server's going away as lib/pq does everywhere else: here it gives what it read, an end of
+// file, which would be taken for the end of the request.
+func lost(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return driver.ErrBadConn
+	}
+	return err
 }
 
 var copyPlace = regexp.MustCompile(`^COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)

@@ -12,9 +12,14 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // A Request says what to import, and how. Empty means what is found in the file, or the default.
@@ -127,17 +132,13 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 // could not be rolled back otherwise, and a connection that ends leaves nothing. Not a sql.Tx, which
 // waits for ever when the connection under it is given up.
 func inTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) (bool, error)) error {
-	conn, err := pool.Conn(ctx)
+	conn, err := begin(ctx, pool)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	giveUp := func() { conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
-	if _, err := conn.ExecContext(ctx, "begin"); err != nil {
-		giveUp()
-		return fmt.Errorf("begin: %w", err)
-	}
 	isDone, err := work(conn)
 	if err != nil || !isDone {
 		giveUp()
@@ -148,6 +149,27 @@ func inTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) (bool
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// begin begins a transaction. What the pool has may have died with a server that has been restarted; a
+// connection that cannot even begin has done nothing, so another one is tried.
+func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	for tries := 0; ; tries++ {
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		_, err = conn.ExecContext(ctx, "begin")
+		if err == nil {
+			return conn, nil
+		}
+		conn.Raw(func(any) error { return driver.ErrBadConn })
+		conn.Close()
+		var fromServer *pq.Error
+		if ctx.Err() != nil || tries == db.MaxConns || errors.As(err, &fromServer) {
+			return nil, fmt.Errorf("begin: %w", err)
+		}
+	}
 }
 
 func (l *loader) finish(ctx context.Context) (Import, error) {

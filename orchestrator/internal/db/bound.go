@@ -1,0 +1,156 @@
+package db
+
+import (
+	"context"
+	"database/sql/driver"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+// answerWithin is how long after the end of its context a statement may still wait for the server to
+// cancel it. Then the connection is given up.
+const answerWithin = 5 * time.Second
+
+// A connector makes connections whose statements end with their contexts. lib/pq's alone do not: it asks
+// the server to cancel, and goes on waiting for the answer, of a server that is frozen or cut off too.
+type connector struct {
+	*pq.Connector
+	url string
+}
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	// One of lib/pq's for each, as each needs a dialer that knows which connection is its own.
+	own, err := pq.NewConnector(c.url)
+	if err != nil {
+		return nil, ErrBadURL
+	}
+	var line line
+	own.Dialer(&line)
+	conn, err := own.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &boundConn{conn.(pqConn), &line}, nil
+}
+
+// pqConn is what a connection of lib/pq's can do.
+type pqConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.QueryerContext
+	driver.SessionResetter
+	driver.Validator
+}
+
+type boundConn struct {
+	pqConn
+	line *line
+}
+
+func (c *boundConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.line.bind(ctx)
+	return c.pqConn.QueryContext(ctx, query, args)
+}
+
+func (c *boundConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.line.bind(ctx)
+	return c.pqConn.ExecContext(ctx, query, args)
+}
+
+func (c *boundConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	c.line.bind(ctx)
+	return c.pqConn.PrepareContext(ctx, query)
+}
+
+func (c *boundConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	c.line.bind(ctx)
+	return c.pqConn.BeginTx(ctx, options)
+}
+
+func (c *boundConn) Ping(ctx context.Context) error {
+	c.line.bind(ctx)
+	return c.pqConn.Ping(ctx)
+}
+
+// A line dials one connection, and knows whether somebody waits for what comes on it.
+type line struct {
+	mu   sync.Mutex
+	conn net.Conn
+	// waitsSince is when the read began that is under way; zero while there is none.
+	waitsSince time.Time
+	// unbind forgets the context of the last statement, which may live much longer.
+	unbind func() bool
+}
+
+// Dial, DialTimeout and DialContext are what lib/pq asks for: first for the connection itself, and then
+// for each time that a statement is to be cancelled.
+func (l *line) Dial(network, address string) (net.Conn, error) {
+	return l.DialContext(context.Background(), network, address)
+}
+
+func (l *line) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.DialContext(ctx, network, address)
+}
+
+func (l *line) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		return conn, conn.SetDeadline(time.Now().Add(answerWithin))
+	}
+	l.conn = conn
+	return lineConn{conn, l}, nil
+}
+
+// bind gives the connection up if it still waits for an answer some time after ctx has ended. It is in the
+// place of what was bound before: a connection has one statement at a time.
+func (l *line) bind(ctx context.Context) {
+	unbind := context.AfterFunc(ctx, func() {
+		ended := time.Now()
+		time.AfterFunc(answerWithin, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			// A read that began later belongs to another statement.
+			if !l.waitsSince.IsZero() && l.waitsSince.Before(ended) {
+				l.conn.Close()
+			}
+		})
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unbind != nil {
+		l.unbind()
+	}
+	l.unbind = unbind
+}
+
+type lineConn struct {
+	net.Conn
+	line *line
+}
+
+func (c lineConn) Read(buffer []byte) (int, error) {
+	c.line.setWaiting(time.Now())
+	defer c.line.setWaiting(time.Time{})
+	return c.Conn.Read(buffer)
+}
+
+func (l *line) setWaiting(since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waitsSince = since
+}
