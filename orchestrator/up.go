@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
@@ -27,8 +26,6 @@ const (
 	defaultListenAddr = "localhost:5000"
 	// logSubscription is what up delivers to its log.
 	logSubscription = "log"
-	// webhookConns are for webhooks to receive and acknowledge by.
-	webhookConns = 2
 	// shutdownWithin is how long requests under way may take once the program is told to end.
 	shutdownWithin = 5 * time.Second
 	// maxUpload bounds a file that the page takes; the upload command has no bound.
@@ -50,6 +47,8 @@ func (p *program) upCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
+	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
+		"host:port of /metrics, /healthz and /readyz, for whoever reaches it (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
 		"domain name of the page, as behind a proxy; IP addresses and names without a dot always work")
 	command.Flags().BoolVar(&p.hasUsers, "auth", false,
@@ -89,28 +88,28 @@ func (p *program) allowWebhooksTo(value string) error {
 }
 
 func (p *program) up(ctx context.Context) error {
-	socket, err := net.Listen("tcp", p.listenAddr)
+	at, err := p.openSockets()
 	if err != nil {
-		return &db.UserError{
-			Status:  http.StatusServiceUnavailable,
-			Message: fmt.Sprintf("cannot serve the page: %v", err),
-			Hint:    "--listen-addr or LISTEN_ADDR names another port.",
-		}
+		return err
 	}
-	defer socket.Close()
+	defer at.close()
 
 	return p.withDatabase(ctx, func(pool *sql.DB) error {
 		diagnostics := logger(p.stderr)
 		if err := prepare(ctx, pool, diagnostics); err != nil {
 			return err
 		}
-		return p.runAll(ctx, pool, socket, diagnostics)
+		return p.runAll(ctx, pool, at, diagnostics)
 	})
 }
 
-// prepare migrates, and warns of what the server is not set up for.
+// prepare migrates, settles what came with a dump from another server, and warns of what the server is not
+// set up for.
 func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
 	if err := migrateUp(ctx, pool); err != nil {
+		return err
+	}
+	if err := settleJobs(ctx, pool); err != nil {
 		return err
 	}
 	findings, err := checkInstallation(ctx, pool)
@@ -124,20 +123,29 @@ func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error 
 	return nil
 }
 
+// settleJobs has pg_cron's jobs run here, after a restore too: those that came with the dump, the one that
+// would settle them among them, connect to the old server. Where our role may not, a finding says so.
+func settleJobs(ctx context.Context, pool *sql.DB) error {
+	var may bool
+	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm.settle_jobs()', 'execute')").Scan(&may)
+	if err == nil && may {
+		_, err = pool.ExecContext(ctx, "call tinydevcrm.settle_jobs()")
+	}
+	if err != nil {
+		return fmt.Errorf("settle pg_cron's jobs: %w", err)
+	}
+	return nil
+}
+
 // runAll listens, delivers and serves until ctx ends.
-func (p *program) runAll(ctx context.Context, pool *sql.DB, socket net.Listener, diagnostics *slog.Logger) error {
+func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnostics *slog.Logger) error {
 	// Connections of their own: however busy page and webhooks are, the log goes on.
-	forLog, err := db.Open(ctx, p.databaseURL, 1)
+	pools, err := p.openPools(ctx)
 	if err != nil {
 		return err
 	}
-	defer forLog.Close()
-	forWebhooks, err := db.Open(ctx, p.databaseURL, webhookConns)
-	if err != nil {
-		return err
-	}
-	defer forWebhooks.Close()
-	worker := deliver.NewWorker(forLog, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
+	defer pools.close()
+	worker := deliver.NewWorker(pools.log, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
 	if err := worker.Subscribe(ctx); err != nil {
 		return err
 	}
@@ -145,12 +153,17 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, socket net.Listener,
 	if err != nil {
 		return err
 	}
-	webhooks := deliver.NewWebhooks(forWebhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
+	webhooks := deliver.NewWebhooks(pools.webhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
 	defer cancelWebhooks()
+
+	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, diagnostics)
+	if err != nil {
+		return err
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return hub.Run(ctx) })
@@ -159,19 +172,23 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, socket net.Listener,
 	if users != nil {
 		group.Go(func() error { return users.Run(ctx) })
 	}
+	if at.metrics != nil {
+		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
+	}
 	group.Go(func() error {
-		return serve(ctx, socket, web.Handler(web.Config{
+		return serve(ctx, at.page, web.Handler(web.Config{
 			Pool:      pool,
 			Login:     logIn,
-			Upload:    uploadFile,
+			Upload:    counted(operations, uploadFile),
 			Preview:   previewFile,
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
 			MaxUpload: maxUpload,
 			Hosts:     p.hosts,
+			Others:    p.routesBesidePage(operations),
 		}), diagnostics)
 	})
-	diagnostics.Info("ready", "page", "http://"+socket.Addr().String()+"/")
+	diagnostics.Info("ready", at.addresses()...)
 	return group.Wait()
 }
 
@@ -207,7 +224,7 @@ func serve(ctx context.Context, socket net.Listener, handler http.Handler, diagn
 	go func() { ended <- server.Serve(socket) }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve the page: %w", err)
+		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
 
@@ -217,7 +234,7 @@ func serve(ctx context.Context, socket net.Listener, handler http.Handler, diagn
 		server.Close()
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the page: %w", err)
+		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
 }

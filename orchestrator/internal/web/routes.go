@@ -9,6 +9,9 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /static/{name}", s.serveAsset)
 	mux.HandleFunc("GET /theme.css", s.serveTheme)
 	mux.HandleFunc("GET /embed/{matview}", s.showWidget)
+	for pattern, handler := range s.Others {
+		mux.Handle(pattern, handler)
+	}
 	mux.Handle("/", s.authenticate(s.userRoutes()))
 
 	return mux

@@ -58,6 +58,8 @@ type Config struct {
 	// Hosts are domain names under which the page may be asked for, as behind a proxy. IP addresses,
 	// localhost and names without a dot always work.
 	Hosts []string
+	// Others are routes of the rest of the program that need no log-in, by their patterns.
+	Others map[string]http.Handler
 }
 
 // Imported says what an upload made.
