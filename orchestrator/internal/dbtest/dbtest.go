@@ -6,11 +6,15 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,18 +127,34 @@ func Eventually(t *testing.T, within time.Duration, what string, done func() boo
 
 // A Server is a Postgres of a test's own, by scripts/db.
 type Server struct {
-	t    *testing.T
-	name string
-	URL  string
+	t      *testing.T
+	name   string
+	bindir string
+	folder string
+	URL    string
 }
+
+var servers atomic.Int32
 
 // NewServer makes and starts an empty server; it goes when the test ends.
 func NewServer(t *testing.T) *Server {
 	t.Helper()
-	s := &Server{t: t, name: fmt.Sprintf("go%d", os.Getpid())}
+	return NewServerOf(t, os.Getenv("PG_BINDIR"))
+}
+
+// NewServerOf makes a server of the programs in bindir, or of the machine's own when that is empty.
+func NewServerOf(t *testing.T, bindir string) *Server {
+	t.Helper()
+	s := &Server{t: t, name: fmt.Sprintf("go%d-%d", os.Getpid(), servers.Add(1)), bindir: bindir}
 	t.Cleanup(func() { s.run("destroy") })
 	s.run("reset")
 	s.URL = strings.TrimSpace(s.run("url"))
+	pool, err := db.Open(t.Context(), s.URL, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	s.folder = Value[string](t, pool, "show data_directory")
 	return s
 }
 
@@ -154,6 +174,64 @@ func (s *Server) StartWithoutCron() {
 // Stop stops the server in an orderly way.
 func (s *Server) Stop() { s.run("stop") }
 
+// Restart is a Stop and a Start, as settings need that are read once.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.Start()
+}
+
+// Folder is the server's data directory.
+func (s *Server) Folder() string { return s.folder }
+
+// Kill ends the postmaster as nothing else does that could still tidy up.
+func (s *Server) Kill() {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.folder, "postmaster.pid"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// ListenOn has the server listen on a loopback address of its own too, and returns it. There it asks
+// by method, a word of pg_hba.conf, who somebody is.
+func (s *Server) ListenOn(method string) string {
+	s.t.Helper()
+	address := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
+	s.Append("pg_hba.conf", "host all all 127.0.0.0/8 "+method)
+	// The file that wins over what scripts/db writes at each start.
+	s.Append("postgresql.auto.conf", "listen_addresses = '"+address+"'")
+	s.Restart()
+	return address
+}
+
+// Set changes a setting that the next start reads.
+func (s *Server) Set(name, value string) {
+	s.t.Helper()
+	s.Append("postgresql.auto.conf", name+" = '"+value+"'")
+}
+
+// Append adds a line to one of the files of the data directory.
+func (s *Server) Append(name, line string) {
+	s.t.Helper()
+	file, err := os.OpenFile(filepath.Join(s.folder, name), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := fmt.Fprintln(file, line); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
 	script, err := filepath.Abs(filepath.Join(root(s.t), "scripts", "db"))
@@ -162,7 +240,7 @@ func (s *Server) command(command string) *exec.Cmd {
 	}
 	execution := exec.Command(script, command)
 	// Durable, whatever the server of the other tests is: these get killed.
-	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST=")
+	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST=", "PG_BINDIR="+s.bindir)
 	return execution
 }
 
