@@ -1,3 +1,5 @@
+//go:build faults
+
 package main
 
 import (
@@ -10,8 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -321,13 +321,11 @@ type crasher struct {
 	pool    *sql.DB
 	service *service
 	chance  *rand.Rand
-	pidFile string
 }
 
 func newCrasher(t *testing.T, server *dbtest.Server, pool *sql.DB, s *service, seed uint64) *crasher {
 	t.Helper()
-	folder := dbtest.Value[string](t, pool, "show data_directory")
-	return &crasher{t, server, pool, s, rand.New(rand.NewPCG(seed, 3)), filepath.Join(folder, "postmaster.pid")}
+	return &crasher{t, server, pool, s, rand.New(rand.NewPCG(seed, 3))}
 }
 
 // crash does it at a random moment and returns what was killed.
@@ -348,7 +346,7 @@ func (c *crasher) crash() string {
 		c.onBackend("kill a backend", func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
 		return "backend killed"
 	default:
-		c.killPostmaster()
+		c.server.Kill()
 		c.server.Start()
 		return "postmaster"
 	}
@@ -364,20 +362,4 @@ func (c *crasher) onBackend(what string, do func(pid int) error) {
 			serviceName).Scan(&pid)
 		return err == nil && do(pid) == nil
 	})
-}
-
-func (c *crasher) killPostmaster() {
-	c.t.Helper()
-	text, err := os.ReadFile(c.pidFile)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		c.t.Fatal(err)
-	}
 }

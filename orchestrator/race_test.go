@@ -69,3 +69,46 @@ func TestDropWhileRefreshing(t *testing.T) {
 		}
 	}
 }
+
+// A subscription that is dropped just as an event is recorded does not have the refresh fail.
+func TestDropASubscriptionWhileRefreshing(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('stays', 'v')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('goes', 'v')")
+	dropping, err := pool.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dropping.Rollback()
+	if _, err := dropping.ExecContext(t.Context(), "select tinydevcrm.drop_subscription('goes')"); err != nil {
+		t.Fatal(err)
+	}
+
+	refreshed := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(t.Context(), "select tinydevcrm.refresh_matview('v')")
+		refreshed <- err
+	}()
+	dbtest.Eventually(t, dbtest.Deadline, "the refresh waits for the drop", func() bool {
+		return dbtest.Value[bool](t, pool, `
+			select exists (
+			           select
+			             from pg_stat_activity
+			            where wait_event_type = 'Lock'
+			              and query like '%refresh_matview%')`)
+	})
+	if err := dropping.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-refreshed; err != nil {
+		t.Fatalf("the refresh fails: %v", err)
+	}
+	if told := dbtest.Column[string](t, pool, `
+		select name
+		  from tinydevcrm.deliveries
+		  join tinydevcrm.subscriptions on subscriptions.id = subscription_id
+		 where event_id = (select max(id) from tinydevcrm.matview_refresh_events)`); len(told) != 1 || told[0] != "stays" {
+		t.Errorf("told: %v, want the one that stays", told)
+	}
+}

@@ -4,12 +4,9 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 
@@ -36,7 +33,7 @@ func newSite(t *testing.T, users ...string) *site {
 		dbtest.Exec(t, super, "select tinydevcrm.create_user($1, $2)", user, secret)
 	}
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
-	address := listenWithPasswords(t, server, super)
+	address := server.ListenOn("scram-sha-256")
 
 	runner := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
 	if _, stderr, err := command(t, runner, "", "up", "--listen-addr", "localhost:0", "--auth"); err == nil ||
@@ -49,24 +46,6 @@ func newSite(t *testing.T, users ...string) *site {
 	_, page, _ := strings.Cut(stderr.String(), `"page":"`)
 	page, _, _ = strings.Cut(page, `"`)
 	return &site{t: t, url: strings.TrimSuffix(page, "/"), super: super, stderr: stderr}
-}
-
-// listenWithPasswords has a server listen on a loopback address of its own, and ask for passwords there.
-func listenWithPasswords(t *testing.T, server *dbtest.Server, super *sql.DB) string {
-	t.Helper()
-	address := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
-	file, err := os.OpenFile(dbtest.Value[string](t, super, "show hba_file"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := fmt.Fprintln(file, "host tinydevcrm all 127.0.0.0/8 scram-sha-256"); err != nil {
-		t.Fatal(err)
-	}
-	dbtest.Exec(t, super, "alter system set listen_addresses = '"+address+"'")
-	server.Stop()
-	server.Start()
-	return address
 }
 
 // send sends a request as a user, and gives the status and the body.

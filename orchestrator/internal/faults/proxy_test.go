@@ -1,0 +1,152 @@
+//go:build faults
+
+package faults
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A proxy stands between the program and the server, and does to their connections what a network does.
+type proxy struct {
+	address string
+	target  string
+
+	mu      sync.Mutex
+	stalled chan struct{} // closed when bytes may pass; nil while they do
+	delay   time.Duration
+	conns   map[*net.TCPConn]*net.TCPConn // the client's, and the server's
+	// lost are connections of which nothing passes any more; new ones are none of them.
+	lost map[net.Conn]bool
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{address: listener.Addr().String(), target: target, conns: make(map[*net.TCPConn]*net.TCPConn), lost: make(map[net.Conn]bool)}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", p.target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns[client.(*net.TCPConn)] = server.(*net.TCPConn)
+			p.mu.Unlock()
+			group.Go(func() { p.pass(client, server) })
+			group.Go(func() { p.pass(server, client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		p.reset()
+		p.flow()
+		group.Wait()
+	})
+	return p
+}
+
+func (p *proxy) pass(from, to net.Conn) {
+	page := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(page)
+		p.mu.Lock()
+		stalled, delay, isLost := p.stalled, p.delay, p.lost[from]
+		p.mu.Unlock()
+		if isLost && err == nil {
+			continue
+		}
+		if stalled != nil {
+			<-stalled
+		}
+		time.Sleep(delay)
+		if n > 0 {
+			if _, err := to.Write(page[:n]); err != nil {
+				from.Close()
+				return
+			}
+		}
+		if err == io.EOF {
+			to.(*net.TCPConn).CloseWrite()
+			return
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
+	}
+}
+
+// stall lets no byte through any more, either way, and closes nothing: the worst of cuts.
+func (p *proxy) stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled = make(chan struct{})
+}
+
+// flow ends a stall.
+func (p *proxy) flow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stalled != nil {
+		close(p.stalled)
+		p.stalled = nil
+	}
+}
+
+// forget passes on nothing more of what there is, as a firewall that has forgotten it.
+func (p *proxy) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client, server := range p.conns {
+		p.lost[client], p.lost[server] = true, true
+	}
+}
+
+// slow has each packet take that long.
+func (p *proxy) slow(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
+}
+
+// reset ends all connections by RST.
+func (p *proxy) reset() {
+	p.each(func(client, server *net.TCPConn) {
+		client.SetLinger(0)
+		server.SetLinger(0)
+		client.Close()
+		server.Close()
+	})
+}
+
+// halfClose ends what goes to the server, as if the program had: it may still read.
+func (p *proxy) halfClose() { p.each(func(_, server *net.TCPConn) { server.CloseWrite() }) }
+
+func (p *proxy) each(do func(client, server *net.TCPConn)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client, server := range p.conns {
+		do(client, server)
+	}
+	clear(p.conns)
+}
+
+// url is the server's, by way of the proxy.
+func (p *proxy) url() string {
+	host, port, _ := strings.Cut(p.address, ":")
+	return "postgres://postgres@" + host + ":" + port + "/tinydevcrm?sslmode=disable"
+}
