@@ -13,7 +13,9 @@ import (
 // A view that fails and one that takes thirty seconds leave 98 others their rhythm of five, by pg_cron
 // itself: from the second round on the slow one has a job of its own. No round is lost or doubled.
 func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
-	pool, _ := dbtest.Schema(t)
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	pool := openPool(t, server.URL)
 	const healthy, period, slow, rounds = 98, 5, 30, 12
 	dbtest.Exec(t, pool, "create table knobs as select 1 as divisor, 0.0::double precision as seconds")
 	dbtest.Exec(t, pool, `select tinydevcrm.create_matview('v' || i, 'select 1 as n') from generate_series(1, $1) as i`, healthy)
