@@ -5,6 +5,15 @@ drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;
 
+-- As in the up: the workers of a Citus coordinator have them too.
+do $$
+begin
+    if current_setting('citus.enable_ddl_propagation', true) is not null then
+        perform set_config('citus.enable_ddl_propagation', 'on', true);
+    end if;
+end
+$$;
+
 -- Fails while one of them still has rights on something of the user's: revoke those first.
 drop role tinydevcrm_orchestrator;
 drop role tinydevcrm_admin;

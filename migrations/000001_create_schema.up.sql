@@ -1,15 +1,14 @@
--- The schema of everything we own and the group role that may use it.
-
-create schema tinydevcrm;
-
-comment on schema tinydevcrm is
-    'TinyDevCRM: upload a CSV, ask a question of it in SQL, be told when the answer changes. '
-    'Start with \d+ tinydevcrm.* and \df+ tinydevcrm.*; names that start with _ are internals.';
+-- The group roles, and the schema of everything we own.
 
 do $$
 declare
     v_role text;
 begin
+    -- Roles are what the workers of a Citus coordinator need too, for the owners of tables there.
+    if current_setting('citus.enable_ddl_propagation', true) is not null then
+        perform set_config('citus.enable_ddl_propagation', 'on', true);
+    end if;
+
     foreach v_role in array array[
         'tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator'
     ] loop
@@ -36,21 +35,37 @@ comment on role tinydevcrm_orchestrator is
 
 grant tinydevcrm_user to tinydevcrm_admin, tinydevcrm_orchestrator;
 
+-- All else stays on the coordinator.
+do $$
+begin
+    if current_setting('citus.enable_ddl_propagation', true) is not null then
+        perform set_config('citus.enable_ddl_propagation', 'off', true);
+    end if;
+end
+$$;
+
+create schema tinydevcrm;
+
+comment on schema tinydevcrm is
+    'TinyDevCRM: upload a CSV, ask a question of it in SQL, be told when the answer changes. '
+    'Start with \d+ tinydevcrm.* and \df+ tinydevcrm.*; names that start with _ are internals.';
+
 grant usage on schema tinydevcrm to tinydevcrm_user;
 
 create table tinydevcrm.settings (
-    id                 boolean not null default true,
-    event_retention    interval not null default interval '30 days',
-    event_limit        integer not null default 100000,
-    event_row_limit    integer not null default 10,
-    event_byte_limit   integer not null default 65536,
-    embed_row_limit    integer not null default 100,
-    embed_byte_limit   integer not null default 262144,
-    delivery_retention interval not null default interval '90 days',
-    job_run_retention  interval not null default interval '7 days',
-    import_retention   interval not null default interval '90 days',
-    user_connections   integer not null default 10,
-    user_timeout       interval not null default interval '5 minutes',
+    id                  boolean not null default true,
+    event_retention     interval not null default interval '30 days',
+    event_limit         integer not null default 100000,
+    event_row_limit     integer not null default 10,
+    event_byte_limit    integer not null default 65536,
+    embed_row_limit     integer not null default 100,
+    embed_byte_limit    integer not null default 262144,
+    delivery_retention  interval not null default interval '90 days',
+    job_run_retention   interval not null default interval '7 days',
+    import_retention    interval not null default interval '90 days',
+    user_connections    integer not null default 10,
+    user_timeout        interval not null default interval '5 minutes',
+    reference_row_limit integer not null default 10000,
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -64,7 +79,8 @@ create table tinydevcrm.settings (
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_import_retention_positive check (import_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
-    constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes')
+    constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
+    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0)
 );
 
 comment on table tinydevcrm.settings is
@@ -95,10 +111,13 @@ comment on column tinydevcrm.settings.import_retention is
 
 comment on column tinydevcrm.settings.user_connections is
     'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when '
-    'they are made.';
+    'they are made, but on a Citus coordinator, whose workers would have the limit too.';
 comment on column tinydevcrm.settings.user_timeout is
     'statement_timeout of users, given to them when they are made. At least two minutes: a '
     'schedule''s job may take one.';
+comment on column tinydevcrm.settings.reference_row_limit is
+    'Most rows of a table that distribute_table() copies to every worker of Citus, instead of '
+    'parting it by a column; 0 for none.';
 
 insert into tinydevcrm.settings default values;
 

@@ -20,6 +20,11 @@ begin
             hint    = v_problem.hint;
     end if;
 
+    -- On a Citus coordinator the workers need neither of them, nor what is granted on theirs.
+    if current_setting('citus.enable_ddl_propagation', true) is not null then
+        perform set_config('citus.enable_ddl_propagation', 'off', true);
+    end if;
+
     for v_extension in
         select wanted.extension
           from (values ('pg_cron'), ('plpython3u')) as wanted (extension)

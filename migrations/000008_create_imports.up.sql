@@ -14,6 +14,8 @@ create table tinydevcrm.imports (
     byte_count    bigint,
     problem_count bigint not null default 0,
     rewrite_count integer not null default 0,
+    distribute_by text,
+    distribution  text,
     started_at    timestamptz not null default clock_timestamp(),
     finished_at   timestamptz,
 
@@ -55,6 +57,12 @@ comment on column tinydevcrm.imports.problem_count is
     'Lines that were repaired: rows of tinydevcrm.import_problems.';
 comment on column tinydevcrm.imports.rewrite_count is
     'How often the rows were written anew because a value came that its column did not accept.';
+comment on column tinydevcrm.imports.distribute_by is
+    'Column by which the import was asked to distribute the table, on a Citus coordinator; null for '
+    'none.';
+comment on column tinydevcrm.imports.distribution is
+    'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for '
+    'a table of this server alone.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is

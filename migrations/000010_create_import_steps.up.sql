@@ -130,15 +130,16 @@ comment on function tinydevcrm._import_under_way(bigint) is
     'The import''s row, which only its own transaction sees. Raises TD001 when there is none.';
 
 create function tinydevcrm.begin_import(
-    source      text,
-    header      text[],
-    positions   integer[],
-    table_name  text default null,
-    mode        text default 'create',
-    key         text[] default null,
-    types       jsonb default '{}',
-    dialect     tinydevcrm.csv_dialect default null,
-    schema_name name default current_schema()
+    source        text,
+    header        text[],
+    positions     integer[],
+    table_name    text default null,
+    mode          text default 'create',
+    key           text[] default null,
+    types         jsonb default '{}',
+    dialect       tinydevcrm.csv_dialect default null,
+    schema_name   name default current_schema(),
+    distribute_by text default null
 )
     returns tinydevcrm.import_step
     language plpgsql
@@ -156,16 +157,19 @@ begin
         coalesce(nullif(begin_import.table_name, ''), tinydevcrm._table_name(begin_import.source)));
     perform tinydevcrm._check_target(v_import);
 
-    insert into tinydevcrm.imports (source, mode, key, schema_name, table_name, dialect, columns)
+    insert into tinydevcrm.imports (
+               source, mode, key, schema_name, table_name, dialect, columns, distribute_by)
     values (
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
-                   begin_import.header, begin_import.positions, begin_import.types))
+                   begin_import.header, begin_import.positions, begin_import.types),
+               nullif(begin_import.distribute_by, ''))
     returning imports.*
          into v_import;
 
     perform tinydevcrm._check_key(v_import);
+    perform tinydevcrm._check_distribution(v_import);
     if v_import.mode in ('append', 'upsert')
        and to_regclass(tinydevcrm._target(v_import)) is not null
     then
@@ -177,15 +181,16 @@ end
 $$;
 
 comment on function tinydevcrm.begin_import(
-    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name
+    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
 ) is
     'Begins an import: the names of the columns as the file has them, and for each the first '
     'position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. '
     'In the same transaction run the returned COPY, then finish_import(). The table''s name comes '
     'from the file''s when none is given; the schema is the first of your search_path. types '
-    'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log. '
+    'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; '
+    'distribute_by is for a Citus coordinator: see distribute_table(). '
     'Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, '
-    'mode, name or type that is not there.';
+    'mode, name or type that is not there; with distribute_by also TD010 and TD011.';
 
 create function tinydevcrm.widen_import(import_id bigint, positions integer[])
     returns tinydevcrm.import_step
@@ -360,8 +365,14 @@ begin
         v_changes := null;
     end if;
 
+    v_import.distribution := tinydevcrm._distribute_import(v_import);
+
     -- The planner has never seen these rows, and the first question may follow at once.
-    execute format('analyze %s', tinydevcrm._target(v_import));
+    if v_import.distribution is null then
+        execute format('analyze %s', tinydevcrm._target(v_import));
+    else
+        perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
+    end if;
 
     update tinydevcrm.imports
        set columns = (
@@ -372,6 +383,7 @@ begin
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
+           distribution = v_import.distribution,
            finished_at = clock_timestamp()
      where imports.id = v_import.id
     returning imports.*
@@ -385,7 +397,8 @@ comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) 
     'Finishes an import that begin_import() began in this transaction, and returns its row: give '
     'for each column the first position of tinydevcrm.csv_types that accepts every value of the '
     'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
-    'is no such import under way, and what the mode raises: see _place_rows().';
+    'is no such import under way, and what the mode raises: see _place_rows(); with distribute_by '
+    'also what distribute_table() does.';
 
 revoke execute on function
     tinydevcrm._loading_table(tinydevcrm.imports),
@@ -393,7 +406,7 @@ revoke execute on function
     tinydevcrm._import_step(tinydevcrm.imports, text),
     tinydevcrm._import_under_way(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
@@ -405,7 +418,7 @@ grant execute on function
     tinydevcrm._import_step(tinydevcrm.imports, text),
     tinydevcrm._import_under_way(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint)

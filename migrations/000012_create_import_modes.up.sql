@@ -112,7 +112,12 @@ begin
         errcode = 'TD006',
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
         detail  = _refuse_values.detail,
-        hint    = 'Correct them, or change the type of the column.';
+        hint    = case
+                      when tinydevcrm._distribution(to_regclass(tinydevcrm._target(import))) is null
+                      then 'Correct them, or change the type of the column.'
+                      else 'Correct them, or change the type of the column; that of one by which '
+                           'the table is distributed only mode replace changes.'
+                  end;
 end
 $$;
 
@@ -292,6 +297,8 @@ declare
     v_columns     text;
     v_would_go    text := tinydevcrm._what_would_go(v_target::regclass);
     v_detail      text;
+    v_column      name := tinydevcrm._distribution_column(v_target::regclass);
+    v_was         text := tinydevcrm._distribution(v_target::regclass);
 begin
     select string_agg(
                case
@@ -319,6 +326,13 @@ begin
      cross join lateral (
          select case when given.is_given then compared.type else given.type end as type
      ) as settled;
+
+    if (import).distribute_by <> v_column then
+        v_differences := concat_ws(
+            e'\n',
+            v_differences,
+            format('distributed by %I, not %I', v_column, (import).distribute_by));
+    end if;
 
     if v_differences is null then
         execute format(
@@ -355,12 +369,17 @@ begin
                 hint    = 'Drop those first, or import under another name.';
     end;
     execute format('create table %s (%s)', v_target, v_columns);
+    if v_was is not null then
+        perform tinydevcrm.distribute_table(
+            v_target::regclass, coalesce((import).distribute_by, v_column), v_was = 'reference');
+    end if;
 end
 $$;
 
 comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
     'Empties the table that mode replace fills. With the same columns, and others that it fills '
-    'itself, it stays, and so does all that belongs to it; with others it is made anew. Raises '
+    'itself, it stays, and so does all that belongs to it; with others, or another column to be '
+    'distributed by, it is made anew, distributed if it was. Raises '
     'TD006, column by column, when that would lose indexes, rights or the like, and 2BP01, naming '
     'them, while others depend on it.';
 

@@ -185,13 +185,14 @@ comment on function tinydevcrm._choose_positions(text, text[]) is
     'As _first_position(), for a table that is too large to be read once for each place.';
 
 create function tinydevcrm.import_staging(
-    staging     regclass,
-    table_name  text,
-    mode        text default 'create',
-    key         text[] default null,
-    types       jsonb default '{}',
-    null_text   text default null,
-    schema_name name default current_schema()
+    staging       regclass,
+    table_name    text,
+    mode          text default 'create',
+    key           text[] default null,
+    types         jsonb default '{}',
+    null_text     text default null,
+    schema_name   name default current_schema(),
+    distribute_by text default null
 )
     returns tinydevcrm.imports
     language plpgsql
@@ -236,14 +237,15 @@ begin
 
     v_positions := tinydevcrm._choose_positions(v_source, v_names);
     v_step := tinydevcrm.begin_import(
-        source      => import_staging.staging::text,
-        header      => v_names,
-        positions   => v_positions,
-        table_name  => import_staging.table_name,
-        mode        => import_staging.mode,
-        key         => import_staging.key,
-        types       => import_staging.types,
-        schema_name => import_staging.schema_name);
+        source        => import_staging.staging::text,
+        header        => v_names,
+        positions     => v_positions,
+        table_name    => import_staging.table_name,
+        mode          => import_staging.mode,
+        key           => import_staging.key,
+        types         => import_staging.types,
+        schema_name   => import_staging.schema_name,
+        distribute_by => import_staging.distribute_by);
 
     -- Without a type's modifiers, which a cast would apply by cutting off: the insert checks them.
     select string_agg(
@@ -266,7 +268,9 @@ begin
 end
 $$;
 
-comment on function tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name) is
+comment on function tinydevcrm.import_staging(
+    regclass, text, text, text[], jsonb, text, name, text
+) is
     'Makes a typed table from a staging table of text columns that you filled by \copy: the import '
     'for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
     'null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() '
@@ -278,7 +282,7 @@ revoke execute on function
     tinydevcrm._first_position(text, text[]),
     tinydevcrm._wider_position(text, text, integer),
     tinydevcrm._choose_positions(text, text[]),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name)
+    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 from public;
 
 grant execute on function
@@ -287,5 +291,5 @@ grant execute on function
     tinydevcrm._first_position(text, text[]),
     tinydevcrm._wider_position(text, text, integer),
     tinydevcrm._choose_positions(text, text[]),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name)
+    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 to tinydevcrm_user;

@@ -41,16 +41,27 @@ comment on function tinydevcrm._check_query(text) is
     'Raises TD002 when a text is not exactly one query that returns rows, and what the server says '
     'of one that it cannot read, with the position.';
 
+-- The setting is that of a refresh: a query that it stops is refused here.
 create function tinydevcrm._make_view(statement text, query text)
     returns void
     language plpgsql
     volatile
+    set citus.local_table_join_policy = 'never'
 as $$
 declare
     v_context text;
 begin
     execute pg_catalog.concat(_make_view.statement, _make_view.query);
 exception
+    when feature_not_supported then
+        if sqlerrm operator(pg_catalog.!~~) 'direct joins between distributed and local%' then
+            raise;
+        end if;
+        raise exception using
+            errcode = 'TD011',
+            message = 'the query joins a distributed table with one of the coordinator alone',
+            hint    = 'Copy that one to each worker: '
+                      'select tinydevcrm.distribute_table(''table'', as_reference => true);';
     when syntax_error then
         -- A cursor takes "show", and "delete … returning" too. An error in a function that the
         -- query calls is not of that kind, and begins with where in that function it is.
@@ -69,8 +80,10 @@ $$;
 
 comment on function tinydevcrm._make_view(text, text) is
     'Runs a statement that makes a view of a query, which _check_query() has seen. Raises TD002 '
-    'when that is another statement after all, and what the server says.';
+    'when that is another statement after all, TD011 when Citus cannot join its tables, and what '
+    'the server says.';
 
+-- The workers of Citus, where it is, need not hear of the view.
 create function tinydevcrm.preview_query(
     query       text,
     row_limit   integer default 10,
@@ -80,6 +93,7 @@ create function tinydevcrm.preview_query(
     returns record
     language plpgsql
     volatile
+    set citus.enable_ddl_propagation = 'off'
 as $$
 declare
     v_printed record;

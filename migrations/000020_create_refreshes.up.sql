@@ -251,6 +251,10 @@ comment on function tinydevcrm._record_refresh(
 
 -- Runs the view's query, whose functions may count on the caller's search_path: none of its own,
 -- and names of its own all qualified.
+--
+-- The setting is one of Citus, and nothing where Citus is not. As it is there, Citus takes the view
+-- itself for a local table to join with, and a worker that is away then ends the whole transaction,
+-- with the event of the failure.
 create function tinydevcrm._refresh_matview(
     matview     tinydevcrm.matviews,
     schedule_id bigint default null
@@ -258,6 +262,7 @@ create function tinydevcrm._refresh_matview(
     returns tinydevcrm.matview_refresh_events
     language plpgsql
     volatile
+    set citus.local_table_join_policy = 'never'
 as $$
 #variable_conflict use_variable
 declare

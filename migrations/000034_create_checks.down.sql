@@ -1,1 +1,2 @@
 drop function tinydevcrm.check_installation();
+drop function tinydevcrm._check_workers();

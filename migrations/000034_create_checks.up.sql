@@ -1,5 +1,54 @@
 -- What may be wrong with an installation, each with what to type.
 
+create function tinydevcrm._check_workers()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        return;
+    end if;
+
+    return query
+    select format('worker %s:%s is ready', asked.nodename, asked.nodeport),
+           asked.success and asked.result = 'on',
+           case
+               when asked.success then 'Citus preloaded: ' || asked.result
+               else asked.result
+           end,
+           case
+               when asked.success then
+                   'Set shared_preload_libraries = ''citus'' in its postgresql.conf and restart '
+                   'it: as it is, it answers with no rows.'
+               else 'See that it runs, and lets this server in.'
+           end
+      from run_command_on_workers($command$
+               select case
+                          when current_setting('shared_preload_libraries') ~ '\mcitus\M' then 'on'
+                          else 'off'
+                      end
+           $command$) as asked
+    union all
+    select 'the workers let users in as often as Citus needs',
+           count(*) = 0,
+           coalesce(
+               'limited: ' || string_agg(quote_ident(rolname), ', ' order by rolname),
+               'no user''s connections are limited'),
+           coalesce(
+               string_agg(format('alter role %I connection limit -1;', rolname), ' ' order by rolname),
+               'alter role … connection limit -1;')
+      from pg_roles
+     where rolconnlimit >= 0
+       and pg_has_role(oid, 'tinydevcrm_user', 'member');
+end
+$$;
+
+comment on function tinydevcrm._check_workers() is
+    'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in '
+    'check_installation().';
+
 create function tinydevcrm.check_installation()
     returns table (finding text, is_ok boolean, detail text, hint text)
     language sql
@@ -26,6 +75,12 @@ as $$
            detail,
            hint
       from tinydevcrm._check_server()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_workers()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
@@ -94,6 +149,9 @@ comment on function tinydevcrm.check_installation() is
     'where it is not ok, what to type. Security definer: lends the right to see settings that '
     'only administrators may; of jobs, only those of roles that the session has.';
 
-revoke execute on function tinydevcrm.check_installation() from public;
+revoke execute on function
+    tinydevcrm._check_workers(),
+    tinydevcrm.check_installation()
+from public;
 
 grant execute on function tinydevcrm.check_installation() to tinydevcrm_user;

@@ -163,7 +163,13 @@ begin
 
     execute format(
         'create role %I login password %L connection limit %s in role tinydevcrm_user',
-        create_user.name, create_user.password, v_settings.user_connections);
+        create_user.name,
+        create_user.password,
+        case
+            -- The workers would have the limit too, and to each of them one query makes many.
+            when exists (select from pg_extension where extname = 'citus') then -1
+            else v_settings.user_connections
+        end);
     execute format(
         'comment on role %I is %L', create_user.name, 'Created by tinydevcrm.create_user().');
     execute format('create schema %1$I authorization %1$I', create_user.name);
@@ -254,6 +260,13 @@ begin
     perform pg_terminate_backend(pid)
        from pg_stat_activity
       where usesysid = v_user;
+
+    -- Their temporary tables go with them, and must not while they are given away below.
+    for v_try in 1 .. 1000 loop
+        perform pg_stat_clear_snapshot();
+        exit when not exists (select from pg_stat_activity where usesysid = v_user);
+        perform pg_sleep(0.01);
+    end loop;
 
     if v_heir is not null then
         execute format('reassign owned by %s to %s', v_user, v_heir);

@@ -199,6 +199,8 @@ CREATE TABLE tinydevcrm.imports (
     byte_count bigint,
     problem_count bigint DEFAULT 0 NOT NULL,
     rewrite_count integer DEFAULT 0 NOT NULL,
+    distribute_by text,
+    distribution text,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     finished_at timestamp with time zone,
     CONSTRAINT imports_byte_count_not_negative CHECK ((byte_count >= 0)),
@@ -308,6 +310,20 @@ COMMENT ON COLUMN tinydevcrm.imports.rewrite_count IS 'How often the rows were w
 
 
 --
+-- Name: COLUMN imports.distribute_by; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.distribute_by IS 'Column by which the import was asked to distribute the table, on a Citus coordinator; null for none.';
+
+
+--
+-- Name: COLUMN imports.distribution; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.distribution IS 'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for a table of this server alone.';
+
+
+--
 -- Name: COLUMN imports.started_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -343,6 +359,32 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) IS 'Gives a table that mode upsert has made the primary key by which the next one updates it. Raises TD009 when the key does not tell rows apart.';
+
+
+--
+-- Name: _analyze_distributed(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._analyze_distributed(relation regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    execute format('analyze %s', _analyze_distributed.relation);
+exception
+    -- What lies on the coordinator itself, as each reference table does too, Citus does not analyze
+    -- in the transaction that filled it. Autovacuum will.
+    when internal_error then
+        null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _analyze_distributed(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._analyze_distributed(relation regclass) IS 'Has the workers look at the rows of a distributed table, where Citus lets a transaction do it.';
 
 
 --
@@ -821,6 +863,34 @@ COMMENT ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) IS 'T
 
 
 --
+-- Name: _check_citus(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_citus() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        raise exception using
+            errcode = 'TD010',
+            message = 'this database is not a Citus coordinator: there is nothing to distribute to',
+            hint    = 'Install Citus, set shared_preload_libraries = ''citus,pg_cron'', restart '
+                      'the server, then: create extension citus; select '
+                      'citus_add_node(''address'', 5432); for each worker.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_citus(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_citus() IS 'Raises TD010 where Citus is not.';
+
+
+--
 -- Name: _check_columns(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -859,6 +929,120 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) IS 'Checks that file and table have the same columns; one that the table fills itself may be missing from the file. Raises TD006, which tells the difference column by column.';
+
+
+--
+-- Name: _check_distributable(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_distributable(relation regclass, distribute_by text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_index  text;
+    v_nulls  bigint;
+    v_attnum constant smallint := (
+        select attnum
+          from pg_attribute
+         where attrelid = _check_distributable.relation
+           and attname::text = _check_distributable.distribute_by
+           and attnum > 0
+           and not attisdropped
+    );
+begin
+    select format('%I (%s)', relname, (
+               select string_agg(quote_ident(attname), ', ')
+                 from pg_attribute
+                where attrelid = indrelid
+                  and attnum = any (indkey::smallint[])
+           ))
+      into v_index
+      from pg_index
+      join pg_class
+        on pg_class.oid = indexrelid
+     where indrelid = _check_distributable.relation
+       and (indisunique or indisexclusion)
+       and v_attnum <> all (indkey::smallint[])
+     limit 1;
+
+    if found then
+        perform tinydevcrm._refuse_distribution(
+            format(
+                'the unique index %s of table %s lacks %I, by which it would be distributed',
+                v_index, _check_distributable.relation, _check_distributable.distribute_by),
+            'A worker sees its own rows alone: drop the index, or distribute by a column of it.');
+    end if;
+
+    execute format(
+        'select count(*) from %s where %I is null',
+        _check_distributable.relation, _check_distributable.distribute_by)
+       into v_nulls;
+
+    if v_nulls > 0 then
+        perform tinydevcrm._refuse_distribution(
+            format(
+                'column %I, by which table %s would be distributed, is null in %s of its rows',
+                _check_distributable.distribute_by, _check_distributable.relation, v_nulls),
+            'Fill it in, or choose a column that each row has a value for.');
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_distributable(relation regclass, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_distributable(relation regclass, distribute_by text) IS 'Checks that the rows of a table can be parted by a column. Raises TD011.';
+
+
+--
+-- Name: _check_distribution(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_distribution(import tinydevcrm.imports) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_column   constant name := tinydevcrm._distribution_column(v_relation);
+    v_wanted   constant text := coalesce((import).distribute_by, v_column::text);
+begin
+    if (import).distribute_by is not null then
+        perform tinydevcrm._check_citus();
+
+        if not exists (
+            select
+              from jsonb_array_elements((import).columns) as planned
+             where planned->>'name' = (import).distribute_by
+        ) then
+            raise exception using
+                errcode = 'TD006',
+                message = format('the file has no column %L to distribute by', v_wanted),
+                hint    = 'Name a column by the name that it gets in the table.';
+        end if;
+
+        if (import).mode <> 'replace' and v_column <> v_wanted then
+            perform tinydevcrm._refuse_other_column(v_relation, v_column, v_wanted);
+        end if;
+    end if;
+
+    if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
+        perform tinydevcrm._refuse_distribution(
+            format('the key lacks %I, by which the table is distributed', v_wanted),
+            'Each worker sees its own rows alone: add the column to the key.');
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_distribution(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_distribution(import tinydevcrm.imports) IS 'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when the file has no such column, TD010 where Citus is not, TD011 when the table is distributed by another column or the key of mode upsert lacks it.';
 
 
 --
@@ -943,6 +1127,54 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) IS 'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
+
+
+--
+-- Name: _check_neighbours(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_neighbours(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_neighbour regclass;
+begin
+    -- Citus would take it for its own first, which makes it, and the views on it, anew.
+    select neighbour
+      into v_neighbour
+      from pg_constraint
+     cross join lateral unnest(array[conrelid, confrelid]) as neighbour
+     where contype = 'f'
+       and _check_neighbours.relation in (conrelid, confrelid)
+       and neighbour <> _check_neighbours.relation
+       and tinydevcrm._distribution(neighbour) is null
+     limit 1;
+
+    if found then
+        perform tinydevcrm._refuse_distribution(
+            format(
+                'table %s has a foreign key in common with %s, which is not distributed',
+                _check_neighbours.relation, v_neighbour),
+            'Drop the key, distribute both, the one it refers to as a reference table or by the '
+            'same column, and add the key again.');
+    end if;
+
+    if exists (select from pg_dist_partition where logicalrelid = _check_neighbours.relation) then
+        perform tinydevcrm._refuse_distribution(
+            format(
+                'table %s is one that Citus keeps on the coordinator', _check_neighbours.relation),
+            'Drop the views on it, then: select undistribute_table(''table''); and distribute it.');
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_neighbours(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_neighbours(relation regclass) IS 'Checks that a table can be distributed without others being made anew. Raises TD011.';
 
 
 --
@@ -1177,6 +1409,61 @@ COMMENT ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) IS 'Chec
 
 
 --
+-- Name: _check_workers(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_workers() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        return;
+    end if;
+
+    return query
+    select format('worker %s:%s is ready', asked.nodename, asked.nodeport),
+           asked.success and asked.result = 'on',
+           case
+               when asked.success then 'Citus preloaded: ' || asked.result
+               else asked.result
+           end,
+           case
+               when asked.success then
+                   'Set shared_preload_libraries = ''citus'' in its postgresql.conf and restart '
+                   'it: as it is, it answers with no rows.'
+               else 'See that it runs, and lets this server in.'
+           end
+      from run_command_on_workers($command$
+               select case
+                          when current_setting('shared_preload_libraries') ~ '\mcitus\M' then 'on'
+                          else 'off'
+                      end
+           $command$) as asked
+    union all
+    select 'the workers let users in as often as Citus needs',
+           count(*) = 0,
+           coalesce(
+               'limited: ' || string_agg(quote_ident(rolname), ', ' order by rolname),
+               'no user''s connections are limited'),
+           coalesce(
+               string_agg(format('alter role %I connection limit -1;', rolname), ' ' order by rolname),
+               'alter role … connection limit -1;')
+      from pg_roles
+     where rolconnlimit >= 0
+       and pg_has_role(oid, 'tinydevcrm_user', 'member');
+end
+$_$;
+
+
+--
+-- Name: FUNCTION _check_workers(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_workers() IS 'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation().';
+
+
+--
 -- Name: _checked_name(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1202,6 +1489,66 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._checked_name(name text) IS 'A table''s name, or TD007 when it is too long to be one or empty.';
+
+
+--
+-- Name: _checked_table(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) RETURNS pg_class
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_class pg_class;
+begin
+    select pg_class.*
+      into v_class
+      from pg_class
+     where oid = _checked_table.relation;
+
+    if v_class.relkind is null or v_class.relkind not in ('r', 'p') then
+        perform tinydevcrm._refuse_distribution(
+            format('%s is not a table', coalesce(_checked_table.relation::text, 'null')),
+            'Only tables are distributed; the views on them stay on the coordinator.');
+    end if;
+
+    if v_class.relnamespace = 'tinydevcrm'::regnamespace then
+        perform tinydevcrm._check_schema('tinydevcrm');
+    end if;
+
+    if not pg_has_role(v_class.relowner, 'usage') then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of table %s', _checked_table.relation);
+    end if;
+
+    if _checked_table.distribute_by is not null and not exists (
+        select
+          from pg_attribute
+         where attrelid = _checked_table.relation
+           and attname::text = _checked_table.distribute_by
+           and attnum > 0
+           and not attisdropped
+    ) then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'table %s has no column %L to distribute by',
+                _checked_table.relation, _checked_table.distribute_by),
+            hint    = 'Name one of its columns as it is written in the table.';
+    end if;
+
+    return v_class;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _checked_table(relation regclass, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) IS 'A table that the caller may distribute by a column. Raises TD006 when it has no such column, TD007 when it is one of ours, TD011 when it is no table, 42501 when it is not the caller''s.';
 
 
 --
@@ -1371,6 +1718,8 @@ declare
     v_columns     text;
     v_would_go    text := tinydevcrm._what_would_go(v_target::regclass);
     v_detail      text;
+    v_column      name := tinydevcrm._distribution_column(v_target::regclass);
+    v_was         text := tinydevcrm._distribution(v_target::regclass);
 begin
     select string_agg(
                case
@@ -1398,6 +1747,13 @@ begin
      cross join lateral (
          select case when given.is_given then compared.type else given.type end as type
      ) as settled;
+
+    if (import).distribute_by <> v_column then
+        v_differences := concat_ws(
+            e'\n',
+            v_differences,
+            format('distributed by %I, not %I', v_column, (import).distribute_by));
+    end if;
 
     if v_differences is null then
         execute format(
@@ -1434,6 +1790,10 @@ begin
                 hint    = 'Drop those first, or import under another name.';
     end;
     execute format('create table %s (%s)', v_target, v_columns);
+    if v_was is not null then
+        perform tinydevcrm.distribute_table(
+            v_target::regclass, coalesce((import).distribute_by, v_column), v_was = 'reference');
+    end if;
 end
 $$;
 
@@ -1442,7 +1802,7 @@ $$;
 -- Name: FUNCTION _clear_target(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) IS 'Empties the table that mode replace fills. With the same columns, and others that it fills itself, it stays, and so does all that belongs to it; with others it is made anew. Raises TD006, column by column, when that would lose indexes, rights or the like, and 2BP01, naming them, while others depend on it.';
+COMMENT ON FUNCTION tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb) IS 'Empties the table that mode replace fills. With the same columns, and others that it fills itself, it stays, and so does all that belongs to it; with others, or another column to be distributed by, it is made anew, distributed if it was. Raises TD006, column by column, when that would lose indexes, rights or the like, and 2BP01, naming them, while others depend on it.';
 
 
 --
@@ -2285,6 +2645,99 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) IS 'The first elements of an array, as many as have that many bytes of JSON together.';
+
+
+--
+-- Name: _distribute_import(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._distribute_import(import tinydevcrm.imports) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+begin
+    if (import).distribute_by is null then
+        return tinydevcrm._distribution(v_relation);
+    end if;
+
+    return tinydevcrm.distribute_table(v_relation, (import).distribute_by);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _distribute_import(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._distribute_import(import tinydevcrm.imports) IS 'Distributes the table of an import as that was asked to, its rows in place; returns what it is then, as distribute_table() does.';
+
+
+--
+-- Name: _distribution(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._distribution(relation regclass) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return null;
+    end if;
+
+    -- One that Citus only knows of, with all its rows on the coordinator, is none of these.
+    return (
+        select case
+                   when partmethod <> 'n' then
+                       'distributed by '
+                       || quote_ident(column_to_column_name(logicalrelid, partkey))
+                   when repmodel = 't' then 'reference'
+                   when colocationid <> 0 then 'on one worker'
+               end
+          from pg_dist_partition
+         where logicalrelid = _distribution.relation
+    );
+end
+$$;
+
+
+--
+-- Name: FUNCTION _distribution(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._distribution(relation regclass) IS 'How a table lies on the workers of Citus: "distributed by x", its rows parted by that column; "reference", a copy on each; "on one worker", as Citus makes them by schema. Null for a table of this server alone.';
+
+
+--
+-- Name: _distribution_column(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._distribution_column(relation regclass) RETURNS name
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if to_regclass('pg_catalog.pg_dist_partition') is null then
+        return null;
+    end if;
+
+    return (
+        select column_to_column_name(logicalrelid, partkey)
+          from pg_dist_partition
+         where logicalrelid = _distribution_column.relation
+           and partmethod <> 'n'
+    );
+end
+$$;
+
+
+--
+-- Name: FUNCTION _distribution_column(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._distribution_column(relation regclass) IS 'The column by which the rows of a table are parted among the workers of Citus; null when they are not.';
 
 
 --
@@ -3401,12 +3854,22 @@ COMMENT ON FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) IS 'Makes de
 
 CREATE FUNCTION tinydevcrm._make_view(statement text, query text) RETURNS void
     LANGUAGE plpgsql
+    SET "citus.local_table_join_policy" TO 'never'
     AS $$
 declare
     v_context text;
 begin
     execute pg_catalog.concat(_make_view.statement, _make_view.query);
 exception
+    when feature_not_supported then
+        if sqlerrm operator(pg_catalog.!~~) 'direct joins between distributed and local%' then
+            raise;
+        end if;
+        raise exception using
+            errcode = 'TD011',
+            message = 'the query joins a distributed table with one of the coordinator alone',
+            hint    = 'Copy that one to each worker: '
+                      'select tinydevcrm.distribute_table(''table'', as_reference => true);';
     when syntax_error then
         -- A cursor takes "show", and "delete … returning" too. An error in a function that the
         -- query calls is not of that kind, and begins with where in that function it is.
@@ -3428,7 +3891,7 @@ $$;
 -- Name: FUNCTION _make_view(statement text, query text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._make_view(statement text, query text) IS 'Runs a statement that makes a view of a query, which _check_query() has seen. Raises TD002 when that is another statement after all, and what the server says.';
+COMMENT ON FUNCTION tinydevcrm._make_view(statement text, query text) IS 'Runs a statement that makes a view of a query, which _check_query() has seen. Raises TD002 when that is another statement after all, TD011 when Citus cannot join its tables, and what the server says.';
 
 
 --
@@ -4868,6 +5331,7 @@ COMMENT ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews
 
 CREATE FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.matview_refresh_events
     LANGUAGE plpgsql
+    SET "citus.local_table_join_policy" TO 'never'
     AS $$
 #variable_conflict use_variable
 declare
@@ -4922,6 +5386,30 @@ COMMENT ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, sch
 
 
 --
+-- Name: _refuse_distribution(text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refuse_distribution(message text, hint text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    raise exception using
+        errcode = 'TD011',
+        message = _refuse_distribution.message,
+        hint    = _refuse_distribution.hint;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refuse_distribution(message text, hint text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refuse_distribution(message text, hint text) IS 'Raises TD011.';
+
+
+--
 -- Name: _refuse_name_in_use(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4946,6 +5434,30 @@ COMMENT ON FUNCTION tinydevcrm._refuse_name_in_use(target text) IS 'Raises TD004
 
 
 --
+-- Name: _refuse_other_column(regclass, name, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refuse_other_column(relation regclass, present name, wanted text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._refuse_distribution(
+        format('table %s is distributed by %I already, not by %I', relation, present, wanted),
+        'Import the whole by mode replace, which makes it anew while no view is on it, or drop it '
+        'first.');
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refuse_other_column(relation regclass, present name, wanted text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refuse_other_column(relation regclass, present name, wanted text) IS 'Raises TD011 for a table that is distributed by another column.';
+
+
+--
 -- Name: _refuse_values(tinydevcrm.imports, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4958,7 +5470,12 @@ begin
         errcode = 'TD006',
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
         detail  = _refuse_values.detail,
-        hint    = 'Correct them, or change the type of the column.';
+        hint    = case
+                      when tinydevcrm._distribution(to_regclass(tinydevcrm._target(import))) is null
+                      then 'Correct them, or change the type of the column.'
+                      else 'Correct them, or change the type of the column; that of one by which '
+                           'the table is distributed only mode replace changes.'
+                  end;
 end
 $$;
 
@@ -6233,10 +6750,10 @@ COMMENT ON FUNCTION tinydevcrm.allow_embedding(relation regclass, origins text[]
 
 
 --
--- Name: begin_import(text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: begin_import(text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text DEFAULT NULL::text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, dialect tinydevcrm.csv_dialect DEFAULT NULL::tinydevcrm.csv_dialect, schema_name name DEFAULT "current_schema"()) RETURNS tinydevcrm.import_step
+CREATE FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text DEFAULT NULL::text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, dialect tinydevcrm.csv_dialect DEFAULT NULL::tinydevcrm.csv_dialect, schema_name name DEFAULT "current_schema"(), distribute_by text DEFAULT NULL::text) RETURNS tinydevcrm.import_step
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -6251,16 +6768,19 @@ begin
         coalesce(nullif(begin_import.table_name, ''), tinydevcrm._table_name(begin_import.source)));
     perform tinydevcrm._check_target(v_import);
 
-    insert into tinydevcrm.imports (source, mode, key, schema_name, table_name, dialect, columns)
+    insert into tinydevcrm.imports (
+               source, mode, key, schema_name, table_name, dialect, columns, distribute_by)
     values (
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
-                   begin_import.header, begin_import.positions, begin_import.types))
+                   begin_import.header, begin_import.positions, begin_import.types),
+               nullif(begin_import.distribute_by, ''))
     returning imports.*
          into v_import;
 
     perform tinydevcrm._check_key(v_import);
+    perform tinydevcrm._check_distribution(v_import);
     if v_import.mode in ('append', 'upsert')
        and to_regclass(tinydevcrm._target(v_import)) is not null
     then
@@ -6273,10 +6793,10 @@ $$;
 
 
 --
--- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) IS 'Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same transaction run the returned COPY, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log. Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, mode, name or type that is not there.';
+COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text) IS 'Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same transaction run the returned COPY, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, mode, name or type that is not there; with distribute_by also TD010 and TD011.';
 
 
 --
@@ -6306,6 +6826,12 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
            detail,
            hint
       from tinydevcrm._check_server()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_workers()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
@@ -6490,7 +7016,13 @@ begin
 
     execute format(
         'create role %I login password %L connection limit %s in role tinydevcrm_user',
-        create_user.name, create_user.password, v_settings.user_connections);
+        create_user.name,
+        create_user.password,
+        case
+            -- The workers would have the limit too, and to each of them one query makes many.
+            when exists (select from pg_extension where extname = 'citus') then -1
+            else v_settings.user_connections
+        end);
     execute format(
         'comment on role %I is %L', create_user.name, 'Created by tinydevcrm.create_user().');
     execute format('create schema %1$I authorization %1$I', create_user.name);
@@ -6609,6 +7141,83 @@ COMMENT ON FUNCTION tinydevcrm.describe_schedule(INOUT schedule text, OUT words 
 
 
 --
+-- Name: distribute_table(regclass, text, boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text DEFAULT NULL::text, as_reference boolean DEFAULT NULL::boolean) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'warning'
+    AS $_$
+declare
+    v_class        pg_class;
+    v_present      constant text := tinydevcrm._distribution(distribute_table.relation);
+    v_column       constant name := tinydevcrm._distribution_column(distribute_table.relation);
+    v_is_reference boolean := coalesce(distribute_table.as_reference, v_present = 'reference');
+begin
+    perform tinydevcrm._check_citus();
+    v_class := tinydevcrm._checked_table(distribute_table.relation, distribute_table.distribute_by);
+
+    if v_is_reference is null and v_column is null then
+        execute format(
+            -- Of one that has none yet nobody knows.
+            'select count(*) between 1 and $1 from (select from %s limit $1 + 1) as first_rows',
+            distribute_table.relation)
+           into v_is_reference
+          using (select reference_row_limit from tinydevcrm.settings);
+        v_is_reference := v_is_reference and v_class.relkind = 'r';
+    end if;
+
+    if not coalesce(v_is_reference, false)
+       and coalesce(distribute_table.distribute_by, v_column::text) is null
+    then
+        perform tinydevcrm._refuse_distribution(
+            format('table %s needs a column to be distributed by', distribute_table.relation),
+            'Name one that most of your joins and groups have in common: '
+            'select tinydevcrm.distribute_table(''table'', ''column'');');
+    end if;
+
+    if v_column <> distribute_table.distribute_by then
+        perform tinydevcrm._refuse_other_column(
+            distribute_table.relation, v_column, distribute_table.distribute_by);
+    elsif v_present is not null and v_is_reference is distinct from (v_present = 'reference')
+          and distribute_table.as_reference is not null
+    then
+        perform tinydevcrm._refuse_distribution(
+            format(
+                'table %s is on the workers already: %s', distribute_table.relation, v_present),
+            'Drop the views on it, then: select undistribute_table(''table''); and distribute it '
+            'again.');
+    elsif v_present is not null then
+        return v_present;
+    end if;
+
+    perform tinydevcrm._check_neighbours(distribute_table.relation);
+    if v_is_reference then
+        perform create_reference_table(distribute_table.relation);
+    else
+        perform tinydevcrm._check_distributable(
+            distribute_table.relation, distribute_table.distribute_by);
+        perform create_distributed_table(
+            distribute_table.relation, distribute_table.distribute_by);
+    end if;
+
+    -- The rows that were here have been copied; Citus hides what is left of them.
+    perform truncate_local_data_after_distributing_table(distribute_table.relation);
+
+    return tinydevcrm._distribution(distribute_table.relation);
+end
+$_$;
+
+
+--
+-- Name: FUNCTION distribute_table(relation regclass, distribute_by text, as_reference boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text, as_reference boolean) IS 'Distributes a table of yours over the workers of a Citus coordinator, with its rows and the views on it: parted by a column, or copied to each worker as a reference table. as_reference says which; when it is null, a table of at most settings.reference_row_limit rows, and at least one, becomes a reference table. Returns what it is then: "distributed by x" or "reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 where Citus is not, TD011 when the table cannot be distributed so, 42501 when it is not yours, and what Citus says.';
+
+
+--
 -- Name: drop_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -6704,6 +7313,13 @@ begin
     perform pg_terminate_backend(pid)
        from pg_stat_activity
       where usesysid = v_user;
+
+    -- Their temporary tables go with them, and must not while they are given away below.
+    for v_try in 1 .. 1000 loop
+        perform pg_stat_clear_snapshot();
+        exit when not exists (select from pg_stat_activity where usesysid = v_user);
+        perform pg_sleep(0.01);
+    end loop;
 
     if v_heir is not null then
         execute format('reassign owned by %s to %s', v_user, v_heir);
@@ -6832,8 +7448,14 @@ begin
         v_changes := null;
     end if;
 
+    v_import.distribution := tinydevcrm._distribute_import(v_import);
+
     -- The planner has never seen these rows, and the first question may follow at once.
-    execute format('analyze %s', tinydevcrm._target(v_import));
+    if v_import.distribution is null then
+        execute format('analyze %s', tinydevcrm._target(v_import));
+    else
+        perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
+    end if;
 
     update tinydevcrm.imports
        set columns = (
@@ -6844,6 +7466,7 @@ begin
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
+           distribution = v_import.distribution,
            finished_at = clock_timestamp()
      where imports.id = v_import.id
     returning imports.*
@@ -6858,7 +7481,7 @@ $_$;
 -- Name: FUNCTION finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read. Raises TD001 when there is no such import under way, and what the mode raises: see _place_rows().';
+COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read. Raises TD001 when there is no such import under way, and what the mode raises: see _place_rows(); with distribute_by also what distribute_table() does.';
 
 
 --
@@ -6889,10 +7512,10 @@ COMMENT ON FUNCTION tinydevcrm.forbid_embedding(relation regclass) IS 'Ends what
 
 
 --
--- Name: import_staging(regclass, text, text, text[], jsonb, text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: import_staging(regclass, text, text, text[], jsonb, text, name, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, null_text text DEFAULT NULL::text, schema_name name DEFAULT "current_schema"()) RETURNS tinydevcrm.imports
+CREATE FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text DEFAULT 'create'::text, key text[] DEFAULT NULL::text[], types jsonb DEFAULT '{}'::jsonb, null_text text DEFAULT NULL::text, schema_name name DEFAULT "current_schema"(), distribute_by text DEFAULT NULL::text) RETURNS tinydevcrm.imports
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -6934,14 +7557,15 @@ begin
 
     v_positions := tinydevcrm._choose_positions(v_source, v_names);
     v_step := tinydevcrm.begin_import(
-        source      => import_staging.staging::text,
-        header      => v_names,
-        positions   => v_positions,
-        table_name  => import_staging.table_name,
-        mode        => import_staging.mode,
-        key         => import_staging.key,
-        types       => import_staging.types,
-        schema_name => import_staging.schema_name);
+        source        => import_staging.staging::text,
+        header        => v_names,
+        positions     => v_positions,
+        table_name    => import_staging.table_name,
+        mode          => import_staging.mode,
+        key           => import_staging.key,
+        types         => import_staging.types,
+        schema_name   => import_staging.schema_name,
+        distribute_by => import_staging.distribute_by);
 
     -- Without a type's modifiers, which a cast would apply by cutting off: the insert checks them.
     select string_agg(
@@ -6966,10 +7590,10 @@ $_$;
 
 
 --
--- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, and TD007 when a column is not text.';
+COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, and TD007 when a column is not text.';
 
 
 --
@@ -7025,6 +7649,42 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.latest_deliveries(subscription text, row_limit integer) IS 'The newest deliveries of your subscription. status is pending (not received yet), in flight (received, no answer yet), failing (to be received again, from next_attempt_at on), acknowledged or parked. Raises TD001 when there is no such subscription.';
+
+
+--
+-- Name: list_distributions(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm.list_distributions() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._check_citus();
+
+    -- Those that others may refer to come first.
+    return query
+    select format(
+               'select tinydevcrm.distribute_table(%L, %L, %L);',
+               format('%s.%I', relnamespace::regnamespace, relname),
+               tinydevcrm._distribution_column(oid),
+               repmodel = 't')
+      from pg_dist_partition
+      join pg_class
+        on oid = logicalrelid
+     where (partmethod <> 'n' or repmodel = 't')
+       and not relispartition
+       and pg_has_role(relowner, 'usage')
+     order by repmodel = 't' desc, oid;
+end
+$$;
+
+
+--
+-- Name: FUNCTION list_distributions(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm.list_distributions() IS 'Statements that distribute your tables as they are distributed now: keep them beside a dump, in which they are plain tables, and run them when it has been restored. Raises TD010 where Citus is not.';
 
 
 --
@@ -7084,6 +7744,7 @@ COMMENT ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) IS 'Ha
 
 CREATE FUNCTION tinydevcrm.preview_query(query text, row_limit integer DEFAULT 10, OUT columns jsonb, OUT rows jsonb) RETURNS record
     LANGUAGE plpgsql
+    SET "citus.enable_ddl_propagation" TO 'off'
     AS $_$
 declare
     v_printed record;
@@ -8794,6 +9455,7 @@ CREATE TABLE tinydevcrm.settings (
     import_retention interval DEFAULT '90 days'::interval NOT NULL,
     user_connections integer DEFAULT 10 NOT NULL,
     user_timeout interval DEFAULT '00:05:00'::interval NOT NULL,
+    reference_row_limit integer DEFAULT 10000 NOT NULL,
     CONSTRAINT settings_delivery_retention_positive CHECK ((delivery_retention > '00:00:00'::interval)),
     CONSTRAINT settings_embed_byte_limit_range CHECK (((embed_byte_limit >= 0) AND (embed_byte_limit <= 1048576))),
     CONSTRAINT settings_embed_row_limit_range CHECK (((embed_row_limit >= 0) AND (embed_row_limit <= 1000))),
@@ -8804,6 +9466,7 @@ CREATE TABLE tinydevcrm.settings (
     CONSTRAINT settings_import_retention_positive CHECK ((import_retention > '00:00:00'::interval)),
     CONSTRAINT settings_job_run_retention_positive CHECK ((job_run_retention > '00:00:00'::interval)),
     CONSTRAINT settings_one_row CHECK (id),
+    CONSTRAINT settings_reference_row_limit_not_negative CHECK ((reference_row_limit >= 0)),
     CONSTRAINT settings_user_connections_range CHECK (((user_connections >= 1) AND (user_connections <= 1000))),
     CONSTRAINT settings_user_timeout_range CHECK ((user_timeout >= '00:02:00'::interval))
 );
@@ -8890,7 +9553,7 @@ COMMENT ON COLUMN tinydevcrm.settings.import_retention IS 'Age after which impor
 -- Name: COLUMN settings.user_connections; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.settings.user_connections IS 'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made.';
+COMMENT ON COLUMN tinydevcrm.settings.user_connections IS 'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made, but on a Citus coordinator, whose workers would have the limit too.';
 
 
 --
@@ -8898,6 +9561,13 @@ COMMENT ON COLUMN tinydevcrm.settings.user_connections IS 'Connections that a us
 --
 
 COMMENT ON COLUMN tinydevcrm.settings.user_timeout IS 'statement_timeout of users, given to them when they are made. At least two minutes: a schedule''s job may take one.';
+
+
+--
+-- Name: COLUMN settings.reference_row_limit; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.settings.reference_row_limit IS 'Most rows of a table that distribute_table() copies to every worker of Citus, instead of parting it by a column; 0 for none.';
 
 
 --
@@ -9875,6 +10545,14 @@ GRANT ALL ON FUNCTION tinydevcrm._add_key(import tinydevcrm.imports) TO tinydevc
 
 
 --
+-- Name: FUNCTION _analyze_distributed(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._analyze_distributed(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._analyze_distributed(relation regclass) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _are_origins(origins text[]); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -9929,11 +10607,35 @@ GRANT ALL ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) TO 
 
 
 --
+-- Name: FUNCTION _check_citus(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_citus() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_citus() TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_columns(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._check_columns(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_distributable(relation regclass, distribute_by text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_distributable(relation regclass, distribute_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_distributable(relation regclass, distribute_by text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_distribution(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_distribution(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_distribution(import tinydevcrm.imports) TO tinydevcrm_user;
 
 
 --
@@ -9950,6 +10652,14 @@ GRANT ALL ON FUNCTION tinydevcrm._check_key(import tinydevcrm.imports) TO tinyde
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, loading text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_neighbours(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_neighbours(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_neighbours(relation regclass) TO tinydevcrm_user;
 
 
 --
@@ -9984,11 +10694,26 @@ GRANT ALL ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) TO tin
 
 
 --
+-- Name: FUNCTION _check_workers(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_workers() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _checked_name(name text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._checked_name(name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._checked_name(name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _checked_table(relation regclass, distribute_by text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) TO tinydevcrm_user;
 
 
 --
@@ -10148,6 +10873,30 @@ GRANT ALL ON FUNCTION tinydevcrm._cron_words(minutes integer[], hours integer[],
 
 REVOKE ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _distribute_import(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._distribute_import(import tinydevcrm.imports) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._distribute_import(import tinydevcrm.imports) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _distribution(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._distribution(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._distribution(relation regclass) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _distribution_column(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._distribution_column(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._distribution_column(relation regclass) TO tinydevcrm_user;
 
 
 --
@@ -10589,11 +11338,27 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, s
 
 
 --
+-- Name: FUNCTION _refuse_distribution(message text, hint text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refuse_distribution(message text, hint text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refuse_distribution(message text, hint text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _refuse_name_in_use(target text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._refuse_name_in_use(target text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _refuse_other_column(relation regclass, present name, wanted text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refuse_other_column(relation regclass, present name, wanted text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refuse_other_column(relation regclass, present name, wanted text) TO tinydevcrm_user;
 
 
 --
@@ -10851,11 +11616,11 @@ GRANT ALL ON FUNCTION tinydevcrm.allow_embedding(relation regclass, origins text
 
 
 --
--- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text) TO tinydevcrm_user;
 
 
 --
@@ -10907,6 +11672,14 @@ GRANT ALL ON FUNCTION tinydevcrm.describe_schedule(INOUT schedule text, OUT word
 
 
 --
+-- Name: FUNCTION distribute_table(relation regclass, distribute_by text, as_reference boolean); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text, as_reference boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text, as_reference boolean) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION drop_matview(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10955,11 +11728,11 @@ GRANT ALL ON FUNCTION tinydevcrm.forbid_embedding(relation regclass) TO tinydevc
 
 
 --
--- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text) TO tinydevcrm_user;
 
 
 --
@@ -10968,6 +11741,14 @@ GRANT ALL ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name tex
 
 REVOKE ALL ON FUNCTION tinydevcrm.latest_deliveries(subscription text, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.latest_deliveries(subscription text, row_limit integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION list_distributions(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm.list_distributions() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.list_distributions() TO tinydevcrm_user;
 
 
 --

@@ -1,0 +1,111 @@
+-- Distribution where Citus is not: clear errors, and nothing else is different. What needs Citus is tested by
+-- orchestrator/citus_*_test.go.
+
+begin;
+
+select plan(21);
+
+create schema "My Data";
+set local search_path = "My Data", public;
+
+create function pg_temp.hint(statement text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_hint text;
+begin
+    execute statement;
+    return null;
+exception
+    when others then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        return v_hint;
+end
+$$;
+
+create table "My Table" ("Id" integer, name text);
+create temporary table staging (id text, name text);
+insert into staging values ('1', 'a');
+
+-- distribute_table()
+
+select throws_ok(
+    $$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$, 'TD010',
+    'this database is not a Citus coordinator: there is nothing to distribute to',
+    'without Citus nothing is distributed');
+select matches(
+    pg_temp.hint($$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$),
+    'shared_preload_libraries = ''citus,pg_cron''.*create extension citus.*citus_add_node',
+    'the hint says what to type');
+select throws_ok(
+    $$ select tinydevcrm.distribute_table('"My Table"', as_reference => true) $$, 'TD010', null,
+    'nor copied to each worker');
+select throws_ok(
+    $$ select tinydevcrm.list_distributions() $$, 'TD010', null, 'nor listed');
+select is(tinydevcrm._distribution('"My Table"'), null, 'each table is one of this server alone');
+select is(tinydevcrm._distribution(null), null, 'and so is none');
+select is(tinydevcrm._distribution_column('"My Table"'), null, 'parted by no column');
+
+-- what is asked of a table before Citus is
+
+select throws_ok(
+    $$ select tinydevcrm._checked_table('"My Table"', 'id') $$, 'TD006',
+    'table "My Data"."My Table" has no column ''id'' to distribute by',
+    'a column that is not there, as it is written');
+select lives_ok($$ select tinydevcrm._checked_table('"My Table"', 'Id') $$, 'and one that is');
+select throws_ok(
+    $$ select tinydevcrm._checked_table('tinydevcrm.imports', 'id') $$, 'TD007', null,
+    'our own tables stay where they are');
+create view v as select 1 as one;
+select throws_ok(
+    $$ select tinydevcrm._checked_table('v', null) $$, 'TD011', '"My Data".v is not a table', 'a view is no table');
+select throws_ok(
+    $$ select tinydevcrm._checked_table(null, null) $$, 'TD011', 'null is not a table', 'nor is nothing');
+
+insert into "My Table" values (1, 'a'), (null, 'b');
+select throws_ok(
+    $$ select tinydevcrm._check_distributable('"My Table"', 'Id') $$, 'TD011',
+    'column "Id", by which table "My Data"."My Table" would be distributed, is null in 1 of its rows',
+    'a row without a value has no place');
+create unique index on "My Table" ("Id");
+select throws_ok(
+    $$ select tinydevcrm._check_distributable('"My Table"', 'name') $$, 'TD011',
+    'the unique index "My Table_Id_idx" ("Id") of table "My Data"."My Table" lacks name, by which it would be distributed',
+    'a unique index needs the column');
+
+-- imports
+
+select throws_ok(
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', distribute_by => 'a') $$, 'TD010', null,
+    'an import is told so before the file is read');
+select throws_ok(
+    $$ select tinydevcrm.import_staging('staging', 'x', distribute_by => 'id') $$, 'TD010', null,
+    'by psql''s way too');
+select is(to_regclass('x'), null, 'and leaves nothing');
+select results_eq(
+    $$ select distribute_by, distribution
+         from tinydevcrm.import_staging('staging', 'plain', distribute_by => '') $$,
+    $$ values (null::text, null::text) $$,
+    'an empty column is none: the table is a plain one');
+select lives_ok(
+    $$ select tinydevcrm.import_staging('staging', 'plain', 'append') $$, 'to which rows are appended as ever');
+
+-- others
+
+select is_empty(
+    $$ select finding from tinydevcrm._check_workers() $$,
+    'there are no workers to look at');
+
+create role tap_other;
+grant tinydevcrm_user to tap_other;
+grant usage on schema "My Data" to tap_other;
+set local role tap_other;
+select throws_ok(
+    $$ select tinydevcrm._checked_table('"My Table"', 'Id') $$, '42501',
+    'must be owner of table "My Data"."My Table"',
+    'only a table''s owner distributes it');
+reset role;
+
+select * from finish();
+rollback;
