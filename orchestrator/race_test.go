@@ -112,3 +112,39 @@ func TestDropASubscriptionWhileRefreshing(t *testing.T) {
 		t.Errorf("told: %v, want the one that stays", told)
 	}
 }
+
+// A user who is dropped may have a session with temporary tables, which go with it: here only when another
+// session lets go of one.
+func TestDropUserWithASession(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
+	theirs := openPool(t, strings.Replace(databaseURL, "user=postgres", "user=going", 1))
+	dbtest.Exec(t, theirs, "create temporary table theirs (a text)")
+	other := openPool(t, databaseURL)
+	dbtest.Exec(t, other, "begin")
+	dbtest.Exec(t, other, "lock table "+dbtest.Value[string](t, theirs,
+		"select relnamespace::regnamespace || '.theirs' from pg_class where relname = 'theirs' and relpersistence = 't'")+" in access share mode")
+
+	// It ends, and waits for the lock.
+	dbtest.Exec(t, pool, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'going'")
+	waits := func(who string) {
+		t.Helper()
+		dbtest.Eventually(t, dbtest.Deadline, who+" waits", func() bool {
+			return dbtest.Value[bool](t, pool, `
+				select exists (select from pg_stat_activity where wait_event_type in ('Lock', 'Timeout') and `+who+")")
+		})
+	}
+	waits("usename = 'going'")
+	dropped := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(t.Context(), "select tinydevcrm.drop_user('going', 'heir')")
+		dropped <- err
+	}()
+	waits("query like 'select tinydevcrm.drop_user%'")
+	dbtest.Exec(t, other, "rollback")
+	if err := <-dropped; err != nil {
+		t.Error(err)
+	}
+	dbtest.Exec(t, pool, "drop schema going")
+	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('heir')")
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -30,7 +31,7 @@ func (p *program) uploadCommand() *cobra.Command {
 	flags := command.Flags()
 	values := make(url.Values)
 	for _, option := range upload.Options() {
-		flags.Func(option.Name, option.Usage, func(value string) error {
+		flags.Func(strings.ReplaceAll(option.Name, "_", "-"), option.Usage, func(value string) error {
 			values.Add(option.Name, value)
 			return nil
 		})
@@ -77,6 +78,9 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 	fmt.Fprintf(p.stdout, "%s.%s: %d rows in %s\n", done.SchemaName, done.TableName,
 		done.RowCount, done.FinishedAt.Sub(done.StartedAt).Round(time.Millisecond))
 	fmt.Fprintf(p.stdout, "  %s\n", done.Dialect)
+	if done.Distribution != nil {
+		fmt.Fprintf(p.stdout, "  on the workers of Citus: %s\n", *done.Distribution)
+	}
 	if done.ProblemCount > 0 {
 		fmt.Fprintf(p.stdout, "  %d lines were repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
 			done.ProblemCount, done.ID)

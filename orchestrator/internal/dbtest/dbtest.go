@@ -132,6 +132,10 @@ type Server struct {
 	bindir string
 	folder string
 	URL    string
+	// address is where it listens beside its socket, if it does.
+	address string
+	// isFast says that it gives up safety in a crash, being one that is not killed.
+	isFast bool
 }
 
 var servers atomic.Int32
@@ -145,7 +149,12 @@ func NewServer(t *testing.T) *Server {
 // NewServerOf makes a server of the programs in bindir, or of the machine's own when that is empty.
 func NewServerOf(t *testing.T, bindir string) *Server {
 	t.Helper()
-	s := &Server{t: t, name: fmt.Sprintf("go%d-%d", os.Getpid(), servers.Add(1)), bindir: bindir}
+	return start(t, &Server{bindir: bindir})
+}
+
+func start(t *testing.T, s *Server) *Server {
+	t.Helper()
+	s.t, s.name = t, fmt.Sprintf("go%d-%d", os.Getpid(), servers.Add(1))
 	t.Cleanup(func() { s.run("destroy") })
 	s.run("reset")
 	s.URL = strings.TrimSpace(s.run("url"))
@@ -201,16 +210,68 @@ func (s *Server) Kill() {
 	}
 }
 
+// Crash kills the postmaster, and waits until the processes it had have seen that and ended.
+func (s *Server) Crash() {
+	s.t.Helper()
+	s.Kill()
+	Eventually(s.t, Deadline, "all processes of the server end", func() bool { return len(s.processes()) == 0 })
+}
+
+// Freeze stops all processes of the server where they are, until the function that it returns is called,
+// or the test ends.
+func (s *Server) Freeze() (thaw func()) {
+	s.t.Helper()
+	frozen := s.processes()
+	// Whatever has ended meanwhile needs no signal.
+	for _, pid := range frozen {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	thaw = func() {
+		for _, pid := range frozen {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}
+	s.t.Cleanup(thaw)
+	return thaw
+}
+
+// processes are those that work in the server's data directory.
+func (s *Server) processes() []int {
+	s.t.Helper()
+	folders, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var pids []int
+	for _, folder := range folders {
+		// One of a process that has ended meanwhile leads nowhere.
+		if target, err := os.Readlink(folder); err != nil || target != s.folder {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(folder, "/")[2])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
 // ListenOn has the server listen on a loopback address of its own too, and returns it. There it asks
 // by method, a word of pg_hba.conf, who somebody is.
 func (s *Server) ListenOn(method string) string {
 	s.t.Helper()
-	address := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
+	address := loopback()
 	s.Append("pg_hba.conf", "host all all 127.0.0.0/8 "+method)
 	// The file that wins over what scripts/db writes at each start.
 	s.Append("postgresql.auto.conf", "listen_addresses = '"+address+"'")
 	s.Restart()
 	return address
+}
+
+// loopback is an address that no other server has.
+func loopback() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
 }
 
 // Set changes a setting that the next start reads.
@@ -239,8 +300,12 @@ func (s *Server) command(command string) *exec.Cmd {
 		s.t.Fatal(err)
 	}
 	execution := exec.Command(script, command)
-	// Durable, whatever the server of the other tests is: these get killed.
-	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST=", "PG_BINDIR="+s.bindir)
+	// Most are durable, whatever the server of the other tests is: they get killed.
+	fast := ""
+	if s.isFast {
+		fast = "1"
+	}
+	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST="+fast, "PG_BINDIR="+s.bindir)
 	return execution
 }
 

@@ -5,6 +5,7 @@ package migrate
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 
 // A Migrator changes the schema of one database.
 type Migrator struct {
+	conn     *sql.Conn
 	migrate  *migrate.Migrate
 	versions []int
 }
@@ -40,6 +42,12 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
+	// On a Citus coordinator all of ours stays there; the files say themselves what the workers need.
+	// Elsewhere the setting is nothing.
+	if _, err := conn.ExecContext(ctx, "set citus.enable_ddl_propagation = 'off'"); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("prepare to migrate: %w", err)
+	}
 	// The stock program's table is in public, whatever the search_path of this connection.
 	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{SchemaName: "public"})
 	if err != nil {
@@ -51,7 +59,7 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 		driver.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)
 	}
-	return &Migrator{migrate: m, versions: versions}, nil
+	return &Migrator{conn: conn, migrate: m, versions: versions}, nil
 }
 
 // IsCurrent says that the database has all migrations, which a role that may not migrate can find out
@@ -78,7 +86,12 @@ func Latest() (int, error) {
 
 // Close gives the connection back.
 func (m *Migrator) Close() error {
-	return errors.Join(m.migrate.Close())
+	// For whoever gets the connection next. One that is broken is not given to anybody.
+	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation")
+	if errors.Is(err, driver.ErrBadConn) {
+		err = nil
+	}
+	return errors.Join(err, errors.Join(m.migrate.Close()))
 }
 
 // Up applies the next steps migrations, or all when steps is 0. Having none to apply is no error.

@@ -301,17 +301,18 @@ func (l *loader) begin(ctx context.Context) error {
 	return l.follow(ctx, `
 		select import_id, columns, create_statement, copy_statement
 		  from tinydevcrm.begin_import(
-		           source     => $1,
-		           header     => $2,
-		           positions  => $3,
-		           table_name => $4,
-		           mode       => $5,
-		           key        => $6,
-		           types      => $7,
-		           dialect    => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect)`,
+		           source        => $1,
+		           header        => $2,
+		           positions     => $3,
+		           table_name    => $4,
+		           mode          => $5,
+		           key           => $6,
+		           types         => $7,
+		           dialect       => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect,
+		           distribute_by => $15)`,
 		l.request.Source, pq.Array(l.header), l.table.positions(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
-		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines)
+		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.request.DistributeBy)
 }
 
 func (l *loader) widen(ctx context.Context) error {

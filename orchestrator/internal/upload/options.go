@@ -12,8 +12,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// An Option is a setting of a Request, by the name that it has as a flag, as a field of a form and
-// in a URL.
+// An Option is a setting of a Request, by the name that it has as a field of a form and in a URL, and,
+// with - for _, as a flag.
 type Option struct {
 	Name, Usage string
 	set         func(*Request, []string) error
@@ -40,6 +40,8 @@ func Options() []Option {
 			}
 			return nil
 		}},
+		{"distribute_by", "on a Citus coordinator: column by which the table is distributed over the workers; a small one is copied to each",
+			text(func(r *Request) *string { return &r.DistributeBy })},
 		{"type", "column=type, for a column that is to have another type than its values suggest; again, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
 		{"null", "text that means NULL, beside the empty one", text(func(r *Request) *string { return &r.Null })},
 		{"ragged", "lines of too few or too many fields: strict (the default: refuse) or pad (fill up, add columns)",

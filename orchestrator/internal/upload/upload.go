@@ -31,6 +31,8 @@ type Request struct {
 	Mode string
 	// Key are the columns by which mode upsert finds a row.
 	Key []string
+	// DistributeBy is the column by which a Citus coordinator distributes the table.
+	DistributeBy string
 	// Types are columns' types by their names.
 	Types map[string]string
 	// Null is a text that means NULL, beside the empty one.
@@ -64,17 +66,19 @@ type Progress struct {
 
 // An Import is what was done: the row of tinydevcrm.imports.
 type Import struct {
-	ID           int64     `json:"id"`
-	Source       string    `json:"source"`
-	Mode         string    `json:"mode"`
-	SchemaName   string    `json:"schema_name"`
-	TableName    string    `json:"table_name"`
-	Dialect      Dialect   `json:"dialect"`
-	Columns      []Column  `json:"columns"`
-	RowCount     int64     `json:"row_count"`
-	ByteCount    int64     `json:"byte_count"`
-	ProblemCount int64     `json:"problem_count"`
-	RewriteCount int64     `json:"rewrite_count"`
+	ID           int64    `json:"id"`
+	Source       string   `json:"source"`
+	Mode         string   `json:"mode"`
+	SchemaName   string   `json:"schema_name"`
+	TableName    string   `json:"table_name"`
+	Dialect      Dialect  `json:"dialect"`
+	Columns      []Column `json:"columns"`
+	RowCount     int64    `json:"row_count"`
+	ByteCount    int64    `json:"byte_count"`
+	ProblemCount int64    `json:"problem_count"`
+	RewriteCount int64    `json:"rewrite_count"`
+	// Distribution says how the table lies on the workers of Citus; nil for one of the server alone.
+	Distribution *string   `json:"distribution,omitempty"`
 	StartedAt    time.Time `json:"started_at"`
 	FinishedAt   time.Time `json:"finished_at"`
 }
@@ -177,11 +181,11 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 	var columns []byte
 	err := l.conn.QueryRowContext(ctx, `
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, started_at, finished_at
+		       problem_count, rewrite_count, distribution, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
 		l.step.id, l.table.positions(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
-		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount,
+		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
 		&done.StartedAt, &done.FinishedAt)
 	if err != nil {
 		return Import{}, fmt.Errorf("finish: %w", err)

@@ -22,6 +22,7 @@ func uploadFields() []uploadField {
 		{"escape", "Escape within quotes", "look"},
 		{"encoding", "Encoding", "look"},
 		{"skip", "Lines before the header", "look"},
+		{"distribute_by", "Distribute by (Citus)", "a column"},
 	}
 }
 

@@ -60,6 +60,14 @@ func (t table) CopySource() string {
 
 // ImportOptions are those by which tinydevcrm.import_staging() does it again.
 func (t table) ImportOptions() string {
+	options := t.modeOptions()
+	if t.DistributeBy != "" {
+		options += ", distribute_by => " + literal(t.DistributeBy)
+	}
+	return options
+}
+
+func (t table) modeOptions() string {
 	switch t.Mode {
 	case "create":
 		// The table is there by now.

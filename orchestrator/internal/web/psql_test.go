@@ -64,3 +64,15 @@ func TestFeedOfAViewByItsShortName(t *testing.T) {
 		t.Errorf("the feed does not say that there are none of these: %s", page)
 	}
 }
+
+// Where Citus is not, the form's column to distribute by is refused, with what to do.
+func TestUploadDistributedWithoutCitus(t *testing.T) {
+	f := newFixture(t)
+	got := f.send(form("POST", "/upload-file", field{name: "distribute_by", value: "a"}, field{name: "file", file: "t.csv", value: "a\n1\n"}))
+	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "TD010") || !strings.Contains(got.body, "create extension citus") {
+		t.Errorf("%d: %s", got.status, got.body)
+	}
+	if page := f.send(get("/").fromBrowser()).body; !strings.Contains(page, `name="distribute_by"`) {
+		t.Error("the form has no such field")
+	}
+}

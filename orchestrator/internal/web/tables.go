@@ -30,8 +30,11 @@ type table struct {
 	ImportID      int64
 	Source, Mode  string
 	UpsertKey     []string
-	Dialect       dialect
-	RowCount      int64
+	// DistributeBy is what the import was asked to distribute it by, Distribution how it lies on the
+	// workers of Citus; empty where it does not.
+	DistributeBy, Distribution string
+	Dialect                    dialect
+	RowCount                   int64
 	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
 	RepairCount int64
 	Repairs     []db.Line
@@ -117,6 +120,8 @@ const newestTables = `
 	       newest.source,
 	       newest.mode,
 	       coalesce(newest.key, '{}'),
+	       coalesce(newest.distribute_by, ''),
+	       coalesce(newest.distribution, ''),
 	       coalesce(newest.dialect is not null and (newest.dialect).has_header, true),
 	       coalesce((newest.dialect).delimiter, ','),
 	       coalesce((newest.dialect).quote, '"'),
@@ -168,7 +173,7 @@ func (s *server) readTables(ctx context.Context, name, part string) ([]foundTabl
 		var seconds float64
 		var names, types []string
 		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
-			pq.Array(&next.UpsertKey), &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
+			pq.Array(&next.UpsertKey), &next.DistributeBy, &next.Distribution, &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
 			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
 			&next.RowCount, &next.RepairCount, &seconds, &next.FinishedAt, &next.isAsked, &next.isListed,
 			pq.Array(&names), pq.Array(&types)); err != nil {
