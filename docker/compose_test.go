@@ -1,5 +1,5 @@
-// Package docker_test reads compose.yaml as Docker does, and holds it against what it uses. What can only
-// be tried with an engine is in docker/test.
+// Package docker_test reads the compose files as Docker does, and holds them against what they use. What can
+// only be tried with an engine is in docker/test.
 package docker_test
 
 import (
@@ -16,9 +16,9 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-func load(t *testing.T, environment ...string) *types.Project {
+func load(t *testing.T, file string, environment ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"compose.yaml"}, cli.WithEnv(environment))
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithEnv(environment))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func load(t *testing.T, environment ...string) *types.Project {
 	return project
 }
 
-// service is one of compose.yaml, with the text of the Dockerfile that it is built from.
+// service is one of a compose file, with the text of the Dockerfile that it is built from.
 func service(t *testing.T, project *types.Project, name string) (types.ServiceConfig, string) {
 	t.Helper()
 	found, err := project.GetService(name)
@@ -44,11 +44,25 @@ func service(t *testing.T, project *types.Project, name string) (types.ServiceCo
 }
 
 func TestComposeBuildsWhatIsHere(t *testing.T) {
-	project := load(t)
-	if names := project.ServiceNames(); !slices.Equal(names, []string{"database", "orchestrator"}) {
-		t.Fatalf("services %v", names)
+	for file, want := range map[string][]string{
+		"compose.yaml":       {"database", "orchestrator"},
+		"compose.citus.yaml": {"coordinator", "nodes", "orchestrator", "worker1", "worker2"},
+	} {
+		t.Run(file, func(t *testing.T) {
+			project := load(t, file)
+			if names := project.ServiceNames(); !slices.Equal(names, want) {
+				t.Fatalf("services %v, want %v", names, want)
+			}
+			buildsWhatIsHere(t, project)
+		})
 	}
+}
+
+func buildsWhatIsHere(t *testing.T, project *types.Project) {
+	t.Helper()
 	copied := regexp.MustCompile(`(?m)^COPY ([^-].*) \S+$`)
+	// A release of Citus' image, which is made of an official one.
+	citus := regexp.MustCompile(`^citusdata/citus:\d+\.\d+\.\d+$`)
 	argument := regexp.MustCompile(`(?m)^ARG (\w+)=(.*)$`)
 	for _, name := range project.ServiceNames() {
 		service, dockerfile := service(t, project, name)
@@ -57,7 +71,7 @@ func TestComposeBuildsWhatIsHere(t *testing.T) {
 			defaults[match[1]] = match[2]
 		}
 		for arg, value := range service.Build.Args {
-			if defaults[arg] != *value {
+			if defaults[arg] != *value && (arg != "BASE_IMAGE" || !citus.MatchString(*value)) {
 				t.Errorf("%s: %s is %q here and %q in the Dockerfile", name, arg, *value, defaults[arg])
 			}
 		}
@@ -72,42 +86,85 @@ func TestComposeBuildsWhatIsHere(t *testing.T) {
 }
 
 func TestComposeIsOpenToThisMachineOnly(t *testing.T) {
-	project := load(t, "POSTGRES_PORT=15432", "ORCHESTRATOR_PORT=15000")
-	for name, want := range map[string]types.ServicePortConfig{
-		"database":     {HostIP: "127.0.0.1", Published: "15432", Target: 5432},
-		"orchestrator": {HostIP: "127.0.0.1", Published: "15000", Target: 5000},
+	database := types.ServicePortConfig{HostIP: "127.0.0.1", Published: "15432", Target: 5432}
+	page := types.ServicePortConfig{HostIP: "127.0.0.1", Published: "15000", Target: 5000}
+	for file, open := range map[string]map[string]types.ServicePortConfig{
+		"compose.yaml":       {"database": database, "orchestrator": page},
+		"compose.citus.yaml": {"coordinator": database, "orchestrator": page},
 	} {
-		service, _ := service(t, project, name)
-		if len(service.Ports) != 1 {
-			t.Fatalf("%s has %d ports, want 1", name, len(service.Ports))
-		}
-		port := service.Ports[0]
-		if port.HostIP != want.HostIP || port.Published != want.Published || port.Target != want.Target {
-			t.Errorf("%s: %s:%s to %d, want %s:%s to %d", name,
-				port.HostIP, port.Published, port.Target, want.HostIP, want.Published, want.Target)
+		project := load(t, file, "POSTGRES_PORT=15432", "ORCHESTRATOR_PORT=15000")
+		for _, name := range project.ServiceNames() {
+			service, _ := service(t, project, name)
+			want, ok := open[name]
+			if !ok {
+				if len(service.Ports) != 0 {
+					t.Errorf("%s: %s has ports: %v", file, name, service.Ports)
+				}
+				continue
+			}
+			if len(service.Ports) != 1 {
+				t.Fatalf("%s: %s has %d ports, want 1", file, name, len(service.Ports))
+			}
+			port := service.Ports[0]
+			if port.HostIP != want.HostIP || port.Published != want.Published || port.Target != want.Target {
+				t.Errorf("%s: %s: %s:%s to %d, want %s:%s to %d", file, name,
+					port.HostIP, port.Published, port.Target, want.HostIP, want.Published, want.Target)
+			}
 		}
 	}
-	if _, dockerfile := service(t, project, "orchestrator"); !strings.Contains(dockerfile, "ENV LISTEN_ADDR=0.0.0.0:5000\n") {
+	if _, dockerfile := service(t, load(t, "compose.yaml"), "orchestrator"); !strings.Contains(dockerfile, "ENV LISTEN_ADDR=0.0.0.0:5000\n") {
 		t.Error("the orchestrator does not listen on the port that is published")
 	}
 }
 
 func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
-	project := load(t, "POSTGRES_PASSWORD=a:b/c@d")
-	database, _ := service(t, project, "database")
-	orchestrator, _ := service(t, project, "orchestrator")
-	for name, value := range map[string]*string{
-		"the server's":       database.Environment["POSTGRES_PASSWORD"],
-		"the orchestrator's": orchestrator.Environment["PGPASSWORD"],
+	for file, servers := range map[string][]string{
+		"compose.yaml":       {"database"},
+		"compose.citus.yaml": {"coordinator", "worker1", "worker2"},
 	} {
-		if value == nil || *value != "a:b/c@d" {
-			t.Errorf("%s password is %v", name, value)
+		t.Run(file, func(t *testing.T) {
+			project := load(t, file, "POSTGRES_PASSWORD=a:b/c@d")
+			for _, name := range project.ServiceNames() {
+				variable := "PGPASSWORD"
+				if slices.Contains(servers, name) {
+					variable = "POSTGRES_PASSWORD"
+				}
+				service, _ := service(t, project, name)
+				if value := service.Environment[variable]; value == nil || *value != "a:b/c@d" {
+					t.Errorf("%s: the password is %v", name, value)
+				}
+			}
+			keepsTheData(t, project, servers)
+			orchestratorReadsItsEnvironment(t, project)
+		})
+	}
+}
+
+// keepsTheData wants a volume of its own for each server.
+func keepsTheData(t *testing.T, project *types.Project, servers []string) {
+	t.Helper()
+	var volumes []string
+	for _, name := range servers {
+		server, _ := service(t, project, name)
+		data := server.Environment["PGDATA"]
+		if data == nil {
+			t.Fatalf("%s has no PGDATA", name)
+		}
+		for _, volume := range server.Volumes {
+			if volume.Type == types.VolumeTypeVolume && volume.Target == *data {
+				volumes = append(volumes, volume.Source)
+			}
 		}
 	}
-	if len(database.Volumes) != 1 || database.Environment["PGDATA"] == nil ||
-		database.Volumes[0].Target != *database.Environment["PGDATA"] {
-		t.Errorf("the data of the server is not in its volume: %v", database.Volumes)
+	slices.Sort(volumes)
+	if len(slices.Compact(volumes)) != len(servers) || len(project.Volumes) != len(servers) {
+		t.Errorf("the data of %v is in volumes %v", servers, volumes)
 	}
+}
+
+func orchestratorReadsItsEnvironment(t *testing.T, project *types.Project) {
+	t.Helper()
+	orchestrator, _ := service(t, project, "orchestrator")
 	for name := range orchestrator.Environment {
 		if !slices.Contains([]string{"DATABASE_URL", "LISTEN_ADDR", "PGPASSWORD"}, name) {
 			t.Errorf("the orchestrator does not read %s", name)
@@ -117,9 +174,15 @@ func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
 
 // The programs of the health checks know their arguments: they find nobody, and say so.
 func TestComposeAsksForHealthAsItCan(t *testing.T) {
-	project := load(t)
+	project := load(t, "compose.yaml")
 	database, _ := service(t, project, "database")
 	check := database.HealthCheck.Test
+	cluster := load(t, "compose.citus.yaml")
+	for _, name := range []string{"coordinator", "worker1", "worker2"} {
+		if node, _ := service(t, cluster, name); !slices.Equal(node.HealthCheck.Test, check) {
+			t.Errorf("%s: %v", name, node.HealthCheck.Test)
+		}
+	}
 	probe := exec.CommandContext(t.Context(), check[1], slices.Concat(check[2:], []string{"--port=1"})...)
 	var exit *exec.ExitError
 	if err := probe.Run(); !errors.As(err, &exit) || exit.ExitCode() != 2 {
