@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,30 +46,12 @@ func TestMain(m *testing.M) {
 // appName is the application_name of the program's connections.
 const appName = "faulty"
 
-// output collects what the program writes while it runs.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
-
 // A program is orchestrator up.
 type program struct {
 	t      *testing.T
 	page   string
-	stdout *output
-	stderr *output
+	stdout *dbtest.Output
+	stderr *dbtest.Output
 	cmd    *exec.Cmd
 	ended  chan error
 }
@@ -78,7 +59,7 @@ type program struct {
 // startUp starts a program and waits until it listens and serves; it ends with the test.
 func startUp(t *testing.T, binary, databaseURL string, environment ...string) *program {
 	t.Helper()
-	p := &program{t: t, stdout: &output{}, stderr: &output{}, ended: make(chan error, 1)}
+	p := &program{t: t, stdout: &dbtest.Output{}, stderr: &dbtest.Output{}, ended: make(chan error, 1)}
 	p.cmd = exec.Command(binary, "up", "--listen-addr", "localhost:0", "--allow-webhooks-to", "127.0.0.0/8")
 	p.cmd.Env = append(append(os.Environ(), "DATABASE_URL="+databaseURL+"&application_name="+appName), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr

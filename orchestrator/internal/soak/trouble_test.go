@@ -5,10 +5,6 @@ package soak
 import (
 	"database/sql"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -68,17 +64,6 @@ func (h *trouble) onBackend(do func(pid int) error) {
 
 func (h *trouble) killServer() {
 	h.t.Helper()
-	text, err := os.ReadFile(filepath.Join(h.folder, "postmaster.pid"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		h.t.Fatal(err)
-	}
+	h.server.Kill()
 	h.server.Start()
 }

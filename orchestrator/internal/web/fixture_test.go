@@ -22,6 +22,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
@@ -38,7 +39,7 @@ type fixture struct {
 	schema string
 	pool   *sql.DB
 	events *broadcaster
-	log    *lockedBuffer
+	log    *dbtest.Output
 	server *httptest.Server
 }
 
@@ -59,7 +60,7 @@ func newFixture(t *testing.T) *fixture {
 func newFixtureIn(t *testing.T, schema string) *fixture {
 	t.Helper()
 	databaseURL := testURL(t)
-	f := &fixture{t: t, schema: schema, log: &lockedBuffer{}}
+	f := &fixture{t: t, schema: schema, log: &dbtest.Output{}}
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
@@ -335,22 +336,4 @@ func (b *broadcaster) send(id int64) {
 	for ids := range b.subscribers {
 		ids <- id
 	}
-}
-
-// A lockedBuffer takes the log of handlers that run at once.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }
