@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 	work.start(t)
 	watch := newWatch(t, pool, steady)
 	harm := &trouble{t: t, server: server, pool: pool, fragile: fragile, steady: steady, kinds: make(map[string]int),
-		chance: rand.New(rand.NewPCG(seed, 2)), folder: watch.folder}
+		chance: rand.New(rand.NewPCG(seed, 2))}
 	samples := soak(t, speed, watch, harm)
 	work.end()
 

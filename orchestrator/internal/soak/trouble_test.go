@@ -17,7 +17,6 @@ type trouble struct {
 	server          *dbtest.Server
 	pool            *sql.DB
 	steady, fragile *program
-	folder          string
 	chance          *rand.Rand
 	kinds           map[string]int
 }
