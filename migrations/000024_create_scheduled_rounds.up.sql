@@ -226,7 +226,25 @@ comment on function tinydevcrm._choose_lane(bigint, interval) is
     'half of the time between two rounds to the schedule''s job for slow ones, if it has company '
     'to hold up, and one that takes less than a tenth back to the common job.';
 
+create function tinydevcrm._round_grace(seconds integer, cron_schedule text)
+    returns interval
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- A loop for seconds begins with a minute, and each connection takes its time.
+    select case
+               when _round_grace.seconds is not null
+                    and _round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
+               else interval '15 seconds'
+           end
+$$;
+
+comment on function tinydevcrm._round_grace(integer, text) is
+    'How long after its time a round of a schedule is not late yet.';
+
 revoke execute on function
+    tinydevcrm._round_grace(integer, text),
     tinydevcrm._next_round(bigint, timestamptz),
     tinydevcrm._lock_schedule(bigint),
     tinydevcrm._due_matview(bigint, bigint, timestamptz),
@@ -236,6 +254,7 @@ from public;
 revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
 
 grant execute on function
+    tinydevcrm._round_grace(integer, text),
     tinydevcrm._next_round(bigint, timestamptz),
     tinydevcrm._lock_schedule(bigint),
     tinydevcrm._due_matview(bigint, bigint, timestamptz),

@@ -83,12 +83,7 @@ select matviews.relation,
                  greatest(
                      matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
                  as since_at,
-             -- A loop for seconds begins with a minute, and each connection takes its time.
-             case
-                 when schedules.seconds is not null and schedules.cron_schedule = '* * * * *' then
-                     interval '75 seconds'
-                 else interval '15 seconds'
-             end as grace
+             tinydevcrm._round_grace(schedules.seconds, schedules.cron_schedule) as grace
        where schedules.id is not null
          and not matviews.is_paused
   ) as due

@@ -5820,6 +5820,30 @@ COMMENT ON FUNCTION tinydevcrm._retry_delay(attempts integer) IS 'Time until a r
 
 
 --
+-- Name: _round_grace(integer, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._round_grace(seconds integer, cron_schedule text) RETURNS interval
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    -- A loop for seconds begins with a minute, and each connection takes its time.
+    select case
+               when _round_grace.seconds is not null
+                    and _round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
+               else interval '15 seconds'
+           end
+$$;
+
+
+--
+-- Name: FUNCTION _round_grace(seconds integer, cron_schedule text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._round_grace(seconds integer, cron_schedule text) IS 'How long after its time a round of a schedule is not late yet.';
+
+
+--
 -- Name: _row_hash(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -9054,10 +9078,7 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
      JOIN pg_class ON ((pg_class.oid = (matviews.relation)::oid)))
      LEFT JOIN tinydevcrm.schedules ON ((schedules.id = matviews.schedule_id)))
      LEFT JOIN LATERAL ( SELECT tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, GREATEST(matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at)) AS since_at,
-                CASE
-                    WHEN ((schedules.seconds IS NOT NULL) AND (schedules.cron_schedule = '* * * * *'::text)) THEN '00:01:15'::interval
-                    ELSE '00:00:15'::interval
-                END AS grace
+            tinydevcrm._round_grace(schedules.seconds, schedules.cron_schedule) AS grace
           WHERE ((schedules.id IS NOT NULL) AND (NOT matviews.is_paused))) due ON (true))
      LEFT JOIN LATERAL ( SELECT events.outcome,
             events.method,
@@ -11427,6 +11448,14 @@ GRANT ALL ON FUNCTION tinydevcrm._restore_key(matview tinydevcrm.matviews) TO ti
 
 REVOKE ALL ON FUNCTION tinydevcrm._retry_delay(attempts integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._retry_delay(attempts integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _round_grace(seconds integer, cron_schedule text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._round_grace(seconds integer, cron_schedule text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._round_grace(seconds integer, cron_schedule text) TO tinydevcrm_user;
 
 
 --

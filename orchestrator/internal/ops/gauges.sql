@@ -57,11 +57,7 @@ rounds as (
            case
                when active.last_seen_at is null then 'paused'
                when tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, active.last_seen_at)
-                    < now() - case
-                        when schedules.seconds is not null and schedules.cron_schedule = '* * * * *' then
-                            interval '75 seconds'
-                        else interval '15 seconds'
-                    end
+                    < now() - tinydevcrm._round_grace(schedules.seconds, schedules.cron_schedule)
                then 'late'
                else 'ok'
            end as state
