@@ -10,25 +10,34 @@ import (
 	"github.com/lib/pq"
 )
 
-// answerWithin is how long after the end of its context a statement may still wait for the server to
-// cancel it. Then the connection is given up.
-const answerWithin = 5 * time.Second
+const (
+	// answerWithin is how long after the end of its context a statement may still wait for the server to
+	// cancel it. Then the connection is given up.
+	answerWithin = 5 * time.Second
+	// connectWithin bounds a connection that the pool itself asks for: there is no statement's context.
+	connectWithin = 10 * time.Second
+)
 
 // A connector makes connections whose statements end with their contexts. lib/pq's alone do not: it asks
 // the server to cancel, and goes on waiting for the answer, of a server that is frozen or cut off too.
 type connector struct {
 	*pq.Connector
-	url string
+	config pq.Config
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	// One of lib/pq's for each, as each needs a dialer that knows which connection is its own.
-	own, err := pq.NewConnector(c.url)
+	own, err := pq.NewConnectorConfig(c.config.Clone())
 	if err != nil {
-		return nil, ErrBadURL
+		return nil, err
 	}
 	var line line
 	own.Dialer(&line)
+	// lib/pq dials with the context, and then waits without it for the server to let it in.
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	line.bind(ctx)
+	defer line.release()
 	conn, err := own.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -137,6 +146,9 @@ func (l *line) bind(ctx context.Context) {
 	}
 	l.unbind = unbind
 }
+
+// release ends what bind began, when there is no more to wait for.
+func (l *line) release() { l.bind(context.Background()) }
 
 type lineConn struct {
 	net.Conn

@@ -25,27 +25,48 @@ const (
 // The url is what libpq takes, a connection URI or "key=value" pairs; what it leaves out comes from
 // the PG* variables of the environment. lib/pq's sslmode is require unless it says otherwise.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	return open(ctx, url, maxConns, nil)
+	config, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return OpenConfig(ctx, config, maxConns)
+}
+
+// ParseURL reads what Open takes.
+func ParseURL(url string) (pq.Config, error) {
+	config, err := pq.NewConfig(url)
+	if err != nil {
+		// lib/pq's message may repeat the url, and with it a password.
+		return pq.Config{}, ErrBadURL
+	}
+	return config, nil
+}
+
+// OpenConfig is Open for a URL of which something was changed.
+func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
+	parsed, err := pq.NewConnectorConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, connector{parsed, config}, maxConns)
 }
 
 // OpenImpatient is Open for statements that take moments: a server that says nothing for half a minute
 // is given up, and the next statement connects anew.
 func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	return open(ctx, url, maxConns, Dialer{Silence: maxSilence})
+	config, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	impatient, err := pq.NewConnectorConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	impatient.Dialer(Dialer{Silence: maxSilence})
+	return open(ctx, impatient, maxConns)
 }
 
-func open(ctx context.Context, url string, maxConns int, dialer pq.Dialer) (*sql.DB, error) {
-	parsed, err := pq.NewConnector(url)
-	if err != nil {
-		// lib/pq's message may repeat the url, and with it a password.
-		return nil, ErrBadURL
-	}
-	var source driver.Connector = connector{parsed, url}
-	if dialer != nil {
-		parsed.Dialer(dialer)
-		source = parsed
-	}
-
+func open(ctx context.Context, source driver.Connector, maxConns int) (*sql.DB, error) {
 	pool := sql.OpenDB(source)
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns((maxConns + 1) / 2)

@@ -13,12 +13,12 @@ import (
 )
 
 // newCut is a program that reaches its server by a proxy; the test's own pool does not.
-func newCut(t *testing.T) (*proxy, *program, *sql.DB) {
+func newCut(t *testing.T) (*dbtest.Proxy, *program, *sql.DB) {
 	t.Helper()
 	server, pool := newServer(t)
-	between := newProxy(t, server.ListenOn("trust")+":5432")
+	between := dbtest.NewProxy(t, server.ListenOn("trust")+":5432")
 	answers(t, pool)
-	p := startUp(t, binary, between.url())
+	p := startUp(t, binary, between.URL())
 	recovered(t, p, pool)
 	return between, p, pool
 }
@@ -26,7 +26,7 @@ func newCut(t *testing.T) (*proxy, *program, *sql.DB) {
 // Nothing comes and nothing ends, for longer than it takes to find that out.
 func TestNetworkStalls(t *testing.T) {
 	between, p, pool := newCut(t)
-	between.stall()
+	between.Stall()
 	start := time.Now()
 	id := refresh(t, pool)
 	pages := make(chan answer, 1)
@@ -40,7 +40,7 @@ func TestNetworkStalls(t *testing.T) {
 		dbtest.Eventually(t, 90*time.Second, word, func() bool { return strings.Contains(p.stderr.String(), word) })
 		found[word] = time.Since(start)
 	}
-	between.flow()
+	between.Flow()
 	flows := time.Now()
 	dbtest.Eventually(t, time.Minute, "the event of meanwhile is logged", func() bool { return p.logged()[id] == 1 })
 	arrived := time.Since(flows)
@@ -53,7 +53,7 @@ func TestNetworkStalls(t *testing.T) {
 // The listening connection alone stalls, as one does that a firewall has forgotten: events go on.
 func TestListeningConnectionIsForgotten(t *testing.T) {
 	between, p, pool := newCut(t)
-	between.forget()
+	between.Forget()
 	// New connections, of which the page and the log have some, pass.
 	start := time.Now()
 	id := refresh(t, pool)
@@ -69,14 +69,14 @@ func TestListeningConnectionIsForgotten(t *testing.T) {
 
 func TestProgramEndsWhileTheNetworkStalls(t *testing.T) {
 	between, p, pool := newCut(t)
-	between.stall()
+	between.Stall()
 	id := refresh(t, pool)
 	took, err := p.terminate()
 	if took > 20*time.Second {
 		t.Errorf("it ended after %s", took)
 	}
-	between.flow()
-	p = startUp(t, binary, between.url())
+	between.Flow()
+	p = startUp(t, binary, between.URL())
 	dbtest.Eventually(t, time.Minute, "the event of meanwhile is logged", func() bool { return p.logged()[id] == 1 })
 	report(t, "told to end while the network stalls", fmt.Sprintf("it ends in %s, with %v", seconds(took), err),
 		"started again: the event of meanwhile is logged")
@@ -88,8 +88,8 @@ func TestNetworkBreaksInAnUpload(t *testing.T) {
 		name   string
 		happen func()
 	}{
-		{"reset", between.reset},
-		{"half-closed", between.halfClose},
+		{"reset", between.Reset},
+		{"half-closed", between.HalfClose},
 	} {
 		file := newFeed(uploadRows)
 		seen := make(chan answer, 1)
@@ -117,11 +117,11 @@ func TestNetworkStallsInAnUpload(t *testing.T) {
 	seen := make(chan answer, 1)
 	go func() { seen <- p.upload("big", file) }()
 	inCopy(t, pool)
-	between.stall()
+	between.Stall()
 	close(file.proceed)
 	start := time.Now()
 	dbtest.Eventually(t, dbtest.Deadline, "ten seconds are over", func() bool { return time.Since(start) > 10*time.Second })
-	between.flow()
+	between.Flow()
 	sees := <-seen
 	sees.says(t, 201)
 	if rows := count(t, pool, "big"); rows != uploadRows {
@@ -133,7 +133,7 @@ func TestNetworkStallsInAnUpload(t *testing.T) {
 // 50 ms each way, as from another continent.
 func TestSlowNetwork(t *testing.T) {
 	between, p, pool := newCut(t)
-	between.slow(50 * time.Millisecond)
+	between.Slow(50 * time.Millisecond)
 	id := refresh(t, pool)
 	start := time.Now()
 	dbtest.Eventually(t, time.Minute, "an event is logged", func() bool { return p.logged()[id] == 1 })

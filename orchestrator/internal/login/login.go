@@ -69,9 +69,9 @@ func NewUsers(ctx context.Context, databaseURL string) (*Users, error) {
 }
 
 func newUsers(ctx context.Context, databaseURL string, maxUsers int) (*Users, error) {
-	config, err := pq.NewConfig(databaseURL)
+	config, err := db.ParseURL(databaseURL)
 	if err != nil {
-		return nil, db.ErrBadURL
+		return nil, err
 	}
 	// A file of passwords would go before the one that is given.
 	config.Passfile = os.DevNull
@@ -103,21 +103,14 @@ func newUsers(ctx context.Context, databaseURL string, maxUsers int) (*Users, er
 func (u *Users) open(ctx context.Context, name, password string) (*sql.DB, error) {
 	config := u.config.Clone()
 	config.User, config.Password = name, password
-	connector, err := pq.NewConnectorConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("prepare to log in: %w", err)
-	}
-	pool := sql.OpenDB(connector)
-	pool.SetMaxOpenConns(ConnsPerUser)
-	pool.SetMaxIdleConns(1)
-	pool.SetConnMaxIdleTime(30 * time.Second)
-
 	ctx, cancel := context.WithTimeout(ctx, loginWithin)
 	defer cancel()
-	if err := pool.PingContext(ctx); err != nil {
-		pool.Close()
+	pool, err := db.OpenConfig(ctx, config, ConnsPerUser)
+	if err != nil {
 		return nil, err
 	}
+	pool.SetMaxIdleConns(1)
+	pool.SetConnMaxIdleTime(30 * time.Second)
 	return pool, nil
 }
 

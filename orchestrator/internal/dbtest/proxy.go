@@ -1,6 +1,4 @@
-//go:build faults
-
-package faults
+package dbtest
 
 import (
 	"io"
@@ -11,8 +9,8 @@ import (
 	"time"
 )
 
-// A proxy stands between the program and the server, and does to their connections what a network does.
-type proxy struct {
+// A Proxy stands between the program and the server, and does to their connections what a network does.
+type Proxy struct {
 	address string
 	target  string
 
@@ -24,13 +22,14 @@ type proxy struct {
 	lost map[net.Conn]bool
 }
 
-func newProxy(t *testing.T, target string) *proxy {
+// NewProxy makes one before the address of a server; it goes when the test ends.
+func NewProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{address: listener.Addr().String(), target: target, conns: make(map[*net.TCPConn]*net.TCPConn), lost: make(map[net.Conn]bool)}
+	p := &Proxy{address: listener.Addr().String(), target: target, conns: make(map[*net.TCPConn]*net.TCPConn), lost: make(map[net.Conn]bool)}
 	var group sync.WaitGroup
 	group.Go(func() {
 		for {
@@ -52,14 +51,14 @@ func newProxy(t *testing.T, target string) *proxy {
 	})
 	t.Cleanup(func() {
 		listener.Close()
-		p.reset()
-		p.flow()
+		p.Reset()
+		p.Flow()
 		group.Wait()
 	})
 	return p
 }
 
-func (p *proxy) pass(from, to net.Conn) {
+func (p *Proxy) pass(from, to net.Conn) {
 	page := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(page)
@@ -90,15 +89,15 @@ func (p *proxy) pass(from, to net.Conn) {
 	}
 }
 
-// stall lets no byte through any more, either way, and closes nothing: the worst of cuts.
-func (p *proxy) stall() {
+// Stall lets no byte through any more, either way, and closes nothing: the worst of cuts.
+func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stalled = make(chan struct{})
 }
 
-// flow ends a stall.
-func (p *proxy) flow() {
+// Flow ends a stall.
+func (p *Proxy) Flow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stalled != nil {
@@ -107,8 +106,8 @@ func (p *proxy) flow() {
 	}
 }
 
-// forget passes on nothing more of what there is, as a firewall that has forgotten it.
-func (p *proxy) forget() {
+// Forget passes on nothing more of what there is, as a firewall that has forgotten it.
+func (p *Proxy) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for client, server := range p.conns {
@@ -116,15 +115,15 @@ func (p *proxy) forget() {
 	}
 }
 
-// slow has each packet take that long.
-func (p *proxy) slow(delay time.Duration) {
+// Slow has each packet take that long.
+func (p *Proxy) Slow(delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = delay
 }
 
-// reset ends all connections by RST.
-func (p *proxy) reset() {
+// Reset ends all connections by RST.
+func (p *Proxy) Reset() {
 	p.each(func(client, server *net.TCPConn) {
 		client.SetLinger(0)
 		server.SetLinger(0)
@@ -133,10 +132,10 @@ func (p *proxy) reset() {
 	})
 }
 
-// halfClose ends what goes to the server, as if the program had: it may still read.
-func (p *proxy) halfClose() { p.each(func(_, server *net.TCPConn) { server.CloseWrite() }) }
+// HalfClose ends what goes to the server, as if the program had: it may still read.
+func (p *Proxy) HalfClose() { p.each(func(_, server *net.TCPConn) { server.CloseWrite() }) }
 
-func (p *proxy) each(do func(client, server *net.TCPConn)) {
+func (p *Proxy) each(do func(client, server *net.TCPConn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for client, server := range p.conns {
@@ -145,8 +144,8 @@ func (p *proxy) each(do func(client, server *net.TCPConn)) {
 	clear(p.conns)
 }
 
-// url is the server's, by way of the proxy.
-func (p *proxy) url() string {
+// URL is the server's, by way of the proxy.
+func (p *Proxy) URL() string {
 	host, port, _ := strings.Cut(p.address, ":")
 	return "postgres://postgres@" + host + ":" + port + "/tinydevcrm?sslmode=disable"
 }
