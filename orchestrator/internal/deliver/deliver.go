@@ -12,14 +12,13 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 )
 
 const (
 	batchSize = 100
 	// pollAfter bounds how long an event waits whose notification was lost.
-	pollAfter = 10 * time.Second
-	// retryAfter is the pause while the database does not answer.
-	retryAfter        = time.Second
+	pollAfter         = 10 * time.Second
 	acknowledgeWithin = 5 * time.Second
 	// visibilityTimeout gives an event to another worker when this one has died with it.
 	visibilityTimeout = 30 * time.Second
@@ -90,32 +89,32 @@ func (w *Worker) Subscribe(ctx context.Context) error {
 // the database's absence.
 func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 	defer w.close()
+	// A wake-up does not end a pause: while nothing can be received, each event would be an attempt.
+	pauses := retry.NewPauses(pollAfter)
 	isAway := false
 	for {
-		pause := pollAfter
 		err := w.drain(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			isAway = false
+			pauses.Reset()
+			if !waitFor(ctx, wake, nil, pollAfter) {
+				return nil
+			}
+			continue
 		case db.Explain(err).Code == "TD001":
-			w.pulse.stop()
 			// Dropped by hand, or the database was made anew, with the same numbers for others.
 			clear(w.handled)
-			if err := w.Subscribe(ctx); err != nil {
-				w.logger.Warn("cannot subscribe", "subscription", w.subscription, "error", err)
-			}
-			pause = retryAfter
-		default:
-			w.pulse.stop()
-			if !isAway {
-				w.logger.Warn("cannot receive events; trying again", "error", err)
-			}
-			isAway = true
-			pause = retryAfter
+			err = w.Subscribe(ctx)
 		}
-		if !waitFor(ctx, wake, nil, pause) {
+		w.pulse.stop()
+		if err != nil && !isAway {
+			w.logger.Warn("cannot receive events; trying again", "subscription", w.subscription, "error", err)
+		}
+		isAway = err != nil
+		if !pauses.Wait(ctx) {
 			return nil
 		}
 	}

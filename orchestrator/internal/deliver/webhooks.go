@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 	lookAfter = 5 * time.Second
 	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
 	postTimeout = time.Minute
+	// forgetAfter is longer than one that rests and is due waits to be tried again.
+	forgetAfter = time.Minute
 	// drainWithin is how long posts under way may take once the program is told to end.
 	drainWithin = 4 * time.Second
 )
@@ -58,8 +62,16 @@ type Webhooks struct {
 	ended chan int64
 	mu    sync.Mutex
 	busy  map[int64]struct{}
+	// resting are endpoints that could not be served, or had nothing after all.
+	resting map[int64]*rest
 
 	pulse pulse
+}
+
+// A rest is the time until an endpoint is tried again.
+type rest struct {
+	pauses retry.Pauses
+	until  time.Time
 }
 
 // IsAlive says whether webhooks with something due have been looked for lately.
@@ -69,11 +81,12 @@ func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 // nothing of the endpoint: the delivery is received again when its time is over.
 func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *slog.Logger) *Webhooks {
 	return &Webhooks{
-		pool:   pool,
-		post:   post,
-		logger: logger,
-		ended:  make(chan int64, 1),
-		busy:   make(map[int64]struct{}),
+		pool:    pool,
+		post:    post,
+		logger:  logger,
+		ended:   make(chan int64, 1),
+		busy:    make(map[int64]struct{}),
+		resting: make(map[int64]*rest),
 	}
 }
 
@@ -86,6 +99,7 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 	// Before stop, which would keep cancel from being called where the end of ctx is seen here first.
 	defer w.endpoints.Wait()
 
+	pauses := retry.NewPauses(pollAfter)
 	isAway := false
 	for {
 		err := w.serveDue(ctx, posting)
@@ -95,14 +109,18 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 		case err == nil:
 			w.pulse.beat()
 			isAway = false
-		default:
-			w.pulse.stop()
-			if !isAway {
-				w.logger.Warn("cannot look for webhooks; trying again", "error", err)
+			pauses.Reset()
+			if !waitFor(ctx, wake, w.ended, lookAfter) {
+				return nil
 			}
-			isAway = true
+			continue
 		}
-		if !waitFor(ctx, wake, w.ended, lookAfter) {
+		w.pulse.stop()
+		if !isAway {
+			w.logger.Warn("cannot look for webhooks; trying again", "error", err)
+		}
+		isAway = true
+		if !pauses.Wait(ctx) {
 			return nil
 		}
 	}
@@ -129,10 +147,11 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 			continue
 		}
 		w.endpoints.Go(func() {
-			defer w.release(e.subscriptionID)
-			if err := w.serve(ctx, posting, e); err != nil && ctx.Err() == nil {
+			hasServed, err := w.serve(ctx, posting, e)
+			if err != nil && ctx.Err() == nil {
 				w.logger.Warn("cannot serve a webhook; trying again", "subscription", e.name, "error", err)
 			}
+			w.release(e.subscriptionID, hasServed && err == nil)
 		})
 	}
 	if err := rows.Err(); err != nil {
@@ -142,8 +161,14 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 }
 
 func (w *Webhooks) take(id int64) bool {
+	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// Those that have been due no more for so long need no rest, or are there no more.
+	maps.DeleteFunc(w.resting, func(_ int64, r *rest) bool { return now.Sub(r.until) > forgetAfter })
+	if r := w.resting[id]; r != nil && now.Before(r.until) {
+		return false
+	}
 	if _, isBusy := w.busy[id]; isBusy || len(w.busy) >= maxEndpoints {
 		return false
 	}
@@ -151,35 +176,43 @@ func (w *Webhooks) take(id int64) bool {
 	return true
 }
 
-func (w *Webhooks) release(id int64) {
+// release ends the serving of an endpoint. One with which it came to nothing is still due: it rests, and
+// wakes nobody, or it would be served again at once, and so on without end.
+func (w *Webhooks) release(id int64, hasServed bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	delete(w.busy, id)
-	w.mu.Unlock()
+	if !hasServed {
+		if w.resting[id] == nil {
+			w.resting[id] = &rest{pauses: retry.NewPauses(pollAfter)}
+		}
+		w.resting[id].until = time.Now().Add(w.resting[id].pauses.NextBackOff())
+		return
+	}
+	delete(w.resting, id)
 	select {
 	case w.ended <- id:
 	default:
 	}
 }
 
-// serve posts what an endpoint has due, until there is nothing left.
-func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) error {
+// serve posts what an endpoint has due, until there is nothing left, and says whether there was anything.
+func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bool, err error) {
 	for ctx.Err() == nil {
 		posts, err := w.receive(ctx, e)
-		if err != nil {
-			return err
+		if err != nil || len(posts) == 0 {
+			return hasServed, err
 		}
-		if len(posts) == 0 {
-			return nil
-		}
+		hasServed = true
 		var group errgroup.Group
 		for deliveryID, post := range posts {
 			group.Go(func() error { return w.attempt(posting, e, deliveryID, post) })
 		}
 		if err := group.Wait(); err != nil {
-			return err
+			return hasServed, err
 		}
 	}
-	return nil
+	return hasServed, nil
 }
 
 // receive takes deliveries by their numbers.
@@ -237,6 +270,7 @@ func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, po
 // tell runs a statement until it goes through: a database that is away for a moment is no reason to post
 // again. It gives up when the delivery's time is over, or the program ends.
 func (w *Webhooks) tell(ctx context.Context, what, statement string, args ...any) error {
+	pauses := retry.NewPauses(pollAfter)
 	for end := time.Now().Add(postTimeout); ; {
 		// What has been posted is worth telling even while the program ends.
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
@@ -246,9 +280,8 @@ func (w *Webhooks) tell(ctx context.Context, what, statement string, args ...any
 			// TD001: dropped or redelivered by hand meanwhile.
 			return nil
 		}
-		if ctx.Err() != nil || time.Now().After(end) {
+		if time.Now().After(end) || !pauses.Wait(ctx) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		time.Sleep(retryAfter)
 	}
 }

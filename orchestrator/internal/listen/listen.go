@@ -12,6 +12,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 )
 
 // Channel carries the ids of told events.
@@ -22,9 +23,8 @@ const Channel = "matview_refresh_channel"
 const Missed int64 = 0
 
 const (
-	reconnectAfterMin = 100 * time.Millisecond
-	reconnectAfterMax = 5 * time.Second
-	pingAfter         = 30 * time.Second
+	reconnectWithin = 5 * time.Second
+	pingAfter       = 30 * time.Second
 	// answerWithin is how long a ping may go unanswered.
 	answerWithin = 5 * time.Second
 	backlog      = 64
@@ -53,8 +53,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer h.end()
 	// A ping of lib/pq's waits for ever for its answer. So a connection may be silent only a little longer
 	// than the pings are apart.
-	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, h.url,
-		reconnectAfterMin, reconnectAfterMax, h.logEvent)
+	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, h.url, 0, 0, h.paced(ctx))
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer func() {
 		if stop() {
@@ -90,6 +89,26 @@ func (h *Hub) Run(ctx context.Context) error {
 			}
 		}
 		silence.Reset(pingAfter)
+	}
+}
+
+// paced is logEvent, and has lib/pq wait before it connects again. Its own pauses begin anew with each
+// connection, also with one that is lost at once, and do not end with ctx.
+func (h *Hub) paced(ctx context.Context) pq.EventCallbackType {
+	pauses := retry.NewPauses(reconnectWithin)
+	var connectedAt time.Time
+	return func(event pq.ListenerEventType, err error) {
+		h.logEvent(event, err)
+		switch event {
+		case pq.ListenerEventConnected, pq.ListenerEventReconnected:
+			connectedAt = time.Now()
+			return
+		case pq.ListenerEventDisconnected:
+			if time.Since(connectedAt) > reconnectWithin {
+				pauses.Reset()
+			}
+		}
+		pauses.Wait(ctx)
 	}
 }
 

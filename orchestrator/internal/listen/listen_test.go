@@ -131,3 +131,23 @@ func TestSubscribersEndWithTheHub(t *testing.T) {
 		t.Error("a hub that has ended takes subscribers")
 	}
 }
+
+// A connection that is lost as soon as it is made, again and again, is made again after pauses that grow.
+func TestConnectionThatIsLostAtOnce(t *testing.T) {
+	const watched, most = 4 * time.Second, 6
+	pool, url := dbtest.Schema(t)
+	hub, _ := start(t, url+"&application_name=lost")
+	for end := time.Now().Add(watched); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		dbtest.Exec(t, pool, `
+			select pg_terminate_backend(pid)
+			  from pg_stat_activity
+			 where application_name = 'lost' and state = 'idle' and query ilike 'listen%'`)
+	}
+	if _, reconnects := hub.State(); reconnects < 2 || reconnects > most {
+		t.Errorf("it was made again %d times in %s, want 2 to %d", reconnects, watched, most)
+	}
+	dbtest.Eventually(t, dbtest.Deadline, "it listens again", func() bool {
+		isListening, _ := hub.State()
+		return isListening
+	})
+}
