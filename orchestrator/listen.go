@@ -13,12 +13,12 @@ import (
 func (p *program) listenCommand() *cobra.Command {
 	var subscription string
 	command := &cobra.Command{
-		Use:   "listen",
-		Short: "Log events without serving the page, those missed meanwhile included",
+		Use:         "listen",
+		Annotations: map[string]string{untilStopped: "yes"},
+		Short:       "Log events without serving the page, those missed meanwhile included",
 		Long: "Writes a line for each event worth telling. What happens while it is not running is\n" +
 			"found when it starts again. Those who use one subscription share its events; another\n" +
 			"subscription gets all of them too.",
-		Args: cobra.NoArgs,
 	}
 	command.Flags().StringVar(&subscription, "subscription", "listen", "subscription to take events from")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {

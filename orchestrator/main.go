@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,14 +29,12 @@ func main() {
 		stop()
 		time.AfterFunc(endWithin, func() {
 			fmt.Fprintln(os.Stderr, "error: the database has stalled; not waiting for it any longer")
-			os.Exit(1)
+			os.Exit(exitFailure)
 		})
 	})
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
-		os.Exit(1)
-	}
+	os.Exit(exitCode(err))
 }
 
 // endWithin is longer than all that ends in an orderly way takes.
@@ -55,12 +54,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	root := p.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
 
-	err := root.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errSilent) {
+	command, err := root.ExecuteContextC(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = afterSignal(command, err)
+	}
+	switch {
+	case err == nil, errors.Is(err, errSilent):
+	case errors.Is(err, errStopped):
+		fmt.Fprintln(stderr, cmp.Or(command.Annotations[whenStopped], "stopped"))
+	default:
 		fmt.Fprintf(stderr, "error: %s\n", describe(err))
 	}
 	return err
@@ -100,9 +103,9 @@ func (p *program) rootCommand() *cobra.Command {
 		Short: "Upload a CSV, ask a question of it in SQL, be told when the answer changes",
 		Long: "TinyDevCRM's program beside Postgres. Without a command it does what up does.\n\n" +
 			"DATABASE_URL names the database; scripts/db url prints that of the private one.",
-		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Annotations:   up.Annotations,
 		RunE:          up.RunE,
 	}
 	root.PersistentFlags().StringVar(&p.databaseURL, "database-url", p.databaseURL,
@@ -113,6 +116,12 @@ func (p *program) rootCommand() *cobra.Command {
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
 		p.subscriptionCommand(), p.webhookCommand(), p.listenCommand(), p.statusCommand())
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	strict(root)
 	return root
 }
 

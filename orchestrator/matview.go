@@ -15,14 +15,13 @@ import (
 
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "matview",
+		Use:   "matview COMMAND",
 		Short: "Make, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
 		Use:   "drop NAME",
 		Short: "Drop a materialized view with its schedule",
-		Args:  cobra.ExactArgs(1),
 	}
 	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
@@ -36,14 +35,12 @@ func (p *program) matviewCommand() *cobra.Command {
 	refresh := &cobra.Command{
 		Use:   "refresh NAME",
 		Short: "Refresh a materialized view now",
-		Args:  cobra.ExactArgs(1),
 	}
 	refresh.RunE = p.query(p.refresh)
 
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the materialized views, as status does",
-		Args:  cobra.NoArgs,
 	}
 	list.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		matviews, err := matviewStatuses(command.Context(), pool)
@@ -65,7 +62,6 @@ func (p *program) createCommand() *cobra.Command {
 		Use:     "create NAME QUERY",
 		Short:   "Make a materialized view of one query",
 		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
-		Args:    cobra.ExactArgs(2),
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "not_empty",
@@ -100,7 +96,6 @@ func (p *program) watchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "watch NAME",
 		Short: "Watch a materialized view made by hand, or change when one is told",
-		Args:  cobra.ExactArgs(1),
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
@@ -133,7 +128,6 @@ func (p *program) embedCommand() *cobra.Command {
 		Long: "Make the rows of a materialized view public, as a widget for other sites.\n\n" +
 			"Whoever has the address can read them; the origins only say on which sites browsers show them.",
 		Example: "  orchestrator matview embed digit --origin https://example.com",
-		Args:    cobra.ExactArgs(1),
 	}
 	command.Flags().StringSliceVar(&origins, "origin", nil,
 		"site that may show it, such as https://example.com, https://*.example.com, or * for any; may be repeated")
@@ -160,7 +154,6 @@ func (p *program) unembedCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "unembed NAME",
 		Short: "Make the rows of a materialized view private again",
-		Args:  cobra.ExactArgs(1),
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
@@ -217,7 +210,6 @@ func (p *program) scheduleCommand() *cobra.Command {
 		Short: "Refresh a materialized view now and from now on by a schedule",
 		Example: "  orchestrator schedule matview '5 seconds'\n" +
 			"  orchestrator schedule matview '0 7 * * *'",
-		Args: cobra.ExactArgs(2),
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var schedule string
@@ -250,7 +242,7 @@ func (p *program) resumeCommand() *cobra.Command {
 
 // relationCommand is a command that calls the function of its name for one materialized view.
 func (p *program) relationCommand(verb, short, done string) *cobra.Command {
-	command := &cobra.Command{Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1)}
+	command := &cobra.Command{Use: verb + " NAME", Short: short}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
 			"select tinydevcrm."+verb+"_matview($1::text::regclass)", args[0]); err != nil {

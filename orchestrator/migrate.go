@@ -3,96 +3,79 @@ package main
 import (
 	"database/sql"
 	"fmt"
-	"net/http"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "migrate",
+		Use:   "migrate COMMAND",
 		Short: "Change the schema's version; the stock migrate program does the same",
-		Args:  cobra.NoArgs,
-		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 
 	up := &cobra.Command{
 		Use:   "up [STEPS]",
 		Short: "Apply all migrations that are missing, or the next few",
-		Args:  cobra.MaximumNArgs(1),
 	}
-	up.RunE = p.migration(func(m *migrate.Migrator, args []string) error {
-		steps, err := positive(args, "the number of migrations")
-		if err != nil {
-			return err
-		}
-		return m.Up(steps)
-	})
+	var upSteps int
+	up.PreRunE = func(_ *cobra.Command, args []string) (err error) {
+		upSteps, err = positive(args, "the number of migrations")
+		return err
+	}
+	up.RunE = p.migration(func(m *migrate.Migrator) error { return m.Up(upSteps) })
 
 	var all bool
 	down := &cobra.Command{
 		Use:   "down {STEPS | --all}",
 		Short: "Take the last few migrations back, or all; your own tables and views stay",
-		Args:  cobra.MaximumNArgs(1),
 	}
 	down.Flags().BoolVar(&all, "all", false, "take all of them back: the registry and all events go")
-	down.RunE = p.migration(func(m *migrate.Migrator, args []string) error {
-		steps, err := positive(args, "the number of migrations")
-		if err != nil {
-			return err
+	var downSteps int
+	down.PreRunE = func(_ *cobra.Command, args []string) (err error) {
+		downSteps, err = positive(args, "the number of migrations")
+		if err == nil && all == (downSteps > 0) {
+			err = badUsage("orchestrator migrate down 1, or orchestrator migrate down --all", "say how many migrations to take back")
 		}
-		if all == (steps > 0) {
-			return &db.UserError{
-				Status:  http.StatusBadRequest,
-				Message: "say how many migrations to take back",
-				Hint:    "orchestrator migrate down 1, or orchestrator migrate down --all",
-			}
-		}
-		return m.Down(steps)
-	})
+		return err
+	}
+	down.RunE = p.migration(func(m *migrate.Migrator) error { return m.Down(downSteps) })
 
 	version := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of the schema",
-		Args:  cobra.NoArgs,
 	}
-	version.RunE = p.migration(func(*migrate.Migrator, []string) error { return nil })
+	version.RunE = p.migration(func(*migrate.Migrator) error { return nil })
 
 	force := &cobra.Command{
 		Use:   "force VERSION",
 		Short: "Set the version without applying anything, after mending a broken migration by hand",
-		Args:  cobra.ExactArgs(1),
 	}
-	force.RunE = p.migration(func(m *migrate.Migrator, args []string) error {
-		version, err := strconv.Atoi(args[0])
-		if err != nil || version < 0 {
-			return &db.UserError{
-				Status:  http.StatusBadRequest,
-				Message: fmt.Sprintf("%q is not a version", args[0]),
-				Hint:    "A version is a number; 0 is before the first migration.",
-			}
+	var forced int
+	force.PreRunE = func(_ *cobra.Command, args []string) (err error) {
+		if forced, err = strconv.Atoi(args[0]); err != nil || forced < 0 {
+			return badUsage("A version is a number; 0 is before the first migration.", "%q is not a version", args[0])
 		}
-		return m.Force(version)
-	})
+		return nil
+	}
+	force.RunE = p.migration(func(m *migrate.Migrator) error { return m.Force(forced) })
 
 	command.AddCommand(up, down, version, force)
 	return command
 }
 
 // migration runs work and says which version that leaves.
-func (p *program) migration(work func(*migrate.Migrator, []string) error) func(*cobra.Command, []string) error {
-	return func(command *cobra.Command, args []string) error {
+func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, _ []string) error {
 		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
 			migrator, err := migrate.Open(command.Context(), pool)
 			if err != nil {
 				return err
 			}
 			defer migrator.Close()
-			if err := work(migrator, args); err != nil {
+			if err := work(migrator); err != nil {
 				return err
 			}
 			version, isDirty, err := migrator.Version()
@@ -116,10 +99,7 @@ func positive(args []string, what string) (int, error) {
 	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil || number < 1 {
-		return 0, &db.UserError{
-			Status:  http.StatusBadRequest,
-			Message: fmt.Sprintf("%s is a positive number, not %q", what, args[0]),
-		}
+		return 0, badUsage("", "%s is a positive number, not %q", what, args[0])
 	}
 	return number, nil
 }

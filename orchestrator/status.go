@@ -36,11 +36,16 @@ func (p *program) statusCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Show the materialized views; exit code 1 when one is failing or the server is not set up right",
-		Args:  cobra.NoArgs,
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	command.Flags().BoolVar(&quiet, "quiet", false,
 		"print nothing; exit code 0 says that the database answers and has the schema")
+	command.PreRunE = func(*cobra.Command, []string) error {
+		if asJSON && quiet {
+			return badUsage("Give one of them.", "--json and --quiet exclude each other")
+		}
+		return nil
+	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		matviews, err := matviewStatuses(command.Context(), pool)
 		switch {

@@ -11,13 +11,12 @@ import (
 
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "subscription",
+		Use:   "subscription COMMAND",
 		Short: "List subscriptions, pause them, deliver again",
 	}
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the subscriptions, each with what it waits for",
-		Args:  cobra.NoArgs,
 	}
 	list.RunE = p.query(p.listSubscriptions)
 
@@ -25,7 +24,6 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	replay := &cobra.Command{
 		Use:   "replay NAME",
 		Short: "Deliver all told events of the last hours again",
-		Args:  cobra.ExactArgs(1),
 	}
 	replay.Flags().DurationVar(&since, "since", time.Hour, "how far back, such as 90m or 24h")
 	replay.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
@@ -50,7 +48,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 // subscriptionAction is a command that calls one function with the name of a subscription and says what
 // came of it.
 func (p *program) subscriptionAction(use, short, done, statement string) *cobra.Command {
-	command := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)}
+	command := &cobra.Command{Use: use, Short: short}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var result sql.Null[string]
 		if err := pool.QueryRowContext(command.Context(), statement, args[0]).Scan(&result); err != nil {
@@ -90,7 +88,7 @@ func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []st
 
 func (p *program) webhookCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "webhook",
+		Use:   "webhook COMMAND",
 		Short: "Have events posted to a URL",
 		Long: "A webhook is a subscription with a URL, to which orchestrator up posts each event, signed as\n" +
 			"https://www.standardwebhooks.com/ says. orchestrator subscription lists, pauses and drops it.",
@@ -101,7 +99,6 @@ func (p *program) webhookCommand() *cobra.Command {
 		Use:     "create NAME URL",
 		Short:   "Have events posted to a URL; prints the secret that signs them",
 		Example: "  orchestrator webhook create alerts https://example.com/in --matview big_orders",
-		Args:    cobra.ExactArgs(2),
 	}
 	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().IntVar(&attempts, "max-attempts", 12, "attempts before a delivery is parked")
@@ -114,7 +111,6 @@ func (p *program) webhookCommand() *cobra.Command {
 	rotate := &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Give a webhook a new secret and print it; the old one signs too for a while",
-		Args:  cobra.ExactArgs(1),
 	}
 	rotate.Flags().DurationVar(&grace, "grace", 24*time.Hour, "how long the old secret signs too")
 	rotate.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {

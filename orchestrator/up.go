@@ -34,9 +34,9 @@ const (
 
 func (p *program) upCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "up",
-		Short: "Migrate, serve the page, log events (what no command means)",
-		Args:  cobra.NoArgs,
+		Use:         "up",
+		Short:       "Migrate, serve the page, log events (what no command means)",
+		Annotations: map[string]string{untilStopped: "yes"},
 		RunE: func(command *cobra.Command, _ []string) error {
 			return p.up(command.Context())
 		},
@@ -88,6 +88,9 @@ func (p *program) allowWebhooksTo(value string) error {
 }
 
 func (p *program) up(ctx context.Context) error {
+	if p.authURL != "" && !p.hasUsers {
+		return badUsage("Add --auth, or leave it out.", "--auth-url is for --auth, which is not given")
+	}
 	at, err := p.openSockets()
 	if err != nil {
 		return err

@@ -24,9 +24,9 @@ import (
 
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "upload FILE",
-		Short: "Make a table of a CSV file, packed by gzip or not; - reads standard input",
-		Args:  cobra.ExactArgs(1),
+		Use:         "upload FILE",
+		Short:       "Make a table of a CSV file, packed by gzip or not; - reads standard input",
+		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
 	values := make(url.Values)
@@ -42,6 +42,9 @@ func (p *program) uploadCommand() *cobra.Command {
 
 	command.RunE = func(command *cobra.Command, args []string) error {
 		if *isHeadless {
+			if values.Has("header") {
+				return badUsage("Give one of them.", "--header and --no-header exclude each other")
+			}
 			values.Set("header", "no")
 		}
 		request, err := upload.NewRequest(args[0], values)
@@ -53,6 +56,10 @@ func (p *program) uploadCommand() *cobra.Command {
 			return err
 		}
 		defer file.Close()
+		if size < 0 {
+			file = interruptible(command.Context(), file)
+			defer file.Close()
+		}
 		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
 			if *isDry {
 				return p.previewUpload(command.Context(), pool, file, request, *asJSON)
@@ -139,6 +146,18 @@ func (p *program) progress(size int64) (show func(upload.Progress), end func()) 
 		// It fails only when the terminal does.
 		_ = bar.Set64(progress.Bytes)
 	}, func() { _ = bar.Finish() }
+}
+
+// interruptible is a file whose reads end with ctx: one of a pipe or a terminal may wait for ever. Then the
+// goroutine stays with it until the program ends.
+func interruptible(ctx context.Context, file io.Reader) io.ReadCloser {
+	reader, writer := io.Pipe()
+	go func() {
+		_, err := io.Copy(writer, file)
+		writer.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { reader.CloseWithError(context.Cause(ctx)) })
+	return reader
 }
 
 // openFile opens a file and tells its size, -1 when that is not known.

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -19,14 +20,24 @@ type Option struct {
 	set         func(*Request, []string) error
 }
 
+// errRepeated says that there is more than one value of an option that has one.
+var errRepeated = errors.New("repeated")
+
 // Options are all there are.
 func Options() []Option {
-	last := func(values []string) string { return values[len(values)-1] }
-	text := func(field func(*Request) *string) func(*Request, []string) error {
+	one := func(set func(*Request, string) error) func(*Request, []string) error {
 		return func(r *Request, values []string) error {
-			*field(r) = last(values)
-			return nil
+			if len(values) > 1 {
+				return errRepeated
+			}
+			return set(r, values[0])
 		}
+	}
+	text := func(field func(*Request) *string) func(*Request, []string) error {
+		return one(func(r *Request, value string) error {
+			*field(r) = value
+			return nil
+		})
 	}
 	return []Option{
 		{"table", "name of the table (default: the file's)", text(func(r *Request) *string { return &r.Table })},
@@ -46,28 +57,28 @@ func Options() []Option {
 		{"null", "text that means NULL, beside the empty one", text(func(r *Request) *string { return &r.Null })},
 		{"ragged", "lines of too few or too many fields: strict (the default: refuse) or pad (fill up, add columns)",
 			text(func(r *Request) *string { return &r.Ragged })},
-		{"header", "whether the first line names the columns: yes or no (default: look)", func(r *Request, values []string) error {
-			has := last(values) == "yes"
-			if !has && last(values) != "no" {
-				return badOption("header", last(values), "Write yes or no.")
+		{"header", "whether the first line names the columns: yes or no (default: look)", one(func(r *Request, value string) error {
+			has := value == "yes"
+			if !has && value != "no" {
+				return badOption("header", value, "Write yes or no.")
 			}
 			r.HasHeader = &has
 			return nil
-		}},
+		})},
 		{"delimiter", "what stands between fields: a character, or tab or space (default: look)",
 			text(func(r *Request) *string { return &r.Delimiter })},
 		{"quote", "what stands around fields (default: look)", text(func(r *Request) *string { return &r.Quote })},
 		{"escape", "what stands before a quote within quotes: the quote again, or a backslash (default: look)",
 			text(func(r *Request) *string { return &r.Escape })},
 		{"encoding", "UTF8, LATIN1, WIN1252 and others (default: look)", text(func(r *Request) *string { return &r.Encoding })},
-		{"skip", "lines to skip before the header (default: look)", func(r *Request, values []string) error {
-			lines, err := strconv.Atoi(last(values))
+		{"skip", "lines to skip before the header (default: look)", one(func(r *Request, value string) error {
+			lines, err := strconv.Atoi(value)
 			if err != nil || lines < 0 {
-				return badOption("skip", last(values), "Write a number of lines.")
+				return badOption("skip", value, "Write a number of lines.")
 			}
 			r.Skip = &lines
 			return nil
-		}},
+		})},
 	}
 }
 
@@ -136,7 +147,16 @@ func NewRequest(source string, values url.Values) (Request, error) {
 		if at < 0 {
 			return Request{}, unknownOption(name, options)
 		}
-		if err := options[at].set(&request, given); err != nil {
+		err := options[at].set(&request, given)
+		if errors.Is(err, errRepeated) {
+			err = &db.UserError{
+				Status:  http.StatusUnprocessableEntity,
+				Code:    "TD007",
+				Message: fmt.Sprintf("%s is given %d times", name, len(given)),
+				Hint:    "It has one value: give it once.",
+			}
+		}
+		if err != nil {
 			return Request{}, err
 		}
 	}

@@ -100,6 +100,12 @@ type Plan struct {
 	IsWhole bool `json:"is_whole"`
 }
 
+// ErrCommit says that the last step failed. Where the server did not say so itself, but the connection was
+// lost or its answer not waited for, the import may be there.
+var ErrCommit = errors.New("commit")
+
+const commitWithin = 5 * time.Second
+
 // Load imports file as request says. Either all of it is in the table when Load returns, or nothing.
 func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (done Import, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
@@ -148,9 +154,24 @@ func inTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) (bool
 		giveUp()
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, "commit"); err != nil {
+	if err := commit(ctx, conn); err != nil {
 		giveUp()
-		return fmt.Errorf("commit: %w", err)
+		return err
+	}
+	return nil
+}
+
+// commit outlives ctx for a while, so that whoever stops an import learns whether it is there.
+func commit(ctx context.Context, conn *sql.Conn) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(commitWithin, cancel) })
+	defer stop()
+	if _, err := conn.ExecContext(patient, "commit"); err != nil {
+		return fmt.Errorf("%w: %w", ErrCommit, err)
 	}
 	return nil
 }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+)
+
+// The exit codes beside 0.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	// exitStopped is what shells say of a program that Ctrl-C has ended.
+	exitStopped = 130
+)
+
+// Annotations of commands.
+const (
+	// whenStopped is what to say when a signal came, and of what it leaves behind.
+	whenStopped = "when stopped"
+	// untilStopped marks those that run until a signal comes: it is no failure.
+	untilStopped = "until stopped"
+)
+
+// errStopped is the error of a command that a signal has ended before it was done.
+var errStopped = errors.New("stopped")
+
+// A usageError is a command line that cannot be read.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func badUsage(hint, format string, args ...any) error {
+	return usageError{&db.UserError{
+		Status:  http.StatusBadRequest,
+		Message: fmt.Sprintf(format, args...),
+		Hint:    hint,
+	}}
+}
+
+func exitCode(err error) int {
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errStopped):
+		return exitStopped
+	// TD007: a bad name, mode, rule, type or option, whoever finds it.
+	case errors.As(err, &usage), db.Explain(err).Code == "TD007":
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// afterSignal is what a command's error amounts to when a signal came.
+func afterSignal(command *cobra.Command, err error) error {
+	switch {
+	case errors.Is(err, upload.ErrCommit):
+		return err
+	case command.Annotations[untilStopped] == "":
+		return errStopped
+	}
+	// 57014: the server has cancelled a statement, as we asked.
+	if errors.Is(err, context.Canceled) || db.Explain(err).Code == "57014" {
+		return nil
+	}
+	return err
+}
+
+// strict has a command, and those below it, refuse what they would pass over: arguments and commands that
+// they do not know, and all but the last value of an option that has one.
+func strict(command *cobra.Command) {
+	command.SuggestionsMinimumDistance = 2
+	command.SetFlagErrorFunc(explainFlag)
+	command.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		_, isList := flag.Value.(pflag.SliceValue)
+		_, isDone := flag.Value.(*onceValue)
+		if !isList && !isDone && flag.Value.Type() != "func" {
+			flag.Value = &onceValue{Value: flag.Value}
+			if flag.DefValue == "0s" {
+				// pflag finds by the value's own type that help need not mention it.
+				flag.DefValue = ""
+			}
+		}
+	})
+	switch {
+	case command.Name() == "help":
+		command.Args = isTopic
+	case command.HasSubCommands():
+		command.Args = isKnown
+	default:
+		command.Args = areExpected
+	}
+	if !command.Runnable() {
+		command.DisableFlagsInUseLine = true
+		command.RunE = func(command *cobra.Command, _ []string) error {
+			return badUsage(seeHelp(command), "missing COMMAND")
+		}
+	}
+	for _, child := range command.Commands() {
+		strict(child)
+	}
+}
+
+func seeHelp(command *cobra.Command) string { return "See " + command.CommandPath() + " --help" }
+
+// isKnown is the check of a command that has others below it: what is left over names none of them.
+func isKnown(command *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := seeHelp(command)
+	if similar := command.SuggestionsFor(args[0]); len(similar) > 0 {
+		hint = "Did you mean " + strings.Join(similar, " or ") + "?"
+	}
+	return badUsage(hint, "unknown command %q for %q", args[0], command.CommandPath())
+}
+
+// isTopic is isKnown for what help is asked for.
+func isTopic(help *cobra.Command, args []string) error {
+	command, rest, err := help.Root().Find(args)
+	if err != nil {
+		return usageError{err}
+	}
+	return isKnown(command, rest)
+}
+
+// areExpected compares the arguments with those that the command's Use names: NAME is one that has to be there,
+// [NAME] and {NAME | --flag} are not.
+func areExpected(command *cobra.Command, args []string) error {
+	var required []string
+	most := 0
+	for _, word := range strings.Fields(command.Use)[1:] {
+		switch {
+		case word == strings.ToUpper(word) && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "":
+			required = append(required, word)
+			most++
+		case strings.HasPrefix(word, "["), strings.HasPrefix(word, "{"):
+			most++
+		}
+	}
+	switch usage := "Usage: " + command.UseLine(); {
+	case len(args) < len(required):
+		return badUsage(usage, "missing %s", strings.Join(required[len(args):], " and "))
+	case len(args) > most:
+		return badUsage(usage, "unexpected argument %q", args[most])
+	}
+	return nil
+}
+
+// A onceValue is an option that is given once, and not as nothing.
+type onceValue struct {
+	pflag.Value
+	isSet bool
+}
+
+var (
+	errRepeated = errors.New("is given twice")
+	errEmpty    = errors.New("is empty")
+)
+
+func (v *onceValue) Set(text string) error {
+	switch {
+	case v.isSet:
+		return errRepeated
+	case text == "":
+		return errEmpty
+	}
+	v.isSet = true
+	return v.Value.Set(text)
+}
+
+// explainFlag says what is wrong with an option.
+func explainFlag(command *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		for _, own := range []error{errRepeated, errEmpty} {
+			if errors.Is(err, own) {
+				// pflag's message has the value, which may hold a password.
+				return badUsage(seeHelp(command), "--%s %v", invalid.GetFlag().Name, own)
+			}
+		}
+	}
+	return badUsage(seeHelp(command), "%v", err)
+}
