@@ -243,7 +243,7 @@ func TestOwnersAllowAndForbidEmbedding(t *testing.T) {
 	}
 	browser := f.send(post("/matviews/embed", "relation", relation, "origins", "*").fromBrowser())
 	if browser.status != 303 || !strings.HasSuffix(browser.header.Get("Location"), "#schedule") ||
-		!strings.Contains(browser.header.Get("Location"), "done=embed") {
+		!strings.Contains(browser.header.Get("Location"), "matview=") {
 		t.Errorf("a browser is sent to %d %s", browser.status, browser.header.Get("Location"))
 	}
 	decode[struct{ Relation string }](t, f.send(post("/matviews/unembed", "relation", relation)), 200)
