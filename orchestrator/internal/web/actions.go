@@ -108,6 +108,7 @@ func (s *server) act(r *http.Request, action action) (json.RawMessage, error) {
 		name := r.PostForm.Get(action.named)
 		return nil, &db.UserError{
 			Status:  http.StatusNotFound,
+			Code:    "42P01",
 			Message: fmt.Sprintf("view %s is no longer there", name),
 			Hint:    "It has been dropped or renamed, or never was. The list of views shows those that are there now.",
 		}
