@@ -321,6 +321,35 @@ $$;
 comment on function tinydevcrm._relation(name, text) is
     'The relation of that schema and name; null when there is none.';
 
+create function tinydevcrm._unused_name(wanted text, schema_name name default current_schema())
+    returns text
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_stem   text := _unused_name.wanted;
+    v_name   text := _unused_name.wanted;
+    v_number integer := 1;
+begin
+    loop
+        if octet_length(v_name) > 63 then
+            v_stem := left(v_stem, -1);
+        elsif tinydevcrm._relation(_unused_name.schema_name, v_name) is null then
+            return v_name;
+        else
+            v_number := v_number + 1;
+        end if;
+        v_name := v_stem || case when v_number > 1 then '_' || v_number else '' end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._unused_name(text, name) is
+    'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it '
+    'is longer, with _2, _3 … where it is in use.';
+
 create function tinydevcrm.drop_matview(relation regclass)
     returns void
     language plpgsql
@@ -346,6 +375,7 @@ revoke execute on function
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
+    tinydevcrm._unused_name(text, name),
     tinydevcrm.drop_matview(regclass)
 from public;
 
@@ -355,5 +385,6 @@ grant execute on function
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
+    tinydevcrm._unused_name(text, name),
     tinydevcrm.drop_matview(regclass)
 to tinydevcrm_user;

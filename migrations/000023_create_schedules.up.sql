@@ -311,23 +311,41 @@ comment on function tinydevcrm._assign_schedule(regclass, text) is
     'Puts a watched materialized view on a schedule, which is made when it is not there yet.';
 
 -- The first refresh runs the view's query: no search_path of its own.
-create function tinydevcrm.schedule_matview(relation regclass, schedule text)
-    returns tinydevcrm.schedules
+create function tinydevcrm.schedule_matview(
+    relation          regclass,
+    inout schedule    text,
+    out seconds       integer,
+    out is_slow       boolean,
+    out outcome       text,
+    out row_count     bigint,
+    out error_code    text,
+    out error_message text
+)
+    returns record
     language plpgsql
     volatile
 as $$
 declare
     v_schedule tinydevcrm.schedules := tinydevcrm._assign_schedule(
         schedule_matview.relation, schedule_matview.schedule);
+    v_event    tinydevcrm.matview_refresh_events := tinydevcrm.refresh_matview(
+        schedule_matview.relation);
 begin
-    perform tinydevcrm.refresh_matview(schedule_matview.relation);
-    return v_schedule;
+    schedule := v_schedule.schedule;
+    seconds := v_schedule.seconds;
+    is_slow := v_schedule.is_slow;
+    outcome := v_event.outcome;
+    row_count := v_event.row_count;
+    error_code := v_event.error_code;
+    error_message := v_event.error_message;
 end
 $$;
 
 comment on function tinydevcrm.schedule_matview(regclass, text) is
     'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 '
-    'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. '
+    'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Returns the '
+    'schedule as it is kept, and how the first refresh went: one that fails does not raise, and '
+    'the schedule stays set. '
     'Raises TD001 when it is not watched, TD003 when the schedule is none.';
 
 create function tinydevcrm.unschedule_matview(relation regclass)

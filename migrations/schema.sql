@@ -6386,6 +6386,40 @@ COMMENT ON FUNCTION tinydevcrm._unsettled_jobs() IS 'What is wrong with our pg_c
 
 
 --
+-- Name: _unused_name(text, name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._unused_name(wanted text, schema_name name DEFAULT "current_schema"()) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_stem   text := _unused_name.wanted;
+    v_name   text := _unused_name.wanted;
+    v_number integer := 1;
+begin
+    loop
+        if octet_length(v_name) > 63 then
+            v_stem := left(v_stem, -1);
+        elsif tinydevcrm._relation(_unused_name.schema_name, v_name) is null then
+            return v_name;
+        else
+            v_number := v_number + 1;
+        end if;
+        v_name := v_stem || case when v_number > 1 then '_' || v_number else '' end;
+    end loop;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _unused_name(wanted text, schema_name name); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._unused_name(wanted text, schema_name name) IS 'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it is longer, with _2, _3 … where it is in use.';
+
+
+--
 -- Name: _upkeep_ran_at(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -8240,24 +8274,31 @@ COMMENT ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) 
 -- Name: schedule_matview(regclass, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) RETURNS tinydevcrm.schedules
+CREATE FUNCTION tinydevcrm.schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
     v_schedule tinydevcrm.schedules := tinydevcrm._assign_schedule(
         schedule_matview.relation, schedule_matview.schedule);
+    v_event    tinydevcrm.matview_refresh_events := tinydevcrm.refresh_matview(
+        schedule_matview.relation);
 begin
-    perform tinydevcrm.refresh_matview(schedule_matview.relation);
-    return v_schedule;
+    schedule := v_schedule.schedule;
+    seconds := v_schedule.seconds;
+    is_slow := v_schedule.is_slow;
+    outcome := v_event.outcome;
+    row_count := v_event.row_count;
+    error_code := v_event.error_code;
+    error_message := v_event.error_message;
 end
 $$;
 
 
 --
--- Name: FUNCTION schedule_matview(relation regclass, schedule text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) IS 'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Raises TD001 when it is not watched, TD003 when the schedule is none.';
+COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text) IS 'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Returns the schedule as it is kept, and how the first refresh went: one that fails does not raise, and the schedule stays set. Raises TD001 when it is not watched, TD003 when the schedule is none.';
 
 
 --
@@ -11573,6 +11614,14 @@ REVOKE ALL ON FUNCTION tinydevcrm._unsettled_jobs() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _unused_name(wanted text, schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._unused_name(wanted text, schema_name name) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._unused_name(wanted text, schema_name name) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _upkeep_ran_at(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11900,11 +11949,11 @@ GRANT ALL ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval
 
 
 --
--- Name: FUNCTION schedule_matview(relation regclass, schedule text); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm.schedule_matview(relation regclass, INOUT schedule text, OUT seconds integer, OUT is_slow boolean, OUT outcome text, OUT row_count bigint, OUT error_code text, OUT error_message text) TO tinydevcrm_user;
 
 
 --

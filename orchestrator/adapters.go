@@ -32,7 +32,10 @@ func uploadFile(ctx context.Context, pool *sql.DB, file io.Reader, source string
 	if err != nil {
 		return web.Imported{}, fmt.Errorf("write the import: %w", err)
 	}
-	return web.Imported{Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row}, nil
+	return web.Imported{
+		Schema: done.SchemaName, Table: done.TableName, Source: source, Rows: done.RowCount,
+		Took: done.FinishedAt.Sub(done.StartedAt), Row: row,
+	}, nil
 }
 
 // previewFile is upload.Preview in the page's terms.

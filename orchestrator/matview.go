@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 func (p *program) matviewCommand() *cobra.Command {
@@ -180,46 +181,58 @@ func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) e
 		outcome       string
 		rowCount      sql.Null[int64]
 		code, message sql.Null[string]
-		duration      string
+		seconds       float64
 	)
 	err := pool.QueryRowContext(command.Context(), `
-		select coalesce(outcome, 'dropped'), row_count, error_code, error_message, duration::text
+		select coalesce(outcome, 'dropped'), row_count, error_code, error_message, coalesce(extract(epoch from duration), 0)::double precision
 		  from tinydevcrm.refresh_matview($1::text::regclass)`, args[0],
-	).Scan(&outcome, &rowCount, &code, &message, &duration)
+	).Scan(&outcome, &rowCount, &code, &message, &seconds)
 	if err != nil {
 		return fmt.Errorf("refresh %q: %w", args[0], err)
 	}
 	if code.Valid {
-		return &db.UserError{
-			Status:  http.StatusUnprocessableEntity,
-			Message: fmt.Sprintf("the refresh of %s failed: %s (SQLSTATE %s)", args[0], message.V, code.V),
-			Hint:    "Its rows are those of the last refresh that succeeded.",
-		}
+		return failedRefresh("the refresh", args[0], message.V, code.V)
 	}
 	if rowCount.Valid {
-		fmt.Fprintf(p.stdout, "%s: %s, %d rows in %s\n", args[0], outcome, rowCount.V, duration)
+		fmt.Fprintf(p.stdout, "%s: %s, %s in %s\n", args[0], outcome,
+			words.Count(rowCount.V, "row"), words.Duration(time.Duration(seconds*float64(time.Second))))
 	} else {
 		fmt.Fprintf(p.stdout, "%s: %s, another refresh is under way\n", args[0], outcome)
 	}
 	return nil
 }
 
+// failedRefresh ends a command with exit code 1: the refresh was its work, or a part of it.
+func failedRefresh(which, matview, message, code string) error {
+	return &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Message: fmt.Sprintf("%s of %s failed: %s (SQLSTATE %s)", which, matview, message, code),
+		Hint:    "Its rows are those of the last refresh that succeeded.",
+	}
+}
+
 func (p *program) scheduleCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "schedule NAME SCHEDULE",
 		Short: "Refresh a materialized view now and from now on by a schedule",
+		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
+			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
 		Example: "  orchestrator schedule matview '5 seconds'\n" +
 			"  orchestrator schedule matview '0 7 * * *'",
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		var schedule string
-		err := pool.QueryRowContext(command.Context(),
-			"select schedule from tinydevcrm.schedule_matview($1::text::regclass, $2)", args[0], args[1],
-		).Scan(&schedule)
+		var schedule, code, message string
+		err := pool.QueryRowContext(command.Context(), `
+			select schedule, coalesce(error_code, ''), coalesce(error_message, '')
+			  from tinydevcrm.schedule_matview($1::text::regclass, $2)`, args[0], args[1],
+		).Scan(&schedule, &code, &message)
 		if err != nil {
 			return fmt.Errorf("schedule %q: %w", args[0], err)
 		}
 		fmt.Fprintf(p.stdout, "%s is refreshed on schedule %q\n", args[0], schedule)
+		if code != "" {
+			return failedRefresh("the schedule is set, and the first refresh", args[0], message, code)
+		}
 		return nil
 	})
 	return command
@@ -232,12 +245,12 @@ func (p *program) unscheduleCommand() *cobra.Command {
 
 func (p *program) pauseCommand() *cobra.Command {
 	return p.relationCommand("pause", "Let the schedule of a materialized view pass it over for now",
-		"%s is paused; orchestrator resume ends that\n")
+		"%s is paused: no schedule refreshes it until orchestrator resume\n")
 }
 
 func (p *program) resumeCommand() *cobra.Command {
 	return p.relationCommand("resume", "End the pause of a materialized view",
-		"%s is refreshed by its schedule again\n")
+		"%s is no longer paused\n")
 }
 
 // relationCommand is a command that calls the function of its name for one materialized view.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -88,5 +89,25 @@ func TestRefreshUnderWayIsSkipped(t *testing.T) {
 	}
 	if outcome := dbtest.Value[string](t, pool, "select outcome from tinydevcrm.refresh_matview('v')"); outcome != "skipped" {
 		t.Errorf("outcome is %s, want skipped", outcome)
+	}
+}
+
+func TestScheduleWhoseFirstRefreshFails(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "create table divisors as select 1 as n")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 / n as n from divisors')")
+	dbtest.Exec(t, pool, "update divisors set n = 0")
+	stdout, stderr, err := command(t, databaseURL, "", "schedule", "v", "1 hour")
+	if err == nil || !strings.Contains(stdout, `v is refreshed on schedule "0 * * * *"`) ||
+		!strings.Contains(stderr, "the schedule is set, and the first refresh of v failed: division by zero (SQLSTATE 22012)") {
+		t.Errorf("it ends with %v, and says %q and %q", err, stdout, stderr)
+	}
+
+	dbtest.Exec(t, pool, "update divisors set n = 1")
+	if stdout, stderr, err := command(t, databaseURL, "", "schedule", "v", "1 hour"); err != nil || stderr != "" {
+		t.Errorf("one that succeeds ends with %v: %q, %q", err, stdout, stderr)
+	}
+	if said := mustCommand(t, databaseURL, "matview", "refresh", "v"); !strings.Contains(said, "v: refreshed, 1 row in ") || !strings.Contains(said, "ms\n") {
+		t.Errorf("a refresh says %q", said)
 	}
 }

@@ -27,7 +27,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	}
 	replay.Flags().DurationVar(&since, "since", time.Hour, "how far back, such as 90m or 24h")
 	replay.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		return p.report(pool, command, fmt.Sprintf("%%s deliveries of %q are pending again\n", args[0]),
+		return p.report(pool, command, "deliveries pending again: %s\n",
 			"select tinydevcrm.replay_events($1, now() - make_interval(secs => $2))", args[0], since.Seconds())
 	})
 
@@ -41,7 +41,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		p.subscriptionAction("resume NAME", "End a pause, or the switching off of a webhook that was gone",
 			"subscription %[2]q goes on\n", "select tinydevcrm.resume_subscription($1)"),
 		p.subscriptionAction("redeliver NAME", "Deliver again what was parked after its last attempt",
-			"%[1]s deliveries of %[2]q are pending again\n", "select tinydevcrm.redeliver_parked($1)"))
+			"deliveries of %[2]q pending again: %[1]s\n", "select tinydevcrm.redeliver_parked($1)"))
 	return command
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 func (p *program) uploadCommand() *cobra.Command {
@@ -82,15 +83,15 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		return json.NewEncoder(p.stdout).Encode(done)
 	}
 
-	fmt.Fprintf(p.stdout, "%s.%s: %d rows in %s\n", done.SchemaName, done.TableName,
-		done.RowCount, done.FinishedAt.Sub(done.StartedAt).Round(time.Millisecond))
+	fmt.Fprintf(p.stdout, "%s.%s: %s in %s\n", done.SchemaName, done.TableName,
+		words.Count(done.RowCount, "row"), words.Duration(done.FinishedAt.Sub(done.StartedAt)))
 	fmt.Fprintf(p.stdout, "  %s\n", done.Dialect)
 	if done.Distribution != nil {
 		fmt.Fprintf(p.stdout, "  on the workers of Citus: %s\n", *done.Distribution)
 	}
 	if done.ProblemCount > 0 {
-		fmt.Fprintf(p.stdout, "  %d lines were repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
-			done.ProblemCount, done.ID)
+		fmt.Fprintf(p.stdout, "  %s repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
+			words.Count(done.ProblemCount, "line"), done.ID)
 	}
 	return p.printColumns(done.Columns)
 }
@@ -142,7 +143,7 @@ func (p *program) progress(size int64) (show func(upload.Progress), end func()) 
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish())
 	return func(progress upload.Progress) {
-		bar.Describe(fmt.Sprintf("%d rows", progress.Rows))
+		bar.Describe(words.Count(progress.Rows, "row"))
 		// It fails only when the terminal does.
 		_ = bar.Set64(progress.Bytes)
 	}, func() { _ = bar.Finish() }

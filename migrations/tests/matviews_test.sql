@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(37);
+select plan(41);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -122,6 +122,21 @@ select tinydevcrm.refresh_matview('plain');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'plain'::regclass),
     'it has no unique index on plain columns', 'a view without one has that for a reason');
+
+-- names that are free
+
+select is(tinydevcrm._unused_name('free'), 'free', 'a name that is free is taken as it is');
+create table "Taken"();
+create view "Taken_2" as select 1 as n;
+select is(
+    tinydevcrm._unused_name('Taken'), 'Taken_3', 'one that a table or view has gets a number');
+select is(
+    tinydevcrm._unused_name(repeat('é', 31) || 'xx'), repeat('é', 31) || 'x',
+    'one over 63 bytes is cut');
+select tinydevcrm.create_matview(repeat('é', 31), 'select 1 as n');
+select is(
+    tinydevcrm._unused_name(repeat('é', 32)), repeat('é', 30) || '_2',
+    'between its letters, and makes room for the number');
 
 select * from finish();
 

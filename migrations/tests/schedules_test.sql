@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(48);
+select plan(51);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -59,6 +59,26 @@ select is(pg_temp.jobs(), 0::bigint, 'there is no job before there is a schedule
 select is(
     (select seconds from tinydevcrm.schedule_matview('a', '5 seconds')), 5,
     'schedule_matview() gives the schedule');
+
+-- the first refresh
+
+create table divisors as select 1 as n;
+select tinydevcrm.create_matview('fails', 'select 1 / n as n from divisors');
+update divisors set n = 0;
+select results_eq(
+    $$ select schedule, outcome, error_code, error_message
+         from tinydevcrm.schedule_matview('fails', '1 hour') $$,
+    $$ values ('0 * * * *', 'failed', '22012', 'division by zero') $$,
+    'schedule_matview() says that the first refresh failed, and why');
+select is(
+    (select schedule from tinydevcrm.matview_status where relation = 'fails'::regclass),
+    '0 * * * *', 'the schedule is set all the same');
+update divisors set n = 1;
+select results_eq(
+    $$ select outcome, row_count, error_code from tinydevcrm.schedule_matview('fails', '1 hour') $$,
+    $$ values ('recovered', 1::bigint, null::text) $$,
+    'and that it succeeded');
+select tinydevcrm.drop_matview('fails');
 select is(
     (select count(*)::integer from tinydevcrm.matview_refresh_events where matview = '"My Data".a'),
     1, 'and refreshes at once');

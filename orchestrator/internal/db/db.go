@@ -1,5 +1,5 @@
 // Package db opens the database and turns its errors into words, an HTTP status and an exit code.
-// The other packages import it, and nothing else of ours.
+// The other packages import it and words, and nothing else of ours.
 package db
 
 import (

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -34,6 +35,8 @@ type Problem struct {
 	// Position is the character, from 1, of Query at which the database stopped reading; 0 for none.
 	Position int    `json:"position,omitempty"`
 	Query    string `json:"-"`
+	// IsAway says that the database could not be reached: nothing is known of what is in it.
+	IsAway bool `json:"-"`
 }
 
 // A Line of a file, and what is wrong with it.
@@ -138,12 +141,14 @@ func Explain(err error) Problem {
 		// All that lib/pq says of a connection that ended under a statement; the server's log knows more.
 		return Problem{
 			Status:  http.StatusServiceUnavailable,
+			IsAway:  true,
 			Message: "the connection to the database was lost",
 			Hint:    "Try again. The server's log says why: a restart, a crash, or a limit on time such as idle_in_transaction_session_timeout.",
 		}
 	case errors.As(err, &fromNet), errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed):
 		return Problem{
 			Status:  http.StatusServiceUnavailable,
+			IsAway:  true,
 			Message: "the database does not answer",
 			Detail:  err.Error(),
 			Hint:    "Is it running? scripts/db start starts the private one; DATABASE_URL names another.",
@@ -159,6 +164,7 @@ func explainServer(err *pq.Error) Problem {
 		Message: err.Message,
 		Detail:  err.Detail,
 		Hint:    err.Hint,
+		IsAway:  err.Code.Class() == "08" || slices.Contains([]pq.ErrorCode{"53300", "57P01", "57P02", "57P03"}, err.Code),
 	}
 	switch {
 	case problem.Status == http.StatusInternalServerError:

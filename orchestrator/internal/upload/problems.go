@@ -11,6 +11,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
@@ -40,20 +41,13 @@ func (p *problems) of(record *records.Record, width int) string {
 	case record.IsBad:
 		return "bytes that are no text in this encoding"
 	case got < width:
-		return fmt.Sprintf("%s instead of %d", count(got, "field"), width)
+		return fmt.Sprintf("%s instead of %d", words.Count(int64(got), "field"), width)
 	case got > width:
-		return fmt.Sprintf("%s instead of %d", count(got, "field"), width)
+		return fmt.Sprintf("%s instead of %d", words.Count(int64(got), "field"), width)
 	case record.AfterQuote:
 		return "text after a closing quote"
 	}
 	return ""
-}
-
-func count(number int, what string) string {
-	if number == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", number, what)
 }
 
 // note counts a problem that refuses the file.
@@ -97,7 +91,7 @@ func (p *problems) refusal() error {
 	return &db.UserError{
 		Status:  http.StatusUnprocessableEntity,
 		Code:    "TD005",
-		Message: fmt.Sprintf("%s of the file cannot be read; nothing was imported", count(int(p.refused), "line")),
+		Message: fmt.Sprintf("%s of the file cannot be read; nothing was imported", words.Count(p.refused, "line")),
 		Detail:  detail,
 		Hint:    hint,
 		Lines:   p.first,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 // sampleSize is how much of the file sniff_csv() gets to see.
@@ -50,7 +51,7 @@ func (d Dialect) String() string {
 		header = "without a header"
 	}
 	if d.SkipLines > 0 {
-		header += fmt.Sprintf(" after %s", count(d.SkipLines, "line"))
+		header += fmt.Sprintf(" after %s", words.Count(int64(d.SkipLines), "line"))
 	}
 	return fmt.Sprintf("%s, delimiter %s, quote %s %s, lines end in %s, %s",
 		d.Encoding, delimiter, d.Quote, escape, d.LineEnd, header)

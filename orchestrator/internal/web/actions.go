@@ -3,12 +3,13 @@ package web
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
+
+	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
@@ -52,7 +53,8 @@ func readForm(w http.ResponseWriter, r *http.Request, required ...string) error 
 
 // An action is what a button does: a step of the page, and that which shows what has been done, if it is
 // another; what it is called when it is done, and while it is not; the fields it cannot do without; the
-// query that does it, with its arguments; and the status that tells a program that it is done.
+// query that does it, with its arguments, null for a field that was not sent; and the status that tells a
+// program that it is done.
 type action struct {
 	step, next string
 	done, says string
@@ -60,8 +62,10 @@ type action struct {
 	query      string
 	fields     []string
 	status     int
-	// show, where it is there, has the answer be the page itself, with what was done in it.
-	show func(*page, json.RawMessage)
+	// named is the field that names a materialized view.
+	named string
+	// refreshes says that the result is that of a refresh.
+	refreshes bool
 }
 
 func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
@@ -71,60 +75,92 @@ func (s *server) run(w http.ResponseWriter, r *http.Request, action action) {
 		s.fail(w, r, action.step, filled, err)
 		return
 	}
+	result, err := s.act(r, action)
+	switch {
+	case err != nil:
+		s.fail(w, r, action.step, filled, err)
+	case !wantsPage(r):
+		s.writeJSON(w, r, action.status, result)
+	default:
+		s.showDone(w, r, action, result)
+	}
+}
 
+// act runs the query of an action.
+func (s *server) act(r *http.Request, action action) (json.RawMessage, error) {
 	arguments := make([]any, len(action.fields))
 	for i, field := range action.fields {
-		arguments[i] = r.PostForm.Get(field)
+		if r.PostForm.Has(field) {
+			arguments[i] = r.PostForm.Get(field)
+		}
 	}
-
 	release, err := s.session(r.Context()).actions.take(r.Context())
 	if err != nil {
-		s.fail(w, r, action.step, filled, err)
-		return
+		return nil, err
 	}
 	defer release()
 	ctx, cancel := takeTime(r)
 	defer cancel()
 
-	var result json.RawMessage
-	if err := s.pool(ctx).QueryRowContext(ctx, action.query, arguments...).Scan(&result); err != nil {
-		s.fail(w, r, action.step, filled, fmt.Errorf("%s: %w", action.says, err))
-		return
+	var result []byte
+	err = s.pool(ctx).QueryRowContext(ctx, action.query, arguments...).Scan(&result)
+	if isGone(err) || err == nil && result == nil {
+		name := r.PostForm.Get(action.named)
+		return nil, &db.UserError{
+			Status:  http.StatusNotFound,
+			Code:    "42P01",
+			Message: fmt.Sprintf("view %s is no longer there", name),
+			Hint:    "It has been dropped or renamed, or never was. The list of views shows those that are there now.",
+		}
 	}
-	if !wantsPage(r) {
-		s.writeJSON(w, r, action.status, result)
-		return
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", action.says, err)
 	}
-	if action.show != nil {
-		filled.Done, filled.status = action.done, action.status
-		action.show(&filled, result)
-		s.renderPage(w, r, filled)
-		return
-	}
-	s.redirect(w, r, pageURL(doneValues(r.PostForm, action.done, result), cmp.Or(action.next, action.step)))
+	return result, nil
 }
 
-// doneValues is what the page needs to know to say what has been done, and go on from there.
-func doneValues(form url.Values, done string, result json.RawMessage) url.Values {
+// isGone tells that a name in a form is that of no relation, as opposed to one in a query.
+func isGone(err error) bool {
+	var fromServer *pq.Error
+	return errors.As(err, &fromServer) &&
+		(fromServer.Code == "42P01" || fromServer.Code == "3F000") &&
+		fromServer.Position == "" && fromServer.Where == ""
+}
+
+// showDone leads a browser to the page that says what has been done.
+func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action, result json.RawMessage) {
 	var made struct {
-		ID       int64
-		Relation string
+		Relation, Subscription, Secret string
+		Count                          int64
 	}
 	// The database wrote it; a field that is not in it stays empty.
 	_ = json.Unmarshal(result, &made)
 
-	values := chosenOf(form)
-	values.Set("done", done)
-	if relation := cmp.Or(made.Relation, form.Get("relation")); relation != "" {
+	values := chosenOf(r.PostForm)
+	if relation := cmp.Or(made.Relation, r.PostForm.Get("relation")); relation != "" {
 		values.Set("matview", relation)
 	}
-	switch done {
-	case "refresh":
-		values.Set("event", strconv.FormatInt(made.ID, 10))
+	if made.Subscription != "" {
+		values.Set("subscription", made.Subscription)
+	}
+	left := flash{
+		Done:   action.done,
+		About:  cmp.Or(made.Subscription, values.Get("matview")),
+		Secret: made.Secret,
+		Count:  made.Count,
+	}
+	if action.refreshes {
+		left.Refreshed = &event{}
+		_ = json.Unmarshal(result, left.Refreshed)
+		left.Refreshed.Rows = nil
+	}
+	switch action.done {
 	case "drop":
 		values.Del("matview")
 	case "drop-subscription":
 		values.Del("subscription")
 	}
-	return values
+	to := pageURL(values, cmp.Or(action.next, action.step))
+	s.leaveFlash(w, r, to, left)
+	s.redirect(w, r, to)
 }

@@ -57,7 +57,7 @@ func TestLinksKeepWhatIsChosen(t *testing.T) {
 		})
 	}
 
-	if got, want := web.PageURL(url.Values{"table": {"s.t"}, "done": {"upload"}}, "tables"), "/?done=upload&table=s.t#tables"; got != want {
+	if got, want := web.PageURL(url.Values{"table": {"s.t"}, "matview": {"v"}}, "tables"), "/?matview=v&table=s.t#tables"; got != want {
 		t.Errorf("the page is %s, want %s", got, want)
 	}
 }

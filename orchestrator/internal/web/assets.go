@@ -11,11 +11,12 @@ import (
 	"net/url"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 //go:embed static templates
@@ -74,6 +75,9 @@ func parseTemplates(assets map[string]asset) *template.Template {
 		"isoTime":      func(t time.Time) string { return t.Format(time.RFC3339Nano) },
 		"showTime":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"countRows":    countRows,
+		"count":        words.Count,
+		"duration":     words.Duration,
+		"milliseconds": words.Milliseconds,
 		"rowNames":     rowNames,
 		"rowCells":     rowCells,
 		"uploadFields": uploadFields,
@@ -100,10 +104,7 @@ func quoteQuery(query string) string {
 }
 
 func countRows(count int64) string {
-	if count == 1 {
-		return "1 row"
-	}
-	return strconv.FormatInt(count, 10) + " rows"
+	return words.Count(count, "row")
 }
 
 // rowNames gives the columns of an event's rows in jsonb's order: short names first.

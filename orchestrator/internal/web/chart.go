@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
@@ -98,8 +100,8 @@ func newChart(refreshes []refresh) chart {
 		fmt.Fprintf(&durations, "%c%d %d", step, x, chartHeight-1-scale(refresh.durationMS, longest)*9/10)
 	}
 	drawn.Rows, drawn.Failures, drawn.Durations = rows.String(), failures.String(), durations.String()
-	drawn.Label = fmt.Sprintf("last %d refreshes: %d failed, up to %s, up to %.0f ms",
-		len(refreshes), failed, countRows(most), longest)
+	drawn.Label = fmt.Sprintf("last refreshes: %d, failed: %d, up to %s, up to %s",
+		len(refreshes), failed, words.Count(most, "row"), words.Milliseconds(longest))
 	return drawn
 }
 

@@ -24,19 +24,19 @@ func TestChart(t *testing.T) {
 	}{
 		{"none", nil, "", "", "", ""},
 		{"one, at the right edge", []web.Refresh{ok(3, 2)},
-			"M158 32V0", "", "M158 3", "last 1 refreshes: 0 failed, up to 3 rows, up to 2 ms"},
+			"M158 32V0", "", "M158 3", "last refreshes: 1, failed: 0, up to 3 rows, up to 2 ms"},
 		{"the greatest takes the whole height", []web.Refresh{ok(1, 10), ok(4, 5)},
-			"M154 32V24M158 32V0", "", "M154 3L158 17", "last 2 refreshes: 0 failed, up to 4 rows, up to 10 ms"},
+			"M154 32V24M158 32V0", "", "M154 3L158 17", "last refreshes: 2, failed: 0, up to 4 rows, up to 10 ms"},
 		{"no rows are seen too", []web.Refresh{ok(0, 1), ok(0, 1)},
-			"M154 32V31M158 32V31", "", "M154 3L158 3", "last 2 refreshes: 0 failed, up to 0 rows, up to 1 ms"},
+			"M154 32V31M158 32V31", "", "M154 3L158 3", "last refreshes: 2, failed: 0, up to 0 rows, up to 1 ms"},
 		{"few beside many are seen too", []web.Refresh{ok(1, 1), ok(1_000_000, 1)},
-			"M154 32V31M158 32V0", "", "M154 3L158 3", "last 2 refreshes: 0 failed, up to 1000000 rows, up to 1 ms"},
+			"M154 32V31M158 32V0", "", "M154 3L158 3", "last refreshes: 2, failed: 0, up to 1000000 rows, up to 1 ms"},
 		{"no time at all", []web.Refresh{ok(1, 0), ok(1, 0)},
-			"M154 32V0M158 32V0", "", "M154 31L158 31", "last 2 refreshes: 0 failed, up to 1 row, up to 0 ms"},
+			"M154 32V0M158 32V0", "", "M154 31L158 31", "last refreshes: 2, failed: 0, up to 1 row, up to less than 1 ms"},
 		{"all failed", []web.Refresh{failed(4), failed(8)},
-			"", "M154 32V0M158 32V0", "M154 17L158 3", "last 2 refreshes: 2 failed, up to 0 rows, up to 8 ms"},
+			"", "M154 32V0M158 32V0", "M154 17L158 3", "last refreshes: 2, failed: 2, up to 0 rows, up to 8 ms"},
 		{"one of them failed", []web.Refresh{ok(2, 1), failed(1), ok(2, 1)},
-			"M150 32V0M158 32V0", "M154 32V0", "M150 3L154 3L158 3", "last 3 refreshes: 1 failed, up to 2 rows, up to 1 ms"},
+			"M150 32V0M158 32V0", "M154 32V0", "M150 3L154 3L158 3", "last refreshes: 3, failed: 1, up to 2 rows, up to 1 ms"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -41,6 +41,8 @@ type fixture struct {
 	events *broadcaster
 	log    *dbtest.Output
 	server *httptest.Server
+	// cookies are those of the browser that requests come from.
+	cookies map[string]string
 }
 
 func testURL(t *testing.T) string {
@@ -60,7 +62,7 @@ func newFixture(t *testing.T) *fixture {
 func newFixtureIn(t *testing.T, schema string) *fixture {
 	t.Helper()
 	databaseURL := testURL(t)
-	f := &fixture{t: t, schema: schema, log: &dbtest.Output{}}
+	f := &fixture{t: t, schema: schema, log: &dbtest.Output{}, cookies: map[string]string{}}
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
@@ -99,7 +101,8 @@ func (f *fixture) config() web.Config {
 			}
 			row, err := json.Marshal(done)
 			return web.Imported{
-				Schema: done.SchemaName, Table: done.TableName, Rows: done.RowCount, Row: row,
+				Schema: done.SchemaName, Table: done.TableName, Source: source, Rows: done.RowCount,
+				Took: done.FinishedAt.Sub(done.StartedAt), Row: row,
 			}, err
 		},
 		Preview: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
@@ -256,6 +259,9 @@ func (f *fixture) send(request request) response {
 	}
 	if request.isBrowser {
 		sent.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+		for name, value := range f.cookies {
+			sent.AddCookie(&http.Cookie{Name: name, Value: value})
+		}
 	}
 	for name, value := range request.header {
 		if name == "Host" {
@@ -273,7 +279,31 @@ func (f *fixture) send(request request) response {
 	if err != nil {
 		f.t.Fatalf("%s %s: %v", request.method, request.path, err)
 	}
+	for _, cookie := range answer.Cookies() {
+		switch {
+		case request.isBrowser && cookie.MaxAge < 0:
+			delete(f.cookies, cookie.Name)
+		case request.isBrowser:
+			f.cookies[cookie.Name] = cookie.Value
+		}
+	}
 	return response{status: answer.StatusCode, header: answer.Header, body: string(body)}
+}
+
+// follow sends what a browser does, and asks for the page that it is led to.
+func (f *fixture) follow(request request) response {
+	f.t.Helper()
+	got := f.send(request.fromBrowser())
+	if got.status != http.StatusSeeOther {
+		f.t.Fatalf("%s %s: status %d, want a redirect: %s", request.method, request.path, got.status, got.body)
+	}
+	return f.send(get(pathOf(got)).fromBrowser())
+}
+
+// pathOf is the page that an answer leads to.
+func pathOf(got response) string {
+	path, _, _ := strings.Cut(got.header.Get("Location"), "#")
+	return path
 }
 
 // A broadcaster passes on the notified ids, as the program's listener does.

@@ -189,6 +189,7 @@ func ofMatview(done, says, query string, fields ...string) action {
 		done:     done,
 		says:     says + " a materialized view",
 		required: []string{"relation"},
+		named:    "relation",
 		query:    query,
 		fields:   append([]string{"relation"}, fields...),
 		status:   http.StatusOK,
@@ -207,13 +208,16 @@ func (s *server) scheduleMatview(w http.ResponseWriter, r *http.Request) {
 		select row_to_json(scheduled)
 		  from tinydevcrm.schedule_matview($1::text::regclass, $2) as scheduled`, "schedule")
 	scheduling.required = append(scheduling.required, "schedule")
+	scheduling.refreshes = true
 	s.run(w, r, scheduling)
 }
 
 func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, ofMatview("refresh", "refresh", `
-		select tinydevcrm.event_json(events)
-		  from tinydevcrm.refresh_matview($1::text::regclass) as events`))
+	refreshing := ofMatview("refresh", "refresh", `
+		select case when events.outcome is not null then tinydevcrm.event_json(events) end
+		  from tinydevcrm.refresh_matview($1::text::regclass) as events`)
+	refreshing.refreshes = true
+	s.run(w, r, refreshing)
 }
 
 func (s *server) unscheduleMatview(w http.ResponseWriter, r *http.Request) {
@@ -233,18 +237,19 @@ func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
-	// The ignored columns are a list, in which a name may be quoted as in SQL.
+	// The ignored columns are a list, in which a name may be quoted as in SQL. What is not sent stays as it is.
 	watching := ofMatview("watch", "watch", `
 		select json_build_object('relation', watched.relation::text)
 		  from tinydevcrm.watch_matview(
 		           relation => $1::text::regclass,
 		           notify_when => $2,
-		           ignored_columns => array(
-		               select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
-		                 from regexp_matches($3, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name),
-		           notify_interval => coalesce(nullif($4, ''), '0')::interval) as watched`,
+		           ignored_columns => case
+		               when $3::text is not null then array(
+		                   select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
+		                     from regexp_matches($3, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name)
+		           end,
+		           notify_interval => case when $4 = '' then '0' else $4::text end::interval) as watched`,
 		"notify_when", "ignored_columns", "notify_interval")
-	watching.required = append(watching.required, "notify_when")
 	s.run(w, r, watching)
 }
 

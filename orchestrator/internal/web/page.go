@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
@@ -32,9 +31,16 @@ type page struct {
 	User string
 	// Chosen is what the user is at: see chosenNames.
 	Chosen url.Values
-	// Done is what has just been done, and Refreshed the event of it when it was a refresh.
-	Done      string
-	Refreshed *event
+	// Done is what has just been done; nil for nothing.
+	Done *flash
+	// Away is why the database cannot be reached, AwayAt the step whose form was sent then, AwaySince when that was
+	// seen first. The page shows nothing else but that form, and asks again by itself where there is none.
+	Away      *db.Problem
+	AwayAt    string
+	AwaySince time.Time
+	IsRetried bool
+	// unread are the parts that could not be read: nothing is said of them.
+	unread map[string]bool
 
 	Overview overview
 
@@ -51,6 +57,8 @@ type page struct {
 
 	View    viewForm
 	Preview *preview
+	// freeName is one that no relation has.
+	freeName string
 
 	Schedule string
 	When     *description
@@ -63,7 +71,6 @@ type page struct {
 	Origins   string
 
 	Subscribe     subscriptionForm
-	Secret        string
 	Subscriptions []subscription
 	Subscription  *subscription
 
@@ -176,6 +183,17 @@ func (p *page) setProblem(step string, problem db.Problem) {
 	}
 }
 
+// setAway has the page say that the database cannot be reached.
+func (p *page) setAway(step string, problem db.Problem) {
+	p.Away, p.AwayAt, p.status = &problem, step, http.StatusServiceUnavailable
+}
+
+// Shows tells whether the section of a step is shown.
+func (p page) Shows(step string) bool { return p.Away == nil || p.AwayAt == step }
+
+// Knows tells whether a part of the page has been read.
+func (p page) Knows(part string) bool { return p.Away == nil && !p.unread[part] }
+
 // pageOfForm keeps what the user has filled in, for the page that shows what is wrong with it.
 func pageOfForm(form url.Values) page {
 	filled := page{
@@ -198,7 +216,7 @@ func pageOfForm(form url.Values) page {
 			NotifyWhen: form.Get("notify_when"),
 		}
 	}
-	if form.Has("ignored_columns") {
+	if form.Has("ignored_columns") && form.Has("notify_interval") {
 		filled.Watch = &watchForm{
 			NotifyWhen:     form.Get("notify_when"),
 			IgnoredColumns: form.Get("ignored_columns"),
@@ -212,23 +230,19 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	values := r.URL.Query()
 	shown := page{
 		Chosen:   chosenOf(values),
-		Done:     values.Get("done"),
 		Schedule: values.Get("schedule"),
 		Before:   filterOf(values).before,
 	}
+	shown.Done = s.takeFlash(w, r)
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	if id, err := strconv.ParseInt(values.Get("event"), 10, 64); err == nil {
-		refreshed, err := s.readPageEvents(ctx, numberedEvents, "{"+strconv.FormatInt(id, 10)+"}")
-		if err == nil && len(refreshed) == 1 {
-			shown.Refreshed = &refreshed[0]
-		}
-	}
 	if shown.Schedule != "" {
 		when, err := s.describe(ctx, shown.Schedule)
-		if err != nil {
-			shown.setProblem(stepSchedule, s.explain(r, err))
+		if problem := s.explainIf(r, err); problem != nil && problem.IsAway {
+			shown.setAway(stepPage, *problem)
+		} else if problem != nil {
+			shown.setProblem(stepSchedule, *problem)
 		}
 		shown.When = when
 	}
@@ -243,29 +257,19 @@ func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) 
 	if shown.Chosen == nil {
 		shown.Chosen = url.Values{}
 	}
-	ctx, cancel := timeoutOf(r)
-	defer cancel()
-
-	for _, fill := range []struct {
-		step string
-		from func(context.Context, *page) error
-	}{
-		{stepPage, s.fillOverview},
-		{stepSchedule, s.fillMatviews},
-		{stepTold, s.fillSubscriptions},
-		{stepPage, s.fillEvents},
-		{stepPage, s.fillTypes},
-		{stepTables, s.fillTables},
-	} {
-		if err := fill.from(ctx, &shown); err != nil {
-			shown.setProblem(fill.step, s.explain(r, err))
-		}
+	if shown.Away == nil {
+		s.fillPage(r, &shown)
 	}
 	shown.suggest()
 	if matview := shown.Matview; matview != nil && matview.IsOwn {
 		shown.Embedding = &embedding{
 			Relation: matview.Relation, Name: matview.Key, Origins: matview.Origins, Typed: shown.Origins, Site: siteOf(r),
 		}
+	}
+	if since := s.awaySince.Load(); shown.Away != nil && since != nil {
+		shown.AwaySince = *since
+		shown.IsRetried = r.Method == http.MethodGet
+		w.Header().Set("Retry-After", "10")
 	}
 	if shown.status == 0 {
 		shown.status = http.StatusOK
@@ -277,6 +281,39 @@ func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) 
 		return
 	}
 	s.write(w, r, shown.status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// fillPage reads the parts of the page, each by itself, until the database is away.
+func (s *server) fillPage(r *http.Request, shown *page) {
+	ctx, cancel := timeoutOf(r)
+	defer cancel()
+	shown.unread = map[string]bool{}
+	for _, fill := range []struct {
+		part, step string
+		from       func(context.Context, *page) error
+	}{
+		{"overview", stepPage, s.fillOverview},
+		{"matviews", stepSchedule, s.fillMatviews},
+		{"subscriptions", stepTold, s.fillSubscriptions},
+		{"events", stepPage, s.fillEvents},
+		{"types", stepPage, s.fillTypes},
+		{"tables", stepTables, s.fillTables},
+		{"name", stepView, s.fillName},
+	} {
+		problem := s.explainIf(r, fill.from(ctx, shown))
+		if problem == nil {
+			continue
+		}
+		shown.unread[fill.part] = true
+		if problem.IsAway {
+			shown.setAway(stepPage, *problem)
+			return
+		}
+		shown.setProblem(fill.step, *problem)
+	}
+	if len(shown.unread) == 0 {
+		s.awaySince.Store(nil)
+	}
 }
 
 // showNews writes the parts of the page that change by themselves, for a page that is open.
@@ -294,6 +331,7 @@ func (s *server) showNews(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	s.awaySince.Store(nil)
 	if err := s.templates.ExecuteTemplate(&body, "news.html", shown); err != nil {
 		s.writeProblem(w, r, fmt.Errorf("render the news: %w", err))
 		return
@@ -320,34 +358,24 @@ func (p *page) suggest() {
 		return
 	}
 
-	p.View.Name = p.unusedName(p.Table.Name + "_now")
 	p.View.Query = "select *\n  from " + p.Table.Relation
 	if len(p.Table.Columns) == 1 && p.Table.Columns[0].Name == "AColumnOfNumbers" {
 		p.View.Query += "\n where \"AColumnOfNumbers\" = floor(extract(second from now()))::integer % 10"
 	}
+	p.View.Name = p.freeName
 }
 
-// unusedName gives a name that no view of the list has.
-func (p *page) unusedName(wanted string) string {
-	name := wanted
-	isUsed := func(matview matview) bool {
-		return matview.Relation == name || matview.Relation == identifier(name)
+// fillName reads a name that the view of the chosen table can get.
+func (s *server) fillName(ctx context.Context, shown *page) error {
+	if shown.Table == nil {
+		return nil
 	}
-	for number := 2; slices.ContainsFunc(p.Matviews, isUsed); number++ {
-		name = wanted + "_" + strconv.Itoa(number)
+	err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._unused_name($1)", shown.Table.Name+"_now").Scan(&shown.freeName)
+	if err != nil {
+		return fmt.Errorf("find a free name: %w", err)
 	}
-	return name
+	return nil
 }
 
-// HasDone tells whether this has just been done, and what there is to say of it is there.
-func (p page) HasDone(what string) bool {
-	switch what {
-	case "upload":
-		return p.Done == what && p.Table != nil
-	case "refresh":
-		return p.Done == what && p.Refreshed != nil
-	case "create", "schedule", "unschedule", "pause", "resume", "watch", "embed", "unembed":
-		return p.Done == what && p.Matview != nil
-	}
-	return p.Done == what
-}
+// HasDone tells whether this has just been done.
+func (p page) HasDone(what string) bool { return p.Done != nil && p.Done.Done == what }

@@ -28,11 +28,23 @@ func (s *server) explain(r *http.Request, err error) db.Problem {
 	}
 
 	problem := db.Explain(err)
+	if now := time.Now(); problem.IsAway {
+		s.awaySince.CompareAndSwap(nil, &now)
+	}
 	if problem.Status >= http.StatusInternalServerError {
 		s.Logger.ErrorContext(r.Context(), "request failed",
 			"method", r.Method, "path", r.URL.Path, "status", problem.Status, "error", err)
 	}
 	return problem
+}
+
+// explainIf is explain where there may be no error.
+func (s *server) explainIf(r *http.Request, err error) *db.Problem {
+	if err == nil {
+		return nil
+	}
+	problem := s.explain(r, err)
+	return &problem
 }
 
 // fail answers with an error: a browser gets the page again with the error at its step and what the
@@ -42,7 +54,12 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, fille
 		s.writeProblem(w, r, err)
 		return
 	}
-	filled.setProblem(step, placeIn(filled.View.Query, s.explain(r, err)))
+	problem := placeIn(filled.View.Query, s.explain(r, err))
+	if problem.IsAway {
+		filled.setAway(step, problem)
+	} else {
+		filled.setProblem(step, problem)
+	}
 	s.renderPage(w, r, filled)
 }
 

@@ -71,7 +71,7 @@ func TestProgramGetsJSON(t *testing.T) {
 			201, fmt.Sprintf(`{"subscription":"%s hook","secret":"…"}`, f.schema)},
 		{"a paused subscription", post("/subscriptions/pause", "subscription", subscription), 200, `{"subscription":` + name + `}`},
 		{"a resumed one", post("/subscriptions/resume", "subscription", subscription), 200, `{"subscription":` + name + `}`},
-		{"what is parked, once more", post("/subscriptions/redeliver", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+		{"what is parked, once more", post("/subscriptions/redeliver", "subscription", subscription), 200, `{"subscription":` + name + `,"count":0}`},
 		{"a delivery, once more", post("/deliveries/redeliver", "delivery", delivery), 200, `{"delivery":` + delivery + `}`},
 		{"a dropped subscription", post("/subscriptions/drop", "subscription", subscription), 200, `{"subscription":` + name + `}`},
 	}
@@ -155,25 +155,25 @@ func TestRoutesRefuse(t *testing.T) {
 		{"a preview by parameter", post(view, "query", "select $1"), 422, []string{"no parameter $1", "42P02"}, nil},
 
 		{"a rule of no view", post("/matviews/watch", "notify_when", "always"), 400, []string{`"relation" is missing`}, nil},
-		{"no rule", post("/matviews/watch", "relation", `"Odd view"`), 400, []string{`"notify_when" is missing`}, nil},
+		{"an empty rule", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", ""), 422, []string{"TD007"}, nil},
 		{"a rule that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "sometimes"), 422, []string{"sometimes", "TD007"}, nil},
-		{"a rule of a missing view", post("/matviews/watch", "relation", "missing", "notify_when", "always"), 404, []string{`"missing" does not exist`, "42P01"}, nil},
+		{"a rule of a missing view", post("/matviews/watch", "relation", "missing", "notify_when", "always"), 404, []string{"view missing is no longer there", "42P01"}, nil},
 		{"a rule of a table", post("/matviews/watch", "relation", "numbers", "notify_when", "always"), 422, []string{"is not a materialized view", "TD008"}, nil},
 		{"a period that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "always", "notify_interval", "soon"),
 			422, []string{"soon", "22007"}, nil},
 		{"a column that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "changed", "ignored_columns", "n, missing"),
 			422, []string{"missing", "TD007"}, nil},
 		{"a pause of no view", post("/matviews/pause"), 400, []string{`"relation" is missing`}, nil},
-		{"a pause of a missing view", post("/matviews/pause", "relation", "missing"), 404, []string{"does not exist", "42P01"}, nil},
+		{"a pause of a missing view", post("/matviews/pause", "relation", "missing"), 404, []string{"is no longer there", "42P01"}, nil},
 		{"a pause of one not watched", post("/matviews/pause", "relation", "unwatched"), 404, []string{"is not watched", "TD001"}, nil},
-		{"resuming a missing view", post("/matviews/resume", "relation", "missing"), 404, []string{"does not exist", "42P01"}, nil},
+		{"resuming a missing view", post("/matviews/resume", "relation", "missing"), 404, []string{"is no longer there", "42P01"}, nil},
 		{"resuming one not watched", post("/matviews/resume", "relation", "unwatched"), 404, []string{"is not watched", "TD001"}, nil},
 
 		{"a subscription without a name", post("/subscriptions", "url", "https://example.com/kept", "new_matview", "kept_view"),
 			400, []string{`"new_subscription" is missing`}, []string{`value="https://example.com/kept"`, `value="kept_view"`}},
 		{"a name that is too long", post("/subscriptions", "new_subscription", strings.Repeat("é", 101)), 422, []string{"23514"}, nil},
 		{"a subscription to a missing view", post("/subscriptions", "new_subscription", "kept_name", "new_matview", "missing"),
-			404, []string{"does not exist", "42P01"}, []string{`value="kept_name"`}},
+			404, []string{"view missing is no longer there", "42P01"}, []string{`value="kept_name"`}},
 		{"a subscription to one not watched", post("/subscriptions", "new_subscription", "x", "new_matview", "unwatched"),
 			404, []string{"is not watched", "TD001"}, nil},
 		{"a URL that is none", post("/subscriptions", "new_subscription", "x", "url", "example.com/in"),
@@ -263,7 +263,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 			if to.Fragment != test.step {
 				t.Errorf("sent to step %q, want %q", to.Fragment, test.step)
 			}
-			want := url.Values{"done": {test.done}}
+			want := url.Values{}
 			for i := 0; i < len(chosen); i += 2 {
 				want.Set(chosen[i], chosen[i+1])
 			}
@@ -276,12 +276,6 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 				want.Del("subscription")
 			}
 			values := to.Query()
-			if test.done == "refresh" {
-				if values.Get("event") == "" {
-					t.Errorf("the event is not told: %s", to)
-				}
-				values.Del("event")
-			}
 			if values.Encode() != want.Encode() {
 				t.Errorf("sent to %v, want %v", values, want)
 			}
@@ -292,16 +286,12 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 	for _, request := range []request{
 		send("/matviews/preview", "query", "select 1 as n"),
 		send("/matviews/preview", "query", "select nope"),
-		send("/subscriptions", "new_subscription", f.schema+" hook", "url", "https://example.com/"),
 		send("/matviews/drop", "relation", "missing"),
 	} {
 		page := f.send(request)
 		for i := 0; i < len(chosen); i += 2 {
 			value := chosen[i+1]
-			switch {
-			case chosen[i] == "subscription" && request.path == "/subscriptions":
-				value = f.schema + " hook"
-			case chosen[i] == "matview" && request.path == "/matviews/drop":
+			if chosen[i] == "matview" && request.path == "/matviews/drop" {
 				value = "missing"
 			}
 			hidden := fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, chosen[i], html.EscapeString(value))

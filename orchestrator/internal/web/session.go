@@ -18,6 +18,7 @@ type session struct {
 	user      string
 	transfers slots
 	actions   slots
+	flashes   *flashes
 	// release gives the pool back before the request ends; nil where there is no need.
 	release func()
 }
@@ -26,10 +27,11 @@ func newSession(transfers, actions int) *session {
 	return &session{
 		transfers: newSlots("uploads and downloads", transfers),
 		actions:   newSlots("requests to the database", actions),
+		flashes:   &flashes{},
 	}
 }
 
-// sessions keep the slots of each user from one request to the next.
+// sessions keep the slots and flashes of each user from one request to the next.
 type sessions struct {
 	mu     sync.Mutex
 	byUser map[string]*session
@@ -47,7 +49,9 @@ func (s *sessions) of(user string, pool *sql.DB, release func()) *session {
 		}
 		s.byUser[user] = kept
 	}
-	return &session{pool: pool, user: user, transfers: kept.transfers, actions: kept.actions, release: release}
+	return &session{
+		pool: pool, user: user, transfers: kept.transfers, actions: kept.actions, flashes: kept.flashes, release: release,
+	}
 }
 
 type sessionKey struct{}
@@ -85,6 +89,10 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 }
 
 func (s *server) refuseLogin(w http.ResponseWriter, r *http.Request, err error) {
+	if wantsPage(r) && db.Explain(err).IsAway {
+		s.fail(w, r, stepPage, page{}, err)
+		return
+	}
 	var mistake *db.UserError
 	if errors.As(err, &mistake) {
 		switch mistake.Status {

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -118,15 +117,14 @@ func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
 	return nil
 }
 
-// createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown now
-// and not again, so the answer is the page itself.
+// createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown once.
 func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
 		step:     stepTold,
 		required: []string{"new_subscription"},
 		query: `
 			select case
-			           when $3 = '' then json_build_object(
+			           when coalesce($3, '') = '' then json_build_object(
 			               'subscription', $1::text,
 			               'id', tinydevcrm.create_subscription($1, nullif($2, '')::regclass))
 			           else json_build_object(
@@ -134,16 +132,10 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 			               'secret', tinydevcrm.create_webhook($1, $3, nullif($2, '')::regclass))
 			       end`,
 		fields: []string{"new_subscription", "new_matview", "url"},
+		named:  "new_matview",
 		status: http.StatusCreated,
 		done:   "subscribe",
 		says:   "create a subscription",
-		show: func(shown *page, result json.RawMessage) {
-			var made struct{ Subscription, Secret string }
-			_ = json.Unmarshal(result, &made) // the database wrote it
-			shown.Chosen.Set("subscription", made.Subscription)
-			shown.Secret = made.Secret
-			shown.Subscribe = subscriptionForm{}
-		},
 	})
 }
 
@@ -178,8 +170,11 @@ func (s *server) dropSubscription(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) redeliverParked(w http.ResponseWriter, r *http.Request) {
-	s.run(w, r, ofSubscription("redeliver", "redeliver what is parked",
-		"tinydevcrm.redeliver_parked($1)"))
+	redelivering := ofSubscription("redeliver-parked", "redeliver what is parked", "")
+	redelivering.query = `
+			select json_build_object('subscription', $1::text, 'count', redelivered)
+			  from tinydevcrm.redeliver_parked($1) as redelivered`
+	s.run(w, r, redelivering)
 }
 
 func (s *server) redeliverEvent(w http.ResponseWriter, r *http.Request) {

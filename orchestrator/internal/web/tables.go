@@ -38,13 +38,14 @@ type table struct {
 	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
 	RepairCount int64
 	Repairs     []db.Line
-	Took        time.Duration
 	FinishedAt  time.Time
 
 	// AtHand are the first columns, their names as a query writes them; Columns are all, with the first Rows.
-	AtHand  []column
-	Columns []column
-	Rows    [][]cell
+	AtHand []column
+	// MoreColumns are those beyond AtHand.
+	MoreColumns int
+	Columns     []column
+	Rows        [][]cell
 }
 
 type column struct{ Name, Type string }
@@ -130,10 +131,14 @@ const newestTables = `
 	       coalesce((newest.dialect).skip_lines, 0),
 	       newest.row_count,
 	       newest.problem_count,
-	       extract(epoch from newest.finished_at - newest.started_at)::double precision,
 	       newest.finished_at,
 	       newest.is_asked,
 	       newest.is_listed,
+	       (
+	           select count(*)
+	             from pg_catalog.pg_attribute
+	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+	       ),
 	       array(
 	           select quote_ident(attname)
 	             from pg_catalog.pg_attribute
@@ -170,16 +175,16 @@ func (s *server) readTables(ctx context.Context, name, part string) ([]foundTabl
 	var tables []foundTable
 	for rows.Next() {
 		var next foundTable
-		var seconds float64
+		var count int
 		var names, types []string
 		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
 			pq.Array(&next.UpsertKey), &next.DistributeBy, &next.Distribution, &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
 			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
-			&next.RowCount, &next.RepairCount, &seconds, &next.FinishedAt, &next.isAsked, &next.isListed,
-			pq.Array(&names), pq.Array(&types)); err != nil {
+			&next.RowCount, &next.RepairCount, &next.FinishedAt, &next.isAsked, &next.isListed,
+			&count, pq.Array(&names), pq.Array(&types)); err != nil {
 			return nil, fmt.Errorf("list the tables: %w", err)
 		}
-		next.Took = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
+		next.MoreColumns = count - len(names)
 		for i, name := range names {
 			next.AtHand = append(next.AtHand, column{Name: name, Type: types[i]})
 		}

@@ -64,7 +64,10 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	to := pageURL(url.Values{"table": {imported.Schema + "." + imported.Table}, "done": {"upload"}}, stepTables)
+	name := imported.Schema + "." + imported.Table
+	to := pageURL(url.Values{"table": {name}}, stepTables)
+	// The page's own script follows the Location of a program's answer.
+	s.leaveFlash(w, r, to, flash{Done: "upload", About: name, Imported: &imported})
 	if wantsPage(r) {
 		s.redirect(w, r, to)
 		return

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -64,8 +65,9 @@ type Config struct {
 
 // Imported says what an upload made.
 type Imported struct {
-	Schema, Table string
-	Rows          int64
+	Schema, Table, Source string
+	Rows                  int64
+	Took                  time.Duration
 	// Row is the row of tinydevcrm.imports: what a program gets.
 	Row json.RawMessage
 }
@@ -97,6 +99,8 @@ type server struct {
 	users    sessions
 	// widgets are for everyone: one connection has to do for them, so that they take none of the users'.
 	widgets slots
+	// awaySince is when a request first found the database away; nil while it is there.
+	awaySince atomic.Pointer[time.Time]
 }
 
 // Handler serves the page and its routes. Requests' contexts end the event streams.

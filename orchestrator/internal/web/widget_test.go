@@ -243,7 +243,7 @@ func TestOwnersAllowAndForbidEmbedding(t *testing.T) {
 	}
 	browser := f.send(post("/matviews/embed", "relation", relation, "origins", "*").fromBrowser())
 	if browser.status != 303 || !strings.HasSuffix(browser.header.Get("Location"), "#schedule") ||
-		!strings.Contains(browser.header.Get("Location"), "done=embed") {
+		!strings.Contains(browser.header.Get("Location"), "matview=") {
 		t.Errorf("a browser is sent to %d %s", browser.status, browser.header.Get("Location"))
 	}
 	decode[struct{ Relation string }](t, f.send(post("/matviews/unembed", "relation", relation)), 200)
@@ -261,7 +261,7 @@ func TestOwnersAllowAndForbidEmbedding(t *testing.T) {
 		{"only commas", post("/matviews/embed", "relation", relation, "origins", " , "), 422, "these are no origins"},
 		{"no origin", post("/matviews/embed", "relation", relation, "origins", "example.com"), 422, "these are no origins: example.com"},
 		{"a policy", post("/matviews/embed", "relation", relation, "origins", "https://a.b;script-src*"), 422, "TD007"},
-		{"no view", post("/matviews/embed", "relation", "nope", "origins", "*"), 404, "does not exist"},
+		{"no view", post("/matviews/embed", "relation", "nope", "origins", "*"), 404, "no longer there"},
 		{"no view to forbid", post("/matviews/unembed"), 400, "is missing or empty"},
 		{"another site's form", withHeader(post("/matviews/embed", "relation", relation, "origins", "*"), "Sec-Fetch-Site", "cross-site"), 403, "another site"},
 	} {

@@ -189,7 +189,7 @@ func TestBrowserAsksAndSchedules(t *testing.T) {
 	b.press(`#schedule [formaction^="/matviews/pause"]`)
 	b.expect("#schedule .done", "is paused")
 	b.press(`#schedule [formaction^="/matviews/resume"]`)
-	b.expect("#schedule .done", "by its schedule again")
+	b.expect("#schedule .done", "is no longer paused")
 
 	b.click("#schedule .chosen .options summary")
 	b.click("#schedule input[value=always]")

@@ -1,6 +1,6 @@
 // A look at what a query gives, and what a schedule means, without leaving the page.
 
-import { fetchPage, showProblem, showTimes, takeOver } from './common.js';
+import { clearSaid, fetchPage, showProblem, showTimes, takeOver } from './common.js';
 
 // --- Query -------------------------------------------------------------------------------------
 
@@ -27,6 +27,7 @@ view.querySelector('form').addEventListener('submit', async event => {
     const form = event.target;
     const said = form.querySelector('output');
     button.disabled = true;
+    clearSaid(view);
     said.textContent = 'Looking …';
     try {
         const body = new URLSearchParams(new FormData(form));
@@ -39,16 +40,24 @@ view.querySelector('form').addEventListener('submit', async event => {
     said.textContent = '';
 });
 
-// What is being written stays when something else is chosen, until a view is made of it.
+// What has been written stays when something else is chosen, until a view is made of it. What the page suggests is
+// not kept: of another table it suggests something else.
 const draft = 'tinydevcrm-view';
-const written = ['view-query', 'view-name'].map(id => document.getElementById(id));
+const name = document.getElementById('view-name');
+const isSuggested = field => location.pathname === '/' && field.value === field.defaultValue;
 
-if (new URLSearchParams(location.search).get('done') === 'create') sessionStorage.removeItem(draft);
+if (document.querySelector('[data-done=create]')) sessionStorage.removeItem(draft);
 const kept = JSON.parse(sessionStorage.getItem(draft) ?? 'null');
-if (kept && location.pathname === '/') written.forEach((field, i) => { field.value = kept[i]; });
-for (const field of written) {
+if (kept && location.pathname === '/') {
+    query.value = kept.query ?? query.value;
+    name.value = kept.name ?? name.value;
+}
+for (const field of [query, name]) {
     field.addEventListener('input', () => {
-        sessionStorage.setItem(draft, JSON.stringify(written.map(one => one.value)));
+        // The name belongs to a query that was written.
+        const written = isSuggested(query) ? {} : { query: query.value, name: name.value };
+        if (!isSuggested(name)) written.name = name.value;
+        sessionStorage.setItem(draft, JSON.stringify(written));
     });
 }
 

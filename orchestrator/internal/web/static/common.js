@@ -16,6 +16,17 @@ export const make = (name, properties = {}) => Object.assign(document.createElem
 
 export const countRows = count => `${count} row${count === 1 ? '' : 's'}`;
 
+// As words.Duration does.
+export function showDuration(ms) {
+    if (ms < 1) return 'less than 1 ms';
+    if (Math.round(ms) < 1000) return `${Math.round(ms)} ms`;
+    if (Math.round(ms / 100) < 600) return `${(ms / 1000).toFixed(1)} s`;
+    const seconds = Math.round(ms / 1000);
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+    const minutes = Math.round(ms / 60000);
+    return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
 function makeCell(value) {
     const cell = make('td');
     if (value === null || value === undefined) {
@@ -36,9 +47,14 @@ export function fillRows(table, rows) {
     for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row[name])));
 }
 
+// What was said of the last attempt is not true of the next.
+export function clearSaid(section) {
+    section.querySelectorAll('.problem, .done').forEach(old => old.remove());
+}
+
 // As the server does.
 export function showProblem(section, problem) {
-    section.querySelectorAll('.problem, .done').forEach(old => old.remove());
+    clearSaid(section);
     const box = make('div', { className: 'problem', tabIndex: -1 });
     box.setAttribute('role', 'alert');
     box.append(make('p', { textContent: problem.message }));
@@ -67,7 +83,7 @@ export async function fetchPage(address, options) {
 // Puts the newly rendered problem, and what belongs below the form, where the old ones are.
 export function takeOver(section, page, selector, place) {
     section.querySelectorAll(`.problem, .done, ${selector}`).forEach(old => old.remove());
-    const problem = page.querySelector(`#${section.id} .problem`);
+    const problem = page.querySelector(`#${section.id} .problem`) ?? page.querySelector('#away');
     const result = page.querySelector(selector);
     if (problem) section.querySelector('h2').after(document.adoptNode(problem));
     if (result) place(document.adoptNode(result));

@@ -1,6 +1,6 @@
 // Events as they arrive, and the lists that they change.
 
-import { countRows, fetchPage, fillRows, showTimes } from './common.js';
+import { countRows, fillRows, make, showDuration, showTimes } from './common.js';
 
 const maxEvents = 200;
 // How far behind the last event an open page that was away begins again, for the same reason.
@@ -8,6 +8,8 @@ const idMargin = 1000;
 // How long an open page waits before it reads its lists again: after an event, and without one.
 const newsAfter = 2000;
 const newsEvery = 30000;
+// And while the database is away.
+const newsWhenAway = 5000;
 
 const feed = document.getElementById('feed');
 const feedState = document.getElementById('feed-state');
@@ -36,7 +38,7 @@ function makeItem(event) {
     say('.matview', event.matview);
     const difference = event.added_count === null ? '' : ` (+${event.added_count} −${event.removed_count})`;
     say('.count', event.row_count === null ? '' : countRows(event.row_count) + difference);
-    say('.took', `${Math.round(event.duration_ms)} ms`);
+    say('.took', showDuration(event.duration_ms));
     say('.id', event.id);
     say('.error', event.error_message ?? '');
     item.querySelector('time').dateTime = event.started_at;
@@ -79,15 +81,38 @@ function receive(event) {
 
 let expected = null;
 
-function expectNews() {
+function expectNews(delay = newsAfter) {
     expected ??= setTimeout(() => {
         expected = null;
         readNews().catch(() => {}); // the server is away, which the feed says
-    }, newsAfter);
+    }, delay);
+}
+
+// The lists stay as they were read last, which is said: nobody knows how they are now.
+function showAway(problem) {
+    if (!document.getElementById('away')) {
+        const box = make('div', { id: 'away', className: 'problem' });
+        box.setAttribute('role', 'alert');
+        const since = new Date().toLocaleTimeString();
+        box.append(make('p', { textContent:
+            `The database cannot be reached since ${since}. What this page shows is from before; it tries again by itself.` }));
+        box.append(make('p', { textContent: `The reason: ${problem?.message ?? 'the server does not say'}.` }));
+        document.querySelector('main').prepend(box);
+    }
+    showState();
+    expectNews(newsWhenAway);
 }
 
 async function readNews() {
-    const page = await fetchPage(feed.dataset.news);
+    const answer = await fetch(feed.dataset.news, { headers: { Accept: 'application/json' } });
+    if (!answer.ok) {
+        const { error } = await answer.json().catch(() => ({}));
+        if (answer.status === 503) showAway(error);
+        return;
+    }
+    const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    document.getElementById('away')?.remove();
+    showState();
     for (const id of ['glance', 'matviews-list', 'subscriptions-list']) {
         const old = document.getElementById(id);
         const fresh = page.getElementById(id);
@@ -103,16 +128,20 @@ async function readNews() {
 
 // --- Connection --------------------------------------------------------------------------------
 
+function showState() {
+    const isAway = document.getElementById('away');
+    const isLive = source?.readyState === EventSource.OPEN && !isAway;
+    feedState.textContent = isLive ? 'Live' : isAway ? 'Waiting for the database …' : 'Reconnecting …';
+    feedState.className = isLive ? 'live' : '';
+}
+
 function connect() {
     const mine = source = new EventSource(`${feed.dataset.stream}&after=${after}`);
     source.addEventListener('refresh', message => receive(parse(message.data)));
-    source.onopen = () => {
-        feedState.textContent = 'Live';
-        feedState.className = 'live';
-    };
+    source.onopen = showState;
     source.onerror = () => {
-        feedState.textContent = 'Reconnecting …';
-        feedState.className = '';
+        showState();
+        expectNews();
         after = Math.max(after, lastID - idMargin);
         // It tries again by itself, except when the server answered with an error.
         if (mine.readyState === EventSource.CLOSED) setTimeout(() => source === mine && connect(), 5000);

@@ -1,6 +1,6 @@
 // The upload: drop a file, see how it would be read, watch how far it is.
 
-import { fetchPage, showProblem, takeOver } from './common.js';
+import { clearSaid, fetchPage, showProblem, takeOver } from './common.js';
 
 const previewSize = 1 << 20;
 
@@ -25,10 +25,35 @@ function fieldsWith(file) {
 
 // --- Upload ------------------------------------------------------------------------------------
 
+// The upload that is under way: the file's name, and whether all of it has been sent.
+const cutOff = 'tinydevcrm-upload';
+let running = null;
+
+window.addEventListener('beforeunload', event => { if (running) event.preventDefault(); });
+window.addEventListener('pagehide', () => {
+    if (running) sessionStorage.setItem(cutOff, JSON.stringify(running));
+});
+
+// Of one that was cut off: a part of a file is never imported.
+function tellCutOff() {
+    const left = JSON.parse(sessionStorage.getItem(cutOff) ?? 'null');
+    sessionStorage.removeItem(cutOff);
+    if (!left) return;
+    showProblem(section, {
+        message: `the page was left while ${left.name} was uploaded`,
+        hint: left.isSent
+            ? 'All of it had been sent: either all of it is imported, or nothing. Look at the table before you upload it again.'
+            : 'Nothing was imported. Choose the file again to upload it.',
+    });
+}
+
+tellCutOff();
+
 function sendUpload(file) {
     const request = new XMLHttpRequest();
 
     function end(problem) {
+        running = null;
         button.disabled = false;
         bar.hidden = stop.hidden = true;
         said.textContent = '';
@@ -40,10 +65,13 @@ function sendUpload(file) {
         return end({ message: `${file.name} is larger than the ${limit} bytes that this server takes` });
     }
 
+    clearSaid(section);
+    running = { name: file.name, isSent: false };
     button.disabled = true;
     bar.hidden = stop.hidden = false;
     stop.onclick = () => request.abort();
     request.upload.onprogress = event => {
+        if (running) running.isSent = event.loaded === event.total;
         if (event.lengthComputable) bar.value = event.loaded / event.total;
         said.textContent = event.loaded === event.total
             ? 'Choosing types …' : `${Math.floor(100 * event.loaded / event.total)} %`;
@@ -77,6 +105,7 @@ async function sendPreview() {
     const file = chosen.files[0];
     const preview = form.querySelector('[formaction]');
     preview.disabled = true;
+    if (!running) clearSaid(section);
     said.textContent = 'Looking …';
     try {
         const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith(file.slice(0, previewSize)) });

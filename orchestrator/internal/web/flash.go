@@ -1,0 +1,109 @@
+package web
+
+import (
+	"crypto/rand"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// flashLasts is longer than a browser takes to follow a redirect.
+	flashLasts = time.Minute
+	// maxFlashes are kept of each user; a new one drops the oldest.
+	maxFlashes  = 1000
+	flashPrefix = "tinydevcrm-flash-"
+)
+
+// A flash says what has been done, on the page that the answer leads to: once, and only to the browser that did it.
+type flash struct {
+	// Done is what was done, About the view, table or subscription it was done to.
+	Done, About string
+	// Refreshed is how a refresh went.
+	Refreshed *event
+	// Imported is what an upload made.
+	Imported *Imported
+	// Secret is that of a new webhook.
+	Secret string
+	// Count is of deliveries that are pending again.
+	Count int64
+
+	id, query string
+	until     time.Time
+}
+
+// flashes are those of one user that have not been shown yet, oldest first.
+type flashes struct {
+	mu   sync.Mutex
+	kept []flash
+}
+
+func (f *flashes) keep(kept flash) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.kept = slices.DeleteFunc(f.kept, func(old flash) bool { return now.After(old.until) })
+	f.kept = append(f.kept[max(0, len(f.kept)+1-maxFlashes):], kept)
+}
+
+// take gives the flash of an id, if it is for the page of that query. isWaiting says that it is for another.
+func (f *flashes) take(id, query string) (found *flash, isWaiting bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := slices.IndexFunc(f.kept, func(kept flash) bool { return kept.id == id && time.Now().Before(kept.until) })
+	if at < 0 {
+		return nil, false
+	}
+	if f.kept[at].query != query {
+		return nil, true
+	}
+	taken := f.kept[at]
+	f.kept = slices.Delete(f.kept, at, at+1)
+	return &taken, false
+}
+
+// leaveFlash has the page at an address say what was done. Each has a cookie of its own, so that two tabs do not take
+// each other's.
+func (s *server) leaveFlash(w http.ResponseWriter, r *http.Request, to string, left flash) {
+	address, _, _ := strings.Cut(to, "#")
+	_, left.query, _ = strings.Cut(address, "?")
+	left.id = rand.Text()
+	left.until = time.Now().Add(flashLasts)
+	s.session(r.Context()).flashes.keep(left)
+	http.SetCookie(w, flashCookie(r, left.id, int(flashLasts.Seconds())))
+}
+
+// takeFlash gives what was left for the page that is asked for; nil for nothing.
+func (s *server) takeFlash(w http.ResponseWriter, r *http.Request) *flash {
+	if r.Method != http.MethodGet {
+		return nil
+	}
+	for _, cookie := range r.Cookies() {
+		id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix)
+		if !isOurs {
+			continue
+		}
+		found, isWaiting := s.session(r.Context()).flashes.take(id, r.URL.Query().Encode())
+		if !isWaiting {
+			http.SetCookie(w, flashCookie(r, id, -1))
+		}
+		if found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func flashCookie(r *http.Request, id string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name:     flashPrefix + id,
+		Value:    "1",
+		Path:     "/",
+		MaxAge:   maxAge,
+		HttpOnly: true,
+		Secure:   strings.HasPrefix(siteOf(r), "https:"),
+		SameSite: http.SameSiteStrictMode,
+	}
+}

@@ -1,0 +1,302 @@
+package web_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+)
+
+// sectionOf cuts a step out of a page.
+func sectionOf(t *testing.T, page, step string) string {
+	t.Helper()
+	_, rest, isThere := strings.Cut(page, `<section id="`+step+`"`)
+	section, _, isWhole := strings.Cut(rest, "</section>")
+	if !isThere || !isWhole {
+		t.Fatalf("the page has no section %s: %s", step, page)
+	}
+	return section
+}
+
+func TestFirstRefreshThatFails(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table divisors as select 1 as n")
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 / n as n from divisors')")
+	f.exec("update divisors set n = 0")
+
+	page := f.follow(post("/matviews/schedule", "relation", "v", "schedule", "1 hour"))
+	section := sectionOf(t, page.body, "schedule")
+	if want := "The schedule of v is set, and its first refresh failed: division by zero"; !strings.Contains(problemOf(t, section), want) {
+		t.Errorf("the page does not say %q: %s", want, section)
+	}
+	if strings.Contains(section, `class="done"`) || strings.Contains(section, "has been refreshed") {
+		t.Errorf("the page says in green what is not so: %s", section)
+	}
+	if count := f.number("select count(*) from tinydevcrm.matview_status where relation = 'v'::regclass and schedule = '0 * * * *'"); count != 1 {
+		t.Error("the schedule is not set")
+	}
+	got := decode[map[string]any](t, f.send(post("/matviews/schedule", "relation", "v", "schedule", "1 hour")), 200)
+	if got["outcome"] != "failed" || got["error_message"] != "division by zero" {
+		t.Errorf("a program gets %v", got)
+	}
+}
+
+func TestWatchKeepsWhatIsNotSent(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n, now() as at', 'changed', ignored_columns => '{at}', notify_interval => '1 hour')")
+	f.exec("select tinydevcrm.refresh_matview('v')")
+	rule := func() string {
+		return f.text(`select concat_ws(' ', notify_when, ignored_columns, notify_interval, has_baseline)
+		                 from tinydevcrm.matviews where relation = 'v'::regclass`)
+	}
+	for _, step := range []struct {
+		request request
+		want    string
+	}{
+		{post("/matviews/watch", "relation", "v", "notify_when", "changed"), "changed {at} 01:00:00 t"},
+		{post("/matviews/watch", "relation", "v", "notify_interval", "2 hours"), "changed {at} 02:00:00 t"},
+		{post("/matviews/watch", "relation", "v"), "changed {at} 02:00:00 t"},
+		{post("/matviews/watch", "relation", "v", "notify_interval", ""), "changed {at} 00:00:00 t"},
+	} {
+		if got := f.send(step.request); got.status != 200 {
+			t.Fatalf("%s: %d %s", step.request.body, got.status, got.body)
+		}
+		if got := rule(); got != step.want {
+			t.Errorf("%s: the rule is %s, want %s", step.request.body, got, step.want)
+		}
+	}
+	f.send(post("/matviews/watch", "relation", "v", "ignored_columns", ""))
+	if got := rule(); !strings.HasPrefix(got, "changed {} ") {
+		t.Errorf("what is sent empty is not cleared: %s", got)
+	}
+}
+
+func TestDoneIsSaidOnce(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
+
+	for _, path := range []string{"/?done=drop", "/?done=schedule&matview=v", "/?done=redeliver", "/?done=upload"} {
+		if page := f.send(get(path).fromBrowser()); page.status != 200 || strings.Contains(page.body, `class="done"`) {
+			t.Errorf("%s: the page says what nobody did", path)
+		}
+	}
+
+	made := f.send(post("/subscriptions", "new_subscription", f.schema+" hook", "url", "https://example.com/").fromBrowser())
+	path := pathOf(made)
+	if made.status != 303 || strings.Contains(path, "whsec_") || len(f.cookies) != 1 {
+		t.Fatalf("status %d, to %s, with the cookies %v", made.status, path, f.cookies)
+	}
+	for _, want := range []string{"HttpOnly", "SameSite=Strict", "Max-Age="} {
+		if cookie := made.header.Get("Set-Cookie"); !strings.Contains(cookie, want) || strings.Contains(cookie, "whsec_") {
+			t.Errorf("the cookie is %s, want it with %s", cookie, want)
+		}
+	}
+	// What another tab asks for does not take it, and neither does who has no cookie.
+	for _, request := range []request{get("/?matview=v").fromBrowser(), get(path)} {
+		if strings.Contains(f.send(request).body, "whsec_") {
+			t.Errorf("the secret is on %s", request.path)
+		}
+	}
+	first, again := f.send(get(path).fromBrowser()), f.send(get(path).fromBrowser())
+	if strings.Count(first.body, "whsec_") != 1 || first.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the secret is not shown, or kept by the browser (%s): %s", first.header.Get("Cache-Control"), first.body)
+	}
+	if strings.Contains(again.body, "whsec_") || strings.Contains(again.body, `class="done"`) || len(f.cookies) != 0 {
+		t.Errorf("it is said again, with the cookies %v", f.cookies)
+	}
+
+	// Two tabs at once.
+	one := f.send(post("/matviews/pause", "relation", "v", "of", "one").fromBrowser())
+	two := f.send(post("/matviews/resume", "relation", "v", "of", "two").fromBrowser())
+	for got, want := range map[*response]string{&one: "View v is paused", &two: "View v is no longer paused"} {
+		if page := f.send(get(pathOf(*got)).fromBrowser()); !strings.Contains(page.body, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	got := f.send(post("/subscriptions", "new_subscription", f.schema+" other", "url", "https://example.com/"))
+	if decode[map[string]string](t, got, 201)["secret"] == "" || got.header.Get("Set-Cookie") != "" {
+		t.Errorf("a program gets %v: %s", got.header, got.body)
+	}
+}
+
+func TestDoneIsSaidToItsUser(t *testing.T) {
+	f := newFixture(t)
+	config := f.config()
+	config.Login = func(context.Context, string, string, string) (*sql.DB, func(), error) { return f.pool, func() {}, nil }
+	f.server.Config.Handler = web.Handler(config)
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
+	as := func(user string, request request) request {
+		return withHeader(request.fromBrowser(), "Authorization", map[string]string{
+			"ann": "Basic YW5uOng=", "eve": "Basic ZXZlOng=",
+		}[user])
+	}
+
+	path := pathOf(f.send(as("ann", post("/matviews/pause", "relation", "v"))))
+	kept := map[string]string{}
+	for name, value := range f.cookies {
+		kept[name] = value
+	}
+	if page := f.send(as("eve", get(path))); page.status != 200 || strings.Contains(page.body, "is paused") {
+		t.Errorf("eve is shown what ann did: %d", page.status)
+	}
+	f.cookies = kept
+	if page := f.send(as("ann", get(path))); !strings.Contains(page.body, "View v is paused") {
+		t.Errorf("ann is not shown what she did: %s", page.body)
+	}
+}
+
+func TestViewThatIsGone(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('other', 'select 1 as n')")
+	for _, path := range []string{"schedule", "unschedule", "pause", "resume", "refresh", "watch", "drop", "embed", "unembed"} {
+		for _, name := range []string{"v", "no_such_schema.v"} {
+			got := f.send(post("/matviews/"+path, "relation", name, "schedule", "1 hour", "origins", "*").fromBrowser())
+			said := problemOf(t, sectionOf(t, got.body, "schedule"))
+			if want := "view " + name + " is no longer there"; got.status != 404 || !strings.Contains(said, want) {
+				t.Errorf("%s of %s: %d, want %q: %s", path, name, got.status, want, said)
+			}
+			if !strings.Contains(got.body, `data-relation="other"`) {
+				t.Errorf("%s: the page does not show the views that are there", path)
+			}
+		}
+	}
+	// A table that a query lacks is another matter.
+	got := f.send(post("/matviews", "name", "w", "query", "select * from nowhere").fromBrowser())
+	if said := problemOf(t, got.body); !strings.Contains(said, "nowhere&#34; does not exist") || strings.Contains(said, "no longer there") {
+		t.Errorf("a query of a missing table: %s", said)
+	}
+}
+
+func TestSuggestionsAndTablesAtHand(t *testing.T) {
+	f := newFixture(t)
+	names := make([]string, 181)
+	for i := range names {
+		names[i] = fmt.Sprintf("c%d", i)
+	}
+	f.importFile("wide.csv", strings.Join(names, ",")+"\n"+strings.Repeat("1,", 180)+"1\n")
+	f.exec("select tinydevcrm.create_matview('wide_now', 'select 1 as n')")
+	f.exec("create view wide_now_2 as select 1 as n")
+	// More than the list shows, so that it has not got the first one.
+	f.exec("select tinydevcrm.create_matview('newer_' || i, 'select 1 as n') from generate_series(1, 25) as i")
+
+	page := f.send(get("/").fromBrowser()).body
+	if !strings.Contains(page, `value="wide_now_3"`) {
+		t.Errorf("the suggested name is not free: %s", sectionOf(t, page, "view"))
+	}
+	if more := fmt.Sprintf(`<a href="/?table=%s.wide#tables">and 151 more</a>`, f.schema); !strings.Contains(page, more) {
+		t.Errorf("the tables at hand do not say how many columns there are: %s", sectionOf(t, page, "view"))
+	}
+}
+
+// A link is the way to the database, which a test can cut.
+type link struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (l *link) Dial(network, address string) (net.Conn, error) {
+	return l.DialTimeout(network, address, deadline)
+}
+
+func (l *link) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isCut {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
+	}
+	conn, err := net.DialTimeout(network, address, timeout)
+	l.conns = append(l.conns, conn)
+	return conn, err
+}
+
+func (l *link) cut(isCut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = isCut
+	for _, conn := range l.conns {
+		conn.Close()
+	}
+	l.conns = nil
+}
+
+// overLink has the page reach its database by a link.
+func (f *fixture) overLink() *link {
+	f.t.Helper()
+	separator := map[bool]string{true: "&", false: "?"}[strings.Contains(testURL(f.t), "?")]
+	connector, err := pq.NewConnector(testURL(f.t) + separator + "search_path=" + f.schema)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	way := &link{}
+	connector.Dialer(way)
+	config := f.config()
+	config.Pool = sql.OpenDB(connector)
+	config.Pool.SetMaxOpenConns(db.MaxConns)
+	f.t.Cleanup(func() { config.Pool.Close() })
+	f.server.Config.Handler = web.HandlerWithHeartbeat(config, heartbeat)
+	return way
+}
+
+func TestPageOfADatabaseThatIsAway(t *testing.T) {
+	f := newFixture(t)
+	f.importSample()
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
+	way := f.overLink()
+	if page := f.send(get("/").fromBrowser()); page.status != 200 || !strings.Contains(page.body, "data-relation=\"v\"") {
+		t.Fatalf("status %d before all: %s", page.status, page.body)
+	}
+
+	way.cut(true)
+	untrue := []string{"0 view", "0 subscription", "No tables yet", "No views yet", "No subscriptions yet", "No events yet", "pg_cron is not running"}
+	away := f.send(get("/?schedule=1+hour").fromBrowser())
+	created := f.send(post("/matviews", "name", "w", "query", "select 42 as kept").fromBrowser())
+	for _, got := range []response{away, created} {
+		if got.status != 503 || got.header.Get("Retry-After") == "" {
+			t.Errorf("status %d, headers %v", got.status, got.header)
+		}
+		if count := strings.Count(got.body, `class="problem"`); count != 1 || !strings.Contains(got.body, "The database cannot be reached") {
+			t.Errorf("there are %d errors, want the one: %s", count, got.body)
+		}
+		for _, text := range untrue {
+			if strings.Contains(strings.ReplaceAll(got.body, `<p class="empty" hidden>No events yet`, ""), text) {
+				t.Errorf("the page says %q, which nobody knows", text)
+			}
+		}
+	}
+	if !strings.Contains(away.body, `http-equiv="refresh"`) || strings.Contains(created.body, `http-equiv="refresh"`) {
+		t.Error("the page does not ask again by itself, or takes away what was typed")
+	}
+	if !strings.Contains(created.body, "select 42 as kept") {
+		t.Errorf("what was typed is lost: %s", created.body)
+	}
+	way.cut(false)
+	if page := f.send(get("/").fromBrowser()); page.status != 200 || strings.Contains(page.body, "cannot be reached") {
+		t.Errorf("status %d after all: %s", page.status, page.body)
+	}
+
+	// The log-in is the database's too.
+	config := f.config()
+	config.Login = func(context.Context, string, string, string) (*sql.DB, func(), error) {
+		return nil, nil, fmt.Errorf("log in: %w", &net.OpError{Op: "dial", Err: errors.New("connection refused")})
+	}
+	answer := httptest.NewRecorder()
+	request := httptest.NewRequest("GET", "http://localhost/", nil)
+	request.SetBasicAuth("ann", "x")
+	request.Header.Set("Accept", "text/html")
+	web.Handler(config).ServeHTTP(answer, request)
+	if body := answer.Body.String(); answer.Code != 503 || !strings.Contains(body, `id="away"`) || strings.Contains(body, "1 view") {
+		t.Errorf("a user gets %d: %s", answer.Code, body)
+	}
+}
