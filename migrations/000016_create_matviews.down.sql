@@ -1,6 +1,7 @@
 -- Takes the registry away, and leaves the materialized views, which are the user's.
 
 drop function tinydevcrm.drop_matview(regclass);
+drop function tinydevcrm._read_relations(regclass);
 drop function tinydevcrm._relation(name, text);
 drop function tinydevcrm._create_matview_statement(name, text);
 drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], interval);

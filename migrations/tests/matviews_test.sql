@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(37);
+select plan(38);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -122,6 +122,19 @@ select tinydevcrm.refresh_matview('plain');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'plain'::regclass),
     'it has no unique index on plain columns', 'a view without one has that for a reason');
+
+-- what it reads
+
+create table "Far Away" as
+select 1 as n;
+create view between_them as
+select * from "Far Away";
+select tinydevcrm.create_matview('nearer', 'select * from between_them');
+select tinydevcrm.create_matview('nearest', 'select n from nearer union all select 2 from between_them');
+alter table "Far Away" rename to "Farther";
+select is(
+    (select reads::text[] from tinydevcrm.matview_status where relation = 'nearest'::regclass),
+    array['"Farther"', 'nearer'], 'it shows what it reads, through views, by the name of now');
 
 select * from finish();
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +73,6 @@ func parseTemplates(assets map[string]asset) *template.Template {
 		"isoTime":      func(t time.Time) string { return t.Format(time.RFC3339Nano) },
 		"showTime":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"countRows":    countRows,
-		"rowNames":     rowNames,
 		"rowCells":     rowCells,
 		"uploadFields": uploadFields,
 		"scripts":      func() []string { return []string{"page.js", "upload.js", "ask.js", "feed.js"} },
@@ -104,23 +102,6 @@ func countRows(count int64) string {
 		return "1 row"
 	}
 	return strconv.FormatInt(count, 10) + " rows"
-}
-
-// rowNames gives the columns of an event's rows in jsonb's order: short names first.
-func rowNames(rows []map[string]json.RawMessage) []string {
-	var names []string
-	if len(rows) > 0 {
-		for name := range rows[0] {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		if len(a) != len(b) {
-			return len(a) - len(b)
-		}
-		return strings.Compare(a, b)
-	})
-	return names
 }
 
 // rowCells gives the values of one of an event's rows; text without its quotes, the rest as JSON.

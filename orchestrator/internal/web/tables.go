@@ -38,8 +38,10 @@ type table struct {
 	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
 	RepairCount int64
 	Repairs     []db.Line
-	Took        time.Duration
-	FinishedAt  time.Time
+	// Notices are what the import did not do, and its user may expect.
+	Notices    []string
+	Took       time.Duration
+	FinishedAt time.Time
 
 	// AtHand are the first columns, their names as a query writes them; Columns are all, with the first Rows.
 	AtHand  []column
@@ -130,6 +132,7 @@ const newestTables = `
 	       coalesce((newest.dialect).skip_lines, 0),
 	       newest.row_count,
 	       newest.problem_count,
+	       newest.notices,
 	       extract(epoch from newest.finished_at - newest.started_at)::double precision,
 	       newest.finished_at,
 	       newest.is_asked,
@@ -175,7 +178,7 @@ func (s *server) readTables(ctx context.Context, name, part string) ([]foundTabl
 		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
 			pq.Array(&next.UpsertKey), &next.DistributeBy, &next.Distribution, &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
 			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
-			&next.RowCount, &next.RepairCount, &seconds, &next.FinishedAt, &next.isAsked, &next.isListed,
+			&next.RowCount, &next.RepairCount, pq.Array(&next.Notices), &seconds, &next.FinishedAt, &next.isAsked, &next.isListed,
 			pq.Array(&names), pq.Array(&types)); err != nil {
 			return nil, fmt.Errorf("list the tables: %w", err)
 		}
