@@ -8,6 +8,7 @@ create table tinydevcrm.imports (
     key           text[],
     schema_name   name not null,
     table_name    name not null,
+    relation      regclass,
     dialect       tinydevcrm.csv_dialect,
     columns       jsonb not null default '[]',
     row_count     bigint,
@@ -16,6 +17,7 @@ create table tinydevcrm.imports (
     rewrite_count integer not null default 0,
     distribute_by text,
     distribution  text,
+    notices       text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
     finished_at   timestamptz,
 
@@ -44,11 +46,13 @@ comment on column tinydevcrm.imports.schema_name is
     'Schema of the table.';
 comment on column tinydevcrm.imports.table_name is
     'Name of the table.';
+comment on column tinydevcrm.imports.relation is
+    'The table itself, whatever it is called by now; null while the import is under way.';
 comment on column tinydevcrm.imports.dialect is
     'How the file was written; null when it came through a staging table.';
 comment on column tinydevcrm.imports.columns is
-    'Columns in the file''s order: [{"name": …, "type": …, "header": what the file called it}]; '
-    'while the import is under way as in tinydevcrm.import_step.';
+    'Columns in the file''s order: [{"name": …, "type": that of the table, "header": what the file '
+    'called it}]; while the import is under way as in tinydevcrm.import_step.';
 comment on column tinydevcrm.imports.row_count is
     'Rows loaded.';
 comment on column tinydevcrm.imports.byte_count is
@@ -63,6 +67,8 @@ comment on column tinydevcrm.imports.distribute_by is
 comment on column tinydevcrm.imports.distribution is
     'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for '
     'a table of this server alone.';
+comment on column tinydevcrm.imports.notices is
+    'What the import did not do, and who ran it may expect: sentences.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is

@@ -100,6 +100,55 @@ $$;
 comment on function tinydevcrm._import_step(tinydevcrm.imports, text) is
     'The step at which an import is.';
 
+create function tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[])
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_agg(
+               planned.value || jsonb_build_object(
+                   'type',
+                   case
+                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       when csv_types.type_name = 'double precision'
+                            and not tinydevcrm._comes_back(import, planned.value->>'name')
+                       then 'text'
+                       else coalesce(csv_types.type_name, 'text')
+                   end)
+               order by planned.number)
+      from jsonb_array_elements((import).columns) with ordinality as planned (value, number)
+      left join tinydevcrm.csv_types
+        on csv_types.position = _settle_columns.positions[planned.number]
+$$;
+
+comment on function tinydevcrm._settle_columns(tinydevcrm.imports, integer[]) is
+    'Columns of an import with the types that were given, or else fit every value so far.';
+
+create function tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb)
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_agg(
+               jsonb_build_object(
+                   'name', planned.name,
+                   'type', coalesce(format_type(atttypid, atttypmod), planned.type),
+                   'header', planned.header)
+               order by planned.number)
+      from rows from (
+               jsonb_to_recordset(_table_columns.columns) as (name text, type text, header text)
+           ) with ordinality as planned (name, type, header, number)
+      left join pg_attribute
+        on attrelid = to_regclass(tinydevcrm._target(import))
+       and attname::text = planned.name
+       and attnum > 0
+$$;
+
+comment on function tinydevcrm._table_columns(tinydevcrm.imports, jsonb) is
+    'Columns of an import with the types that its table has; with their own where it has none.';
+
 create function tinydevcrm._import_under_way(import_id bigint)
     returns tinydevcrm.imports
     language plpgsql
@@ -325,32 +374,16 @@ create function tinydevcrm.finish_import(
 as $$
 declare
     v_import  tinydevcrm.imports := tinydevcrm._import_under_way(finish_import.import_id);
-    v_types   jsonb;
+    v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.positions);
     v_changes text;
 begin
-    select jsonb_agg(settled.value order by settled.number),
-           string_agg(
-               format(
-                   'alter %1$I type %2$s using %1$I::%2$s',
-                   settled.value->>'name', settled.value->>'type'),
-               ', ') filter (where settled.value->>'type' <> settled.before->>'type')
-      into v_types, v_changes
-      from (
-        select planned.number,
-               planned.value as before,
-               planned.value || jsonb_build_object(
-                   'type',
-                   case
-                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
-                       when csv_types.type_name = 'double precision'
-                            and not tinydevcrm._comes_back(v_import, planned.value->>'name')
-                       then 'text'
-                       else coalesce(csv_types.type_name, 'text')
-                   end) as value
-          from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
-          left join tinydevcrm.csv_types
-            on csv_types.position = finish_import.positions[planned.number]
-      ) as settled;
+    select string_agg(
+               format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
+      into v_changes
+      from jsonb_to_recordset(v_types) as settled (name text, type text)
+      join jsonb_to_recordset(v_import.columns) as before (name text, type text)
+     using (name)
+     where settled.type <> before.type;
 
     v_import.row_count := finish_import.row_count;
     if tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import) then
@@ -374,12 +407,10 @@ begin
         perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
     end if;
 
+    -- What has come of it, which in a table that was there is not what the file suggests.
     update tinydevcrm.imports
-       set columns = (
-               select jsonb_agg(
-                          settled.value - '{position,is_given}'::text[] order by settled.number)
-                 from jsonb_array_elements(v_types) with ordinality as settled (value, number)
-           ),
+       set columns = tinydevcrm._table_columns(v_import, v_types),
+           relation = tinydevcrm._target(v_import)::regclass,
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
@@ -400,10 +431,37 @@ comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) 
     'is no such import under way, and what the mode raises: see _place_rows(); with distribute_by '
     'also what distribute_table() does.';
 
+create function tinydevcrm._preview_columns(import_id bigint, positions integer[])
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._import_under_way(_preview_columns.import_id);
+    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.positions);
+begin
+    -- A table that is there keeps its types, but for mode replace.
+    return case
+        when v_import.mode = 'replace'
+             or tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import)
+        then v_types
+        else tinydevcrm._table_columns(v_import, v_types)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._preview_columns(bigint, integer[]) is
+    'The columns that an import under way would report if it were finished now. Raises TD001 when '
+    'there is no such import.';
+
 revoke execute on function
     tinydevcrm._loading_table(tinydevcrm.imports),
     tinydevcrm._create_loading_table(tinydevcrm.imports),
     tinydevcrm._import_step(tinydevcrm.imports, text),
+    tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
+    tinydevcrm._table_columns(tinydevcrm.imports, jsonb),
+    tinydevcrm._preview_columns(bigint, integer[]),
     tinydevcrm._import_under_way(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
@@ -416,6 +474,9 @@ grant execute on function
     tinydevcrm._loading_table(tinydevcrm.imports),
     tinydevcrm._create_loading_table(tinydevcrm.imports),
     tinydevcrm._import_step(tinydevcrm.imports, text),
+    tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
+    tinydevcrm._table_columns(tinydevcrm.imports, jsonb),
+    tinydevcrm._preview_columns(bigint, integer[]),
     tinydevcrm._import_under_way(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),

@@ -350,6 +350,37 @@ comment on function tinydevcrm._unused_name(text, name) is
     'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it '
     'is longer, with _2, _3 … where it is in use.';
 
+create function tinydevcrm._read_relations(relation regclass)
+    returns regclass[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with recursive read (oid) as (
+        select _read_relations.relation::oid
+         union
+        select pg_depend.refobjid
+          from read
+          join pg_rewrite
+            on pg_rewrite.ev_class = read.oid
+           and pg_rewrite.ev_type = '1'
+          join pg_depend
+            on pg_depend.classid = 'pg_rewrite'::regclass
+           and pg_depend.objid = pg_rewrite.oid
+           and pg_depend.refclassid = 'pg_class'::regclass
+    )
+    select coalesce(array_agg(read.oid::regclass order by read.oid), '{}')
+      from read
+      join pg_class
+        on pg_class.oid = read.oid
+     where pg_class.relkind in ('r', 'p', 'f', 'm')
+       and read.oid <> _read_relations.relation
+$$;
+
+comment on function tinydevcrm._read_relations(regclass) is
+    'The tables and materialized views that the query of a materialized view reads: through views, '
+    'and through the materialized views that it reads.';
+
 create function tinydevcrm.drop_matview(relation regclass)
     returns void
     language plpgsql
@@ -376,6 +407,7 @@ revoke execute on function
     tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._unused_name(text, name),
+    tinydevcrm._read_relations(regclass),
     tinydevcrm.drop_matview(regclass)
 from public;
 
@@ -386,5 +418,6 @@ grant execute on function
     tinydevcrm._create_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._unused_name(text, name),
+    tinydevcrm._read_relations(regclass),
     tinydevcrm.drop_matview(regclass)
 to tinydevcrm_user;

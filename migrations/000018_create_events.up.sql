@@ -13,6 +13,7 @@ create table tinydevcrm.matview_refresh_events (
     row_count     bigint,
     added_count   bigint,
     removed_count bigint,
+    columns       text[],
     rows          jsonb,
     is_cut        boolean not null default false,
     error_code    text,
@@ -68,6 +69,9 @@ comment on column tinydevcrm.matview_refresh_events.added_count is
     'compared.';
 comment on column tinydevcrm.matview_refresh_events.removed_count is
     'Rows that were there before and are not any more; null where nothing was compared.';
+comment on column tinydevcrm.matview_refresh_events.columns is
+    'The columns of its rows, in the order of the materialized view, which jsonb does not keep. '
+    'Null where it carries no rows.';
 comment on column tinydevcrm.matview_refresh_events.rows is
     'Its rows, by the rule rows_added those that were not there before; in no order, as an array '
     'of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. '
@@ -123,6 +127,36 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
 grant select, insert on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
 
+create function tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events)
+    returns json
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        (
+            select ('[' || string_agg(printed.row, ', ' order by printed.number) || ']')::json
+              from (
+                select rows.number,
+                       '{'
+                       || string_agg(
+                              to_json(columns.name) || ': ' || (rows.value -> columns.name)::text,
+                              ', ' order by columns.number)
+                       || '}' as row
+                  from jsonb_array_elements((event).rows) with ordinality
+                       as rows (value, number)
+                 cross join unnest((event).columns) with ordinality as columns (name, number)
+                 group by rows.number
+              ) as printed
+        ),
+        (event).rows::json);
+end
+$$;
+
+comment on function tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events) is
+    'The rows of an event, with the columns of each in the order of the materialized view.';
+
 create function tinydevcrm.event_json(event tinydevcrm.matview_refresh_events)
     returns json
     language sql
@@ -139,7 +173,8 @@ as $$
                'row_count', (event).row_count,
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
-               'rows', (event).rows,
+               'columns', (event).columns,
+               'rows', tinydevcrm._ordered_rows(event),
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -151,7 +186,8 @@ as $$
 $$;
 
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
-    'An event as programs get it: by webhook, by the page''s routes and its stream.';
+    'An event as programs get it: by webhook, by the page''s routes and its stream; on one line, and '
+    'the columns of its rows in the order of the materialized view.';
 
 create function tinydevcrm._may_read(reader text, owner regrole)
     returns boolean
@@ -291,6 +327,7 @@ comment on function tinydevcrm._recent_refreshes(bigint[], integer) is
     'those that were skipped; oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
+    tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
@@ -299,6 +336,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),

@@ -75,6 +75,7 @@ create type tinydevcrm._refresh as (
     compares        boolean,
     has_baseline    boolean,
     columns         text,
+    column_names    text[],
     row_limit       integer,
     byte_limit      integer,
     row_count       bigint,
@@ -89,8 +90,7 @@ comment on type tinydevcrm._refresh is
     'A refresh under way: how it is done (method, plain_reason), what it is to be judged by '
     '(notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, '
     'compares: its rows with those remembered, has_baseline), what its event may carry (columns, '
-    'row_limit, byte_limit), and what it has '
-    'found so far.';
+    'as they are read, column_names, row_limit, byte_limit), and what it has found so far.';
 
 create function tinydevcrm._is_worth_telling(
     matview tinydevcrm.matviews,

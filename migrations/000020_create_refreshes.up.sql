@@ -37,22 +37,8 @@ begin
                registered.last_told_at + registered.notify_interval > clock_timestamp(),
                false) as is_quiet,
            registered.has_baseline,
-           -- to_jsonb() would call a cast to json that the owner of a type has made, with the
-           -- rights of whoever refreshes. So what is not built in goes by its output function.
-           (
-               select string_agg(
-                          case
-                              when atttypid >= 16384 then format(
-                                  'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
-                                  attname, '%s')
-                              else quote_ident(attname)
-                          end,
-                          ', ' order by attnum)
-                 from pg_attribute
-                where attrelid = pg_class.oid
-                  and attnum > 0
-                  and not attisdropped
-           ) as columns,
+           carried.columns,
+           carried.column_names,
            settings.event_row_limit as row_limit,
            settings.event_byte_limit as byte_limit
       into v_refresh.plain_reason,
@@ -61,12 +47,30 @@ begin
            v_refresh.is_quiet,
            v_refresh.has_baseline,
            v_refresh.columns,
+           v_refresh.column_names,
            v_refresh.row_limit,
            v_refresh.byte_limit
       from tinydevcrm.matviews as registered
       join pg_class
         on pg_class.oid = registered.relation
      cross join tinydevcrm.settings
+     cross join lateral (
+         -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights
+         -- of whoever refreshes. So what is not built in goes by its output function.
+         select string_agg(
+                    case
+                        when atttypid >= 16384 then format(
+                            'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
+                            attname, '%s')
+                        else quote_ident(attname)
+                    end,
+                    ', ' order by attnum) as columns,
+                array_agg(attname::text order by attnum) as column_names
+           from pg_attribute
+          where attrelid = pg_class.oid
+            and attnum > 0
+            and not attisdropped
+     ) as carried
      where registered.id = (matview).id;
 
     v_refresh.method := case
@@ -209,7 +213,7 @@ begin
     )
     insert into tinydevcrm.matview_refresh_events (
                owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
-               row_count, added_count, removed_count, rows, is_cut,
+               row_count, added_count, removed_count, columns, rows, is_cut,
                error_code, error_message, started_at, duration)
     select ruled.owner,
            ruled.id,
@@ -222,6 +226,10 @@ begin
            (refresh).row_count,
            (refresh).added_count,
            (refresh).removed_count,
+           case
+               when (ruled.is_told or ruled.is_plain_now) and (refresh).rows is not null then
+                   (refresh).column_names
+           end,
            case when ruled.is_told or ruled.is_plain_now then (refresh).rows end,
            (ruled.is_told or ruled.is_plain_now)
            and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(

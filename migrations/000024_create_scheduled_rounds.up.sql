@@ -180,7 +180,6 @@ create function tinydevcrm._choose_lane(matview_id bigint, took interval)
     returns void
     language plpgsql
     volatile
-    strict
     set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -198,6 +197,7 @@ begin
     -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
     v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
     if v_schedule.id is null
+       or _choose_lane.took is null
        or v_schedule.is_slow and _choose_lane.took > v_period / 10
        or not v_schedule.is_slow and _choose_lane.took < v_period / 2
        or not v_schedule.is_slow and not exists (

@@ -6,8 +6,9 @@ create table tinydevcrm.subscriptions (
     name          text not null,
     matview_id    bigint,
     max_attempts  integer not null default 12,
-    is_paused     boolean not null default false,
+    paused_by     text,
     pause_reason  text,
+    is_paused     boolean not null generated always as (paused_by is not null) stored,
     expired_count bigint not null default 0,
     created_at    timestamptz not null default now(),
 
@@ -15,6 +16,7 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_name_unique unique (owner, name),
     constraint subscriptions_name_length check (octet_length(name) between 1 and 200),
     constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
+    constraint subscriptions_paused_by_known check (paused_by in ('user', 'orchestrator')),
     constraint subscriptions_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete cascade
 );
@@ -33,10 +35,13 @@ comment on column tinydevcrm.subscriptions.matview_id is
 comment on column tinydevcrm.subscriptions.max_attempts is
     'How often a delivery is received before it is parked, 1 to 100; see '
     'tinydevcrm.reject_event().';
+comment on column tinydevcrm.subscriptions.paused_by is
+    'Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its '
+    'webhook is gone for good. Null while it is not paused.';
+comment on column tinydevcrm.subscriptions.pause_reason is
+    'Why, as whoever paused it has said.';
 comment on column tinydevcrm.subscriptions.is_paused is
     'Whether nothing is received for now; what is told meanwhile is kept.';
-comment on column tinydevcrm.subscriptions.pause_reason is
-    'Why, where it was not paused by hand.';
 comment on column tinydevcrm.subscriptions.expired_count is
     'Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was '
     'over, and are gone.';
@@ -142,15 +147,15 @@ declare
     v_id constant bigint := tinydevcrm._own_subscription(pause_subscription.name);
 begin
     update tinydevcrm.subscriptions
-       set is_paused = true,
+       set paused_by = 'user',
            pause_reason = pause_subscription.reason
      where subscriptions.id = v_id;
 end
 $$;
 
 comment on function tinydevcrm.pause_subscription(text, text) is
-    'Has nothing received until resume_subscription(); what is told meanwhile is kept. Raises '
-    'TD001 when there is no such subscription.';
+    'Has nothing received until resume_subscription(); what is told meanwhile is kept. The reason '
+    'is a note for those who look. Raises TD001 when there is no such subscription.';
 
 create function tinydevcrm.resume_subscription(name text)
     returns void
@@ -162,7 +167,7 @@ declare
     v_id constant bigint := tinydevcrm._own_subscription(resume_subscription.name);
 begin
     update tinydevcrm.subscriptions
-       set is_paused = false,
+       set paused_by = null,
            pause_reason = null
      where subscriptions.id = v_id;
 

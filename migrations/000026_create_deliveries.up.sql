@@ -211,7 +211,6 @@ create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     returns bigint
     language plpgsql
     volatile
-    strict
     set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -229,7 +228,8 @@ end
 $$;
 
 comment on function tinydevcrm.acknowledge_events(bigint[]) is
-    'Ends deliveries: they have been handled. Returns how many were not acknowledged until now.';
+    'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 '
+    'for null, which array_agg() makes of no deliveries.';
 
 create function tinydevcrm._retry_delay(attempts integer)
     returns interval
@@ -377,6 +377,13 @@ declare
     v_subscription tinydevcrm.subscriptions;
     v_count        bigint;
 begin
+    if replay_events.since is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'there is no time since which to replay',
+            hint    = 'For all events that are still in the log: ''-infinity''.';
+    end if;
+
     select subscriptions.*
       into v_subscription
       from tinydevcrm.subscriptions
@@ -411,7 +418,7 @@ $$;
 comment on function tinydevcrm.replay_events(text, timestamptz) is
     'Has all told events since a time received again, those from before the subscription too, as '
     'far as they are still in the log. Returns how many deliveries became pending. Raises TD001 '
-    'when there is no such subscription.';
+    'when there is no such subscription, TD007 for null instead of a time.';
 
 revoke execute on function
     tinydevcrm._matview_refresh_events_fan_out(),

@@ -104,7 +104,7 @@ begin
 
     return v_secret;
 exception
-    when check_violation then
+    when check_violation or not_null_violation then
         raise exception using
             errcode = 'TD007',
             message = format(
@@ -181,6 +181,12 @@ as $$
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
      where not subscriptions.is_paused
+       -- As the policies of deliveries have it: an administrator sees more than they may receive.
+       and (
+           not row_security_active('tinydevcrm.deliveries')
+           or pg_has_role(subscriptions.owner, 'usage')
+           or pg_has_role('tinydevcrm_orchestrator', 'usage')
+       )
        and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
        and exists (
            select
@@ -193,7 +199,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._due_webhooks() is
-    'The webhooks that have something to be posted now.';
+    'The webhooks that have something to be posted now, and that the caller may serve.';
 
 create function tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events)
     returns json
@@ -256,7 +262,7 @@ create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason te
 as $$
 begin
     update tinydevcrm.subscriptions
-       set is_paused = true,
+       set paused_by = 'orchestrator',
            pause_reason = left(_switch_off_webhook.reason, 1000)
      where subscriptions.id = _switch_off_webhook.subscription_id
        and tinydevcrm._serves(subscriptions.owner);

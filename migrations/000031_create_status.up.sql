@@ -40,6 +40,7 @@ select matviews.relation,
        last_event.error_code,
        last_event.error_message,
        matviews.failing_since,
+       tinydevcrm._read_relations(matviews.relation) as reads,
        case
            when due.since_at is null or due.since_at > now() - due.grace then null
            -- A select of its own, and the next, are run once for all rows.
@@ -138,6 +139,9 @@ comment on column tinydevcrm.matview_status.error_message is
     'Message, when it failed.';
 comment on column tinydevcrm.matview_status.failing_since is
     'When the first refresh began that has failed without a success since.';
+comment on column tinydevcrm.matview_status.reads is
+    'The tables and materialized views that its query reads, through views too, by the names that '
+    'they have now: a table that was renamed is read on.';
 comment on column tinydevcrm.matview_status.status is
     'ok, failing (the last refresh failed), not populated, not scheduled, or paused.';
 
@@ -202,12 +206,9 @@ select subscriptions.name as subscription,
        date_trunc('seconds', now() - counted.oldest_pending_at) as oldest_pending_age,
        last_acknowledged.acknowledged_at as last_acknowledged_at,
        troubled.last_error,
-       case
-           when subscriptions.is_paused then
-               'paused' || coalesce(': ' || subscriptions.pause_reason, '')
-           when troubled.last_error is not null then 'failing'
-           else 'ok'
-       end as status
+       subscriptions.pause_reason,
+       judged.status,
+       judged.status in ('failing', 'switched off') as is_troubled
   from tinydevcrm.subscriptions
   left join tinydevcrm.matviews
     on matviews.id = subscriptions.matview_id
@@ -264,6 +265,14 @@ select subscriptions.name as subscription,
        limit 1
   ) as last_acknowledged
     on true
+ cross join lateral (
+      select case
+                 when subscriptions.paused_by = 'orchestrator' then 'switched off'
+                 when subscriptions.is_paused then 'paused'
+                 when troubled.last_error is not null then 'failing'
+                 else 'ok'
+             end as status
+  ) as judged
  where pg_has_role(subscriptions.owner, 'usage')
     or pg_has_role('tinydevcrm_admin', 'usage');
 
@@ -295,15 +304,20 @@ comment on column tinydevcrm.subscription_status.last_acknowledged_at is
     'When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.';
 comment on column tinydevcrm.subscription_status.last_error is
     'Why the last attempt of the newest delivery failed that is in trouble.';
+comment on column tinydevcrm.subscription_status.pause_reason is
+    'Why it is paused or switched off.';
 comment on column tinydevcrm.subscription_status.status is
-    'ok, failing (a delivery waits for another attempt or is parked), or paused, with the reason.';
+    'ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or '
+    'switched off (its endpoint is gone for good).';
+comment on column tinydevcrm.subscription_status.is_troubled is
+    'Whether it is failing or switched off. To pause one by hand is no trouble.';
 
 create view tinydevcrm.overview
     with (security_barrier)
 as
 with own_subscriptions as (
     select subscriptions.id,
-           subscriptions.is_paused
+           subscriptions.paused_by
       from tinydevcrm.subscriptions
      where pg_has_role(subscriptions.owner, 'usage')
         or pg_has_role('tinydevcrm_admin', 'usage')
@@ -333,7 +347,8 @@ select watched.view_count,
  cross join (
       select count(*) as subscription_count,
              count(*) filter (
-                 where own_subscriptions.is_paused or (
+                 where own_subscriptions.paused_by = 'orchestrator'
+                    or own_subscriptions.paused_by is null and (
                      select max(deliveries.id)
                        from tinydevcrm.deliveries
                       where deliveries.subscription_id = own_subscriptions.id
@@ -392,7 +407,7 @@ comment on column tinydevcrm.overview.paused_count is
 comment on column tinydevcrm.overview.subscription_count is
     'Subscriptions.';
 comment on column tinydevcrm.overview.troubled_subscription_count is
-    'Those of them that are failing or paused: see tinydevcrm.subscription_status.';
+    'Those of them that are failing or switched off: see tinydevcrm.subscription_status.';
 comment on column tinydevcrm.overview.pending_count is
     'Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or '
     'more.';

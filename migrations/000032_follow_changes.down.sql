@@ -1,3 +1,5 @@
+drop trigger _100_note_renamed on tinydevcrm.imports;
+drop function tinydevcrm._imports_note_renamed();
 drop event trigger tinydevcrm_follow_owners;
 drop function tinydevcrm._follow_owners();
 drop function tinydevcrm._settle_owners();

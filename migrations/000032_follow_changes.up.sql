@@ -1,7 +1,7 @@
 -- What the user does by hand, the registry follows. With a view that is dropped go its schedule,
 -- its job and the subscriptions to it. One that is given to another goes with registration,
 -- schedule and job to its new owner; subscriptions to it stay with those who made them. One that is
--- renamed or moved stays what it is.
+-- renamed or moved stays what it is, and so does what it reads: an import says so.
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -122,3 +122,52 @@ create event trigger tinydevcrm_follow_owners
 comment on event trigger tinydevcrm_follow_owners is
     'Lets TinyDevCRM''s registry follow a change of owner. For reassign owned Postgres has no such '
     'trigger: that is followed within a minute.';
+
+create function tinydevcrm._imports_note_renamed()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The first import of a table says it, and then no other.
+    if not exists (
+        select
+          from tinydevcrm.imports
+         where imports.relation = new.relation
+           and imports.id <> new.id
+    ) then
+        new.notices := new.notices || array(
+            select format(
+                       'view %s reads %s, which was called %s before, and not this table',
+                       matviews.relation, former.relation, tinydevcrm._target(new))
+              from (
+                select distinct imports.relation
+                  from tinydevcrm.imports
+                  join pg_class
+                    on pg_class.oid = imports.relation
+                 where imports.schema_name = new.schema_name
+                   and imports.table_name = new.table_name
+                   and imports.relation <> new.relation
+              ) as former
+              join tinydevcrm.matviews
+                on former.relation = any (tinydevcrm._read_relations(matviews.relation))
+             order by matviews.id
+        );
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._imports_note_renamed() is
+    'Notes, when an import has made a table, which watched views go on reading one that an earlier '
+    'import made under the same name, and that has been renamed since.';
+
+revoke execute on function tinydevcrm._imports_note_renamed() from public;
+
+create trigger _100_note_renamed
+    before update on tinydevcrm.imports
+    for each row
+    when (old.finished_at is null and new.finished_at is not null)
+    execute function tinydevcrm._imports_note_renamed();

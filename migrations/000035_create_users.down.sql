@@ -1,4 +1,5 @@
 drop function tinydevcrm.drop_user(text, text);
+drop function tinydevcrm._kept_user(text);
 drop function tinydevcrm._own_user(text);
 drop function tinydevcrm.create_user(text, text);
 

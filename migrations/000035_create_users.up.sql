@@ -120,7 +120,6 @@ create function tinydevcrm.create_user(name text, password text)
     returns regrole
     language plpgsql
     volatile
-    strict
     security definer
     set search_path = pg_catalog, pg_temp
     set password_encryption = 'scram-sha-256'
@@ -128,7 +127,7 @@ as $$
 declare
     v_settings tinydevcrm.settings;
 begin
-    if octet_length(create_user.name) not between 1 and 63
+    if coalesce(octet_length(create_user.name), 0) not between 1 and 63
        or create_user.name ~* '^(pg_|tinydevcrm)'
        -- HTTP Basic parts name and password by the first colon.
        or create_user.name like '%:%'
@@ -141,7 +140,7 @@ begin
                       'tinydevcrm, and is no word of the system''s.';
     end if;
 
-    if length(create_user.password) < 8 then
+    if coalesce(length(create_user.password), 0) < 8 then
         raise exception using
             errcode = 'TD007',
             message = 'the password is too short',
@@ -216,6 +215,40 @@ $$;
 comment on function tinydevcrm._own_user(text) is
     'The role of a user that create_user() has made. Raises TD001 when there is none.';
 
+create function tinydevcrm._kept_user(name text)
+    returns regrole
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user constant regrole := tinydevcrm._own_user(_kept_user.name);
+begin
+    -- The comment that it has: to write it takes the lock on a role for which drop role waits.
+    begin
+        execute format(
+            'comment on role %I is %L',
+            _kept_user.name, 'Created by tinydevcrm.create_user().');
+    exception
+        -- Another transaction has just dropped it: the look below says so.
+        when undefined_object then
+            null;
+    end;
+
+    if tinydevcrm._own_user(_kept_user.name) <> v_user then
+        raise exception using
+            errcode = 'TD001',
+            message = format('user %I has just been dropped', _kept_user.name),
+            hint    = 'Another role has that name now.';
+    end if;
+
+    return v_user;
+end
+$$;
+
+comment on function tinydevcrm._kept_user(text) is
+    'As _own_user(), and nobody can drop that user until the transaction ends.';
+
 create function tinydevcrm.drop_user(name text, new_owner text default null)
     returns void
     language plpgsql
@@ -229,7 +262,14 @@ declare
     v_objects text;
 begin
     if drop_user.new_owner is not null then
-        v_heir := tinydevcrm._own_user(drop_user.new_owner);
+        v_heir := tinydevcrm._kept_user(drop_user.new_owner);
+    end if;
+
+    if v_heir = v_user then
+        raise exception using
+            errcode = 'TD007',
+            message = format('user %I cannot be their own new owner', drop_user.name),
+            hint    = 'Name another user, who stays.';
     end if;
 
     select string_agg(pg_describe_object(classid, objid, objsubid), ', ' order by objid)
@@ -303,12 +343,14 @@ $$;
 comment on function tinydevcrm.drop_user(text, text) is
     'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. '
     'Tables and views go to the new owner, with the schema, schedules, imports and events. Raises '
-    'TD001 when there is no such user, 2BP01 when they own something and there is no new owner. '
+    'TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when they own '
+    'something and there is no new owner. '
     'Security definer: lends administrators the right to drop such roles, and no others.';
 
 revoke execute on function
     tinydevcrm.create_user(text, text),
     tinydevcrm._own_user(text),
+    tinydevcrm._kept_user(text),
     tinydevcrm.drop_user(text, text)
 from public;
 

@@ -178,6 +178,50 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
+// To pause by hand is no failure, whatever the reason.
+func TestStatusOfAPausedSubscription(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('s', 'https://example.com/')")
+	defer dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('s')")
+	dbtest.Exec(t, pool, "select tinydevcrm.pause_subscription('s', 'deploying')")
+	if _, stderr, err := command(t, databaseURL, "", "status"); err != nil {
+		t.Errorf("paused by hand: %v: %s", err, stderr)
+	}
+	if list := mustCommand(t, databaseURL, "subscription", "list"); !strings.Contains(list, "deploying") {
+		t.Errorf("the list lacks the reason: %s", list)
+	}
+	dbtest.Exec(t, pool, "select tinydevcrm._switch_off_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
+	if _, stderr, err := command(t, databaseURL, "", "status"); err == nil || !strings.Contains(stderr, "s is switched off") {
+		t.Errorf("switched off by the orchestrator: %v: %s", err, stderr)
+	}
+}
+
+// What the command prints is what the table has.
+func TestUploadReportsTheTable(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	path := filepath.Join(t.TempDir(), "pairs.csv")
+	if err := os.WriteFile(path, []byte("a,b\n1,2024-01-31\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, pool, "create table pairs (a text, b text)")
+	for _, options := range [][]string{{"--dry-run"}, {}} {
+		words := mustCommand(t, databaseURL, append([]string{"upload", path, "--mode", "append"}, options...)...)
+		if !strings.Contains(words, "  a  text\n  b  text\n") {
+			t.Errorf("upload %v says %s", options, words)
+		}
+	}
+
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select * from pairs')")
+	dbtest.Exec(t, pool, "alter table pairs rename to pairs_2025")
+	words := mustCommand(t, databaseURL, "upload", path)
+	if !strings.Contains(words, "  a  integer\n  b  date\n") || !strings.Contains(words, ".pairs_2025, which was called ") {
+		t.Errorf("upload of a new table says %s", words)
+	}
+	if status := mustCommand(t, databaseURL, "status", "--json"); !strings.Contains(status, `"pairs_2025"`) {
+		t.Errorf("the status does not say what the view reads: %s", status)
+	}
+}
+
 func TestUploadCommand(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	path := filepath.Join(t.TempDir(), "people.csv")

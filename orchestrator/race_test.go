@@ -148,3 +148,56 @@ func TestDropUserWithASession(t *testing.T) {
 	dbtest.Exec(t, pool, "drop schema going")
 	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('heir')")
 }
+
+// The heir of a user who is dropped stays until the hand-over is done, and one who has just gone is no heir.
+func TestDropUserKeepsTheHeir(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
+	// All that there is to hand over is the log, which keeps nobody.
+	dbtest.Exec(t, pool, "drop schema going; drop schema heir")
+	dbtest.Exec(t, pool, `
+		insert into tinydevcrm.imports (owner, source, mode, schema_name, table_name, finished_at)
+		values ('going', 'a.csv', 'create', 'going', 'a', now())`)
+	other := openPool(t, databaseURL)
+	dbtest.Exec(t, other, "set lock_timeout = '500ms'")
+
+	handingOver, err := pool.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handingOver.Rollback()
+	if _, err := handingOver.Exec("select tinydevcrm.drop_user('going', 'heir')"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec("select tinydevcrm.drop_user('heir')"); err == nil || !strings.Contains(err.Error(), "lock timeout") {
+		t.Errorf("the heir is dropped meanwhile: %v", err)
+	}
+	if err := handingOver.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+
+	dropping, err := other.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dropping.Rollback()
+	if _, err := dropping.Exec("select tinydevcrm.drop_user('heir')"); err != nil {
+		t.Fatal(err)
+	}
+	handedOver := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(t.Context(), "select tinydevcrm.drop_user('going', 'heir')")
+		handedOver <- err
+	}()
+	dbtest.Eventually(t, dbtest.Deadline, "the hand-over waits", func() bool {
+		return dbtest.Value[bool](t, pool, `
+			select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'select tinydevcrm.drop_user%')`)
+	})
+	if err := dropping.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handedOver; db.Explain(err).Code != "TD001" {
+		t.Errorf("handed over to one who is gone: %v", err)
+	}
+	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('going')")
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/lib/pq"
 	"github.com/spf13/cobra"
 )
 
@@ -29,6 +30,8 @@ type matviewStatus struct {
 	ErrorCode       *string `json:"error_code"`
 	ErrorMessage    *string `json:"error_message"`
 	FailingSince    *string `json:"failing_since"`
+	// Reads are the tables and views that it reads.
+	Reads []string `json:"reads"`
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -92,7 +95,7 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
-		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF')
+		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[]
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
 	if err != nil {
@@ -105,7 +108,7 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		var m matviewStatus
 		if err := rows.Scan(&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt,
 			&m.LateReason, &m.LastRefreshedAt, &m.Outcome, &m.Method, &m.PlainReason, &m.RowCount,
-			&m.Duration, &m.ErrorCode, &m.ErrorMessage, &m.FailingSince); err != nil {
+			&m.Duration, &m.ErrorCode, &m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads)); err != nil {
 			return nil, fmt.Errorf("read the status: %w", err)
 		}
 		matviews = append(matviews, m)
@@ -120,9 +123,9 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
 	rows, err := pool.QueryContext(ctx, `
 		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
-		              ' (' || last_error || ')')
+		              ' (' || coalesce(pause_reason, last_error) || ')')
 		  from tinydevcrm.subscription_status
-		 where status not in ('ok', 'paused')
+		 where is_troubled
 		 order by subscription`)
 	if err != nil {
 		return nil, fmt.Errorf("read the status of subscriptions: %w", err)

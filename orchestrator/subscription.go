@@ -63,7 +63,7 @@ func (p *program) subscriptionAction(use, short, done, statement string) *cobra.
 func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []string) error {
 	rows, err := pool.QueryContext(command.Context(), `
 		select subscription, coalesce(matview::text, 'all'), status, pending_count, parked_count, expired_count,
-		       coalesce(oldest_pending_age::text, '-'), coalesce(last_error, coalesce(url, '-'))
+		       coalesce(oldest_pending_age::text, '-'), coalesce(pause_reason, last_error, url, '-')
 		  from tinydevcrm.subscription_status
 		 order by subscription`)
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []st
 	}
 	defer rows.Close()
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SUBSCRIPTION\tMATVIEW\tSTATUS\tPENDING\tPARKED\tEXPIRED\tOLDEST\tURL OR LAST ERROR")
+	fmt.Fprintln(table, "SUBSCRIPTION\tMATVIEW\tSTATUS\tPENDING\tPARKED\tEXPIRED\tOLDEST\tURL OR WHY")
 	for rows.Next() {
 		var name, matview, status, age, remark string
 		var pending, parked, expired int64

@@ -93,6 +93,9 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		fmt.Fprintf(p.stdout, "  %s repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
 			words.Count(done.ProblemCount, "line"), done.ID)
 	}
+	for _, notice := range done.Notices {
+		fmt.Fprintf(p.stdout, "  Notice: %s\n", notice)
+	}
 	return p.printColumns(done.Columns)
 }
 

@@ -42,7 +42,7 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 		})
 		slowest = max(slowest, time.Since(start))
 		if i == 0 {
-			awaitStatus(t, pool, "gone", "paused: 410 Gone")
+			awaitStatus(t, pool, "gone", "switched off")
 		}
 		<-pace.C
 	}
@@ -54,13 +54,13 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 	t.Run("failing", func(t *testing.T) { checkFailing(t, failing, failingSecret, told) })
 	t.Run("limited", func(t *testing.T) { checkLimited(t, pool, limited, retryAfter, told) })
 	t.Run("gone", func(t *testing.T) {
-		awaitStatus(t, pool, "gone", "paused: 410 Gone")
+		awaitStatus(t, pool, "gone", "switched off")
 		if got := gone.all(); len(got) != 1 {
 			t.Errorf("it got %d requests, want none after the first", len(got))
 		}
 	})
 	t.Run("refused", func(t *testing.T) { checkRefused(t, pool, events) })
-	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "subscription gone is paused: 410 Gone") {
+	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "subscription gone is switched off") {
 		t.Errorf("status does not tell of it: %v, %s", err, stderr)
 	}
 }

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(29);
+select plan(35);
 
 create role "Tap Boss" in role tinydevcrm_admin;
 create role "Tap Orchestrator" in role tinydevcrm_orchestrator;
@@ -34,6 +34,11 @@ select throws_ok(
     $$ select tinydevcrm.create_user('pg_ann', 'secret word') $$, 'TD007', null, 'nor is a word of the system''s');
 select throws_ok(
     $$ select tinydevcrm.create_user('ann', 'short') $$, 'TD007', null, 'a password has eight characters');
+
+select throws_ok(
+    $$ select tinydevcrm.create_user('Tap Eve', null) $$, 'TD007', null, 'and is there');
+select throws_ok(
+    $$ select tinydevcrm.create_user(null, 'secret word') $$, 'TD007', null, 'as is a name');
 
 -- What a user has, in their own name.
 
@@ -105,7 +110,29 @@ select throws_ok(
     'who owns something is not dropped');
 select throws_ok(
     $$ select tinydevcrm.drop_user('Tap Plain') $$, 'TD001', null, 'nor a role that was made otherwise');
+select throws_ok(
+    $$ select tinydevcrm.drop_user('Tap Ann', 'Tap Ann') $$, 'TD007',
+    'user "Tap Ann" cannot be their own new owner', 'nobody is their own heir');
+select throws_ok(
+    $$ select tinydevcrm.drop_user('Tap Ann', 'Tap Plain') $$, 'TD001', null, 'nor is a role that was made otherwise');
+reset role;
+-- The rights of the one who goes are no hindrance to the heir, nor the other way round.
+grant "Tap Ann" to "Tap Bob";
+create schema shared;
+create table shared.cays as select 2 as n;
+select tinydevcrm.create_user('Tap Cay', 'secret word');
+alter table shared.cays owner to "Tap Cay";
+grant "Tap Bob" to "Tap Cay";
+set local role "Tap Boss";
 select tinydevcrm.drop_user('Tap Ann', 'Tap Bob');
+select tinydevcrm.drop_user('Tap Cay', 'Tap Bob');
+reset role;
+select is(
+    array(select format('%s %s', relname, relowner::regrole) from pg_class
+           where oid in (to_regclass('"Tap Ann".numbers'), to_regclass('shared.cays')) order by relname desc),
+    array['numbers "Tap Bob"', 'cays "Tap Bob"'], 'the heir has the tables');
+select is((select n from "Tap Ann".numbers) + (select n from shared.cays), 3, 'with their rows');
+set local role "Tap Boss";
 select is(
     (select array[owner::text, schedule] from tinydevcrm.matview_status), array['"Tap Bob"', '5 seconds'],
     'another takes over views and schedules');

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(38);
+select plan(40);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -182,6 +182,10 @@ select ok(
     tinydevcrm.replay_events('few', now() - interval '1 hour') > 0
     and tinydevcrm.replay_events('few', clock_timestamp()) = 0,
     'and what was acknowledged, since the time given');
+
+select throws_ok(
+    $$ select tinydevcrm.replay_events('few', null) $$, 'TD007', null, 'no time is no time');
+select is(tinydevcrm.acknowledge_events(null), 0::bigint, 'to acknowledge nothing is harmless');
 
 select tinydevcrm.drop_subscription('few');
 

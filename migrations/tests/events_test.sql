@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(35);
+select plan(38);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -286,6 +286,39 @@ select results_eq(
         where relation = 'told'::regclass $$,
     $$ values (true, array[3], 'failed', null::bigint, true, true), (true, array[5], 'recovered', 1, true, true) $$,
     'the recent refreshes of a view are told or not, oldest first');
+
+-- the order of columns
+
+reset role;
+create table wide as
+select 1 as n;
+select tinydevcrm.create_matview(
+    'wide_view',
+    $$ select n as "zz", null::text as "b", '{"k": [1, 2]}'::jsonb as "Größe", 'x "y"' as "a ""b""", 1.50 as "10", 2 as "9"
+         from wide $$,
+    name)
+  from unnest(array['rows_added']) as name;
+select tinydevcrm.refresh_matview('wide_view');
+insert into wide
+values (2);
+select is(
+    (select tinydevcrm.event_json(event)->>'rows' from tinydevcrm.refresh_matview('wide_view') as event),
+    '[{"zz": 2, "b": null, "Größe": {"k": [1, 2]}, "a \"b\"": "x \"y\"", "10": 1.50, "9": 2}]',
+    'the columns of an event come in the order of the view, among added rows');
+select tinydevcrm.watch_matview('wide_view', 'always');
+select results_eq(
+    $$ select tinydevcrm.event_json(event)->>'columns', json_array_length(tinydevcrm.event_json(event)->'rows'),
+              array(select json_object_keys(tinydevcrm.event_json(event)->'rows'->1)) = (event).columns
+         from tinydevcrm.refresh_matview('wide_view') as event $$,
+    $$ values ('["zz","b","Größe","a \"b\"","10","9"]', 2, true) $$, 'and among the first ones');
+insert into tinydevcrm.matview_refresh_events (
+           owner, matview_id, matview, outcome, is_told, row_count, columns, rows, started_at, duration)
+select owner, id, relation::text, 'refreshed', true, 1, '{x}', '[1, ["x"], {"y": 2}]', now(), interval '0'
+  from tinydevcrm.matviews
+ where relation = 'wide_view'::regclass;
+select lives_ok(
+    $$ select tinydevcrm.event_json(events) from tinydevcrm.matview_refresh_events as events $$,
+    'one that a user has written with other rows does no harm');
 
 select * from finish();
 

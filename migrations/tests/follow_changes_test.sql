@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(16);
+select plan(21);
 
 create role "Tap Owner" in role tinydevcrm_user;
 create role "Tap Landlord" in role tinydevcrm_user;
@@ -127,6 +127,34 @@ drop owned by "Tap Owner";
 select is(
     (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint,
     'who owns nothing any more has no job');
+
+-- A table that has been renamed, and imported again under its old name
+
+reset role;
+create schema "Tap Imports";
+set local search_path = "Tap Imports", public;
+create temporary table staging as
+select '1' as n;
+select tinydevcrm.import_staging('staging', 'orders');
+create view chosen as
+select * from orders;
+select tinydevcrm.create_matview('orders_view', 'select * from chosen');
+select is(
+    (select notices from tinydevcrm.import_staging('staging', 'orders', 'append')), '{}'::text[],
+    'more rows for a table are no news');
+alter table orders rename to orders_2025;
+select is(
+    (select notices from tinydevcrm.import_staging('staging', 'others')), '{}'::text[],
+    'nor is a table that nothing reads');
+select is(
+    (select notices from tinydevcrm.import_staging('staging', 'orders')),
+    array['view "Tap Imports".orders_view reads "Tap Imports".orders_2025, which was called '
+          '"Tap Imports".orders before, and not this table'],
+    'an import under the old name of a table says which views go on reading that');
+select is(
+    (select notices from tinydevcrm.import_staging('staging', 'orders', 'append')), '{}'::text[], 'once');
+select is(
+    (select row_count from tinydevcrm.refresh_matview('orders_view')), 2::bigint, 'and so they do');
 
 set local search_path = "My Data", public;
 

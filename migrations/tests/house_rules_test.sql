@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(13);
+select plan(14);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -150,6 +150,18 @@ select is_empty(
           and acl.grantee <> n.nspowner
           and (acl.grantee <> 'tinydevcrm_user'::regrole or acl.privilege_type <> 'USAGE') $$,
     'users may use our schema, and nobody may make anything in it');
+
+select is_empty(
+    $$ select p.oid::regprocedure
+         from pg_proc p
+        where p.pronamespace = 'tinydevcrm'::regnamespace
+          and p.proisstrict
+          and p.provolatile = 'v'
+          and (
+              has_function_privilege('tinydevcrm_user', p.oid, 'execute')
+              or has_function_privilege('tinydevcrm_admin', p.oid, 'execute')
+          ) $$,
+    'no function that does something does nothing in silence for null');
 
 select is(
     array(

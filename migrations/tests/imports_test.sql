@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(71);
+select plan(74);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -439,6 +439,24 @@ select throws_ok(
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'log2', 'upsert', key => '{id,none}') $$, 'TD009',
     null, 'in a new table too');
+
+-- what an import reports
+
+create temporary table pairs as
+select '1' as a, '2024-01-31' as b;
+create table texts (a text primary key, b text);
+select is(
+    (select columns from tinydevcrm.import_staging('pairs', 'texts', 'append')),
+    '[{"name": "a", "type": "text", "header": "a"}, {"name": "b", "type": "text", "header": "b"}]'::jsonb,
+    'the columns are reported as the table has them');
+select is(
+    (select jsonb_path_query_array(columns, '$[*].type')
+       from tinydevcrm.import_staging('pairs', 'texts', 'upsert', '{a}')),
+    '["text", "text"]'::jsonb, 'by mode upsert too');
+select is(
+    (select jsonb_path_query_array(columns, '$[*].type')
+       from tinydevcrm.import_staging('pairs', 'cut', types => '{"a": "numeric(10,2)"}')),
+    '["numeric(10,2)", "date"]'::jsonb, 'and those that were given');
 
 select * from finish();
 

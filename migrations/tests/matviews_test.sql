@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(41);
+select plan(42);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -137,6 +137,19 @@ select tinydevcrm.create_matview(repeat('é', 31), 'select 1 as n');
 select is(
     tinydevcrm._unused_name(repeat('é', 32)), repeat('é', 30) || '_2',
     'between its letters, and makes room for the number');
+
+-- what it reads
+
+create table "Far Away" as
+select 1 as n;
+create view between_them as
+select * from "Far Away";
+select tinydevcrm.create_matview('nearer', 'select * from between_them');
+select tinydevcrm.create_matview('nearest', 'select n from nearer union all select 2 from between_them');
+alter table "Far Away" rename to "Farther";
+select is(
+    (select reads::text[] from tinydevcrm.matview_status where relation = 'nearest'::regclass),
+    array['"Farther"', 'nearer'], 'it shows what it reads, through views, by the name of now');
 
 select * from finish();
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(9);
+select plan(12);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -56,7 +56,7 @@ select is(pg_temp.overview('view_count', 'failing_count'), '3 1', 'one that fail
 select tinydevcrm.create_subscription('ok');
 select tinydevcrm.create_subscription('failing', 'a', max_attempts => 1);
 select tinydevcrm.create_subscription('paused', 'b');
-select tinydevcrm.pause_subscription('paused');
+select tinydevcrm.pause_subscription('paused', 'deploying');
 select tinydevcrm.refresh_matview('a');
 select tinydevcrm.reject_event(delivery_id, 'no room')
   from tinydevcrm.receive_events('failing');
@@ -64,11 +64,23 @@ select tinydevcrm.reject_event(delivery_id, 'no room')
 select is(
     pg_temp.overview(
         'subscription_count', 'troubled_subscription_count', 'pending_count', 'parked_count'),
-    '3 2 1 1', 'subscriptions and what they wait for are counted');
+    '3 1 1 1', 'subscriptions and what they wait for are counted');
+select is(
+    (select array[status, pause_reason, is_troubled::text]
+       from tinydevcrm.subscription_status where subscription = 'paused'),
+    array['paused', 'deploying', 'false'], 'one that is paused by hand is no trouble, whatever the reason');
+select tinydevcrm._switch_off_webhook(id, 'gone')
+  from tinydevcrm.subscriptions
+ where name = 'paused';
+select is(
+    (select status from tinydevcrm.subscription_status where subscription = 'paused'),
+    'switched off', 'one that is switched off is');
+select is(
+    (select troubled_subscription_count from tinydevcrm.overview), 2::bigint, 'and is counted');
 select is(
     (select troubled_subscription_count from tinydevcrm.overview),
-    (select count(*) from tinydevcrm.subscription_status where status <> 'ok'),
-    'the troubled ones are those that are not ok');
+    (select count(*) from tinydevcrm.subscription_status where is_troubled),
+    'as all those that are in trouble');
 
 set local role "Tap Two";
 

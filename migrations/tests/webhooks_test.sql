@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(15);
+select plan(19);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -30,6 +30,14 @@ select is_empty(
 select is_empty('select * from tinydevcrm._due_webhooks()', 'with nothing to post none is due');
 select tinydevcrm.refresh_matview('v');
 select is((select name from tinydevcrm._due_webhooks()), 'hook', 'with an event it is');
+select throws_ok(
+    $$ select tinydevcrm.create_webhook('other', null) $$, 'TD007', null, 'a webhook has a URL');
+
+create role "Tap Watcher" in role tinydevcrm_admin;
+set local role "Tap Watcher";
+select isnt_empty('select from tinydevcrm.webhooks', 'an administrator sees it');
+select is_empty('select * from tinydevcrm._due_webhooks()', 'but has nothing to post, and so none is due');
+reset role;
 
 create function pg_temp.secrets()
     returns text[]
@@ -77,8 +85,13 @@ select tinydevcrm._switch_off_webhook(subscription_id, 'it is gone')
   from tinydevcrm._due_webhooks();
 select is_empty('select * from tinydevcrm._due_webhooks()', 'one that is gone is not due');
 select is(
-    (select status from tinydevcrm.subscription_status where subscription = 'hook'),
-    'paused: it is gone', 'and its owner sees why');
+    (select array[status, pause_reason, is_troubled::text]
+       from tinydevcrm.subscription_status where subscription = 'hook'),
+    array['switched off', 'it is gone', 'true'], 'and its owner sees why');
+select tinydevcrm.resume_subscription('hook');
+select is(
+    (select array[status, pause_reason] from tinydevcrm.subscription_status where subscription = 'hook'),
+    array['ok', null], 'until they resume it');
 
 select * from finish();
 

@@ -172,7 +172,8 @@ func (w *Worker) drain(ctx context.Context) error {
 // a crash takes back is a delivery that is received again.
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
-	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count, (event).rows,
+	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
+	       tinydevcrm._ordered_rows(event),
 	       (event).is_cut, (event).error_code, (event).error_message,
 	       (event).started_at, extract(epoch from (event).duration)::double precision
 	  from tinydevcrm._receive_deliveries(tinydevcrm._own_subscription($1), $2, make_interval(secs => $3))

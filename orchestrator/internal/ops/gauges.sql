@@ -80,6 +80,7 @@ queues as (
                else 'worker'
            end as kind,
            case
+               when subscriptions.paused_by = 'orchestrator' then 'switched_off'
                when subscriptions.is_paused then 'paused'
                when exists (
                    select
@@ -165,7 +166,7 @@ select 'tinydevcrm_schedules', array[state.name], count(rounds.id)
 union all
 select 'tinydevcrm_subscriptions', array[kind.name, state.name], count(queues.kind)
   from unnest(array['log', 'webhook', 'worker']) as kind (name)
- cross join unnest(array['ok', 'failing', 'paused']) as state (name)
+ cross join unnest(array['ok', 'failing', 'paused', 'switched_off']) as state (name)
   left join queues
     on queues.kind = kind.name
    and queues.state = state.name

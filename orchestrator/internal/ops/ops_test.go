@@ -186,6 +186,10 @@ func TestDeliveriesThatWait(t *testing.T) {
 	if paused := value(t, o, "tinydevcrm_subscriptions kind worker state paused"); paused != 1 {
 		t.Errorf("%v subscriptions are paused, want 1", paused)
 	}
+	dbtest.Exec(t, pool, "select tinydevcrm._switch_off_webhook(id, 'gone') from tinydevcrm.subscriptions where name = 'waiting'")
+	if off := value(t, o, "tinydevcrm_subscriptions kind worker state switched_off"); off != 1 {
+		t.Errorf("%v subscriptions are switched off, want 1", off)
+	}
 	dbtest.Exec(t, pool, "select tinydevcrm.resume_subscription('waiting')")
 	dbtest.Exec(t, pool, "select tinydevcrm.reject_event(delivery_id, 'no') from tinydevcrm.receive_events('waiting', 1)")
 	if parked := value(t, o, "tinydevcrm_deliveries_parked kind worker"); parked != 1 {

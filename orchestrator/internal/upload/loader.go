@@ -154,12 +154,13 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 		return Plan{}, err
 	}
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
-	for i, column := range l.step.columns {
-		// What waits as text for the end of the file gets its type then.
-		if column.Position == nil && !column.IsGiven {
-			column.Type = l.table.ladder.typeOf(l.table.first(i))
-		}
-		plan.Columns = append(plan.Columns, column.Column)
+	var columns []byte
+	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_columns($1, $2)",
+		l.step.id, l.table.positions()).Scan(&columns); err != nil {
+		return Plan{}, fmt.Errorf("preview the columns: %w", err)
+	}
+	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
+		return Plan{}, fmt.Errorf("read the columns: %w", err)
 	}
 	return plan, nil
 }

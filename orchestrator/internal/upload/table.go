@@ -19,12 +19,11 @@ const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 type ladder struct {
 	set       *patterns.Set
 	positions []int64
-	types     []string
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	rows, err := conn.QueryContext(ctx, `
-		select position, type_name, coalesce(accepts, ''), coalesce(max_length, 0)
+		select position, coalesce(accepts, ''), coalesce(max_length, 0)
 		  from tinydevcrm.csv_types
 		 order by position`)
 	if err != nil {
@@ -35,13 +34,11 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var all []patterns.Pattern
 	for rows.Next() {
 		var position int64
-		var typeName string
 		var pattern patterns.Pattern
-		if err := rows.Scan(&position, &typeName, &pattern.Accepts, &pattern.MaxLength); err != nil {
+		if err := rows.Scan(&position, &pattern.Accepts, &pattern.MaxLength); err != nil {
 			return nil, fmt.Errorf("read csv_types: %w", err)
 		}
 		l.positions = append(l.positions, position)
-		l.types = append(l.types, typeName)
 		all = append(all, pattern)
 	}
 	if err := rows.Err(); err != nil {
@@ -101,14 +98,6 @@ func (t *table) first(column int) int {
 		return -1
 	}
 	return bits.TrailingZeros64(uint64(fits))
-}
-
-// typeOf is the type at a place in the ladder: text for the place of no values.
-func (l *ladder) typeOf(place int) string {
-	if place < 0 {
-		return "text"
-	}
-	return l.types[place]
 }
 
 // isMisfit tells whether the lines have values that their columns do not store.

@@ -78,9 +78,11 @@ type Import struct {
 	ProblemCount int64    `json:"problem_count"`
 	RewriteCount int64    `json:"rewrite_count"`
 	// Distribution says how the table lies on the workers of Citus; nil for one of the server alone.
-	Distribution *string   `json:"distribution,omitempty"`
-	StartedAt    time.Time `json:"started_at"`
-	FinishedAt   time.Time `json:"finished_at"`
+	Distribution *string `json:"distribution,omitempty"`
+	// Notices are what it did not do, and its user may expect.
+	Notices    []string  `json:"notices"`
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
 }
 
 // A Column of the table: its name and type, and what the file called it.
@@ -202,12 +204,12 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 	var columns []byte
 	err := l.conn.QueryRowContext(ctx, `
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, distribution, started_at, finished_at
+		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
 		l.step.id, l.table.positions(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
 		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
-		&done.StartedAt, &done.FinishedAt)
+		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
 	if err != nil {
 		return Import{}, fmt.Errorf("finish: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +77,6 @@ func parseTemplates(assets map[string]asset) *template.Template {
 		"count":        words.Count,
 		"duration":     words.Duration,
 		"milliseconds": words.Milliseconds,
-		"rowNames":     rowNames,
 		"rowCells":     rowCells,
 		"uploadFields": uploadFields,
 		"scripts":      func() []string { return []string{"page.js", "upload.js", "ask.js", "feed.js"} },
@@ -105,23 +103,6 @@ func quoteQuery(query string) string {
 
 func countRows(count int64) string {
 	return words.Count(count, "row")
-}
-
-// rowNames gives the columns of an event's rows in jsonb's order: short names first.
-func rowNames(rows []map[string]json.RawMessage) []string {
-	var names []string
-	if len(rows) > 0 {
-		for name := range rows[0] {
-			names = append(names, name)
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		if len(a) != len(b) {
-			return len(a) - len(b)
-		}
-		return strings.Compare(a, b)
-	})
-	return names
 }
 
 // rowCells gives the values of one of an event's rows; text without its quotes, the rest as JSON.

@@ -9,13 +9,15 @@ import (
 
 // An event is a row of tinydevcrm.matview_refresh_events, as tinydevcrm.event_json() gives it.
 type event struct {
-	ID           int64     `json:"id"`
-	Outcome      string    `json:"outcome"`
-	IsTold       bool      `json:"is_told"`
-	Matview      string    `json:"matview"`
-	RowCount     *int64    `json:"row_count"`
-	AddedCount   *int64    `json:"added_count"`
-	RemovedCount *int64    `json:"removed_count"`
+	ID           int64  `json:"id"`
+	Outcome      string `json:"outcome"`
+	IsTold       bool   `json:"is_told"`
+	Matview      string `json:"matview"`
+	RowCount     *int64 `json:"row_count"`
+	AddedCount   *int64 `json:"added_count"`
+	RemovedCount *int64 `json:"removed_count"`
+	// Columns are those of the Rows, in the view's order.
+	Columns      []string  `json:"columns"`
 	Rows         rowList   `json:"rows"`
 	ErrorCode    string    `json:"error_code"`
 	ErrorMessage string    `json:"error_message"`

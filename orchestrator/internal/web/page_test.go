@@ -131,6 +131,35 @@ func TestBrowserIsSentBackToThePage(t *testing.T) {
 	}
 }
 
+// A table that takes the name of another is not the one that views read.
+func TestPageShowsWhatAnImportDidNotDo(t *testing.T) {
+	f := newFixture(t)
+	f.importSample()
+	f.exec("select tinydevcrm.create_matview('v', 'select * from sample')")
+	f.exec("alter table sample rename to former")
+	f.importSample()
+	want := fmt.Sprintf("Notice: view %[1]s.v reads %[1]s.former, which was called %[1]s.sample before", f.schema)
+	if got := f.send(get("/?table=" + f.schema + ".sample")); !strings.Contains(got.body, want) {
+		t.Errorf("the page does not say that a view reads another table: %s", got.body)
+	}
+}
+
+func TestPageShowsPausedSubscriptions(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_webhook('s', 'https://example.com/')")
+	defer f.exec("select tinydevcrm.drop_subscription('s')")
+	f.exec("select tinydevcrm.pause_subscription('s', 'deploying')")
+	if page := f.send(get("/?subscription=s")).body; !strings.Contains(page, `<td class="">paused: deploying</td>`) ||
+		strings.Contains(page, "in trouble") || !strings.Contains(page, "/subscriptions/resume") {
+		t.Errorf("paused by hand: %s", page)
+	}
+	f.exec("select tinydevcrm._switch_off_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
+	if page := f.send(get("/?subscription=s")).body; !strings.Contains(page, `<td class="bad">switched off: 410 Gone</td>`) ||
+		!strings.Contains(page, "1 in trouble") || !strings.Contains(page, "/subscriptions/resume") {
+		t.Errorf("switched off: %s", page)
+	}
+}
+
 func TestPageShowsTables(t *testing.T) {
 	f := newFixture(t)
 	const file = `"<b>","O'Neil ""x""",n` + "\n<script>alert(1)</script>,,1\n" + `"",two,2` + "\n"

@@ -20,8 +20,10 @@ const (
 type subscription struct {
 	Name, Matview, URL string
 	Status, LastError  string
+	PauseReason        string
 	Pending, Parked    int64
 	IsPaused           bool
+	IsTroubled         bool
 	Deliveries         []delivery
 }
 
@@ -48,10 +50,12 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		       coalesce(last_error, ''),
 		       pending_count,
 		       parked_count,
-		       status like 'paused%'
+		       coalesce(pause_reason, ''),
+		       status in ('paused', 'switched off'),
+		       is_troubled
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
-		 order by subscription = $1 desc, status <> 'ok' desc, subscription
+		 order by subscription = $1 desc, is_troubled desc, subscription
 		 limit $2`, shown.Chosen.Get("subscription"), shownSubscriptions+1)
 	if err != nil {
 		return fmt.Errorf("list the subscriptions: %w", err)
@@ -60,7 +64,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	for rows.Next() {
 		var next subscription
 		if err := rows.Scan(&next.Name, &next.Matview, &next.URL, &next.Status, &next.LastError,
-			&next.Pending, &next.Parked, &next.IsPaused); err != nil {
+			&next.Pending, &next.Parked, &next.PauseReason, &next.IsPaused, &next.IsTroubled); err != nil {
 			return fmt.Errorf("list the subscriptions: %w", err)
 		}
 		shown.Subscriptions = append(shown.Subscriptions, next)

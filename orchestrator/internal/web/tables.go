@@ -38,7 +38,9 @@ type table struct {
 	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
 	RepairCount int64
 	Repairs     []db.Line
-	FinishedAt  time.Time
+	// Notices are what the import did not do, and its user may expect.
+	Notices    []string
+	FinishedAt time.Time
 
 	// AtHand are the first columns, their names as a query writes them; Columns are all, with the first Rows.
 	AtHand []column
@@ -131,6 +133,7 @@ const newestTables = `
 	       coalesce((newest.dialect).skip_lines, 0),
 	       newest.row_count,
 	       newest.problem_count,
+	       newest.notices,
 	       newest.finished_at,
 	       newest.is_asked,
 	       newest.is_listed,
@@ -180,7 +183,7 @@ func (s *server) readTables(ctx context.Context, name, part string) ([]foundTabl
 		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
 			pq.Array(&next.UpsertKey), &next.DistributeBy, &next.Distribution, &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
 			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
-			&next.RowCount, &next.RepairCount, &next.FinishedAt, &next.isAsked, &next.isListed,
+			&next.RowCount, &next.RepairCount, pq.Array(&next.Notices), &next.FinishedAt, &next.isAsked, &next.isListed,
 			&count, pq.Array(&names), pq.Array(&types)); err != nil {
 			return nil, fmt.Errorf("list the tables: %w", err)
 		}

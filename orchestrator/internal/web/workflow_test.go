@@ -293,12 +293,12 @@ func (b *browser) checkFeedLikeServer(f *fixture) {
 	f.exec(`insert into sample values (null)`)
 	f.exec(`select tinydevcrm.create_matview('odd', $$
 	            select n as "AColumnOfNumbers", '<b>' || repeat('é', 300) as "long", 9007199254740993 as big,
-	                   '' as nothing, array[1, 2] as list, 1.50 as price
+	                   '' as nothing, array[1, 2] as list, 1.50 as price, 'y' as "2024", 'x' as "7"
 	              from (select min("AColumnOfNumbers") from sample union all select null) as first (n)$$)`)
 	item := fmt.Sprintf(`#feed li[data-id="%d"]`, f.refresh("odd"))
 	withoutTime := fmt.Sprintf(`Array.from(
 		document.querySelectorAll('%s :is(b, .matview, .count, .took, .id, .error, th, td, td i)'),
-		node => node.tagName + ':' + node.textContent).sort().join('\n')`, item)
+		node => node.tagName + ':' + node.textContent).join('\n')`, item)
 	b.do("wait for the live event", chromedp.WaitVisible(chromedp.CSS(item)))
 	live := read(b, "look at it", chromedp.Evaluate[string](withoutTime))
 	b.do("reload", chromedp.Navigate(f.server.URL+"/"), chromedp.WaitVisible(chromedp.CSS(item)))
@@ -308,6 +308,10 @@ func (b *browser) checkFeedLikeServer(f *fixture) {
 	}
 	if !strings.Contains(live, "9007199254740993") || !strings.Contains(live, "null") {
 		b.t.Errorf("the event lacks its values: %s", live)
+	}
+	const columns = "TH:AColumnOfNumbers\nTH:long\nTH:big\nTH:nothing\nTH:list\nTH:price\nTH:2024\nTH:7\n"
+	if !strings.Contains(live, columns) {
+		b.t.Errorf("the columns are not in the order of the view: %s", live)
 	}
 
 	f.exec(`create materialized view failing as select 1 / count(*) as n from sample`)

@@ -38,9 +38,9 @@ function makeCell(value) {
     return cell;
 }
 
-export function fillRows(table, rows) {
+// An object keeps no order of names that are numbers: what has an order of its own comes with it.
+export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     if (!rows?.length) return;
-    const names = Object.keys(rows[0]);
     const head = table.createTHead().insertRow();
     for (const name of names) head.append(make('th', { scope: 'col', textContent: name }));
     const body = table.createTBody();

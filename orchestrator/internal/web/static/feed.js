@@ -46,7 +46,7 @@ function makeItem(event) {
     const rows = item.querySelector('.rows');
     rows.hidden = !event.rows?.length;
     rows.setAttribute('aria-label', `Rows of event ${event.id}`);
-    fillRows(item.querySelector('table'), event.rows);
+    fillRows(item.querySelector('table'), event.rows, event.columns ?? []);
     return item;
 }
 
