@@ -43,6 +43,7 @@ CREATE TYPE tinydevcrm._refresh AS (
 	compares boolean,
 	has_baseline boolean,
 	columns text,
+	column_names text[],
 	row_limit integer,
 	byte_limit integer,
 	row_count bigint,
@@ -58,7 +59,7 @@ CREATE TYPE tinydevcrm._refresh AS (
 -- Name: TYPE _refresh; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TYPE tinydevcrm._refresh IS 'A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, compares: its rows with those remembered, has_baseline), what its event may carry (columns, row_limit, byte_limit), and what it has found so far.';
+COMMENT ON TYPE tinydevcrm._refresh IS 'A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, compares: its rows with those remembered, has_baseline), what its event may carry (columns, as they are read, column_names, row_limit, byte_limit), and what it has found so far.';
 
 
 --
@@ -193,6 +194,7 @@ CREATE TABLE tinydevcrm.imports (
     key text[],
     schema_name name NOT NULL,
     table_name name NOT NULL,
+    relation regclass,
     dialect tinydevcrm.csv_dialect,
     columns jsonb DEFAULT '[]'::jsonb NOT NULL,
     row_count bigint,
@@ -201,6 +203,7 @@ CREATE TABLE tinydevcrm.imports (
     rewrite_count integer DEFAULT 0 NOT NULL,
     distribute_by text,
     distribution text,
+    notices text[] DEFAULT '{}'::text[] NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     finished_at timestamp with time zone,
     CONSTRAINT imports_byte_count_not_negative CHECK ((byte_count >= 0)),
@@ -268,6 +271,13 @@ COMMENT ON COLUMN tinydevcrm.imports.table_name IS 'Name of the table.';
 
 
 --
+-- Name: COLUMN imports.relation; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.relation IS 'The table itself, whatever it is called by now; null while the import is under way.';
+
+
+--
 -- Name: COLUMN imports.dialect; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -278,7 +288,7 @@ COMMENT ON COLUMN tinydevcrm.imports.dialect IS 'How the file was written; null 
 -- Name: COLUMN imports.columns; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.imports.columns IS 'Columns in the file''s order: [{"name": …, "type": …, "header": what the file called it}]; while the import is under way as in tinydevcrm.import_step.';
+COMMENT ON COLUMN tinydevcrm.imports.columns IS 'Columns in the file''s order: [{"name": …, "type": that of the table, "header": what the file called it}]; while the import is under way as in tinydevcrm.import_step.';
 
 
 --
@@ -321,6 +331,13 @@ COMMENT ON COLUMN tinydevcrm.imports.distribute_by IS 'Column by which the impor
 --
 
 COMMENT ON COLUMN tinydevcrm.imports.distribution IS 'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for a table of this server alone.';
+
+
+--
+-- Name: COLUMN imports.notices; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.imports.notices IS 'What the import did not do, and who ran it may expect: sentences.';
 
 
 --
@@ -811,22 +828,8 @@ begin
                registered.last_told_at + registered.notify_interval > clock_timestamp(),
                false) as is_quiet,
            registered.has_baseline,
-           -- to_jsonb() would call a cast to json that the owner of a type has made, with the
-           -- rights of whoever refreshes. So what is not built in goes by its output function.
-           (
-               select string_agg(
-                          case
-                              when atttypid >= 16384 then format(
-                                  'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
-                                  attname, '%s')
-                              else quote_ident(attname)
-                          end,
-                          ', ' order by attnum)
-                 from pg_attribute
-                where attrelid = pg_class.oid
-                  and attnum > 0
-                  and not attisdropped
-           ) as columns,
+           carried.columns,
+           carried.column_names,
            settings.event_row_limit as row_limit,
            settings.event_byte_limit as byte_limit
       into v_refresh.plain_reason,
@@ -835,12 +838,30 @@ begin
            v_refresh.is_quiet,
            v_refresh.has_baseline,
            v_refresh.columns,
+           v_refresh.column_names,
            v_refresh.row_limit,
            v_refresh.byte_limit
       from tinydevcrm.matviews as registered
       join pg_class
         on pg_class.oid = registered.relation
      cross join tinydevcrm.settings
+     cross join lateral (
+         -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights
+         -- of whoever refreshes. So what is not built in goes by its output function.
+         select string_agg(
+                    case
+                        when atttypid >= 16384 then format(
+                            'case num_nulls(%1$I) when 0 then format(%2$L, %1$I) end as %1$I',
+                            attname, '%s')
+                        else quote_ident(attname)
+                    end,
+                    ', ' order by attnum) as columns,
+                array_agg(attname::text order by attnum) as column_names
+           from pg_attribute
+          where attrelid = pg_class.oid
+            and attnum > 0
+            and not attisdropped
+     ) as carried
      where registered.id = (matview).id;
 
     v_refresh.method := case
@@ -1601,7 +1622,7 @@ COMMENT ON FUNCTION tinydevcrm._checked_type(type text) IS 'The name of a type a
 --
 
 CREATE FUNCTION tinydevcrm._choose_lane(matview_id bigint, took interval) RETURNS void
-    LANGUAGE plpgsql STRICT
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
@@ -1619,6 +1640,7 @@ begin
     -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
     v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
     if v_schedule.id is null
+       or _choose_lane.took is null
        or v_schedule.is_slow and _choose_lane.took > v_period / 10
        or not v_schedule.is_slow and _choose_lane.took < v_period / 2
        or not v_schedule.is_slow and not exists (
@@ -2816,6 +2838,12 @@ CREATE FUNCTION tinydevcrm._due_webhooks() RETURNS TABLE(subscription_id bigint,
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
      where not subscriptions.is_paused
+       -- As the policies of deliveries have it: an administrator sees more than they may receive.
+       and (
+           not row_security_active('tinydevcrm.deliveries')
+           or pg_has_role(subscriptions.owner, 'usage')
+           or pg_has_role('tinydevcrm_orchestrator', 'usage')
+       )
        and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
        and exists (
            select
@@ -2832,7 +2860,7 @@ $$;
 -- Name: FUNCTION _due_webhooks(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now.';
+COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now, and that the caller may serve.';
 
 
 --
@@ -3397,6 +3425,53 @@ COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The impor
 
 
 --
+-- Name: _imports_note_renamed(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._imports_note_renamed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- The first import of a table says it, and then no other.
+    if not exists (
+        select
+          from tinydevcrm.imports
+         where imports.relation = new.relation
+           and imports.id <> new.id
+    ) then
+        new.notices := new.notices || array(
+            select format(
+                       'view %s reads %s, which was called %s before, and not this table',
+                       matviews.relation, former.relation, tinydevcrm._target(new))
+              from (
+                select distinct imports.relation
+                  from tinydevcrm.imports
+                  join pg_class
+                    on pg_class.oid = imports.relation
+                 where imports.schema_name = new.schema_name
+                   and imports.table_name = new.table_name
+                   and imports.relation <> new.relation
+              ) as former
+              join tinydevcrm.matviews
+                on former.relation = any (tinydevcrm._read_relations(matviews.relation))
+             order by matviews.id
+        );
+    end if;
+
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _imports_note_renamed(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._imports_note_renamed() IS 'Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.';
+
+
+--
 -- Name: _is_built_in(oid); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3461,6 +3536,47 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) IS 'The rule: whether a refresh of this outcome goes to the subscriptions.';
+
+
+--
+-- Name: _kept_user(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._kept_user(name text) RETURNS regrole
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_user constant regrole := tinydevcrm._own_user(_kept_user.name);
+begin
+    -- The comment that it has: to write it takes the lock on a role for which drop role waits.
+    begin
+        execute format(
+            'comment on role %I is %L',
+            _kept_user.name, 'Created by tinydevcrm.create_user().');
+    exception
+        -- Another transaction has just dropped it: the look below says so.
+        when undefined_object then
+            null;
+    end;
+
+    if tinydevcrm._own_user(_kept_user.name) <> v_user then
+        raise exception using
+            errcode = 'TD001',
+            message = format('user %I has just been dropped', _kept_user.name),
+            hint    = 'Another role has that name now.';
+    end if;
+
+    return v_user;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _kept_user(name text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._kept_user(name text) IS 'As _own_user(), and nobody can drop that user until the transaction ends.';
 
 
 --
@@ -3555,6 +3671,7 @@ CREATE TABLE tinydevcrm.matview_refresh_events (
     row_count bigint,
     added_count bigint,
     removed_count bigint,
+    columns text[],
     rows jsonb,
     is_cut boolean DEFAULT false NOT NULL,
     error_code text,
@@ -3658,6 +3775,13 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.added_count IS 'Rows that we
 --
 
 COMMENT ON COLUMN tinydevcrm.matview_refresh_events.removed_count IS 'Rows that were there before and are not any more; null where nothing was compared.';
+
+
+--
+-- Name: COLUMN matview_refresh_events.columns; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.columns IS 'The columns of its rows, in the order of the materialized view, which jsonb does not keep. Null where it carries no rows.';
 
 
 --
@@ -4419,6 +4543,43 @@ COMMENT ON FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) IS 'The c
 
 
 --
+-- Name: _ordered_rows(tinydevcrm.matview_refresh_events); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events) RETURNS json
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return coalesce(
+        (
+            select ('[' || string_agg(printed.row, ', ' order by printed.number) || ']')::json
+              from (
+                select rows.number,
+                       '{'
+                       || string_agg(
+                              to_json(columns.name) || ': ' || (rows.value -> columns.name)::text,
+                              ', ' order by columns.number)
+                       || '}' as row
+                  from jsonb_array_elements((event).rows) with ordinality
+                       as rows (value, number)
+                 cross join unnest((event).columns) with ordinality as columns (name, number)
+                 group by rows.number
+              ) as printed
+        ),
+        (event).rows::json);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _ordered_rows(event tinydevcrm.matview_refresh_events); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events) IS 'The rows of an event, with the columns of each in the order of the materialized view.';
+
+
+--
 -- Name: _own_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4786,6 +4947,36 @@ COMMENT ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[],
 
 
 --
+-- Name: _preview_columns(bigint, integer[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._preview_columns(import_id bigint, positions integer[]) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._import_under_way(_preview_columns.import_id);
+    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.positions);
+begin
+    -- A table that is there keeps its types, but for mode replace.
+    return case
+        when v_import.mode = 'replace'
+             or tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import)
+        then v_types
+        else tinydevcrm._table_columns(v_import, v_types)
+    end;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _preview_columns(import_id bigint, positions integer[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._preview_columns(import_id bigint, positions integer[]) IS 'The columns that an import under way would report if it were finished now. Raises TD001 when there is no such import.';
+
+
+--
 -- Name: _print_rows(regclass, text, boolean, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -4904,6 +5095,43 @@ $_$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) IS 'Rows of these hashes, of each as many copies as were added, as an array of objects within the limits; null when one of them cannot be jsonb.';
+
+
+--
+-- Name: _read_relations(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._read_relations(relation regclass) RETURNS regclass[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with recursive read (oid) as (
+        select _read_relations.relation::oid
+         union
+        select pg_depend.refobjid
+          from read
+          join pg_rewrite
+            on pg_rewrite.ev_class = read.oid
+           and pg_rewrite.ev_type = '1'
+          join pg_depend
+            on pg_depend.classid = 'pg_rewrite'::regclass
+           and pg_depend.objid = pg_rewrite.oid
+           and pg_depend.refclassid = 'pg_class'::regclass
+    )
+    select coalesce(array_agg(read.oid::regclass order by read.oid), '{}')
+      from read
+      join pg_class
+        on pg_class.oid = read.oid
+     where pg_class.relkind in ('r', 'p', 'f', 'm')
+       and read.oid <> _read_relations.relation
+$$;
+
+
+--
+-- Name: FUNCTION _read_relations(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._read_relations(relation regclass) IS 'The tables and materialized views that the query of a materialized view reads: through views, and through the materialized views that it reads.';
 
 
 --
@@ -5255,7 +5483,7 @@ begin
     )
     insert into tinydevcrm.matview_refresh_events (
                owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
-               row_count, added_count, removed_count, rows, is_cut,
+               row_count, added_count, removed_count, columns, rows, is_cut,
                error_code, error_message, started_at, duration)
     select ruled.owner,
            ruled.id,
@@ -5268,6 +5496,10 @@ begin
            (refresh).row_count,
            (refresh).added_count,
            (refresh).removed_count,
+           case
+               when (ruled.is_told or ruled.is_plain_now) and (refresh).rows is not null then
+                   (refresh).column_names
+           end,
            case when ruled.is_told or ruled.is_plain_now then (refresh).rows end,
            (ruled.is_told or ruled.is_plain_now)
            and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
@@ -6111,6 +6343,38 @@ COMMENT ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) IS 'Makes
 
 
 --
+-- Name: _settle_columns(tinydevcrm.imports, integer[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[]) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select jsonb_agg(
+               planned.value || jsonb_build_object(
+                   'type',
+                   case
+                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
+                       when csv_types.type_name = 'double precision'
+                            and not tinydevcrm._comes_back(import, planned.value->>'name')
+                       then 'text'
+                       else coalesce(csv_types.type_name, 'text')
+                   end)
+               order by planned.number)
+      from jsonb_array_elements((import).columns) with ordinality as planned (value, number)
+      left join tinydevcrm.csv_types
+        on csv_types.position = _settle_columns.positions[planned.number]
+$$;
+
+
+--
+-- Name: FUNCTION _settle_columns(import tinydevcrm.imports, positions integer[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[]) IS 'Columns of an import with the types that were given, or else fit every value so far.';
+
+
+--
 -- Name: _settle_owners(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -6264,7 +6528,7 @@ CREATE FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason te
     AS $$
 begin
     update tinydevcrm.subscriptions
-       set is_paused = true,
+       set paused_by = 'orchestrator',
            pause_reason = left(_switch_off_webhook.reason, 1000)
      where subscriptions.id = _switch_off_webhook.subscription_id
        and tinydevcrm._serves(subscriptions.owner);
@@ -6277,6 +6541,37 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410). Security definer: lends the orchestrator the right to do so for users, and no other change.';
+
+
+--
+-- Name: _table_columns(tinydevcrm.imports, jsonb); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select jsonb_agg(
+               jsonb_build_object(
+                   'name', planned.name,
+                   'type', coalesce(format_type(atttypid, atttypmod), planned.type),
+                   'header', planned.header)
+               order by planned.number)
+      from rows from (
+               jsonb_to_recordset(_table_columns.columns) as (name text, type text, header text)
+           ) with ordinality as planned (name, type, header, number)
+      left join pg_attribute
+        on attrelid = to_regclass(tinydevcrm._target(import))
+       and attname::text = planned.name
+       and attnum > 0
+$$;
+
+
+--
+-- Name: FUNCTION _table_columns(import tinydevcrm.imports, columns jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb) IS 'Columns of an import with the types that its table has; with their own where it has none.';
 
 
 --
@@ -6711,7 +7006,7 @@ COMMENT ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types js
 --
 
 CREATE FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) RETURNS bigint
-    LANGUAGE plpgsql STRICT
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
@@ -6733,7 +7028,7 @@ $$;
 -- Name: FUNCTION acknowledge_events(delivery_ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were not acknowledged until now.';
+COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 for null, which array_agg() makes of no deliveries.';
 
 
 --
@@ -7032,14 +7327,14 @@ COMMENT ON FUNCTION tinydevcrm.create_subscription(name text, relation regclass,
 --
 
 CREATE FUNCTION tinydevcrm.create_user(name text, password text) RETURNS regrole
-    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET password_encryption TO 'scram-sha-256'
     AS $_$
 declare
     v_settings tinydevcrm.settings;
 begin
-    if octet_length(create_user.name) not between 1 and 63
+    if coalesce(octet_length(create_user.name), 0) not between 1 and 63
        or create_user.name ~* '^(pg_|tinydevcrm)'
        -- HTTP Basic parts name and password by the first colon.
        or create_user.name like '%:%'
@@ -7052,7 +7347,7 @@ begin
                       'tinydevcrm, and is no word of the system''s.';
     end if;
 
-    if length(create_user.password) < 8 then
+    if coalesce(length(create_user.password), 0) < 8 then
         raise exception using
             errcode = 'TD007',
             message = 'the password is too short',
@@ -7135,7 +7430,7 @@ begin
 
     return v_secret;
 exception
-    when check_violation then
+    when check_violation or not_null_violation then
         raise exception using
             errcode = 'TD007',
             message = format(
@@ -7340,7 +7635,14 @@ declare
     v_objects text;
 begin
     if drop_user.new_owner is not null then
-        v_heir := tinydevcrm._own_user(drop_user.new_owner);
+        v_heir := tinydevcrm._kept_user(drop_user.new_owner);
+    end if;
+
+    if v_heir = v_user then
+        raise exception using
+            errcode = 'TD007',
+            message = format('user %I cannot be their own new owner', drop_user.name),
+            hint    = 'Name another user, who stays.';
     end if;
 
     select string_agg(pg_describe_object(classid, objid, objsubid), ', ' order by objid)
@@ -7416,7 +7718,7 @@ $$;
 -- Name: FUNCTION drop_user(name text, new_owner text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) IS 'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. Tables and views go to the new owner, with the schema, schedules, imports and events. Raises TD001 when there is no such user, 2BP01 when they own something and there is no new owner. Security definer: lends administrators the right to drop such roles, and no others.';
+COMMENT ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) IS 'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. Tables and views go to the new owner, with the schema, schedules, imports and events. Raises TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when they own something and there is no new owner. Security definer: lends administrators the right to drop such roles, and no others.';
 
 
 --
@@ -7437,7 +7739,8 @@ CREATE FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) R
                'row_count', (event).row_count,
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
-               'rows', (event).rows,
+               'columns', (event).columns,
+               'rows', tinydevcrm._ordered_rows(event),
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -7453,7 +7756,7 @@ $$;
 -- Name: FUNCTION event_json(event tinydevcrm.matview_refresh_events); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) IS 'An event as programs get it: by webhook, by the page''s routes and its stream.';
+COMMENT ON FUNCTION tinydevcrm.event_json(event tinydevcrm.matview_refresh_events) IS 'An event as programs get it: by webhook, by the page''s routes and its stream; on one line, and the columns of its rows in the order of the materialized view.';
 
 
 --
@@ -7466,32 +7769,16 @@ CREATE FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], 
     AS $_$
 declare
     v_import  tinydevcrm.imports := tinydevcrm._import_under_way(finish_import.import_id);
-    v_types   jsonb;
+    v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.positions);
     v_changes text;
 begin
-    select jsonb_agg(settled.value order by settled.number),
-           string_agg(
-               format(
-                   'alter %1$I type %2$s using %1$I::%2$s',
-                   settled.value->>'name', settled.value->>'type'),
-               ', ') filter (where settled.value->>'type' <> settled.before->>'type')
-      into v_types, v_changes
-      from (
-        select planned.number,
-               planned.value as before,
-               planned.value || jsonb_build_object(
-                   'type',
-                   case
-                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
-                       when csv_types.type_name = 'double precision'
-                            and not tinydevcrm._comes_back(v_import, planned.value->>'name')
-                       then 'text'
-                       else coalesce(csv_types.type_name, 'text')
-                   end) as value
-          from jsonb_array_elements(v_import.columns) with ordinality as planned (value, number)
-          left join tinydevcrm.csv_types
-            on csv_types.position = finish_import.positions[planned.number]
-      ) as settled;
+    select string_agg(
+               format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
+      into v_changes
+      from jsonb_to_recordset(v_types) as settled (name text, type text)
+      join jsonb_to_recordset(v_import.columns) as before (name text, type text)
+     using (name)
+     where settled.type <> before.type;
 
     v_import.row_count := finish_import.row_count;
     if tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import) then
@@ -7515,12 +7802,10 @@ begin
         perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
     end if;
 
+    -- What has come of it, which in a table that was there is not what the file suggests.
     update tinydevcrm.imports
-       set columns = (
-               select jsonb_agg(
-                          settled.value - '{position,is_given}'::text[] order by settled.number)
-                 from jsonb_array_elements(v_types) with ordinality as settled (value, number)
-           ),
+       set columns = tinydevcrm._table_columns(v_import, v_types),
+           relation = tinydevcrm._target(v_import)::regclass,
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
@@ -7782,7 +8067,7 @@ declare
     v_id constant bigint := tinydevcrm._own_subscription(pause_subscription.name);
 begin
     update tinydevcrm.subscriptions
-       set is_paused = true,
+       set paused_by = 'user',
            pause_reason = pause_subscription.reason
      where subscriptions.id = v_id;
 end
@@ -7793,7 +8078,7 @@ $$;
 -- Name: FUNCTION pause_subscription(name text, reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) IS 'Has nothing received until resume_subscription(); what is told meanwhile is kept. Raises TD001 when there is no such subscription.';
+COMMENT ON FUNCTION tinydevcrm.pause_subscription(name text, reason text) IS 'Has nothing received until resume_subscription(); what is told meanwhile is kept. The reason is a note for those who look. Raises TD001 when there is no such subscription.';
 
 
 --
@@ -8138,6 +8423,13 @@ declare
     v_subscription tinydevcrm.subscriptions;
     v_count        bigint;
 begin
+    if replay_events.since is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'there is no time since which to replay',
+            hint    = 'For all events that are still in the log: ''-infinity''.';
+    end if;
+
     select subscriptions.*
       into v_subscription
       from tinydevcrm.subscriptions
@@ -8174,7 +8466,7 @@ $$;
 -- Name: FUNCTION replay_events(subscription text, since timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) IS 'Has all told events since a time received again, those from before the subscription too, as far as they are still in the log. Returns how many deliveries became pending. Raises TD001 when there is no such subscription.';
+COMMENT ON FUNCTION tinydevcrm.replay_events(subscription text, since timestamp with time zone) IS 'Has all told events since a time received again, those from before the subscription too, as far as they are still in the log. Returns how many deliveries became pending. Raises TD001 when there is no such subscription, TD007 for null instead of a time.';
 
 
 --
@@ -8214,7 +8506,7 @@ declare
     v_id constant bigint := tinydevcrm._own_subscription(resume_subscription.name);
 begin
     update tinydevcrm.subscriptions
-       set is_paused = false,
+       set paused_by = null,
            pause_reason = null
      where subscriptions.id = v_id;
 
@@ -9093,6 +9385,7 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
     last_event.error_code,
     last_event.error_message,
     matviews.failing_since,
+    tinydevcrm._read_relations(matviews.relation) AS reads,
         CASE
             WHEN ((due.since_at IS NULL) OR (due.since_at > (now() - due.grace))) THEN NULL::text
             WHEN (NOT ( SELECT tinydevcrm._cron_is_running() AS _cron_is_running)) THEN 'pg_cron is not running'::text
@@ -9240,6 +9533,13 @@ COMMENT ON COLUMN tinydevcrm.matview_status.failing_since IS 'When the first ref
 
 
 --
+-- Name: COLUMN matview_status.reads; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matview_status.reads IS 'The tables and materialized views that its query reads, through views too, by the names that they have now: a table that was renamed is read on.';
+
+
+--
 -- Name: COLUMN matview_status.late_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -9277,12 +9577,14 @@ CREATE TABLE tinydevcrm.subscriptions (
     name text NOT NULL,
     matview_id bigint,
     max_attempts integer DEFAULT 12 NOT NULL,
-    is_paused boolean DEFAULT false NOT NULL,
+    paused_by text,
     pause_reason text,
+    is_paused boolean GENERATED ALWAYS AS ((paused_by IS NOT NULL)) STORED NOT NULL,
     expired_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT subscriptions_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
-    CONSTRAINT subscriptions_name_length CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200)))
+    CONSTRAINT subscriptions_name_length CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200))),
+    CONSTRAINT subscriptions_paused_by_known CHECK ((paused_by = ANY (ARRAY['user'::text, 'orchestrator'::text])))
 );
 
 
@@ -9329,17 +9631,24 @@ COMMENT ON COLUMN tinydevcrm.subscriptions.max_attempts IS 'How often a delivery
 
 
 --
--- Name: COLUMN subscriptions.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: COLUMN subscriptions.paused_by; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.subscriptions.is_paused IS 'Whether nothing is received for now; what is told meanwhile is kept.';
+COMMENT ON COLUMN tinydevcrm.subscriptions.paused_by IS 'Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook is gone for good. Null while it is not paused.';
 
 
 --
 -- Name: COLUMN subscriptions.pause_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.subscriptions.pause_reason IS 'Why, where it was not paused by hand.';
+COMMENT ON COLUMN tinydevcrm.subscriptions.pause_reason IS 'Why, as whoever paused it has said.';
+
+
+--
+-- Name: COLUMN subscriptions.is_paused; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.is_paused IS 'Whether nothing is received for now; what is told meanwhile is kept.';
 
 
 --
@@ -9363,7 +9672,7 @@ COMMENT ON COLUMN tinydevcrm.subscriptions.created_at IS 'When it was made.';
 CREATE VIEW tinydevcrm.overview WITH (security_barrier='true') AS
  WITH own_subscriptions AS (
          SELECT subscriptions.id,
-            subscriptions.is_paused
+            subscriptions.paused_by
            FROM tinydevcrm.subscriptions
           WHERE (pg_has_role((subscriptions.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text))
         )
@@ -9385,9 +9694,9 @@ CREATE VIEW tinydevcrm.overview WITH (security_barrier='true') AS
            FROM tinydevcrm.matviews
           WHERE (pg_has_role((matviews.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text))) watched
      CROSS JOIN ( SELECT count(*) AS subscription_count,
-            count(*) FILTER (WHERE (own_subscriptions.is_paused OR (( SELECT max(deliveries.id) AS max
+            count(*) FILTER (WHERE ((own_subscriptions.paused_by = 'orchestrator'::text) OR ((own_subscriptions.paused_by IS NULL) AND (( SELECT max(deliveries.id) AS max
                    FROM tinydevcrm.deliveries
-                  WHERE ((deliveries.subscription_id = own_subscriptions.id) AND (deliveries.acknowledged_at IS NULL) AND (deliveries.last_error IS NOT NULL))) IS NOT NULL))) AS troubled_subscription_count
+                  WHERE ((deliveries.subscription_id = own_subscriptions.id) AND (deliveries.acknowledged_at IS NULL) AND (deliveries.last_error IS NOT NULL))) IS NOT NULL)))) AS troubled_subscription_count
            FROM own_subscriptions) subscribed)
      CROSS JOIN ( SELECT count(*) AS pending_count
            FROM ( SELECT
@@ -9455,7 +9764,7 @@ COMMENT ON COLUMN tinydevcrm.overview.subscription_count IS 'Subscriptions.';
 -- Name: COLUMN overview.troubled_subscription_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.overview.troubled_subscription_count IS 'Those of them that are failing or paused: see tinydevcrm.subscription_status.';
+COMMENT ON COLUMN tinydevcrm.overview.troubled_subscription_count IS 'Those of them that are failing or switched off: see tinydevcrm.subscription_status.';
 
 
 --
@@ -9722,12 +10031,10 @@ CREATE VIEW tinydevcrm.subscription_status WITH (security_barrier='true') AS
     date_trunc('seconds'::text, (now() - counted.oldest_pending_at)) AS oldest_pending_age,
     last_acknowledged.acknowledged_at AS last_acknowledged_at,
     troubled.last_error,
-        CASE
-            WHEN subscriptions.is_paused THEN ('paused'::text || COALESCE((': '::text || subscriptions.pause_reason), ''::text))
-            WHEN (troubled.last_error IS NOT NULL) THEN 'failing'::text
-            ELSE 'ok'::text
-        END AS status
-   FROM ((((((tinydevcrm.subscriptions
+    subscriptions.pause_reason,
+    judged.status,
+    (judged.status = ANY (ARRAY['failing'::text, 'switched off'::text])) AS is_troubled
+   FROM (((((((tinydevcrm.subscriptions
      LEFT JOIN tinydevcrm.matviews ON ((matviews.id = subscriptions.matview_id)))
      LEFT JOIN tinydevcrm.webhooks ON ((webhooks.subscription_id = subscriptions.id)))
      CROSS JOIN LATERAL ( SELECT count(*) AS pending_count,
@@ -9767,6 +10074,13 @@ CREATE VIEW tinydevcrm.subscription_status WITH (security_barrier='true') AS
           WHERE (newest.acknowledged_at IS NOT NULL)
           ORDER BY newest.id DESC
          LIMIT 1) last_acknowledged ON (true))
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (subscriptions.paused_by = 'orchestrator'::text) THEN 'switched off'::text
+                    WHEN subscriptions.is_paused THEN 'paused'::text
+                    WHEN (troubled.last_error IS NOT NULL) THEN 'failing'::text
+                    ELSE 'ok'::text
+                END AS status) judged)
   WHERE (pg_has_role((subscriptions.owner)::oid, 'usage'::text) OR pg_has_role('tinydevcrm_admin'::name, 'usage'::text));
 
 
@@ -9862,10 +10176,24 @@ COMMENT ON COLUMN tinydevcrm.subscription_status.last_error IS 'Why the last att
 
 
 --
+-- Name: COLUMN subscription_status.pause_reason; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.pause_reason IS 'Why it is paused or switched off.';
+
+
+--
 -- Name: COLUMN subscription_status.status; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.subscription_status.status IS 'ok, failing (a delivery waits for another attempt or is parked), or paused, with the reason.';
+COMMENT ON COLUMN tinydevcrm.subscription_status.status IS 'ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).';
+
+
+--
+-- Name: COLUMN subscription_status.is_troubled; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscription_status.is_troubled IS 'Whether it is failing or switched off. To pause one by hand is no trouble.';
 
 
 --
@@ -10130,6 +10458,13 @@ CREATE INDEX matviews_schedule_idx ON tinydevcrm.matviews USING btree (schedule_
 --
 
 CREATE INDEX subscriptions_matview_idx ON tinydevcrm.subscriptions USING btree (matview_id);
+
+
+--
+-- Name: imports _100_note_renamed; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_note_renamed BEFORE UPDATE ON tinydevcrm.imports FOR EACH ROW WHEN (((old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION tinydevcrm._imports_note_renamed();
 
 
 --
@@ -11056,6 +11391,13 @@ GRANT ALL ON FUNCTION tinydevcrm._import_under_way(import_id bigint) TO tinydevc
 
 
 --
+-- Name: FUNCTION _imports_note_renamed(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._imports_note_renamed() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _is_built_in(type oid); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11069,6 +11411,13 @@ GRANT ALL ON FUNCTION tinydevcrm._is_built_in(type oid) TO tinydevcrm_user;
 
 REVOKE ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _kept_user(name text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._kept_user(name text) FROM PUBLIC;
 
 
 --
@@ -11265,6 +11614,14 @@ GRANT ALL ON FUNCTION tinydevcrm._on_conflict(import tinydevcrm.imports) TO tiny
 
 
 --
+-- Name: FUNCTION _ordered_rows(event tinydevcrm.matview_refresh_events); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _own_matview(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11320,6 +11677,14 @@ GRANT ALL ON FUNCTION tinydevcrm._plan_columns(header text[], positions integer[
 
 
 --
+-- Name: FUNCTION _preview_columns(import_id bigint, positions integer[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._preview_columns(import_id bigint, positions integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._preview_columns(import_id bigint, positions integer[]) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _print_rows(relation regclass, name text, is_json boolean, cell_limit integer, OUT names text[], OUT types text[], OUT statement text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11333,6 +11698,14 @@ GRANT ALL ON FUNCTION tinydevcrm._print_rows(relation regclass, name text, is_js
 
 REVOKE ALL ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._read_added_rows(relation regclass, refresh tinydevcrm._refresh, row_hash text, hashes bytea[], surplus bigint[]) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _read_relations(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._read_relations(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._read_relations(relation regclass) TO tinydevcrm_user;
 
 
 --
@@ -11561,6 +11934,14 @@ GRANT ALL ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) TO tiny
 
 
 --
+-- Name: FUNCTION _settle_columns(import tinydevcrm.imports, positions integer[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[]) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _settle_owners(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11588,6 +11969,14 @@ GRANT ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, O
 
 REVOKE ALL ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _table_columns(import tinydevcrm.imports, columns jsonb); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb) TO tinydevcrm_user;
 
 
 --
