@@ -11,6 +11,16 @@ needs_image() {
         not_checked "$1, because $2 is not at hand"
 }
 
+# use_images WHAT BASE_IMAGE sets what the files build from.
+use_images() {
+    export BASE_IMAGE=$2
+    export GO_IMAGE=${GO_IMAGE:-$(sed -n 's/^ARG GO_IMAGE=//p' docker/orchestrator/Dockerfile)}
+    needs_image "$1" "$BASE_IMAGE"
+    needs_image "$1" "$GO_IMAGE"
+    unset PG_CRON_SOURCE
+    [[ -z ${IMAGE_PG_CRON_SOURCE:-} ]] || export PG_CRON_SOURCE=$IMAGE_PG_CRON_SOURCE
+}
+
 has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 
 compose() {
@@ -20,9 +30,6 @@ compose() {
         docker-compose --project-name "$project" --file "$compose_file" "$@"
     fi
 }
-
-# default_of ARGUMENT DOCKERFILE
-default_of() { sed -n "s/^ARG $1=//p" "$2"; }
 
 # healthy SERVICE says whether its health check passes.
 healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$(compose ps --quiet "$1")") == healthy ]]; }

@@ -90,6 +90,10 @@ func newCitus(t *testing.T, rows int) *citus {
 		t.Fatalf("scripts/citus start: %v", err)
 	}
 	b.migrate("citus")
+	// A smaller table would be copied to each worker.
+	if limit := int(b.queryNumber("select reference_row_limit from tinydevcrm.settings")); rows <= limit {
+		t.Fatalf("%d rows are too few to distribute; give more than %d", rows, limit)
+	}
 	return &citus{b, rows}
 }
 
