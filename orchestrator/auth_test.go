@@ -10,6 +10,7 @@ import (
 )
 
 func TestUsersLogIn(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "ann", "eve", "adele")
 
 	for _, test := range []struct {
@@ -242,6 +243,7 @@ func (s *site) keepApart() {
 }
 
 func TestPasswordsCannotBeTriedFast(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "ann")
 	// Not so the right one, by all the requests of a page at once.
 	var group sync.WaitGroup

@@ -20,6 +20,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
 func load(t *testing.T, pool *sql.DB, name, text string) (upload.Import, error) {
 	t.Helper()
 	return upload.Load(t.Context(), pool, strings.NewReader(text), upload.Request{Source: name})
