@@ -88,3 +88,12 @@ func SameOnEveryServer(t testing.TB) {
 		t.Skipf("not run: %s: it is the same on every server", t.Name())
 	}
 }
+
+// Long skips a test, by name, where a short run is asked for, as with the race detector, which slows down
+// tenfold what reads many bytes.
+func Long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf("not run: %s: it is long, and for scripts/test server", t.Name())
+	}
+}
