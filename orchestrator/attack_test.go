@@ -131,6 +131,7 @@ var outOfBounds = []attack{
 }
 
 func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	super := open(t, server.URL, "postgres")

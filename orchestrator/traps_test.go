@@ -9,6 +9,7 @@ import (
 
 // What a user plants does not run with the rights of an administrator who looks at it or refreshes it.
 func TestTrapsCatchNobody(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	super := open(t, server.URL, "postgres")
@@ -93,6 +94,7 @@ func TestTrapsCatchNobody(t *testing.T) {
 
 // Whoever reads a view is not led to what its owner puts in its place at that moment.
 func TestNobodyIsLedElsewhere(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	super := open(t, server.URL, "postgres")

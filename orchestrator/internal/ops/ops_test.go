@@ -3,6 +3,7 @@ package ops_test
 import (
 	"database/sql"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
 )
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 // start gives an Ops of a pool as wide as the program's, and what else has the database.
 func start(t *testing.T) (*ops.Ops, *sql.DB) {
