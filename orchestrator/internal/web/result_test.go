@@ -14,8 +14,8 @@ import (
 
 	"github.com/lib/pq"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
