@@ -86,8 +86,25 @@ create policy subscriptions_orchestrator_read on tinydevcrm.subscriptions
     to tinydevcrm_orchestrator
     using (true);
 
-create policy webhooks_orchestrator on tinydevcrm.webhooks
+-- An endpoint that is gone: the subscription of a webhook stays, and can only be paused.
+create policy subscriptions_orchestrator_answer on tinydevcrm.subscriptions
+    for update
+    to tinydevcrm_orchestrator
+    using (exists (
+        select
+          from tinydevcrm.webhooks
+         where webhooks.subscription_id = subscriptions.id
+    ))
+    with check (is_paused and not is_dropped);
+
+create policy webhooks_orchestrator_read on tinydevcrm.webhooks
     for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+-- An endpoint that asks for a rest.
+create policy webhooks_orchestrator_answer on tinydevcrm.webhooks
+    for update
     to tinydevcrm_orchestrator
     using (true);
 
@@ -103,7 +120,8 @@ create policy deliveries_orchestrator_answer on tinydevcrm.deliveries
         select
           from tinydevcrm.webhooks
          where webhooks.subscription_id = deliveries.subscription_id
-    ));
+    ))
+    with check (true);
 
 -- Whoever starts the program looks whether there is something to migrate. psql has no such table.
 do $$
