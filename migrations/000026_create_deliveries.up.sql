@@ -385,9 +385,10 @@ declare
 begin
     update tinydevcrm.deliveries
        set last_error = left(reject_event.reason, 1000),
-           hidden_for = greatest(
-               tinydevcrm._retry_delay(deliveries.attempts),
-               least(reject_event.retry_after, interval '90 days')),
+           hidden_for = least(
+               greatest(
+                   tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+               interval '90 days'),
            state = case
                when deliveries.attempts >= subscriptions.max_attempts then 'parked'
                else 'pending'

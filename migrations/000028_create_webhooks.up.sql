@@ -335,8 +335,8 @@ create function tinydevcrm._rest_webhook(subscription_id bigint, retry_after int
     set search_path = pg_catalog, pg_temp
 as $$
     update tinydevcrm.webhooks
-       set rest_for = greatest(
-               interval '0', least(_rest_webhook.retry_after, interval '90 days'))
+       set rest_for = least(
+               greatest(_rest_webhook.retry_after, interval '0'), interval '90 days')
      where webhooks.subscription_id = (
                select unlocked.subscription_id
                  from tinydevcrm.webhooks as unlocked
