@@ -245,6 +245,7 @@ declare
     v_user    constant regrole := tinydevcrm._own_user(drop_user.name);
     v_heir    regrole;
     v_objects text;
+    v_others  text;
 begin
     if drop_user.new_owner is not null then
         v_heir := tinydevcrm._own_user(drop_user.new_owner);
@@ -260,7 +261,7 @@ begin
          where refclassid = 'pg_authid'::regclass
            and refobjid = v_user
            and deptype = 'o'
-           and dbid = (select oid from pg_database where datname = current_database())
+           and dbid in (0, (select oid from pg_database where datname = current_database()))
            and not (
                classid = 'pg_namespace'::regclass
                and objid = (select oid from pg_namespace where nspname = drop_user.name)
@@ -273,6 +274,25 @@ begin
             message = format('user %I still owns something', drop_user.name),
             detail  = v_objects,
             hint    = 'Give it to another user: drop_user(name, new_owner).';
+    end if;
+
+    select string_agg(distinct quote_ident(datname), ', ')
+      into v_others
+      from pg_shdepend
+      join pg_database
+        on pg_database.oid = dbid
+     where refclassid = 'pg_authid'::regclass
+       and refobjid = v_user
+       and datname <> current_database();
+
+    if v_others is not null then
+        raise exception using
+            errcode = 'TD012',
+            message = format(
+                'user %I has something in another database: %s', drop_user.name, v_others),
+            hint    = format(
+                'In each of them, as a superuser: reassign owned by %1$s to postgres; drop owned by '
+                '%1$s;', v_user);
     end if;
 
     perform pg_terminate_backend(pid)
@@ -321,7 +341,9 @@ $$;
 comment on function tinydevcrm.drop_user(text, text) is
     'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. '
     'Tables and views go to the new owner, with the schema, schedules, imports and events. Raises '
-    'TD001 when there is no such user, 2BP01 when they own something and there is no new owner. '
+    'TD001 when there is no such user, 2BP01 when they own something and there is no new owner, TD012 '
+    'when they own something, or have a right to something, in another database. Upkeep ends a '
+    'session that has begun meanwhile. '
     'Security definer: lends administrators the right to drop such roles, and no others.';
 
 revoke execute on function
