@@ -106,6 +106,28 @@ $$;
 comment on function tinydevcrm._settle_schedules() is
     'Lets our jobs connect to this server, and gives each schedule the job that it should have.';
 
+create function tinydevcrm._end_locked_sessions()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_terminate_backend(pid)
+      from pg_stat_activity
+      left join pg_roles
+        on pg_roles.oid = usesysid
+     where usesysid is not null
+       and (
+           pg_roles.oid is null
+           or not rolcanlogin
+              and shobj_description(usesysid, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+       )
+$$;
+
+comment on function tinydevcrm._end_locked_sessions() is
+    'Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which '
+    'ends none by itself.';
+
 create procedure tinydevcrm.settle_jobs()
     language plpgsql
     security definer
@@ -119,6 +141,7 @@ begin
 
     perform tinydevcrm._settle_owners();
     perform tinydevcrm._settle_schedules();
+    perform tinydevcrm._end_locked_sessions();
 
     -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
     -- of catalogs, as a hundred refreshes in a second make:
@@ -163,6 +186,7 @@ comment on function tinydevcrm._upkeep_ran_at() is
 revoke execute on function
     tinydevcrm._unsettled_jobs(),
     tinydevcrm._settle_schedules(),
+    tinydevcrm._end_locked_sessions(),
     tinydevcrm._upkeep_ran_at()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;

@@ -28,6 +28,20 @@ function _check_schema(schema_name name) returns void
 function _lock_key(what text, id bigint) returns bigint
     -- Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round, "upkeep" (0) for that to settle jobs.
 
+function _is_session_of(owner regrole) returns boolean
+    -- Whether the session has logged in as this role, and acts as it.
+
+function _check_session_of(relation regclass) returns void
+    -- Call it before a relation of a user is read, written, planned on or indexed.
+
+table _locks
+    -- Rows to lock, for update, until the transaction ends: they never change.
+    what                 text         -- matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.
+    id                   bigint       -- Number of the registration or the schedule; 0 for upkeep.
+    owner                regrole      -- Who may lock it: the owner of the materialized view or the schedule.
+    is_taken             boolean      -- Nothing reads it: Postgres lets those lock a row who may update a column of it.
+    primary key (what, id)
+
 
 -- 000002_create_server_checks
 -- What the server has to be before anything of ours can work: asked by the migrations themselves before they go on, and by check_installation() ever after.
@@ -120,7 +134,7 @@ table imports
     -- Log of the imports that succeeded: one row each, written by the import's own transaction.
     id                   bigint       -- Number of the import.
     owner                regrole      -- Role that ran the import and owns the table it made.
-    source               text         -- Where the rows came from: a file's name, or the staging table's.
+    source               text         -- Where the rows came from: a file's name, or the staging table's; of a long one the first 250 characters.
     mode                 text         -- create: a new table; replace: new rows instead of the old; append: new rows beside the old; upsert: new rows beside the old, and instead of those of the same key.
     key                  text[]       -- Columns by which mode upsert finds a row; null in the other modes.
     schema_name          name         -- Schema of the table.
@@ -136,9 +150,13 @@ table imports
     distribution         text         -- How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for a table of this server alone.
     notices              text[]       -- What the import did not do, and who ran it may expect: sentences.
     started_at           timestamptz  -- When the import began.
-    finished_at          timestamptz  -- When the table was complete, just before the commit.
+    finished_at          timestamptz  -- When the table was complete, just before the commit: written when row_count is.
     primary key (id)
+    trigger _100_finish before update of row_count: _imports_finish()
     trigger _100_note_renamed before update: _imports_note_renamed()
+
+function _imports_finish() returns trigger
+    -- Writes when an import was complete, which users have no right to write.
 
 table import_problems
     -- Lines of a file that did not fit and were repaired, as the import was asked to do.
@@ -146,7 +164,7 @@ table import_problems
     import_id            bigint       -- The import.
     line                 bigint       -- Line of the file, from 1, where the record begins.
     reason               text         -- What was wrong with it, and so what was done.
-    line_text            text         -- The record as it stood in the file.
+    line_text            text         -- The record as it stood in the file; of one over 10000 bytes the first 2500 characters.
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
@@ -158,6 +176,9 @@ function _refuse_name_in_use(target text) returns void
 
 function _check_target(import imports) returns void
     -- Checks where an import is to go.
+
+function _lock_own_table(table_name text, lock_mode text) returns void
+    -- Locks a table by its qualified and quoted name, and checks that it is one of the role as which the session has logged in, and so stays.
 
 function _checked_name(name text) returns name
     -- A table's name, or TD007 when it is too long to be one or empty.
@@ -301,6 +322,9 @@ function _wider_position(staging text, column_name text, believed integer) retur
 
 function _choose_positions(staging text, names text[]) returns integer[]
     -- As _first_position(), for a table that is too large to be read once for each place.
+
+function _check_staging(staging regclass) returns void
+    -- Checks that a staging table can be read: a view may read what is not its owner's.
 
 function import_staging(
         staging regclass,
@@ -763,11 +787,16 @@ table subscriptions
     paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook is gone for good.
     pause_reason         text         -- Why, as whoever paused it has said.
     is_paused            boolean      -- Whether nothing is received for now; what is told meanwhile is kept.
+    is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was over, and are gone.
     created_at           timestamptz  -- When it was made.
     primary key (id)
     unique (owner, name)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _500_drop after update of is_dropped: _subscriptions_drop()
+
+function _subscriptions_drop() returns trigger
+    -- Removes a subscription that has been dropped, and its deliveries and webhook with it.
 
 function _own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
@@ -794,7 +823,10 @@ table deliveries
     owner                regrole      -- Owner of the subscription.
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
+    state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
+    hidden_for           interval     -- For how long it is not received from now on, at most 90 days.
+    is_redelivered       boolean      -- Whether it was made pending again.
     visible_at           timestamptz  -- From when on it may be received (again).
     created_at           timestamptz  -- When it became pending.
     acknowledged_at      timestamptz  -- When it was acknowledged.
@@ -804,6 +836,14 @@ table deliveries
     unique (event_id, subscription_id)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
+    trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
+
+function _deliveries_set_times() returns trigger
+    -- Writes the times of a delivery, which users have no right to write.
+
+function _deliveries_redeliver() returns trigger
+    -- Makes a delivery pending again, by a new number and with all its attempts.
 
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
@@ -868,11 +908,21 @@ table webhooks
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, http or https.
     secret               text         -- What signs the messages: whsec_ and 24 to 64 bytes in base64.
+    secret_grace         interval     -- For how long the secret before signs too when another takes its place, at most 90 days.
     previous_secret      text         -- What signs them too, after a rotation.
     previous_secret_until timestamptz  -- Until when it does.
+    rest_for             interval     -- For how long the endpoint is left alone from now on, at most 90 days.
     resting_until        timestamptz  -- Until when the endpoint has asked to be left alone (Retry-After).
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
+    trigger _200_rest before update of rest_for: _webhooks_rest()
+
+function _webhooks_keep_secret() returns trigger
+    -- Keeps the secret before, for as long as secret_grace says.
+
+function _webhooks_rest() returns trigger
+    -- Writes until when an endpoint is left alone.
 
 function _new_webhook_secret() returns text
     -- A secret of 32 bytes from the system's source of randomness, which SQL alone has not before PostgreSQL 13.
@@ -882,9 +932,6 @@ function create_webhook(name text, url text, relation regclass default null, max
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
-
-function _serves(owner regrole) returns boolean
-    -- Whether the session is one that posts the webhooks of this owner.
 
 function _due_webhooks() returns table (subscription_id bigint, name text)
     -- The webhooks that have something to be posted now, and that the caller may serve.
@@ -899,7 +946,7 @@ function _switch_off_webhook(subscription_id bigint, reason text) returns void
     -- Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).
 
 function _rest_webhook(subscription_id bigint, retry_after interval) returns void
-    -- Leaves the endpoint of a webhook alone for as long as it asks for.
+    -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
 
 
 -- 000029_create_embeds
@@ -1064,6 +1111,9 @@ function _unsettled_jobs() returns table (job_id bigint, schedule_id bigint, wha
 
 function _settle_schedules() returns void
     -- Lets our jobs connect to this server, and gives each schedule the job that it should have.
+
+function _end_locked_sessions() returns void
+    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which ends none by itself.
 
 procedure settle_jobs()
     -- Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.

@@ -89,7 +89,7 @@ select is(
     2, 'each to its end');
 select is_empty(
     $$ update tinydevcrm.deliveries
-          set acknowledged_at = now()
+          set state = 'acknowledged'
         where subscription_id in (select id from tinydevcrm.subscriptions where name = 'mine')
        returning id $$,
     'but takes nothing from the other subscriptions');
@@ -98,8 +98,8 @@ select is(
     'it counts their views');
 select is_empty(
     'update tinydevcrm.matviews set is_paused = true returning id', 'but changes nothing of them');
-select is_empty(
-    $$ update tinydevcrm.subscriptions set owner = '"Tap Orchestrator"' where name = 'hook' returning id $$,
+select throws_ok(
+    $$ update tinydevcrm.subscriptions set owner = '"Tap Orchestrator"' where name = 'hook' $$, '42501', null,
     'nor takes them over');
 
 -- Leaving

@@ -172,7 +172,7 @@ select is(
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
     array[
-        '_cron_timezone', '_switch_off_webhook', '_rest_webhook', '_cron_is_running', '_upkeep_ran_at',
+        '_cron_timezone', '_cron_is_running', '_upkeep_ran_at',
         'check_installation'
     ],
     'what users may run with others'' rights is known, and little');

@@ -9,7 +9,7 @@ create role "Tap Two" in role tinydevcrm_user;
 create schema tap_one authorization "Tap One";
 
 set local search_path = tap_one, public;
-set local role "Tap One";
+set local session authorization "Tap One";
 
 create temporary table staging (n text);
 insert into staging
@@ -39,7 +39,7 @@ select is(
     (select next_due_at > now() from tinydevcrm.matview_status where relation = 'v'::regclass), true,
     'and sees what is due next');
 
-set local role "Tap Two";
+set local session authorization "Tap Two";
 
 select is_empty('select * from tinydevcrm.matview_baselines', 'which another cannot look at');
 select results_eq(
@@ -66,7 +66,7 @@ select throws_ok(
        values ('"Tap One"', 'tap_one.v', 'refreshed', true, 9, now(), '0 s') $$,
     '42501', null, 'nor forge an event');
 
-reset role;
+reset session authorization;
 create table forged (job_id bigint, event_id bigint);
 insert into forged
 select jobid,
@@ -79,7 +79,7 @@ select id
   from tinydevcrm.schedules;
 grant select on schedule_ids to "Tap Two";
 grant usage, create on schema tap_one to "Tap Two";
-set local role "Tap Two";
+set local session authorization "Tap Two";
 
 select lives_ok(
     $$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule, job_id)
@@ -128,7 +128,7 @@ end
 $body$;
 create cast (tap_one.mood as json) with function tap_one.escalate(tap_one.mood);
 
-reset role;
+reset session authorization;
 
 select is(
     (select count(*) from cron.job where username = 'Tap One'), 1::bigint,
