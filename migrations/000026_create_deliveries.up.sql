@@ -251,8 +251,9 @@ begin
     end if;
 
     return query
+        -- By where they are: the planner knows too little of a queue to find rows by their number.
         with taken as (
-            select deliveries.id,
+            select deliveries.ctid,
                    deliveries.attempts >= subscriptions.max_attempts as is_last_over
               from tinydevcrm.deliveries
               join tinydevcrm.subscriptions
@@ -277,7 +278,7 @@ begin
                        else deliveries.last_error
                    end
               from taken
-             where deliveries.id = taken.id
+             where deliveries.ctid = taken.ctid
             returning deliveries.id,
                       deliveries.attempts,
                       deliveries.event_id,
