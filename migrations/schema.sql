@@ -204,10 +204,16 @@ CREATE TABLE tinydevcrm.imports (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     finished_at timestamp with time zone,
     CONSTRAINT imports_byte_count_not_negative CHECK ((byte_count >= 0)),
+    CONSTRAINT imports_columns_length CHECK ((octet_length((columns)::text) <= 4000000)),
+    CONSTRAINT imports_dialect_length CHECK ((octet_length((dialect)::text) <= 1000)),
+    CONSTRAINT imports_distribute_by_length CHECK ((octet_length(distribute_by) <= 63)),
+    CONSTRAINT imports_distribution_length CHECK ((octet_length(distribution) <= 1000)),
+    CONSTRAINT imports_key_length CHECK ((octet_length((key)::text) <= 10000)),
     CONSTRAINT imports_key_of_upsert CHECK (((mode = 'upsert'::text) = (key IS NOT NULL))),
     CONSTRAINT imports_mode_known CHECK ((mode = ANY (ARRAY['create'::text, 'replace'::text, 'append'::text, 'upsert'::text]))),
     CONSTRAINT imports_problem_count_not_negative CHECK ((problem_count >= 0)),
-    CONSTRAINT imports_row_count_not_negative CHECK ((row_count >= 0))
+    CONSTRAINT imports_row_count_not_negative CHECK ((row_count >= 0)),
+    CONSTRAINT imports_source_length CHECK ((octet_length(source) <= 1000))
 );
 
 
@@ -236,7 +242,7 @@ COMMENT ON COLUMN tinydevcrm.imports.owner IS 'Role that ran the import and owns
 -- Name: COLUMN imports.source; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.imports.source IS 'Where the rows came from: a file''s name, or the staging table''s.';
+COMMENT ON COLUMN tinydevcrm.imports.source IS 'Where the rows came from: a file''s name, or the staging table''s; of a long one the first 250 characters.';
 
 
 --
@@ -334,7 +340,7 @@ COMMENT ON COLUMN tinydevcrm.imports.started_at IS 'When the import began.';
 -- Name: COLUMN imports.finished_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.imports.finished_at IS 'When the table was complete, just before the commit.';
+COMMENT ON COLUMN tinydevcrm.imports.finished_at IS 'When the table was complete, just before the commit: written when row_count is.';
 
 
 --
@@ -370,6 +376,7 @@ CREATE FUNCTION tinydevcrm._analyze_distributed(relation regclass) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    perform tinydevcrm._check_session_of(_analyze_distributed.relation);
     execute format('analyze %s', _analyze_distributed.relation);
 exception
     -- What lies on the coordinator itself, as each reference table does too, Citus does not analyze
@@ -589,18 +596,21 @@ CREATE FUNCTION tinydevcrm._base_type(type regtype) RETURNS text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_type pg_type;
+    v_type oid := _base_type.type;
+    v_base oid;
 begin
     loop
-        select pg_type.*
-          into v_type
+        select typbasetype
+          into v_base
           from pg_type
-         where oid = coalesce(v_type.typbasetype, _base_type.type);
+         where oid = v_type;
 
-        exit when v_type.typbasetype = 0;
+        -- Null for a type that is not there.
+        exit when v_base = 0 or v_base is null;
+        v_type := v_base;
     end loop;
 
-    return format_type(v_type.oid, -1);
+    return format_type(v_type, -1);
 end
 $$;
 
@@ -917,7 +927,7 @@ begin
             errcode = 'TD006',
             message = format(
                 'the columns differ from those of table %s', tinydevcrm._target(import)),
-            detail  = v_differences,
+            detail  = left(v_differences, 10000),
             hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
     end if;
 end
@@ -951,6 +961,8 @@ declare
            and not attisdropped
     );
 begin
+    perform tinydevcrm._check_session_of(_check_distributable.relation);
+
     select format('%I (%s)', relname, (
                select string_agg(quote_ident(attname), ', ')
                  from pg_attribute
@@ -1068,7 +1080,7 @@ begin
     if v_unknown is not null then
         raise exception using
             errcode = 'TD006',
-            message = format('the file has no column %L for the key', v_unknown),
+            message = format('the file has no column %L for the key', left(v_unknown, 200)),
             hint    = 'The key names columns by the names that they get in the table.';
     end if;
 end
@@ -1102,7 +1114,7 @@ begin
         raise exception using
             errcode = 'TD009',
             message = 'a row of the file has no value for the key',
-            detail  = format('(%s) = %s', v_key, v_text),
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
             hint    = 'Fill it in, or choose another key.';
     end if;
 
@@ -1115,7 +1127,7 @@ begin
         raise exception using
             errcode = 'TD009',
             message = 'the file has more than one row of the same key',
-            detail  = format('(%s) = %s', v_key, v_text),
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
             hint    = 'Which of them should stay? Remove the others, or choose another key.';
     end if;
 end
@@ -1352,6 +1364,76 @@ COMMENT ON FUNCTION tinydevcrm._check_server() IS 'Whether the server''s softwar
 
 
 --
+-- Name: _check_session_of(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_session_of(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_owner regrole;
+begin
+    select relowner
+      into v_owner
+      from pg_class
+     where oid = _check_session_of.relation;
+
+    if not tinydevcrm._is_session_of(v_owner) then
+        raise exception using
+            errcode = '42501',
+            message = format(
+                '%s belongs to %s, and this session has not logged in as that role',
+                coalesce(_check_session_of.relation::text, 'null'),
+                coalesce(v_owner::text, 'nobody')),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_session_of(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_session_of(relation regclass) IS 'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
+
+
+--
+-- Name: _check_staging(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_staging(staging regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not exists (
+        select
+          from pg_class
+         where oid = _check_staging.staging
+           and relkind in ('r', 'p')
+    ) then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%s is not a table', coalesce(_check_staging.staging::text, 'null')),
+            hint    = 'Fill a table by \copy, or by create table … as.';
+    end if;
+
+    perform tinydevcrm._lock_own_table(_check_staging.staging::text, 'access share');
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_staging(staging regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_staging(staging regclass) IS 'Checks that a staging table can be read: a view may read what is not its owner''s. Raises TD007 when it is not a table, 42501 when it is not of the role as which the session has logged in.';
+
+
+--
 -- Name: _check_target(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1360,9 +1442,18 @@ CREATE FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_kind "char";
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_kind     "char";
 begin
     perform tinydevcrm._check_schema((import).schema_name);
+
+    -- The table is the session's own, or will be.
+    if not tinydevcrm._is_session_of(quote_ident(current_user)::regrole) then
+        raise exception using
+            errcode = '42501',
+            message = format('this session has not logged in as %I', current_user),
+            hint    = 'Log in as the role that is to own the table; "set role" is not enough.';
+    end if;
 
     if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
         raise exception using
@@ -1384,7 +1475,7 @@ begin
     select relkind
       into v_kind
       from pg_class
-     where oid = to_regclass(tinydevcrm._target(import));
+     where oid = v_relation;
 
     -- Told before the file is read, not after.
     if (import).mode = 'create' and v_kind is not null then
@@ -1397,6 +1488,10 @@ begin
             message = format('%s is there already, and is not a table', tinydevcrm._target(import)),
             hint    = 'Import under another name.';
     end if;
+
+    if v_relation is not null then
+        perform tinydevcrm._check_session_of(v_relation);
+    end if;
 end
 $$;
 
@@ -1405,7 +1500,7 @@ $$;
 -- Name: FUNCTION _check_target(import tinydevcrm.imports); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) IS 'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no schema to put it in, no such mode, or a key where none belongs or none where one does.';
+COMMENT ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) IS 'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no schema to put it in, no such mode, or a key where none belongs or none where one does, 42501 when the session has not logged in as the owner of the table.';
 
 
 --
@@ -1517,11 +1612,7 @@ begin
         perform tinydevcrm._check_schema('tinydevcrm');
     end if;
 
-    if not pg_has_role(v_class.relowner, 'usage') then
-        raise exception using
-            errcode = '42501',
-            message = format('must be owner of table %s', _checked_table.relation);
-    end if;
+    perform tinydevcrm._check_session_of(_checked_table.relation);
 
     if _checked_table.distribute_by is not null and not exists (
         select
@@ -1548,7 +1639,7 @@ $$;
 -- Name: FUNCTION _checked_table(relation regclass, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) IS 'A table that the caller may distribute by a column. Raises TD006 when it has no such column, TD007 when it is one of ours, TD011 when it is no table, 42501 when it is not the caller''s.';
+COMMENT ON FUNCTION tinydevcrm._checked_table(relation regclass, distribute_by text) IS 'A table that the caller may distribute by a column. Raises TD006 when it has no such column, TD007 when it is one of ours, TD011 when it is no table, 42501 when the session has not logged in as its owner.';
 
 
 --
@@ -1563,7 +1654,7 @@ declare
     v_type regtype;
 begin
     -- It goes into statements as it is, so it has to be the name of a type and nothing beside.
-    if _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
+    if octet_length(_checked_type.type) <= 200 and _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
         begin
             v_type := to_regtype(_checked_type.type);
         exception
@@ -1575,7 +1666,7 @@ begin
     if v_type is null then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no type %L', _checked_type.type),
+            message = format('there is no type %L', left(_checked_type.type, 200)),
             hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. A '
                       'type of your own goes with its schema: public.mood.';
     end if;
@@ -1770,7 +1861,7 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format('the columns differ from those of table %s', v_target),
-            detail  = v_differences,
+            detail  = left(v_differences, 10000),
             hint    = format(
                 'It is not made anew, which would lose its %s. Give the file the same columns, '
                 'change the table, or drop it first.', v_would_go);
@@ -1786,7 +1877,7 @@ begin
                 message = format(
                     'table %s cannot be replaced by one of other columns: others depend on it',
                     v_target),
-                detail  = v_detail,
+                detail  = left(v_detail, 10000),
                 hint    = 'Drop those first, or import under another name.';
     end;
     execute format('create table %s (%s)', v_target, v_columns);
@@ -1813,6 +1904,12 @@ CREATE FUNCTION tinydevcrm._column_names(header text[]) RETURNS text[]
     LANGUAGE plpython3u IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+    # Before anything is done for each name: no timeout or cancel ends a loop in Python.
+    if len(header) > 1600:
+        plpy.error(
+            f'there are {len(header)} columns', sqlstate='TD005',
+            hint='A table has at most 1600. Is the delimiter the right one?')
+
     system_columns = {'ctid', 'xmin', 'cmin', 'xmax', 'cmax', 'tableoid'}
 
     def cut(name, size):
@@ -1847,7 +1944,7 @@ $$;
 -- Name: FUNCTION _column_names(header text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._column_names(header text[]) IS 'Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) gets _2, _3 ….';
+COMMENT ON FUNCTION tinydevcrm._column_names(header text[]) IS 'Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) gets _2, _3 …. Raises TD005 for more than the 1600 that a table can have.';
 
 
 --
@@ -2648,6 +2745,67 @@ COMMENT ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) IS 'The
 
 
 --
+-- Name: _deliveries_redeliver(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._deliveries_redeliver() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
+    -- to this one.
+    new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
+    new.state := 'pending';
+    new.attempts := 0;
+    new.hidden_for := interval '0';
+    new.visible_at := clock_timestamp();
+    new.created_at := clock_timestamp();
+    new.acknowledged_at := null;
+    new.parked_at := null;
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _deliveries_redeliver(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._deliveries_redeliver() IS 'Makes a delivery pending again, by a new number and with all its attempts. Security definer: lends the next number, of which users choose none; a trigger runs only for a change that row-level security has let through.';
+
+
+--
+-- Name: _deliveries_set_times(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._deliveries_set_times() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if new.state <> old.state then
+        new.acknowledged_at := case new.state when 'acknowledged' then clock_timestamp() end;
+        new.parked_at := case new.state when 'parked' then clock_timestamp() end;
+    end if;
+
+    if new.state = 'pending' then
+        new.visible_at := clock_timestamp() + new.hidden_for;
+    end if;
+
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _deliveries_set_times(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._deliveries_set_times() IS 'Writes the times of a delivery, which users have no right to write.';
+
+
+--
 -- Name: _distribute_import(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -2833,6 +2991,34 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now.';
+
+
+--
+-- Name: _end_locked_sessions(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._end_locked_sessions() RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select pg_terminate_backend(pid)
+      from pg_stat_activity
+      left join pg_roles
+        on pg_roles.oid = usesysid
+     where usesysid is not null
+       and (
+           pg_roles.oid is null
+           or not rolcanlogin
+              and shobj_description(usesysid, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+       )
+$$;
+
+
+--
+-- Name: FUNCTION _end_locked_sessions(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._end_locked_sessions() IS 'Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which ends none by itself.';
 
 
 --
@@ -3365,11 +3551,12 @@ COMMENT ON FUNCTION tinydevcrm._import_step(import tinydevcrm.imports, create_st
 --
 
 CREATE FUNCTION tinydevcrm._import_under_way(import_id bigint) RETURNS tinydevcrm.imports
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_import tinydevcrm.imports;
+    v_import  tinydevcrm.imports;
+    v_loading text;
 begin
     select imports.*
       into v_import
@@ -3377,13 +3564,20 @@ begin
      where imports.id = _import_under_way.import_id
        and imports.finished_at is null;
 
-    if not found then
+    if found then
+        v_loading := tinydevcrm._loading_table(v_import);
+    end if;
+
+    if to_regclass(v_loading) is null then
         raise exception using
             errcode = 'TD001',
             message = format('import %s is not under way', _import_under_way.import_id),
             hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
     end if;
 
+    -- Its own transaction has made that table, and the lock is there. A row of another one, which
+    -- was committed too early, may name anything.
+    perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
     return v_import;
 end
 $$;
@@ -3393,7 +3587,29 @@ $$;
 -- Name: FUNCTION _import_under_way(import_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The import''s row, which only its own transaction sees. Raises TD001 when there is none.';
+COMMENT ON FUNCTION tinydevcrm._import_under_way(import_id bigint) IS 'The import''s row, which only its own transaction sees. Raises TD001 when there is none, 42501 when its table is not one of the role as which the session has logged in.';
+
+
+--
+-- Name: _imports_finish(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._imports_finish() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.finished_at := case when new.row_count is not null then clock_timestamp() end;
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _imports_finish(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._imports_finish() IS 'Writes when an import was complete, which users have no right to write.';
 
 
 --
@@ -3424,6 +3640,28 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._is_built_in(type oid) IS 'Whether a type, without the domains and arrays around it, comes with Postgres.';
+
+
+--
+-- Name: _is_session_of(regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._is_session_of(owner regrole) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return coalesce(
+        session_user = current_user and current_user = pg_get_userbyid(_is_session_of.owner), false);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _is_session_of(owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._is_session_of(owner regrole) IS 'Whether the session has logged in as this role, and acts as it. Functions in indexes, defaults, checks, triggers and policies of a relation run as whoever reads or writes it, so only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is "set role", which such a function can reset. False for null.';
 
 
 --
@@ -3789,6 +4027,30 @@ COMMENT ON FUNCTION tinydevcrm._lock_key(what text, id bigint) IS 'Key of an adv
 
 
 --
+-- Name: _lock_own_table(text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._lock_own_table(table_name text, lock_mode text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- The lock first: until then another role may put a table of its own in the place of that name.
+    execute format(
+        'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
+    perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _lock_own_table(table_name text, lock_mode text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._lock_own_table(table_name text, lock_mode text) IS 'Locks a table by its qualified and quoted name, and checks that it is one of the role as which the session has logged in, and so stays. Raises 42501 when it is not.';
+
+
+--
 -- Name: _lock_schedule(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3821,15 +4083,8 @@ CREATE FUNCTION tinydevcrm._make_pending(delivery_ids bigint[]) RETURNS bigint
 declare
     v_count bigint;
 begin
-    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
-    -- to this one.
     update tinydevcrm.deliveries
-       set id = default,
-           attempts = 0,
-           visible_at = clock_timestamp(),
-           created_at = clock_timestamp(),
-           acknowledged_at = null,
-           parked_at = null
+       set is_redelivered = true
      where deliveries.id = any (_make_pending.delivery_ids);
 
     get diagnostics v_count = row_count;
@@ -3935,13 +4190,25 @@ begin
            subscriptions.id,
            new.id
       from tinydevcrm.subscriptions
-     where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+     where subscriptions.owner = new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       for key share;
+
+    -- A refresh does not wait for a subscription that another role has locked: that role misses the
+    -- event.
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id
+      from tinydevcrm.subscriptions
+     where subscriptions.owner <> new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
        and (
            pg_has_role(subscriptions.owner, new.owner, 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
        )
-       for key share;
+       for key share skip locked;
 
     return null;
 end
@@ -4126,12 +4393,13 @@ begin
                    into v_text;
                 if v_text is not null then
                     v_misfits := v_misfits || format(
-                        '%I: %s would change %L', v_column.name, v_column.target_type, v_text);
+                        '%I: %s would change %L',
+                        v_column.name, v_column.target_type, left(v_text, 200));
                 end if;
             end if;
         exception
             when data_exception then
-                v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
+                v_misfits := v_misfits || format('%I: %s', v_column.name, left(sqlerrm, 1000));
         end;
     end loop;
 
@@ -4655,6 +4923,10 @@ declare
     v_message   text;
     v_row_count bigint;
 begin
+    perform tinydevcrm._lock_own_table(
+        v_target,
+        case (import).mode when 'replace' then 'access exclusive' else 'row exclusive' end);
+
     if (import).mode = 'replace' then
         perform tinydevcrm._clear_target(import, types);
     else
@@ -4723,7 +4995,7 @@ $$;
 -- Name: FUNCTION _place_rows(import tinydevcrm.imports, types jsonb); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) IS 'Puts the rows that were loaded into the table that was there before, and returns their number. types are the columns with the types that fit the whole file. Raises TD006 when columns differ, or values do not fit or would be changed; TD009 when the key does not tell rows apart or has no unique index; 2BP01 when mode replace would drop a table that others depend on.';
+COMMENT ON FUNCTION tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb) IS 'Puts the rows that were loaded into the table that was there before, and returns their number. types are the columns with the types that fit the whole file. Raises TD006 when columns differ, or values do not fit or would be changed; TD009 when the key does not tell rows apart or has no unique index; 2BP01 when mode replace would drop a table that others depend on, 42501 when it is not of the role as which the session has logged in.';
 
 
 --
@@ -4741,7 +5013,8 @@ begin
     select jsonb_agg(
                jsonb_build_object(
                    'name', named.name,
-                   'header', named.header,
+                   -- No name is longer: the rest of a header makes none different.
+                   'header', left(named.header, 100),
                    'type', coalesce(tinydevcrm._checked_type(given.type), stored.type),
                    'position', case when given.type is null then stored.accepted end,
                    'is_given', given.type is not null)
@@ -4769,8 +5042,10 @@ begin
     if v_unknown is not null then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no column %L to give a type to', v_unknown),
-            hint    = format('The columns are %s.', array_to_string(_plan_columns.header, ', '));
+            message = format('there is no column %L to give a type to', left(v_unknown, 200)),
+            hint    = format(
+                'The columns are %s.',
+                left(array_to_string(_plan_columns.header, ', '), 2000));
     end if;
 
     return v_columns;
@@ -5041,9 +5316,20 @@ CREATE FUNCTION tinydevcrm._receive_deliveries(subscription_id bigint, batch_siz
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    if coalesce(_receive_deliveries.batch_size, 0) < 1
+       or _receive_deliveries.visibility_timeout between interval '0' and interval '90 days'
+              is not true
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the batch size or the visibility timeout is out of range',
+            hint    = 'Take at least one delivery, for at most 90 days.';
+    end if;
+
     return query
+        -- By where they are: the planner knows too little of a queue to find rows by their number.
         with taken as (
-            select deliveries.id,
+            select deliveries.ctid,
                    deliveries.attempts >= subscriptions.max_attempts as is_last_over
               from tinydevcrm.deliveries
               join tinydevcrm.subscriptions
@@ -5060,15 +5346,15 @@ begin
         received as (
             update tinydevcrm.deliveries
                set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
-                   visible_at = clock_timestamp() + _receive_deliveries.visibility_timeout,
-                   parked_at = case when taken.is_last_over then clock_timestamp() end,
+                   state = case when taken.is_last_over then 'parked' else 'pending' end,
+                   hidden_for = _receive_deliveries.visibility_timeout,
                    last_error = case
                        when taken.is_last_over then
                            coalesce(deliveries.last_error, 'it was not acknowledged in time')
                        else deliveries.last_error
                    end
               from taken
-             where deliveries.id = taken.id
+             where deliveries.ctid = taken.ctid
             returning deliveries.id,
                       deliveries.attempts,
                       deliveries.event_id,
@@ -5469,7 +5755,7 @@ begin
     raise exception using
         errcode = 'TD006',
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
-        detail  = _refuse_values.detail,
+        detail  = left(_refuse_values.detail, 10000),
         hint    = case
                       when tinydevcrm._distribution(to_regclass(tinydevcrm._target(import))) is null
                       then 'Correct them, or change the type of the column.'
@@ -5745,15 +6031,18 @@ COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) IS 'Re
 --
 
 CREATE FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-begin
     update tinydevcrm.webhooks
-       set resting_until = clock_timestamp() + _rest_webhook.retry_after
-     where webhooks.subscription_id = _rest_webhook.subscription_id
-       and tinydevcrm._serves(webhooks.owner);
-end
+       set rest_for = least(
+               greatest(_rest_webhook.retry_after, interval '0'), interval '90 days')
+     where webhooks.subscription_id = (
+               select unlocked.subscription_id
+                 from tinydevcrm.webhooks as unlocked
+                where unlocked.subscription_id = _rest_webhook.subscription_id
+                  for no key update skip locked
+           )
 $$;
 
 
@@ -5761,7 +6050,7 @@ $$;
 -- Name: FUNCTION _rest_webhook(subscription_id bigint, retry_after interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) IS 'Leaves the endpoint of a webhook alone for as long as it asks for. Security definer: lends the orchestrator the right to do so for users, and no other change.';
+COMMENT ON FUNCTION tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval) IS 'Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.';
 
 
 --
@@ -6052,26 +6341,6 @@ COMMENT ON FUNCTION tinydevcrm._schedules_drop_job() IS 'Removes the pg_cron job
 
 
 --
--- Name: _serves(regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._serves(owner regrole) RETURNS boolean
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select pg_has_role(session_user, _serves.owner, 'usage')
-        or pg_has_role(session_user, 'tinydevcrm_orchestrator', 'usage')
-$$;
-
-
---
--- Name: FUNCTION _serves(owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._serves(owner regrole) IS 'Whether the session is one that posts the webhooks of this owner.';
-
-
---
 -- Name: _set_key(regclass, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -6255,20 +6524,48 @@ COMMENT ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT
 
 
 --
--- Name: _switch_off_webhook(bigint, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _subscriptions_drop(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) RETURNS void
+CREATE FUNCTION tinydevcrm._subscriptions_drop() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    delete
+      from tinydevcrm.subscriptions
+     where subscriptions.id = new.id;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _subscriptions_drop(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._subscriptions_drop() IS 'Removes a subscription that has been dropped, and its deliveries and webhook with it. Security definer: users have no right to delete from our tables, which would let them lock these; a trigger runs only for a change that row-level security has let through.';
+
+
+--
+-- Name: _switch_off_webhook(bigint, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    -- Nothing waits for a row that a user has locked: the endpoint will say it again.
     update tinydevcrm.subscriptions
        set is_paused = true,
            pause_reason = left(_switch_off_webhook.reason, 1000)
-     where subscriptions.id = _switch_off_webhook.subscription_id
-       and tinydevcrm._serves(subscriptions.owner);
-end
+     where subscriptions.id = (
+               select unlocked.id
+                 from tinydevcrm.subscriptions as unlocked
+                where unlocked.id = _switch_off_webhook.subscription_id
+                  for no key update skip locked
+           )
 $$;
 
 
@@ -6276,7 +6573,7 @@ $$;
 -- Name: FUNCTION _switch_off_webhook(subscription_id bigint, reason text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410). Security definer: lends the orchestrator the right to do so for users, and no other change.';
+COMMENT ON FUNCTION tinydevcrm._switch_off_webhook(subscription_id bigint, reason text) IS 'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
 
 
 --
@@ -6471,6 +6768,51 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) IS 'What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.';
+
+
+--
+-- Name: _webhooks_keep_secret(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._webhooks_keep_secret() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.previous_secret := old.secret;
+    new.previous_secret_until := clock_timestamp() + new.secret_grace;
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _webhooks_keep_secret(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._webhooks_keep_secret() IS 'Keeps the secret before, for as long as secret_grace says.';
+
+
+--
+-- Name: _webhooks_rest(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._webhooks_rest() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.resting_until := clock_timestamp() + new.rest_for;
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _webhooks_rest(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._webhooks_rest() IS 'Writes until when an endpoint is left alone.';
 
 
 --
@@ -6679,18 +7021,21 @@ COMMENT ON FUNCTION tinydevcrm._would_change(import tinydevcrm.imports, types js
 CREATE FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) RETURNS bigint
     LANGUAGE plpgsql STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
     AS $$
 declare
     v_count bigint;
 begin
     update tinydevcrm.deliveries
-       set acknowledged_at = clock_timestamp(),
-           parked_at = null
+       set state = 'acknowledged'
      where deliveries.id = any (acknowledge_events.delivery_ids)
        and deliveries.acknowledged_at is null;
 
     get diagnostics v_count = row_count;
     return v_count;
+exception
+    when lock_not_available then
+        return 0;
 end
 $$;
 
@@ -6699,7 +7044,7 @@ $$;
 -- Name: FUNCTION acknowledge_events(delivery_ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were not acknowledged until now.';
+COMMENT ON FUNCTION tinydevcrm.acknowledge_events(delivery_ids bigint[]) IS 'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 when another transaction holds one of them for over a second: they are received again.';
 
 
 --
@@ -6784,7 +7129,14 @@ CREATE FUNCTION tinydevcrm.begin_import(source text, header text[], positions in
 declare
     v_import tinydevcrm.imports;
 begin
-    v_import.source := begin_import.source;
+    if coalesce(cardinality(begin_import.header), 0) = 0 or begin_import.source is null then
+        raise exception using
+            errcode = 'TD005',
+            message = 'an import needs a source and the names of its columns',
+            hint    = 'Give each column a name, or an empty text.';
+    end if;
+
+    v_import.source := left(begin_import.source, 250);
     v_import.mode := begin_import.mode;
     v_import.key := nullif(begin_import.key, '{}');
     v_import.schema_name := begin_import.schema_name;
@@ -6820,7 +7172,7 @@ $$;
 -- Name: FUNCTION begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text) IS 'Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same transaction run the returned COPY, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, mode, name or type that is not there; with distribute_by also TD010 and TD011.';
+COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], positions integer[], table_name text, mode text, key text[], types jsonb, dialect tinydevcrm.csv_dialect, schema_name name, distribute_by text) IS 'Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same transaction run the returned COPY, then finish_import(). The table''s name comes from the file''s when none is given; the schema is the first of your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD005 when there are no columns or over 1600, TD006 when a key is not a column, TD007 for a schema, mode, name or type that is not there, 42501 when the session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
 
 
 --
@@ -6978,7 +7330,10 @@ begin
     end if;
 
     insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
-    values (create_subscription.name, v_matview_id, create_subscription.max_attempts)
+    values (
+               coalesce(create_subscription.name, ''),
+               v_matview_id,
+               coalesce(create_subscription.max_attempts, 0))
     on conflict on constraint subscriptions_name_unique do nothing;
 
     return tinydevcrm._own_subscription(create_subscription.name);
@@ -7097,7 +7452,7 @@ begin
         create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
 
     insert into tinydevcrm.webhooks (subscription_id, url, secret)
-    values (v_subscription_id, create_webhook.url, v_secret);
+    values (v_subscription_id, coalesce(create_webhook.url, ''), v_secret);
 
     return v_secret;
 exception
@@ -7181,6 +7536,9 @@ declare
 begin
     perform tinydevcrm._check_citus();
     v_class := tinydevcrm._checked_table(distribute_table.relation, distribute_table.distribute_by);
+    if v_present is null then
+        perform tinydevcrm._lock_own_table(distribute_table.relation::text, 'exclusive');
+    end if;
 
     if v_is_reference is null and v_column is null then
         execute format(
@@ -7238,7 +7596,7 @@ $_$;
 -- Name: FUNCTION distribute_table(relation regclass, distribute_by text, as_reference boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text, as_reference boolean) IS 'Distributes a table of yours over the workers of a Citus coordinator, with its rows and the views on it: parted by a column, or copied to each worker as a reference table. as_reference says which; when it is null, a table of at most settings.reference_row_limit rows, and at least one, becomes a reference table. Returns what it is then: "distributed by x" or "reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 where Citus is not, TD011 when the table cannot be distributed so, 42501 when it is not yours, and what Citus says.';
+COMMENT ON FUNCTION tinydevcrm.distribute_table(relation regclass, distribute_by text, as_reference boolean) IS 'Distributes a table of yours over the workers of a Citus coordinator, with its rows and the views on it: parted by a column, or copied to each worker as a reference table. as_reference says which; when it is null, a table of at most settings.reference_row_limit rows, and at least one, becomes a reference table. Returns what it is then: "distributed by x" or "reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 where Citus is not, TD011 when the table cannot be distributed so, 42501 when the session has not logged in as its owner, and what Citus says.';
 
 
 --
@@ -7278,8 +7636,8 @@ declare
     -- Not in the query: one that has no rows to look at would not look for the subscription either.
     v_id constant bigint := tinydevcrm._own_subscription(drop_subscription.name);
 begin
-    delete
-      from tinydevcrm.subscriptions
+    update tinydevcrm.subscriptions
+       set is_dropped = true
      where subscriptions.id = v_id;
 end
 $$;
@@ -7299,11 +7657,12 @@ COMMENT ON FUNCTION tinydevcrm.drop_subscription(name text) IS 'Ends a subscript
 CREATE FUNCTION tinydevcrm.drop_user(name text, new_owner text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
     v_user    constant regrole := tinydevcrm._own_user(drop_user.name);
     v_heir    regrole;
     v_objects text;
+    v_others  text;
 begin
     if drop_user.new_owner is not null then
         v_heir := tinydevcrm._own_user(drop_user.new_owner);
@@ -7319,7 +7678,7 @@ begin
          where refclassid = 'pg_authid'::regclass
            and refobjid = v_user
            and deptype = 'o'
-           and dbid = (select oid from pg_database where datname = current_database())
+           and dbid in (0, (select oid from pg_database where datname = current_database()))
            and not (
                classid = 'pg_namespace'::regclass
                and objid = (select oid from pg_namespace where nspname = drop_user.name)
@@ -7332,6 +7691,25 @@ begin
             message = format('user %I still owns something', drop_user.name),
             detail  = v_objects,
             hint    = 'Give it to another user: drop_user(name, new_owner).';
+    end if;
+
+    select string_agg(distinct quote_ident(datname), ', ')
+      into v_others
+      from pg_shdepend
+      join pg_database
+        on pg_database.oid = dbid
+     where refclassid = 'pg_authid'::regclass
+       and refobjid = v_user
+       and datname <> current_database();
+
+    if v_others is not null then
+        raise exception using
+            errcode = 'TD012',
+            message = format(
+                'user %I has something in another database: %s', drop_user.name, v_others),
+            hint    = format(
+                'In each of them, as a superuser: reassign owned by %1$s to postgres; drop owned by '
+                '%1$s;', v_user);
     end if;
 
     perform pg_terminate_backend(pid)
@@ -7375,14 +7753,14 @@ begin
     execute format('drop owned by %s', v_user);
     execute format('drop role %s', v_user);
 end
-$$;
+$_$;
 
 
 --
 -- Name: FUNCTION drop_user(name text, new_owner text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) IS 'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. Tables and views go to the new owner, with the schema, schedules, imports and events. Raises TD001 when there is no such user, 2BP01 when they own something and there is no new owner. Security definer: lends administrators the right to drop such roles, and no others.';
+COMMENT ON FUNCTION tinydevcrm.drop_user(name text, new_owner text) IS 'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. Tables and views go to the new owner, with the schema, schedules, imports and events. Raises TD001 when there is no such user, 2BP01 when they own something and there is no new owner, TD012 when they own something, or have a right to something, in another database. Upkeep ends a session that has begun meanwhile. Security definer: lends administrators the right to drop such roles, and no others.';
 
 
 --
@@ -7435,6 +7813,13 @@ declare
     v_types   jsonb;
     v_changes text;
 begin
+    if finish_import.row_count is null or finish_import.row_count < 0 then
+        raise exception using
+            errcode = 'TD007',
+            message = 'an import is finished with the number of its rows',
+            hint    = 'Give row_count: 0 or more.';
+    end if;
+
     select jsonb_agg(settled.value order by settled.number),
            string_agg(
                format(
@@ -7490,8 +7875,7 @@ begin
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
-           distribution = v_import.distribution,
-           finished_at = clock_timestamp()
+           distribution = v_import.distribution
      where imports.id = v_import.id
     returning imports.*
          into v_import;
@@ -7505,7 +7889,7 @@ $_$;
 -- Name: FUNCTION finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read. Raises TD001 when there is no such import under way, and what the mode raises: see _place_rows(); with distribute_by also what distribute_table() does.';
+COMMENT ON FUNCTION tinydevcrm.finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint) IS 'Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read. Raises TD001 when there is no such import under way, TD007 without the number of rows, and what the mode raises: see _place_rows(); with distribute_by also what distribute_table() does.';
 
 
 --
@@ -7552,6 +7936,8 @@ declare
     v_step      tinydevcrm.import_step;
     v_row_count bigint;
 begin
+    perform tinydevcrm._check_staging(import_staging.staging);
+
     select array_agg(attname::text order by attnum),
            bool_or(atttypid <> 'text'::regtype)
       into v_names, v_has_other
@@ -7617,7 +8003,7 @@ $_$;
 -- Name: FUNCTION import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, and TD007 when a column is not text.';
+COMMENT ON FUNCTION tinydevcrm.import_staging(staging regclass, table_name text, mode text, key text[], types jsonb, null_text text, schema_name name, distribute_by text) IS 'Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() and finish_import() do, TD007 when a column is not text or it is no table, and 42501 when the session has not logged in as its owner.';
 
 
 --
@@ -7657,7 +8043,7 @@ begin
               from tinydevcrm.deliveries as newest
              where newest.subscription_id = v_id
              order by newest.id desc
-             limit latest_deliveries.row_limit
+             limit greatest(latest_deliveries.row_limit, 0)
           ) as deliveries
           join tinydevcrm.subscriptions
             on subscriptions.id = v_id
@@ -7749,7 +8135,7 @@ declare
 begin
     update tinydevcrm.subscriptions
        set is_paused = true,
-           pause_reason = pause_subscription.reason
+           pause_reason = left(pause_subscription.reason, 1000)
      where subscriptions.id = v_id;
 end
 $$;
@@ -7822,7 +8208,7 @@ $$;
 -- Name: FUNCTION receive_events(subscription text, batch_size integer, visibility_timeout interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) IS 'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither acknowledged nor rejected within the visibility timeout is received again, so handle an event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is no subscription.';
+COMMENT ON FUNCTION tinydevcrm.receive_events(subscription text, batch_size integer, visibility_timeout interval) IS 'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither acknowledged nor rejected within the visibility timeout is received again, so handle an event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is no subscription, TD007 when batch_size is not at least 1 or the timeout not 0 to 90 days.';
 
 
 --
@@ -7839,8 +8225,11 @@ begin
     insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
     select v_import.id,
            problem.line,
-           problem.reason,
-           problem.line_text
+           left(problem.reason, 1000),
+           case
+               when octet_length(problem.line_text) <= 10000 then problem.line_text
+               else left(problem.line_text, 2500)
+           end
       from unnest(
                record_import_problems.lines,
                record_import_problems.reasons,
@@ -7849,7 +8238,8 @@ begin
      order by problem.number;
 
     update tinydevcrm.imports
-       set problem_count = imports.problem_count + cardinality(record_import_problems.lines)
+       set problem_count = imports.problem_count
+                         + coalesce(cardinality(record_import_problems.lines), 0)
      where imports.id = v_import.id;
 end
 $$;
@@ -8005,16 +8395,20 @@ COMMENT ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) IS 'Wha
 CREATE FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
     AS $$
 declare
     v_delivery tinydevcrm.deliveries;
 begin
     update tinydevcrm.deliveries
        set last_error = left(reject_event.reason, 1000),
-           visible_at = clock_timestamp() + greatest(
-               tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
-           parked_at = case
-               when deliveries.attempts >= subscriptions.max_attempts then clock_timestamp()
+           hidden_for = least(
+               greatest(
+                   tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+               interval '90 days'),
+           state = case
+               when deliveries.attempts >= subscriptions.max_attempts then 'parked'
+               else 'pending'
            end
       from tinydevcrm.subscriptions
      where subscriptions.id = deliveries.subscription_id
@@ -8032,6 +8426,13 @@ begin
     end if;
 
     return case when v_delivery.parked_at is null then v_delivery.visible_at end;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'delivery %s is held by another transaction', reject_event.delivery_id),
+            hint    = 'It is received again when its visibility timeout is over.';
 end
 $$;
 
@@ -8040,7 +8441,7 @@ $$;
 -- Name: FUNCTION reject_event(delivery_id bigint, reason text, retry_after interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text, retry_after interval) IS 'Gives a delivery back that could not be handled, with the reason. Returns from when on it is received again: see tinydevcrm._retry_delay(); not before retry_after is over. After the last attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
+COMMENT ON FUNCTION tinydevcrm.reject_event(delivery_id bigint, reason text, retry_after interval) IS 'Gives a delivery back that could not be handled, with the reason. Returns from when on it is received again: see tinydevcrm._retry_delay(); not before retry_after, of at most 90 days, is over. After the last attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
 
 
 --
@@ -8109,9 +8510,8 @@ begin
       from tinydevcrm.subscriptions
      where subscriptions.id = v_id;
 
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
-    select v_subscription.owner,
-           v_subscription.id,
+    insert into tinydevcrm.deliveries (subscription_id, event_id)
+    select v_subscription.id,
            events.id
       from tinydevcrm.matview_refresh_events as events
      where events.is_told
@@ -8210,9 +8610,8 @@ declare
     v_secret text;
 begin
     update tinydevcrm.webhooks
-       set previous_secret = webhooks.secret,
-           previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
-           secret = tinydevcrm._new_webhook_secret()
+       set secret = tinydevcrm._new_webhook_secret(),
+           secret_grace = coalesce(rotate_webhook_secret.grace, interval '0')
      where webhooks.subscription_id = v_id
     returning webhooks.secret
          into v_secret;
@@ -8225,6 +8624,12 @@ begin
     end if;
 
     return v_secret;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = 'a grace period is from 0 to 90 days',
+            hint    = 'Without one the old secret ends now: grace => ''0''.';
 end
 $$;
 
@@ -8233,7 +8638,7 @@ $$;
 -- Name: FUNCTION rotate_webhook_secret(name text, grace interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) IS 'Gives a webhook a new secret and returns it. Messages are signed with both until the grace period is over. Raises TD001 when there is no such webhook.';
+COMMENT ON FUNCTION tinydevcrm.rotate_webhook_secret(name text, grace interval) IS 'Gives a webhook a new secret and returns it. Messages are signed with both until the grace period of 0 to 90 days is over. Raises TD001 when there is no such webhook, TD007 for another grace period.';
 
 
 --
@@ -8276,6 +8681,7 @@ begin
 
     perform tinydevcrm._settle_owners();
     perform tinydevcrm._settle_schedules();
+    perform tinydevcrm._end_locked_sessions();
 
     -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
     -- of catalogs, as a hundred refreshes in a second make:
@@ -8620,6 +9026,54 @@ COMMENT ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[
 
 
 --
+-- Name: _locks; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm._locks (
+    what text NOT NULL,
+    id bigint NOT NULL,
+    owner regrole,
+    is_taken boolean DEFAULT false NOT NULL,
+    CONSTRAINT _locks_what_known CHECK ((what = ANY (ARRAY['matview'::text, 'schedule'::text, 'upkeep'::text])))
+);
+
+
+--
+-- Name: TABLE _locks; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm._locks IS 'Rows to lock, for update, until the transaction ends: they never change. Made and removed by the triggers of what they stand for.';
+
+
+--
+-- Name: COLUMN _locks.what; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.what IS 'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
+
+
+--
+-- Name: COLUMN _locks.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.id IS 'Number of the registration or the schedule; 0 for upkeep.';
+
+
+--
+-- Name: COLUMN _locks.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.owner IS 'Who may lock it: the owner of the materialized view or the schedule. Null for upkeep, whose row no user sees.';
+
+
+--
+-- Name: COLUMN _locks.is_taken; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.is_taken IS 'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
+
+
+--
 -- Name: csv_types; Type: TABLE; Schema: tinydevcrm; Owner: -
 --
 
@@ -8697,16 +9151,23 @@ COMMENT ON COLUMN tinydevcrm.csv_types.loses IS 'What of the text does not come 
 
 CREATE TABLE tinydevcrm.deliveries (
     id bigint NOT NULL,
-    owner regrole NOT NULL,
+    owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
     subscription_id bigint NOT NULL,
     event_id bigint NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
+    hidden_for interval DEFAULT '00:00:00'::interval NOT NULL,
+    is_redelivered boolean DEFAULT false NOT NULL,
     visible_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     acknowledged_at timestamp with time zone,
     parked_at timestamp with time zone,
     last_error text,
-    CONSTRAINT deliveries_one_end CHECK (((acknowledged_at IS NULL) OR (parked_at IS NULL)))
+    CONSTRAINT deliveries_attempts_range CHECK (((attempts >= 0) AND (attempts <= 100))),
+    CONSTRAINT deliveries_hidden_for_range CHECK (((hidden_for >= '00:00:00'::interval) AND (hidden_for <= '90 days'::interval))),
+    CONSTRAINT deliveries_last_error_length CHECK ((octet_length(last_error) <= 4000)),
+    CONSTRAINT deliveries_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'acknowledged'::text, 'parked'::text]))),
+    CONSTRAINT deliveries_times_of_state CHECK ((((acknowledged_at IS NULL) = (state <> 'acknowledged'::text)) AND ((parked_at IS NULL) = (state <> 'parked'::text))))
 );
 
 
@@ -8746,10 +9207,31 @@ COMMENT ON COLUMN tinydevcrm.deliveries.event_id IS 'The event.';
 
 
 --
+-- Name: COLUMN deliveries.state; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.state IS 'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
+
+
+--
 -- Name: COLUMN deliveries.attempts; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
 COMMENT ON COLUMN tinydevcrm.deliveries.attempts IS 'How often it has been received.';
+
+
+--
+-- Name: COLUMN deliveries.hidden_for; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.hidden_for IS 'For how long it is not received from now on, at most 90 days. Sets visible_at.';
+
+
+--
+-- Name: COLUMN deliveries.is_redelivered; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.deliveries.is_redelivered IS 'Whether it was made pending again. Each update of this column does it.';
 
 
 --
@@ -8810,7 +9292,9 @@ CREATE TABLE tinydevcrm.import_problems (
     import_id bigint NOT NULL,
     line bigint NOT NULL,
     reason text NOT NULL,
-    line_text text NOT NULL
+    line_text text NOT NULL,
+    CONSTRAINT import_problems_line_text_length CHECK ((octet_length(line_text) <= 10000)),
+    CONSTRAINT import_problems_reason_length CHECK ((octet_length(reason) <= 4000))
 );
 
 
@@ -8853,7 +9337,7 @@ COMMENT ON COLUMN tinydevcrm.import_problems.reason IS 'What was wrong with it, 
 -- Name: COLUMN import_problems.line_text; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.import_problems.line_text IS 'The record as it stood in the file.';
+COMMENT ON COLUMN tinydevcrm.import_problems.line_text IS 'The record as it stood in the file; of one over 10000 bytes the first 2500 characters.';
 
 
 --
@@ -9238,10 +9722,12 @@ CREATE TABLE tinydevcrm.subscriptions (
     max_attempts integer DEFAULT 12 NOT NULL,
     is_paused boolean DEFAULT false NOT NULL,
     pause_reason text,
+    is_dropped boolean DEFAULT false NOT NULL,
     expired_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT subscriptions_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
-    CONSTRAINT subscriptions_name_length CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200)))
+    CONSTRAINT subscriptions_name_length CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200))),
+    CONSTRAINT subscriptions_pause_reason_length CHECK ((octet_length(pause_reason) <= 4000))
 );
 
 
@@ -9299,6 +9785,13 @@ COMMENT ON COLUMN tinydevcrm.subscriptions.is_paused IS 'Whether nothing is rece
 --
 
 COMMENT ON COLUMN tinydevcrm.subscriptions.pause_reason IS 'Why, where it was not paused by hand.';
+
+
+--
+-- Name: COLUMN subscriptions.is_dropped; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.subscriptions.is_dropped IS 'Set by tinydevcrm.drop_subscription(): the same statement removes the row.';
 
 
 --
@@ -9600,10 +10093,14 @@ CREATE TABLE tinydevcrm.webhooks (
     owner regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
     url text NOT NULL,
     secret text NOT NULL,
+    secret_grace interval DEFAULT '1 day'::interval NOT NULL,
     previous_secret text,
     previous_secret_until timestamp with time zone,
+    rest_for interval DEFAULT '00:00:00'::interval NOT NULL,
     resting_until timestamp with time zone,
+    CONSTRAINT webhooks_rest_for_range CHECK (((rest_for >= '00:00:00'::interval) AND (rest_for <= '90 days'::interval))),
     CONSTRAINT webhooks_secret_form CHECK ((secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$'::text)),
+    CONSTRAINT webhooks_secret_grace_range CHECK (((secret_grace >= '00:00:00'::interval) AND (secret_grace <= '90 days'::interval))),
     CONSTRAINT webhooks_url_http CHECK (((url ~ '^https?://[^[:space:]]+$'::text) AND (length(url) <= 2000)))
 );
 
@@ -9644,6 +10141,13 @@ COMMENT ON COLUMN tinydevcrm.webhooks.secret IS 'What signs the messages: whsec_
 
 
 --
+-- Name: COLUMN webhooks.secret_grace; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.secret_grace IS 'For how long the secret before signs too when another takes its place, at most 90 days.';
+
+
+--
 -- Name: COLUMN webhooks.previous_secret; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
@@ -9655,6 +10159,13 @@ COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret IS 'What signs them too, a
 --
 
 COMMENT ON COLUMN tinydevcrm.webhooks.previous_secret_until IS 'Until when it does.';
+
+
+--
+-- Name: COLUMN webhooks.rest_for; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.webhooks.rest_for IS 'For how long the endpoint is left alone from now on, at most 90 days. Sets resting_until.';
 
 
 --
@@ -9696,7 +10207,10 @@ CREATE VIEW tinydevcrm.subscription_status WITH (security_barrier='true') AS
                     deliveries.owner,
                     deliveries.subscription_id,
                     deliveries.event_id,
+                    deliveries.state,
                     deliveries.attempts,
+                    deliveries.hidden_for,
+                    deliveries.is_redelivered,
                     deliveries.visible_at,
                     deliveries.created_at,
                     deliveries.acknowledged_at,
@@ -9839,6 +10353,14 @@ ALTER TABLE tinydevcrm.subscriptions ALTER COLUMN id ADD GENERATED ALWAYS AS IDE
     NO MAXVALUE
     CACHE 1
 );
+
+
+--
+-- Name: _locks _locks_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm._locks
+    ADD CONSTRAINT _locks_pkey PRIMARY KEY (what, id);
 
 
 --
@@ -10092,6 +10614,41 @@ CREATE INDEX subscriptions_matview_idx ON tinydevcrm.subscriptions USING btree (
 
 
 --
+-- Name: imports _100_finish; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_finish BEFORE UPDATE OF row_count ON tinydevcrm.imports FOR EACH ROW EXECUTE FUNCTION tinydevcrm._imports_finish();
+
+
+--
+-- Name: webhooks _100_keep_secret; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_keep_secret BEFORE UPDATE OF secret ON tinydevcrm.webhooks FOR EACH ROW EXECUTE FUNCTION tinydevcrm._webhooks_keep_secret();
+
+
+--
+-- Name: deliveries _100_set_times; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_set_times BEFORE UPDATE OF state, hidden_for ON tinydevcrm.deliveries FOR EACH ROW EXECUTE FUNCTION tinydevcrm._deliveries_set_times();
+
+
+--
+-- Name: deliveries _200_redeliver; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _200_redeliver BEFORE UPDATE OF is_redelivered ON tinydevcrm.deliveries FOR EACH ROW EXECUTE FUNCTION tinydevcrm._deliveries_redeliver();
+
+
+--
+-- Name: webhooks _200_rest; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _200_rest BEFORE UPDATE OF rest_for ON tinydevcrm.webhooks FOR EACH ROW EXECUTE FUNCTION tinydevcrm._webhooks_rest();
+
+
+--
 -- Name: matview_refresh_events _500_copy_rows; Type: TRIGGER; Schema: tinydevcrm; Owner: -
 --
 
@@ -10103,6 +10660,13 @@ CREATE TRIGGER _500_copy_rows AFTER INSERT ON tinydevcrm.matview_refresh_events 
 --
 
 CREATE TRIGGER _500_create_job AFTER INSERT ON tinydevcrm.schedules FOR EACH ROW EXECUTE FUNCTION tinydevcrm._schedules_create_job();
+
+
+--
+-- Name: subscriptions _500_drop; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_drop AFTER UPDATE OF is_dropped ON tinydevcrm.subscriptions FOR EACH ROW WHEN (new.is_dropped) EXECUTE FUNCTION tinydevcrm._subscriptions_drop();
 
 
 --
@@ -10220,6 +10784,19 @@ ALTER TABLE ONLY tinydevcrm.webhooks
 
 
 --
+-- Name: _locks; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm._locks ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: _locks _locks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY _locks_owner ON tinydevcrm._locks TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
 -- Name: csv_types; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
 --
 
@@ -10246,12 +10823,30 @@ CREATE POLICY deliveries_admin ON tinydevcrm.deliveries FOR SELECT TO tinydevcrm
 
 
 --
+-- Name: deliveries deliveries_answer; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY deliveries_answer ON tinydevcrm.deliveries FOR UPDATE TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK (true);
+
+
+--
+-- Name: deliveries deliveries_create; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY deliveries_create ON tinydevcrm.deliveries FOR INSERT TO tinydevcrm_user WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
+   FROM tinydevcrm.subscriptions
+  WHERE ((subscriptions.id = deliveries.subscription_id) AND ((subscriptions.owner)::oid = (deliveries.owner)::oid)))) AND (EXISTS ( SELECT
+   FROM tinydevcrm.matview_refresh_events
+  WHERE (matview_refresh_events.id = deliveries.event_id)))));
+
+
+--
 -- Name: deliveries deliveries_orchestrator_answer; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
 CREATE POLICY deliveries_orchestrator_answer ON tinydevcrm.deliveries FOR UPDATE TO tinydevcrm_orchestrator USING ((EXISTS ( SELECT
    FROM tinydevcrm.webhooks
-  WHERE (webhooks.subscription_id = deliveries.subscription_id))));
+  WHERE (webhooks.subscription_id = deliveries.subscription_id)))) WITH CHECK (true);
 
 
 --
@@ -10262,14 +10857,10 @@ CREATE POLICY deliveries_orchestrator_read ON tinydevcrm.deliveries FOR SELECT T
 
 
 --
--- Name: deliveries deliveries_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+-- Name: deliveries deliveries_read; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY deliveries_owner ON tinydevcrm.deliveries TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
-   FROM tinydevcrm.subscriptions
-  WHERE ((subscriptions.id = deliveries.subscription_id) AND ((subscriptions.owner)::oid = (deliveries.owner)::oid)))) AND (EXISTS ( SELECT
-   FROM tinydevcrm.matview_refresh_events
-  WHERE (matview_refresh_events.id = deliveries.event_id)))));
+CREATE POLICY deliveries_read ON tinydevcrm.deliveries FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10493,6 +11084,31 @@ CREATE POLICY subscriptions_admin ON tinydevcrm.subscriptions FOR SELECT TO tiny
 
 
 --
+-- Name: subscriptions subscriptions_change; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_change ON tinydevcrm.subscriptions FOR UPDATE TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: subscriptions subscriptions_create; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_create ON tinydevcrm.subscriptions FOR INSERT TO tinydevcrm_user WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND ((matview_id IS NULL) OR (EXISTS ( SELECT
+   FROM tinydevcrm.matviews
+  WHERE (matviews.id = subscriptions.matview_id))))));
+
+
+--
+-- Name: subscriptions subscriptions_orchestrator_answer; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY subscriptions_orchestrator_answer ON tinydevcrm.subscriptions FOR UPDATE TO tinydevcrm_orchestrator USING ((EXISTS ( SELECT
+   FROM tinydevcrm.webhooks
+  WHERE (webhooks.subscription_id = subscriptions.id)))) WITH CHECK ((is_paused AND (NOT is_dropped)));
+
+
+--
 -- Name: subscriptions subscriptions_orchestrator_read; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
@@ -10500,10 +11116,10 @@ CREATE POLICY subscriptions_orchestrator_read ON tinydevcrm.subscriptions FOR SE
 
 
 --
--- Name: subscriptions subscriptions_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+-- Name: subscriptions subscriptions_read; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY subscriptions_owner ON tinydevcrm.subscriptions TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+CREATE POLICY subscriptions_read ON tinydevcrm.subscriptions FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10520,19 +11136,40 @@ CREATE POLICY webhooks_admin ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_adm
 
 
 --
--- Name: webhooks webhooks_orchestrator; Type: POLICY; Schema: tinydevcrm; Owner: -
+-- Name: webhooks webhooks_change; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY webhooks_orchestrator ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_orchestrator USING (true);
+CREATE POLICY webhooks_change ON tinydevcrm.webhooks FOR UPDATE TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
--- Name: webhooks webhooks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+-- Name: webhooks webhooks_create; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY webhooks_owner ON tinydevcrm.webhooks TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
+CREATE POLICY webhooks_create ON tinydevcrm.webhooks FOR INSERT TO tinydevcrm_user WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
    FROM tinydevcrm.subscriptions
   WHERE ((subscriptions.id = webhooks.subscription_id) AND ((subscriptions.owner)::oid = (webhooks.owner)::oid))))));
+
+
+--
+-- Name: webhooks webhooks_orchestrator_answer; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_orchestrator_answer ON tinydevcrm.webhooks FOR UPDATE TO tinydevcrm_orchestrator USING (true);
+
+
+--
+-- Name: webhooks webhooks_orchestrator_read; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_orchestrator_read ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_orchestrator USING (true);
+
+
+--
+-- Name: webhooks webhooks_read; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY webhooks_read ON tinydevcrm.webhooks FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10554,7 +11191,98 @@ GRANT ALL ON FUNCTION tinydevcrm._accepts(column_name text, "position" integer) 
 -- Name: TABLE imports; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.source; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(source) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.mode; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(mode) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.key; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(key) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.schema_name; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(schema_name) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.table_name; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(table_name) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.dialect; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(dialect) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.columns; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(columns),UPDATE(columns) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.row_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(row_count) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.byte_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(byte_count) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.problem_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(problem_count) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.rewrite_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(rewrite_count) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.distribute_by; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(distribute_by) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN imports.distribution; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(distribution) ON TABLE tinydevcrm.imports TO tinydevcrm_user;
 
 
 --
@@ -10704,6 +11432,22 @@ GRANT ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) TO tinydevcrm_u
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_server() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _check_session_of(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_session_of(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_session_of(relation regclass) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_staging(staging regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_staging(staging regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_staging(staging regclass) TO tinydevcrm_user;
 
 
 --
@@ -10897,6 +11641,20 @@ GRANT ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) TO ti
 
 
 --
+-- Name: FUNCTION _deliveries_redeliver(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._deliveries_redeliver() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _deliveries_set_times(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._deliveries_set_times() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _distribute_import(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10942,6 +11700,13 @@ GRANT ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id big
 
 REVOKE ALL ON FUNCTION tinydevcrm._due_webhooks() FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._due_webhooks() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _end_locked_sessions(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._end_locked_sessions() FROM PUBLIC;
 
 
 --
@@ -11015,11 +11780,26 @@ GRANT ALL ON FUNCTION tinydevcrm._import_under_way(import_id bigint) TO tinydevc
 
 
 --
+-- Name: FUNCTION _imports_finish(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._imports_finish() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _is_built_in(type oid); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._is_built_in(type oid) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._is_built_in(type oid) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _is_session_of(owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._is_session_of(owner regrole) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._is_session_of(owner regrole) TO tinydevcrm_user;
 
 
 --
@@ -11083,6 +11863,14 @@ GRANT ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) TO ti
 
 REVOKE ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _lock_own_table(table_name text, lock_mode text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._lock_own_table(table_name text, lock_mode text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._lock_own_table(table_name text, lock_mode text) TO tinydevcrm_user;
 
 
 --
@@ -11505,13 +12293,6 @@ REVOKE ALL ON FUNCTION tinydevcrm._schedules_drop_job() FROM PUBLIC;
 
 
 --
--- Name: FUNCTION _serves(owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._serves(owner regrole) FROM PUBLIC;
-
-
---
 -- Name: FUNCTION _set_key(relation regclass, key text[]); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11539,6 +12320,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._settle_schedules() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _subscriptions_drop(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._subscriptions_drop() FROM PUBLIC;
 
 
 --
@@ -11594,6 +12382,20 @@ GRANT ALL ON FUNCTION tinydevcrm._watched_matview(relation regclass) TO tinydevc
 
 REVOKE ALL ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _webhooks_keep_secret(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._webhooks_keep_secret() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _webhooks_rest(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._webhooks_rest() FROM PUBLIC;
 
 
 --
@@ -11948,6 +12750,20 @@ GRANT ALL ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions intege
 
 
 --
+-- Name: TABLE _locks; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT ON TABLE tinydevcrm._locks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN _locks.is_taken; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_taken) ON TABLE tinydevcrm._locks TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE csv_types; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11958,14 +12774,91 @@ GRANT SELECT ON TABLE tinydevcrm.csv_types TO tinydevcrm_user;
 -- Name: TABLE deliveries; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,UPDATE ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.subscription_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(subscription_id) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.event_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(event_id) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.state; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(state) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.attempts; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(attempts) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.hidden_for; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(hidden_for) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.is_redelivered; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_redelivered) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN deliveries.last_error; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(last_error) ON TABLE tinydevcrm.deliveries TO tinydevcrm_user;
 
 
 --
 -- Name: TABLE import_problems; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN import_problems.import_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(import_id) ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN import_problems.line; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(line) ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN import_problems.reason; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(reason) ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN import_problems.line_text; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(line_text) ON TABLE tinydevcrm.import_problems TO tinydevcrm_user;
 
 
 --
@@ -11993,7 +12886,49 @@ GRANT SELECT ON TABLE tinydevcrm.matview_status TO tinydevcrm_user;
 -- Name: TABLE subscriptions; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.name; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(name) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.matview_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(matview_id) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.max_attempts; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.is_paused; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_paused) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.pause_reason; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(pause_reason) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN subscriptions.is_dropped; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_dropped) ON TABLE tinydevcrm.subscriptions TO tinydevcrm_user;
 
 
 --
@@ -12015,7 +12950,42 @@ GRANT UPDATE ON TABLE tinydevcrm.settings TO tinydevcrm_admin;
 -- Name: TABLE webhooks; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN webhooks.subscription_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(subscription_id) ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN webhooks.url; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(url),UPDATE(url) ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN webhooks.secret; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(secret),UPDATE(secret) ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN webhooks.secret_grace; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(secret_grace) ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN webhooks.rest_for; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(rest_for) ON TABLE tinydevcrm.webhooks TO tinydevcrm_user;
 
 
 --
