@@ -45,7 +45,7 @@ func TestDeliver(t *testing.T) {
 	for _, behind := range []int{0, most} {
 		dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('bench')")
 		dbtest.Exec(t, pool, insertEvents, behind)
-		dbtest.Exec(t, pool, "update tinydevcrm.deliveries set acknowledged_at = now()")
+		dbtest.Exec(t, pool, "update tinydevcrm.deliveries set state = 'acknowledged'")
 		vacuum(t, pool)
 		fmt.Printf("with %d acknowledged deliveries behind\n", behind)
 		measureRate(t, pool, workers, "receive and acknowledge", func() {
