@@ -352,7 +352,7 @@ declare
         create_matview.schema_name, create_matview.name);
     v_relation  regclass;
 begin
-    if session_user operator(pg_catalog.<>) current_user then
+    if not tinydevcrm._is_session_of(pg_catalog.quote_ident(current_user)::pg_catalog.regrole) then
         raise exception using
             errcode = '42501',
             message = pg_catalog.format(

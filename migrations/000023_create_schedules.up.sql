@@ -248,7 +248,7 @@ begin
     perform cron.unschedule(job.jobid)
        from cron.job
       where job.jobid = old.job_id
-        and job.jobname = (tinydevcrm._job_of(old)).job_name
+        and job.command like 'call tinydevcrm.refresh\_%'
         and not exists (
             select
               from tinydevcrm.schedules
