@@ -276,23 +276,20 @@ create function tinydevcrm._matviews_drop_unused_schedule()
 as $$
 begin
     -- The lock first, and the look in a statement of its own: then a materialized view that is
-    -- just being put on the schedule is seen. Whoever is at that keeps the schedule, and nobody
-    -- waits; one that stays without any is removed by settle_jobs().
+    -- just being put on the schedule is seen.
     perform
        from tinydevcrm.schedules
       where schedules.id = old.schedule_id
-        for update skip locked;
+        for update;
 
-    if found then
-        delete
-          from tinydevcrm.schedules
-         where schedules.id = old.schedule_id
-           and not exists (
-               select
-                 from tinydevcrm.matviews
-                where matviews.schedule_id = old.schedule_id
-           );
-    end if;
+    delete
+      from tinydevcrm.schedules
+     where schedules.id = old.schedule_id
+       and not exists (
+           select
+             from tinydevcrm.matviews
+            where matviews.schedule_id = old.schedule_id
+       );
 
     return null;
 end

@@ -44,6 +44,8 @@ create function tinydevcrm._settle_owners()
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    -- Whatever a user may have locked: what would wait is followed the next minute.
+    set lock_timeout = '1s'
 as $$
 declare
     v_changed record;

@@ -63,20 +63,6 @@ declare
     v_schedule tinydevcrm.schedules;
     v_job      record;
 begin
-    -- Those that the last materialized view left while somebody else was at them.
-    delete
-      from tinydevcrm.schedules
-     where schedules.id in (
-         select unused.id
-           from tinydevcrm.schedules as unused
-          where not exists (
-              select
-                from tinydevcrm.matviews
-               where matviews.schedule_id = unused.id
-          )
-            for update skip locked
-     );
-
     update cron.job
        set nodename = coalesce(current_setting('cron.host', true), 'localhost'),
            nodeport = current_setting('port')::integer,
