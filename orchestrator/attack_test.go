@@ -33,8 +33,6 @@ var attackedTables = []struct{ table, change, forged string }{
 		"(subscription_id, owner, url, secret) values ({subscription_id}, 'ann', 'https://evil.example/', 'whsec_' || repeat('A', 32))"},
 	{"embeds where matview_id = {matview_id}", "rows = '[[\"forged\"]]'",
 		"(matview_id, origins) values ({other_matview_id}, '{*}')"},
-	{"refresh_requests", "requested_at = now()", "(matview_id) values ({other_matview_id})"},
-	{"_locks where owner = 'ann'::regrole", "is_taken = true", "(what, id) values ('matview', 1000)"},
 }
 
 // attacks are all but those on tables. {…} is a column of facts.
@@ -100,6 +98,12 @@ var outOfBounds = []attack{
 	{"drop a user", "select tinydevcrm.drop_user('ann')"},
 	{"change settings", "update tinydevcrm.settings set event_limit = 1"},
 	{"run retention", "call tinydevcrm.remove_expired()"},
+	{"do a round of ann's", "call tinydevcrm.refresh_scheduled(1)"},
+	{"ask for a refresh of ann's", "insert into tinydevcrm.refresh_requests (matview_id) values ({matview_id})"},
+	{"take ann's lock", "select from tinydevcrm._locks where what = 'matview' and id = {matview_id} for update"},
+	{"take upkeep's lock", "select from tinydevcrm._locks where what = 'upkeep' for update"},
+	{"stop pg_cron", "lock table cron.job_run_details"},
+	{"a job of one's own", "select cron.schedule('* * * * *', 'select 1')"},
 	{"run upkeep", "call tinydevcrm.settle_jobs()"},
 	{"take the owner's name", "select tinydevcrm._settle_owners()"},
 	{"several statements in a query", "select tinydevcrm.create_matview('x', 'select 1 as n; drop schema ann cascade')"},
