@@ -160,21 +160,6 @@ comment on function tinydevcrm._check_schema(name) is
     'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null '
     'or belongs to the system or to TinyDevCRM.';
 
-create function tinydevcrm._lock_key(what text, id bigint)
-    returns bigint
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return hashtextextended('tinydevcrm.' || _lock_key.what, _lock_key.id);
-end
-$$;
-
-comment on function tinydevcrm._lock_key(text, bigint) is
-    'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do '
-    'its round, "upkeep" (0) for that to settle jobs.';
-
 create function tinydevcrm._is_session_of(owner regrole)
     returns boolean
     language plpgsql
@@ -258,16 +243,37 @@ grant select, update (is_taken) on tinydevcrm._locks to tinydevcrm_user;
 
 insert into tinydevcrm._locks (what, id) values ('upkeep', 0);
 
+create function tinydevcrm._take_lock(what text, id bigint)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+       from tinydevcrm._locks
+      where _locks.what = _take_lock.what
+        and _locks.id = _take_lock.id
+        for update skip locked;
+
+    return found;
+end
+$$;
+
+comment on function tinydevcrm._take_lock(text, bigint) is
+    'Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none '
+    'locked; false when another session has it, or it is not yours.';
+
 revoke execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
-    tinydevcrm._lock_key(text, bigint)
+    tinydevcrm._take_lock(text, bigint)
 from public;
 
 grant execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
-    tinydevcrm._lock_key(text, bigint)
+    tinydevcrm._take_lock(text, bigint)
 to tinydevcrm_user;

@@ -8,4 +8,5 @@ select cron.unschedule(jobid)
    and username = current_user;
 
 drop function tinydevcrm._settle_schedules();
+drop function tinydevcrm._settle_requests();
 drop function tinydevcrm._unsettled_jobs();

@@ -125,7 +125,7 @@ func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 		"up", "--listen-addr", "localhost:0")
 	base := address(t, stderr, "page")
 
-	dbtest.Exec(t, super, "set role ann")
+	dbtest.Exec(t, super, "set session authorization ann")
 	dbtest.Exec(t, super, "set search_path = ann")
 	dbtest.Exec(t, super, "select tinydevcrm.create_matview('v', 'select 1 as one'), tinydevcrm.create_subscription('hers')")
 	dbtest.Exec(t, super, "select tinydevcrm.refresh_matview('v')")

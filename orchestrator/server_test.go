@@ -150,7 +150,7 @@ func TestUpAsTheOrchestratorsRole(t *testing.T) {
 	if strings.Contains(stderr.String(), `"WARN"`) {
 		t.Errorf("it complains: %s", stderr)
 	}
-	dbtest.Exec(t, pool, "set role ann")
+	dbtest.Exec(t, pool, "set session authorization ann")
 	dbtest.Exec(t, pool, "set search_path = ann")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")

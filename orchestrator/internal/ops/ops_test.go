@@ -130,6 +130,7 @@ func TestALongSilenceIsCaughtUpWith(t *testing.T) {
 	before := value(t, o, refreshed)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
 	dbtest.Exec(t, pool, `
+		set local session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
 		       (owner, matview_id, matview, outcome, is_told, row_count, started_at, duration)
 		select owner, id, relation::text, 'refreshed', false, 1, now(), interval '0'
