@@ -179,18 +179,17 @@ begin
         return v_job_id;
     end if;
 
-    v_job_id := cron.schedule(
-        _create_job.job_name, _create_job.cron_schedule, _create_job.command);
-
     perform cron.unschedule(job.jobid)
        from cron.job
       where job.jobname = _create_job.job_name
-        and job.username = v_owner
-        and job.jobid <> v_job_id;
+        and job.username = v_owner;
 
     -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner.
+    -- The name comes with it: under one name in one role, users would wait for each other.
+    v_job_id := cron.schedule(_create_job.cron_schedule, _create_job.command);
     update cron.job
-       set username = v_owner
+       set jobname = _create_job.job_name,
+           username = v_owner
      where job.jobid = v_job_id;
 
     return v_job_id;
