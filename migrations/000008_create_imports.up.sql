@@ -27,6 +27,7 @@ create table tinydevcrm.imports (
     constraint imports_row_count_not_negative check (row_count >= 0),
     constraint imports_byte_count_not_negative check (byte_count >= 0),
     constraint imports_problem_count_not_negative check (problem_count >= 0),
+    constraint imports_rewrite_count_not_negative check (rewrite_count >= 0),
     constraint imports_source_length check (octet_length(source) <= 1000),
     constraint imports_key_length check (octet_length(key::text) <= 10000),
     constraint imports_dialect_length check (octet_length(dialect::text) <= 1000),
@@ -131,6 +132,7 @@ create table tinydevcrm.import_problems (
     line_text text not null,
 
     constraint import_problems_pkey primary key (id),
+    constraint import_problems_line_positive check (line > 0),
     constraint import_problems_reason_length check (octet_length(reason) <= 4000),
     constraint import_problems_line_text_length check (octet_length(line_text) <= 10000),
     constraint import_problems_import_fkey foreign key (import_id)

@@ -16,7 +16,9 @@ create table tinydevcrm.webhooks (
     constraint webhooks_subscription_fkey foreign key (subscription_id)
         references tinydevcrm.subscriptions (id) on delete cascade,
     constraint webhooks_url_http check (url ~ '^https?://[^[:space:]]+$' and length(url) <= 2000),
-    constraint webhooks_secret_form check (secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$'),
+    constraint webhooks_secret_form check (
+        secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$' and octet_length(secret) <= 96
+    ),
     constraint webhooks_secret_grace_range check (
         secret_grace between interval '0' and interval '90 days'
     ),

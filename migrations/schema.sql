@@ -25,9 +25,6 @@ table settings
 function _check_schema(schema_name name) returns void
     -- Checks that tables and views of users may be made in a schema.
 
-function _lock_key(what text, id bigint) returns bigint
-    -- Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round, "upkeep" (0) for that to settle jobs.
-
 function _is_session_of(owner regrole) returns boolean
     -- Whether the session has logged in as this role, and acts as it.
 
@@ -41,6 +38,9 @@ table _locks
     owner                regrole      -- Who may lock it: the owner of the materialized view or the schedule.
     is_taken             boolean      -- Nothing reads it: Postgres lets those lock a row who may update a column of it.
     primary key (what, id)
+
+function _take_lock(what text, id bigint) returns boolean
+    -- Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none locked; false when another session has it, or it is not yours.
 
 
 -- 000002_create_server_checks
@@ -364,7 +364,7 @@ function _rows_statement(
         out types text[],
         out statement text
     ) returns record
-    -- As tinydevcrm._print_rows(), for a table or materialized view of anyone's.
+    -- As tinydevcrm._print_rows(), for a table or materialized view of the session's role.
 
 function _named_columns(names text[], types text[]) returns jsonb
     -- Columns as programs get them: [{"name": …, "type": …}].
@@ -398,11 +398,11 @@ function preview_query(query text, row_limit integer default 10, out columns jso
 table matviews
     -- Materialized views whose refreshes are recorded and told: the registry.
     id                   bigint       -- Number of the registration.
-    owner                regrole      -- Role that owns the materialized view; its scheduled refreshes run as this role.
+    owner                regrole      -- Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this role.
     relation             regclass     -- The materialized view.
     notify_when          text         -- Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has rows, and had none), changed (its rows are others than before), rows_added (it has rows that were not there before), always, never.
     ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
-    notify_interval      interval     -- Shortest time between two refreshes that are told by the rule; 0 for none.
+    notify_interval      interval     -- Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.
     key                  text[]       -- Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.
     last_outcome         text         -- Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.
     last_row_count       bigint       -- Its rows as the rule became_not_empty remembers them; null before the first refresh.
@@ -413,17 +413,31 @@ table matviews
     last_scheduled_at    timestamptz  -- When its last refresh by its schedule began, skips included.
     last_told_at         timestamptz  -- When the last refresh began that was told and succeeded.
     created_at           timestamptz  -- When it was registered.
-    schedule_id          bigint       -- The schedule that refreshes it; null when none does.
+    schedule             text         -- When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.
+    is_slow              boolean      -- Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.
+    schedule_id          bigint       -- The schedule that these two make; null when none does.
     is_paused            boolean      -- Whether its schedule passes it over for now.
     primary key (id)
     unique (relation)
     foreign key (schedule_id, owner) references schedules(id, owner)
+    trigger _100_fill_in before insert: _matviews_fill_in()
+    trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
-    trigger _900_drop_unused_schedule after delete or update of schedule_id: _matviews_drop_unused_schedule()
+    trigger _500_keep_lock after insert or delete or update of owner: _matviews_keep_lock()
+    trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
+
+function _matviews_fill_in() returns trigger
+    -- The owner of a registration is that of the materialized view, and nobody for what is none.
+
+function _matviews_keep_lock() returns trigger
+    -- Keeps the row of tinydevcrm._locks by which a materialized view is refreshed once at a time.
 
 function _watched_matview(relation regclass) returns matviews
     -- Registration of a materialized view.
+
+function _own_matview(relation regclass) returns matviews
+    -- Registration of a materialized view of yours.
 
 function watch_matview(
         relation regclass,
@@ -503,14 +517,19 @@ table matview_refresh_events
     rows                 jsonb        -- Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes.
     is_cut               boolean      -- Whether there are more such rows than it carries.
     error_code           text         -- SQLSTATE of the failure.
-    error_message        text         -- Message of the failure.
+    error_message        text         -- Message of the failure, the first 2,500 characters of one over 10,000 bytes.
     started_at           timestamptz  -- When the refresh began.
-    duration             interval     -- How long it took, counting the rows included.
+    duration             interval     -- How long it took, counting the rows included; at most 7 days.
     primary key (id)
     foreign key (matview_id) references matviews(id) on delete set null
+    trigger _100_fill_in before insert: _matview_refresh_events_fill_in()
     trigger _500_copy_rows after insert: _matview_refresh_events_copy_rows()
     trigger _500_fan_out after insert: _matview_refresh_events_fan_out()
+    trigger _500_remember after insert: _matview_refresh_events_remember()
     trigger _900_notify after insert: _matview_refresh_events_notify()
+
+function _matview_refresh_events_fill_in() returns trigger
+    -- Owner, name and time of an event, which users do not write: of the registration, and as long ago as it took.
 
 function _ordered_rows(event matview_refresh_events) returns json
     -- The rows of an event, with the columns of each in the order of the materialized view.
@@ -564,6 +583,10 @@ table matview_baselines
     row_count            bigint       -- How many such rows there were.
     primary key (matview_id, row_hash)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _500_remove_gone after update: _matview_baselines_remove_gone()
+
+function _matview_baselines_remove_gone() returns trigger
+    -- Removes rows that are there no more.
 
 function _matviews_forget_baseline() returns trigger
     -- Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.
@@ -607,6 +630,24 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
 -- 000020_create_refreshes
 -- A refresh: how it is done, what it finds, and what is remembered of it.
 
+table refresh_requests
+    -- Refreshes that were asked for in a session that has not logged in as the materialized view's owner.
+    matview_id           bigint       -- The materialized view.
+    requested_by         regrole      -- Role that asked first.
+    requested_at         timestamptz  -- When it did.
+    primary key (matview_id)
+    foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _500_create_job after insert: _refresh_requests_create_job()
+
+function _request_refresh(matview matviews) returns void
+    -- Asks the owner's job for a refresh, and says so in a notice.
+
+function _matview_refresh_events_remember() returns trigger
+    -- The registry's memory of outcomes and times.
+
+function _cut_text(text text) returns text
+    -- A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.
+
 function _begin_refresh(matview matviews) returns _refresh
     -- Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.
 
@@ -614,13 +655,19 @@ function _read_rows(relation regclass, refresh _refresh) returns _refresh
     -- Adds to a refresh the number of rows, and the first of them as an array of objects within the limits; none when one of them cannot be jsonb, or when its event carries added rows.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
-    -- Writes the event of a refresh and the registry's memory of it; a null refresh is a skip, and a registration that is gone leaves nothing, and null.
+    -- Writes the event of a refresh, and what the next one is compared with; a null refresh is a skip, and a registration that is gone leaves nothing, and null.
 
-function _refresh_matview(matview matviews, schedule_id bigint default null) returns matview_refresh_events
+function _refresh_matview(matview matviews, schedule_id bigint default null, is_job boolean default false) returns matview_refresh_events
     -- Refreshes a materialized view and records how it went.
 
 function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
+
+procedure refresh_requested()
+    -- Refreshes the materialized views of this session's role that others have asked for, each in a transaction of its own: see tinydevcrm.refresh_requests.
+
+function _requested_matview(after_id bigint) returns matviews
+    -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
 
 
 -- 000021_create_schedule_syntax
@@ -633,7 +680,7 @@ function _schedule_hint() returns text
     -- What schedules look like, for the hint of an error.
 
 function _is_cron(schedule text) returns boolean
-    -- Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly.
+    -- Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.
 
 function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
     -- Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour or a day evenly, or a cron expression.
@@ -653,7 +700,7 @@ function _cron_fields(
         out weekdays integer[],
         out is_either boolean
     ) returns record
-    -- The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; nulls when it has not five.
+    -- The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; minutes is null when it is none.
 
 function _has_cron_values(cron_schedule text) returns boolean
     -- Whether each field of a cron expression has values, and only such as there are.
@@ -702,10 +749,20 @@ table schedules
     unique (id, owner)
     unique (owner, schedule, is_slow)
     trigger _500_create_job after insert: _schedules_create_job()
+    trigger _500_keep_lock after insert or delete: _schedules_keep_lock()
     trigger _900_drop_job after delete: _schedules_drop_job()
 
-function _create_job(schedule schedules) returns void
-    -- Makes the pg_cron job of a schedule, in the place of one it may have.
+function _schedules_keep_lock() returns trigger
+    -- Keeps the row of tinydevcrm._locks by which a schedule has one job at work.
+
+function _is_loop(schedule schedules) returns boolean
+    -- Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.
+
+function _job_of(schedule schedules, out job_name text, out command text) returns record
+    -- Name and command of the pg_cron job that a schedule should have.
+
+function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
+    -- The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be.
 
 function _schedules_create_job() returns trigger
     -- Makes the pg_cron job of a new schedule.
@@ -718,6 +775,9 @@ function _matviews_drop_unused_schedule() returns trigger
 
 function _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
     -- The schedule of an owner, which is made with its job when it is not there yet.
+
+function _matviews_find_schedule() returns trigger
+    -- Puts a materialized view on the schedule that its registration says, which is made when it is not there yet.
 
 function _assign_schedule(relation regclass, schedule text) returns schedules
     -- Puts a watched materialized view on a schedule, which is made when it is not there yet.
@@ -748,30 +808,44 @@ function resume_matview(relation regclass) returns void
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
 
 function _next_round(
-        schedule_id bigint,
+        schedule_ids bigint[],
         called_at timestamptz,
-        out is_slow boolean,
         out matview_ids bigint[],
-        out due_at timestamptz,
+        out matview_dues timestamptz[],
         out ends_at timestamptz,
         out wait double precision
     ) returns record
-    -- What a job has to do next: refresh these materialized views, those that are due, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.
+    -- What a job has to do next for these schedules, as far as they are of this session's role and no other session is at them: refresh these materialized views, those that are due since matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.
 
-function _lock_schedule(schedule_id bigint) returns boolean
-    -- Takes the lock by which a schedule has one job at work, until the transaction ends, so that an error leaves none behind.
-
-function _due_matview(matview_id bigint, schedule_id bigint, due_at timestamptz) returns matviews
+function _due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
     -- The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over.
+
+procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
+    -- Does what tinydevcrm._next_round() says, each refresh in a transaction of its own; is_over when there was nothing left.
 
 procedure refresh_scheduled(schedule_id bigint)
     -- What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own.
+
+function _check_schedule(schedule_id bigint) returns void
+    -- Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.
+
+procedure refresh_by_seconds(is_slow boolean)
+    -- What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all schedules of this session's role that are less than a minute apart, either the slow ones or the others, until the minute is over.
+
+function _loop_schedules(is_slow boolean) returns bigint[]
+    -- The schedules of this session's role whose seconds a loop makes; null when there are none.
 
 function _choose_lane(matview_id bigint, took interval) returns void
     -- After a scheduled refresh that took so long: gives a materialized view that takes more than half of the time between two rounds to the schedule's job for slow ones, if it has company to hold up, and one that takes less than a tenth back to the common job.
 
 function _round_grace(seconds integer, cron_schedule text) returns interval
     -- How long after its time a round of a schedule is not late yet.
+
+function _refresh_requests_create_job() returns trigger
+    -- Gives the owner of a materialized view the job that does what is asked for.
+
+function _create_request_job(owner regrole) returns bigint
+    -- The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.
 
 
 -- 000025_create_subscriptions
@@ -966,21 +1040,31 @@ table embeds
     row_count            bigint       -- How many rows it has in all.
     refreshed_at         timestamptz  -- When the refresh began that these rows are of; null when it has not been filled yet.
     version              bigint       -- Number of the transaction that wrote this: another one after each refresh.
+    is_dropped           boolean      -- Removes the row when it becomes true: see tinydevcrm.forbid_embedding().
     primary key (matview_id)
     unique (relation)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _100_date_rows before update of rows: _embeds_date_rows()
+    trigger _100_fill_in before insert or update of origins: _embeds_fill_in()
+    trigger _900_remove_dropped after update of is_dropped: _embeds_remove_dropped()
 
-function _copy_rows(matview_id bigint, refreshed_at timestamptz, row_count bigint default null) returns embeds
-    -- Copies the rows of a materialized view, which has this number of them and is of a refresh of this time, to its widget, if it has one.
+function _embeds_fill_in() returns trigger
+    -- Owner, name and version of a widget, which users do not write.
+
+function _embeds_date_rows() returns trigger
+    -- Rows are of the last refresh that succeeded, or of when the materialized view was made.
+
+function _embeds_remove_dropped() returns trigger
+    -- Removes a widget that is dropped.
+
+function _copy_rows(matview_id bigint, row_count bigint default null) returns embeds
+    -- Copies the rows of a materialized view, which has this number of them, to its widget, if it has one.
 
 function _matview_refresh_events_copy_rows() returns trigger
     -- Copies the rows of a refresh that succeeded to the widget, if there is one: one look into an index otherwise.
 
 function _matviews_end_embedding() returns trigger
     -- Whoever gets a materialized view decides anew whether it is public.
-
-function _own_matview(relation regclass) returns matviews
-    -- Registration of a materialized view of yours.
 
 function allow_embedding(relation regclass, origins text[]) returns embeds
     -- Makes the rows of a materialized view of yours public, as a widget that pages of these origins may embed: /embed/schema.name at the orchestrator.
@@ -998,10 +1082,16 @@ function _find_embed(name text) returns bigint
 procedure remove_expired(batch_size integer default 10000)
     -- Removes refresh events, with their deliveries, pg_cron's history of TinyDevCRM's jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each.
 
+function _remove_events(ids bigint[]) returns bigint
+    -- Removes these events with their deliveries, but for those that another session has locked; counts for each subscription those that were never acknowledged, and returns how many events are gone.
+
 function _remove_expired_events(after_id bigint, batch_size integer) returns bigint
     -- Looks at one batch of the oldest events and removes those that have expired and are not waited for.
 
-function _remove_surplus_events(batch_size integer) returns bigint
+function _surplus_matviews() returns bigint[]
+    -- The materialized views that have more events than they may.
+
+function _remove_surplus_events(matview_id bigint, batch_size integer) returns bigint
     -- Removes one batch of the events that a materialized view has too many of, and returns how many.
 
 function _remove_expired_job_runs(batch_size integer) returns bigint
@@ -1115,6 +1205,9 @@ function _settle_schedules() returns void
 function _end_locked_sessions() returns void
     -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which ends none by itself.
 
+function _settle_requests() returns void
+    -- Gives each owner whom refreshes are asked of a job that does them, and takes it from others.
+
 procedure settle_jobs()
     -- Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
 
@@ -1127,6 +1220,9 @@ function _upkeep_ran_at() returns timestamptz
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation().
+
+function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
+    -- Whether what all users have scheduled can be served; as in check_installation().
 
 function check_installation() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.

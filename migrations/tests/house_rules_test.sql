@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(19);
+select plan(20);
 
 select is_empty(
     $$ select p.oid::regprocedure
