@@ -427,7 +427,7 @@ CREATE FUNCTION tinydevcrm._is_cron(schedule text) RETURNS boolean
     LANGUAGE sql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-    select lower(_is_cron.schedule) ~ concat(
+    select octet_length(_is_cron.schedule) <= 200 and lower(_is_cron.schedule) ~ concat(
                '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
                item || '(,' || item || ')*',
                '( ' || item || '(,' || item || ')*){4})$')
@@ -446,7 +446,7 @@ $_$;
 -- Name: FUNCTION _is_cron(schedule text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._is_cron(schedule text) IS 'Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly.';
+COMMENT ON FUNCTION tinydevcrm._is_cron(schedule text) IS 'Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.';
 
 
 --
@@ -463,6 +463,7 @@ CREATE TABLE tinydevcrm.schedules (
     job_id bigint,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT schedules_cron_schedule_readable CHECK ((tinydevcrm._is_cron(cron_schedule) OR (cron_schedule ~ '^[1-5]?[0-9] seconds?$'::text))),
+    CONSTRAINT schedules_schedule_short CHECK ((octet_length(schedule) <= 200)),
     CONSTRAINT schedules_seconds_range CHECK (((seconds >= 1) AND (seconds <= 59)))
 );
 
@@ -471,7 +472,7 @@ CREATE TABLE tinydevcrm.schedules (
 -- Name: TABLE schedules; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON TABLE tinydevcrm.schedules IS 'Schedules in use, each with its pg_cron job. Made with the first materialized view on it, gone with the last.';
+COMMENT ON TABLE tinydevcrm.schedules IS 'Schedules in use, each with its pg_cron job. Made with the first materialized view on it, gone with the last, by triggers: see tinydevcrm.matviews.schedule.';
 
 
 --
@@ -520,7 +521,7 @@ COMMENT ON COLUMN tinydevcrm.schedules.is_slow IS 'Whether it is for the materia
 -- Name: COLUMN schedules.job_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.schedules.job_id IS 'The job: cron.job.jobid.';
+COMMENT ON COLUMN tinydevcrm.schedules.job_id IS 'The job: cron.job.jobid. The same for all schedules of an owner whose seconds a loop makes.';
 
 
 --
@@ -539,34 +540,20 @@ CREATE FUNCTION tinydevcrm._assign_schedule(relation regclass, schedule text) RE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_matview  tinydevcrm.matviews := tinydevcrm._watched_matview(_assign_schedule.relation);
-    v_parsed   record;
+    v_matview  tinydevcrm.matviews := tinydevcrm._own_matview(_assign_schedule.relation);
     v_schedule tinydevcrm.schedules;
 begin
-    select parsed.schedule,
-           parsed.seconds,
-           parsed.cron_schedule
-      into v_parsed
-      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed;
-
-    v_schedule := tinydevcrm._schedule_of(
-        v_matview.owner,
-        v_parsed.schedule,
-        v_parsed.seconds,
-        v_parsed.cron_schedule,
-        -- The same schedule again changes nothing, among the slow ones too.
-        exists (
-            select
-              from tinydevcrm.schedules
-             where schedules.id = v_matview.schedule_id
-               and schedules.schedule = v_parsed.schedule
-               and schedules.is_slow
-        ));
-
     update tinydevcrm.matviews
-       set schedule_id = v_schedule.id
+       -- An empty text is no schedule, and null would be none at all.
+       set schedule = coalesce(_assign_schedule.schedule, '')
      where matviews.id = v_matview.id
-       and matviews.schedule_id is distinct from v_schedule.id;
+    returning matviews.*
+         into v_matview;
+
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+     where schedules.id = v_matview.schedule_id;
 
     return v_schedule;
 end
@@ -633,11 +620,18 @@ CREATE TABLE tinydevcrm.matviews (
     last_scheduled_at timestamp with time zone,
     last_told_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    schedule text,
+    is_slow boolean DEFAULT false NOT NULL,
     schedule_id bigint,
     is_paused boolean DEFAULT false NOT NULL,
+    CONSTRAINT matviews_ignored_columns_short CHECK (((cardinality(ignored_columns) <= 1600) AND (octet_length(array_to_string(ignored_columns, ''::text, ''::text)) <= 100800))),
+    CONSTRAINT matviews_key_short CHECK (((cardinality(key) <= 32) AND (octet_length(array_to_string(key, ''::text, ''::text)) <= 2016))),
     CONSTRAINT matviews_last_outcome_known CHECK ((last_outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text]))),
-    CONSTRAINT matviews_notify_interval_positive CHECK ((notify_interval >= '00:00:00'::interval)),
-    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'became_not_empty'::text, 'changed'::text, 'rows_added'::text, 'always'::text, 'never'::text])))
+    CONSTRAINT matviews_last_row_count_not_negative CHECK ((last_row_count >= 0)),
+    CONSTRAINT matviews_notify_interval_range CHECK (((notify_interval >= '00:00:00'::interval) AND (notify_interval <= '10 years'::interval))),
+    CONSTRAINT matviews_notify_when_known CHECK ((notify_when = ANY (ARRAY['not_empty'::text, 'empty'::text, 'became_not_empty'::text, 'changed'::text, 'rows_added'::text, 'always'::text, 'never'::text]))),
+    CONSTRAINT matviews_plain_reason_short CHECK ((octet_length(plain_reason) <= 10000)),
+    CONSTRAINT matviews_schedule_short CHECK ((octet_length(schedule) <= 200))
 )
 WITH (fillfactor='50');
 
@@ -660,7 +654,7 @@ COMMENT ON COLUMN tinydevcrm.matviews.id IS 'Number of the registration.';
 -- Name: COLUMN matviews.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view; its scheduled refreshes run as this role.';
+COMMENT ON COLUMN tinydevcrm.matviews.owner IS 'Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this role.';
 
 
 --
@@ -688,7 +682,7 @@ COMMENT ON COLUMN tinydevcrm.matviews.ignored_columns IS 'Columns that the rules
 -- Name: COLUMN matviews.notify_interval; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.notify_interval IS 'Shortest time between two refreshes that are told by the rule; 0 for none.';
+COMMENT ON COLUMN tinydevcrm.matviews.notify_interval IS 'Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.';
 
 
 --
@@ -762,10 +756,24 @@ COMMENT ON COLUMN tinydevcrm.matviews.created_at IS 'When it was registered.';
 
 
 --
+-- Name: COLUMN matviews.schedule; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.schedule IS 'When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.';
+
+
+--
+-- Name: COLUMN matviews.is_slow; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.matviews.is_slow IS 'Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.';
+
+
+--
 -- Name: COLUMN matviews.schedule_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that refreshes it; null when none does.';
+COMMENT ON COLUMN tinydevcrm.matviews.schedule_id IS 'The schedule that these two make; null when none does.';
 
 
 --
@@ -785,9 +793,10 @@ CREATE FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) RETURNS t
     AS $_$
 declare
     v_refresh tinydevcrm._refresh;
+    v_is_own  boolean;
 begin
-    -- An advisory lock, so that the registry's row can be read and changed meanwhile.
-    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('matviews', (matview).id)) then
+    -- A row of its own, so that the registry's can be read and changed meanwhile.
+    if not tinydevcrm._take_lock('matview', (matview).id) then
         return null;
     end if;
 
@@ -828,7 +837,8 @@ begin
                   and not attisdropped
            ) as columns,
            settings.event_row_limit as row_limit,
-           settings.event_byte_limit as byte_limit
+           settings.event_byte_limit as byte_limit,
+           tinydevcrm._is_session_of(pg_class.relowner)
       into v_refresh.plain_reason,
            v_refresh.notify_when,
            v_refresh.ignored_columns,
@@ -836,12 +846,21 @@ begin
            v_refresh.has_baseline,
            v_refresh.columns,
            v_refresh.row_limit,
-           v_refresh.byte_limit
+           v_refresh.byte_limit,
+           v_is_own
       from tinydevcrm.matviews as registered
       join pg_class
         on pg_class.oid = registered.relation
      cross join tinydevcrm.settings
      where registered.id = (matview).id;
+
+    if not found then
+        return null;
+    end if;
+
+    if not v_is_own then
+        perform tinydevcrm._check_session_of((matview).relation);
+    end if;
 
     v_refresh.method := case
         when v_refresh.plain_reason is null then 'concurrently'
@@ -859,7 +878,7 @@ $_$;
 -- Name: FUNCTION _begin_refresh(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) IS 'Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason. Null when another session has the right.';
+COMMENT ON FUNCTION tinydevcrm._begin_refresh(matview tinydevcrm.matviews) IS 'Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason. Null when another session has the right. Raises 42501 in the session of another role than its owner.';
 
 
 --
@@ -1130,6 +1149,42 @@ COMMENT ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, load
 
 
 --
+-- Name: _check_load(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_load() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    -- A loop for seconds keeps its connection for the whole minute.
+    select 'pg_cron has room for all loops',
+           count(distinct schedules.job_id) < setting.max_running_jobs,
+           format(
+               '%s loops make seconds, cron.max_running_jobs = %s',
+               count(distinct schedules.job_id), setting.max_running_jobs),
+           format(
+               'alter system set cron.max_running_jobs = %s; with max_connections, and '
+               'max_worker_processes, to match; then restart the server. Or install pg_cron 1.5, '
+               'which has seconds itself.',
+               2 * count(distinct schedules.job_id))
+      from (
+        select coalesce(current_setting('cron.max_running_jobs', true), '32')::integer
+                   as max_running_jobs
+      ) as setting
+      left join tinydevcrm.schedules
+        on tinydevcrm._is_loop(schedules)
+     group by setting.max_running_jobs
+$$;
+
+
+--
+-- Name: FUNCTION _check_load(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_load() IS 'Whether what all users have scheduled can be served; as in check_installation(). Security definer: counts the schedules of all users, and tells their number.';
+
+
+--
 -- Name: _check_neighbours(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1224,6 +1279,50 @@ COMMENT ON FUNCTION tinydevcrm._check_query(query text) IS 'Raises TD002 when a 
 
 
 --
+-- Name: _check_schedule(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_schedule(schedule_id bigint) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_owner regrole;
+begin
+    select schedules.owner
+      into v_owner
+      from tinydevcrm.schedules
+     where schedules.id = _check_schedule.schedule_id;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'there is no schedule %s', coalesce(_check_schedule.schedule_id::text, 'null')),
+            hint    = 'They are in tinydevcrm.schedules.';
+    end if;
+
+    if not tinydevcrm._is_session_of(v_owner) then
+        raise exception using
+            errcode = '42501',
+            message = format(
+                'schedule %s belongs to %s, and this session has not logged in as that role',
+                _check_schedule.schedule_id, v_owner),
+            hint    = 'Its job does it. To have one materialized view refreshed: '
+                      'tinydevcrm.refresh_matview().';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_schedule(schedule_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_schedule(schedule_id bigint) IS 'Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.';
+
+
+--
 -- Name: _check_schema(name); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -1264,7 +1363,7 @@ COMMENT ON FUNCTION tinydevcrm._check_schema(schema_name name) IS 'Checks that t
 --
 
 CREATE FUNCTION tinydevcrm._check_server() RETURNS TABLE(finding text, is_ok boolean, is_needed boolean, detail text, hint text)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     with server as (
@@ -1348,7 +1447,44 @@ $$;
 -- Name: FUNCTION _check_server(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._check_server() IS 'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so.';
+COMMENT ON FUNCTION tinydevcrm._check_server() IS 'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so. Security definer: lends the right to see settings that only administrators may.';
+
+
+--
+-- Name: _check_session_of(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._check_session_of(relation regclass) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_owner regrole;
+begin
+    select relowner
+      into v_owner
+      from pg_class
+     where oid = _check_session_of.relation;
+
+    if not tinydevcrm._is_session_of(v_owner) then
+        raise exception using
+            errcode = '42501',
+            message = format(
+                '%s belongs to %s, and this session has not logged in as that role',
+                coalesce(_check_session_of.relation::text, 'null'),
+                coalesce(v_owner::text, 'nobody')),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _check_session_of(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._check_session_of(relation regclass) IS 'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
 
 
 --
@@ -1413,7 +1549,7 @@ COMMENT ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) IS 'Chec
 --
 
 CREATE FUNCTION tinydevcrm._check_workers() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 begin
@@ -1460,7 +1596,7 @@ $_$;
 -- Name: FUNCTION _check_workers(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._check_workers() IS 'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation().';
+COMMENT ON FUNCTION tinydevcrm._check_workers() IS 'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation(). Security definer: lends the right to ask them, and no other question.';
 
 
 --
@@ -1617,14 +1753,23 @@ begin
 
     -- A minute is the least that a cron expression can have between two rounds. What has become
     -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
-    v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
+    -- Schedules that share a job wait for each other: the shortest counts.
+    select coalesce(min(schedules.seconds), 60) * interval '1 second'
+      into v_period
+      from tinydevcrm.schedules
+     where schedules.id = v_schedule.id
+        or schedules.owner = v_schedule.owner
+           and tinydevcrm._is_loop(schedules)
+           and tinydevcrm._is_loop(v_schedule);
     if v_schedule.id is null
        or v_schedule.is_slow and _choose_lane.took > v_period / 10
        or not v_schedule.is_slow and _choose_lane.took < v_period / 2
        or not v_schedule.is_slow and not exists (
            select
              from tinydevcrm.matviews
-            where matviews.schedule_id = v_schedule.id
+             join tinydevcrm.schedules
+               on schedules.id = matviews.schedule_id
+            where schedules.job_id = v_schedule.job_id
               and matviews.id <> _choose_lane.matview_id
        )
     then
@@ -1632,12 +1777,7 @@ begin
     end if;
 
     update tinydevcrm.matviews
-       set schedule_id = (tinydevcrm._schedule_of(
-               v_schedule.owner,
-               v_schedule.schedule,
-               v_schedule.seconds,
-               v_schedule.cron_schedule,
-               not v_schedule.is_slow)).id
+       set is_slow = not v_schedule.is_slow
      where matviews.id = _choose_lane.matview_id;
 end
 $$;
@@ -1957,12 +2097,6 @@ declare
     v_hashes   bytea[];
     v_surplus  bigint[];
 begin
-    if not v_refresh.has_baseline then
-        delete
-          from tinydevcrm.matview_baselines
-         where matview_baselines.matview_id = (matview).id;
-    end if;
-
     execute format(
         'with present as (
             select %1$s as row_hash,
@@ -1984,21 +2118,12 @@ begin
              using (row_hash)
              where present.row_count is distinct from remembered.row_count
         ),
-        gone as (
-            delete
-              from tinydevcrm.matview_baselines
-             using differences
-             where matview_baselines.matview_id = $1
-               and matview_baselines.row_hash = differences.row_hash
-               and differences.row_count is null
-        ),
         kept as (
-            insert into tinydevcrm.matview_baselines
+            insert into tinydevcrm.matview_baselines (matview_id, row_hash, row_count)
             select $1,
                    row_hash,
-                   row_count
+                   coalesce(row_count, 0)
               from differences
-             where row_count is not null
             on conflict on constraint matview_baselines_pkey do update
                set row_count = excluded.row_count
         ),
@@ -2052,9 +2177,11 @@ CREATE TABLE tinydevcrm.embeds (
     row_count bigint DEFAULT 0 NOT NULL,
     refreshed_at timestamp with time zone,
     version bigint DEFAULT txid_current() NOT NULL,
+    is_dropped boolean DEFAULT false NOT NULL,
     CONSTRAINT embeds_are_origins CHECK (tinydevcrm._are_origins(origins)),
     CONSTRAINT embeds_columns_are_array CHECK ((jsonb_typeof(columns) = 'array'::text)),
     CONSTRAINT embeds_columns_short CHECK ((octet_length((columns)::text) <= 1048576)),
+    CONSTRAINT embeds_row_count_not_negative CHECK ((row_count >= 0)),
     CONSTRAINT embeds_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text)),
     CONSTRAINT embeds_rows_short CHECK ((octet_length((rows)::text) <= 2097152))
 );
@@ -2131,10 +2258,17 @@ COMMENT ON COLUMN tinydevcrm.embeds.version IS 'Number of the transaction that w
 
 
 --
--- Name: _copy_rows(bigint, timestamp with time zone, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: COLUMN embeds.is_dropped; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.embeds
+COMMENT ON COLUMN tinydevcrm.embeds.is_dropped IS 'Removes the row when it becomes true: see tinydevcrm.forbid_embedding().';
+
+
+--
+-- Name: _copy_rows(bigint, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._copy_rows(matview_id bigint, row_count bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.embeds
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET synchronize_seqscans TO 'off'
@@ -2182,9 +2316,7 @@ begin
     update tinydevcrm.embeds
        set columns = tinydevcrm._named_columns(v_read.names, v_read.types),
            rows = coalesce(tinydevcrm._cut_rows(v_rows, v_settings.embed_byte_limit), '[]'),
-           row_count = v_count,
-           refreshed_at = _copy_rows.refreshed_at,
-           version = txid_current()
+           row_count = v_count
      where embeds.matview_id = _copy_rows.matview_id
     returning embeds.*
          into v_embed;
@@ -2195,75 +2327,73 @@ $_$;
 
 
 --
--- Name: FUNCTION _copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _copy_rows(matview_id bigint, row_count bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint) IS 'Copies the rows of a materialized view, which has this number of them and is of a refresh of this time, to its widget, if it has one.';
+COMMENT ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, row_count bigint) IS 'Copies the rows of a materialized view, which has this number of them, to its widget, if it has one. Raises 42501 in the session of another role than its owner.';
 
 
 --
--- Name: _create_job(tinydevcrm.schedules); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _create_job(regrole, text, text, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) RETURNS void
+CREATE FUNCTION tinydevcrm._create_job(owner regrole, job_name text, cron_schedule text, command text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_schedule tinydevcrm.schedules := _create_job.schedule;
-    v_owner    name := pg_get_userbyid(v_schedule.owner);
-    v_job_name name := format('tinydevcrm schedule %s', v_schedule.id);
-    v_role     text := current_setting('role');
-    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
-    v_job_id   bigint;
+    v_owner  constant name := pg_get_userbyid(_create_job.owner);
+    v_job_id bigint;
 begin
-    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
-    -- whoever schedules them.
-    if not v_is_super then
-        perform set_config('role', v_owner, true);
+    select job.jobid
+      into v_job_id
+      from cron.job
+     where job.jobname = _create_job.job_name
+       and job.username = v_owner
+       and job.schedule = _create_job.cron_schedule
+       and job.command = _create_job.command;
+
+    if found then
+        return v_job_id;
     end if;
 
-    begin
-        v_job_id := cron.schedule(
-            v_job_name,
-            v_schedule.cron_schedule,
-            format('call tinydevcrm.refresh_scheduled(%s)', v_schedule.id));
-    exception
-        when invalid_parameter_value then
-            raise exception using
-                errcode = 'TD003',
-                message = format('%L is not a schedule', v_schedule.schedule),
-                hint    = tinydevcrm._schedule_hint();
-    end;
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobname = _create_job.job_name
+        and job.username = v_owner;
 
-    -- A superuser gives the job away instead: the event trigger that follows owners may not change
-    -- its role.
-    if v_is_super then
-        perform cron.unschedule(job.jobid)
-           from cron.job
-          where job.jobname = v_job_name
-            and job.username = v_owner
-            and job.jobid <> v_job_id;
+    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner.
+    -- The name comes with it: under one name in one role, users would wait for each other.
+    v_job_id := cron.schedule(_create_job.cron_schedule, _create_job.command);
+    update cron.job
+       set jobname = _create_job.job_name,
+           username = v_owner
+     where job.jobid = v_job_id;
 
-        update cron.job
-           set username = v_owner
-         where job.jobid = v_job_id;
-    else
-        perform set_config('role', v_role, true);
-    end if;
-
-    update tinydevcrm.schedules
-       set job_id = v_job_id
-     where schedules.id = v_schedule.id;
+    return v_job_id;
+exception
+    when invalid_parameter_value then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L is not a schedule', _create_job.cron_schedule),
+            hint    = tinydevcrm._schedule_hint();
+    when unique_violation then
+        -- Another session has just made it.
+        select job.jobid
+          into strict v_job_id
+          from cron.job
+         where job.jobname = _create_job.job_name
+           and job.username = v_owner;
+        return v_job_id;
 end
 $$;
 
 
 --
--- Name: FUNCTION _create_job(schedule tinydevcrm.schedules); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _create_job(owner regrole, job_name text, cron_schedule text, command text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) IS 'Makes the pg_cron job of a schedule, in the place of one it may have. Raises TD003 when pg_cron does not take the schedule.';
+COMMENT ON FUNCTION tinydevcrm._create_job(owner regrole, job_name text, cron_schedule text, command text) IS 'The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be. Raises TD003 when pg_cron does not take the schedule.';
 
 
 --
@@ -2361,13 +2491,36 @@ COMMENT ON FUNCTION tinydevcrm._create_matview_statement(schema_name name, name 
 
 
 --
+-- Name: _create_request_job(regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._create_request_job(owner regrole) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select tinydevcrm._create_job(
+               _create_request_job.owner,
+               'tinydevcrm requests',
+               case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
+               'call tinydevcrm.refresh_requested()')
+$$;
+
+
+--
+-- Name: FUNCTION _create_request_job(owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._create_request_job(owner regrole) IS 'The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.';
+
+
+--
 -- Name: _cron_field(text, integer, integer, text[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
 CREATE FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) RETURNS integer[]
     LANGUAGE plpgsql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
     v_item   text;
     v_span   text[];
@@ -2375,7 +2528,15 @@ declare
     v_first  integer;
     v_last   integer;
     v_values integer[] := '{}';
+    v_word   text := array_to_string(array['[0-9]{1,2}'] || _cron_field.names, '|');
+    v_form   text := format('(\*|(%1$s)(-(%1$s))?)(/[1-9][0-9]?)?', v_word);
 begin
+    if octet_length(_cron_field.field) > 200
+       or lower(_cron_field.field) !~ format('^%1$s(,%1$s)*$', v_form)
+    then
+        return null;
+    end if;
+
     -- A loop, because it takes a tenth of the time of a query that does the same, and
     -- tinydevcrm.matview_status reads ten fields a row.
     foreach v_item in array string_to_array(lower(_cron_field.field), ',') loop
@@ -2399,14 +2560,14 @@ begin
 
     return v_values;
 end
-$$;
+$_$;
 
 
 --
 -- Name: FUNCTION _cron_field(field text, low integer, high integer, names text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) IS 'Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose first stands for the lowest value.';
+COMMENT ON FUNCTION tinydevcrm._cron_field(field text, low integer, high integer, names text[]) IS 'Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose first stands for the lowest value. Null for anything else, and for over 200 bytes.';
 
 
 --
@@ -2443,6 +2604,14 @@ begin
     _cron_fields.weekdays := tinydevcrm._cron_field(
         v_fields[5], 0, 7, '{sun,mon,tue,wed,thu,fri,sat}');
     _cron_fields.is_either := v_fields[3] not like '*%' and v_fields[5] not like '*%';
+
+    -- One that cannot be read makes the others mean nothing.
+    if num_nulls(
+           _cron_fields.minutes, _cron_fields.hours, _cron_fields.days, _cron_fields.months,
+           _cron_fields.weekdays) > 0
+    then
+        _cron_fields.minutes := null;
+    end if;
 end
 $$;
 
@@ -2451,7 +2620,7 @@ $$;
 -- Name: FUNCTION _cron_fields(cron_schedule text, OUT minutes integer[], OUT hours integer[], OUT days integer[], OUT months integer[], OUT weekdays integer[], OUT is_either boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._cron_fields(cron_schedule text, OUT minutes integer[], OUT hours integer[], OUT days integer[], OUT months integer[], OUT weekdays integer[], OUT is_either boolean) IS 'The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; nulls when it has not five.';
+COMMENT ON FUNCTION tinydevcrm._cron_fields(cron_schedule text, OUT minutes integer[], OUT hours integer[], OUT days integer[], OUT months integer[], OUT weekdays integer[], OUT is_either boolean) IS 'The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; minutes is null when it is none.';
 
 
 --
@@ -2527,6 +2696,10 @@ CREATE FUNCTION tinydevcrm._cron_words(minutes integer[], hours integer[], days 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 global minutes, hours, days, months, weekdays
+# Python cannot be cancelled: a field has at most 60 values, given twice or so.
+if not all(values and len(values) <= 1600 for values in (minutes, hours, days, months, weekdays)):
+    plpy.error("a field of a cron expression has 1 to 1600 values", sqlstate="TD003")
+
 minutes, hours, days, months, weekdays = (
     sorted(set(values)) for values in (minutes, hours, days, months, weekdays)
 )
@@ -2610,7 +2783,7 @@ $$;
 -- Name: FUNCTION _cron_words(minutes integer[], hours integer[], days integer[], months integer[], weekdays integer[], is_either boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._cron_words(minutes integer[], hours integer[], days integer[], months integer[], weekdays integer[], is_either boolean) IS 'The values of the five fields of a cron expression in words; is_either as tinydevcrm._cron_fields() gives it.';
+COMMENT ON FUNCTION tinydevcrm._cron_words(minutes integer[], hours integer[], days integer[], months integer[], weekdays integer[], is_either boolean) IS 'The values of the five fields of a cron expression in words; is_either as tinydevcrm._cron_fields() gives it. Raises TD003 for a field of no or over 1600 values.';
 
 
 --
@@ -2645,6 +2818,30 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) IS 'The first elements of an array, as many as have that many bytes of JSON together.';
+
+
+--
+-- Name: _cut_text(text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._cut_text(text text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return case
+        when octet_length(_cut_text.text) <= 10000 then _cut_text.text
+        else left(_cut_text.text, 2500)
+    end;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _cut_text(text text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._cut_text(text text) IS 'A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.';
 
 
 --
@@ -2769,22 +2966,30 @@ COMMENT ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) IS '
 
 
 --
--- Name: _due_matview(bigint, bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _due_matview(bigint, bigint[], timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) RETURNS tinydevcrm.matviews
+CREATE FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone) RETURNS tinydevcrm.matviews
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_matview tinydevcrm.matviews;
+    v_schedule_id bigint;
+    v_matview     tinydevcrm.matviews;
 begin
-    if tinydevcrm._lock_schedule(_due_matview.schedule_id) then
+    select matviews.schedule_id
+      into v_schedule_id
+      from tinydevcrm.matviews
+     where matviews.id = _due_matview.matview_id
+       and matviews.schedule_id = any (_due_matview.schedule_ids);
+
+    -- Between two transactions another session may have taken the schedule over.
+    if tinydevcrm._take_lock('schedule', v_schedule_id) then
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
          where matviews.id = _due_matview.matview_id
-           and matviews.schedule_id = _due_matview.schedule_id
+           and matviews.schedule_id = v_schedule_id
            and not matviews.is_paused
            and (matviews.last_scheduled_at is null
                 or matviews.last_scheduled_at < _due_matview.due_at);
@@ -2796,10 +3001,10 @@ $$;
 
 
 --
--- Name: FUNCTION _due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) IS 'The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
+COMMENT ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone) IS 'The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
 
 
 --
@@ -2833,6 +3038,95 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._due_webhooks() IS 'The webhooks that have something to be posted now.';
+
+
+--
+-- Name: _embeds_date_rows(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._embeds_date_rows() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    select coalesce(
+               (
+                   select events.started_at
+                     from tinydevcrm.matview_refresh_events as events
+                    where events.matview_id = matviews.id
+                      and events.row_count is not null
+                    order by events.id desc
+                    limit 1
+               ),
+               matviews.created_at)
+      into new.refreshed_at
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    new.version := txid_current();
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _embeds_date_rows(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._embeds_date_rows() IS 'Rows are of the last refresh that succeeded, or of when the materialized view was made.';
+
+
+--
+-- Name: _embeds_fill_in(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._embeds_fill_in() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    select matviews.owner,
+           matviews.relation
+      into new.owner,
+           new.relation
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    new.version := txid_current();
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _embeds_fill_in(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._embeds_fill_in() IS 'Owner, name and version of a widget, which users do not write. Who sets the origins is, or acts for, the owner of the materialized view.';
+
+
+--
+-- Name: _embeds_remove_dropped(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._embeds_remove_dropped() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete
+      from tinydevcrm.embeds
+     where embeds.matview_id = new.matview_id;
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _embeds_remove_dropped(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._embeds_remove_dropped() IS 'Removes a widget that is dropped. Security definer: users delete nothing of ours; as a trigger it runs only for a row whose update row-level security has let through.';
 
 
 --
@@ -3308,7 +3602,7 @@ CREATE FUNCTION tinydevcrm._has_cron_values(cron_schedule text) RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select bool_and(
-               cardinality(item) > 0
+               coalesce(cardinality(item), 0) > 0
                and low <= all (item)
                and high >= all (item))
       from tinydevcrm._cron_fields(_has_cron_values.cron_schedule) as fields
@@ -3427,6 +3721,49 @@ COMMENT ON FUNCTION tinydevcrm._is_built_in(type oid) IS 'Whether a type, withou
 
 
 --
+-- Name: _is_loop(tinydevcrm.schedules); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._is_loop(schedule tinydevcrm.schedules) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (schedule).seconds is not null and (schedule).cron_schedule <> (schedule).schedule;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _is_loop(schedule tinydevcrm.schedules); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._is_loop(schedule tinydevcrm.schedules) IS 'Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.';
+
+
+--
+-- Name: _is_session_of(regrole); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._is_session_of(owner regrole) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return coalesce(
+        session_user = current_user and current_user = pg_get_userbyid(_is_session_of.owner), false);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _is_session_of(owner regrole); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._is_session_of(owner regrole) IS 'Whether the session has logged in as this role, and acts as it. Functions in indexes, defaults, checks, triggers and policies of a relation run as whoever reads or writes it, so only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is "set role", which such a function can reset. False for null.';
+
+
+--
 -- Name: _is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3461,6 +3798,34 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) IS 'The rule: whether a refresh of this outcome goes to the subscriptions.';
+
+
+--
+-- Name: _job_of(tinydevcrm.schedules); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._job_of(schedule tinydevcrm.schedules, OUT job_name text, OUT command text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tinydevcrm._is_loop(schedule) then
+        _job_of.job_name :=
+            'tinydevcrm seconds' || case when (schedule).is_slow then ' (slow)' else '' end;
+        _job_of.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
+    else
+        _job_of.job_name := format('tinydevcrm schedule %s', (schedule).id);
+        _job_of.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
+    end if;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _job_of(schedule tinydevcrm.schedules, OUT job_name text, OUT command text); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._job_of(schedule tinydevcrm.schedules, OUT job_name text, OUT command text) IS 'Name and command of the pg_cron job that a schedule should have.';
 
 
 --
@@ -3561,11 +3926,15 @@ CREATE TABLE tinydevcrm.matview_refresh_events (
     error_message text,
     started_at timestamp with time zone NOT NULL,
     duration interval NOT NULL,
+    CONSTRAINT matview_refresh_events_counts_not_negative CHECK (((row_count >= 0) AND (added_count >= 0) AND (removed_count >= 0))),
+    CONSTRAINT matview_refresh_events_duration_range CHECK (((duration >= '00:00:00'::interval) AND (duration <= '7 days'::interval))),
     CONSTRAINT matview_refresh_events_error_of_failure CHECK (((outcome = 'failed'::text) = (error_code IS NOT NULL))),
     CONSTRAINT matview_refresh_events_method_known CHECK ((method = ANY (ARRAY['plain'::text, 'concurrently'::text]))),
     CONSTRAINT matview_refresh_events_outcome_known CHECK ((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text, 'failed'::text, 'skipped'::text]))),
     CONSTRAINT matview_refresh_events_row_count_of_success CHECK (((outcome = ANY (ARRAY['refreshed'::text, 'recovered'::text])) = (row_count IS NOT NULL))),
-    CONSTRAINT matview_refresh_events_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text))
+    CONSTRAINT matview_refresh_events_rows_are_array CHECK ((jsonb_typeof(rows) = 'array'::text)),
+    CONSTRAINT matview_refresh_events_rows_short CHECK ((octet_length((rows)::text) <= 2097152)),
+    CONSTRAINT matview_refresh_events_texts_short CHECK (((octet_length(plain_reason) <= 10000) AND (octet_length(error_code) <= 5) AND (octet_length(error_message) <= 10000)))
 );
 
 
@@ -3685,7 +4054,7 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_code IS 'SQLSTATE of t
 -- Name: COLUMN matview_refresh_events.error_message; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_message IS 'Message of the failure.';
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.error_message IS 'Message of the failure, the first 2,500 characters of one over 10,000 bytes.';
 
 
 --
@@ -3699,7 +4068,7 @@ COMMENT ON COLUMN tinydevcrm.matview_refresh_events.started_at IS 'When the refr
 -- Name: COLUMN matview_refresh_events.duration; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it took, counting the rows included.';
+COMMENT ON COLUMN tinydevcrm.matview_refresh_events.duration IS 'How long it took, counting the rows included; at most 7 days.';
 
 
 --
@@ -3768,46 +4137,26 @@ COMMENT ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) IS 'The
 
 
 --
--- Name: _lock_key(text, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _loop_schedules(boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._lock_key(what text, id bigint) RETURNS bigint
-    LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION tinydevcrm._loop_schedules(is_slow boolean) RETURNS bigint[]
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-begin
-    return hashtextextended('tinydevcrm.' || _lock_key.what, _lock_key.id);
-end
+    select array_agg(schedules.id)
+      from tinydevcrm.schedules
+     where schedules.is_slow = _loop_schedules.is_slow
+       and tinydevcrm._is_loop(schedules)
+       and tinydevcrm._is_session_of(schedules.owner)
 $$;
 
 
 --
--- Name: FUNCTION _lock_key(what text, id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _loop_schedules(is_slow boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._lock_key(what text, id bigint) IS 'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do its round, "upkeep" (0) for that to settle jobs.';
-
-
---
--- Name: _lock_schedule(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
---
-
-CREATE FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) RETURNS boolean
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return pg_try_advisory_xact_lock(
-        tinydevcrm._lock_key('schedules', _lock_schedule.schedule_id));
-end
-$$;
-
-
---
--- Name: FUNCTION _lock_schedule(schedule_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
---
-
-COMMENT ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) IS 'Takes the lock by which a schedule has one job at work, until the transaction ends, so that an error leaves none behind. Between two transactions another session may take it over: then this one ends, and there is still only one.';
+COMMENT ON FUNCTION tinydevcrm._loop_schedules(is_slow boolean) IS 'The schedules of this session''s role whose seconds a loop makes; null when there are none.';
 
 
 --
@@ -3895,6 +4244,36 @@ COMMENT ON FUNCTION tinydevcrm._make_view(statement text, query text) IS 'Runs a
 
 
 --
+-- Name: _matview_baselines_remove_gone(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matview_baselines_remove_gone() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if exists (select from changed where row_count = 0) then
+        delete
+          from tinydevcrm.matview_baselines
+         using changed
+         where changed.row_count = 0
+           and matview_baselines.matview_id = changed.matview_id
+           and matview_baselines.row_hash = changed.row_hash;
+    end if;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matview_baselines_remove_gone(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matview_baselines_remove_gone() IS 'Removes rows that are there no more. Security definer: users delete nothing of ours; as a trigger it runs only for rows whose update row-level security has let through.';
+
+
+--
 -- Name: _matview_refresh_events_copy_rows(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3903,10 +4282,12 @@ CREATE FUNCTION tinydevcrm._matview_refresh_events_copy_rows() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    perform tinydevcrm._copy_rows(new.matview_id, new.started_at, new.row_count)
+    -- An event that another session writes is of no refresh.
+    perform tinydevcrm._copy_rows(new.matview_id, new.row_count)
        from tinydevcrm.embeds
       where embeds.matview_id = new.matview_id
-        and embeds.owner = new.owner;
+        and embeds.owner = new.owner
+        and tinydevcrm._is_session_of(embeds.owner);
     return null;
 end
 $$;
@@ -3956,6 +4337,38 @@ COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_fan_out() IS 'Writes a de
 
 
 --
+-- Name: _matview_refresh_events_fill_in(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matview_refresh_events_fill_in() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    -- Only who owns these tables can have given them.
+    new.owner := coalesce(new.owner, v_matview.owner);
+    new.matview := coalesce(new.matview, v_matview.relation::text);
+    new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matview_refresh_events_fill_in(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_fill_in() IS 'Owner, name and time of an event, which users do not write: of the registration, and as long ago as it took.';
+
+
+--
 -- Name: _matview_refresh_events_notify(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -3978,11 +4391,60 @@ COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_notify() IS 'Sends the id
 
 
 --
+-- Name: _matview_refresh_events_remember(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matview_refresh_events_remember() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if new.outcome = 'skipped' then
+        update tinydevcrm.matviews
+           set last_scheduled_at = new.started_at
+         where matviews.id = new.matview_id
+           and new.schedule_id is not null;
+        return null;
+    end if;
+
+    update tinydevcrm.matviews
+       set last_scheduled_at = case
+               when new.schedule_id is null then matviews.last_scheduled_at
+               else new.started_at
+           end,
+           last_outcome = new.outcome,
+           last_refreshed_at = new.started_at,
+           last_told_at = case
+               when new.is_told and new.outcome <> 'failed' then new.started_at
+               else matviews.last_told_at
+           end,
+           failing_since = case new.outcome
+               when 'failed' then coalesce(matviews.failing_since, new.started_at)
+           end
+     where matviews.id = new.matview_id;
+
+    delete
+      from tinydevcrm.refresh_requests
+     where refresh_requests.matview_id = new.matview_id;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matview_refresh_events_remember(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matview_refresh_events_remember() IS 'The registry''s memory of outcomes and times. Security definer: users write neither; as a trigger it runs only for an event that row-level security has let through, of the registration that it names.';
+
+
+--
 -- Name: _matviews_drop_unused_schedule(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
 CREATE FUNCTION tinydevcrm._matviews_drop_unused_schedule() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
@@ -4011,7 +4473,7 @@ $$;
 -- Name: FUNCTION _matviews_drop_unused_schedule(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a schedule when the last materialized view leaves it.';
+COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a schedule when the last materialized view leaves it. Security definer: users do not write schedules; as a trigger it runs only for a registration that row-level security has let through.';
 
 
 --
@@ -4019,7 +4481,7 @@ COMMENT ON FUNCTION tinydevcrm._matviews_drop_unused_schedule() IS 'Removes a sc
 --
 
 CREATE FUNCTION tinydevcrm._matviews_end_embedding() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
@@ -4035,7 +4497,77 @@ $$;
 -- Name: FUNCTION _matviews_end_embedding(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._matviews_end_embedding() IS 'Whoever gets a materialized view decides anew whether it is public.';
+COMMENT ON FUNCTION tinydevcrm._matviews_end_embedding() IS 'Whoever gets a materialized view decides anew whether it is public. Security definer: users delete nothing of ours; as a trigger it runs only when the owner of a registration changes, which users do not write.';
+
+
+--
+-- Name: _matviews_fill_in(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matviews_fill_in() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    select pg_class.relowner
+      into new.owner
+      from pg_class
+     where pg_class.oid = new.relation
+       and pg_class.relkind = 'm';
+
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matviews_fill_in(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matviews_fill_in() IS 'The owner of a registration is that of the materialized view, and nobody for what is none.';
+
+
+--
+-- Name: _matviews_find_schedule(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matviews_find_schedule() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_parsed record;
+begin
+    if new.schedule is null then
+        new.is_slow := false;
+        new.schedule_id := null;
+        return new;
+    end if;
+
+    select parsed.schedule,
+           parsed.seconds,
+           parsed.cron_schedule
+      into v_parsed
+      from tinydevcrm._parse_schedule(new.schedule) as parsed;
+
+    new.schedule := v_parsed.schedule;
+    -- The same schedule again changes nothing, among the slow ones too.
+    if new.schedule is distinct from old.schedule or new.owner <> old.owner then
+        new.is_slow := false;
+    end if;
+    new.schedule_id := (tinydevcrm._schedule_of(
+        new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.cron_schedule, new.is_slow)).id;
+
+    return new;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matviews_find_schedule(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matviews_find_schedule() IS 'Puts a materialized view on the schedule that its registration says, which is made when it is not there yet. Raises TD003 when it is none. Security definer: users do not write schedules; as a trigger it runs only for a registration that row-level security has let through, and for the owner of that.';
 
 
 --
@@ -4043,7 +4575,7 @@ COMMENT ON FUNCTION tinydevcrm._matviews_end_embedding() IS 'Whoever gets a mate
 --
 
 CREATE FUNCTION tinydevcrm._matviews_forget_baseline() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
@@ -4061,7 +4593,43 @@ $$;
 -- Name: FUNCTION _matviews_forget_baseline(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._matviews_forget_baseline() IS 'Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.';
+COMMENT ON FUNCTION tinydevcrm._matviews_forget_baseline() IS 'Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew. Security definer: users delete nothing of ours; as a trigger it runs only for a registration whose update row-level security has let through.';
+
+
+--
+-- Name: _matviews_keep_lock(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._matviews_keep_lock() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        insert into tinydevcrm._locks (what, id, owner)
+        values ('matview', new.id, new.owner);
+    elsif tg_op = 'UPDATE' then
+        update tinydevcrm._locks
+           set owner = new.owner
+         where what = 'matview'
+           and id = new.id;
+    else
+        delete
+          from tinydevcrm._locks
+         where what = 'matview'
+           and id = old.id;
+    end if;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _matviews_keep_lock(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._matviews_keep_lock() IS 'Keeps the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. Security definer: users do not write those rows; as a trigger it runs only for a write of a registration that row-level security has let through.';
 
 
 --
@@ -4207,7 +4775,7 @@ declare
     v_moment   timestamp;
 begin
     v_fields := tinydevcrm._cron_fields(_next_cron_time.cron_schedule);
-    if v_fields.minutes is null then
+    if v_fields.minutes is null or not isfinite(_next_cron_time.after) then
         return null;
     end if;
 
@@ -4271,7 +4839,7 @@ CREATE FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, after 
     select case
                when _next_due.seconds is not null then
                    to_timestamp(
-                       (floor(extract(epoch from _next_due.after) / _next_due.seconds) + 1)
+                       (floor(extract(epoch from _next_due.after) / nullif(_next_due.seconds, 0)) + 1)
                        * _next_due.seconds)
                else tinydevcrm._next_cron_time(
                         _next_due.cron_schedule, _next_due.after at time zone zone.name)
@@ -4291,64 +4859,78 @@ COMMENT ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, af
 
 
 --
--- Name: _next_round(bigint, timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _next_round(bigint[], timestamp with time zone); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) RETURNS record
+CREATE FUNCTION tinydevcrm._next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_schedule tinydevcrm.schedules;
-    v_now      timestamptz := clock_timestamp();
-    v_is_loop  boolean;
-    v_next_at  timestamptz;
+    v_now     timestamptz := clock_timestamp();
+    v_is_loop boolean;
+    v_next_at timestamptz;
 begin
-    select schedules.*
-      into v_schedule
-      from tinydevcrm.schedules
-     where schedules.id = _next_round.schedule_id;
+    -- The last round of each schedule that has become due. Rounds below a minute fall on multiples
+    -- of their seconds since the epoch, whatever minute's job serves them: no drift, and none is
+    -- served twice. pg_cron queues runs behind a slow one; they find their minute served already.
+    with taken as (
+        select schedules.*,
+               tinydevcrm._is_loop(schedules) as is_loop
+          from tinydevcrm._locks
+          join tinydevcrm.schedules
+            on schedules.id = _locks.id
+         where _locks.what = 'schedule'
+           and _locks.id = any (_next_round.schedule_ids)
+           and tinydevcrm._is_session_of(schedules.owner)
+           for update of _locks skip locked
+    ),
+    rounds as (
+        select taken.*,
+               case
+                   when seconds is null then date_trunc('minute', _next_round.called_at)
+                   else to_timestamp(
+                       floor(
+                           extract(epoch from case
+                               when is_loop then v_now
+                               else _next_round.called_at
+                           end) / seconds)
+                       * seconds)
+               end as due_at
+          from taken
+    ),
+    due as (
+        select matviews.id,
+               matviews.last_refreshed_at,
+               rounds.due_at
+          from rounds
+          join tinydevcrm.matviews
+            on matviews.schedule_id = rounds.id
+          -- One that has just been given away waits for settle_jobs().
+          join pg_class
+            on pg_class.oid = matviews.relation
+           and pg_class.relowner = matviews.owner
+         where not matviews.is_paused
+           and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < rounds.due_at)
+    )
+    select (select array_agg(id order by last_refreshed_at nulls first, id) from due),
+           (select array_agg(due_at order by last_refreshed_at nulls first, id) from due),
+           bool_or(is_loop),
+           min(due_at + seconds * interval '1 second')
+      into _next_round.matview_ids,
+           _next_round.matview_dues,
+           v_is_loop,
+           v_next_at
+      from rounds;
 
-    if not found or not tinydevcrm._lock_schedule(v_schedule.id) then
-        return;
-    end if;
-
-    _next_round.is_slow := v_schedule.is_slow;
-    v_is_loop := v_schedule.seconds is not null
-             and v_schedule.cron_schedule <> v_schedule.schedule;
     _next_round.ends_at := case
         when v_is_loop then date_trunc('minute', _next_round.called_at) + interval '1 minute'
         else 'infinity'
     end;
 
-    -- The last round that has become due. Rounds below a minute fall on multiples of their seconds
-    -- since the epoch, whatever minute's job serves them: no drift, and none is served twice.
-    -- pg_cron queues runs behind a slow one; they find their minute served already.
-    _next_round.due_at := case
-        when v_schedule.seconds is null then date_trunc('minute', _next_round.called_at)
-        else to_timestamp(
-            floor(extract(epoch from case when v_is_loop then v_now else _next_round.called_at end)
-                  / v_schedule.seconds)
-            * v_schedule.seconds)
-    end;
-
     if v_now >= _next_round.ends_at then
-        return;
-    end if;
-
-    select array_agg(matviews.id order by matviews.last_refreshed_at nulls first, matviews.id)
-      into _next_round.matview_ids
-      from tinydevcrm.matviews
-      -- One that has just been given away waits for settle_jobs().
-      join pg_class
-        on pg_class.oid = matviews.relation
-       and pg_class.relowner = matviews.owner
-     where matviews.schedule_id = _next_round.schedule_id
-       and not matviews.is_paused
-       and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < _next_round.due_at);
-
-    v_next_at := _next_round.due_at + v_schedule.seconds * interval '1 second';
-    if _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
+        _next_round.matview_ids := null;
+    elsif _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
         _next_round.wait := extract(epoch from v_next_at - v_now);
     end if;
 end
@@ -4356,10 +4938,10 @@ $$;
 
 
 --
--- Name: FUNCTION _next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) IS 'What a job has to do next: refresh these materialized views, those that are due, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.';
+COMMENT ON FUNCTION tinydevcrm._next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision) IS 'What a job has to do next for these schedules, as far as they are of this session''s role and no other session is at them: refresh these materialized views, those that are due since matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.';
 
 
 --
@@ -4532,6 +5114,13 @@ declare
     v_more   integer;
     v_exact  text;
 begin
+    if octet_length(v_given) > 200 then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L is not a schedule', left(v_given, 50) || '…'),
+            hint    = tinydevcrm._schedule_hint();
+    end if;
+
     _parse_schedule.schedule := trim(both from regexp_replace(v_given, '\s+', ' ', 'g'));
     if tinydevcrm._is_cron(_parse_schedule.schedule) then
         -- pg_cron takes 5-3, and never comes round to it.
@@ -5180,107 +5769,86 @@ CREATE FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_event tinydevcrm.matview_refresh_events;
+    v_matview      tinydevcrm.matviews;
+    v_known        tinydevcrm.matviews;
+    v_outcome      text;
+    v_is_told      boolean;
+    v_is_plain_now boolean;
+    v_event        tinydevcrm.matview_refresh_events;
 begin
     -- The registry once more, for a skip too. A registration that has been dropped leaves nothing
     -- to record it of.
-    with remembered as (
-        select matviews.*,
-               matviews as registered
-          from tinydevcrm.matviews
-         where matviews.id = (matview).id
-    ),
-    judged as (
-        select remembered.*,
-               case
-                   when (refresh).method is null then 'skipped'
-                   when (refresh).error_code is not null then 'failed'
-                   when remembered.last_outcome = 'failed' then 'recovered'
-                   else 'refreshed'
-               end as outcome
-          from remembered
-    ),
-    ruled as (
-        select judged.*,
-               tinydevcrm._is_worth_telling(judged.registered, refresh, judged.outcome) as is_told,
-               -- A key that does not hold any more is told once.
-               judged.key is not null
-               and judged.plain_reason is null
-               and judged.outcome = 'refreshed'
-               and (refresh).plain_reason is not null as is_plain_now
-          from judged
-    ),
-    kept as (
-        update tinydevcrm.matviews
-           set last_scheduled_at = case
-                   when _record_refresh.schedule_id is null then matviews.last_scheduled_at
-                   else _record_refresh.started_at
-               end,
-               last_outcome = case ruled.outcome
-                   when 'skipped' then matviews.last_outcome
-                   else ruled.outcome
-               end,
-               last_refreshed_at = case ruled.outcome
-                   when 'skipped' then matviews.last_refreshed_at
-                   else _record_refresh.started_at
-               end,
-               last_told_at = case
-                   when ruled.is_told and ruled.outcome in ('refreshed', 'recovered') then
-                       _record_refresh.started_at
-                   else matviews.last_told_at
-               end,
-               -- Rows that come while it is to be quiet are news until they are told.
-               last_row_count = case
-                   when (refresh).row_count is null
-                        or (refresh).is_quiet and (refresh).row_count > 0 then
-                       matviews.last_row_count
-                   else (refresh).row_count
-               end,
-               has_baseline = matviews.has_baseline
-                   or ruled.outcome in ('refreshed', 'recovered')
-                      and (refresh).compares
-                      and (refresh).notify_when = matviews.notify_when
-                      and (refresh).ignored_columns = matviews.ignored_columns,
-               plain_reason = case
-                   when ruled.outcome in ('skipped', 'failed') then matviews.plain_reason
-                   else (refresh).plain_reason
-               end,
-               failing_since = case ruled.outcome
-                   when 'skipped' then matviews.failing_since
-                   when 'failed' then
-                       coalesce(matviews.failing_since, _record_refresh.started_at)
-               end
-          from ruled
-         where matviews.id = ruled.id
-    )
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.id = (matview).id;
+
+    if not found then
+        return null;
+    end if;
+
+    v_outcome := case
+        when (refresh).method is null then 'skipped'
+        when (refresh).error_code is not null then 'failed'
+        when v_matview.last_outcome = 'failed' then 'recovered'
+        else 'refreshed'
+    end;
+    v_is_told := tinydevcrm._is_worth_telling(v_matview, refresh, v_outcome);
+    -- A key that does not hold any more is told once.
+    v_is_plain_now := v_matview.key is not null
+        and v_matview.plain_reason is null
+        and v_outcome = 'refreshed'
+        and (refresh).plain_reason is not null;
+
+    if v_outcome in ('refreshed', 'recovered') then
+        v_known := v_matview;
+        -- Rows that come while it is to be quiet are news until they are told.
+        if not (refresh).is_quiet or (refresh).row_count = 0 then
+            v_known.last_row_count := (refresh).row_count;
+        end if;
+        v_known.has_baseline := v_matview.has_baseline
+            or (refresh).compares
+               and (refresh).notify_when = v_matview.notify_when
+               and (refresh).ignored_columns = v_matview.ignored_columns;
+        v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
+
+        if v_known is distinct from v_matview then
+            update tinydevcrm.matviews
+               set last_row_count = v_known.last_row_count,
+                   has_baseline = v_known.has_baseline,
+                   plain_reason = v_known.plain_reason
+             where matviews.id = v_known.id;
+        end if;
+    end if;
+
     insert into tinydevcrm.matview_refresh_events (
-               owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
+               matview_id, schedule_id, outcome, is_told, method, plain_reason,
                row_count, added_count, removed_count, rows, is_cut,
-               error_code, error_message, started_at, duration)
-    select ruled.owner,
-           ruled.id,
-           ruled.relation::text,
-           _record_refresh.schedule_id,
-           ruled.outcome,
-           ruled.is_told or ruled.is_plain_now,
-           (refresh).method,
-           case when ruled.is_plain_now then (refresh).plain_reason end,
-           (refresh).row_count,
-           (refresh).added_count,
-           (refresh).removed_count,
-           case when ruled.is_told or ruled.is_plain_now then (refresh).rows end,
-           (ruled.is_told or ruled.is_plain_now)
-           and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
-               case
-                   when (refresh).notify_when = 'rows_added' then (refresh).added_count
-                   else (refresh).row_count
-               end,
-               0),
-           (refresh).error_code,
-           (refresh).error_message,
-           _record_refresh.started_at,
-           clock_timestamp() - _record_refresh.started_at
-      from ruled
+               error_code, error_message, duration)
+    values (
+               v_matview.id,
+               _record_refresh.schedule_id,
+               v_outcome,
+               v_is_told or v_is_plain_now,
+               (refresh).method,
+               case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
+               (refresh).row_count,
+               (refresh).added_count,
+               (refresh).removed_count,
+               case when v_is_told or v_is_plain_now then (refresh).rows end,
+               (v_is_told or v_is_plain_now)
+               and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
+                   case
+                       when (refresh).notify_when = 'rows_added' then (refresh).added_count
+                       else (refresh).row_count
+                   end,
+                   0),
+               (refresh).error_code,
+               tinydevcrm._cut_text((refresh).error_message),
+               -- A clock that is set back gives no negative one.
+               greatest(
+                   least(clock_timestamp() - _record_refresh.started_at, interval '7 days'),
+                   interval '0'))
     returning matview_refresh_events.*
          into v_event;
 
@@ -5293,7 +5861,7 @@ $$;
 -- Name: FUNCTION _record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) IS 'Writes the event of a refresh and the registry''s memory of it; a null refresh is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
+COMMENT ON FUNCTION tinydevcrm._record_refresh(matview tinydevcrm.matviews, schedule_id bigint, started_at timestamp with time zone, refresh tinydevcrm._refresh) IS 'Writes the event of a refresh, and what the next one is compared with; a null refresh is a skip, and a registration that is gone leaves nothing, and null. The only writer of tinydevcrm.matview_refresh_events.';
 
 
 --
@@ -5326,10 +5894,10 @@ COMMENT ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews
 
 
 --
--- Name: _refresh_matview(tinydevcrm.matviews, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _refresh_matview(tinydevcrm.matviews, bigint, boolean); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint DEFAULT NULL::bigint) RETURNS tinydevcrm.matview_refresh_events
+CREATE FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint DEFAULT NULL::bigint, is_job boolean DEFAULT false) RETURNS tinydevcrm.matview_refresh_events
     LANGUAGE plpgsql
     SET "citus.local_table_join_policy" TO 'never'
     AS $$
@@ -5338,6 +5906,7 @@ declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
     v_refresh    tinydevcrm._refresh := tinydevcrm._begin_refresh(matview);
     v_begun      tinydevcrm._refresh := v_refresh;
+    v_name       text := (matview).relation::pg_catalog.text;
 begin
     if v_refresh.method is null then
         return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, null);
@@ -5348,6 +5917,15 @@ begin
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         else
             v_refresh.method := tinydevcrm._refresh_concurrently(matview);
+        end if;
+
+        -- From here on it is locked. Before, the owner of its schema may have put another view in its
+        -- place, whose code the rest would run.
+        if pg_catalog.to_regclass(v_name) is distinct from (matview).relation then
+            raise exception using
+                errcode = '55000',
+                message = pg_catalog.format('%s is not the materialized view that it was', v_name),
+                hint    = 'Try again.';
         end if;
 
         if v_refresh.method = 'plain' and (matview).key is not null then
@@ -5364,7 +5942,7 @@ begin
         -- not among "others", and is how a statement timeout shows; who cancels a refresh of their
         -- own knows.
         when query_canceled or others then
-            if sqlstate = '57014' and schedule_id is null then
+            if sqlstate = '57014' and not is_job then
                 raise;
             end if;
             v_refresh := v_begun;
@@ -5379,10 +5957,90 @@ $$;
 
 
 --
--- Name: FUNCTION _refresh_matview(matview tinydevcrm.matviews, schedule_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_matview(matview tinydevcrm.matviews, schedule_id bigint, is_job boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) IS 'Refreshes a materialized view and records how it went. Does not raise what the refresh raises.';
+COMMENT ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint, is_job boolean) IS 'Refreshes a materialized view and records how it went. Does not raise what the refresh raises, but a cancel outside of a job. Raises 42501 in the session of another role than its owner.';
+
+
+--
+-- Name: _refresh_requests_create_job(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._refresh_requests_create_job() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._create_request_job(matviews.owner)
+       from tinydevcrm.matviews
+      where matviews.id = new.matview_id;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _refresh_requests_create_job(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._refresh_requests_create_job() IS 'Gives the owner of a materialized view the job that does what is asked for. Security definer: jobs are made for users, not by them; as a trigger it runs only for a request that row-level security has let through.';
+
+
+--
+-- Name: _refresh_round(bigint[], timestamp with time zone, boolean); Type: PROCEDURE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE PROCEDURE tinydevcrm._refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_round    record := tinydevcrm._next_round(
+        _refresh_round.schedule_ids, _refresh_round.called_at);
+    v_matview  tinydevcrm.matviews;
+    v_event    tinydevcrm.matview_refresh_events;
+    v_event_id bigint;
+begin
+    if v_round.wait is not null then
+        perform pg_catalog.pg_sleep(v_round.wait);
+        commit;
+        return;
+    end if;
+
+    for v_place in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
+        exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
+
+        v_matview := tinydevcrm._due_matview(
+            v_round.matview_ids[v_place],
+            _refresh_round.schedule_ids,
+            v_round.matview_dues[v_place]);
+        if v_matview.id is not null then
+            v_event := tinydevcrm._refresh_matview(v_matview, v_matview.schedule_id, is_job => true);
+            v_event_id := coalesce(v_event.id, v_event_id);
+
+            -- Less than half a second is slow on no schedule.
+            if v_matview.is_slow
+               or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
+            then
+                perform tinydevcrm._choose_lane(v_matview.id, v_event.duration);
+            end if;
+        end if;
+
+        commit;
+    end loop;
+
+    -- A round that has nothing to record would come round without end.
+    _refresh_round.is_over := v_event_id is null;
+end
+$$;
+
+
+--
+-- Name: PROCEDURE _refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON PROCEDURE tinydevcrm._refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean) IS 'Does what tinydevcrm._next_round() says, each refresh in a transaction of its own; is_over when there was nothing left.';
 
 
 --
@@ -5507,67 +6165,127 @@ COMMENT ON FUNCTION tinydevcrm._relation(schema_name name, name text) IS 'The re
 
 
 --
+-- Name: _remove_events(bigint[]); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._remove_events(ids bigint[]) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    -- Users can lock their deliveries and subscriptions, and by a new delivery an event.
+    with events as (
+        select matview_refresh_events.id
+          from tinydevcrm.matview_refresh_events
+         where matview_refresh_events.id = any (_remove_events.ids)
+           for update skip locked
+    ),
+    taken as (
+        select deliveries.id,
+               deliveries.subscription_id,
+               deliveries.acknowledged_at is null as is_lost
+          from tinydevcrm.deliveries
+         where deliveries.event_id = any (_remove_events.ids)
+           for update skip locked
+    ),
+    removable as (
+        select events.id
+          from events
+         where not exists (
+             select
+               from tinydevcrm.deliveries
+              where deliveries.event_id = events.id
+                and deliveries.id not in (select taken.id from taken)
+         )
+    ),
+    losers as (
+        select subscriptions.id
+          from tinydevcrm.subscriptions
+         where subscriptions.id in (select taken.subscription_id from taken where taken.is_lost)
+           for no key update skip locked
+    ),
+    counted as (
+        update tinydevcrm.subscriptions
+           set expired_count = subscriptions.expired_count + lost.count
+          from (
+            select deliveries.subscription_id,
+                   count(*)
+              from removable
+              join tinydevcrm.deliveries
+                on deliveries.event_id = removable.id
+             where deliveries.acknowledged_at is null
+             group by deliveries.subscription_id
+          ) as lost
+          join losers
+            on losers.id = lost.subscription_id
+         where subscriptions.id = lost.subscription_id
+    ),
+    removed as (
+        delete
+          from tinydevcrm.matview_refresh_events
+         using removable
+         where matview_refresh_events.id = removable.id
+        returning matview_refresh_events.id
+    )
+    select count(*)
+      from removed
+$$;
+
+
+--
+-- Name: FUNCTION _remove_events(ids bigint[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._remove_events(ids bigint[]) IS 'Removes these events with their deliveries, but for those that another session has locked; counts for each subscription those that were never acknowledged, and returns how many events are gone.';
+
+
+--
 -- Name: _remove_expired_events(bigint, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
 CREATE FUNCTION tinydevcrm._remove_expired_events(after_id bigint, batch_size integer) RETURNS bigint
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_count   bigint;
+    v_last_id bigint;
+    v_ids     bigint[];
+begin
     -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
     with oldest as (
         select matview_refresh_events.id,
-               matview_refresh_events.started_at,
-               matview_refresh_events.started_at < now() - settings.delivery_retention
-                   as is_given_up
+               matview_refresh_events.started_at
           from tinydevcrm.matview_refresh_events
-         cross join tinydevcrm.settings
          where matview_refresh_events.id > _remove_expired_events.after_id
          order by matview_refresh_events.id
          limit _remove_expired_events.batch_size
     ),
     expired as (
         select oldest.id,
-               oldest.is_given_up
+               oldest.started_at < now() - settings.delivery_retention as is_given_up
           from oldest
          cross join tinydevcrm.settings
          where oldest.started_at < now() - settings.event_retention
-    ),
-    undelivered as (
-        select expired.id,
-               expired.is_given_up,
-               deliveries.subscription_id
-          from expired
-          join tinydevcrm.deliveries
-            on deliveries.event_id = expired.id
-         where deliveries.acknowledged_at is null
-    ),
-    counted as (
-        update tinydevcrm.subscriptions
-           set expired_count = subscriptions.expired_count + given_up.count
-          from (
-            select subscription_id,
-                   count(*)
-              from undelivered
-             where is_given_up
-             group by subscription_id
-          ) as given_up
-         where subscriptions.id = given_up.subscription_id
-    ),
-    removed as (
-        delete
-          from tinydevcrm.matview_refresh_events
-         using expired
-         where matview_refresh_events.id = expired.id
-           and not exists (
-               select
-                 from undelivered
-                where undelivered.id = expired.id
-                  and not is_given_up
-           )
     )
-    select case when count(*) = _remove_expired_events.batch_size then max(id) end
-      from expired
+    select count(*),
+           max(expired.id),
+           array_agg(expired.id) filter (
+               where expired.is_given_up
+                  or not exists (
+                      select
+                        from tinydevcrm.deliveries
+                       where deliveries.event_id = expired.id
+                         and deliveries.acknowledged_at is null
+                  )
+           )
+      into v_count,
+           v_last_id,
+           v_ids
+      from expired;
+
+    perform tinydevcrm._remove_events(v_ids);
+    return case when v_count = _remove_expired_events.batch_size then v_last_id end;
+end
 $$;
 
 
@@ -5613,6 +6331,7 @@ CREATE FUNCTION tinydevcrm._remove_expired_imports(batch_size integer) RETURNS b
            )
          order by imports.id
          limit _remove_expired_imports.batch_size
+           for update skip locked
     ),
     removed as (
         delete
@@ -5682,62 +6401,105 @@ COMMENT ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) IS '
 
 
 --
--- Name: _remove_surplus_events(integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+-- Name: _remove_surplus_events(bigint, integer); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
-CREATE FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) RETURNS bigint
+CREATE FUNCTION tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer) RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    -- The newest of those that are too many, found in the index alone.
-    with boundaries as (
-        select matviews.id as matview_id,
-               (
+    -- The newest of those that are too many is found in the index alone.
+    select tinydevcrm._remove_events(
+               array(
                    select matview_refresh_events.id
                      from tinydevcrm.matview_refresh_events
-                    where matview_refresh_events.matview_id = matviews.id
-                    order by matview_refresh_events.id desc
-                   offset (select event_limit from tinydevcrm.settings)
-                    limit 1
-               ) as event_id
-          from tinydevcrm.matviews
-    ),
-    surplus as (
-        select events.id
-          from boundaries
-         cross join lateral (
-             select matview_refresh_events.id
-               from tinydevcrm.matview_refresh_events
-              where matview_refresh_events.matview_id = boundaries.matview_id
-                and matview_refresh_events.id <= boundaries.event_id
-                and not exists (
-                    select
-                      from tinydevcrm.deliveries
-                     where deliveries.event_id = matview_refresh_events.id
-                       and deliveries.acknowledged_at is null
-                )
-              order by matview_refresh_events.id
-              limit _remove_surplus_events.batch_size
-         ) as events
-         limit _remove_surplus_events.batch_size
-    ),
-    removed as (
-        delete
-          from tinydevcrm.matview_refresh_events
-         using surplus
-         where matview_refresh_events.id = surplus.id
-        returning matview_refresh_events.id
-    )
-    select count(*)
-      from removed
+                    where matview_refresh_events.matview_id = _remove_surplus_events.matview_id
+                      and matview_refresh_events.id <= (
+                          select newest.id
+                            from tinydevcrm.matview_refresh_events as newest
+                           where newest.matview_id = _remove_surplus_events.matview_id
+                           order by newest.id desc
+                          offset (select event_limit from tinydevcrm.settings)
+                           limit 1
+                      )
+                      and not exists (
+                          select
+                            from tinydevcrm.deliveries
+                           where deliveries.event_id = matview_refresh_events.id
+                             and deliveries.acknowledged_at is null
+                      )
+                    order by matview_refresh_events.id
+                    limit _remove_surplus_events.batch_size
+               ))
 $$;
 
 
 --
--- Name: FUNCTION _remove_surplus_events(batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_surplus_events(matview_id bigint, batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) IS 'Removes one batch of the events that a materialized view has too many of, and returns how many.';
+COMMENT ON FUNCTION tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer) IS 'Removes one batch of the events that a materialized view has too many of, and returns how many.';
+
+
+--
+-- Name: _request_refresh(tinydevcrm.matviews); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._request_refresh(matview tinydevcrm.matviews) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into tinydevcrm.refresh_requests (matview_id)
+    values ((matview).id)
+    on conflict on constraint refresh_requests_pkey do nothing;
+
+    raise notice '% is refreshed within a minute, by a job of its owner %',
+        (matview).relation, (matview).owner;
+exception
+    when insufficient_privilege then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', (matview).relation);
+end
+$$;
+
+
+--
+-- Name: FUNCTION _request_refresh(matview tinydevcrm.matviews); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._request_refresh(matview tinydevcrm.matviews) IS 'Asks the owner''s job for a refresh, and says so in a notice. Raises 42501 when the caller is neither an administrator nor has the owner''s rights.';
+
+
+--
+-- Name: _requested_matview(bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._requested_matview(after_id bigint) RETURNS tinydevcrm.matviews
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select matviews.*
+      from tinydevcrm.refresh_requests
+      join tinydevcrm.matviews
+        on matviews.id = refresh_requests.matview_id
+      -- One that has just been given away waits for settle_jobs().
+      join pg_class
+        on pg_class.oid = matviews.relation
+       and pg_class.relowner = matviews.owner
+     where matviews.id > _requested_matview.after_id
+       and tinydevcrm._is_session_of(matviews.owner)
+     order by matviews.id
+     limit 1
+$$;
+
+
+--
+-- Name: FUNCTION _requested_matview(after_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._requested_matview(after_id bigint) IS 'The next materialized view of this session''s role whose refresh is asked for; null when there is none.';
 
 
 --
@@ -5881,6 +6643,8 @@ declare
     v_name constant text := _rows_statement.relation::text;
     v_kind "char";
 begin
+    perform tinydevcrm._check_session_of(_rows_statement.relation);
+
     select printed.*
       into _rows_statement.names,
            _rows_statement.types,
@@ -5917,7 +6681,7 @@ $$;
 -- Name: FUNCTION _rows_statement(relation regclass, is_json boolean, cell_limit integer, OUT names text[], OUT types text[], OUT statement text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._rows_statement(relation regclass, is_json boolean, cell_limit integer, OUT names text[], OUT types text[], OUT statement text) IS 'As tinydevcrm._print_rows(), for a table or materialized view of anyone''s. Run the statement in the same transaction: until its end nobody changes the relation. Raises 55000 when somebody has put another in its place.';
+COMMENT ON FUNCTION tinydevcrm._rows_statement(relation regclass, is_json boolean, cell_limit integer, OUT names text[], OUT types text[], OUT statement text) IS 'As tinydevcrm._print_rows(), for a table or materialized view of the session''s role. Run the statement in the same transaction: until its end nobody changes the relation. Raises 42501 in the session of another role, 55000 when somebody has put another relation in its place.';
 
 
 --
@@ -5951,31 +6715,30 @@ CREATE FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds in
 declare
     v_schedule tinydevcrm.schedules;
 begin
-    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
-    select _schedule_of.owner,
-           _schedule_of.schedule,
-           _schedule_of.seconds,
-           _schedule_of.cron_schedule,
-           _schedule_of.is_slow
-     where not exists (
-        select
+    -- Again, where the last materialized view has just left it.
+    loop
+        -- The lock keeps it until the materialized view is on it.
+        select schedules.*
+          into v_schedule
           from tinydevcrm.schedules
          where schedules.owner = _schedule_of.owner
            and schedules.schedule = _schedule_of.schedule
            and schedules.is_slow = _schedule_of.is_slow
-     )
-    on conflict on constraint schedules_schedule_unique do nothing;
+           for key share;
 
-    -- The lock keeps it until the materialized view is on it.
-    select schedules.*
-      into strict v_schedule
-      from tinydevcrm.schedules
-     where schedules.owner = _schedule_of.owner
-       and schedules.schedule = _schedule_of.schedule
-       and schedules.is_slow = _schedule_of.is_slow
-       for key share;
+        if found then
+            return v_schedule;
+        end if;
 
-    return v_schedule;
+        insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+        values (
+                   _schedule_of.owner,
+                   _schedule_of.schedule,
+                   _schedule_of.seconds,
+                   _schedule_of.cron_schedule,
+                   _schedule_of.is_slow)
+        on conflict on constraint schedules_schedule_unique do nothing;
+    end loop;
 end
 $$;
 
@@ -5995,8 +6758,14 @@ CREATE FUNCTION tinydevcrm._schedules_create_job() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_job record := tinydevcrm._job_of(new);
 begin
-    perform tinydevcrm._create_job(new);
+    update tinydevcrm.schedules
+       set job_id = tinydevcrm._create_job(
+               new.owner, v_job.job_name, new.cron_schedule, v_job.command)
+     where schedules.id = new.id;
+
     return null;
 end
 $$;
@@ -6006,7 +6775,7 @@ $$;
 -- Name: FUNCTION _schedules_create_job(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._schedules_create_job() IS 'Makes the pg_cron job of a new schedule.';
+COMMENT ON FUNCTION tinydevcrm._schedules_create_job() IS 'Makes the pg_cron job of a new schedule. Only triggers and upkeep write schedules, with the rights that this takes.';
 
 
 --
@@ -6017,27 +6786,17 @@ CREATE FUNCTION tinydevcrm._schedules_drop_job() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_role text := current_setting('role');
 begin
-    -- pg_cron lets a superuser remove any job, as the event trigger that follows drops has to; a
-    -- role that has the owner's rights does it in the owner's name.
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-        perform set_config('role', pg_get_userbyid(old.owner), true);
-    end if;
-
-    -- The job may have been removed by hand already; and a user may write any number into a row of
-    -- their own, so it has to be the job that was made for this schedule.
-    perform cron.unschedule(jobid)
+    -- It may have been removed by hand already, or serve other schedules too.
+    perform cron.unschedule(job.jobid)
        from cron.job
-      where jobid = old.job_id
-        -- A role that is gone has no name.
-        and (username = pg_get_userbyid(old.owner)
-             or not exists (select from pg_roles where oid = old.owner))
-        and jobname = format('tinydevcrm schedule %s', old.id);
-
-    perform set_config('role', v_role, true)
-      where current_setting('role') <> v_role;
+      where job.jobid = old.job_id
+        and job.command like 'call tinydevcrm.refresh\_%'
+        and not exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.job_id = old.job_id
+        );
 
     return null;
 end
@@ -6049,6 +6808,37 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._schedules_drop_job() IS 'Removes the pg_cron job of a schedule that is gone.';
+
+
+--
+-- Name: _schedules_keep_lock(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._schedules_keep_lock() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        insert into tinydevcrm._locks (what, id, owner)
+        values ('schedule', new.id, new.owner);
+    else
+        delete
+          from tinydevcrm._locks
+         where what = 'schedule'
+           and id = old.id;
+    end if;
+
+    return null;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _schedules_keep_lock(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._schedules_keep_lock() IS 'Keeps the row of tinydevcrm._locks by which a schedule has one job at work.';
 
 
 --
@@ -6086,6 +6876,8 @@ begin
         return;
     end if;
 
+    perform tinydevcrm._check_session_of(_set_key.relation);
+
     update tinydevcrm.matviews
        set key = _set_key.key
      where matviews.relation = _set_key.relation;
@@ -6107,7 +6899,7 @@ $$;
 -- Name: FUNCTION _set_key(relation regclass, key text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) IS 'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have the same key.';
+COMMENT ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) IS 'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have the same key, 42501 in the session of another role.';
 
 
 --
@@ -6117,34 +6909,24 @@ COMMENT ON FUNCTION tinydevcrm._set_key(relation regclass, key text[]) IS 'Makes
 CREATE FUNCTION tinydevcrm._settle_owners() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
     AS $$
 declare
     v_changed record;
 begin
     for v_changed in
         select matviews.id,
-               pg_class.relowner::regrole as owner,
-               schedules.schedule,
-               schedules.seconds,
-               schedules.cron_schedule
+               pg_class.relowner::regrole as owner
           from tinydevcrm.matviews
           join pg_class
             on pg_class.oid = matviews.relation
-          left join tinydevcrm.schedules
-            on schedules.id = matviews.schedule_id
          where pg_class.relowner <> matviews.owner
+           -- What its owner is just changing is followed the next minute.
+           for no key update of matviews skip locked
     loop
         begin
             update tinydevcrm.matviews
-               set owner = v_changed.owner,
-                   schedule_id = case
-                       when v_changed.schedule is not null then (tinydevcrm._schedule_of(
-                           v_changed.owner,
-                           v_changed.schedule,
-                           v_changed.seconds,
-                           v_changed.cron_schedule,
-                           false)).id
-                   end
+               set owner = v_changed.owner
              where matviews.id = v_changed.id;
         exception
             -- One that cannot be followed does not keep the others.
@@ -6166,6 +6948,46 @@ COMMENT ON FUNCTION tinydevcrm._settle_owners() IS 'Gives the registrations and 
 
 
 --
+-- Name: _settle_requests(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._settle_requests() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform tinydevcrm._create_request_job(asked.owner)
+       from (
+         select distinct matviews.owner
+           from tinydevcrm.refresh_requests
+           join tinydevcrm.matviews
+             on matviews.id = refresh_requests.matview_id
+           join pg_roles
+             on pg_roles.oid = matviews.owner
+       ) as asked;
+
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobname = 'tinydevcrm requests'
+        and not exists (
+            select
+              from tinydevcrm.refresh_requests
+              join tinydevcrm.matviews
+                on matviews.id = refresh_requests.matview_id
+             where pg_get_userbyid(matviews.owner) = job.username
+        );
+end
+$$;
+
+
+--
+-- Name: FUNCTION _settle_requests(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._settle_requests() IS 'Gives each owner whom refreshes are asked of a job that does them, and takes it from others.';
+
+
+--
 -- Name: _settle_schedules(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -6175,6 +6997,7 @@ CREATE FUNCTION tinydevcrm._settle_schedules() RETURNS void
     AS $_$
 declare
     v_schedule tinydevcrm.schedules;
+    v_job      record;
 begin
     update cron.job
        set nodename = coalesce(current_setting('cron.host', true), 'localhost'),
@@ -6188,12 +7011,14 @@ begin
     -- The job of a role that was renamed bears the old name. Its schedule gets another below.
     perform cron.unschedule(job.jobid)
        from cron.job
-      where job.jobname ~ '^tinydevcrm schedule \d+$'
+      where job.jobname ~ '^tinydevcrm (schedule \d+|seconds( \(slow\))?|requests)$'
         and not exists (
             select
               from pg_roles
              where pg_roles.rolname = job.username
         );
+
+    perform tinydevcrm._settle_requests();
 
     for v_schedule in
         select schedules.*
@@ -6211,7 +7036,11 @@ begin
                  where schedules.id = v_schedule.id
                 returning schedules.* into v_schedule;
             end if;
-            perform tinydevcrm._create_job(v_schedule);
+            v_job := tinydevcrm._job_of(v_schedule);
+            update tinydevcrm.schedules
+               set job_id = tinydevcrm._create_job(
+                       v_schedule.owner, v_job.job_name, v_schedule.cron_schedule, v_job.command)
+             where schedules.id = v_schedule.id;
         exception
             -- One that cannot be settled does not keep the others.
             when others then
@@ -6219,6 +7048,16 @@ begin
                     using hint = 'Schedule its materialized views again.';
         end;
     end loop;
+
+    -- Such as the loop that a newer pg_cron needs no more.
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
+        and not exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.job_id = job.jobid
+        );
 end
 $_$;
 
@@ -6252,6 +7091,36 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) IS 'What a column is stored as while its values all fit a place on the ladder: that type, when the text of its values can be restored; text otherwise, which accepts what comes.';
+
+
+--
+-- Name: _surplus_matviews(); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._surplus_matviews() RETURNS bigint[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select array(
+               select matviews.id
+                 from tinydevcrm.matviews
+                where exists (
+                    select
+                      from tinydevcrm.matview_refresh_events
+                     where matview_refresh_events.matview_id = matviews.id
+                     order by matview_refresh_events.id desc
+                    offset (select event_limit from tinydevcrm.settings)
+                     limit 1
+                )
+           )
+$$;
+
+
+--
+-- Name: FUNCTION _surplus_matviews(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._surplus_matviews() IS 'The materialized views that have more events than they may.';
 
 
 --
@@ -6314,6 +7183,33 @@ COMMENT ON FUNCTION tinydevcrm._table_name(source text) IS 'Table name for a fil
 
 
 --
+-- Name: _take_lock(text, bigint); Type: FUNCTION; Schema: tinydevcrm; Owner: -
+--
+
+CREATE FUNCTION tinydevcrm._take_lock(what text, id bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform
+       from tinydevcrm._locks
+      where _locks.what = _take_lock.what
+        and _locks.id = _take_lock.id
+        for update skip locked;
+
+    return found;
+end
+$$;
+
+
+--
+-- Name: FUNCTION _take_lock(what text, id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON FUNCTION tinydevcrm._take_lock(what text, id bigint) IS 'Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none locked; false when another session has it, or it is not yours.';
+
+
+--
 -- Name: _target(tinydevcrm.imports); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
@@ -6337,7 +7233,7 @@ COMMENT ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) IS 'Name of th
 --
 
 CREATE FUNCTION tinydevcrm._unsettled_jobs() RETURNS TABLE(job_id bigint, schedule_id bigint, what text)
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     -- pg_cron writes into each job where it connects to, when the job is made.
@@ -6346,8 +7242,10 @@ CREATE FUNCTION tinydevcrm._unsettled_jobs() RETURNS TABLE(job_id bigint, schedu
            format('%s: connects to %s:%s, %s', job.jobname, nodename, nodeport, database)
       from cron.job
      where (
-            command in ('call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()')
-            or command ~ '^call tinydevcrm\.refresh_scheduled\(\d+\)$'
+            command in (
+                'call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()',
+                'call tinydevcrm.refresh_requested()')
+            or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
            )
        and (nodename, nodeport, database) is distinct from (
             coalesce(current_setting('cron.host', true), 'localhost'),
@@ -6358,15 +7256,16 @@ CREATE FUNCTION tinydevcrm._unsettled_jobs() RETURNS TABLE(job_id bigint, schedu
     select null,
            schedules.id,
            case
-               when job.jobid is null then format('%s: has no job', schedules.schedule)
-               else format('%s: its job''s schedule is %s', schedules.schedule, job.schedule)
+               when job.jobid is null then 'has no job'
+               else format('its job''s schedule is %s', job.schedule)
            end
       from tinydevcrm.schedules
+     cross join lateral tinydevcrm._job_of(schedules) as wanted
       left join cron.job
         on job.jobid = schedules.job_id
        and job.username = pg_get_userbyid(schedules.owner)
-       and job.jobname = format('tinydevcrm schedule %s', schedules.id)
-       and job.command = format('call tinydevcrm.refresh_scheduled(%s)', schedules.id)
+       and job.jobname = wanted.job_name
+       and job.command = wanted.command
      where exists (select from pg_roles where oid = schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
@@ -6382,7 +7281,7 @@ $_$;
 -- Name: FUNCTION _unsettled_jobs(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm._unsettled_jobs() IS 'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else.';
+COMMENT ON FUNCTION tinydevcrm._unsettled_jobs() IS 'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else. Security definer: lends the right to see jobs, of which it tells numbers, addresses and times.';
 
 
 --
@@ -6730,35 +7629,28 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other.
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', v_matview.id));
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'matview'
+        and _locks.id = v_matview.id
+        for update;
 
-    insert into tinydevcrm.embeds (matview_id, owner, relation, origins)
-    values (v_matview.id, v_matview.owner, v_matview.relation, v_origins)
+    insert into tinydevcrm.embeds (matview_id, origins)
+    values (v_matview.id, v_origins)
     on conflict on constraint embeds_pkey do update
-       set owner = excluded.owner,
-           origins = excluded.origins,
-           version = excluded.version
+       set origins = excluded.origins
     returning embeds.*
          into v_embed;
 
-    if exists (
+    if not tinydevcrm._is_session_of(v_matview.owner) then
+        perform tinydevcrm._request_refresh(v_matview);
+    elsif exists (
         select
           from pg_class
          where pg_class.oid = v_matview.relation
            and pg_class.relispopulated
     ) then
-        v_embed := tinydevcrm._copy_rows(
-            v_matview.id,
-            coalesce(
-                (
-                    select events.started_at
-                      from tinydevcrm.matview_refresh_events as events
-                     where events.matview_id = v_matview.id
-                       and events.row_count is not null
-                     order by events.id desc
-                     limit 1
-                ),
-                v_matview.created_at));
+        v_embed := tinydevcrm._copy_rows(v_matview.id);
     end if;
 
     return v_embed;
@@ -6770,7 +7662,7 @@ $_$;
 -- Name: FUNCTION allow_embedding(relation regclass, origins text[]); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.allow_embedding(relation regclass, origins text[]) IS 'Makes the rows of a materialized view of yours public, as a widget that pages of these origins may embed: /embed/schema.name at the orchestrator. Whoever has the address can read them; the origins only say where browsers show them. Again changes the origins. Raises TD001 when it is not watched, TD007 for what is no origin, 42501 when it is not yours.';
+COMMENT ON FUNCTION tinydevcrm.allow_embedding(relation regclass, origins text[]) IS 'Makes the rows of a materialized view of yours public, as a widget that pages of these origins may embed: /embed/schema.name at the orchestrator. Whoever has the address can read them; the origins only say where browsers show them. Again changes the origins. In a session that has not logged in as its owner there are no rows yet, and a refresh, which copies them, is asked for: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD007 for what is no origin, 42501 when it is not yours.';
 
 
 --
@@ -6828,22 +7720,20 @@ COMMENT ON FUNCTION tinydevcrm.begin_import(source text, header text[], position
 --
 
 CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_ok boolean, detail text, hint text)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     with last_runs as (
-        select distinct on (schedules.id)
-               schedules.schedule,
-               schedules.owner,
-               job_run_details.status,
-               job_run_details.return_message
-          from tinydevcrm.schedules
-          join cron.job_run_details
-            on job_run_details.jobid = schedules.job_id
-         where pg_has_role(session_user, schedules.owner, 'usage')
+        select distinct on (job_runs.schedule_id)
+               job_runs.schedule,
+               job_runs.owner,
+               job_runs.status,
+               job_runs.return_message
+          from tinydevcrm.job_runs
+         where pg_has_role(job_runs.owner, 'usage')
            -- What a crash of the server has ended is no fault of the installation.
-           and coalesce(job_run_details.start_time, now()) >= pg_postmaster_start_time()
-         order by schedules.id, job_run_details.runid desc
+           and coalesce(job_runs.started_at, now()) >= pg_postmaster_start_time()
+         order by job_runs.schedule_id, job_runs.run_id desc
     )
     select finding,
            is_ok,
@@ -6856,6 +7746,12 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
            detail,
            hint
       from tinydevcrm._check_workers()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_load()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
@@ -6884,9 +7780,8 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
       from (
         select distinct schedules.owner
           from tinydevcrm.schedules
-         where schedules.seconds is not null
-           and schedules.cron_schedule <> schedules.schedule
-           and pg_has_role(session_user, schedules.owner, 'usage')
+         where tinydevcrm._is_loop(schedules)
+           and pg_has_role(schedules.owner, 'usage')
       ) as loops
       left join lateral (
           select regexp_replace(split_part(setting, '=', 2), '^(\d+)$', '\1ms')::interval
@@ -6903,20 +7798,38 @@ CREATE FUNCTION tinydevcrm.check_installation() RETURNS TABLE(finding text, is_o
       ) as limits
         on limits.statement_timeout > interval '0'
     union all
+    select format('jobs of %s leave connections', owned.owner),
+           owned.job_count < pg_roles.rolconnlimit - 1,
+           format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
+           format(
+               'When all come at once, nobody can log in as that role: alter role %s connection '
+               'limit %s;', owned.owner, owned.job_count + 5)
+      from (
+        select schedules.owner,
+               count(distinct schedules.job_id) as job_count
+          from tinydevcrm.schedules
+         where pg_has_role(schedules.owner, 'usage')
+         group by schedules.owner
+      ) as owned
+      join pg_roles
+        on pg_roles.oid = owned.owner
+     where pg_roles.rolconnlimit >= 0
+    union all
     select 'each schedule has its job, and jobs connect to this server',
            count(*) = 0,
-           coalesce(string_agg(what, '; '), 'looked in cron.job'),
+           coalesce(
+               string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
            'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
       from tinydevcrm._unsettled_jobs() as unsettled
       left join tinydevcrm.schedules
         on schedules.id = unsettled.schedule_id
      where unsettled.schedule_id is null
-        or pg_has_role(session_user, schedules.owner, 'usage')
+        or pg_has_role(schedules.owner, 'usage')
     union all
     select 'you may use TinyDevCRM',
-           pg_has_role(session_user, 'tinydevcrm_user', 'usage'),
-           'as ' || session_user,
-           format('grant tinydevcrm_user to %I;', session_user)
+           pg_has_role('tinydevcrm_user', 'usage'),
+           'as ' || current_user,
+           format('grant tinydevcrm_user to %I;', current_user)
 $_$;
 
 
@@ -6924,7 +7837,7 @@ $_$;
 -- Name: FUNCTION check_installation(); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.check_installation() IS 'Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type. Security definer: lends the right to see settings that only administrators may; of jobs, only those of roles that the session has.';
+COMMENT ON FUNCTION tinydevcrm.check_installation() IS 'Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type. Of jobs, only those of roles that you have.';
 
 
 --
@@ -6939,6 +7852,16 @@ declare
         create_matview.schema_name, create_matview.name);
     v_relation  regclass;
 begin
+    if not tinydevcrm._is_session_of(pg_catalog.quote_ident(current_user)::pg_catalog.regrole) then
+        raise exception using
+            errcode = '42501',
+            message = pg_catalog.format(
+                'this session has not logged in as %s, who would own the materialized view',
+                current_user),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+
     perform tinydevcrm._check_query(create_matview.query);
 
     perform tinydevcrm._make_view(v_statement, create_matview.query);
@@ -6959,7 +7882,7 @@ $$;
 -- Name: FUNCTION create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns that tell rows apart, lets it be refreshed while others read it. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the query itself raises.';
+COMMENT ON FUNCTION tinydevcrm.create_matview(name text, query text, notify_when text, schema_name name, key text[], ignored_columns text[], notify_interval interval) IS 'Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns that tell rows apart, lets it be refreshed while others read it. Nothing is told until its first refresh. Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the same key, 42501 after "set role", and whatever the query itself raises.';
 
 
 --
@@ -7519,10 +8442,14 @@ CREATE FUNCTION tinydevcrm.forbid_embedding(relation regclass) RETURNS void
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._own_matview(forbid_embedding.relation);
 begin
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', v_matview.id));
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'matview'
+        and _locks.id = v_matview.id
+        for update;
 
-    delete
-      from tinydevcrm.embeds
+    update tinydevcrm.embeds
+       set is_dropped = true
      where embeds.matview_id = v_matview.id;
 end
 $$;
@@ -7918,14 +8845,48 @@ COMMENT ON FUNCTION tinydevcrm.redeliver_parked(subscription text) IS 'Has all p
 
 
 --
+-- Name: refresh_by_seconds(boolean); Type: PROCEDURE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE PROCEDURE tinydevcrm.refresh_by_seconds(IN is_slow boolean)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_is_over   boolean := false;
+begin
+    -- Each time anew: one that is just made begins at once.
+    while not v_is_over loop
+        call tinydevcrm._refresh_round(
+            tinydevcrm._loop_schedules(refresh_by_seconds.is_slow), v_called_at, v_is_over);
+    end loop;
+end
+$$;
+
+
+--
+-- Name: PROCEDURE refresh_by_seconds(IN is_slow boolean); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON PROCEDURE tinydevcrm.refresh_by_seconds(IN is_slow boolean) IS 'What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all schedules of this session''s role that are less than a minute apart, either the slow ones or the others, until the minute is over.';
+
+
+--
 -- Name: refresh_matview(regclass); Type: FUNCTION; Schema: tinydevcrm; Owner: -
 --
 
 CREATE FUNCTION tinydevcrm.refresh_matview(relation regclass) RETURNS tinydevcrm.matview_refresh_events
     LANGUAGE plpgsql
     AS $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(refresh_matview.relation);
 begin
-    return tinydevcrm._refresh_matview(tinydevcrm._watched_matview(refresh_matview.relation));
+    if not tinydevcrm._is_session_of(v_matview.owner) then
+        perform tinydevcrm._request_refresh(v_matview);
+        return null;
+    end if;
+
+    return tinydevcrm._refresh_matview(v_matview);
 end
 $$;
 
@@ -7934,7 +8895,38 @@ $$;
 -- Name: FUNCTION refresh_matview(relation regclass); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.refresh_matview(relation regclass) IS 'Refreshes a watched materialized view now and returns the event. A failure is such an event too, of outcome failed, and does not raise. Raises TD001 when it is not watched.';
+COMMENT ON FUNCTION tinydevcrm.refresh_matview(relation regclass) IS 'Refreshes a watched materialized view now and returns the event. A failure is such an event too, of outcome failed, and does not raise. In a session that has not logged in as its owner, such as an administrator''s or one after "set role", asks the owner''s job to do it, and returns null: see tinydevcrm.refresh_requests. Raises TD001 when it is not watched, 42501 when you may not ask.';
+
+
+--
+-- Name: refresh_requested(); Type: PROCEDURE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE PROCEDURE tinydevcrm.refresh_requested()
+    LANGUAGE plpgsql
+    AS $$
+-- Commits, so it cannot have a search_path of its own: names of its own are all qualified.
+declare
+    v_matview tinydevcrm.matviews;
+    v_last_id bigint := 0;
+begin
+    loop
+        v_matview := tinydevcrm._requested_matview(v_last_id);
+        exit when v_matview.id is null;
+
+        v_last_id := v_matview.id;
+        perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+        commit;
+    end loop;
+end
+$$;
+
+
+--
+-- Name: PROCEDURE refresh_requested(); Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON PROCEDURE tinydevcrm.refresh_requested() IS 'Refreshes the materialized views of this session''s role that others have asked for, each in a transaction of its own: see tinydevcrm.refresh_requests. A pg_cron job of the owner calls it while there are any.';
 
 
 --
@@ -7945,47 +8937,14 @@ CREATE PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint)
     LANGUAGE plpgsql
     AS $$
 declare
-    v_called_at  timestamptz := pg_catalog.clock_timestamp();
-    v_round      record;
-    v_matview_id bigint;
-    v_matview    tinydevcrm.matviews;
-    v_event      tinydevcrm.matview_refresh_events;
-    v_event_id   bigint;
+    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_is_over   boolean := false;
 begin
-    loop
-        v_round := tinydevcrm._next_round(refresh_scheduled.schedule_id, v_called_at);
+    perform tinydevcrm._check_schedule(refresh_scheduled.schedule_id);
 
-        if v_round.wait is not null then
-            perform pg_catalog.pg_sleep(v_round.wait);
-            commit;
-            continue;
-        end if;
-
-        exit when v_round.matview_ids is null;
-        v_event_id := null;
-
-        foreach v_matview_id in array v_round.matview_ids loop
-            exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
-
-            v_matview := tinydevcrm._due_matview(
-                v_matview_id, refresh_scheduled.schedule_id, v_round.due_at);
-            if v_matview.id is not null then
-                v_event := tinydevcrm._refresh_matview(v_matview, refresh_scheduled.schedule_id);
-                v_event_id := coalesce(v_event.id, v_event_id);
-
-                -- Less than half a second is slow on no schedule.
-                if v_round.is_slow
-                   or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
-                then
-                    perform tinydevcrm._choose_lane(v_matview_id, v_event.duration);
-                end if;
-            end if;
-
-            commit;
-        end loop;
-
-        -- A round that has nothing to record would come round without end.
-        exit when v_event_id is null;
+    while not v_is_over loop
+        call tinydevcrm._refresh_round(
+            array[refresh_scheduled.schedule_id], v_called_at, v_is_over);
     end loop;
 end
 $$;
@@ -7995,7 +8954,7 @@ $$;
 -- Name: PROCEDURE refresh_scheduled(IN schedule_id bigint); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) IS 'What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own. Where pg_cron has no seconds, goes on until the minute is over. Does nothing while another session is at it. To refresh one at once: tinydevcrm.refresh_matview().';
+COMMENT ON PROCEDURE tinydevcrm.refresh_scheduled(IN schedule_id bigint) IS 'What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own. Does nothing while another session is at it. To refresh one at once: tinydevcrm.refresh_matview(). Raises TD001 when you have no such schedule, 42501 in the session of another role than its owner.';
 
 
 --
@@ -8052,20 +9011,29 @@ CREATE PROCEDURE tinydevcrm.remove_expired(IN batch_size integer DEFAULT 10000)
     AS $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
 declare
-    v_last_id bigint := 0;
+    v_last_id    bigint := 0;
+    v_matview_id bigint;
 begin
+    if remove_expired.batch_size operator(pg_catalog.<) 1 or remove_expired.batch_size is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'a batch has at least 1 row';
+    end if;
+
     while v_last_id is not null loop
         v_last_id := tinydevcrm._remove_expired_events(v_last_id, remove_expired.batch_size);
         commit;
     end loop;
 
-    while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
-          operator(pg_catalog.>=) remove_expired.batch_size
-    loop
+    foreach v_matview_id in array tinydevcrm._surplus_matviews() loop
+        while tinydevcrm._remove_surplus_events(v_matview_id, remove_expired.batch_size)
+              operator(pg_catalog.>=) remove_expired.batch_size
+        loop
+            commit;
+        end loop;
+
         commit;
     end loop;
-
-    commit;
 
     while tinydevcrm._remove_expired_job_runs(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
@@ -8088,7 +9056,7 @@ $$;
 -- Name: PROCEDURE remove_expired(IN batch_size integer); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each. What a subscription still waits for is kept longer, and counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
+COMMENT ON PROCEDURE tinydevcrm.remove_expired(IN batch_size integer) IS 'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each. What a subscription still waits for is kept longer, and counted as expired when that is over too. It never waits: what another session has locked stays until the next time. A pg_cron job calls it every ten minutes.';
 
 
 --
@@ -8257,7 +9225,7 @@ $$;
 -- Name: FUNCTION schedule_matview(relation regclass, schedule text); Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) IS 'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Raises TD001 when it is not watched, TD003 when the schedule is none.';
+COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text) IS 'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced. In a session that has not logged in as its owner the first refresh is asked for: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when the schedule is none, 42501 when it is not yours.';
 
 
 --
@@ -8267,10 +9235,11 @@ COMMENT ON FUNCTION tinydevcrm.schedule_matview(relation regclass, schedule text
 CREATE PROCEDURE tinydevcrm.settle_jobs()
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
     AS $$
 begin
     -- Two at once would stumble over each other's jobs. The one that is at work does it for both.
-    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('upkeep', 0)) then
+    if not tinydevcrm._take_lock('upkeep', 0) then
         return;
     end if;
 
@@ -8421,7 +9390,7 @@ declare
     v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(unschedule_matview.relation);
 begin
     update tinydevcrm.matviews
-       set schedule_id = null
+       set schedule = null
      where matviews.id = v_matview.id;
 end
 $$;
@@ -8490,14 +9459,16 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other, and no deadlock comes of it.
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', matviews.id))
-       from tinydevcrm.matviews
-      where matviews.relation = watch_matview.relation;
+    perform
+       from tinydevcrm._locks
+       join tinydevcrm.matviews
+         on matviews.id = _locks.id
+      where _locks.what = 'matview'
+        and matviews.relation = watch_matview.relation
+        for update of _locks;
 
-    insert into tinydevcrm.matviews (
-               owner, relation, notify_when, ignored_columns, notify_interval)
+    insert into tinydevcrm.matviews (relation, notify_when, ignored_columns, notify_interval)
     values (
-               v_class.relowner,
                watch_matview.relation,
                coalesce(watch_matview.notify_when, 'not_empty'),
                coalesce(watch_matview.ignored_columns, '{}'),
@@ -8519,7 +9490,7 @@ exception
                 coalesce(watch_matview.notify_when, 'not_empty'),
                 coalesce(watch_matview.notify_interval, '0')),
             hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
-                      'always and never; an interval is not negative.';
+                      'always and never; an interval is 0 to 10 years.';
 end
 $$;
 
@@ -8617,6 +9588,54 @@ $$;
 --
 
 COMMENT ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions integer[]) IS 'Goes on with an import whose values no longer fit their columns: give for each column the first position of tinydevcrm.csv_types that accepts every value seen so far, those to come next included. Nothing is lost: what is there goes back to the text of the file first. More positions than columns add columns. Raises TD001 when there is no such import under way.';
+
+
+--
+-- Name: _locks; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm._locks (
+    what text NOT NULL,
+    id bigint NOT NULL,
+    owner regrole,
+    is_taken boolean DEFAULT false NOT NULL,
+    CONSTRAINT _locks_what_known CHECK ((what = ANY (ARRAY['matview'::text, 'schedule'::text, 'upkeep'::text])))
+);
+
+
+--
+-- Name: TABLE _locks; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm._locks IS 'Rows to lock, for update, until the transaction ends: they never change. Made and removed by the triggers of what they stand for.';
+
+
+--
+-- Name: COLUMN _locks.what; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.what IS 'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
+
+
+--
+-- Name: COLUMN _locks.id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.id IS 'Number of the registration or the schedule; 0 for upkeep.';
+
+
+--
+-- Name: COLUMN _locks.owner; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.owner IS 'Who may lock it: the owner of the materialized view or the schedule. Null for upkeep, whose row no user sees.';
+
+
+--
+-- Name: COLUMN _locks.is_taken; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm._locks.is_taken IS 'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
 
 
 --
@@ -8983,7 +10002,9 @@ COMMENT ON COLUMN tinydevcrm.job_runs.ended_at IS 'When it ended.';
 CREATE TABLE tinydevcrm.matview_baselines (
     matview_id bigint NOT NULL,
     row_hash bytea NOT NULL,
-    row_count bigint NOT NULL
+    row_count bigint NOT NULL,
+    CONSTRAINT matview_baselines_row_count_not_negative CHECK ((row_count >= 0)),
+    CONSTRAINT matview_baselines_row_hash_length CHECK ((octet_length(row_hash) = 32))
 );
 
 
@@ -9012,7 +10033,7 @@ COMMENT ON COLUMN tinydevcrm.matview_baselines.row_hash IS 'SHA-256 of the row a
 -- Name: COLUMN matview_baselines.row_count; Type: COMMENT; Schema: tinydevcrm; Owner: -
 --
 
-COMMENT ON COLUMN tinydevcrm.matview_baselines.row_count IS 'How many such rows there were.';
+COMMENT ON COLUMN tinydevcrm.matview_baselines.row_count IS 'How many such rows there were. One that becomes 0 is removed.';
 
 
 --
@@ -9055,9 +10076,11 @@ CREATE VIEW tinydevcrm.matview_status WITH (security_barrier='true') AS
         CASE
             WHEN ((due.since_at IS NULL) OR (due.since_at > (now() - due.grace))) THEN NULL::text
             WHEN (NOT ( SELECT tinydevcrm._cron_is_running() AS _cron_is_running)) THEN 'pg_cron is not running'::text
-            WHEN (tinydevcrm._lock_key('schedules'::text, schedules.id) IN ( SELECT (((pg_locks.classid)::bigint << 32) | (pg_locks.objid)::bigint)
-               FROM pg_locks
-              WHERE (pg_locks.locktype = 'advisory'::text))) THEN 'its job is at work on others'::text
+            WHEN (schedules.job_id IN ( SELECT busy.job_id
+               FROM ((pg_locks
+                 JOIN tinydevcrm._locks ON (((_locks.xmax = pg_locks.transactionid) AND (_locks.what = 'schedule'::text))))
+                 JOIN tinydevcrm.schedules busy ON ((busy.id = _locks.id)))
+              WHERE ((pg_locks.locktype = 'transactionid'::text) AND pg_locks.granted))) THEN 'its job is at work on others'::text
             ELSE COALESCE(( SELECT ('its job fails: '::text || last_run.return_message)
                FROM ( SELECT job_run_details.status,
                         job_run_details.return_message
@@ -9443,6 +10466,45 @@ COMMENT ON COLUMN tinydevcrm.overview.last_refreshed_at IS 'When the last refres
 --
 
 COMMENT ON COLUMN tinydevcrm.overview.cron_is_running IS 'Whether pg_cron runs, without which no schedule comes round.';
+
+
+--
+-- Name: refresh_requests; Type: TABLE; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TABLE tinydevcrm.refresh_requests (
+    matview_id bigint NOT NULL,
+    requested_by regrole DEFAULT (quote_ident((CURRENT_USER)::text))::regrole NOT NULL,
+    requested_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+--
+-- Name: TABLE refresh_requests; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON TABLE tinydevcrm.refresh_requests IS 'Refreshes that were asked for in a session that has not logged in as the materialized view''s owner. A pg_cron job of the owner does them within a minute; any refresh ends the request.';
+
+
+--
+-- Name: COLUMN refresh_requests.matview_id; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.refresh_requests.matview_id IS 'The materialized view.';
+
+
+--
+-- Name: COLUMN refresh_requests.requested_by; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.refresh_requests.requested_by IS 'Role that asked first.';
+
+
+--
+-- Name: COLUMN refresh_requests.requested_at; Type: COMMENT; Schema: tinydevcrm; Owner: -
+--
+
+COMMENT ON COLUMN tinydevcrm.refresh_requests.requested_at IS 'When it did.';
 
 
 --
@@ -9842,6 +10904,14 @@ ALTER TABLE tinydevcrm.subscriptions ALTER COLUMN id ADD GENERATED ALWAYS AS IDE
 
 
 --
+-- Name: _locks _locks_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm._locks
+    ADD CONSTRAINT _locks_pkey PRIMARY KEY (what, id);
+
+
+--
 -- Name: csv_types csv_types_example_unique; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
@@ -9935,6 +11005,14 @@ ALTER TABLE ONLY tinydevcrm.matviews
 
 ALTER TABLE ONLY tinydevcrm.matviews
     ADD CONSTRAINT matviews_relation_unique UNIQUE (relation);
+
+
+--
+-- Name: refresh_requests refresh_requests_pkey; Type: CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.refresh_requests
+    ADD CONSTRAINT refresh_requests_pkey PRIMARY KEY (matview_id);
 
 
 --
@@ -10092,10 +11170,52 @@ CREATE INDEX subscriptions_matview_idx ON tinydevcrm.subscriptions USING btree (
 
 
 --
+-- Name: embeds _100_date_rows; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_date_rows BEFORE UPDATE OF rows ON tinydevcrm.embeds FOR EACH ROW EXECUTE FUNCTION tinydevcrm._embeds_date_rows();
+
+
+--
+-- Name: embeds _100_fill_in; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_fill_in BEFORE INSERT OR UPDATE OF origins ON tinydevcrm.embeds FOR EACH ROW EXECUTE FUNCTION tinydevcrm._embeds_fill_in();
+
+
+--
+-- Name: matview_refresh_events _100_fill_in; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_fill_in BEFORE INSERT ON tinydevcrm.matview_refresh_events FOR EACH ROW EXECUTE FUNCTION tinydevcrm._matview_refresh_events_fill_in();
+
+
+--
+-- Name: matviews _100_fill_in; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_fill_in BEFORE INSERT ON tinydevcrm.matviews FOR EACH ROW EXECUTE FUNCTION tinydevcrm._matviews_fill_in();
+
+
+--
+-- Name: matviews _100_find_schedule; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _100_find_schedule BEFORE UPDATE OF schedule, is_slow, owner ON tinydevcrm.matviews FOR EACH ROW EXECUTE FUNCTION tinydevcrm._matviews_find_schedule();
+
+
+--
 -- Name: matview_refresh_events _500_copy_rows; Type: TRIGGER; Schema: tinydevcrm; Owner: -
 --
 
 CREATE TRIGGER _500_copy_rows AFTER INSERT ON tinydevcrm.matview_refresh_events FOR EACH ROW WHEN ((new.row_count IS NOT NULL)) EXECUTE FUNCTION tinydevcrm._matview_refresh_events_copy_rows();
+
+
+--
+-- Name: refresh_requests _500_create_job; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_create_job AFTER INSERT ON tinydevcrm.refresh_requests FOR EACH ROW EXECUTE FUNCTION tinydevcrm._refresh_requests_create_job();
 
 
 --
@@ -10127,6 +11247,34 @@ CREATE TRIGGER _500_forget_baseline BEFORE UPDATE OF notify_when, ignored_column
 
 
 --
+-- Name: matviews _500_keep_lock; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_keep_lock AFTER INSERT OR DELETE OR UPDATE OF owner ON tinydevcrm.matviews FOR EACH ROW EXECUTE FUNCTION tinydevcrm._matviews_keep_lock();
+
+
+--
+-- Name: schedules _500_keep_lock; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_keep_lock AFTER INSERT OR DELETE ON tinydevcrm.schedules FOR EACH ROW EXECUTE FUNCTION tinydevcrm._schedules_keep_lock();
+
+
+--
+-- Name: matview_refresh_events _500_remember; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_remember AFTER INSERT ON tinydevcrm.matview_refresh_events FOR EACH ROW EXECUTE FUNCTION tinydevcrm._matview_refresh_events_remember();
+
+
+--
+-- Name: matview_baselines _500_remove_gone; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _500_remove_gone AFTER UPDATE ON tinydevcrm.matview_baselines REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION tinydevcrm._matview_baselines_remove_gone();
+
+
+--
 -- Name: schedules _900_drop_job; Type: TRIGGER; Schema: tinydevcrm; Owner: -
 --
 
@@ -10137,7 +11285,7 @@ CREATE TRIGGER _900_drop_job AFTER DELETE ON tinydevcrm.schedules FOR EACH ROW E
 -- Name: matviews _900_drop_unused_schedule; Type: TRIGGER; Schema: tinydevcrm; Owner: -
 --
 
-CREATE TRIGGER _900_drop_unused_schedule AFTER DELETE OR UPDATE OF schedule_id ON tinydevcrm.matviews FOR EACH ROW WHEN ((old.schedule_id IS NOT NULL)) EXECUTE FUNCTION tinydevcrm._matviews_drop_unused_schedule();
+CREATE TRIGGER _900_drop_unused_schedule AFTER DELETE OR UPDATE OF schedule, is_slow, owner ON tinydevcrm.matviews FOR EACH ROW WHEN ((old.schedule_id IS NOT NULL)) EXECUTE FUNCTION tinydevcrm._matviews_drop_unused_schedule();
 
 
 --
@@ -10145,6 +11293,13 @@ CREATE TRIGGER _900_drop_unused_schedule AFTER DELETE OR UPDATE OF schedule_id O
 --
 
 CREATE TRIGGER _900_notify AFTER INSERT ON tinydevcrm.matview_refresh_events FOR EACH ROW WHEN (new.is_told) EXECUTE FUNCTION tinydevcrm._matview_refresh_events_notify();
+
+
+--
+-- Name: embeds _900_remove_dropped; Type: TRIGGER; Schema: tinydevcrm; Owner: -
+--
+
+CREATE TRIGGER _900_remove_dropped AFTER UPDATE OF is_dropped ON tinydevcrm.embeds FOR EACH ROW WHEN (new.is_dropped) EXECUTE FUNCTION tinydevcrm._embeds_remove_dropped();
 
 
 --
@@ -10204,6 +11359,14 @@ ALTER TABLE ONLY tinydevcrm.matviews
 
 
 --
+-- Name: refresh_requests refresh_requests_matview_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE ONLY tinydevcrm.refresh_requests
+    ADD CONSTRAINT refresh_requests_matview_fkey FOREIGN KEY (matview_id) REFERENCES tinydevcrm.matviews(id) ON DELETE CASCADE;
+
+
+--
 -- Name: subscriptions subscriptions_matview_fkey; Type: FK CONSTRAINT; Schema: tinydevcrm; Owner: -
 --
 
@@ -10217,6 +11380,19 @@ ALTER TABLE ONLY tinydevcrm.subscriptions
 
 ALTER TABLE ONLY tinydevcrm.webhooks
     ADD CONSTRAINT webhooks_subscription_fkey FOREIGN KEY (subscription_id) REFERENCES tinydevcrm.subscriptions(id) ON DELETE CASCADE;
+
+
+--
+-- Name: _locks; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm._locks ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: _locks _locks_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY _locks_owner ON tinydevcrm._locks TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10298,9 +11474,7 @@ CREATE POLICY embeds_orchestrator ON tinydevcrm.embeds FOR SELECT TO tinydevcrm_
 
 CREATE POLICY embeds_owner ON tinydevcrm.embeds TO tinydevcrm_user USING ((EXISTS ( SELECT
    FROM tinydevcrm.matviews
-  WHERE ((matviews.id = embeds.matview_id) AND pg_has_role((matviews.owner)::oid, 'usage'::text))))) WITH CHECK ((EXISTS ( SELECT
-   FROM tinydevcrm.matviews
-  WHERE ((matviews.id = embeds.matview_id) AND ((matviews.owner)::oid = (embeds.owner)::oid) AND ((matviews.relation)::oid = (embeds.relation)::oid) AND pg_has_role((matviews.owner)::oid, 'usage'::text)))));
+  WHERE ((matviews.id = embeds.matview_id) AND pg_has_role((matviews.owner)::oid, 'usage'::text)))));
 
 
 --
@@ -10398,9 +11572,14 @@ CREATE POLICY matview_refresh_events_orchestrator ON tinydevcrm.matview_refresh_
 -- Name: matview_refresh_events matview_refresh_events_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (started_at <= clock_timestamp()) AND (EXISTS ( SELECT
-   FROM tinydevcrm.matviews
-  WHERE ((matviews.id = matview_refresh_events.matview_id) AND ((matviews.owner)::oid = (matview_refresh_events.owner)::oid) AND ((matviews.relation)::text = matview_refresh_events.matview))))));
+CREATE POLICY matview_refresh_events_owner ON tinydevcrm.matview_refresh_events FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: matview_refresh_events matview_refresh_events_owner_insert; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matview_refresh_events_owner_insert ON tinydevcrm.matview_refresh_events FOR INSERT TO tinydevcrm_user WITH CHECK (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10427,9 +11606,43 @@ CREATE POLICY matviews_orchestrator ON tinydevcrm.matviews FOR SELECT TO tinydev
 -- Name: matviews matviews_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY matviews_owner ON tinydevcrm.matviews TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text)) WITH CHECK ((pg_has_role((owner)::oid, 'usage'::text) AND (EXISTS ( SELECT
-   FROM pg_class
-  WHERE ((pg_class.oid = (matviews.relation)::oid) AND (pg_class.relkind = 'm'::"char") AND (pg_class.relowner = (matviews.owner)::oid))))));
+CREATE POLICY matviews_owner ON tinydevcrm.matviews FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: matviews matviews_owner_insert; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matviews_owner_insert ON tinydevcrm.matviews FOR INSERT TO tinydevcrm_user WITH CHECK (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: matviews matviews_owner_update; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY matviews_owner_update ON tinydevcrm.matviews FOR UPDATE TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+
+
+--
+-- Name: refresh_requests; Type: ROW SECURITY; Schema: tinydevcrm; Owner: -
+--
+
+ALTER TABLE tinydevcrm.refresh_requests ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: refresh_requests refresh_requests_admin; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY refresh_requests_admin ON tinydevcrm.refresh_requests TO tinydevcrm_admin USING (true);
+
+
+--
+-- Name: refresh_requests refresh_requests_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
+--
+
+CREATE POLICY refresh_requests_owner ON tinydevcrm.refresh_requests TO tinydevcrm_user USING ((EXISTS ( SELECT
+   FROM tinydevcrm.matviews
+  WHERE ((matviews.id = refresh_requests.matview_id) AND pg_has_role((matviews.owner)::oid, 'usage'::text)))));
 
 
 --
@@ -10456,7 +11669,7 @@ CREATE POLICY schedules_orchestrator ON tinydevcrm.schedules FOR SELECT TO tinyd
 -- Name: schedules schedules_owner; Type: POLICY; Schema: tinydevcrm; Owner: -
 --
 
-CREATE POLICY schedules_owner ON tinydevcrm.schedules TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
+CREATE POLICY schedules_owner ON tinydevcrm.schedules FOR SELECT TO tinydevcrm_user USING (pg_has_role((owner)::oid, 'usage'::text));
 
 
 --
@@ -10593,7 +11806,7 @@ GRANT ALL ON FUNCTION tinydevcrm._is_cron(schedule text) TO tinydevcrm_user;
 -- Name: TABLE schedules; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.schedules TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.schedules TO tinydevcrm_user;
 
 
 --
@@ -10616,7 +11829,84 @@ GRANT ALL ON FUNCTION tinydevcrm._base_type(type regtype) TO tinydevcrm_user;
 -- Name: TABLE matviews; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.relation; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(relation) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.notify_when; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(notify_when),UPDATE(notify_when) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.ignored_columns; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(ignored_columns),UPDATE(ignored_columns) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.notify_interval; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(notify_interval),UPDATE(notify_interval) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.key; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(key) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.last_row_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(last_row_count) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.has_baseline; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(has_baseline) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.plain_reason; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(plain_reason) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.schedule; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(schedule) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.is_slow; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_slow) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matviews.is_paused; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_paused) ON TABLE tinydevcrm.matviews TO tinydevcrm_user;
 
 
 --
@@ -10676,6 +11966,14 @@ GRANT ALL ON FUNCTION tinydevcrm._check_key_values(import tinydevcrm.imports, lo
 
 
 --
+-- Name: FUNCTION _check_load(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_load() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_load() TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_neighbours(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10692,6 +11990,14 @@ GRANT ALL ON FUNCTION tinydevcrm._check_query(query text) TO tinydevcrm_user;
 
 
 --
+-- Name: FUNCTION _check_schedule(schedule_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_schedule(schedule_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_schedule(schedule_id bigint) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _check_schema(schema_name name); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10704,6 +12010,15 @@ GRANT ALL ON FUNCTION tinydevcrm._check_schema(schema_name name) TO tinydevcrm_u
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_server() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_server() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _check_session_of(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._check_session_of(relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_session_of(relation regclass) TO tinydevcrm_user;
 
 
 --
@@ -10719,6 +12034,7 @@ GRANT ALL ON FUNCTION tinydevcrm._check_target(import tinydevcrm.imports) TO tin
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._check_workers() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._check_workers() TO tinydevcrm_user;
 
 
 --
@@ -10805,23 +12121,64 @@ GRANT ALL ON FUNCTION tinydevcrm._compare_rows(matview tinydevcrm.matviews, refr
 -- Name: TABLE embeds; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: COLUMN embeds.matview_id; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, refreshed_at timestamp with time zone, row_count bigint) TO tinydevcrm_user;
+GRANT INSERT(matview_id) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
 
 
 --
--- Name: FUNCTION _create_job(schedule tinydevcrm.schedules); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: COLUMN embeds.origins; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._create_job(schedule tinydevcrm.schedules) TO tinydevcrm_user;
+GRANT INSERT(origins),UPDATE(origins) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN embeds.columns; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(columns) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN embeds.rows; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(rows) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN embeds.row_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(row_count) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN embeds.is_dropped; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_dropped) ON TABLE tinydevcrm.embeds TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _copy_rows(matview_id bigint, row_count bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, row_count bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._copy_rows(matview_id bigint, row_count bigint) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _create_job(owner regrole, job_name text, cron_schedule text, command text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._create_job(owner regrole, job_name text, cron_schedule text, command text) FROM PUBLIC;
 
 
 --
@@ -10838,6 +12195,13 @@ GRANT ALL ON FUNCTION tinydevcrm._create_loading_table(import tinydevcrm.imports
 
 REVOKE ALL ON FUNCTION tinydevcrm._create_matview_statement(schema_name name, name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._create_matview_statement(schema_name name, name text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _create_request_job(owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._create_request_job(owner regrole) FROM PUBLIC;
 
 
 --
@@ -10897,6 +12261,14 @@ GRANT ALL ON FUNCTION tinydevcrm._cut_rows(rows jsonb, byte_limit integer) TO ti
 
 
 --
+-- Name: FUNCTION _cut_text(text text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._cut_text(text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._cut_text(text text) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _distribute_import(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -10929,11 +12301,11 @@ GRANT ALL ON FUNCTION tinydevcrm._drop_key_index(matview tinydevcrm.matviews) TO
 
 
 --
--- Name: FUNCTION _due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamp with time zone) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamp with time zone) TO tinydevcrm_user;
 
 
 --
@@ -10942,6 +12314,27 @@ GRANT ALL ON FUNCTION tinydevcrm._due_matview(matview_id bigint, schedule_id big
 
 REVOKE ALL ON FUNCTION tinydevcrm._due_webhooks() FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._due_webhooks() TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _embeds_date_rows(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._embeds_date_rows() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _embeds_fill_in(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._embeds_fill_in() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _embeds_remove_dropped(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._embeds_remove_dropped() FROM PUBLIC;
 
 
 --
@@ -11023,11 +12416,34 @@ GRANT ALL ON FUNCTION tinydevcrm._is_built_in(type oid) TO tinydevcrm_user;
 
 
 --
+-- Name: FUNCTION _is_loop(schedule tinydevcrm.schedules); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._is_loop(schedule tinydevcrm.schedules) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._is_loop(schedule tinydevcrm.schedules) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _is_session_of(owner regrole); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._is_session_of(owner regrole) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._is_session_of(owner regrole) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._is_worth_telling(matview tinydevcrm.matviews, refresh tinydevcrm._refresh, outcome text) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _job_of(schedule tinydevcrm.schedules, OUT job_name text, OUT command text); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._job_of(schedule tinydevcrm.schedules, OUT job_name text, OUT command text) FROM PUBLIC;
 
 
 --
@@ -11058,7 +12474,105 @@ GRANT ALL ON FUNCTION tinydevcrm._key_list(import tinydevcrm.imports) TO tinydev
 -- Name: TABLE matview_refresh_events; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.matview_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(matview_id) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.schedule_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(schedule_id) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.outcome; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(outcome) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.is_told; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(is_told) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.method; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(method) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.plain_reason; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(plain_reason) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.row_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(row_count) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.added_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(added_count) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.removed_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(removed_count) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.rows; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(rows) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.is_cut; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(is_cut) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.error_code; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(error_code) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.error_message; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(error_message) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_refresh_events.duration; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(duration) ON TABLE tinydevcrm.matview_refresh_events TO tinydevcrm_user;
 
 
 --
@@ -11078,19 +12592,11 @@ GRANT ALL ON FUNCTION tinydevcrm._loading_table(import tinydevcrm.imports) TO ti
 
 
 --
--- Name: FUNCTION _lock_key(what text, id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _loop_schedules(is_slow boolean); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._lock_key(what text, id bigint) TO tinydevcrm_user;
-
-
---
--- Name: FUNCTION _lock_schedule(schedule_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
---
-
-REVOKE ALL ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._lock_schedule(schedule_id bigint) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._loop_schedules(is_slow boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._loop_schedules(is_slow boolean) TO tinydevcrm_user;
 
 
 --
@@ -11110,6 +12616,13 @@ GRANT ALL ON FUNCTION tinydevcrm._make_view(statement text, query text) TO tinyd
 
 
 --
+-- Name: FUNCTION _matview_baselines_remove_gone(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matview_baselines_remove_gone() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _matview_refresh_events_copy_rows(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11124,10 +12637,24 @@ REVOKE ALL ON FUNCTION tinydevcrm._matview_refresh_events_fan_out() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _matview_refresh_events_fill_in(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matview_refresh_events_fill_in() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _matview_refresh_events_notify(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._matview_refresh_events_notify() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _matview_refresh_events_remember(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matview_refresh_events_remember() FROM PUBLIC;
 
 
 --
@@ -11145,10 +12672,31 @@ REVOKE ALL ON FUNCTION tinydevcrm._matviews_end_embedding() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _matviews_fill_in(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matviews_fill_in() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _matviews_find_schedule(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matviews_find_schedule() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _matviews_forget_baseline(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._matviews_forget_baseline() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _matviews_keep_lock(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._matviews_keep_lock() FROM PUBLIC;
 
 
 --
@@ -11200,11 +12748,11 @@ GRANT ALL ON FUNCTION tinydevcrm._next_due(seconds integer, cron_schedule text, 
 
 
 --
--- Name: FUNCTION _next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._next_round(schedule_id bigint, called_at timestamp with time zone, OUT is_slow boolean, OUT matview_ids bigint[], OUT due_at timestamp with time zone, OUT ends_at timestamp with time zone, OUT wait double precision) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._next_round(schedule_ids bigint[], called_at timestamp with time zone, OUT matview_ids bigint[], OUT matview_dues timestamp with time zone[], OUT ends_at timestamp with time zone, OUT wait double precision) TO tinydevcrm_user;
 
 
 --
@@ -11351,11 +12899,26 @@ GRANT ALL ON FUNCTION tinydevcrm._refresh_concurrently(matview tinydevcrm.matvie
 
 
 --
--- Name: FUNCTION _refresh_matview(matview tinydevcrm.matviews, schedule_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _refresh_matview(matview tinydevcrm.matviews, schedule_id bigint, is_job boolean); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint) TO tinydevcrm_user;
+REVOKE ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint, is_job boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._refresh_matview(matview tinydevcrm.matviews, schedule_id bigint, is_job boolean) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _refresh_requests_create_job(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._refresh_requests_create_job() FROM PUBLIC;
+
+
+--
+-- Name: PROCEDURE _refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON PROCEDURE tinydevcrm._refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean) FROM PUBLIC;
+GRANT ALL ON PROCEDURE tinydevcrm._refresh_round(IN schedule_ids bigint[], IN called_at timestamp with time zone, INOUT is_over boolean) TO tinydevcrm_user;
 
 
 --
@@ -11399,6 +12962,13 @@ GRANT ALL ON FUNCTION tinydevcrm._relation(schema_name name, name text) TO tinyd
 
 
 --
+-- Name: FUNCTION _remove_events(ids bigint[]); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._remove_events(ids bigint[]) FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _remove_expired_events(after_id bigint, batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11420,10 +12990,26 @@ REVOKE ALL ON FUNCTION tinydevcrm._remove_expired_job_runs(batch_size integer) F
 
 
 --
--- Name: FUNCTION _remove_surplus_events(batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
+-- Name: FUNCTION _remove_surplus_events(matview_id bigint, batch_size integer); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-REVOKE ALL ON FUNCTION tinydevcrm._remove_surplus_events(batch_size integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer) FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _request_refresh(matview tinydevcrm.matviews); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._request_refresh(matview tinydevcrm.matviews) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._request_refresh(matview tinydevcrm.matviews) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _requested_matview(after_id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._requested_matview(after_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._requested_matview(after_id bigint) TO tinydevcrm_user;
 
 
 --
@@ -11487,7 +13073,6 @@ GRANT ALL ON FUNCTION tinydevcrm._schedule_hint() TO tinydevcrm_user;
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION tinydevcrm._schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) TO tinydevcrm_user;
 
 
 --
@@ -11502,6 +13087,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._schedules_create_job() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._schedules_drop_job() FROM PUBLIC;
+
+
+--
+-- Name: FUNCTION _schedules_keep_lock(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._schedules_keep_lock() FROM PUBLIC;
 
 
 --
@@ -11527,6 +13119,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._settle_owners() FROM PUBLIC;
 
 
 --
+-- Name: FUNCTION _settle_requests(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._settle_requests() FROM PUBLIC;
+
+
+--
 -- Name: FUNCTION _settle_schedules(); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11539,6 +13138,13 @@ REVOKE ALL ON FUNCTION tinydevcrm._settle_schedules() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm._stored_as("position" integer, OUT type text, OUT accepted integer) TO tinydevcrm_user;
+
+
+--
+-- Name: FUNCTION _surplus_matviews(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._surplus_matviews() FROM PUBLIC;
 
 
 --
@@ -11558,6 +13164,14 @@ GRANT ALL ON FUNCTION tinydevcrm._table_name(source text) TO tinydevcrm_user;
 
 
 --
+-- Name: FUNCTION _take_lock(what text, id bigint); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON FUNCTION tinydevcrm._take_lock(what text, id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._take_lock(what text, id bigint) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION _target(import tinydevcrm.imports); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11570,6 +13184,7 @@ GRANT ALL ON FUNCTION tinydevcrm._target(import tinydevcrm.imports) TO tinydevcr
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm._unsettled_jobs() FROM PUBLIC;
+GRANT ALL ON FUNCTION tinydevcrm._unsettled_jobs() TO tinydevcrm_user;
 
 
 --
@@ -11837,11 +13452,27 @@ GRANT ALL ON FUNCTION tinydevcrm.redeliver_parked(subscription text) TO tinydevc
 
 
 --
+-- Name: PROCEDURE refresh_by_seconds(IN is_slow boolean); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON PROCEDURE tinydevcrm.refresh_by_seconds(IN is_slow boolean) FROM PUBLIC;
+GRANT ALL ON PROCEDURE tinydevcrm.refresh_by_seconds(IN is_slow boolean) TO tinydevcrm_user;
+
+
+--
 -- Name: FUNCTION refresh_matview(relation regclass); Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
 REVOKE ALL ON FUNCTION tinydevcrm.refresh_matview(relation regclass) FROM PUBLIC;
 GRANT ALL ON FUNCTION tinydevcrm.refresh_matview(relation regclass) TO tinydevcrm_user;
+
+
+--
+-- Name: PROCEDURE refresh_requested(); Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+REVOKE ALL ON PROCEDURE tinydevcrm.refresh_requested() FROM PUBLIC;
+GRANT ALL ON PROCEDURE tinydevcrm.refresh_requested() TO tinydevcrm_user;
 
 
 --
@@ -11948,6 +13579,20 @@ GRANT ALL ON FUNCTION tinydevcrm.widen_import(import_id bigint, positions intege
 
 
 --
+-- Name: TABLE _locks; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT ON TABLE tinydevcrm._locks TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN _locks.is_taken; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT UPDATE(is_taken) ON TABLE tinydevcrm._locks TO tinydevcrm_user;
+
+
+--
 -- Name: TABLE csv_types; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
@@ -11979,7 +13624,28 @@ GRANT SELECT ON TABLE tinydevcrm.job_runs TO tinydevcrm_user;
 -- Name: TABLE matview_baselines; Type: ACL; Schema: tinydevcrm; Owner: -
 --
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
+GRANT SELECT ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_baselines.matview_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(matview_id) ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_baselines.row_hash; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(row_hash) ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN matview_baselines.row_count; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(row_count),UPDATE(row_count) ON TABLE tinydevcrm.matview_baselines TO tinydevcrm_user;
 
 
 --
@@ -12001,6 +13667,20 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE tinydevcrm.subscriptions TO tinydevcr
 --
 
 GRANT SELECT ON TABLE tinydevcrm.overview TO tinydevcrm_user;
+
+
+--
+-- Name: TABLE refresh_requests; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT SELECT ON TABLE tinydevcrm.refresh_requests TO tinydevcrm_user;
+
+
+--
+-- Name: COLUMN refresh_requests.matview_id; Type: ACL; Schema: tinydevcrm; Owner: -
+--
+
+GRANT INSERT(matview_id) ON TABLE tinydevcrm.refresh_requests TO tinydevcrm_user;
 
 
 --
