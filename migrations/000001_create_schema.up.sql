@@ -213,7 +213,6 @@ comment on function tinydevcrm._check_session_of(regclass) is
 create table tinydevcrm._locks (
     what     text not null,
     id       bigint not null,
-    owner    regrole,
     is_taken boolean not null default false,
 
     constraint _locks_pkey primary key (what, id),
@@ -221,23 +220,18 @@ create table tinydevcrm._locks (
 );
 
 comment on table tinydevcrm._locks is
-    'Rows to lock, for update, until the transaction ends: they never change. Made and removed by '
-    'the triggers of what they stand for.';
+    'Rows to lock, for update, until the transaction ends: they never change. Triggers make them; '
+    'tinydevcrm.settle_jobs() removes those of what is gone, because a trigger that removed one '
+    'would wait for whoever has locked it, who may wait for that transaction. Users see, and may '
+    'lock, the rows of their own views and schedules.';
 comment on column tinydevcrm._locks.what is
     'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
 comment on column tinydevcrm._locks.id is
     'Number of the registration or the schedule; 0 for upkeep.';
-comment on column tinydevcrm._locks.owner is
-    'Who may lock it: the owner of the materialized view or the schedule. Null for upkeep, whose '
-    'row no user sees.';
 comment on column tinydevcrm._locks.is_taken is
     'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
 
 alter table tinydevcrm._locks enable row level security;
-
-create policy _locks_owner on tinydevcrm._locks
-    to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
 
 grant select, update (is_taken) on tinydevcrm._locks to tinydevcrm_user;
 

@@ -9,7 +9,8 @@ drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], 
 drop function tinydevcrm.watch_matview(regclass, text, text[], interval);
 drop function tinydevcrm._own_matview(regclass);
 drop function tinydevcrm._watched_matview(regclass);
+drop policy _locks_matview on tinydevcrm._locks;
 drop table tinydevcrm.matviews;
 delete from tinydevcrm._locks where what = 'matview';
-drop function tinydevcrm._matviews_keep_lock();
+drop function tinydevcrm._matviews_create_lock();
 drop function tinydevcrm._matviews_fill_in();

@@ -142,7 +142,19 @@ create trigger _100_fill_in
     for each row
     execute function tinydevcrm._matviews_fill_in();
 
-create function tinydevcrm._matviews_keep_lock()
+create policy _locks_matview on tinydevcrm._locks
+    to tinydevcrm_user
+    using (
+        what = 'matview'
+        and exists (
+            select
+              from tinydevcrm.matviews
+             where matviews.id = _locks.id
+               and pg_has_role(matviews.owner, 'usage')
+        )
+    );
+
+create function tinydevcrm._matviews_create_lock()
     returns trigger
     language plpgsql
     volatile
@@ -150,34 +162,22 @@ create function tinydevcrm._matviews_keep_lock()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op = 'INSERT' then
-        insert into tinydevcrm._locks (what, id, owner)
-        values ('matview', new.id, new.owner);
-    elsif tg_op = 'UPDATE' then
-        update tinydevcrm._locks
-           set owner = new.owner
-         where what = 'matview'
-           and id = new.id;
-    else
-        delete
-          from tinydevcrm._locks
-         where what = 'matview'
-           and id = old.id;
-    end if;
+    insert into tinydevcrm._locks (what, id)
+    values ('matview', new.id);
 
     return null;
 end
 $$;
 
-comment on function tinydevcrm._matviews_keep_lock() is
-    'Keeps the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. '
-    'Security definer: users do not write those rows; as a trigger it runs only for a write of a '
-    'registration that row-level security has let through.';
+comment on function tinydevcrm._matviews_create_lock() is
+    'Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. '
+    'Security definer: users do not write those rows; as a trigger it runs only for a registration '
+    'that row-level security has let through.';
 
-create trigger _500_keep_lock
-    after insert or delete or update of owner on tinydevcrm.matviews
+create trigger _500_create_lock
+    after insert on tinydevcrm.matviews
     for each row
-    execute function tinydevcrm._matviews_keep_lock();
+    execute function tinydevcrm._matviews_create_lock();
 
 create function tinydevcrm._watched_matview(relation regclass)
     returns tinydevcrm.matviews
@@ -521,7 +521,7 @@ comment on function tinydevcrm.drop_matview(regclass) is
 
 revoke execute on function
     tinydevcrm._matviews_fill_in(),
-    tinydevcrm._matviews_keep_lock(),
+    tinydevcrm._matviews_create_lock(),
     tinydevcrm._watched_matview(regclass),
     tinydevcrm._own_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),

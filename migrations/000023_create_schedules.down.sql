@@ -23,9 +23,10 @@ alter table tinydevcrm.matviews
 
 drop function tinydevcrm._job_of(tinydevcrm.schedules);
 drop function tinydevcrm._is_loop(tinydevcrm.schedules);
+drop policy _locks_schedule on tinydevcrm._locks;
 drop table tinydevcrm.schedules;
 delete from tinydevcrm._locks where what = 'schedule';
 drop function tinydevcrm._schedules_drop_job();
 drop function tinydevcrm._schedules_create_job();
-drop function tinydevcrm._schedules_keep_lock();
+drop function tinydevcrm._schedules_create_lock();
 drop function tinydevcrm._create_job(regrole, text, text, text);

@@ -55,34 +55,39 @@ create policy schedules_owner on tinydevcrm.schedules
 
 grant select on tinydevcrm.schedules to tinydevcrm_user;
 
-create function tinydevcrm._schedules_keep_lock()
+create policy _locks_schedule on tinydevcrm._locks
+    to tinydevcrm_user
+    using (
+        what = 'schedule'
+        and exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.id = _locks.id
+               and pg_has_role(schedules.owner, 'usage')
+        )
+    );
+
+create function tinydevcrm._schedules_create_lock()
     returns trigger
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op = 'INSERT' then
-        insert into tinydevcrm._locks (what, id, owner)
-        values ('schedule', new.id, new.owner);
-    else
-        delete
-          from tinydevcrm._locks
-         where what = 'schedule'
-           and id = old.id;
-    end if;
+    insert into tinydevcrm._locks (what, id)
+    values ('schedule', new.id);
 
     return null;
 end
 $$;
 
-comment on function tinydevcrm._schedules_keep_lock() is
-    'Keeps the row of tinydevcrm._locks by which a schedule has one job at work.';
+comment on function tinydevcrm._schedules_create_lock() is
+    'Makes the row of tinydevcrm._locks by which a schedule has one job at work.';
 
-create trigger _500_keep_lock
-    after insert or delete on tinydevcrm.schedules
+create trigger _500_create_lock
+    after insert on tinydevcrm.schedules
     for each row
-    execute function tinydevcrm._schedules_keep_lock();
+    execute function tinydevcrm._schedules_create_lock();
 
 alter table tinydevcrm.matviews
     add column schedule text,
@@ -526,7 +531,7 @@ comment on function tinydevcrm.resume_matview(regclass) is
     'that it missed are not made up for. Raises TD001 when it is not watched.';
 
 revoke execute on function
-    tinydevcrm._schedules_keep_lock(),
+    tinydevcrm._schedules_create_lock(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._job_of(tinydevcrm.schedules),
     tinydevcrm._create_job(regrole, text, text, text),

@@ -1,5 +1,6 @@
 drop function tinydevcrm._upkeep_ran_at();
 drop procedure tinydevcrm.settle_jobs();
+drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._end_locked_sessions();
 
 select cron.unschedule(jobid)

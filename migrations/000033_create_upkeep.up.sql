@@ -200,6 +200,41 @@ $$;
 comment on function tinydevcrm._settle_requests() is
     'Gives each owner whom refreshes are asked of a job that does them, and takes it from others.';
 
+create function tinydevcrm._remove_unused_locks()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    with unused as (
+        select _locks.what,
+               _locks.id
+          from tinydevcrm._locks
+         where case what
+                   when 'matview' then not exists (
+                       select
+                         from tinydevcrm.matviews
+                        where matviews.id = _locks.id
+                   )
+                   when 'schedule' then not exists (
+                       select
+                         from tinydevcrm.schedules
+                        where schedules.id = _locks.id
+                   )
+               end
+           for update skip locked
+    )
+    delete
+      from tinydevcrm._locks
+     using unused
+     where _locks.what = unused.what
+       and _locks.id = unused.id
+$$;
+
+comment on function tinydevcrm._remove_unused_locks() is
+    'Removes the locks of materialized views and schedules that are gone, but those that a session '
+    'holds.';
+
 create procedure tinydevcrm.settle_jobs()
     language plpgsql
     security definer
@@ -216,6 +251,7 @@ begin
     perform tinydevcrm._settle_owners();
     perform tinydevcrm._settle_schedules();
     perform tinydevcrm._end_locked_sessions();
+    perform tinydevcrm._remove_unused_locks();
 
     -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
     -- of catalogs, as a hundred refreshes in a second make:
@@ -262,6 +298,7 @@ revoke execute on function
     tinydevcrm._settle_schedules(),
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._settle_requests(),
+    tinydevcrm._remove_unused_locks(),
     tinydevcrm._upkeep_ran_at()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;
