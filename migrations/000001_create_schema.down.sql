@@ -1,6 +1,9 @@
 drop function tinydevcrm._lock_key(text, bigint);
+drop function tinydevcrm._check_session_of(regclass);
+drop function tinydevcrm._is_session_of(regrole);
 drop function tinydevcrm._check_schema(name);
 
+drop table tinydevcrm._locks;
 drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;

@@ -175,12 +175,99 @@ comment on function tinydevcrm._lock_key(text, bigint) is
     'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do '
     'its round, "upkeep" (0) for that to settle jobs.';
 
+create function tinydevcrm._is_session_of(owner regrole)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        session_user = current_user and current_user = pg_get_userbyid(_is_session_of.owner), false);
+end
+$$;
+
+comment on function tinydevcrm._is_session_of(regrole) is
+    'Whether the session has logged in as this role, and acts as it. Functions in indexes, '
+    'defaults, checks, triggers and policies of a relation run as whoever reads or writes it, so '
+    'only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is '
+    '"set role", which such a function can reset. False for null.';
+
+create function tinydevcrm._check_session_of(relation regclass)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner regrole;
+begin
+    select relowner
+      into v_owner
+      from pg_class
+     where oid = _check_session_of.relation;
+
+    if not tinydevcrm._is_session_of(v_owner) then
+        raise exception using
+            errcode = '42501',
+            message = format(
+                '%s belongs to %s, and this session has not logged in as that role',
+                coalesce(_check_session_of.relation::text, 'null'),
+                coalesce(v_owner::text, 'nobody')),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_session_of(regclass) is
+    'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 '
+    'unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
+
+-- Rows instead of advisory locks, which anyone can take.
+create table tinydevcrm._locks (
+    what     text not null,
+    id       bigint not null,
+    owner    regrole,
+    is_taken boolean not null default false,
+
+    constraint _locks_pkey primary key (what, id),
+    constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep'))
+);
+
+comment on table tinydevcrm._locks is
+    'Rows to lock, for update, until the transaction ends: they never change. Made and removed by '
+    'the triggers of what they stand for.';
+comment on column tinydevcrm._locks.what is
+    'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
+comment on column tinydevcrm._locks.id is
+    'Number of the registration or the schedule; 0 for upkeep.';
+comment on column tinydevcrm._locks.owner is
+    'Who may lock it: the owner of the materialized view or the schedule. Null for upkeep, whose '
+    'row no user sees.';
+comment on column tinydevcrm._locks.is_taken is
+    'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
+
+alter table tinydevcrm._locks enable row level security;
+
+create policy _locks_owner on tinydevcrm._locks
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select, update (is_taken) on tinydevcrm._locks to tinydevcrm_user;
+
+insert into tinydevcrm._locks (what, id) values ('upkeep', 0);
+
 revoke execute on function
     tinydevcrm._check_schema(name),
+    tinydevcrm._is_session_of(regrole),
+    tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_key(text, bigint)
 from public;
 
 grant execute on function
     tinydevcrm._check_schema(name),
+    tinydevcrm._is_session_of(regrole),
+    tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_key(text, bigint)
 to tinydevcrm_user;
