@@ -106,6 +106,8 @@ declare
     v_name constant text := _rows_statement.relation::text;
     v_kind "char";
 begin
+    perform tinydevcrm._check_session_of(_rows_statement.relation);
+
     select printed.*
       into _rows_statement.names,
            _rows_statement.types,
@@ -138,9 +140,9 @@ end
 $$;
 
 comment on function tinydevcrm._rows_statement(regclass, boolean, integer) is
-    'As tinydevcrm._print_rows(), for a table or materialized view of anyone''s. Run the statement '
-    'in the same transaction: until its end nobody changes the relation. Raises 55000 when '
-    'somebody has put another in its place.';
+    'As tinydevcrm._print_rows(), for a table or materialized view of the session''s role. Run the '
+    'statement in the same transaction: until its end nobody changes the relation. Raises 42501 in '
+    'the session of another role, 55000 when somebody has put another relation in its place.';
 
 create function tinydevcrm._named_columns(names text[], types text[])
     returns jsonb

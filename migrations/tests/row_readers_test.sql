@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(29);
+select plan(30);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -115,7 +115,7 @@ select is(tinydevcrm._is_built_in(type::regtype), wanted, format('%s: %s', type,
 
 create role "Tap One" in role tinydevcrm_user;
 create schema planted authorization "Tap One";
-set local role "Tap One";
+set local session authorization "Tap One";
 create type planted.mood as enum ('fine');
 create function planted.spring() returns text language plpgsql
 as $body$ begin raise exception 'ran as %', current_user; end $body$;
@@ -127,12 +127,16 @@ as 'select planted.spring() is null';
 create operator planted.= (leftarg = integer, rightarg = integer, function = planted.spring);
 create domain planted.text as pg_catalog.text check (planted.spring() is null);
 create materialized view planted.v as select 'fine'::planted.mood as mood, 1 as n;
-reset role;
+reset session authorization;
+
+select throws_ok(
+    $$ select read('planted.v', true) $$, '42501', null, 'what is another''s is not read in this session at all');
+create materialized view planted.w as table planted.v;
 
 set local search_path = planted, pg_catalog;
 create temporary table seen as
-select "My Data".read('planted.v', false) as texts,
-       "My Data".read('planted.v', true) as jsons;
+select "My Data".read('planted.w', false) as texts,
+       "My Data".read('planted.w', true) as jsons;
 set local search_path = "My Data", public;
 
 select results_eq(
