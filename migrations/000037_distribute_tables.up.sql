@@ -147,6 +147,8 @@ declare
            and not attisdropped
     );
 begin
+    perform tinydevcrm._check_session_of(_check_distributable.relation);
+
     select format('%I (%s)', relname, (
                select string_agg(quote_ident(attname), ', ')
                  from pg_attribute
@@ -186,7 +188,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_distributable(regclass, text) is
-    'Checks that the rows of a table can be parted by a column. Raises TD011.';
+    'Checks that the rows of a table can be parted by a column. Raises TD011, and '
+    '42501 in the session of another role than its owner.';
 
 create function tinydevcrm.distribute_table(
     relation      regclass,
@@ -339,6 +342,7 @@ create function tinydevcrm._analyze_distributed(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform tinydevcrm._check_session_of(_analyze_distributed.relation);
     execute format('analyze %s', _analyze_distributed.relation);
 exception
     -- What lies on the coordinator itself, as each reference table does too, Citus does not analyze
@@ -350,7 +354,7 @@ $$;
 
 comment on function tinydevcrm._analyze_distributed(regclass) is
     'Has the workers look at the rows of a distributed table, where Citus lets a transaction do '
-    'it.';
+    'it. Raises 42501 in the session of another role than its owner.';
 
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),

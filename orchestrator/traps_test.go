@@ -66,13 +66,13 @@ func traps() []trap {
 			"alter table {table} add d pair default row(1)",
 		}, writes, 0},
 		{"range type", []string{
-			"create function distance(float8, float8) returns float8 language plpgsql immutable as $$ begin return spring('range type'); end $$",
+			"create function distance(float8, float8) returns float8 language plpgsql immutable as $$ begin return eve.spring('range type'); end $$",
 			"create type span as range (subtype = float8, subtype_diff = distance)",
 			"alter table {table} add d span", "update {table} set d = span(n, n + 1)",
 		}, "analyze {table}", 0},
 		{"cast", []string{
 			"create type mood as enum ('fine')",
-			"create function as_json(mood) returns json language plpgsql as $$ begin return to_json(spring('cast')); end $$",
+			"create function as_json(mood) returns json language plpgsql as $$ begin return to_json(eve.spring('cast')); end $$",
 			"create cast (mood as json) with function as_json(mood) as implicit",
 			"alter table {table} add d mood default 'fine'",
 		}, "select to_json(d) from {table}", 0},
@@ -92,7 +92,7 @@ func traps() []trap {
 		}, "refresh materialized view {view}", 0},
 		{"column of a materialized view", []string{
 			"alter table {table} add d mood default 'fine'", "drop materialized view {view}",
-			"create function as_text(mood) returns text language plpgsql as $$ begin return spring('column of a materialized view')::text; end $$",
+			"create function as_text(mood) returns text language plpgsql as $$ begin return eve.spring('column of a materialized view')::text; end $$",
 			"create cast (mood as text) with function as_text(mood) as assignment",
 			"select tinydevcrm.create_matview('{view}', 'select * from {table}', 'rows_added')",
 		}, "select d::text from {view}", 0},
@@ -101,15 +101,15 @@ func traps() []trap {
 
 // namesInFront are functions and operators that a careless search_path finds before those of Postgres.
 var namesInFront = []string{
-	"create function to_json(anyelement) returns json language plpgsql as $$ begin return pg_catalog.to_json(spring('name in front')); end $$",
-	"create function left(text, integer) returns text language plpgsql as $$ begin return spring('name in front')::text; end $$",
+	"create function to_json(anyelement) returns json language plpgsql as $$ begin return pg_catalog.to_json(eve.spring('name in front')); end $$",
+	"create function left(text, integer) returns text language plpgsql as $$ begin return eve.spring('name in front')::text; end $$",
 	"create function num_nulls(variadic \"any\") returns integer language internal as 'pg_num_nulls'",
-	"create function equals(bigint, bigint) returns boolean language plpgsql as $$ begin return spring('name in front') > 0; end $$",
+	"create function equals(bigint, bigint) returns boolean language plpgsql as $$ begin return eve.spring('name in front') > 0; end $$",
 	"create operator = (leftarg = bigint, rightarg = bigint, function = equals)",
 	"create operator > (leftarg = bigint, rightarg = bigint, function = equals)",
-	"create function count() returns bigint language plpgsql as $$ begin return spring('name in front'); end $$",
-	"create function format(text, text) returns text language plpgsql as $$ begin return spring('name in front')::text; end $$",
-	"create function clock_timestamp() returns timestamptz language plpgsql as $$ begin perform spring('name in front'); return now(); end $$",
+	"create function count() returns bigint language plpgsql as $$ begin return eve.spring('name in front'); end $$",
+	"create function format(text, text) returns text language plpgsql as $$ begin return eve.spring('name in front')::text; end $$",
+	"create function clock_timestamp() returns timestamptz language plpgsql as $$ begin perform eve.spring('name in front'); return now(); end $$",
 }
 
 // nobodysTraps are places that only a superuser can put code in.
@@ -236,8 +236,10 @@ func (f *minefield) caught(by string) {
 }
 
 // isArmed shows that each trap catches who does not look out.
-func (f *minefield) isArmed(sessions map[string]*sql.DB) {
+func (f *minefield) isArmed() {
 	f.t.Helper()
+	// New sessions: one remembers what it has planned before.
+	sessions := map[string]*sql.DB{"postgres": open(f.t, f.server.URL, "postgres"), "bob": open(f.t, f.server.URL, "bob")}
 	for _, number := range f.set {
 		trap := traps()[number]
 		who, naive, isNamed := strings.Cut(trap.naive, ": ")
