@@ -48,7 +48,7 @@ var attacks = []attack{
 	{"embed", "select tinydevcrm.allow_embedding('ann.other', '{*}')"},
 	{"embed elsewhere", "select tinydevcrm.allow_embedding('ann.v', '{https://evil.example}')"},
 	{"end the embedding", "select tinydevcrm.forbid_embedding('ann.v')"},
-	{"copy the rows", "select from tinydevcrm._copy_rows({matview_id}, now()) as copied where copied.matview_id is not null"},
+	{"copy the rows", "select from tinydevcrm._copy_rows({matview_id}) as copied where copied.matview_id is not null"},
 	{"find the view", "select from tinydevcrm._find_matview('{ann.v}')"},
 	{"find the widget", "select from tinydevcrm._find_embed('ann.v') as id where id is not null"},
 	{"read the view by our statement", "select count(*) from ann.v, tinydevcrm._rows_statement('ann.v')"},
@@ -187,7 +187,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		}
 		return slices.Contains([]string{"see the status", "see the subscription", "see the event as JSON",
-			"find the view", "find the widget", "look for webhooks"}, name)
+			"find the view", "find the widget"}, name)
 	}
 	seen := 0
 	for _, attack := range all {
@@ -202,7 +202,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		})
 	}
-	if seen != len(attackedTables)+6 {
+	if seen != len(attackedTables)+5 {
 		t.Errorf("an administrator looked at %d things", seen)
 	}
 }
