@@ -232,6 +232,27 @@ comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
     'An event as programs get it: by webhook, by the page''s routes and its stream; on one line, and '
     'the columns of its rows in the order of the materialized view.';
 
+create function tinydevcrm._may_see(owner regrole)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return _may_see.owner = quote_ident(current_user)::regrole
+        or current_setting('is_superuser') = 'off'
+           and (
+               pg_has_role(_may_see.owner, 'usage')
+               or pg_has_role('tinydevcrm_admin', 'usage')
+           );
+end
+$$;
+
+comment on function tinydevcrm._may_see(regrole) is
+    'Whether the page and tinydevcrm.overview show what this owner has registered: to the owner, to '
+    'members of the owner, to administrators. A superuser has the rights of all, and sees there '
+    'what is the superuser''s own.';
+
 create function tinydevcrm._may_read(reader text, owner regrole)
     returns boolean
     language plpgsql
@@ -239,19 +260,23 @@ create function tinydevcrm._may_read(reader text, owner regrole)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return _may_read.reader is null or exists (
-        select
-          from pg_roles
-         where rolname = _may_read.reader
-           and rolcanlogin
-           and pg_has_role(oid, _may_read.owner, 'usage')
-    );
+    return case
+        when _may_read.reader is null then tinydevcrm._may_see(_may_read.owner)
+        else exists (
+            select
+              from pg_roles
+             where rolname = _may_read.reader
+               and rolcanlogin
+               and (oid = _may_read.owner
+                    or not rolsuper and pg_has_role(oid, _may_read.owner, 'usage'))
+        )
+    end;
 end
 $$;
 
 comment on function tinydevcrm._may_read(text, regrole) is
-    'Whether a user who has logged in to the page may see what this owner has; null stands for '
-    'whoever the session is.';
+    'Whether a user who has logged in to the page may see the events of this owner; null stands '
+    'for the session''s own role, see tinydevcrm._may_see().';
 
 create function tinydevcrm._latest_events(
     reader    text,
@@ -372,6 +397,7 @@ comment on function tinydevcrm._recent_refreshes(bigint[], integer) is
 revoke execute on function
     tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
     tinydevcrm._numbered_events(text, bigint[], text, text, boolean),
@@ -381,6 +407,7 @@ from public;
 grant execute on function
     tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
     tinydevcrm._numbered_events(text, bigint[], text, text, boolean),

@@ -183,6 +183,8 @@ declare
     v_hashes   bytea[];
     v_surplus  bigint[];
 begin
+    perform tinydevcrm._check_session_of((matview).relation);
+
     execute format(
         'with present as (
             select %1$s as row_hash,
@@ -244,7 +246,7 @@ $$;
 comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh) is
     'Compares the rows of a materialized view, copies counted, with those remembered, adds to the '
     'refresh what it found, and remembers the new ones. Finds nothing where none are remembered '
-    'yet.';
+    'yet. Raises 42501 in the session of another role than its owner.';
 
 create function tinydevcrm._row_hash(relation regclass, ignored_columns text[])
     returns text

@@ -240,6 +240,7 @@ as $$
 declare
     v_refresh tinydevcrm._refresh := refresh;
 begin
+    perform tinydevcrm._check_session_of(_read_rows.relation);
     execute format(
         'select (select count(*) from %2$s),
                 (select jsonb_agg(to_jsonb(carried.*))
@@ -264,7 +265,8 @@ $$;
 
 comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
     'Adds to a refresh the number of rows, and the first of them as an array of objects within the '
-    'limits; none when one of them cannot be jsonb, or when its event carries added rows.';
+    'limits; none when one of them cannot be jsonb, or when its event carries added rows. Raises '
+    '42501 in the session of another role than its owner.';
 
 create function tinydevcrm._record_refresh(
     matview     tinydevcrm.matviews,

@@ -326,8 +326,7 @@ with own_subscriptions as (
     select subscriptions.id,
            subscriptions.paused_by
       from tinydevcrm.subscriptions
-     where pg_has_role(subscriptions.owner, 'usage')
-        or pg_has_role('tinydevcrm_admin', 'usage')
+     where tinydevcrm._may_see(subscriptions.owner)
 )
 select watched.view_count,
        watched.failing_count,
@@ -348,8 +347,7 @@ select watched.view_count,
              ) as paused_count,
              max(matviews.last_refreshed_at) as last_refreshed_at
         from tinydevcrm.matviews
-       where pg_has_role(matviews.owner, 'usage')
-          or pg_has_role('tinydevcrm_admin', 'usage')
+       where tinydevcrm._may_see(matviews.owner)
   ) as watched
  cross join (
       select count(*) as subscription_count,

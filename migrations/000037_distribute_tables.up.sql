@@ -185,7 +185,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_distributable(regclass, text) is
-    'Checks that the rows of a table can be parted by a column. Raises TD011.';
+    'Checks that the rows of a table can be parted by a column. Raises TD011, and '
+    '42501 in the session of another role than its owner.';
 
 create function tinydevcrm.distribute_table(
     relation      regclass,
@@ -353,7 +354,7 @@ $$;
 
 comment on function tinydevcrm._analyze_distributed(regclass) is
     'Has the workers look at the rows of a distributed table, where Citus lets a transaction do '
-    'it.';
+    'it. Raises 42501 in the session of another role than its owner.';
 
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),

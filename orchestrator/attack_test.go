@@ -131,6 +131,11 @@ var outOfBounds = []attack{
 	{"our schema", "create table tinydevcrm.mine (n integer)"},
 	{"our functions", "create or replace function tinydevcrm._check_schema(schema_name name) returns void language sql as ''"},
 	{"our triggers", "alter table tinydevcrm.matviews disable trigger all"},
+	{"a key to our table", "create table keys (id bigint references tinydevcrm.matviews on delete cascade)"},
+	{"a child of our table", "create table child () inherits (tinydevcrm.matviews)"},
+	{"a trigger on our table", "create trigger t before insert on tinydevcrm.imports for each row execute function suppress_redundant_updates_trigger()"},
+	{"a rule on our table", "create rule r as on insert to tinydevcrm.imports do instead nothing"},
+	{"statistics of our table", "create statistics s on owner, source from tinydevcrm.imports"},
 	{"our policies", "alter table tinydevcrm.matviews disable row level security"},
 	{"a job of another's", "insert into cron.job (schedule, command, nodename, nodeport, database, username) values ('* * * * *', 'select 1', 'localhost', 5432, current_database(), 'postgres')"},
 	{"another's name on a job", "update cron.job set username = 'postgres'"},
@@ -189,7 +194,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		}
 		return slices.Contains([]string{"see the status", "see the subscription", "see the event as JSON",
-			"find the view", "find the widget", "look for webhooks"}, name)
+			"find the view", "find the widget"}, name)
 	}
 	seen := 0
 	for _, attack := range all {
@@ -204,7 +209,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		})
 	}
-	if seen != len(attackedTables)+6 {
+	if seen != len(attackedTables)+5 {
 		t.Errorf("an administrator looked at %d things", seen)
 	}
 }

@@ -184,8 +184,19 @@ func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) e
 		seconds       float64
 	)
 	err := pool.QueryRowContext(command.Context(), `
-		select coalesce(outcome, 'dropped'), row_count, error_code, error_message, coalesce(extract(epoch from duration), 0)::double precision
-		  from tinydevcrm.refresh_matview($1::text::regclass)`, args[0],
+		select case
+		           when events.outcome is not null then events.outcome
+		           when pg_class.oid is null then 'dropped'
+		           else 'requested'
+		       end,
+		       events.row_count,
+		       events.error_code,
+		       events.error_message,
+		       coalesce(extract(epoch from events.duration), 0)::double precision
+		  from tinydevcrm.refresh_matview($1::text::regclass) as events
+		  left join pg_catalog.pg_class
+		    on pg_class.oid = $1::text::regclass
+		   and not tinydevcrm._is_session_of(pg_class.relowner)`, args[0],
 	).Scan(&outcome, &rowCount, &code, &message, &seconds)
 	if err != nil {
 		return fmt.Errorf("refresh %q: %w", args[0], err)
@@ -193,10 +204,13 @@ func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) e
 	if code.Valid {
 		return failedRefresh("the refresh", args[0], message.V, code.V)
 	}
-	if rowCount.Valid {
+	switch {
+	case rowCount.Valid:
 		fmt.Fprintf(p.stdout, "%s: %s, %s in %s\n", args[0], outcome,
 			words.Count(rowCount.V, "row"), words.Duration(time.Duration(seconds*float64(time.Second))))
-	} else {
+	case outcome == "requested":
+		fmt.Fprintf(p.stdout, "%s belongs to another role, whose job refreshes it within a minute\n", args[0])
+	default:
 		fmt.Fprintf(p.stdout, "%s: %s, another refresh is under way\n", args[0], outcome)
 	}
 	return nil

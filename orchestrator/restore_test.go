@@ -32,12 +32,10 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 	pool := openPool(t, old.URL)
 	dbtest.Exec(t, pool, "update tinydevcrm.settings set event_limit = 12345")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select * from sample', 'always')")
-	dbtest.Exec(t, pool, "set session authorization ann")
-	dbtest.Exec(t, pool, "set search_path = ann")
-	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('hers', 'select 1 as one', 'always')")
-	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('hers', '5 seconds')")
-	dbtest.Exec(t, pool, "reset session authorization")
-	dbtest.Exec(t, pool, "reset search_path")
+	ann := open(t, old.URL, "ann")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_matview('hers', 'select 1 as one', 'always')")
+	dbtest.Exec(t, ann, "select tinydevcrm.schedule_matview('hers', '5 seconds')")
+	ann.Close()
 	r, _ := newWebhook(t, pool, "w", always(http.StatusOK))
 	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription($1)", logSubscription)
 	var pending []int64
@@ -136,7 +134,11 @@ func restoreServer(t *testing.T, databaseURL string, roles []byte, dump string) 
 	runTool(t, roles, "psql", "-X", "-q", databaseURL)
 	// A dump of pg_cron before 1.5 would put it into a schema that later ones refuse.
 	runTool(t, nil, "psql", "-X", "-q", "-c", "create extension pg_cron", databaseURL)
-	runTool(t, nil, "pg_restore", "--exit-on-error", "--dbname="+databaseURL, dump)
+	// As its own user each.
+	restoring := exec.Command("../scripts/restore", dump, strings.Replace(databaseURL, "&user=postgres", "", 1))
+	if output, err := restoring.CombinedOutput(); err != nil {
+		t.Fatalf("scripts/restore: %v\n%s", err, output)
+	}
 }
 
 // runTool runs one of Postgres' own programs.
@@ -151,4 +153,35 @@ func runTool(t *testing.T, stdin []byte, name string, args ...string) []byte {
 		t.Fatalf("%s: %v\n%s", name, err, &stderr)
 	}
 	return stdout
+}
+
+// What a user planted runs as nobody else when a superuser dumps and restores as OPERATIONS.md says.
+func TestRestoreSpringsNoTraps(t *testing.T) {
+	old := dbtest.NewServer(t)
+	old.Set("autovacuum", "off")
+	old.Restart()
+	mustCommand(t, old.URL, "migrate", "up")
+	super := open(t, old.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['eve', 'bob']) as name")
+	field := layTraps(t, old, super)
+	roles, dump := dumpServer(t, old.URL)
+	field.caught("the dump")
+	const counts = `
+		select concat_ws(' ', (select count(*) from pg_class where relnamespace = 'eve'::regnamespace),
+		           (select count(*) from pg_constraint where connamespace = 'eve'::regnamespace),
+		           (select count(*) from pg_trigger where tgname = 't'), (select count(*) from pg_policy where polname = 'p'),
+		           (select count(*) from tinydevcrm.matviews), (select count(*) from tinydevcrm.imports),
+		           (select count(*) from pg_class where relnamespace = 'eve'::regnamespace and relkind = 'm' and relispopulated))`
+	before := dbtest.Value[string](t, super, counts)
+
+	fresh := dbtest.NewServer(t)
+	fresh.Set("autovacuum", "off")
+	fresh.Restart()
+	restoreServer(t, fresh.URL, roles, dump)
+	restored := &minefield{t: t, server: fresh, super: open(t, fresh.URL, "postgres"), set: field.set}
+	restored.caught("the restore")
+	if after := dbtest.Value[string](t, restored.super, counts); after != before {
+		t.Errorf("restored is %s of %s", after, before)
+	}
+	restored.isArmed()
 }

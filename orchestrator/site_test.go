@@ -21,6 +21,7 @@ type site struct {
 	t      *testing.T
 	url    string
 	super  *sql.DB
+	server *dbtest.Server
 	stderr *output
 }
 
@@ -43,10 +44,7 @@ func newSite(t *testing.T, users ...string) *site {
 	}
 	_, stderr := background(t, runner, "up", "--listen-addr", "localhost:0",
 		"--auth", "--auth-url", "postgres://"+address+":5432/tinydevcrm?sslmode=disable")
-	dbtest.Eventually(t, dbtest.Deadline, "it is ready", func() bool { return strings.Contains(stderr.String(), `"page":"`) })
-	_, page, _ := strings.Cut(stderr.String(), `"page":"`)
-	page, _, _ = strings.Cut(page, `"`)
-	return &site{t: t, url: strings.TrimSuffix(page, "/"), super: super, stderr: stderr}
+	return &site{t: t, url: pageOf(t, stderr), super: super, server: server, stderr: stderr}
 }
 
 // send sends a request as a user, and gives the status and the body.
@@ -128,7 +126,9 @@ func (s *site) sees(user, path string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	request.SetBasicAuth(user, secret)
+	if user != "" {
+		request.SetBasicAuth(user, secret)
+	}
 	request.Header.Set("Accept", "text/html")
 	return s.answer(request)
 }

@@ -114,7 +114,7 @@ select is_empty(
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and c.relkind = 'v'
           and (
-              pg_get_viewdef(c.oid) not like '%pg_has_role(%'
+              pg_get_viewdef(c.oid) !~ '(pg_has_role|tinydevcrm\._may_see)\('
               or not coalesce(c.reloptions @> array['security_barrier=true'], false)
                  and not coalesce(c.reloptions @> array['security_barrier'], false)
           ) $$,

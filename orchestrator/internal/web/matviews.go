@@ -35,7 +35,9 @@ type matview struct {
 	NextDueAt       sql.NullTime
 	FailingSince    sql.NullTime
 	IsPaused        bool
-	// IsOwn tells whether the user may change it, and not only see it.
+	// Owner is the role that it belongs to. IsOwn tells whether the user has logged in as that role: only
+	// then its rows are read here, and it is changed.
+	Owner string
 	IsOwn bool
 	// Origins are the sites that may show it as a widget.
 	Origins []string
@@ -66,7 +68,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 		shown.setProblem(stepSchedule, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no watched materialized view %s", asked),
-			Hint:    "Choose one of the list, or create it.",
+			Hint:    "Choose one of the list, or create it. One of another role is shown to whoever logs in as that role.",
 		})
 	}
 	return nil
@@ -87,6 +89,7 @@ func (s *server) findMatviews(ctx context.Context, asked, part string) (relation
 		        on pg_class.oid = matviews.relation
 		      join pg_catalog.pg_namespace
 		        on pg_namespace.oid = pg_class.relnamespace
+		     where tinydevcrm._may_see(matviews.owner)
 		),
 		listed as (
 		    select *
@@ -120,7 +123,8 @@ func (s *server) readMatviews(ctx context.Context, relations []int64) ([]matview
 		       coalesce(nullif(matviews.notify_interval, '0')::text, ''),
 		       array_to_string(array(select quote_ident(name) from unnest(matviews.ignored_columns) as name), ', '),
 		       matviews.is_paused,
-		       pg_has_role(matviews.owner, 'usage'),
+		       matviews.owner::text,
+		       tinydevcrm._is_session_of(pg_class.relowner),
 		       coalesce(embeds.origins, '{}'),
 		       coalesce(matview_status.schedule, ''),
 		       coalesce(matview_status.late_reason, ''),
@@ -150,7 +154,7 @@ func (s *server) readMatviews(ctx context.Context, relations []int64) ([]matview
 	for rows.Next() {
 		var next matview
 		if err := rows.Scan(&next.ID, &next.Key, &next.Relation, &next.NotifyWhen, &next.Status,
-			&next.NotifyInterval, &next.IgnoredColumns, &next.IsPaused, &next.IsOwn,
+			&next.NotifyInterval, &next.IgnoredColumns, &next.IsPaused, &next.Owner, &next.IsOwn,
 			pq.Array(&next.Origins), &next.Schedule,
 			&next.LateReason, &next.ErrorMessage, &next.RowCount,
 			&next.LastRefreshedAt, &next.NextDueAt, &next.FailingSince); err != nil {
@@ -213,9 +217,16 @@ func (s *server) scheduleMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
+	// In the session of another role than its owner's there is no event yet.
 	refreshing := ofMatview("refresh", "refresh", `
-		select case when events.outcome is not null then tinydevcrm.event_json(events) end
-		  from tinydevcrm.refresh_matview($1::text::regclass) as events`)
+		select case
+		           when events.outcome is not null then tinydevcrm.event_json(events)
+		           when not tinydevcrm._is_session_of(pg_class.relowner) then
+		               json_build_object('relation', $1::text, 'is_requested', true)
+		       end
+		  from tinydevcrm.refresh_matview($1::text::regclass) as events
+		  left join pg_catalog.pg_class
+		    on pg_class.oid = $1::text::regclass`)
 	refreshing.refreshes = true
 	s.run(w, r, refreshing)
 }
@@ -256,7 +267,8 @@ func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
 func (s *server) listMatviews(w http.ResponseWriter, r *http.Request) {
 	s.writeQuery(w, r, `
 		select coalesce(json_agg(row_to_json(matview_status) order by relation::text), '[]')
-		  from tinydevcrm.matview_status`)
+		  from tinydevcrm.matview_status
+		 where tinydevcrm._may_see(owner)`)
 }
 
 // writeQuery answers a program with what a query gives: one value of JSON.

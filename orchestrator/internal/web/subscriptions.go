@@ -198,5 +198,6 @@ func (s *server) redeliverEvent(w http.ResponseWriter, r *http.Request) {
 func (s *server) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 	s.writeQuery(w, r, `
 		select coalesce(json_agg(row_to_json(subscription_status) order by subscription), '[]')
-		  from tinydevcrm.subscription_status`)
+		  from tinydevcrm.subscription_status
+		 where tinydevcrm._may_see(owner)`)
 }

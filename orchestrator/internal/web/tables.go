@@ -84,8 +84,8 @@ func (s *server) fillTables(ctx context.Context, shown *page) error {
 	if shown.Table == nil && asked != "" {
 		shown.setProblem(stepTables, db.Problem{
 			Status:  http.StatusNotFound,
-			Message: fmt.Sprintf("there is no imported table %s", asked),
-			Hint:    "Choose one of the list, or upload its file.",
+			Message: fmt.Sprintf("there is no imported table %s of yours", asked),
+			Hint:    "Choose one of the list, or upload its file. A table of another role is shown to whoever logs in as that role.",
 		})
 	}
 	if shown.Table == nil {
@@ -103,7 +103,8 @@ type foundTable struct {
 	isAsked, isListed bool
 }
 
-// newestTables are those whose names have a part, the second parameter, and that of a name, the first.
+// newestTables are those whose names have a part, the second parameter, and that of a name, the first. They are
+// the session's own: what others have put into a table's indexes runs as whoever plans to read it.
 const newestTables = `
 	with newest as (
 	    select distinct on (schema_name, table_name)
@@ -162,7 +163,7 @@ const newestTables = `
 	   and pg_class.relname = newest.table_name
 	 where (newest.is_asked or newest.is_listed)
 	   and pg_class.relkind in ('r', 'p')
-	   and has_table_privilege(pg_class.oid, 'select')
+	   and tinydevcrm._is_session_of(pg_class.relowner)
 	 order by newest.is_asked desc, newest.id desc
 	 limit $3`
 
