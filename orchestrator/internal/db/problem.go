@@ -122,6 +122,12 @@ func Explain(err error) Problem {
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
+	case isMisread(err):
+		return Problem{
+			Status:  http.StatusUnprocessableEntity,
+			Message: "the database's error is too long to be read: more than 30,000 bytes",
+			Hint:    "It repeats the query: shorten that one, or run it by psql, which shows the error.",
+		}
 	case errors.As(err, &tooLarge):
 		return Problem{
 			Status:  http.StatusRequestEntityTooLarge,
