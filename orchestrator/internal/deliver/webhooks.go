@@ -20,8 +20,9 @@ import (
 const (
 	// perEndpoint requests to one endpoint are under way at once.
 	perEndpoint = 4
-	// maxEndpoints are served at once; one that hangs takes no more than its own place.
-	maxEndpoints = 256
+	// maxEndpoints are served at once; one that hangs takes no more than its own place, and an owner no more
+	// places than are left free.
+	maxEndpoints = 512
 	// lookAfter is how often deliveries are looked for whose pause is over.
 	lookAfter = 5 * time.Second
 	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
@@ -61,7 +62,8 @@ type Webhooks struct {
 	// ended wakes Run when an endpoint has been served: what came meanwhile is still there.
 	ended chan int64
 	mu    sync.Mutex
-	busy  map[int64]struct{}
+	// busy are the endpoints that are served, with their owners.
+	busy map[int64]int64
 	// resting are endpoints that could not be served, or had nothing after all.
 	resting map[int64]*rest
 
@@ -85,7 +87,7 @@ func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *s
 		post:    post,
 		logger:  logger,
 		ended:   make(chan int64, 1),
-		busy:    make(map[int64]struct{}),
+		busy:    make(map[int64]int64),
 		resting: make(map[int64]*rest),
 	}
 }
@@ -127,23 +129,18 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 }
 
 type endpoint struct {
-	subscriptionID int64
-	name           string
+	subscriptionID, owner int64
+	name                  string
 }
 
 // serveDue begins to serve the endpoints that have something due and are not served already.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
-	rows, err := w.pool.QueryContext(ctx, "select subscription_id, name from tinydevcrm._due_webhooks()")
+	due, err := w.findDue(ctx)
 	if err != nil {
 		return fmt.Errorf("look for webhooks: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var e endpoint
-		if err := rows.Scan(&e.subscriptionID, &e.name); err != nil {
-			return fmt.Errorf("read a webhook: %w", err)
-		}
-		if !w.take(e.subscriptionID) {
+	for _, e := range due {
+		if !w.take(e) {
 			continue
 		}
 		w.endpoints.Go(func() {
@@ -154,25 +151,55 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 			w.release(e.subscriptionID, hasServed && err == nil)
 		})
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("look for webhooks: %w", err)
-	}
 	return nil
 }
 
-func (w *Webhooks) take(id int64) bool {
+// findDue gives the endpoints that have something due, by turns one of each owner.
+func (w *Webhooks) findDue(ctx context.Context) ([]endpoint, error) {
+	rows, err := w.pool.QueryContext(ctx, `
+		select due.subscription_id,
+		       due.name,
+		       subscriptions.owner::oid::bigint
+		  from tinydevcrm._due_webhooks() as due
+		  join tinydevcrm.subscriptions
+		    on subscriptions.id = due.subscription_id
+		 order by row_number() over (partition by subscriptions.owner order by random())`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var due []endpoint
+	for rows.Next() {
+		var e endpoint
+		if err := rows.Scan(&e.subscriptionID, &e.name, &e.owner); err != nil {
+			return nil, err
+		}
+		due = append(due, e)
+	}
+	return due, rows.Err()
+}
+
+// take makes an endpoint one that is served, unless it is, rests, or its owner has as many as are free: half
+// of all for one alone, and some that are left for whoever comes when others' hang.
+func (w *Webhooks) take(e endpoint) bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Those that have been due no more for so long need no rest, or are there no more.
 	maps.DeleteFunc(w.resting, func(_ int64, r *rest) bool { return now.Sub(r.until) > forgetAfter })
-	if r := w.resting[id]; r != nil && now.Before(r.until) {
+	if r := w.resting[e.subscriptionID]; r != nil && now.Before(r.until) {
 		return false
 	}
-	if _, isBusy := w.busy[id]; isBusy || len(w.busy) >= maxEndpoints {
+	owned := 0
+	for _, owner := range w.busy {
+		if owner == e.owner {
+			owned++
+		}
+	}
+	if _, isBusy := w.busy[e.subscriptionID]; isBusy || owned >= maxEndpoints-len(w.busy) {
 		return false
 	}
-	w.busy[id] = struct{}{}
+	w.busy[e.subscriptionID] = e.owner
 	return true
 }
 

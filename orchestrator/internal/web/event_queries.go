@@ -59,6 +59,10 @@ const (
 	           nullif($1, ''), $2, nullif($3, ''), nullif($4, ''), true) as events`
 )
 
+// unsentEvents are latestEvents but for those of the ids in the seventh parameter.
+const unsentEvents = latestEvents + `
+	 where events.id <> all ($7)`
+
 // A message is an event on its way: its id, and the JSON of it on one line.
 type message struct {
 	id   int64
