@@ -20,9 +20,13 @@ import (
 const (
 	// perEndpoint requests to one endpoint are under way at once.
 	perEndpoint = 4
-	// maxEndpoints are served at once; one that hangs takes no more than its own place, and an owner no more
-	// places than are left free.
+	// maxEndpoints are served at once, shared among their owners; one that hangs takes no more than its own
+	// place.
 	maxEndpoints = 512
+	// maxBody bounds a message, and maxBytes all those that are under way, shared as well.
+	maxBody      = 2 << 20
+	maxBytes     = 128 << 20
+	maxReceiving = 2
 	// lookAfter is how often deliveries are looked for whose pause is over.
 	lookAfter = 5 * time.Second
 	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
@@ -62,8 +66,11 @@ type Webhooks struct {
 	// ended wakes Run when an endpoint has been served: what came meanwhile is still there.
 	ended chan int64
 	mu    sync.Mutex
-	// busy are the endpoints that are served, with their owners.
-	busy map[int64]int64
+	busy  map[int64]struct{}
+	// places are those of busy endpoints, bytes those of messages under way.
+	places, bytes shares
+	// receiving are as many as receive messages at once, which by then are not counted.
+	receiving chan struct{}
 	// resting are endpoints that could not be served, or had nothing after all.
 	resting map[int64]*rest
 
@@ -83,12 +90,15 @@ func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 // nothing of the endpoint: the delivery is received again when its time is over.
 func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *slog.Logger) *Webhooks {
 	return &Webhooks{
-		pool:    pool,
-		post:    post,
-		logger:  logger,
-		ended:   make(chan int64, 1),
-		busy:    make(map[int64]int64),
-		resting: make(map[int64]*rest),
+		pool:      pool,
+		post:      post,
+		logger:    logger,
+		ended:     make(chan int64, 1),
+		busy:      make(map[int64]struct{}),
+		places:    newShares(maxEndpoints),
+		bytes:     newShares(maxBytes),
+		receiving: make(chan struct{}, maxReceiving),
+		resting:   make(map[int64]*rest),
 	}
 }
 
@@ -148,7 +158,7 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 			if err != nil && ctx.Err() == nil {
 				w.logger.Warn("cannot serve a webhook; trying again", "subscription", e.name, "error", err)
 			}
-			w.release(e.subscriptionID, hasServed && err == nil)
+			w.release(e, hasServed && err == nil)
 		})
 	}
 	return nil
@@ -179,8 +189,7 @@ func (w *Webhooks) findDue(ctx context.Context) ([]endpoint, error) {
 	return due, rows.Err()
 }
 
-// take makes an endpoint one that is served, unless it is, rests, or its owner has as many as are free: half
-// of all for one alone, and some that are left for whoever comes when others' hang.
+// take makes an endpoint one that is served, unless it is, rests, or its owner has their share of places.
 func (w *Webhooks) take(e endpoint) bool {
 	now := time.Now()
 	w.mu.Lock()
@@ -190,25 +199,22 @@ func (w *Webhooks) take(e endpoint) bool {
 	if r := w.resting[e.subscriptionID]; r != nil && now.Before(r.until) {
 		return false
 	}
-	owned := 0
-	for _, owner := range w.busy {
-		if owner == e.owner {
-			owned++
-		}
-	}
-	if _, isBusy := w.busy[e.subscriptionID]; isBusy || owned >= maxEndpoints-len(w.busy) {
+	if _, isBusy := w.busy[e.subscriptionID]; isBusy || !w.places.hasRoom(e.owner) {
 		return false
 	}
-	w.busy[e.subscriptionID] = e.owner
+	w.busy[e.subscriptionID] = struct{}{}
+	w.places.add(e.owner, 1)
 	return true
 }
 
 // release ends the serving of an endpoint. One with which it came to nothing is still due: it rests, and
 // wakes nobody, or it would be served again at once, and so on without end.
-func (w *Webhooks) release(id int64, hasServed bool) {
+func (w *Webhooks) release(e endpoint, hasServed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	id := e.subscriptionID
 	delete(w.busy, id)
+	w.places.add(e.owner, -1)
 	if !hasServed {
 		if w.resting[id] == nil {
 			w.resting[id] = &rest{pauses: retry.NewPauses(pollAfter)}
@@ -233,7 +239,10 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bo
 		hasServed = true
 		var group errgroup.Group
 		for deliveryID, post := range posts {
-			group.Go(func() error { return w.attempt(posting, e, deliveryID, post) })
+			group.Go(func() error {
+				defer w.carry(e.owner, -len(post.Body))
+				return w.attempt(posting, e, deliveryID, post)
+			})
 		}
 		if err := group.Wait(); err != nil {
 			return hasServed, err
@@ -242,12 +251,30 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bo
 	return hasServed, nil
 }
 
-// receive takes deliveries by their numbers.
+func (w *Webhooks) hasRoom(owner int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes.hasRoom(owner)
+}
+
+func (w *Webhooks) carry(owner int64, bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes.add(owner, bytes)
+}
+
+// receive takes deliveries by their numbers; none while the owner has their share of bytes under way. A message
+// that is too long comes without its body.
 func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, error) {
+	w.receiving <- struct{}{}
+	defer func() { <-w.receiving }()
+	if !w.hasRoom(e.owner) {
+		return nil, nil
+	}
 	rows, err := w.pool.QueryContext(ctx, `
-		select delivery_id, message_id, body, url, secrets
+		select delivery_id, message_id, case when octet_length(body::text) <= $4 then body end, url, secrets
 		  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3))`,
-		e.subscriptionID, perEndpoint, postTimeout.Seconds())
+		e.subscriptionID, perEndpoint, postTimeout.Seconds(), maxBody)
 	if err != nil {
 		return nil, fmt.Errorf("receive deliveries: %w", err)
 	}
@@ -264,12 +291,18 @@ func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, err
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("receive deliveries: %w", err)
 	}
+	for _, post := range posts {
+		w.carry(e.owner, len(post.Body))
+	}
 	return posts, nil
 }
 
 // attempt posts one delivery and says how it went.
 func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, post Post) error {
-	err := w.post(ctx, post)
+	err := error(&Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
+	if post.Body != nil {
+		err = w.post(ctx, post)
+	}
 	var refusal *Refusal
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,5 +84,40 @@ func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("webhooks: %v", err)
+	}
+}
+
+// Messages that one owner makes large are under way by a share of the memory, not all at once.
+func TestLargeMessagesTakeTurns(t *testing.T) {
+	const endpoints, size, most = 100, 3 << 19, 100 << 20
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w' || i, 'http://localhost/', 'v') from generate_series(1, $1) as i", endpoints)
+	writeLargeEvent(t, pool, size, "")
+
+	var held, greatest, came atomic.Int64
+	post := func(ctx context.Context, post deliver.Post) error {
+		now := held.Add(int64(len(post.Body)))
+		defer held.Add(-int64(len(post.Body)))
+		came.Add(1)
+		for before := greatest.Load(); now > before && !greatest.CompareAndSwap(before, now); before = greatest.Load() {
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Second):
+			return nil
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- deliver.NewWebhooks(pool, post, slog.New(slog.DiscardHandler)).Run(ctx, nil) }()
+	dbtest.Eventually(t, dbtest.Deadline, "all are posted", func() bool { return came.Load() == endpoints })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("webhooks: %v", err)
+	}
+	if got := greatest.Load(); got > most {
+		t.Errorf("%d bytes of messages were held at once, want %d at most", got, most)
 	}
 }
