@@ -189,7 +189,7 @@ func TestLogLine(t *testing.T) {
 // writeLargeEvent writes an event as a user can who means no good, with rows of some bytes and a message.
 func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 	t.Helper()
-	dbtest.Exec(t, pool, `
+	id := dbtest.Value[int64](t, pool, `
 		insert into tinydevcrm.matview_refresh_events
 		       (owner, matview_id, matview, outcome, is_told, method, row_count, rows, is_cut, error_code, error_message, started_at, duration)
 		select owner, id, 'v', case when $2 = '' then 'refreshed' else 'failed' end, true, case when $2 = '' then 'plain' end,
@@ -197,7 +197,14 @@ func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 		       case when $2 = '' then jsonb_build_array(jsonb_build_object('one', repeat('x', $1))) end, false,
 		       case when $2 <> '' then 'P0001' end, nullif($2, ''), clock_timestamp(), '0 s'
 		  from tinydevcrm.matviews
-		 where relation = 'v'::regclass`, bytes, message)
+		 where relation = 'v'::regclass
+		returning id`, bytes, message)
+	// The log outlives the view.
+	t.Cleanup(func() {
+		if _, err := pool.Exec("delete from tinydevcrm.matview_refresh_events where id = $1", id); err != nil {
+			t.Errorf("tidy up: %v", err)
+		}
+	})
 }
 
 // What a user makes large is cut before it is held and logged.
