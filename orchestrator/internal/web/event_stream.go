@@ -16,6 +16,8 @@ type eventStream struct {
 	writer  http.ResponseWriter
 	control *http.ResponseController
 	filter  filter
+	// role is that of the user who reads; 0 for none.
+	role int64
 	// sent are the ids of what was sent above the floor; at the floor and below, nothing is news any more.
 	sent          map[int64]struct{}
 	floor, lastID int64

@@ -18,8 +18,9 @@ const (
 	shownEvents = 20
 	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
 	missedEvents = 5000
-	// sessionLasts bounds a stream where users log in.
+	// sessionLasts bounds a stream where users log in, and lookAtRole is how often it looks whether they still may.
 	sessionLasts = 5 * time.Minute
+	lookAtRole   = 5 * time.Second
 	// idMargin is how far before the last id sent a client that comes back begins again: ids are handed
 	// out before commit, so that smaller ones may come late. It drops what it has.
 	idMargin = 1000
@@ -106,6 +107,11 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 
+	var err error
+	if stream.role, err = s.roleOf(r.Context(), s.session(r.Context()).user); err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
 	// Listens first, reads then: what comes in between comes twice rather than not at all.
 	ids, cancel := s.Events()
 	defer cancel()
@@ -138,6 +144,8 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64) {
 	quiet := time.NewTicker(s.heartbeat)
 	defer quiet.Stop()
+	looking := time.NewTicker(lookAtRole)
+	defer looking.Stop()
 	// What may have been missed is looked for now and then, however often somebody says so.
 	var lookAgain <-chan time.Time
 	var lookedAt time.Time
@@ -149,6 +157,11 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 			return
 		case <-quiet.C:
 			err = stream.send(": still here\n\n", nil)
+		case <-looking.C:
+			var role int64
+			if role, err = s.roleOf(ctx, s.session(ctx).user); err == nil && role != stream.role {
+				err = errLocked
+			}
 		case <-lookAgain:
 			lookAgain, lookedAt = nil, time.Now()
 			err = s.forwardMissed(ctx, stream)
