@@ -47,7 +47,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 		return nil, err
 	}
 	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
-	unpacked, err := unpack(l.file, request.Source)
+	unpacked, err := unpack(l.file, request.Source, request.MaxRatio)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,8 @@ type Request struct {
 
 	// MaxBytes bounds the text of the file, unpacked; 0 takes any.
 	MaxBytes int64
+	// MaxRatio is how many times its size a packed file may unpack to, beyond some megabytes; 0 takes any.
+	MaxRatio int64
 	// Progress is called now and then; nil is fine.
 	Progress func(Progress)
 
