@@ -122,16 +122,21 @@ create function tinydevcrm._deliveries_set_times()
     returns trigger
     language plpgsql
     volatile
-    set search_path = pg_catalog, pg_temp
 as $$
+-- It runs twice for each delivery, and a search_path of its own would cost as much as all it does:
+-- all names are qualified.
 begin
-    if new.state <> old.state then
-        new.acknowledged_at := case new.state when 'acknowledged' then clock_timestamp() end;
-        new.parked_at := case new.state when 'parked' then clock_timestamp() end;
+    if new.state operator(pg_catalog.<>) old.state then
+        new.acknowledged_at := case
+            when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
+        end;
+        new.parked_at := case
+            when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
+        end;
     end if;
 
-    if new.state = 'pending' then
-        new.visible_at := clock_timestamp() + new.hidden_for;
+    if new.state operator(pg_catalog.=) 'pending' then
+        new.visible_at := pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for;
     end if;
 
     return new;
