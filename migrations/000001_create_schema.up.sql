@@ -224,6 +224,24 @@ comment on function tinydevcrm._check_session_of(regclass) is
     'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 '
     'unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
 
+create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The lock first: until then another role may put a table of its own in the place of that name.
+    execute format(
+        'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
+    perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
+end
+$$;
+
+comment on function tinydevcrm._lock_own_table(text, text) is
+    'Locks a table by its qualified and quoted name, and checks that it is one of the role as which '
+    'the session has logged in, and so stays. Raises 42501 when it is not.';
+
 -- Rows instead of advisory locks, which anyone can take.
 create table tinydevcrm._locks (
     what     text not null,
@@ -262,6 +280,7 @@ revoke execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._lock_key(text, bigint)
 from public;
 
@@ -269,5 +288,6 @@ grant execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._lock_key(text, bigint)
 to tinydevcrm_user;

@@ -369,8 +369,8 @@ select pg_temp.refused('TD007', '-1 lines cannot be skipped', $$'a', skip_lines 
 
 select is(
     array[
-        tinydevcrm._table_name('Q3 Sales.csv.gz'), tinydevcrm._table_name('C:\x\Q3 Sales.TSV'),
-        tinydevcrm._table_name('/tmp/a.b.txt'), tinydevcrm._table_name('.csv.gz')],
+        tinydevcrm._make_table_name('Q3 Sales.csv.gz'), tinydevcrm._make_table_name('C:\x\Q3 Sales.TSV'),
+        tinydevcrm._make_table_name('/tmp/a.b.txt'), tinydevcrm._make_table_name('.csv.gz')],
     array['q3_sales', 'q3_sales', 'a_b', 'imported'],
     'a table is named after its file, without the endings of text and of gzip');
 

@@ -1,6 +1,37 @@
 -- The search for how a CSV is written: the delimiter and quote that cut it best. Text work, so
 -- PL/Python.
 
+create type tinydevcrm.csv_dialect as (
+    encoding   text,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    line_end   text,
+    has_header boolean,
+    skip_lines integer
+);
+
+comment on type tinydevcrm.csv_dialect is
+    'How a CSV file is written. sniff_csv() finds it.';
+comment on column tinydevcrm.csv_dialect.encoding is
+    'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
+comment on column tinydevcrm.csv_dialect.delimiter is
+    'What stands between two cells: one ASCII character, or the two characters comma and blank. In '
+    'a file of one column, a character that does not occur in it.';
+comment on column tinydevcrm.csv_dialect.quote is
+    'What a quoted cell begins and ends with: one ASCII character.';
+comment on column tinydevcrm.csv_dialect.escape is
+    'What stands before a quote within a quoted cell: the quote itself when those are doubled, '
+    'else one other ASCII character, mostly a backslash.';
+comment on column tinydevcrm.csv_dialect.line_end is
+    'What ends a line: LF, CRLF or CR, by these words.';
+comment on column tinydevcrm.csv_dialect.has_header is
+    'Whether the first record after the skipped lines names the columns.';
+comment on column tinydevcrm.csv_dialect.skip_lines is
+    'How many physical lines stand before the header, or before the first record when there is '
+    'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
+    'line_end is CR.';
+
 create function tinydevcrm._find_dialect(
     sample     bytea,
     delimiter  text,
@@ -19,44 +50,12 @@ as $$
     # files by detecting row and type patterns" (2019): records of few different widths, times cells
     # of a known kind. Some rules go before it; each is a function of its own.
     import csv
-    import functools
     import io
     import re
     from collections import Counter, namedtuple
 
-    # --- Kinds of cells ------------------------------------------------------------------------
-
-    MONTH = '(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?'
-    DAY = (r'(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}-\d{2}'
-           r'|\d{1,2}[- ]' + MONTH + r'[- ](?:\d{4}|\d{2})|' + MONTH + r' \d{1,2},? \d{4})')
-    TIME = (r'\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]m)?'
-            r'(?: ?(?:z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?')
-    MONEY = r'[$\u00a3\u00a5\u20ac]?'
-    CELL = re.compile(
-        r'(?P<empty>(?:n/?a|nan|null|none|-|\\n)?)'
-        r'|(?P<number>[+-]?' + MONEY + r" ?(?:\d+|\d{1,3}(?:[ .,'\u00a0\u202f]\d{3})+|(?=[.]\d))"
-        r'(?:[.,]\d+)?(?:e[+-]?\d+)? ?(?:%|' + MONEY + '))'
-        '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
-        '|(?P<boolean>true|false|yes|no|[tfyn])'
-        r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
-        # Words and sentences. No quotes, and a comma only before a blank: those come of a bad cut.
-        r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
-        re.IGNORECASE)
-    VALUES = {'number', 'date', 'boolean', 'uuid'}
-
-    @functools.lru_cache(maxsize=None)
-    def kind(cell):
-        match = CELL.fullmatch(cell.strip())
-        return match and match.lastgroup
-
-    def column_kinds(table):
-        """Of each column the one kind of value that all its cells below the first are, or None."""
-        columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
-                   for place in range(len(table[0]))]
-        return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
-
-    def is_blank(cells):
-        return not any(cell.strip() for cell in cells)
+    plpy.execute('select tinydevcrm._load_cell_kinds()')
+    VALUES, kind, column_kinds, is_blank, find_header = GD.pop('tinydevcrm_cell_kinds')
 
     # --- Cutting -------------------------------------------------------------------------------
 
@@ -203,23 +202,6 @@ as $$
                     return delimiter
         return '\x1f'
 
-    # --- Header --------------------------------------------------------------------------------
-
-    def find_header(table):
-        """Whether the cells of the first record differ in kind from those below them."""
-        if len(table) == 1:
-            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
-        for_it = against = 0
-        for cell, below in zip(table[0], column_kinds(table)):
-            # A year may well be a heading, and an empty cell says nothing.
-            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
-                continue
-            if kind(cell) == below:
-                against += 1
-            else:
-                for_it += 1
-        return for_it > against or against == 0
-
     # --- All of it -----------------------------------------------------------------------------
 
     def read(delimiter, quote):
@@ -238,7 +220,7 @@ as $$
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
     csv.field_size_limit(len(sample) + 1)
 
-    # A thousand lines tell enough. An escape or quote that is the told delimiter wins over it.
+    # A thousand lines are enough. A given escape or quote wins over a given delimiter that it equals.
     text = sample.decode()
     head = '\n'.join(text[:65536].split('\n')[:1000])
     wanted = None if delimiter in (quote, escape) else delimiter

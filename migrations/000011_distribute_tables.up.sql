@@ -34,7 +34,7 @@ $$;
 comment on function tinydevcrm._refuse_other_column(regclass, name, text) is
     'Raises TD011 for a table that is distributed by another column.';
 
-create function tinydevcrm._checked_table(relation regclass, distribute_by text)
+create function tinydevcrm._check_table(relation regclass, distribute_by text)
     returns pg_class
     language plpgsql
     stable
@@ -46,11 +46,11 @@ begin
     select pg_class.*
       into v_class
       from pg_class
-     where oid = _checked_table.relation;
+     where oid = _check_table.relation;
 
     if v_class.relkind is null or v_class.relkind not in ('r', 'p') then
         perform tinydevcrm._refuse_distribution(
-            format('%s is not a table', coalesce(_checked_table.relation::text, 'null')),
+            format('%s is not a table', coalesce(_check_table.relation::text, 'null')),
             'Only tables are distributed; the views on them stay on the coordinator.');
     end if;
 
@@ -58,13 +58,13 @@ begin
         perform tinydevcrm._check_schema('tinydevcrm');
     end if;
 
-    perform tinydevcrm._check_session_of(_checked_table.relation);
+    perform tinydevcrm._check_session_of(_check_table.relation);
 
-    if _checked_table.distribute_by is not null and not exists (
+    if _check_table.distribute_by is not null and not exists (
         select
           from pg_attribute
-         where attrelid = _checked_table.relation
-           and attname::text = _checked_table.distribute_by
+         where attrelid = _check_table.relation
+           and attname::text = _check_table.distribute_by
            and attnum > 0
            and not attisdropped
     ) then
@@ -72,7 +72,7 @@ begin
             errcode = 'TD006',
             message = format(
                 'table %s has no column %L to distribute by',
-                _checked_table.relation, _checked_table.distribute_by),
+                _check_table.relation, _check_table.distribute_by),
             hint    = 'Name one of its columns as it is written in the table.';
     end if;
 
@@ -80,7 +80,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._checked_table(regclass, text) is
+comment on function tinydevcrm._check_table(regclass, text) is
     'A table that the caller may distribute by a column. Raises TD006 when it has no such column, '
     'TD007 when it is one of ours, TD011 when it is no table, 42501 when the session has not logged '
     'in as its owner.';
@@ -102,7 +102,7 @@ begin
      where contype = 'f'
        and _check_neighbours.relation in (conrelid, confrelid)
        and neighbour <> _check_neighbours.relation
-       and tinydevcrm._distribution(neighbour) is null
+       and tinydevcrm._find_distribution(neighbour) is null
      limit 1;
 
     if found then
@@ -200,12 +200,12 @@ create function tinydevcrm.distribute_table(
 as $$
 declare
     v_class        pg_class;
-    v_present      constant text := tinydevcrm._distribution(distribute_table.relation);
-    v_column       constant name := tinydevcrm._distribution_column(distribute_table.relation);
+    v_present      constant text := tinydevcrm._find_distribution(distribute_table.relation);
+    v_column       constant name := tinydevcrm._find_distribution_column(distribute_table.relation);
     v_is_reference boolean := coalesce(distribute_table.as_reference, v_present = 'reference');
 begin
     perform tinydevcrm._check_citus();
-    v_class := tinydevcrm._checked_table(distribute_table.relation, distribute_table.distribute_by);
+    v_class := tinydevcrm._check_table(distribute_table.relation, distribute_table.distribute_by);
     if v_present is null then
         perform tinydevcrm._lock_own_table(distribute_table.relation::text, 'exclusive');
     end if;
@@ -257,7 +257,7 @@ begin
     -- The rows that were here have been copied; Citus hides what is left of them.
     perform truncate_local_data_after_distributing_table(distribute_table.relation);
 
-    return tinydevcrm._distribution(distribute_table.relation);
+    return tinydevcrm._find_distribution(distribute_table.relation);
 end
 $$;
 
@@ -269,70 +269,6 @@ comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
     '"reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 '
     'where Citus is not, TD011 when the table cannot be distributed so, 42501 when the session '
     'has not logged in as its owner, and what Citus says.';
-
-create function tinydevcrm._check_distribution(import tinydevcrm.imports)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
-    v_column   constant name := tinydevcrm._distribution_column(v_relation);
-    v_wanted   constant text := coalesce((import).distribute_by, v_column::text);
-begin
-    if (import).distribute_by is not null then
-        perform tinydevcrm._check_citus();
-
-        if not exists (
-            select
-              from jsonb_array_elements((import).columns) as planned
-             where planned->>'name' = (import).distribute_by
-        ) then
-            raise exception using
-                errcode = 'TD006',
-                message = format('the file has no column %L to distribute by', v_wanted),
-                hint    = 'Name a column by the name that it gets in the table.';
-        end if;
-
-        if (import).mode <> 'replace' and v_column <> v_wanted then
-            perform tinydevcrm._refuse_other_column(v_relation, v_column, v_wanted);
-        end if;
-    end if;
-
-    if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
-        perform tinydevcrm._refuse_distribution(
-            format('the key lacks %I, by which the table is distributed', v_wanted),
-            'Each worker sees its own rows alone: add the column to the key.');
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
-    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when '
-    'the file has no such column, TD010 where Citus is not, TD011 when the table is distributed by '
-    'another column or the key of mode upsert lacks it.';
-
-create function tinydevcrm._distribute_import(import tinydevcrm.imports)
-    returns text
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
-begin
-    if (import).distribute_by is null then
-        return tinydevcrm._distribution(v_relation);
-    end if;
-
-    return tinydevcrm.distribute_table(v_relation, (import).distribute_by);
-end
-$$;
-
-comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
-    'Distributes the table of an import as that was asked to, its rows in place; returns what it '
-    'is then, as distribute_table() does.';
 
 create function tinydevcrm._analyze_distributed(relation regclass)
     returns void
@@ -355,26 +291,55 @@ comment on function tinydevcrm._analyze_distributed(regclass) is
     'Has the workers look at the rows of a distributed table, where Citus lets a transaction do '
     'it.';
 
+create function tinydevcrm.list_distributions()
+    returns setof text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_citus();
+
+    -- Those that others may refer to come first.
+    return query
+    select format(
+               'select tinydevcrm.distribute_table(%L, %L, %L);',
+               format('%s.%I', relnamespace::regnamespace, relname),
+               tinydevcrm._find_distribution_column(oid),
+               repmodel = 't')
+      from pg_dist_partition
+      join pg_class
+        on oid = logicalrelid
+     where (partmethod <> 'n' or repmodel = 't')
+       and not relispartition
+       and pg_has_role(relowner, 'usage')
+     order by repmodel = 't' desc, oid;
+end
+$$;
+
+comment on function tinydevcrm.list_distributions() is
+    'Statements that distribute your tables as they are distributed now: keep them beside a dump, '
+    'in which they are plain tables, and run them when it has been restored. Raises TD010 where '
+    'Citus is not.';
+
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),
     tinydevcrm._refuse_other_column(regclass, name, text),
-    tinydevcrm._checked_table(regclass, text),
+    tinydevcrm._check_table(regclass, text),
     tinydevcrm._check_neighbours(regclass),
     tinydevcrm._check_distributable(regclass, text),
     tinydevcrm.distribute_table(regclass, text, boolean),
-    tinydevcrm._check_distribution(tinydevcrm.imports),
-    tinydevcrm._distribute_import(tinydevcrm.imports),
-    tinydevcrm._analyze_distributed(regclass)
+    tinydevcrm._analyze_distributed(regclass),
+    tinydevcrm.list_distributions()
 from public;
 
 grant execute on function
     tinydevcrm._refuse_distribution(text, text),
     tinydevcrm._refuse_other_column(regclass, name, text),
-    tinydevcrm._checked_table(regclass, text),
+    tinydevcrm._check_table(regclass, text),
     tinydevcrm._check_neighbours(regclass),
     tinydevcrm._check_distributable(regclass, text),
     tinydevcrm.distribute_table(regclass, text, boolean),
-    tinydevcrm._check_distribution(tinydevcrm.imports),
-    tinydevcrm._distribute_import(tinydevcrm.imports),
-    tinydevcrm._analyze_distributed(regclass)
+    tinydevcrm._analyze_distributed(regclass),
+    tinydevcrm.list_distributions()
 to tinydevcrm_user;

@@ -1,1 +1,2 @@
 drop function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer);
+drop type tinydevcrm.csv_dialect;

@@ -2,7 +2,7 @@
 -- there: registry, events and deliveries stay on the coordinator, where pg_cron, the triggers and
 -- the one channel are. Where Citus is not, all of this answers "not at all" and is done.
 
-create function tinydevcrm._distribution(relation regclass)
+create function tinydevcrm._find_distribution(relation regclass)
     returns text
     language plpgsql
     stable
@@ -23,17 +23,17 @@ begin
                    when colocationid <> 0 then 'on one worker'
                end
           from pg_dist_partition
-         where logicalrelid = _distribution.relation
+         where logicalrelid = _find_distribution.relation
     );
 end
 $$;
 
-comment on function tinydevcrm._distribution(regclass) is
+comment on function tinydevcrm._find_distribution(regclass) is
     'How a table lies on the workers of Citus: "distributed by x", its rows parted by that column; '
     '"reference", a copy on each; "on one worker", as Citus makes them by schema. Null for a table '
     'of this server alone.';
 
-create function tinydevcrm._distribution_column(relation regclass)
+create function tinydevcrm._find_distribution_column(relation regclass)
     returns name
     language plpgsql
     stable
@@ -47,13 +47,13 @@ begin
     return (
         select column_to_column_name(logicalrelid, partkey)
           from pg_dist_partition
-         where logicalrelid = _distribution_column.relation
+         where logicalrelid = _find_distribution_column.relation
            and partmethod <> 'n'
     );
 end
 $$;
 
-comment on function tinydevcrm._distribution_column(regclass) is
+comment on function tinydevcrm._find_distribution_column(regclass) is
     'The column by which the rows of a table are parted among the workers of Citus; null when they '
     'are not.';
 
@@ -78,47 +78,14 @@ $$;
 comment on function tinydevcrm._check_citus() is
     'Raises TD010 where Citus is not.';
 
-create function tinydevcrm.list_distributions()
-    returns setof text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform tinydevcrm._check_citus();
-
-    -- Those that others may refer to come first.
-    return query
-    select format(
-               'select tinydevcrm.distribute_table(%L, %L, %L);',
-               format('%s.%I', relnamespace::regnamespace, relname),
-               tinydevcrm._distribution_column(oid),
-               repmodel = 't')
-      from pg_dist_partition
-      join pg_class
-        on oid = logicalrelid
-     where (partmethod <> 'n' or repmodel = 't')
-       and not relispartition
-       and pg_has_role(relowner, 'usage')
-     order by repmodel = 't' desc, oid;
-end
-$$;
-
-comment on function tinydevcrm.list_distributions() is
-    'Statements that distribute your tables as they are distributed now: keep them beside a dump, '
-    'in which they are plain tables, and run them when it has been restored. Raises TD010 where '
-    'Citus is not.';
-
 revoke execute on function
-    tinydevcrm._distribution(regclass),
-    tinydevcrm._distribution_column(regclass),
-    tinydevcrm._check_citus(),
-    tinydevcrm.list_distributions()
+    tinydevcrm._find_distribution(regclass),
+    tinydevcrm._find_distribution_column(regclass),
+    tinydevcrm._check_citus()
 from public;
 
 grant execute on function
-    tinydevcrm._distribution(regclass),
-    tinydevcrm._distribution_column(regclass),
-    tinydevcrm._check_citus(),
-    tinydevcrm.list_distributions()
+    tinydevcrm._find_distribution(regclass),
+    tinydevcrm._find_distribution_column(regclass),
+    tinydevcrm._check_citus()
 to tinydevcrm_user;
