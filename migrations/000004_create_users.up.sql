@@ -14,7 +14,7 @@ declare
 begin
     if coalesce(octet_length(create_user.name), 0) not between 1 and 63
        or create_user.name ~* '^(pg_|tinydevcrm)'
-       -- HTTP Basic parts name and password by the first colon.
+       -- HTTP Basic separates name and password at the first colon.
        or create_user.name like '%:%'
        or lower(create_user.name) in ('public', 'none', 'cron', 'information_schema')
     then
@@ -109,13 +109,13 @@ as $$
 declare
     v_user constant regrole := tinydevcrm._managed_user(_lock_managed_user.name);
 begin
-    -- The comment that it has: to write it takes the lock on a role for which drop role waits.
+    -- Writes the comment that the role already has: that takes the lock for which drop role waits.
     begin
         execute format(
             'comment on role %I is %L',
             _lock_managed_user.name, 'Created by tinydevcrm.create_user().');
     exception
-        -- Another transaction has just dropped it: the look below says so.
+        -- Another transaction has just dropped the user: the check below finds that.
         when undefined_object then
             null;
     end;
@@ -132,7 +132,7 @@ end
 $$;
 
 comment on function tinydevcrm._lock_managed_user(text) is
-    'As _managed_user(), and nobody can drop that user until the transaction ends.';
+    'The same as _managed_user(), but nobody can drop the user until the transaction ends.';
 
 revoke execute on function
     tinydevcrm.create_user(text, text),

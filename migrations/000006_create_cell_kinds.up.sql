@@ -60,10 +60,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._load_cell_kinds() is
-    'Puts Python functions into PL/Python''s GD, under tinydevcrm_cell_kinds, because functions of '
-    'PL/Python cannot call each other''s Python: the kind of a cell, the kinds of a table''s columns, '
-    'whether a record is blank, whether the first record is a header. Take them out with pop(): they '
-    'remember each cell they have seen.';
+    'Puts Python functions into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: '
+    'the kind of a cell, the kinds of a table''s columns, whether a record is blank, whether the '
+    'first record is a header. Take them out with pop(), because they remember each cell they have '
+    'seen.';
 
 revoke execute on function tinydevcrm._load_cell_kinds() from public;
 

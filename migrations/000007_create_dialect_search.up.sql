@@ -220,7 +220,7 @@ as $$
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
     csv.field_size_limit(len(sample) + 1)
 
-    # A thousand lines are enough. A given escape or quote wins over a given delimiter that it equals.
+    # A thousand lines are enough. A delimiter that is also the escape or the quote is ignored.
     text = sample.decode()
     head = '\n'.join(text[:65536].split('\n')[:1000])
     wanted = None if delimiter in (quote, escape) else delimiter

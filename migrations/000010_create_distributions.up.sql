@@ -1,6 +1,6 @@
--- How tables lie on the workers of Citus, where this database is a coordinator. Nothing of ours is
--- there: registry, events and deliveries stay on the coordinator, where pg_cron, the triggers and
--- the one channel are. Where Citus is not, all of this answers "not at all" and is done.
+-- How a table is distributed over the workers of Citus, where this database is a coordinator. Our
+-- own tables stay on the coordinator, with pg_cron, the triggers and the channel. Without Citus no
+-- table is distributed.
 
 create function tinydevcrm._find_distribution(relation regclass)
     returns text
@@ -13,7 +13,7 @@ begin
         return null;
     end if;
 
-    -- One that Citus only knows of, with all its rows on the coordinator, is none of these.
+    -- A table that Citus knows but keeps on the coordinator is none of these.
     return (
         select case
                    when partmethod <> 'n' then
@@ -29,9 +29,9 @@ end
 $$;
 
 comment on function tinydevcrm._find_distribution(regclass) is
-    'How a table lies on the workers of Citus: "distributed by x", its rows parted by that column; '
-    '"reference", a copy on each; "on one worker", as Citus makes them by schema. Null for a table '
-    'of this server alone.';
+    'How a table is distributed over the workers of Citus: "distributed by x" when its rows are '
+    'sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus '
+    'shards by schema. Null for a table of this server alone.';
 
 create function tinydevcrm._find_distribution_column(relation regclass)
     returns name
@@ -54,7 +54,7 @@ end
 $$;
 
 comment on function tinydevcrm._find_distribution_column(regclass) is
-    'The column by which the rows of a table are parted among the workers of Citus; null when they '
+    'The column by which the rows of a table are sharded over the workers of Citus; null when they '
     'are not.';
 
 create function tinydevcrm._check_citus()
@@ -76,7 +76,7 @@ end
 $$;
 
 comment on function tinydevcrm._check_citus() is
-    'Raises TD010 where Citus is not.';
+    'Raises TD010 when the database has no Citus.';
 
 revoke execute on function
     tinydevcrm._find_distribution(regclass),

@@ -1,4 +1,4 @@
--- Past one machine: on a Citus coordinator a table is parted among the workers, or copied to each.
+-- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
 
 create function tinydevcrm._refuse_distribution(message text, hint text)
     returns void
@@ -26,13 +26,13 @@ as $$
 begin
     perform tinydevcrm._refuse_distribution(
         format('table %s is distributed by %I already, not by %I', relation, present, wanted),
-        'Import the whole by mode replace, which makes it anew while no view is on it, or drop it '
-        'first.');
+        'Import the whole file in mode replace, which recreates the table while no view reads it, '
+        'or drop the table first.');
 end
 $$;
 
 comment on function tinydevcrm._refuse_other_column(regclass, name, text) is
-    'Raises TD011 for a table that is distributed by another column.';
+    'Raises TD011 for a table that is already distributed by another column.';
 
 create function tinydevcrm._check_table(relation regclass, distribute_by text)
     returns pg_class
@@ -81,9 +81,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_table(regclass, text) is
-    'A table that the caller may distribute by a column. Raises TD006 when it has no such column, '
-    'TD007 when it is one of ours, TD011 when it is no table, 42501 when the session has not logged '
-    'in as its owner.';
+    'Checks that the caller may distribute a table by a column, and returns the table. Raises TD006 '
+    'when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, 42501 '
+    'when the session has not logged in as its owner.';
 
 create function tinydevcrm._check_neighbours(relation regclass)
     returns void
@@ -94,7 +94,7 @@ as $$
 declare
     v_neighbour regclass;
 begin
-    -- Citus would take it for its own first, which makes it, and the views on it, anew.
+    -- Citus would convert that table too, and recreate it and the views on it.
     select neighbour
       into v_neighbour
       from pg_constraint
@@ -124,7 +124,7 @@ end
 $$;
 
 comment on function tinydevcrm._check_neighbours(regclass) is
-    'Checks that a table can be distributed without others being made anew. Raises TD011.';
+    'Checks that Citus need not recreate other tables to distribute this one. Raises TD011.';
 
 create function tinydevcrm._check_distributable(relation regclass, distribute_by text)
     returns void
@@ -166,7 +166,7 @@ begin
             format(
                 'the unique index %s of table %s lacks %I, by which it would be distributed',
                 v_index, _check_distributable.relation, _check_distributable.distribute_by),
-            'A worker sees its own rows alone: drop the index, or distribute by a column of it.');
+            'Each worker checks its own rows only: drop the index, or distribute by a column of it.');
     end if;
 
     execute format(
@@ -179,13 +179,13 @@ begin
             format(
                 'column %I, by which table %s would be distributed, is null in %s of its rows',
                 _check_distributable.distribute_by, _check_distributable.relation, v_nulls),
-            'Fill it in, or choose a column that each row has a value for.');
+            'Fill it in, or choose a column that has a value in each row.');
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_distributable(regclass, text) is
-    'Checks that the rows of a table can be parted by a column. Raises TD011.';
+    'Checks that the rows of a table can be sharded by a column. Raises TD011.';
 
 create function tinydevcrm.distribute_table(
     relation      regclass,
@@ -212,7 +212,7 @@ begin
 
     if v_is_reference is null and v_column is null then
         execute format(
-            -- Of one that has none yet nobody knows.
+            -- Nobody knows how large an empty table will be.
             'select count(*) between 1 and $1 from (select from %s limit $1 + 1) as first_rows',
             distribute_table.relation)
            into v_is_reference
@@ -254,7 +254,7 @@ begin
             distribute_table.relation, distribute_table.distribute_by);
     end if;
 
-    -- The rows that were here have been copied; Citus hides what is left of them.
+    -- Citus has copied the rows to the workers and hides those that are left here.
     perform truncate_local_data_after_distributing_table(distribute_table.relation);
 
     return tinydevcrm._find_distribution(distribute_table.relation);
@@ -262,13 +262,13 @@ end
 $$;
 
 comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
-    'Distributes a table of yours over the workers of a Citus coordinator, with its rows and the '
-    'views on it: parted by a column, or copied to each worker as a reference table. as_reference '
-    'says which; when it is null, a table of at most settings.reference_row_limit rows, and at '
-    'least one, becomes a reference table. Returns what it is then: "distributed by x" or '
-    '"reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 '
-    'where Citus is not, TD011 when the table cannot be distributed so, 42501 when the session '
-    'has not logged in as its owner, and what Citus says.';
+    'Distributes a table of yours over the workers of Citus, with its rows; views on it stay. Its '
+    'rows are sharded by a column, or copied to each worker as a reference table: as_reference '
+    'decides. When that is null, a table of 1 to settings.reference_row_limit rows becomes a '
+    'reference table. A table that is already distributed so stays as it is. Returns "distributed '
+    'by x" or "reference". Raises TD006 when there is no such column, TD010 when the database has '
+    'no Citus, TD011 when the table cannot be distributed so, 42501 when the session has not logged '
+    'in as its owner, and the errors of Citus.';
 
 create function tinydevcrm._analyze_distributed(relation regclass)
     returns void
@@ -280,16 +280,15 @@ begin
     perform tinydevcrm._check_session_of(_analyze_distributed.relation);
     execute format('analyze %s', _analyze_distributed.relation);
 exception
-    -- What lies on the coordinator itself, as each reference table does too, Citus does not analyze
-    -- in the transaction that filled it. Autovacuum will.
+    -- Citus does not analyze a table with rows on the coordinator, as reference tables have, in the
+    -- transaction that filled it. Autovacuum will.
     when internal_error then
         null;
 end
 $$;
 
 comment on function tinydevcrm._analyze_distributed(regclass) is
-    'Has the workers look at the rows of a distributed table, where Citus lets a transaction do '
-    'it.';
+    'Analyzes a distributed table on its workers, where Citus lets a transaction do so.';
 
 create function tinydevcrm.list_distributions()
     returns setof text
@@ -300,7 +299,7 @@ as $$
 begin
     perform tinydevcrm._check_citus();
 
-    -- Those that others may refer to come first.
+    -- Reference tables come first: foreign keys of others may refer to them.
     return query
     select format(
                'select tinydevcrm.distribute_table(%L, %L, %L);',
@@ -318,9 +317,9 @@ end
 $$;
 
 comment on function tinydevcrm.list_distributions() is
-    'Statements that distribute your tables as they are distributed now: keep them beside a dump, '
-    'in which they are plain tables, and run them when it has been restored. Raises TD010 where '
-    'Citus is not.';
+    'Statements that distribute your tables as they are distributed now. Keep them with a dump, '
+    'which has plain tables, and run them after a restore. Raises TD010 when the database has no '
+    'Citus.';
 
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),

@@ -67,15 +67,15 @@ comment on column tinydevcrm.imports.byte_count is
 comment on column tinydevcrm.imports.problem_count is
     'Lines that were repaired: rows of tinydevcrm.import_problems.';
 comment on column tinydevcrm.imports.rewrite_count is
-    'How often the rows were written anew because a value came that its column did not accept.';
+    'How often the table was rewritten because a value did not fit the type of its column.';
 comment on column tinydevcrm.imports.distribute_by is
     'Column by which the import was asked to distribute the table, on a Citus coordinator; null for '
     'none.';
 comment on column tinydevcrm.imports.distribution is
-    'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for '
-    'a table of this server alone.';
+    'How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() '
+    'returns it; null for a table of this server alone.';
 comment on column tinydevcrm.imports.notices is
-    'What the import did not do, and who ran it may expect: sentences.';
+    'Sentences about what the import did not do although its user may expect it.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is

@@ -19,7 +19,7 @@ end
 $$;
 
 comment on function tinydevcrm._check_table_name(text) is
-    'A table''s name, or TD007 when it is too long to be one or empty.';
+    'Checks the name of a table and returns it. Raises TD007 when it is empty or over 63 bytes.';
 
 create function tinydevcrm._refuse_name_in_use(target text)
     returns void
@@ -80,7 +80,7 @@ begin
       from pg_class
      where oid = v_relation;
 
-    -- Told before the file is read, not after.
+    -- Refused before the file is read, not after.
     if (import).mode = 'create' and v_kind is not null then
         perform tinydevcrm._refuse_name_in_use(tinydevcrm._target(import));
     end if;
@@ -99,9 +99,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_target(tinydevcrm.imports) is
-    'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no '
-    'schema to put it in, no such mode, or a key where none belongs or none where one does, 42501 '
-    'when the session has not logged in as the owner of the table.';
+    'Checks that an import may make or fill its table. Raises TD004 when the name is in use, TD007 '
+    'when there is no schema to put it in, no such mode, or a key where none belongs or none where '
+    'one does, 42501 when the session has not logged in as the owner of the table.';
 
 create function tinydevcrm._find_loading_table(import tinydevcrm.imports)
     returns text
@@ -137,7 +137,7 @@ begin
                jsonb_to_recordset((import).columns) as (name text, type text)
            ) with ordinality as planned (name, type, number);
 
-    -- Mode create never goes into a table that somebody else has made since it was checked.
+    -- Mode create never fills a table that somebody else has made since the check.
     if (import).mode = 'create' or to_regclass(v_target) is null then
         v_statement := format('create table %s (%s)', v_target, v_columns);
     else

@@ -1,4 +1,4 @@
--- Which types the columns of an import have: while it is loaded, and in the end.
+-- The types of an import's columns: while rows are loaded, and at the end.
 
 create function tinydevcrm._find_storage_type(
     rank         integer,
@@ -19,8 +19,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_storage_type(integer) is
-    'What a column is stored as while its values all fit a rank of the ladder: that type, when '
-    'the text of its values can be restored; text otherwise, which accepts what comes.';
+    'The type that stores a column whose values so far all fit a rank of the ladder: the type of '
+    'that rank when the text of its values can be restored from it, else text. accepted is the rank '
+    'whose values fit that type; null when each value does.';
 
 create function tinydevcrm._check_type(type text)
     returns text
@@ -59,7 +60,7 @@ end
 $$;
 
 comment on function tinydevcrm._check_type(text) is
-    'The name of a type as it was given, or TD007.';
+    'Checks the name of a type and returns it. Raises TD007 when there is no such type.';
 
 create function tinydevcrm._plan_columns(header text[], ranks integer[], types jsonb)
     returns jsonb
@@ -91,7 +92,7 @@ begin
                _plan_columns.ranks) with ordinality as named (name, header, rank, number)
      cross join lateral tinydevcrm._find_storage_type(named.rank) as stored
      cross join lateral (
-         -- By the name that the column has got; by the file's, where that is no other's.
+         -- By the name of the column; by the file's, where that is no other's.
          select coalesce(
                     _plan_columns.types->>named.name,
                     case cardinality(array_positions(_plan_columns.header, named.header))
@@ -126,19 +127,19 @@ create function tinydevcrm._fits_double(import tinydevcrm.imports, column_name t
     set extra_float_digits = '1'
 as $$
 declare
-    v_comes_back boolean;
+    v_fits boolean;
 begin
     execute format(
         'select coalesce(bool_and(%1$I::float8::text::numeric = %1$I::numeric), true) from %2$s',
         _fits_double.column_name, tinydevcrm._find_loading_table(import))
-       into v_comes_back;
-    return v_comes_back;
+       into v_fits;
+    return v_fits;
 end
 $$;
 
 comment on function tinydevcrm._fits_double(tinydevcrm.imports, text) is
-    'Whether a column of text with floating-point numbers has those that a double holds to the '
-    'last digit. Two that differ in the 17th may be one double.';
+    'Whether a double holds each number of a column of text to its last digit. Two numbers that '
+    'differ in the 17th digit can be the same double.';
 
 create function tinydevcrm._settle_columns(import tinydevcrm.imports, ranks integer[])
     returns jsonb
@@ -178,7 +179,8 @@ as $$
                    'header', planned.header)
                order by planned.number)
       from rows from (
-               jsonb_to_recordset(_read_table_columns.columns) as (name text, type text, header text)
+               jsonb_to_recordset(_read_table_columns.columns)
+                   as (name text, type text, header text)
            ) with ordinality as planned (name, type, header, number)
       left join pg_attribute
         on attrelid = to_regclass(tinydevcrm._target(import))
@@ -187,7 +189,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb) is
-    'Columns of an import with the types that its table has; with their own where it has none.';
+    'Columns of an import with the types of its table; a column that the table lacks keeps its own.';
 
 revoke execute on function
     tinydevcrm._find_storage_type(integer),

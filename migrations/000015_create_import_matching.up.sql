@@ -125,7 +125,7 @@ $$;
 
 comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
     'Checks that file and table have the same columns; one that the table fills itself may be '
-    'missing from the file. Raises TD006, which tells the difference column by column.';
+    'missing from the file. Raises TD006, which names the difference column by column.';
 
 create function tinydevcrm._check_key(import tinydevcrm.imports)
     returns void
@@ -190,15 +190,15 @@ begin
     if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
         perform tinydevcrm._refuse_distribution(
             format('the key lacks %I, by which the table is distributed', v_wanted),
-            'Each worker sees its own rows alone: add the column to the key.');
+            'Each worker checks its own rows only: add the column to the key.');
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
-    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when '
-    'the file has no such column, TD010 where Citus is not, TD011 when the table is distributed by '
-    'another column or the key of mode upsert lacks it.';
+    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when the '
+    'file has no such column, TD010 when the database has no Citus, TD011 when the table is '
+    'distributed by another column or the key of mode upsert lacks it.';
 
 create function tinydevcrm._format_key(import tinydevcrm.imports)
     returns text
@@ -251,7 +251,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
-    'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
+    'Checks that no two rows of the file have the same key for mode upsert, and that each has one. '
+    'Raises TD009.';
 
 create function tinydevcrm._add_key(import tinydevcrm.imports)
     returns void
@@ -269,7 +270,7 @@ $$;
 
 comment on function tinydevcrm._add_key(tinydevcrm.imports) is
     'Gives a table that mode upsert has made the primary key by which the next one updates it. '
-    'Raises TD009 when the key does not tell rows apart.';
+    'Raises TD009 when rows have the same key or none.';
 
 revoke execute on function
     tinydevcrm._find_base_type(regtype),

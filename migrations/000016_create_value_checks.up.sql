@@ -41,15 +41,15 @@ as $$
         on pg_type.oid = atttypid
      where compared.type <> compared.target_type
        and not settled.is_given
-       -- What no type of the ladder fits is the table's to judge, as in a COPY.
+       -- A column that fits no type of the ladder is checked by the table, as in a COPY.
        and (settled.type <> 'text' or typcategory in ('S', 'Z'))
        and typcategory <> 'B'
        and pg_type.oid <> 'money'::regtype
 $$;
 
 comment on function tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb) is
-    'Conditions for values that the type of the table would change in silence: a moment put into a '
-    'date, a fraction rounded, a text cut off.';
+    'For each column, the condition for values that the type of the table would change in silence: '
+    'a time cut off a date, a fraction rounded, a text cut off.';
 
 create function tinydevcrm._list_unfit_values(import tinydevcrm.imports, types jsonb)
     returns text
@@ -61,7 +61,7 @@ declare
     v_loaded constant text := tinydevcrm._find_loading_table(import);
     v_column  record;
     v_text    text;
-    v_misfits text[];
+    v_unfit text[];
 begin
     for v_column in
         select compared.name,
@@ -83,24 +83,24 @@ begin
                     v_column.text_value, v_loaded, v_column.condition)
                    into v_text;
                 if v_text is not null then
-                    v_misfits := v_misfits || format(
+                    v_unfit := v_unfit || format(
                         '%I: %s would change %L',
                         v_column.name, v_column.target_type, left(v_text, 200));
                 end if;
             end if;
         exception
             when data_exception then
-                v_misfits := v_misfits || format('%I: %s', v_column.name, left(sqlerrm, 1000));
+                v_unfit := v_unfit || format('%I: %s', v_column.name, left(sqlerrm, 1000));
         end;
     end loop;
 
-    return array_to_string(v_misfits, e'\n');
+    return array_to_string(v_unfit, e'\n');
 end
 $$;
 
 comment on function tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb) is
-    'What is wrong with the values of a file for the types of a table, column by column; null when '
-    'nothing is.';
+    'Why values of the file do not fit the types of the table, a line for each column; null when '
+    'all fit.';
 
 create function tinydevcrm._refuse_values(import tinydevcrm.imports, detail text)
     returns void
@@ -114,7 +114,8 @@ begin
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
         detail  = left(_refuse_values.detail, 10000),
         hint    = case
-                      when tinydevcrm._find_distribution(to_regclass(tinydevcrm._target(import))) is null
+                      when tinydevcrm._find_distribution(
+                               to_regclass(tinydevcrm._target(import))) is null
                       then 'Correct them, or change the type of the column.'
                       else 'Correct them, or change the type of the column; that of one by which '
                            'the table is distributed only mode replace changes.'
@@ -123,7 +124,7 @@ end
 $$;
 
 comment on function tinydevcrm._refuse_values(tinydevcrm.imports, text) is
-    'Raises TD006, which tells column by column what does not fit.';
+    'Raises TD006, with what does not fit, column by column.';
 
 revoke execute on function
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),

@@ -1,4 +1,4 @@
--- How the rows of an import come into a table that was there before: modes replace, append, upsert.
+-- Modes replace, append and upsert: the loaded rows go into a table that was there before.
 
 create function tinydevcrm._build_conflict_clause(import tinydevcrm.imports)
     returns text
@@ -72,7 +72,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_lost_properties(regclass) is
-    'What a table has beside columns and rows, which making it anew would lose; null when nothing.';
+    'What a table would lose if it were recreated: indexes, rights and the like; null for nothing.';
 
 create function tinydevcrm._plan_replacement(
     import          tinydevcrm.imports,
@@ -193,7 +193,7 @@ begin
             message = format('the columns differ from those of table %s', v_target),
             detail  = left(v_plan.differences, 10000),
             hint    = format(
-                'It is not made anew, which would lose its %s. Give the file the same columns, '
+                'The table is not recreated: it would lose its %s. Give the file the same columns, '
                 'change the table, or drop it first.', v_lost);
     end if;
 end
@@ -201,9 +201,9 @@ $$;
 
 comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
     'Empties the table that mode replace fills. The table stays when the file has the same columns; '
-    'columns that the table fills itself may be missing from the file. Else the table is made anew, '
-    'as it is for another column to be distributed by. Raises TD006, with the differences, when that '
-    'would lose indexes, rights or the like, and 2BP01, which names them, when others depend on it.';
+    'columns that the table fills itself may be missing from the file. With other columns, or '
+    'another column to distribute by, the table is recreated. Raises TD006, with the differences, '
+    'when that would lose indexes, rights or the like, and 2BP01 when others depend on the table.';
 
 create function tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb)
     returns bigint
@@ -262,7 +262,7 @@ begin
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(
                 import, coalesce(tinydevcrm._list_unfit_values(import, types), v_message));
-        -- The condition below stands for its whole class, of which a lock is no matter of keys.
+        -- The conditions below catch their whole class, to which these belong.
         when lock_not_available or object_in_use then
             raise;
         when invalid_column_reference or object_not_in_prerequisite_state then
@@ -290,11 +290,11 @@ end
 $$;
 
 comment on function tinydevcrm._place_rows(tinydevcrm.imports, jsonb) is
-    'Puts the rows that were loaded into the table that was there before, and returns their '
-    'number. types are the columns with the types that fit the whole file. Raises TD006 when '
-    'columns differ, or values do not fit or would be changed; TD009 when the key does not tell '
-    'rows apart or has no unique index; 2BP01 when mode replace would drop a table that others '
-    'depend on, 42501 when it is not of the role as which the session has logged in.';
+    'Puts the rows that were loaded into the table that was there before, and returns their number. '
+    'types are the columns with the types that fit the whole file. Raises TD006 when columns '
+    'differ, or values do not fit or would be changed; TD009 when rows have the same key or none, '
+    'or the key has no unique index; 2BP01 when mode replace would drop a table that others depend '
+    'on, 42501 when it is not of the role as which the session has logged in.';
 
 create function tinydevcrm._distribute_import(import tinydevcrm.imports)
     returns text
@@ -314,8 +314,8 @@ end
 $$;
 
 comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
-    'Distributes the table of an import as that was asked to, its rows in place; returns what it '
-    'is then, as distribute_table() does.';
+    'Distributes the table of an import, with its rows, when the import was asked to. Returns what '
+    'distribute_table() returns.';
 
 revoke execute on function
     tinydevcrm._build_conflict_clause(tinydevcrm.imports),

@@ -1,7 +1,7 @@
--- An import is one transaction: begin_import(), a COPY into what that made, finish_import(). The
--- COPY goes straight into columns of the types that the file's beginning suggests. When a value
--- comes that its column does not accept, the COPY ends before it, widen_import() takes the column
--- back to the text of the file and on to a wider type, and the next COPY goes on.
+-- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends
+-- it. The beginning of the file suggests the types of the columns. When a value does not fit its
+-- column, the COPY ends before that value, widen_import() turns the column back into the text of the
+-- file and then into a wider type, and the next COPY continues.
 
 create type tinydevcrm.import_step as (
     import_id        bigint,
@@ -37,7 +37,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_import_step(tinydevcrm.imports, text) is
-    'The step at which an import is.';
+    'How the import goes on: its columns, and the COPY to run next.';
 
 create function tinydevcrm._lock_import(import_id bigint)
     returns tinydevcrm.imports
@@ -66,8 +66,8 @@ begin
             hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
     end if;
 
-    -- Its own transaction has made that table, and the lock is there. A row of another one, which
-    -- was committed too early, may name anything.
+    -- The transaction of the import made that table and has the lock. The row of an import that was
+    -- committed too early can name any table.
     perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
     return v_import;
 end
@@ -109,7 +109,9 @@ begin
     v_import.key := nullif(begin_import.key, '{}');
     v_import.schema_name := begin_import.schema_name;
     v_import.table_name := tinydevcrm._check_table_name(
-        coalesce(nullif(begin_import.table_name, ''), tinydevcrm._make_table_name(begin_import.source)));
+        coalesce(
+            nullif(begin_import.table_name, ''),
+            tinydevcrm._make_table_name(begin_import.source)));
     perform tinydevcrm._check_target(v_import);
 
     insert into tinydevcrm.imports (
@@ -138,16 +140,15 @@ $$;
 comment on function tinydevcrm.begin_import(
     text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
 ) is
-    'Begins an import: the names of the columns as the file has them, and for each the first '
-    'rank of tinydevcrm.csv_types that accepts every value seen so far, null when none was. '
-    'In the same transaction run the returned COPY, then finish_import(). The table''s name comes '
-    'from the file''s when none is given; the schema is the first of your search_path. types '
-    'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; '
-    'distribute_by is for a Citus coordinator: see distribute_table(). '
-    'Raises TD004 when the name is in use, TD005 when there are no columns or over 1600, TD006 when '
-    'a key is not a column, TD007 for a schema, mode, name or type that is not there, 42501 when '
-    'the session has not logged in as the owner of the table; with distribute_by also TD010 and '
-    'TD011.';
+    'Begins an import: the names of the columns as the file has them, and for each the first rank '
+    'of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same '
+    'transaction run the returned COPY, then finish_import(). The table''s name comes from the '
+    'file''s when none is given; the schema is the first of your search_path. types overrides: '
+    '{"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a '
+    'Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD005 when '
+    'there are no columns or over 1600, TD006 when a key is not a column, TD007 for a schema, mode, '
+    'name or type that is not there, 42501 when the session has not logged in as the owner of the '
+    'table; with distribute_by also TD010 and TD011.';
 
 create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
     returns tinydevcrm.import_step
@@ -157,7 +158,7 @@ create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
 as $$
 declare
     v_import  tinydevcrm.imports := tinydevcrm._lock_import(widen_import.import_id);
-    -- Each change writes the table anew. After a few, columns wait as text for the end of the file.
+    -- Each change rewrites the table. After a few, columns stay text until the end of the file.
     v_waits   constant boolean := v_import.rewrite_count >= 4;
     v_header  text[];
     v_columns jsonb;
@@ -228,7 +229,7 @@ end
 $$;
 
 comment on function tinydevcrm.widen_import(bigint, integer[]) is
-    'Goes on with an import whose values no longer fit their columns: give for each column the '
+    'Continues an import whose values no longer fit their columns: give for each column the '
     'first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come '
     'next included. Nothing is lost: what is there goes back to the text of the file first. More '
     'ranks than columns add columns. Raises TD001 when there is no such import under way.';
@@ -270,7 +271,7 @@ end
 $$;
 
 comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
-    'Notes lines of an import under way that were repaired: their numbers, what was wrong, and '
+    'Records the repaired lines of an import that is under way: their numbers, what was wrong, and '
     'the text as it stood in the file. Raises TD001 when there is no such import under way.';
 
 create function tinydevcrm.finish_import(
@@ -319,14 +320,14 @@ begin
 
     v_import.distribution := tinydevcrm._distribute_import(v_import);
 
-    -- The planner has never seen these rows, and the first question may follow at once.
+    -- The planner has never seen these rows, and the first query may follow at once.
     if v_import.distribution is null then
         execute format('analyze %s', tinydevcrm._target(v_import));
     else
         perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
     end if;
 
-    -- What has come of it, which in a table that was there is not what the file suggests.
+    -- The types of the table: one that was there before keeps its own.
     update tinydevcrm.imports
        set columns = tinydevcrm._read_table_columns(v_import, v_types),
            row_count = v_import.row_count,
@@ -358,7 +359,7 @@ declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_columns.import_id);
     v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.ranks);
 begin
-    -- A table that is there keeps its types, but for mode replace.
+    -- A table that is there keeps its types, except in mode replace.
     return case
         when v_import.mode = 'replace'
              or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)

@@ -1,5 +1,5 @@
--- The import for psql alone: \copy fills a staging table of text columns, import_staging() makes
--- the typed table of it, by the same rules and the same steps as a program's import.
+-- The import by psql: \copy fills a staging table of text columns, and import_staging() makes a
+-- typed table from it, by the same rules and steps as a program's import.
 
 create function tinydevcrm._build_fit_condition(column_name text, rank integer)
     returns text
@@ -18,7 +18,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_fit_condition(text, integer) is
-    'Condition that a value of a column of text fits a rank of tinydevcrm.csv_types.';
+    'SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.';
 
 create function tinydevcrm._test_columns(source text, names text[], rank integer)
     returns boolean[]
@@ -31,7 +31,9 @@ declare
     v_fits  boolean[];
 begin
     select string_agg(
-               format('bool_and(%s)', tinydevcrm._build_fit_condition(column_name, _test_columns.rank))
+               format(
+                   'bool_and(%s)',
+                   tinydevcrm._build_fit_condition(column_name, _test_columns.rank))
                || format(' filter (where %I is not null)', column_name),
                ', ' order by number)
       into v_tests
@@ -105,7 +107,7 @@ create function tinydevcrm._find_wider_rank(staging text, column_name text, beli
 as $$
 declare
     v_name    constant text[] := array[_find_wider_rank.column_name];
-    v_misfits text[];
+    v_unfit text[];
     v_rank    integer;
 begin
     -- A few of the values that do not fit rule out most ranks.
@@ -114,7 +116,7 @@ begin
         _find_wider_rank.column_name,
         _find_wider_rank.staging,
         tinydevcrm._build_fit_condition(_find_wider_rank.column_name, _find_wider_rank.believed))
-       into v_misfits;
+       into v_unfit;
 
     for v_rank in
         select csv_types.rank
@@ -123,7 +125,7 @@ begin
          order by csv_types.rank
     loop
         if (tinydevcrm._test_columns(
-                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]),
+                format('unnest(%L::text[]) as unfit (%I)', v_unfit, v_name[1]),
                 v_name,
                 v_rank))[1]
            and (tinydevcrm._test_columns(_find_wider_rank.staging, v_name, v_rank))[1]
@@ -135,7 +137,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_wider_rank(text, text, integer) is
-    'As _find_first_ranks(), for a column some of whose values do not fit the rank believed so far.';
+    'The same as _find_first_ranks(), for a column with values that do not fit the rank that its '
+    'first rows suggest.';
 
 create function tinydevcrm._choose_ranks(staging text, names text[])
     returns integer[]
@@ -149,7 +152,7 @@ declare
     v_fits     boolean[];
     v_number   integer;
 begin
-    -- The first rows settle most columns, and then a pass over all of them confirms it.
+    -- The first rows decide most columns; one pass over all rows confirms that.
     v_ranks := tinydevcrm._find_first_ranks(
         format('(select * from %s limit 1000) as first_rows', _choose_ranks.staging),
         _choose_ranks.names);
@@ -182,7 +185,7 @@ end
 $$;
 
 comment on function tinydevcrm._choose_ranks(text, text[]) is
-    'As _find_first_ranks(), for a table that is too large to be read once for each rank.';
+    'The same as _find_first_ranks(), for a table too large to be read once for each rank.';
 
 create function tinydevcrm._check_staging(staging regclass)
     returns void
@@ -208,8 +211,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_staging(regclass) is
-    'Checks that a staging table can be read: a view may read what is not its owner''s. Raises TD007 '
-    'when it is not a table, 42501 when it is not of the role as which the session has logged in.';
+    'Checks that a staging table may be read; a view could read tables of others. Raises TD007 when '
+    'it is not a table, 42501 when it is not of the role as which the session has logged in.';
 
 create function tinydevcrm.import_staging(
     staging       regclass,

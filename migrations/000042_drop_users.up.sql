@@ -156,8 +156,8 @@ comment on function tinydevcrm.drop_user(text, text) is
     'Tables and views go to the new owner, with the schema, schedules, imports and events. Raises '
     'TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when they own '
     'something and there is no new owner, TD012 when they own something, or have a right to '
-    'something, in another database. Upkeep ends a session that has begun meanwhile. '
-    'Security definer: lends administrators the right to drop such roles, and no others.';
+    'something, in another database. Upkeep ends a session that has begun meanwhile. Security '
+    'definer: lends administrators the right to drop such roles, and no others.';
 
 revoke execute on function
     tinydevcrm._check_droppable(regrole, regrole),

@@ -1,4 +1,4 @@
--- How a CSV file is written: what sniff_csv() finds, what it is told, what it refuses.
+-- How a CSV file is written: what sniff_csv() finds, what it is given, what it refuses.
 
 begin;
 
@@ -267,16 +267,16 @@ select is_empty(
         where (found.encoding, pg_temp.shown(found)) <> ('UTF8', '";" " " CRLF t 2') $$,
     'a sample may end anywhere');
 
--- What it is told
+-- What it is given
 
-create temporary table told (
+create temporary table given (
     name      text,
     sample    text,
     parts     tinydevcrm.csv_dialect,
     shown     text
 );
 
-insert into told
+insert into given
 values
     ('a delimiter', E'a;b,c\n1;2,3\n', (null, ',', null, null, null, null, null), '"," " " LF t 0'),
     ('tab', E'a;b\n1;2\n', (null, 'tab', null, null, null, null, null), '"\t" " " LF t 0'),
@@ -314,7 +314,7 @@ values
 
 select is_empty(
     $$ select name, shown, pg_temp.shown(found)
-         from told
+         from given
         cross join tinydevcrm.sniff_csv(
                   convert_to(sample, 'UTF8'), (parts).encoding, (parts).delimiter, (parts).quote,
                   (parts).escape, (parts).has_header, (parts).skip_lines) as found

@@ -45,7 +45,7 @@ select throws_ok(
     $$ select tinydevcrm.list_distributions() $$, 'TD010', null, 'nor listed');
 select is(tinydevcrm._find_distribution('"My Table"'), null, 'each table is one of this server alone');
 select is(tinydevcrm._find_distribution(null), null, 'and so is none');
-select is(tinydevcrm._find_distribution_column('"My Table"'), null, 'parted by no column');
+select is(tinydevcrm._find_distribution_column('"My Table"'), null, 'sharded by no column');
 
 -- what is asked of a table before Citus is
 
@@ -78,7 +78,7 @@ select throws_ok(
 
 select throws_ok(
     $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', distribute_by => 'a') $$, 'TD010', null,
-    'an import is told so before the file is read');
+    'an import is refused before the file is read');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', distribute_by => 'id') $$, 'TD010', null,
     'by psql''s way too');

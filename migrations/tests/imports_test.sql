@@ -124,7 +124,7 @@ select is(
                 array[pg_temp.rank_of('3000000000'), pg_temp.rank_of('x'), pg_temp.rank_of('x'), pg_temp.rank_of('true')],
                 3, 30)),
     array[3, 30, 2, 1]::bigint[],
-    'finish_import() tells rows, bytes, problems and rewrites');
+    'finish_import() reports rows, bytes, problems and rewrites');
 select results_eq(
     $$ select line, reason, line_text from tinydevcrm.import_problems order by id $$,
     $$ values (3::bigint, 'short', 'a,b'), (5::bigint, 'long', 'c,d') $$,
@@ -139,7 +139,7 @@ select is(
       {"name": "note", "type": "text", "header": "note"},
       {"name": "seen", "type": "text", "header": "seen"},
       {"name": "column_4", "type": "boolean", "header": ""}]'::jsonb,
-    'the import''s row tells columns, types and what the file called them');
+    'the import''s row has columns, types and what the file called them');
 
 -- widening restores the text, whatever the type
 
@@ -309,7 +309,7 @@ drop view dependent;
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$,
-    'and makes the table anew when none does');
+    'and recreates the table when none does');
 select is(
     pg_temp.columns('"by hand; drop table numbers"'), 'id integer, say "hi" text, none text',
     'with the columns of the file');
@@ -392,7 +392,7 @@ update news
 
 select throws_ok(
     $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$, 'TD006', null,
-    'it does not make a table anew that would lose what it has');
+    'it does not recreate a table that would lose what it has');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$),
     'n: integer in the table, numeric in the file', 'and says what differs');
