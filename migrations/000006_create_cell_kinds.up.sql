@@ -38,9 +38,6 @@ as $$
                    for place in range(len(table[0]))]
         return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
 
-    def is_blank(cells):
-        return not any(cell.strip() for cell in cells)
-
     def find_header(table):
         """Whether the cells of the first record differ in kind from those below them."""
         if len(table) == 1:
@@ -56,14 +53,13 @@ as $$
                 for_it += 1
         return for_it > against or against == 0
 
-    GD.update(tinydevcrm_cell_kinds=(VALUES, kind, column_kinds, is_blank, find_header))
+    GD.update(tinydevcrm_cell_kinds=(VALUES, kind, column_kinds, find_header))
 $$;
 
 comment on function tinydevcrm._load_cell_kinds() is
-    'Puts Python functions into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: '
-    'the kind of a cell, the kinds of a table''s columns, whether a record is blank, whether the '
-    'first record is a header. Take them out with pop(), because they remember each cell they have '
-    'seen.';
+    'Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of '
+    'values, the kind of a cell, the kinds of a table''s columns, and whether the first record is a '
+    'header. Take it out with pop(), because it remembers each cell that it has seen.';
 
 revoke execute on function tinydevcrm._load_cell_kinds() from public;
 

@@ -32,32 +32,18 @@ comment on column tinydevcrm.csv_dialect.skip_lines is
     'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
     'line_end is CR.';
 
-create function tinydevcrm._find_dialect(
-    sample     bytea,
-    delimiter  text,
-    quote      text,
-    escape     text,
-    has_header boolean,
-    skip_lines integer
-)
-    returns tinydevcrm.csv_dialect
+create function tinydevcrm._load_record_cutter()
+    returns void
     language plpython3u
-    immutable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
-    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
-    # files by detecting row and type patterns" (2019): records of few different widths, times cells
-    # of a known kind. Some rules go before it; each is a function of its own.
     import csv
     import io
-    import re
-    from collections import Counter, namedtuple
+    from collections import Counter
 
-    plpy.execute('select tinydevcrm._load_cell_kinds()')
-    VALUES, kind, column_kinds, is_blank, find_header = GD.pop('tinydevcrm_cell_kinds')
-
-    # --- Cutting -------------------------------------------------------------------------------
+    def is_blank(cells):
+        return not any(cell.strip() for cell in cells)
 
     def cut(text, delimiter, quote, escape):
         """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
@@ -70,10 +56,10 @@ as $$
             yield line, cells
             line = reader.line_num
 
-    def complete(records):
-        """Without what the end of the sample may have cut off, or an open quote has swallowed."""
+    def complete(records, text):
+        """Without what the end of the text may have cut off, or an open quote has swallowed."""
         line, cells = records[-1]
-        is_open = not head.endswith('\n') or any('\n' in cell for cell in cells)
+        is_open = not text.endswith('\n') or any('\n' in cell for cell in cells)
         if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
             return records[:-1]
         if is_open and len(records) > 2:
@@ -117,6 +103,39 @@ as $$
             if not (has_table and (title < blank or alone and above)):
                 return title
         return start
+
+    GD.update(tinydevcrm_record_cutter=(is_blank, cut, complete, first_record, table_start))
+$$;
+
+comment on function tinydevcrm._load_record_cutter() is
+    'Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: '
+    'whether a record is blank, the records of a text, those that are complete, and the index of '
+    'the first record that is not blank, and of the first below titles and comments.';
+
+create function tinydevcrm._find_dialect(
+    sample     bytea,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    has_header boolean,
+    skip_lines integer
+)
+    returns tinydevcrm.csv_dialect
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
+    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
+    # files by detecting row and type patterns" (2019): records of few different widths, times cells
+    # of a known kind. Some rules go before it; each is a function of its own.
+    import csv
+    import re
+    from collections import Counter, namedtuple
+
+    plpy.execute('select tinydevcrm._load_cell_kinds(), tinydevcrm._load_record_cutter()')
+    VALUES, kind, column_kinds, find_header = GD.pop('tinydevcrm_cell_kinds')
+    is_blank, cut, complete, first_record, table_start = GD.pop('tinydevcrm_record_cutter')
 
     # --- Quotes --------------------------------------------------------------------------------
 
@@ -206,7 +225,7 @@ as $$
 
     def read(delimiter, quote):
         escape = find_escape(delimiter, quote)
-        records = complete(list(cut(head, delimiter, quote, escape)))
+        records = complete(list(cut(head, delimiter, quote, escape)), head)
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
         # Titles stand above a header. Without one, a short line is a short line.
@@ -249,9 +268,11 @@ comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, i
     'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
 
 revoke execute on function
+    tinydevcrm._load_record_cutter(),
     tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 from public;
 
 grant execute on function
+    tinydevcrm._load_record_cutter(),
     tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 to tinydevcrm_user;

@@ -86,7 +86,7 @@ table csv_types
 -- What kinds of cell a CSV has, and whether its first record is a header.
 
 function _load_cell_kinds() returns void
-    -- Puts Python functions into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kind of a cell, the kinds of a table's columns, whether a record is blank, whether the first record is a header.
+    -- Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of values, the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
 
 
 -- 000007_create_dialect_search
@@ -101,6 +101,9 @@ type csv_dialect
     line_end             text         -- What ends a line: LF, CRLF or CR, by these words.
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
     skip_lines           integer      -- How many physical lines stand before the header, or before the first record when there is none.
+
+function _load_record_cutter() returns void
+    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: whether a record is blank, the records of a text, those that are complete, and the index of the first record that is not blank, and of the first below titles and comments.
 
 function _find_dialect(
         sample bytea,
