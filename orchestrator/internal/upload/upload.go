@@ -208,7 +208,7 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
 		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.positions(), l.copied, l.file.bytes).Scan(
+		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
 		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
 		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)

@@ -1,6 +1,6 @@
 -- What the columns of a CSV, and the table made of it, are to be called. Text work, so PL/Python.
 
-create function tinydevcrm._column_names(header text[])
+create function tinydevcrm._make_column_names(header text[])
     returns text[]
     language plpython3u
     immutable
@@ -42,12 +42,12 @@ as $$
     return names
 $$;
 
-comment on function tinydevcrm._column_names(text[]) is
+comment on function tinydevcrm._make_column_names(text[]) is
     'Column names for the cells of a header: as written, except that an empty one becomes '
     'column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) '
     'gets _2, _3 …. Raises TD005 for more than the 1600 that a table can have.';
 
-create function tinydevcrm._table_name(source text)
+create function tinydevcrm._make_table_name(source text)
     returns text
     language sql
     immutable
@@ -61,7 +61,7 @@ as $$
                        nullif(
                            trim(both '_' from regexp_replace(
                                lower(regexp_replace(
-                                   regexp_replace(_table_name.source, '^.*[/\\]', ''),
+                                   regexp_replace(_make_table_name.source, '^.*[/\\]', ''),
                                    '(\.(csv|tsv|txt|gz))+$', '', 'i')),
                                '[^[:alnum:]_]+', '_', 'g')),
                            ''),
@@ -72,16 +72,16 @@ as $$
      where octet_length(candidate) <= 63
 $$;
 
-comment on function tinydevcrm._table_name(text) is
+comment on function tinydevcrm._make_table_name(text) is
     'Table name for a file''s name: without folder and endings, in lower case, each run of other '
     'characters an underscore: "Q3 Sales.csv.gz" is q3_sales.';
 
 revoke execute on function
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text)
+    tinydevcrm._make_column_names(text[]),
+    tinydevcrm._make_table_name(text)
 from public;
 
 grant execute on function
-    tinydevcrm._column_names(text[]),
-    tinydevcrm._table_name(text)
+    tinydevcrm._make_column_names(text[]),
+    tinydevcrm._make_table_name(text)
 to tinydevcrm_user;

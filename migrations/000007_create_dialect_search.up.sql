@@ -1,64 +1,49 @@
 -- The search for how a CSV is written: the delimiter and quote that cut it best. Text work, so
 -- PL/Python.
 
-create function tinydevcrm._find_dialect(
-    sample     bytea,
+create type tinydevcrm.csv_dialect as (
+    encoding   text,
     delimiter  text,
     quote      text,
     escape     text,
+    line_end   text,
     has_header boolean,
     skip_lines integer
-)
-    returns tinydevcrm.csv_dialect
+);
+
+comment on type tinydevcrm.csv_dialect is
+    'How a CSV file is written. sniff_csv() finds it.';
+comment on column tinydevcrm.csv_dialect.encoding is
+    'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
+comment on column tinydevcrm.csv_dialect.delimiter is
+    'What stands between two cells: one ASCII character, or the two characters comma and blank. In '
+    'a file of one column, a character that does not occur in it.';
+comment on column tinydevcrm.csv_dialect.quote is
+    'What a quoted cell begins and ends with: one ASCII character.';
+comment on column tinydevcrm.csv_dialect.escape is
+    'What stands before a quote within a quoted cell: the quote itself when those are doubled, '
+    'else one other ASCII character, mostly a backslash.';
+comment on column tinydevcrm.csv_dialect.line_end is
+    'What ends a line: LF, CRLF or CR, by these words.';
+comment on column tinydevcrm.csv_dialect.has_header is
+    'Whether the first record after the skipped lines names the columns.';
+comment on column tinydevcrm.csv_dialect.skip_lines is
+    'How many physical lines stand before the header, or before the first record when there is '
+    'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
+    'line_end is CR.';
+
+create function tinydevcrm._load_record_cutter()
+    returns void
     language plpython3u
-    immutable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
-    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
-    # files by detecting row and type patterns" (2019): records of few different widths, times cells
-    # of a known kind. Some rules go before it; each is a function of its own.
     import csv
-    import functools
     import io
-    import re
-    from collections import Counter, namedtuple
-
-    # --- Kinds of cells ------------------------------------------------------------------------
-
-    MONTH = '(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[.]?'
-    DAY = (r'(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})|\d{4}-\d{2}'
-           r'|\d{1,2}[- ]' + MONTH + r'[- ](?:\d{4}|\d{2})|' + MONTH + r' \d{1,2},? \d{4})')
-    TIME = (r'\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]m)?'
-            r'(?: ?(?:z|utc|gmt|[+-]\d{2}(?::?\d{2})?))?')
-    MONEY = r'[$\u00a3\u00a5\u20ac]?'
-    CELL = re.compile(
-        r'(?P<empty>(?:n/?a|nan|null|none|-|\\n)?)'
-        r'|(?P<number>[+-]?' + MONEY + r" ?(?:\d+|\d{1,3}(?:[ .,'\u00a0\u202f]\d{3})+|(?=[.]\d))"
-        r'(?:[.,]\d+)?(?:e[+-]?\d+)? ?(?:%|' + MONEY + '))'
-        '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
-        '|(?P<boolean>true|false|yes|no|[tfyn])'
-        r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
-        # Words and sentences. No quotes, and a comma only before a blank: those come of a bad cut.
-        r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
-        re.IGNORECASE)
-    VALUES = {'number', 'date', 'boolean', 'uuid'}
-
-    @functools.lru_cache(maxsize=None)
-    def kind(cell):
-        match = CELL.fullmatch(cell.strip())
-        return match and match.lastgroup
-
-    def column_kinds(table):
-        """Of each column the one kind of value that all its cells below the first are, or None."""
-        columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
-                   for place in range(len(table[0]))]
-        return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
+    from collections import Counter
 
     def is_blank(cells):
         return not any(cell.strip() for cell in cells)
-
-    # --- Cutting -------------------------------------------------------------------------------
 
     def cut(text, delimiter, quote, escape):
         """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
@@ -71,10 +56,10 @@ as $$
             yield line, cells
             line = reader.line_num
 
-    def complete(records):
-        """Without what the end of the sample may have cut off, or an open quote has swallowed."""
+    def complete(records, text):
+        """Without what the end of the text may have cut off, or an open quote has swallowed."""
         line, cells = records[-1]
-        is_open = not head.endswith('\n') or any('\n' in cell for cell in cells)
+        is_open = not text.endswith('\n') or any('\n' in cell for cell in cells)
         if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
             return records[:-1]
         if is_open and len(records) > 2:
@@ -118,6 +103,39 @@ as $$
             if not (has_table and (title < blank or alone and above)):
                 return title
         return start
+
+    GD.update(tinydevcrm_record_cutter=(is_blank, cut, complete, first_record, table_start))
+$$;
+
+comment on function tinydevcrm._load_record_cutter() is
+    'Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: '
+    'whether a record is blank, the records of a text, those that are complete, and the index of '
+    'the first record that is not blank, and of the first below titles and comments.';
+
+create function tinydevcrm._find_dialect(
+    sample     bytea,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    has_header boolean,
+    skip_lines integer
+)
+    returns tinydevcrm.csv_dialect
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
+    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
+    # files by detecting row and type patterns" (2019): records of few different widths, times cells
+    # of a known kind. Some rules go before it; each is a function of its own.
+    import csv
+    import re
+    from collections import Counter, namedtuple
+
+    plpy.execute('select tinydevcrm._load_cell_kinds(), tinydevcrm._load_record_cutter()')
+    VALUES, kind, column_kinds, find_header = GD.pop('tinydevcrm_cell_kinds')
+    is_blank, cut, complete, first_record, table_start = GD.pop('tinydevcrm_record_cutter')
 
     # --- Quotes --------------------------------------------------------------------------------
 
@@ -203,28 +221,11 @@ as $$
                     return delimiter
         return '\x1f'
 
-    # --- Header --------------------------------------------------------------------------------
-
-    def find_header(table):
-        """Whether the cells of the first record differ in kind from those below them."""
-        if len(table) == 1:
-            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
-        for_it = against = 0
-        for cell, below in zip(table[0], column_kinds(table)):
-            # A year may well be a heading, and an empty cell says nothing.
-            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
-                continue
-            if kind(cell) == below:
-                against += 1
-            else:
-                for_it += 1
-        return for_it > against or against == 0
-
     # --- All of it -----------------------------------------------------------------------------
 
     def read(delimiter, quote):
         escape = find_escape(delimiter, quote)
-        records = complete(list(cut(head, delimiter, quote, escape)))
+        records = complete(list(cut(head, delimiter, quote, escape)), head)
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
         # Titles stand above a header. Without one, a short line is a short line.
@@ -238,7 +239,7 @@ as $$
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
     csv.field_size_limit(len(sample) + 1)
 
-    # A thousand lines tell enough. An escape or quote that is the told delimiter wins over it.
+    # A thousand lines are enough. A delimiter that is also the escape or the quote is ignored.
     text = sample.decode()
     head = '\n'.join(text[:65536].split('\n')[:1000])
     wanted = None if delimiter in (quote, escape) else delimiter
@@ -267,9 +268,11 @@ comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, i
     'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
 
 revoke execute on function
+    tinydevcrm._load_record_cutter(),
     tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 from public;
 
 grant execute on function
+    tinydevcrm._load_record_cutter(),
     tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer)
 to tinydevcrm_user;

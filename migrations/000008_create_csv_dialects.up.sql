@@ -1,35 +1,92 @@
 -- Reading the beginning of a CSV: how it is written. Text work, so PL/Python.
 
-create type tinydevcrm.csv_dialect as (
-    encoding   text,
-    delimiter  text,
-    quote      text,
-    escape     text,
-    line_end   text,
-    has_header boolean,
-    skip_lines integer
-);
+create function tinydevcrm._read_start(
+    sample           bytea,
+    inout encoding   text,
+    quote            text,
+    escape           text,
+    inout skip_lines integer,
+    out   line_end   text,
+    out   delimiter  text,
+    out   utf8       bytea
+)
+    returns record
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    import codecs
+    import re
 
-comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written. sniff_csv() finds it.';
-comment on column tinydevcrm.csv_dialect.encoding is
-    'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
-comment on column tinydevcrm.csv_dialect.delimiter is
-    'What stands between two cells: one ASCII character, or the two characters comma and blank. In '
-    'a file of one column, a character that does not occur in it.';
-comment on column tinydevcrm.csv_dialect.quote is
-    'What a quoted cell begins and ends with: one ASCII character.';
-comment on column tinydevcrm.csv_dialect.escape is
-    'What stands before a quote within a quoted cell: the quote itself when those are doubled, '
-    'else one other ASCII character, mostly a backslash.';
-comment on column tinydevcrm.csv_dialect.line_end is
-    'What ends a line: LF, CRLF or CR, by these words.';
-comment on column tinydevcrm.csv_dialect.has_header is
-    'Whether the first record after the skipped lines names the columns.';
-comment on column tinydevcrm.csv_dialect.skip_lines is
-    'How many physical lines stand before the header, or before the first record when there is '
-    'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
-    'line_end is CR.';
+    MARKS = [
+        (codecs.BOM_UTF8, 'UTF8'),
+        (codecs.BOM_UTF16_LE, 'UTF16LE'),
+        (codecs.BOM_UTF16_BE, 'UTF16BE'),
+    ]
+
+    def python_name(name):
+        name = re.sub(r'^win(?:dows)?[-_]?(?=\d+$)', 'cp', name.strip().lower())
+        name = re.sub(r'^koi8(?=[ru]$)', 'koi8-', name)
+        return re.sub(r'^utf-?(16|32)-?([lb]e)$', r'utf-\1-\2', name)
+
+    def decode(name, errors):
+        """The sample may end within a character: an incremental decoder waits for its rest."""
+        'a'.encode(python_name(name))    # refuses what is not for text, such as hex
+        return codecs.getincrementaldecoder(python_name(name))(errors).decode(sample)
+
+    def find_encoding():
+        for mark, name in MARKS:
+            if sample.startswith(mark):
+                return name
+        # One bad byte among good characters is a bad line, not another encoding.
+        text = decode('UTF8', 'replace')
+        bad = text.count('\ufffd')
+        good = sum(character > '\x7f' for character in text) - bad
+        return 'UTF8' if good >= bad else 'WIN1252'
+
+    def find_line_end(text):
+        """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
+        mark = re.escape(quote or '"')
+        inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
+        if escape not in (None, quote or '"'):
+            inside = r'(?s:[^{0}{1}]|{1}.)*'.format(mark, re.escape(escape))
+        cell = r'(?<![^\s,;|])' + mark + inside + mark
+        bare = re.sub(cell, '', text)
+        if len(re.findall('\r(?!\n)', bare)) > bare.count('\n'):
+            return 'CR'
+        end = re.search('\r?\n', bare)
+        return 'CRLF' if end and end.group() == '\r\n' else 'LF'
+
+    name = find_encoding() if encoding is None else encoding
+    try:
+        text = decode(name, 'replace')
+    except (LookupError, UnicodeError):
+        return {'encoding': name, 'skip_lines': None, 'line_end': None, 'delimiter': None,
+                'utf8': None}
+    if text.startswith('\ufeff'):
+        text = text[1:]
+
+    line_end = find_line_end(text[:65536])
+    if line_end == 'CR':
+        text = text.replace('\r\n', '\n').replace('\r', '\n')
+    else:
+        text = text.replace('\r\n', '\n').replace('\r', ' ')
+
+    # A first line that names the delimiter for Excel.
+    named = re.match(r'\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
+    skipped = skip_lines
+    if skipped is None:
+        skipped = named.group().count('\n') if named else 0
+
+    rest = ''.join(text.split('\n', skipped)[skipped:])
+    return {'encoding': name, 'skip_lines': skipped, 'line_end': line_end,
+            'delimiter': named and named.group(1), 'utf8': rest.encode('utf-8', 'replace')}
+$$;
+
+comment on function tinydevcrm._read_start(bytea, text, text, text, integer) is
+    'First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line '
+    'sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line '
+    'feeds. Null for the text when Python does not know the encoding.';
 
 create function tinydevcrm.sniff_csv(
     sample     bytea,
@@ -152,100 +209,12 @@ comment on function tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean,
     'no byte order mark is UTF-8 when it is valid, else Windows-1252. Raises TD005 when the sample '
     'is empty or not text, TD007 for a bad part or an encoding that Python does not know.';
 
-create function tinydevcrm._read_start(
-    sample           bytea,
-    inout encoding   text,
-    quote            text,
-    escape           text,
-    inout skip_lines integer,
-    out   line_end   text,
-    out   delimiter  text,
-    out   utf8       bytea
-)
-    returns record
-    language plpython3u
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    import codecs
-    import re
-
-    MARKS = [
-        (codecs.BOM_UTF8, 'UTF8'),
-        (codecs.BOM_UTF16_LE, 'UTF16LE'),
-        (codecs.BOM_UTF16_BE, 'UTF16BE'),
-    ]
-
-    def python_name(name):
-        name = re.sub(r'^win(?:dows)?[-_]?(?=\d+$)', 'cp', name.strip().lower())
-        name = re.sub(r'^koi8(?=[ru]$)', 'koi8-', name)
-        return re.sub(r'^utf-?(16|32)-?([lb]e)$', r'utf-\1-\2', name)
-
-    def decode(name, errors):
-        """The sample may end within a character: an incremental decoder waits for its rest."""
-        'a'.encode(python_name(name))    # refuses what is not for text, such as hex
-        return codecs.getincrementaldecoder(python_name(name))(errors).decode(sample)
-
-    def find_encoding():
-        for mark, name in MARKS:
-            if sample.startswith(mark):
-                return name
-        # One bad byte among good characters is a bad line, not another encoding.
-        text = decode('UTF8', 'replace')
-        bad = text.count('\ufffd')
-        good = sum(character > '\x7f' for character in text) - bad
-        return 'UTF8' if good >= bad else 'WIN1252'
-
-    def find_line_end(text):
-        """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
-        mark = re.escape(quote or '"')
-        inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
-        if escape not in (None, quote or '"'):
-            inside = r'(?s:[^{0}{1}]|{1}.)*'.format(mark, re.escape(escape))
-        cell = r'(?<![^\s,;|])' + mark + inside + mark
-        bare = re.sub(cell, '', text)
-        if len(re.findall('\r(?!\n)', bare)) > bare.count('\n'):
-            return 'CR'
-        end = re.search('\r?\n', bare)
-        return 'CRLF' if end and end.group() == '\r\n' else 'LF'
-
-    name = find_encoding() if encoding is None else encoding
-    try:
-        text = decode(name, 'replace')
-    except (LookupError, UnicodeError):
-        return {'encoding': name, 'skip_lines': None, 'line_end': None, 'delimiter': None,
-                'utf8': None}
-    if text.startswith('\ufeff'):
-        text = text[1:]
-
-    line_end = find_line_end(text[:65536])
-    if line_end == 'CR':
-        text = text.replace('\r\n', '\n').replace('\r', '\n')
-    else:
-        text = text.replace('\r\n', '\n').replace('\r', ' ')
-
-    # A first line by which Excel is told the delimiter.
-    told = re.match(r'\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
-    skipped = skip_lines
-    if skipped is None:
-        skipped = told.group().count('\n') if told else 0
-
-    rest = ''.join(text.split('\n', skipped)[skipped:])
-    return {'encoding': name, 'skip_lines': skipped, 'line_end': line_end,
-            'delimiter': told and told.group(1), 'utf8': rest.encode('utf-8', 'replace')}
-$$;
-
-comment on function tinydevcrm._read_start(bytea, text, text, text, integer) is
-    'First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line '
-    'sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line '
-    'feeds. Null for the text when Python does not know the encoding.';
-
 revoke execute on function
-    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
-    tinydevcrm._read_start(bytea, text, text, text, integer)
+    tinydevcrm._read_start(bytea, text, text, text, integer),
+    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer)
 from public;
 
 grant execute on function
-    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer),
-    tinydevcrm._read_start(bytea, text, text, text, integer)
+    tinydevcrm._read_start(bytea, text, text, text, integer),
+    tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer)
 to tinydevcrm_user;

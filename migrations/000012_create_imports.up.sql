@@ -1,4 +1,4 @@
--- The log of imports, and where an import may go.
+-- The log of imports.
 
 create table tinydevcrm.imports (
     id            bigint generated always as identity,
@@ -68,15 +68,15 @@ comment on column tinydevcrm.imports.byte_count is
 comment on column tinydevcrm.imports.problem_count is
     'Lines that were repaired: rows of tinydevcrm.import_problems.';
 comment on column tinydevcrm.imports.rewrite_count is
-    'How often the rows were written anew because a value came that its column did not accept.';
+    'How often the table was rewritten because a value did not fit the type of its column.';
 comment on column tinydevcrm.imports.distribute_by is
     'Column by which the import was asked to distribute the table, on a Citus coordinator; null for '
     'none.';
 comment on column tinydevcrm.imports.distribution is
-    'How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for '
-    'a table of this server alone.';
+    'How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() '
+    'returns it; null for a table of this server alone.';
 comment on column tinydevcrm.imports.notices is
-    'What the import did not do, and who ran it may expect: sentences.';
+    'Sentences about what the import did not do although its user may expect it.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is
@@ -99,6 +99,18 @@ grant select,
       )
    on tinydevcrm.imports
    to tinydevcrm_user;
+
+create function tinydevcrm._target(import tinydevcrm.imports)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('%I.%I', (import).schema_name, (import).table_name)
+$$;
+
+comment on function tinydevcrm._target(tinydevcrm.imports) is
+    'Name of the table that an import makes or fills, qualified and quoted.';
 
 create function tinydevcrm._imports_finish()
     returns trigger
@@ -172,153 +184,11 @@ grant select,
    on tinydevcrm.import_problems
    to tinydevcrm_user;
 
-
-create function tinydevcrm._target(import tinydevcrm.imports)
-    returns text
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select format('%I.%I', (import).schema_name, (import).table_name)
-$$;
-
-comment on function tinydevcrm._target(tinydevcrm.imports) is
-    'Name of the table that an import makes or fills, qualified and quoted.';
-
-create function tinydevcrm._refuse_name_in_use(target text)
-    returns void
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    raise exception using
-        errcode = 'TD004',
-        message = format('table %s is there already', target),
-        hint    = 'Import under another name, or in mode replace, append or upsert.';
-end
-$$;
-
-comment on function tinydevcrm._refuse_name_in_use(text) is
-    'Raises TD004, with the ways out.';
-
-create function tinydevcrm._check_target(import tinydevcrm.imports)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
-    v_kind     "char";
-begin
-    perform tinydevcrm._check_schema((import).schema_name);
-
-    -- The table is the session's own, or will be.
-    if not tinydevcrm._is_session_of(quote_ident(current_user)::regrole) then
-        raise exception using
-            errcode = '42501',
-            message = format('this session has not logged in as %I', current_user),
-            hint    = 'Log in as the role that is to own the table; "set role" is not enough.';
-    end if;
-
-    if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
-        raise exception using
-            errcode = 'TD007',
-            message = format('there is no import mode %L', (import).mode),
-            hint    = 'The modes are create, replace, append and upsert.';
-    end if;
-
-    if ((import).mode = 'upsert') <> (coalesce(cardinality((import).key), 0) > 0) then
-        raise exception using
-            errcode = 'TD007',
-            message = case (import).mode
-                          when 'upsert' then 'mode upsert needs a key'
-                          else format('mode %s takes no key', (import).mode)
-                      end,
-            hint    = 'The key names the columns by which mode upsert finds the row to update.';
-    end if;
-
-    select relkind
-      into v_kind
-      from pg_class
-     where oid = v_relation;
-
-    -- Told before the file is read, not after.
-    if (import).mode = 'create' and v_kind is not null then
-        perform tinydevcrm._refuse_name_in_use(tinydevcrm._target(import));
-    end if;
-
-    if v_kind not in ('r', 'p') then
-        raise exception using
-            errcode = 'TD004',
-            message = format('%s is there already, and is not a table', tinydevcrm._target(import)),
-            hint    = 'Import under another name.';
-    end if;
-
-    if v_relation is not null then
-        perform tinydevcrm._check_session_of(v_relation);
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._check_target(tinydevcrm.imports) is
-    'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no '
-    'schema to put it in, no such mode, or a key where none belongs or none where one does, 42501 '
-    'when the session has not logged in as the owner of the table.';
-
-create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- The lock first: until then another role may put a table of its own in the place of that name.
-    execute format(
-        'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
-    perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
-end
-$$;
-
-comment on function tinydevcrm._lock_own_table(text, text) is
-    'Locks a table by its qualified and quoted name, and checks that it is one of the role as which '
-    'the session has logged in, and so stays. Raises 42501 when it is not.';
-
-create function tinydevcrm._checked_name(name text)
-    returns name
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if coalesce(octet_length(_checked_name.name), 0) not between 1 and 63 then
-        raise exception using
-            errcode = 'TD007',
-            message = format('%L cannot be the name of a table', _checked_name.name),
-            hint    = 'A name has 1 to 63 bytes.';
-    end if;
-
-    return _checked_name.name;
-end
-$$;
-
-comment on function tinydevcrm._checked_name(text) is
-    'A table''s name, or TD007 when it is too long to be one or empty.';
-
 revoke execute on function
-    tinydevcrm._imports_finish(),
     tinydevcrm._target(tinydevcrm.imports),
-    tinydevcrm._refuse_name_in_use(text),
-    tinydevcrm._check_target(tinydevcrm.imports),
-    tinydevcrm._lock_own_table(text, text),
-    tinydevcrm._checked_name(text)
+    tinydevcrm._imports_finish()
 from public;
 
 grant execute on function
-    tinydevcrm._target(tinydevcrm.imports),
-    tinydevcrm._refuse_name_in_use(text),
-    tinydevcrm._check_target(tinydevcrm.imports),
-    tinydevcrm._lock_own_table(text, text),
-    tinydevcrm._checked_name(text)
+    tinydevcrm._target(tinydevcrm.imports)
 to tinydevcrm_user;

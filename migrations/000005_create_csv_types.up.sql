@@ -2,7 +2,7 @@
 -- values are written: an import that knows the way can take a column back to the text of the file.
 
 create table tinydevcrm.csv_types (
-    position   integer not null,
+    rank       integer not null,
     type_name  text not null,
     example    text not null,
     accepts    text,
@@ -10,15 +10,15 @@ create table tinydevcrm.csv_types (
     restores   text,
     loses      text not null,
 
-    constraint csv_types_pkey primary key (position),
-    constraint csv_types_position_range check (position between 1 and 63),
+    constraint csv_types_pkey primary key (rank),
+    constraint csv_types_rank_range check (rank between 1 and 63),
     constraint csv_types_example_unique unique (example)
 );
 
 comment on table tinydevcrm.csv_types is
     'Column types that an import chooses from, narrowest first. A column gets the first one that '
     'accepts every value of it; NULL fits each.';
-comment on column tinydevcrm.csv_types.position is
+comment on column tinydevcrm.csv_types.rank is
     'Place on the ladder, 1 to 63; 1 is tried first.';
 comment on column tinydevcrm.csv_types.type_name is
     'Name of the type, as in create table. It is there once for each way of writing its values.';
@@ -71,25 +71,25 @@ doubles (accepts) as (
       from generate_series(1, 16) as digits
 ),
 -- Fractions of a second: none or without zeros at the end, thousandths, millionths.
-fractions (place, written, accepts, template, pick) as (
+fractions (rank, written, accepts, template, pick) as (
     values
         (1, '', '(?:\.[0-9]{0,5}[1-9])?', '.US', 'rtrim(rtrim(%s, ''0''), ''.'')'),
         (2, '.120', '\.[0-9]{3}', '.MS', '%s'),
         (3, '.120000', '\.[0-9]{6}', '.US', '%s')
 ),
-separators (place, written, accepts, template) as (
+separators (rank, written, accepts, template) as (
     values
         (1, ' ', ' ', ' '),
         (2, 'T', 'T', '"T"')
 ),
-zones (place, written, accepts) as (
+zones (rank, written, accepts) as (
     values
         (1, 'Z', 'Z'),
         (2, '+00', '\+00'),
         (3, '+00:00', '\+00:00')
 ),
 timestamps (way, written, accepts, restores) as (
-    select separators.place * 10 + fractions.place,
+    select separators.rank * 10 + fractions.rank,
            '2024-01-31' || separators.written || '10:00:00' || fractions.written,
            calendar_day || separators.accepts || clock_time || fractions.accepts,
            format(
@@ -150,7 +150,7 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
            'a T between day and time, trailing zeros of the second'
       from timestamps
     union all
-    select 8, timestamps.way * 10 + zones.place, 'timestamp with time zone',
+    select 8, timestamps.way * 10 + zones.rank, 'timestamp with time zone',
            timestamps.written || zones.written, timestamps.accepts || zones.accepts, 32,
            format(timestamps.restores, '(%s) at time zone ''UTC''') || ' || '
            || quote_literal(zones.written),
@@ -158,7 +158,7 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
       from timestamps
      cross join zones
     union all
-    select 9, fractions.place, 'time without time zone', '10:00:00' || fractions.written,
+    select 9, fractions.rank, 'time without time zone', '10:00:00' || fractions.written,
            clock_time || fractions.accepts, 15,
            format(
                fractions.pick,
@@ -168,7 +168,7 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
      cross join fractions
 )
 insert into tinydevcrm.csv_types
-    (position, type_name, example, accepts, max_length, restores, loses)
+    (rank, type_name, example, accepts, max_length, restores, loses)
 select row_number() over (order by ladder.step, ladder.way),
        ladder.type_name,
        ladder.example,

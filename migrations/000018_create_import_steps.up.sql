@@ -1,7 +1,7 @@
--- An import is one transaction: begin_import(), a COPY into what that made, finish_import(). The
--- COPY goes straight into columns of the types that the file's beginning suggests. When a value
--- comes that its column does not accept, the COPY ends before it, widen_import() takes the column
--- back to the text of the file and on to a wider type, and the next COPY goes on.
+-- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends
+-- it. The beginning of the file suggests the types of the columns. When a value does not fit its
+-- column, the COPY ends before that value, widen_import() turns the column back into the text of the
+-- file and then into a wider type, and the next COPY continues.
 
 create type tinydevcrm.import_step as (
     import_id        bigint,
@@ -12,72 +12,11 @@ create type tinydevcrm.import_step as (
 
 comment on type tinydevcrm.import_step is
     'Where an import stands. columns, in the file''s order: [{"name": …, "header": what the file '
-    'calls it, "type": what it is stored as, "position": the place in tinydevcrm.csv_types whose '
+    'calls it, "type": what it is stored as, "rank": that in tinydevcrm.csv_types whose '
     'values it takes; null when it takes what comes}]. create_statement made the table, '
     'copy_statement fills it: text format, UTF-8.';
 
-create function tinydevcrm._loading_table(import tinydevcrm.imports)
-    returns text
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select case
-               when to_regclass(format('pg_temp._import_%s', (import).id)) is null then
-                   tinydevcrm._target(import)
-               else format('pg_temp._import_%s', (import).id)
-           end
-$$;
-
-comment on function tinydevcrm._loading_table(tinydevcrm.imports) is
-    'The table that an import''s COPY fills: the new table itself, or a temporary one when the '
-    'rows are to go into one that was there before.';
-
-create function tinydevcrm._create_loading_table(import tinydevcrm.imports)
-    returns text
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_target    text := tinydevcrm._target(import);
-    v_columns   text;
-    v_statement text;
-begin
-    select string_agg(format('%I %s', planned.name, planned.type), ', ' order by planned.number)
-      into v_columns
-      from rows from (
-               jsonb_to_recordset((import).columns) as (name text, type text)
-           ) with ordinality as planned (name, type, number);
-
-    -- Mode create never goes into a table that somebody else has made since it was checked.
-    if (import).mode = 'create' or to_regclass(v_target) is null then
-        v_statement := format('create table %s (%s)', v_target, v_columns);
-    else
-        v_statement := format(
-            'create temporary table _import_%s (%s) on commit drop', (import).id, v_columns);
-    end if;
-
-    execute v_statement;
-    return v_statement;
-exception
-    -- Somebody else's import of that name committed a moment ago.
-    when duplicate_table or duplicate_object or unique_violation then
-        if to_regtype(v_target) is not null and to_regclass(v_target) is null then
-            raise exception using
-                errcode = 'TD004',
-                message = format('a type is called %s', v_target),
-                hint    = 'Import under another name.';
-        end if;
-        perform tinydevcrm._refuse_name_in_use(v_target);
-end
-$$;
-
-comment on function tinydevcrm._create_loading_table(tinydevcrm.imports) is
-    'Makes the table that an import''s COPY fills, and returns the statement that did. Raises '
-    'TD004 when another import has just made it.';
-
-create function tinydevcrm._import_step(import tinydevcrm.imports, create_statement text)
+create function tinydevcrm._build_import_step(import tinydevcrm.imports, create_statement text)
     returns tinydevcrm.import_step
     language sql
     stable
@@ -85,10 +24,10 @@ create function tinydevcrm._import_step(import tinydevcrm.imports, create_statem
 as $$
     select (import).id,
            (import).columns,
-           _import_step.create_statement,
+           _build_import_step.create_statement,
            format(
                'copy %s (%s) from stdin with (encoding ''UTF8'')',
-               tinydevcrm._loading_table(import),
+               tinydevcrm._find_loading_table(import),
                (
                    select string_agg(format('%I', planned.name), ', ' order by planned.number)
                      from rows from (
@@ -97,59 +36,10 @@ as $$
                ))
 $$;
 
-comment on function tinydevcrm._import_step(tinydevcrm.imports, text) is
-    'The step at which an import is.';
+comment on function tinydevcrm._build_import_step(tinydevcrm.imports, text) is
+    'How the import goes on: its columns, and the COPY to run next.';
 
-create function tinydevcrm._settle_columns(import tinydevcrm.imports, positions integer[])
-    returns jsonb
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select jsonb_agg(
-               planned.value || jsonb_build_object(
-                   'type',
-                   case
-                       when (planned.value->>'is_given')::boolean then planned.value->>'type'
-                       when csv_types.type_name = 'double precision'
-                            and not tinydevcrm._comes_back(import, planned.value->>'name')
-                       then 'text'
-                       else coalesce(csv_types.type_name, 'text')
-                   end)
-               order by planned.number)
-      from jsonb_array_elements((import).columns) with ordinality as planned (value, number)
-      left join tinydevcrm.csv_types
-        on csv_types.position = _settle_columns.positions[planned.number]
-$$;
-
-comment on function tinydevcrm._settle_columns(tinydevcrm.imports, integer[]) is
-    'Columns of an import with the types that were given, or else fit every value so far.';
-
-create function tinydevcrm._table_columns(import tinydevcrm.imports, columns jsonb)
-    returns jsonb
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select jsonb_agg(
-               jsonb_build_object(
-                   'name', planned.name,
-                   'type', coalesce(format_type(atttypid, atttypmod), planned.type),
-                   'header', planned.header)
-               order by planned.number)
-      from rows from (
-               jsonb_to_recordset(_table_columns.columns) as (name text, type text, header text)
-           ) with ordinality as planned (name, type, header, number)
-      left join pg_attribute
-        on attrelid = to_regclass(tinydevcrm._target(import))
-       and attname::text = planned.name
-       and attnum > 0
-$$;
-
-comment on function tinydevcrm._table_columns(tinydevcrm.imports, jsonb) is
-    'Columns of an import with the types that its table has; with their own where it has none.';
-
-create function tinydevcrm._import_under_way(import_id bigint)
+create function tinydevcrm._lock_import(import_id bigint)
     returns tinydevcrm.imports
     language plpgsql
     volatile
@@ -162,35 +52,35 @@ begin
     select imports.*
       into v_import
       from tinydevcrm.imports
-     where imports.id = _import_under_way.import_id
+     where imports.id = _lock_import.import_id
        and imports.finished_at is null;
 
     if found then
-        v_loading := tinydevcrm._loading_table(v_import);
+        v_loading := tinydevcrm._find_loading_table(v_import);
     end if;
 
     if to_regclass(v_loading) is null then
         raise exception using
             errcode = 'TD001',
-            message = format('import %s is not under way', _import_under_way.import_id),
+            message = format('import %s is not under way', _lock_import.import_id),
             hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
     end if;
 
-    -- Its own transaction has made that table, and the lock is there. A row of another one, which
-    -- was committed too early, may name anything.
+    -- The transaction of the import made that table and has the lock. The row of an import that was
+    -- committed too early can name any table.
     perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
     return v_import;
 end
 $$;
 
-comment on function tinydevcrm._import_under_way(bigint) is
+comment on function tinydevcrm._lock_import(bigint) is
     'The import''s row, which only its own transaction sees. Raises TD001 when there is none, 42501 '
     'when its table is not one of the role as which the session has logged in.';
 
 create function tinydevcrm.begin_import(
     source        text,
     header        text[],
-    positions     integer[],
+    ranks         integer[],
     table_name    text default null,
     mode          text default 'create',
     key           text[] default null,
@@ -218,8 +108,10 @@ begin
     v_import.mode := begin_import.mode;
     v_import.key := nullif(begin_import.key, '{}');
     v_import.schema_name := begin_import.schema_name;
-    v_import.table_name := tinydevcrm._checked_name(
-        coalesce(nullif(begin_import.table_name, ''), tinydevcrm._table_name(begin_import.source)));
+    v_import.table_name := tinydevcrm._check_table_name(
+        coalesce(
+            nullif(begin_import.table_name, ''),
+            tinydevcrm._make_table_name(begin_import.source)));
     perform tinydevcrm._check_target(v_import);
 
     insert into tinydevcrm.imports (
@@ -228,7 +120,7 @@ begin
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
-                   begin_import.header, begin_import.positions, begin_import.types),
+                   begin_import.header, begin_import.ranks, begin_import.types),
                nullif(begin_import.distribute_by, ''))
     returning imports.*
          into v_import;
@@ -241,60 +133,59 @@ begin
         perform tinydevcrm._check_columns(v_import);
     end if;
 
-    return tinydevcrm._import_step(v_import, tinydevcrm._create_loading_table(v_import));
+    return tinydevcrm._build_import_step(v_import, tinydevcrm._create_loading_table(v_import));
 end
 $$;
 
 comment on function tinydevcrm.begin_import(
     text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
 ) is
-    'Begins an import: the names of the columns as the file has them, and for each the first '
-    'position of tinydevcrm.csv_types that accepts every value seen so far, null when none was. '
-    'In the same transaction run the returned COPY, then finish_import(). The table''s name comes '
-    'from the file''s when none is given; the schema is the first of your search_path. types '
-    'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; '
-    'distribute_by is for a Citus coordinator: see distribute_table(). '
-    'Raises TD004 when the name is in use, TD005 when there are no columns or over 1600, TD006 when '
-    'a key is not a column, TD007 for a schema, mode, name or type that is not there, 42501 when '
-    'the session has not logged in as the owner of the table; with distribute_by also TD010 and '
-    'TD011.';
+    'Begins an import: the names of the columns as the file has them, and for each the first rank '
+    'of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same '
+    'transaction run the returned COPY, then finish_import(). The table''s name comes from the '
+    'file''s when none is given; the schema is the first of your search_path. types overrides: '
+    '{"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a '
+    'Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD005 when '
+    'there are no columns or over 1600, TD006 when a key is not a column, TD007 for a schema, mode, '
+    'name or type that is not there, 42501 when the session has not logged in as the owner of the '
+    'table; with distribute_by also TD010 and TD011.';
 
-create function tinydevcrm.widen_import(import_id bigint, positions integer[])
+create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
     returns tinydevcrm.import_step
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(widen_import.import_id);
-    -- Each change writes the table anew. After a few, columns wait as text for the end of the file.
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(widen_import.import_id);
+    -- Each change rewrites the table. After a few, columns stay text until the end of the file.
     v_waits   constant boolean := v_import.rewrite_count >= 4;
     v_header  text[];
     v_columns jsonb;
     v_changes text;
 begin
-    select array_agg(coalesce(before.value->>'header', '') order by place.number)
+    select array_agg(coalesce(before.value->>'header', '') order by fit.number)
       into v_header
-      from unnest(widen_import.positions) with ordinality as place (place, number)
+      from unnest(widen_import.ranks) with ordinality as fit (rank, number)
       left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
      using (number);
 
     with step as (
-        select place.number,
-               place.name,
+        select fit.number,
+               fit.name,
                before.value as before,
                stored.type,
                stored.accepted,
                coalesce(
-                   before.value->'position' = 'null'
-                   or (before.value->>'position')::integer = stored.accepted,
+                   before.value->'rank' = 'null'
+                   or (before.value->>'rank')::integer = stored.accepted,
                    false) as stays
-          from unnest(tinydevcrm._column_names(v_header), widen_import.positions)
-                   with ordinality as place (name, place, number)
+          from unnest(tinydevcrm._make_column_names(v_header), widen_import.ranks)
+                   with ordinality as fit (name, rank, number)
           left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
          using (number)
-         cross join lateral tinydevcrm._stored_as(
-             case when before.value is null or not v_waits then place.place end) as stored
+         cross join lateral tinydevcrm._find_storage_type(
+             case when before.value is null or not v_waits then fit.rank end) as stored
     )
     select jsonb_agg(
                case
@@ -302,7 +193,7 @@ begin
                    else coalesce(
                        step.before,
                        jsonb_build_object('name', step.name, 'header', '', 'is_given', false))
-                       || jsonb_build_object('type', step.type, 'position', step.accepted)
+                       || jsonb_build_object('type', step.type, 'rank', step.accepted)
                end
                order by step.number),
            string_agg(
@@ -319,10 +210,10 @@ begin
       into v_columns, v_changes
       from step
       left join tinydevcrm.csv_types
-        on csv_types.position = (step.before->>'position')::integer;
+        on csv_types.rank = (step.before->>'rank')::integer;
 
     if v_changes is not null then
-        execute format('alter table %s %s', tinydevcrm._loading_table(v_import), v_changes);
+        execute format('alter table %s %s', tinydevcrm._find_loading_table(v_import), v_changes);
     end if;
 
     update tinydevcrm.imports
@@ -333,15 +224,15 @@ begin
     returning imports.*
          into v_import;
 
-    return tinydevcrm._import_step(v_import, null);
+    return tinydevcrm._build_import_step(v_import, null);
 end
 $$;
 
 comment on function tinydevcrm.widen_import(bigint, integer[]) is
-    'Goes on with an import whose values no longer fit their columns: give for each column the '
-    'first position of tinydevcrm.csv_types that accepts every value seen so far, those to come '
+    'Continues an import whose values no longer fit their columns: give for each column the '
+    'first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come '
     'next included. Nothing is lost: what is there goes back to the text of the file first. More '
-    'positions than columns add columns. Raises TD001 when there is no such import under way.';
+    'ranks than columns add columns. Raises TD001 when there is no such import under way.';
 
 create function tinydevcrm.record_import_problems(
     import_id bigint,
@@ -355,7 +246,7 @@ create function tinydevcrm.record_import_problems(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import tinydevcrm.imports := tinydevcrm._import_under_way(record_import_problems.import_id);
+    v_import tinydevcrm.imports := tinydevcrm._lock_import(record_import_problems.import_id);
 begin
     insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
     select v_import.id,
@@ -380,12 +271,12 @@ end
 $$;
 
 comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
-    'Notes lines of an import under way that were repaired: their numbers, what was wrong, and '
+    'Records the repaired lines of an import that is under way: their numbers, what was wrong, and '
     'the text as it stood in the file. Raises TD001 when there is no such import under way.';
 
 create function tinydevcrm.finish_import(
     import_id  bigint,
-    positions  integer[],
+    ranks      integer[],
     row_count  bigint,
     byte_count bigint default null
 )
@@ -395,8 +286,8 @@ create function tinydevcrm.finish_import(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import  tinydevcrm.imports := tinydevcrm._import_under_way(finish_import.import_id);
-    v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.positions);
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(finish_import.import_id);
+    v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.ranks);
     v_changes text;
 begin
     if finish_import.row_count is null or finish_import.row_count < 0 then
@@ -415,7 +306,7 @@ begin
      where settled.type <> before.type;
 
     v_import.row_count := finish_import.row_count;
-    if tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import) then
+    if tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import) then
         if v_changes is not null then
             execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
         end if;
@@ -429,16 +320,16 @@ begin
 
     v_import.distribution := tinydevcrm._distribute_import(v_import);
 
-    -- The planner has never seen these rows, and the first question may follow at once.
+    -- The planner has never seen these rows, and the first query may follow at once.
     if v_import.distribution is null then
         execute format('analyze %s', tinydevcrm._target(v_import));
     else
         perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
     end if;
 
-    -- What has come of it, which in a table that was there is not what the file suggests.
+    -- The types of the table: one that was there before keeps its own.
     update tinydevcrm.imports
-       set columns = tinydevcrm._table_columns(v_import, v_types),
+       set columns = tinydevcrm._read_table_columns(v_import, v_types),
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
@@ -453,27 +344,27 @@ $$;
 
 comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) is
     'Finishes an import that begin_import() began in this transaction, and returns its row: give '
-    'for each column the first position of tinydevcrm.csv_types that accepts every value of the '
+    'for each column the first rank of tinydevcrm.csv_types that accepts every value of the '
     'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
     'is no such import under way, TD007 without the number of rows, and what the mode raises: see '
     '_place_rows(); with distribute_by also what distribute_table() does.';
 
-create function tinydevcrm._preview_columns(import_id bigint, positions integer[])
+create function tinydevcrm._preview_columns(import_id bigint, ranks integer[])
     returns jsonb
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import tinydevcrm.imports := tinydevcrm._import_under_way(_preview_columns.import_id);
-    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.positions);
+    v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_columns.import_id);
+    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.ranks);
 begin
-    -- A table that is there keeps its types, but for mode replace.
+    -- A table that is there keeps its types, except in mode replace.
     return case
         when v_import.mode = 'replace'
-             or tinydevcrm._loading_table(v_import) = tinydevcrm._target(v_import)
+             or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
         then v_types
-        else tinydevcrm._table_columns(v_import, v_types)
+        else tinydevcrm._read_table_columns(v_import, v_types)
     end;
 end
 $$;
@@ -483,31 +374,23 @@ comment on function tinydevcrm._preview_columns(bigint, integer[]) is
     'there is no such import.';
 
 revoke execute on function
-    tinydevcrm._loading_table(tinydevcrm.imports),
-    tinydevcrm._create_loading_table(tinydevcrm.imports),
-    tinydevcrm._import_step(tinydevcrm.imports, text),
-    tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
-    tinydevcrm._table_columns(tinydevcrm.imports, jsonb),
-    tinydevcrm._preview_columns(bigint, integer[]),
-    tinydevcrm._import_under_way(bigint),
+    tinydevcrm._build_import_step(tinydevcrm.imports, text),
+    tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
-    tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm._preview_columns(bigint, integer[])
 from public;
 
 grant execute on function
-    tinydevcrm._loading_table(tinydevcrm.imports),
-    tinydevcrm._create_loading_table(tinydevcrm.imports),
-    tinydevcrm._import_step(tinydevcrm.imports, text),
-    tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
-    tinydevcrm._table_columns(tinydevcrm.imports, jsonb),
-    tinydevcrm._preview_columns(bigint, integer[]),
-    tinydevcrm._import_under_way(bigint),
+    tinydevcrm._build_import_step(tinydevcrm.imports, text),
+    tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
-    tinydevcrm.finish_import(bigint, integer[], bigint, bigint)
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm._preview_columns(bigint, integer[])
 to tinydevcrm_user;

@@ -1,8 +1,3 @@
-drop function tinydevcrm.drop_user(text, text);
-drop function tinydevcrm._kept_user(text);
-drop function tinydevcrm._own_user(text);
-drop function tinydevcrm.create_user(text, text);
-
 do $$
 begin
     if to_regclass('public.schema_migrations') is not null then

@@ -1,4 +1,4 @@
--- Past one machine: on a Citus coordinator a table is parted among the workers, or copied to each.
+-- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
 
 create function tinydevcrm._refuse_distribution(message text, hint text)
     returns void
@@ -26,15 +26,15 @@ as $$
 begin
     perform tinydevcrm._refuse_distribution(
         format('table %s is distributed by %I already, not by %I', relation, present, wanted),
-        'Import the whole by mode replace, which makes it anew while no view is on it, or drop it '
-        'first.');
+        'Import the whole file in mode replace, which recreates the table while no view reads it, '
+        'or drop the table first.');
 end
 $$;
 
 comment on function tinydevcrm._refuse_other_column(regclass, name, text) is
-    'Raises TD011 for a table that is distributed by another column.';
+    'Raises TD011 for a table that is already distributed by another column.';
 
-create function tinydevcrm._checked_table(relation regclass, distribute_by text)
+create function tinydevcrm._check_table(relation regclass, distribute_by text)
     returns pg_class
     language plpgsql
     stable
@@ -46,11 +46,11 @@ begin
     select pg_class.*
       into v_class
       from pg_class
-     where oid = _checked_table.relation;
+     where oid = _check_table.relation;
 
     if v_class.relkind is null or v_class.relkind not in ('r', 'p') then
         perform tinydevcrm._refuse_distribution(
-            format('%s is not a table', coalesce(_checked_table.relation::text, 'null')),
+            format('%s is not a table', coalesce(_check_table.relation::text, 'null')),
             'Only tables are distributed; the views on them stay on the coordinator.');
     end if;
 
@@ -58,13 +58,13 @@ begin
         perform tinydevcrm._check_schema('tinydevcrm');
     end if;
 
-    perform tinydevcrm._check_session_of(_checked_table.relation);
+    perform tinydevcrm._check_session_of(_check_table.relation);
 
-    if _checked_table.distribute_by is not null and not exists (
+    if _check_table.distribute_by is not null and not exists (
         select
           from pg_attribute
-         where attrelid = _checked_table.relation
-           and attname::text = _checked_table.distribute_by
+         where attrelid = _check_table.relation
+           and attname::text = _check_table.distribute_by
            and attnum > 0
            and not attisdropped
     ) then
@@ -72,7 +72,7 @@ begin
             errcode = 'TD006',
             message = format(
                 'table %s has no column %L to distribute by',
-                _checked_table.relation, _checked_table.distribute_by),
+                _check_table.relation, _check_table.distribute_by),
             hint    = 'Name one of its columns as it is written in the table.';
     end if;
 
@@ -80,10 +80,10 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._checked_table(regclass, text) is
-    'A table that the caller may distribute by a column. Raises TD006 when it has no such column, '
-    'TD007 when it is one of ours, TD011 when it is no table, 42501 when the session has not logged '
-    'in as its owner.';
+comment on function tinydevcrm._check_table(regclass, text) is
+    'Checks that the caller may distribute a table by a column, and returns the table. Raises TD006 '
+    'when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, 42501 '
+    'when the session has not logged in as its owner.';
 
 create function tinydevcrm._check_neighbours(relation regclass)
     returns void
@@ -94,7 +94,7 @@ as $$
 declare
     v_neighbour regclass;
 begin
-    -- Citus would take it for its own first, which makes it, and the views on it, anew.
+    -- Citus would convert that table too, and recreate it and the views on it.
     select neighbour
       into v_neighbour
       from pg_constraint
@@ -102,7 +102,7 @@ begin
      where contype = 'f'
        and _check_neighbours.relation in (conrelid, confrelid)
        and neighbour <> _check_neighbours.relation
-       and tinydevcrm._distribution(neighbour) is null
+       and tinydevcrm._find_distribution(neighbour) is null
      limit 1;
 
     if found then
@@ -124,7 +124,7 @@ end
 $$;
 
 comment on function tinydevcrm._check_neighbours(regclass) is
-    'Checks that a table can be distributed without others being made anew. Raises TD011.';
+    'Checks that Citus need not recreate other tables to distribute this one. Raises TD011.';
 
 create function tinydevcrm._check_distributable(relation regclass, distribute_by text)
     returns void
@@ -166,7 +166,7 @@ begin
             format(
                 'the unique index %s of table %s lacks %I, by which it would be distributed',
                 v_index, _check_distributable.relation, _check_distributable.distribute_by),
-            'A worker sees its own rows alone: drop the index, or distribute by a column of it.');
+            'Each worker checks its own rows only: drop the index, or distribute by a column of it.');
     end if;
 
     execute format(
@@ -179,14 +179,14 @@ begin
             format(
                 'column %I, by which table %s would be distributed, is null in %s of its rows',
                 _check_distributable.distribute_by, _check_distributable.relation, v_nulls),
-            'Fill it in, or choose a column that each row has a value for.');
+            'Fill it in, or choose a column that has a value in each row.');
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_distributable(regclass, text) is
-    'Checks that the rows of a table can be parted by a column. Raises TD011, and '
-    '42501 in the session of another role than its owner.';
+    'Checks that the rows of a table can be sharded by a column. Raises TD011, and 42501 in the '
+    'session of another role than its owner.';
 
 create function tinydevcrm.distribute_table(
     relation      regclass,
@@ -201,19 +201,19 @@ create function tinydevcrm.distribute_table(
 as $$
 declare
     v_class        pg_class;
-    v_present      constant text := tinydevcrm._distribution(distribute_table.relation);
-    v_column       constant name := tinydevcrm._distribution_column(distribute_table.relation);
+    v_present      constant text := tinydevcrm._find_distribution(distribute_table.relation);
+    v_column       constant name := tinydevcrm._find_distribution_column(distribute_table.relation);
     v_is_reference boolean := coalesce(distribute_table.as_reference, v_present = 'reference');
 begin
     perform tinydevcrm._check_citus();
-    v_class := tinydevcrm._checked_table(distribute_table.relation, distribute_table.distribute_by);
+    v_class := tinydevcrm._check_table(distribute_table.relation, distribute_table.distribute_by);
     if v_present is null then
         perform tinydevcrm._lock_own_table(distribute_table.relation::text, 'exclusive');
     end if;
 
     if v_is_reference is null and v_column is null then
         execute format(
-            -- Of one that has none yet nobody knows.
+            -- Nobody knows how large an empty table will be.
             'select count(*) between 1 and $1 from (select from %s limit $1 + 1) as first_rows',
             distribute_table.relation)
            into v_is_reference
@@ -255,85 +255,21 @@ begin
             distribute_table.relation, distribute_table.distribute_by);
     end if;
 
-    -- The rows that were here have been copied; Citus hides what is left of them.
+    -- Citus has copied the rows to the workers and hides those that are left here.
     perform truncate_local_data_after_distributing_table(distribute_table.relation);
 
-    return tinydevcrm._distribution(distribute_table.relation);
+    return tinydevcrm._find_distribution(distribute_table.relation);
 end
 $$;
 
 comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
-    'Distributes a table of yours over the workers of a Citus coordinator, with its rows and the '
-    'views on it: parted by a column, or copied to each worker as a reference table. as_reference '
-    'says which; when it is null, a table of at most settings.reference_row_limit rows, and at '
-    'least one, becomes a reference table. Returns what it is then: "distributed by x" or '
-    '"reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 '
-    'where Citus is not, TD011 when the table cannot be distributed so, 42501 when the session '
-    'has not logged in as its owner, and what Citus says.';
-
-create function tinydevcrm._check_distribution(import tinydevcrm.imports)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
-    v_column   constant name := tinydevcrm._distribution_column(v_relation);
-    v_wanted   constant text := coalesce((import).distribute_by, v_column::text);
-begin
-    if (import).distribute_by is not null then
-        perform tinydevcrm._check_citus();
-
-        if not exists (
-            select
-              from jsonb_array_elements((import).columns) as planned
-             where planned->>'name' = (import).distribute_by
-        ) then
-            raise exception using
-                errcode = 'TD006',
-                message = format('the file has no column %L to distribute by', v_wanted),
-                hint    = 'Name a column by the name that it gets in the table.';
-        end if;
-
-        if (import).mode <> 'replace' and v_column <> v_wanted then
-            perform tinydevcrm._refuse_other_column(v_relation, v_column, v_wanted);
-        end if;
-    end if;
-
-    if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
-        perform tinydevcrm._refuse_distribution(
-            format('the key lacks %I, by which the table is distributed', v_wanted),
-            'Each worker sees its own rows alone: add the column to the key.');
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
-    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when '
-    'the file has no such column, TD010 where Citus is not, TD011 when the table is distributed by '
-    'another column or the key of mode upsert lacks it.';
-
-create function tinydevcrm._distribute_import(import tinydevcrm.imports)
-    returns text
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
-begin
-    if (import).distribute_by is null then
-        return tinydevcrm._distribution(v_relation);
-    end if;
-
-    return tinydevcrm.distribute_table(v_relation, (import).distribute_by);
-end
-$$;
-
-comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
-    'Distributes the table of an import as that was asked to, its rows in place; returns what it '
-    'is then, as distribute_table() does.';
+    'Distributes a table of yours over the workers of Citus, with its rows; views on it stay. Its '
+    'rows are sharded by a column, or copied to each worker as a reference table: as_reference '
+    'decides. When that is null, a table of 1 to settings.reference_row_limit rows becomes a '
+    'reference table. A table that is already distributed so stays as it is. Returns "distributed '
+    'by x" or "reference". Raises TD006 when there is no such column, TD010 when the database has '
+    'no Citus, TD011 when the table cannot be distributed so, 42501 when the session has not logged '
+    'in as its owner, and the errors of Citus.';
 
 create function tinydevcrm._analyze_distributed(relation regclass)
     returns void
@@ -345,37 +281,66 @@ begin
     perform tinydevcrm._check_session_of(_analyze_distributed.relation);
     execute format('analyze %s', _analyze_distributed.relation);
 exception
-    -- What lies on the coordinator itself, as each reference table does too, Citus does not analyze
-    -- in the transaction that filled it. Autovacuum will.
+    -- Citus does not analyze a table with rows on the coordinator, as reference tables have, in the
+    -- transaction that filled it. Autovacuum will.
     when internal_error then
         null;
 end
 $$;
 
 comment on function tinydevcrm._analyze_distributed(regclass) is
-    'Has the workers look at the rows of a distributed table, where Citus lets a transaction do '
-    'it. Raises 42501 in the session of another role than its owner.';
+    'Analyzes a distributed table on its workers, where Citus lets a transaction do so. Raises '
+    '42501 in the session of another role than its owner.';
+
+create function tinydevcrm.list_distributions()
+    returns setof text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_citus();
+
+    -- Reference tables come first: foreign keys of others may refer to them.
+    return query
+    select format(
+               'select tinydevcrm.distribute_table(%L, %L, %L);',
+               format('%s.%I', relnamespace::regnamespace, relname),
+               tinydevcrm._find_distribution_column(oid),
+               repmodel = 't')
+      from pg_dist_partition
+      join pg_class
+        on oid = logicalrelid
+     where (partmethod <> 'n' or repmodel = 't')
+       and not relispartition
+       and pg_has_role(relowner, 'usage')
+     order by repmodel = 't' desc, oid;
+end
+$$;
+
+comment on function tinydevcrm.list_distributions() is
+    'Statements that distribute your tables as they are distributed now. Keep them with a dump, '
+    'which has plain tables, and run them after a restore. Raises TD010 when the database has no '
+    'Citus.';
 
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),
     tinydevcrm._refuse_other_column(regclass, name, text),
-    tinydevcrm._checked_table(regclass, text),
+    tinydevcrm._check_table(regclass, text),
     tinydevcrm._check_neighbours(regclass),
     tinydevcrm._check_distributable(regclass, text),
     tinydevcrm.distribute_table(regclass, text, boolean),
-    tinydevcrm._check_distribution(tinydevcrm.imports),
-    tinydevcrm._distribute_import(tinydevcrm.imports),
-    tinydevcrm._analyze_distributed(regclass)
+    tinydevcrm._analyze_distributed(regclass),
+    tinydevcrm.list_distributions()
 from public;
 
 grant execute on function
     tinydevcrm._refuse_distribution(text, text),
     tinydevcrm._refuse_other_column(regclass, name, text),
-    tinydevcrm._checked_table(regclass, text),
+    tinydevcrm._check_table(regclass, text),
     tinydevcrm._check_neighbours(regclass),
     tinydevcrm._check_distributable(regclass, text),
     tinydevcrm.distribute_table(regclass, text, boolean),
-    tinydevcrm._check_distribution(tinydevcrm.imports),
-    tinydevcrm._distribute_import(tinydevcrm.imports),
-    tinydevcrm._analyze_distributed(regclass)
+    tinydevcrm._analyze_distributed(regclass),
+    tinydevcrm.list_distributions()
 to tinydevcrm_user;

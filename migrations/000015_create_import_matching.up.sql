@@ -1,6 +1,6 @@
 -- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
 
-create function tinydevcrm._base_type(type regtype)
+create function tinydevcrm._find_base_type(type regtype)
     returns text
     language plpgsql
     stable
@@ -8,7 +8,7 @@ create function tinydevcrm._base_type(type regtype)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_type oid := _base_type.type;
+    v_type oid := _find_base_type.type;
     v_base oid;
 begin
     loop
@@ -26,7 +26,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._base_type(regtype) is
+comment on function tinydevcrm._find_base_type(regtype) is
     'Type to cast a text to before it goes into a column: without modifiers and without domains, '
     'whose casts would cut a value off where an insert refuses it.';
 
@@ -51,12 +51,12 @@ as $$
                when loaded.type = format_type(existing.atttypid, existing.atttypmod) then
                    quote_ident(planned.name)
                else format(
-                   '(%s)::%s', restored.text_value, tinydevcrm._base_type(existing.atttypid))
+                   '(%s)::%s', restored.text_value, tinydevcrm._find_base_type(existing.atttypid))
            end,
            not (existing.atthasdef or existing.attidentity <> '')
       from rows from (
-               jsonb_to_recordset((import).columns) as (name text, type text, "position" integer)
-           ) with ordinality as planned (name, type, place, number)
+               jsonb_to_recordset((import).columns) as (name text, type text, rank integer)
+           ) with ordinality as planned (name, type, rank, number)
       full join (
         select pg_attribute.*
           from pg_attribute
@@ -66,7 +66,7 @@ as $$
       ) as existing
         on existing.attname::text = planned.name
       left join pg_attribute as stored
-        on stored.attrelid = to_regclass(tinydevcrm._loading_table(import))
+        on stored.attrelid = to_regclass(tinydevcrm._find_loading_table(import))
        and stored.attname::text = planned.name
      cross join lateral (
          select case
@@ -79,7 +79,7 @@ as $$
                     (
                         select format(csv_types.restores, quote_ident(planned.name))
                           from tinydevcrm.csv_types
-                         where csv_types.position = planned.place
+                         where csv_types.rank = planned.rank
                     ),
                     quote_ident(planned.name) || '::text') as text_value
      ) as restored
@@ -125,7 +125,7 @@ $$;
 
 comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
     'Checks that file and table have the same columns; one that the table fills itself may be '
-    'missing from the file. Raises TD006, which tells the difference column by column.';
+    'missing from the file. Raises TD006, which names the difference column by column.';
 
 create function tinydevcrm._check_key(import tinydevcrm.imports)
     returns void
@@ -157,7 +157,50 @@ $$;
 comment on function tinydevcrm._check_key(tinydevcrm.imports) is
     'Checks that the key of mode upsert names columns of the file. Raises TD006.';
 
-create function tinydevcrm._key_list(import tinydevcrm.imports)
+create function tinydevcrm._check_distribution(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_column   constant name := tinydevcrm._find_distribution_column(v_relation);
+    v_wanted   constant text := coalesce((import).distribute_by, v_column::text);
+begin
+    if (import).distribute_by is not null then
+        perform tinydevcrm._check_citus();
+
+        if not exists (
+            select
+              from jsonb_array_elements((import).columns) as planned
+             where planned->>'name' = (import).distribute_by
+        ) then
+            raise exception using
+                errcode = 'TD006',
+                message = format('the file has no column %L to distribute by', v_wanted),
+                hint    = 'Name a column by the name that it gets in the table.';
+        end if;
+
+        if (import).mode <> 'replace' and v_column <> v_wanted then
+            perform tinydevcrm._refuse_other_column(v_relation, v_column, v_wanted);
+        end if;
+    end if;
+
+    if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
+        perform tinydevcrm._refuse_distribution(
+            format('the key lacks %I, by which the table is distributed', v_wanted),
+            'Each worker checks its own rows only: add the column to the key.');
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
+    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when the '
+    'file has no such column, TD010 when the database has no Citus, TD011 when the table is '
+    'distributed by another column or the key of mode upsert lacks it.';
+
+create function tinydevcrm._format_key(import tinydevcrm.imports)
     returns text
     language sql
     immutable
@@ -167,26 +210,8 @@ as $$
       from unnest((import).key) with ordinality as key (key, number)
 $$;
 
-comment on function tinydevcrm._key_list(tinydevcrm.imports) is
+comment on function tinydevcrm._format_key(tinydevcrm.imports) is
     'The key of mode upsert as a list of quoted names.';
-
-create function tinydevcrm._add_key(import tinydevcrm.imports)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
-    execute format(
-        'alter table %s add primary key (%s)',
-        tinydevcrm._target(import), tinydevcrm._key_list(import));
-end
-$$;
-
-comment on function tinydevcrm._add_key(tinydevcrm.imports) is
-    'Gives a table that mode upsert has made the primary key by which the next one updates it. '
-    'Raises TD009 when the key does not tell rows apart.';
 
 create function tinydevcrm._check_key_values(import tinydevcrm.imports, loading text)
     returns void
@@ -195,7 +220,7 @@ create function tinydevcrm._check_key_values(import tinydevcrm.imports, loading 
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_key  constant text := tinydevcrm._key_list(import);
+    v_key  constant text := tinydevcrm._format_key(import);
     v_text text;
 begin
     execute format(
@@ -226,24 +251,45 @@ end
 $$;
 
 comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
-    'Checks that the key of mode upsert tells the rows of the file apart. Raises TD009.';
+    'Checks that no two rows of the file have the same key for mode upsert, and that each has one. '
+    'Raises TD009.';
+
+create function tinydevcrm._add_key(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
+    execute format(
+        'alter table %s add primary key (%s)',
+        tinydevcrm._target(import), tinydevcrm._format_key(import));
+end
+$$;
+
+comment on function tinydevcrm._add_key(tinydevcrm.imports) is
+    'Gives a table that mode upsert has made the primary key by which the next one updates it. '
+    'Raises TD009 when rows have the same key or none.';
 
 revoke execute on function
-    tinydevcrm._base_type(regtype),
+    tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_distribution(tinydevcrm.imports),
+    tinydevcrm._format_key(tinydevcrm.imports),
     tinydevcrm._check_key_values(tinydevcrm.imports, text),
-    tinydevcrm._key_list(tinydevcrm.imports),
     tinydevcrm._add_key(tinydevcrm.imports)
 from public;
 
 grant execute on function
-    tinydevcrm._base_type(regtype),
+    tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_distribution(tinydevcrm.imports),
+    tinydevcrm._format_key(tinydevcrm.imports),
     tinydevcrm._check_key_values(tinydevcrm.imports, text),
-    tinydevcrm._key_list(tinydevcrm.imports),
     tinydevcrm._add_key(tinydevcrm.imports)
 to tinydevcrm_user;

@@ -1,7 +1,7 @@
--- The import for psql alone: \copy fills a staging table of text columns, import_staging() makes
--- the typed table of it, by the same rules and the same steps as a program's import.
+-- The import by psql: \copy fills a staging table of text columns, and import_staging() makes a
+-- typed table from it, by the same rules and steps as a program's import.
 
-create function tinydevcrm._accepts(column_name text, "position" integer)
+create function tinydevcrm._build_fit_condition(column_name text, rank integer)
     returns text
     language sql
     stable
@@ -11,16 +11,16 @@ as $$
                when csv_types.accepts is null then 'true'
                else format(
                    '(octet_length(%1$I) <= %2$s and %1$I ~ %3$L)',
-                   _accepts.column_name, csv_types.max_length, csv_types.accepts)
+                   _build_fit_condition.column_name, csv_types.max_length, csv_types.accepts)
            end
       from tinydevcrm.csv_types
-     where csv_types.position = _accepts.position
+     where csv_types.rank = _build_fit_condition.rank
 $$;
 
-comment on function tinydevcrm._accepts(text, integer) is
-    'Condition that a value of a column of text fits a place of tinydevcrm.csv_types.';
+comment on function tinydevcrm._build_fit_condition(text, integer) is
+    'SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.';
 
-create function tinydevcrm._which_fit(source text, names text[], place integer)
+create function tinydevcrm._test_columns(source text, names text[], rank integer)
     returns boolean[]
     language plpgsql
     stable
@@ -31,158 +31,161 @@ declare
     v_fits  boolean[];
 begin
     select string_agg(
-               format('bool_and(%s)', tinydevcrm._accepts(column_name, _which_fit.place))
+               format(
+                   'bool_and(%s)',
+                   tinydevcrm._build_fit_condition(column_name, _test_columns.rank))
                || format(' filter (where %I is not null)', column_name),
                ', ' order by number)
       into v_tests
-      from unnest(_which_fit.names) with ordinality as columns (column_name, number);
+      from unnest(_test_columns.names) with ordinality as columns (column_name, number);
 
-    execute format('select array[%s] from %s', v_tests, _which_fit.source)
+    execute format('select array[%s] from %s', v_tests, _test_columns.source)
        into v_fits;
 
     return v_fits;
 end
 $$;
 
-comment on function tinydevcrm._which_fit(text, text[], integer) is
-    'Which columns of text have only values that one place of tinydevcrm.csv_types accepts; null '
-    'for a column without values. source is a table or a subquery. One place at a time, because '
+comment on function tinydevcrm._test_columns(text, text[], integer) is
+    'Which columns of text have only values that one rank of tinydevcrm.csv_types accepts; null '
+    'for a column without values. source is a table or a subquery. One rank at a time, because '
     'Postgres keeps no more than 32 regular expressions compiled.';
 
-create function tinydevcrm._first_position(source text, names text[])
+create function tinydevcrm._find_first_ranks(source text, names text[])
     returns integer[]
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_positions integer[] := array_fill(null::integer, array[cardinality(_first_position.names)]);
-    v_open      integer[];
-    v_fits      boolean[];
-    v_place     integer;
+    v_ranks integer[] := array_fill(null::integer, array[cardinality(_find_first_ranks.names)]);
+    v_open  integer[];
+    v_fits  boolean[];
+    v_rank  integer;
 begin
-    for v_place in
-        select csv_types.position
+    for v_rank in
+        select csv_types.rank
           from tinydevcrm.csv_types
-         order by csv_types.position
+         order by csv_types.rank
     loop
         select array_agg(number order by number)
           into v_open
-          from unnest(v_positions) with ordinality as chosen (place, number)
-         where place is null;
+          from unnest(v_ranks) with ordinality as chosen (rank, number)
+         where rank is null;
 
         exit when v_open is null;
 
-        v_fits := tinydevcrm._which_fit(
-            _first_position.source,
+        v_fits := tinydevcrm._test_columns(
+            _find_first_ranks.source,
             array(
-                select _first_position.names[number]
-                  from unnest(v_open) with ordinality as open (number, place)
-                 order by place
+                select _find_first_ranks.names[number]
+                  from unnest(v_open) with ordinality as open (number, ordinal)
+                 order by ordinal
             ),
-            v_place);
+            v_rank);
 
         for v_index in 1 .. cardinality(v_open) loop
             if v_fits[v_index] then
-                v_positions[v_open[v_index]] := v_place;
+                v_ranks[v_open[v_index]] := v_rank;
             end if;
         end loop;
     end loop;
 
-    return v_positions;
+    return v_ranks;
 end
 $$;
 
-comment on function tinydevcrm._first_position(text, text[]) is
-    'For each column of text the first place of tinydevcrm.csv_types that accepts every value in '
+comment on function tinydevcrm._find_first_ranks(text, text[]) is
+    'For each column of text the first rank of tinydevcrm.csv_types that accepts every value in '
     'it; null when it has none. source is a table or a subquery.';
 
-create function tinydevcrm._wider_position(staging text, column_name text, believed integer)
+create function tinydevcrm._find_wider_rank(staging text, column_name text, believed integer)
     returns integer
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_name    constant text[] := array[_wider_position.column_name];
-    v_misfits text[];
-    v_place   integer;
+    v_name    constant text[] := array[_find_wider_rank.column_name];
+    v_unfit text[];
+    v_rank    integer;
 begin
-    -- A few of the values that do not fit rule out most places.
+    -- A few of the values that do not fit rule out most ranks.
     execute format(
         'select array(select %1$I from %2$s where not %3$s limit 100)',
-        _wider_position.column_name,
-        _wider_position.staging,
-        tinydevcrm._accepts(_wider_position.column_name, _wider_position.believed))
-       into v_misfits;
+        _find_wider_rank.column_name,
+        _find_wider_rank.staging,
+        tinydevcrm._build_fit_condition(_find_wider_rank.column_name, _find_wider_rank.believed))
+       into v_unfit;
 
-    for v_place in
-        select csv_types.position
+    for v_rank in
+        select csv_types.rank
           from tinydevcrm.csv_types
-         where csv_types.position > _wider_position.believed
-         order by csv_types.position
+         where csv_types.rank > _find_wider_rank.believed
+         order by csv_types.rank
     loop
-        if (tinydevcrm._which_fit(
-                format('unnest(%L::text[]) as misfits (%I)', v_misfits, v_name[1]),
+        if (tinydevcrm._test_columns(
+                format('unnest(%L::text[]) as unfit (%I)', v_unfit, v_name[1]),
                 v_name,
-                v_place))[1]
-           and (tinydevcrm._which_fit(_wider_position.staging, v_name, v_place))[1]
+                v_rank))[1]
+           and (tinydevcrm._test_columns(_find_wider_rank.staging, v_name, v_rank))[1]
         then
-            return v_place;
+            return v_rank;
         end if;
     end loop;
 end
 $$;
 
-comment on function tinydevcrm._wider_position(text, text, integer) is
-    'As _first_position(), for a column some of whose values do not fit the place believed so far.';
+comment on function tinydevcrm._find_wider_rank(text, text, integer) is
+    'The same as _find_first_ranks(), for a column with values that do not fit the rank that its '
+    'first rows suggest.';
 
-create function tinydevcrm._choose_positions(staging text, names text[])
+create function tinydevcrm._choose_ranks(staging text, names text[])
     returns integer[]
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_positions integer[];
-    v_believed  record;
-    v_fits      boolean[];
-    v_number    integer;
+    v_ranks    integer[];
+    v_believed record;
+    v_fits     boolean[];
+    v_number   integer;
 begin
-    -- The first rows settle most columns, and then a pass over all of them confirms it.
-    v_positions := tinydevcrm._first_position(
-        format('(select * from %s limit 1000) as first_rows', _choose_positions.staging),
-        _choose_positions.names);
+    -- The first rows decide most columns; one pass over all rows confirms that.
+    v_ranks := tinydevcrm._find_first_ranks(
+        format('(select * from %s limit 1000) as first_rows', _choose_ranks.staging),
+        _choose_ranks.names);
 
     for v_believed in
-        select place,
+        select rank,
                array_agg(number order by number) as numbers,
-               array_agg(_choose_positions.names[number] order by number) as names
-          from unnest(v_positions) with ordinality as chosen (place, number)
-         group by place
+               array_agg(_choose_ranks.names[number] order by number) as names
+          from unnest(v_ranks) with ordinality as chosen (rank, number)
+         group by rank
     loop
-        v_fits := tinydevcrm._which_fit(
-            _choose_positions.staging, v_believed.names, coalesce(v_believed.place, 1));
+        v_fits := tinydevcrm._test_columns(
+            _choose_ranks.staging, v_believed.names, coalesce(v_believed.rank, 1));
 
         for v_index in 1 .. cardinality(v_fits) loop
             v_number := v_believed.numbers[v_index];
-            v_positions[v_number] := case
-                when v_fits[v_index] then coalesce(v_believed.place, 1)
+            v_ranks[v_number] := case
+                when v_fits[v_index] then coalesce(v_believed.rank, 1)
                 when not v_fits[v_index] then
-                    tinydevcrm._wider_position(
-                        _choose_positions.staging,
-                        _choose_positions.names[v_number],
-                        coalesce(v_believed.place, 1))
+                    tinydevcrm._find_wider_rank(
+                        _choose_ranks.staging,
+                        _choose_ranks.names[v_number],
+                        coalesce(v_believed.rank, 1))
             end;
         end loop;
     end loop;
 
-    return v_positions;
+    return v_ranks;
 end
 $$;
 
-comment on function tinydevcrm._choose_positions(text, text[]) is
-    'As _first_position(), for a table that is too large to be read once for each place.';
+comment on function tinydevcrm._choose_ranks(text, text[]) is
+    'The same as _find_first_ranks(), for a table too large to be read once for each rank.';
 
 create function tinydevcrm._check_staging(staging regclass)
     returns void
@@ -208,8 +211,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_staging(regclass) is
-    'Checks that a staging table can be read: a view may read what is not its owner''s. Raises TD007 '
-    'when it is not a table, 42501 when it is not of the role as which the session has logged in.';
+    'Checks that a staging table may be read; a view could read tables of others. Raises TD007 when '
+    'it is not a table, 42501 when it is not of the role as which the session has logged in.';
 
 create function tinydevcrm.import_staging(
     staging       regclass,
@@ -231,7 +234,7 @@ declare
     v_has_other boolean;
     v_source    text := import_staging.staging::text;
     v_values    text;
-    v_positions integer[];
+    v_ranks     integer[];
     v_step      tinydevcrm.import_step;
     v_row_count bigint;
 begin
@@ -264,11 +267,11 @@ begin
           from unnest(v_names) with ordinality as name (name, number);
     end if;
 
-    v_positions := tinydevcrm._choose_positions(v_source, v_names);
+    v_ranks := tinydevcrm._choose_ranks(v_source, v_names);
     v_step := tinydevcrm.begin_import(
         source        => import_staging.staging::text,
         header        => v_names,
-        positions     => v_positions,
+        ranks         => v_ranks,
         table_name    => import_staging.table_name,
         mode          => import_staging.mode,
         key           => import_staging.key,
@@ -281,19 +284,19 @@ begin
                format(
                    '%I::%s',
                    v_names[planned.number],
-                   tinydevcrm._base_type(to_regtype(planned.value->>'type'))),
+                   tinydevcrm._find_base_type(to_regtype(planned.value->>'type'))),
                ', ' order by planned.number)
       into v_values
       from jsonb_array_elements(v_step.columns) with ordinality as planned (value, number);
 
     execute format(
         'insert into %s select %s from %s',
-        tinydevcrm._loading_table(tinydevcrm._import_under_way(v_step.import_id)),
+        tinydevcrm._find_loading_table(tinydevcrm._lock_import(v_step.import_id)),
         v_values,
         v_source);
     get diagnostics v_row_count = row_count;
 
-    return tinydevcrm.finish_import(v_step.import_id, v_positions, v_row_count);
+    return tinydevcrm.finish_import(v_step.import_id, v_ranks, v_row_count);
 end
 $$;
 
@@ -307,21 +310,21 @@ comment on function tinydevcrm.import_staging(
     'session has not logged in as its owner.';
 
 revoke execute on function
-    tinydevcrm._accepts(text, integer),
-    tinydevcrm._which_fit(text, text[], integer),
-    tinydevcrm._first_position(text, text[]),
-    tinydevcrm._wider_position(text, text, integer),
-    tinydevcrm._choose_positions(text, text[]),
+    tinydevcrm._build_fit_condition(text, integer),
+    tinydevcrm._test_columns(text, text[], integer),
+    tinydevcrm._find_first_ranks(text, text[]),
+    tinydevcrm._find_wider_rank(text, text, integer),
+    tinydevcrm._choose_ranks(text, text[]),
     tinydevcrm._check_staging(regclass),
     tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 from public;
 
 grant execute on function
-    tinydevcrm._accepts(text, integer),
-    tinydevcrm._which_fit(text, text[], integer),
-    tinydevcrm._first_position(text, text[]),
-    tinydevcrm._wider_position(text, text, integer),
-    tinydevcrm._choose_positions(text, text[]),
+    tinydevcrm._build_fit_condition(text, integer),
+    tinydevcrm._test_columns(text, text[], integer),
+    tinydevcrm._find_first_ranks(text, text[]),
+    tinydevcrm._find_wider_rank(text, text, integer),
+    tinydevcrm._choose_ranks(text, text[]),
     tinydevcrm._check_staging(regclass),
     tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 to tinydevcrm_user;
