@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# The images and compose files with an engine; read by the pieces of docker/test that need one, not run. They set
+# Images and compose files with an engine: sourced by the pieces of docker/test that need one, not run. They set
 # $project and $compose_file.
 
-# needs_engine WHAT: it is named as not checked without one.
+# needs_engine WHAT: without an engine, WHAT is not checked.
 needs_engine() { timeout 10 docker info >/dev/null 2>&1 || not_checked "$1, because there is no Docker engine"; }
 
-# needs_image WHAT IMAGE
+# needs_image WHAT IMAGE: without the image, WHAT is not checked.
 needs_image() {
     docker image inspect "$2" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$2" >/dev/null 2>&1 ||
-        not_checked "$1, because $2 is not at hand"
+        not_checked "$1, because $2 is not available"
 }
 
-# use_images WHAT BASE_IMAGE sets what the files build from.
+# use_images WHAT BASE_IMAGE: sets the images that the files build from.
 use_images() {
     export BASE_IMAGE=$2
     export GO_IMAGE=${GO_IMAGE:-$(sed -n 's/^ARG GO_IMAGE=//p' docker/orchestrator/Dockerfile)}
@@ -31,13 +31,13 @@ compose() {
     fi
 }
 
-# healthy SERVICE says whether its health check passes.
+# healthy SERVICE: succeeds if its health check passes.
 healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$(compose ps --quiet "$1")") == healthy ]]; }
 
-# compose_up SERVICE, which is the database that programs see, sets $page and does the main job.
+# compose_up SERVICE: starts everything, sets $page and does the main job. SERVICE is the database that programs use.
 compose_up() {
     say "docker compose --file $compose_file up, on $BASE_IMAGE and $GO_IMAGE"
-    # Any ports that are free.
+    # Any free ports.
     export POSTGRES_PORT=0 ORCHESTRATOR_PORT=0
     compose up --build --detach || { compose logs --tail 30; die "compose up failed, see above."; }
     until_true 180 "the database is healthy" healthy "$1"
