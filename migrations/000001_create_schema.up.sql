@@ -160,21 +160,6 @@ comment on function tinydevcrm._check_schema(name) is
     'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null '
     'or belongs to the system or to TinyDevCRM.';
 
-create function tinydevcrm._lock_key(what text, id bigint)
-    returns bigint
-    language plpgsql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return hashtextextended('tinydevcrm.' || _lock_key.what, _lock_key.id);
-end
-$$;
-
-comment on function tinydevcrm._lock_key(text, bigint) is
-    'Key of an advisory lock: "matviews" for the right to refresh one, "schedules" for that to do '
-    'its round, "upkeep" (0) for that to settle jobs.';
-
 create function tinydevcrm._is_session_of(owner regrole)
     returns boolean
     language plpgsql
@@ -228,7 +213,6 @@ comment on function tinydevcrm._check_session_of(regclass) is
 create table tinydevcrm._locks (
     what     text not null,
     id       bigint not null,
-    owner    regrole,
     is_taken boolean not null default false,
 
     constraint _locks_pkey primary key (what, id),
@@ -236,38 +220,54 @@ create table tinydevcrm._locks (
 );
 
 comment on table tinydevcrm._locks is
-    'Rows to lock, for update, until the transaction ends: they never change. Made and removed by '
-    'the triggers of what they stand for.';
+    'Rows to lock, for update, until the transaction ends: they never change. Triggers make them; '
+    'tinydevcrm.settle_jobs() removes those of what is gone, because a trigger that removed one '
+    'would wait for whoever has locked it, who may wait for that transaction. Users see, and may '
+    'lock, the rows of their own views and schedules.';
 comment on column tinydevcrm._locks.what is
     'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
 comment on column tinydevcrm._locks.id is
     'Number of the registration or the schedule; 0 for upkeep.';
-comment on column tinydevcrm._locks.owner is
-    'Who may lock it: the owner of the materialized view or the schedule. Null for upkeep, whose '
-    'row no user sees.';
 comment on column tinydevcrm._locks.is_taken is
     'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
 
 alter table tinydevcrm._locks enable row level security;
 
-create policy _locks_owner on tinydevcrm._locks
-    to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
-
 grant select, update (is_taken) on tinydevcrm._locks to tinydevcrm_user;
 
 insert into tinydevcrm._locks (what, id) values ('upkeep', 0);
+
+create function tinydevcrm._take_lock(what text, id bigint)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+       from tinydevcrm._locks
+      where _locks.what = _take_lock.what
+        and _locks.id = _take_lock.id
+        for update skip locked;
+
+    return found;
+end
+$$;
+
+comment on function tinydevcrm._take_lock(text, bigint) is
+    'Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none '
+    'locked; false when another session has it, or it is not yours.';
 
 revoke execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
-    tinydevcrm._lock_key(text, bigint)
+    tinydevcrm._take_lock(text, bigint)
 from public;
 
 grant execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
-    tinydevcrm._lock_key(text, bigint)
+    tinydevcrm._take_lock(text, bigint)
 to tinydevcrm_user;

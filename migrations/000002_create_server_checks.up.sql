@@ -5,6 +5,7 @@ create function tinydevcrm._check_server()
     returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
     language sql
     stable
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
     with server as (
@@ -85,6 +86,7 @@ $$;
 
 comment on function tinydevcrm._check_server() is
     'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with '
-    'whether nothing works without it, what was seen, and what to type where it is not so.';
+    'whether nothing works without it, what was seen, and what to type where it is not so. Security '
+    'definer: lends the right to see settings that only administrators may.';
 
 revoke execute on function tinydevcrm._check_server() from public;

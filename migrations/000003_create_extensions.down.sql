@@ -1,7 +1,7 @@
 -- Drops the extensions that the up migration made. One that something of the user's has come to
 -- lean on (a job of their own, a function in PL/Python) is no longer ours to drop, and stays.
 
-revoke usage on schema cron from tinydevcrm_user;
+grant delete on cron.job_run_details to public;
 
 do $$
 declare

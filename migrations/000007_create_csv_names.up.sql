@@ -7,6 +7,12 @@ create function tinydevcrm._column_names(header text[])
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+    # Before anything is done for each name: no timeout or cancel ends a loop in Python.
+    if len(header) > 1600:
+        plpy.error(
+            f'there are {len(header)} columns', sqlstate='TD005',
+            hint='A table has at most 1600. Is the delimiter the right one?')
+
     system_columns = {'ctid', 'xmin', 'cmin', 'xmax', 'cmax', 'tableoid'}
 
     def cut(name, size):
@@ -39,7 +45,7 @@ $$;
 comment on function tinydevcrm._column_names(text[]) is
     'Column names for the cells of a header: as written, except that an empty one becomes '
     'column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) '
-    'gets _2, _3 ….';
+    'gets _2, _3 …. Raises TD005 for more than the 1600 that a table can have.';
 
 create function tinydevcrm._table_name(source text)
     returns text

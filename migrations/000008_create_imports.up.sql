@@ -26,7 +26,14 @@ create table tinydevcrm.imports (
     constraint imports_key_of_upsert check ((mode = 'upsert') = (key is not null)),
     constraint imports_row_count_not_negative check (row_count >= 0),
     constraint imports_byte_count_not_negative check (byte_count >= 0),
-    constraint imports_problem_count_not_negative check (problem_count >= 0)
+    constraint imports_problem_count_not_negative check (problem_count >= 0),
+    constraint imports_rewrite_count_not_negative check (rewrite_count >= 0),
+    constraint imports_source_length check (octet_length(source) <= 1000),
+    constraint imports_key_length check (octet_length(key::text) <= 10000),
+    constraint imports_dialect_length check (octet_length(dialect::text) <= 1000),
+    constraint imports_columns_length check (octet_length(columns::text) <= 4000000),
+    constraint imports_distribute_by_length check (octet_length(distribute_by) <= 63),
+    constraint imports_distribution_length check (octet_length(distribution) <= 1000)
 );
 
 comment on table tinydevcrm.imports is
@@ -36,7 +43,8 @@ comment on column tinydevcrm.imports.id is
 comment on column tinydevcrm.imports.owner is
     'Role that ran the import and owns the table it made.';
 comment on column tinydevcrm.imports.source is
-    'Where the rows came from: a file''s name, or the staging table''s.';
+    'Where the rows came from: a file''s name, or the staging table''s; of a long one the first 250 '
+    'characters.';
 comment on column tinydevcrm.imports.mode is
     'create: a new table; replace: new rows instead of the old; append: new rows beside the old; '
     'upsert: new rows beside the old, and instead of those of the same key.';
@@ -72,7 +80,7 @@ comment on column tinydevcrm.imports.notices is
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is
-    'When the table was complete, just before the commit.';
+    'When the table was complete, just before the commit: written when row_count is.';
 
 create index imports_owner_idx on tinydevcrm.imports (owner, id);
 
@@ -82,7 +90,39 @@ create policy imports_owner on tinydevcrm.imports
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
-grant select, insert, update on tinydevcrm.imports to tinydevcrm_user;
+grant select,
+      insert (
+          source, mode, key, schema_name, table_name, dialect, columns, distribute_by
+      ),
+      update (
+          columns, row_count, byte_count, problem_count, rewrite_count, distribution
+      )
+   on tinydevcrm.imports
+   to tinydevcrm_user;
+
+create function tinydevcrm._imports_finish()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.row_count is not null then
+        new.finished_at := clock_timestamp();
+        new.relation := to_regclass(tinydevcrm._target(new));
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._imports_finish() is
+    'Writes when an import was complete, and its table, which users have no right to write.';
+
+create trigger _100_finish
+    before update of row_count on tinydevcrm.imports
+    for each row
+    execute function tinydevcrm._imports_finish();
 
 create table tinydevcrm.import_problems (
     id        bigint generated always as identity,
@@ -92,6 +132,9 @@ create table tinydevcrm.import_problems (
     line_text text not null,
 
     constraint import_problems_pkey primary key (id),
+    constraint import_problems_line_positive check (line > 0),
+    constraint import_problems_reason_length check (octet_length(reason) <= 4000),
+    constraint import_problems_line_text_length check (octet_length(line_text) <= 10000),
     constraint import_problems_import_fkey foreign key (import_id)
         references tinydevcrm.imports (id) on delete cascade
 );
@@ -107,7 +150,7 @@ comment on column tinydevcrm.import_problems.line is
 comment on column tinydevcrm.import_problems.reason is
     'What was wrong with it, and so what was done.';
 comment on column tinydevcrm.import_problems.line_text is
-    'The record as it stood in the file.';
+    'The record as it stood in the file; of one over 10000 bytes the first 2500 characters.';
 
 create index import_problems_import_idx on tinydevcrm.import_problems (import_id, id);
 
@@ -124,7 +167,10 @@ create policy import_problems_owner on tinydevcrm.import_problems
         )
     );
 
-grant select, insert on tinydevcrm.import_problems to tinydevcrm_user;
+grant select,
+      insert (import_id, line, reason, line_text)
+   on tinydevcrm.import_problems
+   to tinydevcrm_user;
 
 
 create function tinydevcrm._target(import tinydevcrm.imports)
@@ -163,9 +209,18 @@ create function tinydevcrm._check_target(import tinydevcrm.imports)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_kind "char";
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_kind     "char";
 begin
     perform tinydevcrm._check_schema((import).schema_name);
+
+    -- The table is the session's own, or will be.
+    if not tinydevcrm._is_session_of(quote_ident(current_user)::regrole) then
+        raise exception using
+            errcode = '42501',
+            message = format('this session has not logged in as %I', current_user),
+            hint    = 'Log in as the role that is to own the table; "set role" is not enough.';
+    end if;
 
     if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
         raise exception using
@@ -187,7 +242,7 @@ begin
     select relkind
       into v_kind
       from pg_class
-     where oid = to_regclass(tinydevcrm._target(import));
+     where oid = v_relation;
 
     -- Told before the file is read, not after.
     if (import).mode = 'create' and v_kind is not null then
@@ -200,12 +255,35 @@ begin
             message = format('%s is there already, and is not a table', tinydevcrm._target(import)),
             hint    = 'Import under another name.';
     end if;
+
+    if v_relation is not null then
+        perform tinydevcrm._check_session_of(v_relation);
+    end if;
 end
 $$;
 
 comment on function tinydevcrm._check_target(tinydevcrm.imports) is
     'Checks where an import is to go. Raises TD004 when the name is in use, TD007 when there is no '
-    'schema to put it in, no such mode, or a key where none belongs or none where one does.';
+    'schema to put it in, no such mode, or a key where none belongs or none where one does, 42501 '
+    'when the session has not logged in as the owner of the table.';
+
+create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The lock first: until then another role may put a table of its own in the place of that name.
+    execute format(
+        'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
+    perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
+end
+$$;
+
+comment on function tinydevcrm._lock_own_table(text, text) is
+    'Locks a table by its qualified and quoted name, and checks that it is one of the role as which '
+    'the session has logged in, and so stays. Raises 42501 when it is not.';
 
 create function tinydevcrm._checked_name(name text)
     returns name
@@ -229,9 +307,11 @@ comment on function tinydevcrm._checked_name(text) is
     'A table''s name, or TD007 when it is too long to be one or empty.';
 
 revoke execute on function
+    tinydevcrm._imports_finish(),
     tinydevcrm._target(tinydevcrm.imports),
     tinydevcrm._refuse_name_in_use(text),
     tinydevcrm._check_target(tinydevcrm.imports),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._checked_name(text)
 from public;
 
@@ -239,5 +319,6 @@ grant execute on function
     tinydevcrm._target(tinydevcrm.imports),
     tinydevcrm._refuse_name_in_use(text),
     tinydevcrm._check_target(tinydevcrm.imports),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._checked_name(text)
 to tinydevcrm_user;

@@ -35,7 +35,8 @@ begin
     select jsonb_agg(
                jsonb_build_object(
                    'name', named.name,
-                   'header', named.header,
+                   -- No name is longer: the rest of a header makes none different.
+                   'header', left(named.header, 100),
                    'type', coalesce(tinydevcrm._checked_type(given.type), stored.type),
                    'position', case when given.type is null then stored.accepted end,
                    'is_given', given.type is not null)
@@ -63,8 +64,10 @@ begin
     if v_unknown is not null then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no column %L to give a type to', v_unknown),
-            hint    = format('The columns are %s.', array_to_string(_plan_columns.header, ', '));
+            message = format('there is no column %L to give a type to', left(v_unknown, 200)),
+            hint    = format(
+                'The columns are %s.',
+                left(array_to_string(_plan_columns.header, ', '), 2000));
     end if;
 
     return v_columns;
@@ -87,7 +90,7 @@ declare
     v_type regtype;
 begin
     -- It goes into statements as it is, so it has to be the name of a type and nothing beside.
-    if _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
+    if octet_length(_checked_type.type) <= 200 and _checked_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
         begin
             v_type := to_regtype(_checked_type.type);
         exception
@@ -99,7 +102,7 @@ begin
     if v_type is null then
         raise exception using
             errcode = 'TD007',
-            message = format('there is no type %L', _checked_type.type),
+            message = format('there is no type %L', left(_checked_type.type, 200)),
             hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. A '
                       'type of your own goes with its schema: public.mood.';
     end if;

@@ -152,11 +152,12 @@ comment on function tinydevcrm._table_columns(tinydevcrm.imports, jsonb) is
 create function tinydevcrm._import_under_way(import_id bigint)
     returns tinydevcrm.imports
     language plpgsql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import tinydevcrm.imports;
+    v_import  tinydevcrm.imports;
+    v_loading text;
 begin
     select imports.*
       into v_import
@@ -164,19 +165,27 @@ begin
      where imports.id = _import_under_way.import_id
        and imports.finished_at is null;
 
-    if not found then
+    if found then
+        v_loading := tinydevcrm._loading_table(v_import);
+    end if;
+
+    if to_regclass(v_loading) is null then
         raise exception using
             errcode = 'TD001',
             message = format('import %s is not under way', _import_under_way.import_id),
             hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
     end if;
 
+    -- Its own transaction has made that table, and the lock is there. A row of another one, which
+    -- was committed too early, may name anything.
+    perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
     return v_import;
 end
 $$;
 
 comment on function tinydevcrm._import_under_way(bigint) is
-    'The import''s row, which only its own transaction sees. Raises TD001 when there is none.';
+    'The import''s row, which only its own transaction sees. Raises TD001 when there is none, 42501 '
+    'when its table is not one of the role as which the session has logged in.';
 
 create function tinydevcrm.begin_import(
     source        text,
@@ -198,7 +207,14 @@ as $$
 declare
     v_import tinydevcrm.imports;
 begin
-    v_import.source := begin_import.source;
+    if coalesce(cardinality(begin_import.header), 0) = 0 or begin_import.source is null then
+        raise exception using
+            errcode = 'TD005',
+            message = 'an import needs a source and the names of its columns',
+            hint    = 'Give each column a name, or an empty text.';
+    end if;
+
+    v_import.source := left(begin_import.source, 250);
     v_import.mode := begin_import.mode;
     v_import.key := nullif(begin_import.key, '{}');
     v_import.schema_name := begin_import.schema_name;
@@ -238,8 +254,10 @@ comment on function tinydevcrm.begin_import(
     'from the file''s when none is given; the schema is the first of your search_path. types '
     'overrides: {"column": "type"}. key belongs to mode upsert, dialect is for the log; '
     'distribute_by is for a Citus coordinator: see distribute_table(). '
-    'Raises TD004 when the name is in use, TD006 when a key is not a column, TD007 for a schema, '
-    'mode, name or type that is not there; with distribute_by also TD010 and TD011.';
+    'Raises TD004 when the name is in use, TD005 when there are no columns or over 1600, TD006 when '
+    'a key is not a column, TD007 for a schema, mode, name or type that is not there, 42501 when '
+    'the session has not logged in as the owner of the table; with distribute_by also TD010 and '
+    'TD011.';
 
 create function tinydevcrm.widen_import(import_id bigint, positions integer[])
     returns tinydevcrm.import_step
@@ -342,8 +360,11 @@ begin
     insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
     select v_import.id,
            problem.line,
-           problem.reason,
-           problem.line_text
+           left(problem.reason, 1000),
+           case
+               when octet_length(problem.line_text) <= 10000 then problem.line_text
+               else left(problem.line_text, 2500)
+           end
       from unnest(
                record_import_problems.lines,
                record_import_problems.reasons,
@@ -352,7 +373,8 @@ begin
      order by problem.number;
 
     update tinydevcrm.imports
-       set problem_count = imports.problem_count + cardinality(record_import_problems.lines)
+       set problem_count = imports.problem_count
+                         + coalesce(cardinality(record_import_problems.lines), 0)
      where imports.id = v_import.id;
 end
 $$;
@@ -377,6 +399,13 @@ declare
     v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.positions);
     v_changes text;
 begin
+    if finish_import.row_count is null or finish_import.row_count < 0 then
+        raise exception using
+            errcode = 'TD007',
+            message = 'an import is finished with the number of its rows',
+            hint    = 'Give row_count: 0 or more.';
+    end if;
+
     select string_agg(
                format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
       into v_changes
@@ -410,12 +439,10 @@ begin
     -- What has come of it, which in a table that was there is not what the file suggests.
     update tinydevcrm.imports
        set columns = tinydevcrm._table_columns(v_import, v_types),
-           relation = tinydevcrm._target(v_import)::regclass,
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
-           distribution = v_import.distribution,
-           finished_at = clock_timestamp()
+           distribution = v_import.distribution
      where imports.id = v_import.id
     returning imports.*
          into v_import;
@@ -428,8 +455,8 @@ comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) 
     'Finishes an import that begin_import() began in this transaction, and returns its row: give '
     'for each column the first position of tinydevcrm.csv_types that accepts every value of the '
     'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
-    'is no such import under way, and what the mode raises: see _place_rows(); with distribute_by '
-    'also what distribute_table() does.';
+    'is no such import under way, TD007 without the number of rows, and what the mode raises: see '
+    '_place_rows(); with distribute_by also what distribute_table() does.';
 
 create function tinydevcrm._preview_columns(import_id bigint, positions integer[])
     returns jsonb

@@ -8,18 +8,21 @@ create function tinydevcrm._base_type(type regtype)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_type pg_type;
+    v_type oid := _base_type.type;
+    v_base oid;
 begin
     loop
-        select pg_type.*
-          into v_type
+        select typbasetype
+          into v_base
           from pg_type
-         where oid = coalesce(v_type.typbasetype, _base_type.type);
+         where oid = v_type;
 
-        exit when v_type.typbasetype = 0;
+        -- Null for a type that is not there.
+        exit when v_base = 0 or v_base is null;
+        v_type := v_base;
     end loop;
 
-    return format_type(v_type.oid, -1);
+    return format_type(v_type, -1);
 end
 $$;
 
@@ -114,7 +117,7 @@ begin
             errcode = 'TD006',
             message = format(
                 'the columns differ from those of table %s', tinydevcrm._target(import)),
-            detail  = v_differences,
+            detail  = left(v_differences, 10000),
             hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
     end if;
 end
@@ -145,7 +148,7 @@ begin
     if v_unknown is not null then
         raise exception using
             errcode = 'TD006',
-            message = format('the file has no column %L for the key', v_unknown),
+            message = format('the file has no column %L for the key', left(v_unknown, 200)),
             hint    = 'The key names columns by the names that they get in the table.';
     end if;
 end
@@ -203,7 +206,7 @@ begin
         raise exception using
             errcode = 'TD009',
             message = 'a row of the file has no value for the key',
-            detail  = format('(%s) = %s', v_key, v_text),
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
             hint    = 'Fill it in, or choose another key.';
     end if;
 
@@ -216,7 +219,7 @@ begin
         raise exception using
             errcode = 'TD009',
             message = 'the file has more than one row of the same key',
-            detail  = format('(%s) = %s', v_key, v_text),
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
             hint    = 'Which of them should stay? Remove the others, or choose another key.';
     end if;
 end

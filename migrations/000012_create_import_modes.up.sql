@@ -84,12 +84,13 @@ begin
                    into v_text;
                 if v_text is not null then
                     v_misfits := v_misfits || format(
-                        '%I: %s would change %L', v_column.name, v_column.target_type, v_text);
+                        '%I: %s would change %L',
+                        v_column.name, v_column.target_type, left(v_text, 200));
                 end if;
             end if;
         exception
             when data_exception then
-                v_misfits := v_misfits || format('%I: %s', v_column.name, sqlerrm);
+                v_misfits := v_misfits || format('%I: %s', v_column.name, left(sqlerrm, 1000));
         end;
     end loop;
 
@@ -111,7 +112,7 @@ begin
     raise exception using
         errcode = 'TD006',
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
-        detail  = _refuse_values.detail,
+        detail  = left(_refuse_values.detail, 10000),
         hint    = case
                       when tinydevcrm._distribution(to_regclass(tinydevcrm._target(import))) is null
                       then 'Correct them, or change the type of the column.'
@@ -141,6 +142,10 @@ declare
     v_message   text;
     v_row_count bigint;
 begin
+    perform tinydevcrm._lock_own_table(
+        v_target,
+        case (import).mode when 'replace' then 'access exclusive' else 'row exclusive' end);
+
     if (import).mode = 'replace' then
         perform tinydevcrm._clear_target(import, types);
     else
@@ -209,7 +214,7 @@ comment on function tinydevcrm._place_rows(tinydevcrm.imports, jsonb) is
     'number. types are the columns with the types that fit the whole file. Raises TD006 when '
     'columns differ, or values do not fit or would be changed; TD009 when the key does not tell '
     'rows apart or has no unique index; 2BP01 when mode replace would drop a table that others '
-    'depend on.';
+    'depend on, 42501 when it is not of the role as which the session has logged in.';
 
 create function tinydevcrm._on_conflict(import tinydevcrm.imports)
     returns text
@@ -349,7 +354,7 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format('the columns differ from those of table %s', v_target),
-            detail  = v_differences,
+            detail  = left(v_differences, 10000),
             hint    = format(
                 'It is not made anew, which would lose its %s. Give the file the same columns, '
                 'change the table, or drop it first.', v_would_go);
@@ -365,7 +370,7 @@ begin
                 message = format(
                     'table %s cannot be replaced by one of other columns: others depend on it',
                     v_target),
-                detail  = v_detail,
+                detail  = left(v_detail, 10000),
                 hint    = 'Drop those first, or import under another name.';
     end;
     execute format('create table %s (%s)', v_target, v_columns);

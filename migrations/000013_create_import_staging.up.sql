@@ -184,6 +184,33 @@ $$;
 comment on function tinydevcrm._choose_positions(text, text[]) is
     'As _first_position(), for a table that is too large to be read once for each place.';
 
+create function tinydevcrm._check_staging(staging regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (
+        select
+          from pg_class
+         where oid = _check_staging.staging
+           and relkind in ('r', 'p')
+    ) then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%s is not a table', coalesce(_check_staging.staging::text, 'null')),
+            hint    = 'Fill a table by \copy, or by create table … as.';
+    end if;
+
+    perform tinydevcrm._lock_own_table(_check_staging.staging::text, 'access share');
+end
+$$;
+
+comment on function tinydevcrm._check_staging(regclass) is
+    'Checks that a staging table can be read: a view may read what is not its owner''s. Raises TD007 '
+    'when it is not a table, 42501 when it is not of the role as which the session has logged in.';
+
 create function tinydevcrm.import_staging(
     staging       regclass,
     table_name    text,
@@ -208,6 +235,8 @@ declare
     v_step      tinydevcrm.import_step;
     v_row_count bigint;
 begin
+    perform tinydevcrm._check_staging(import_staging.staging);
+
     select array_agg(attname::text order by attnum),
            bool_or(atttypid <> 'text'::regtype)
       into v_names, v_has_other
@@ -274,7 +303,8 @@ comment on function tinydevcrm.import_staging(
     'Makes a typed table from a staging table of text columns that you filled by \copy: the import '
     'for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
     'null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() '
-    'and finish_import() do, and TD007 when a column is not text.';
+    'and finish_import() do, TD007 when a column is not text or it is no table, and 42501 when the '
+    'session has not logged in as its owner.';
 
 revoke execute on function
     tinydevcrm._accepts(text, integer),
@@ -282,6 +312,7 @@ revoke execute on function
     tinydevcrm._first_position(text, text[]),
     tinydevcrm._wider_position(text, text, integer),
     tinydevcrm._choose_positions(text, text[]),
+    tinydevcrm._check_staging(regclass),
     tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 from public;
 
@@ -291,5 +322,6 @@ grant execute on function
     tinydevcrm._first_position(text, text[]),
     tinydevcrm._wider_position(text, text, integer),
     tinydevcrm._choose_positions(text, text[]),
+    tinydevcrm._check_staging(regclass),
     tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
 to tinydevcrm_user;

@@ -24,7 +24,19 @@ create table tinydevcrm.matviews (
         notify_when in (
             'not_empty', 'empty', 'became_not_empty', 'changed', 'rows_added', 'always', 'never')
     ),
-    constraint matviews_notify_interval_positive check (notify_interval >= interval '0'),
+    constraint matviews_notify_interval_range check (
+        notify_interval between interval '0' and interval '10 years'
+    ),
+    constraint matviews_ignored_columns_short check (
+        cardinality(ignored_columns) <= 1600
+        and octet_length(array_to_string(ignored_columns, '', '')) <= 100800
+    ),
+    constraint matviews_key_short check (
+        cardinality(key) <= 32
+        and octet_length(array_to_string(key, '', '')) <= 2016
+    ),
+    constraint matviews_last_row_count_not_negative check (last_row_count >= 0),
+    constraint matviews_plain_reason_short check (octet_length(plain_reason) <= 10000),
     constraint matviews_last_outcome_known check (
         last_outcome in ('refreshed', 'recovered', 'failed')
     )
@@ -37,7 +49,8 @@ comment on table tinydevcrm.matviews is
 comment on column tinydevcrm.matviews.id is
     'Number of the registration.';
 comment on column tinydevcrm.matviews.owner is
-    'Role that owns the materialized view; its scheduled refreshes run as this role.';
+    'Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this '
+    'role.';
 comment on column tinydevcrm.matviews.relation is
     'The materialized view.';
 comment on column tinydevcrm.matviews.notify_when is
@@ -49,7 +62,7 @@ comment on column tinydevcrm.matviews.notify_when is
 comment on column tinydevcrm.matviews.ignored_columns is
     'Columns that the rules changed and rows_added leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
-    'Shortest time between two refreshes that are told by the rule; 0 for none.';
+    'Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.';
 comment on column tinydevcrm.matviews.key is
     'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets '
     'it be refreshed concurrently.';
@@ -80,21 +93,91 @@ create index matviews_owner_idx on tinydevcrm.matviews (owner);
 alter table tinydevcrm.matviews enable row level security;
 
 create policy matviews_owner on tinydevcrm.matviews
+    for select
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'))
-    with check (
-        pg_has_role(owner, 'usage')
+    using (pg_has_role(owner, 'usage'));
+
+-- The owner is filled in: see tinydevcrm._matviews_fill_in().
+create policy matviews_owner_insert on tinydevcrm.matviews
+    for insert
+    to tinydevcrm_user
+    with check (pg_has_role(owner, 'usage'));
+
+create policy matviews_owner_update on tinydevcrm.matviews
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+-- What a refresh remembers is written by who refreshes, but for outcomes and times: those come of
+-- the event.
+grant select,
+      insert (relation, notify_when, ignored_columns, notify_interval),
+      update (
+          notify_when, ignored_columns, notify_interval, key, last_row_count, has_baseline,
+          plain_reason)
+   on tinydevcrm.matviews to tinydevcrm_user;
+
+create function tinydevcrm._matviews_fill_in()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select pg_class.relowner
+      into new.owner
+      from pg_class
+     where pg_class.oid = new.relation
+       and pg_class.relkind = 'm';
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_fill_in() is
+    'The owner of a registration is that of the materialized view, and nobody for what is none.';
+
+create trigger _100_fill_in
+    before insert on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_fill_in();
+
+create policy _locks_matview on tinydevcrm._locks
+    to tinydevcrm_user
+    using (
+        what = 'matview'
         and exists (
             select
-              from pg_catalog.pg_class
-             where pg_class.oid = relation
-               and pg_class.relkind = 'm'
-               and pg_class.relowner = owner
+              from tinydevcrm.matviews
+             where matviews.id = _locks.id
+               and pg_has_role(matviews.owner, 'usage')
         )
     );
 
-grant select, insert, update, delete on tinydevcrm.matviews to tinydevcrm_user;
+create function tinydevcrm._matviews_create_lock()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm._locks (what, id)
+    values ('matview', new.id);
 
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_create_lock() is
+    'Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. '
+    'Security definer: users do not write those rows; as a trigger it runs only for a registration '
+    'that row-level security has let through.';
+
+create trigger _500_create_lock
+    after insert on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_create_lock();
 
 create function tinydevcrm._watched_matview(relation regclass)
     returns tinydevcrm.matviews
@@ -125,6 +208,30 @@ $$;
 
 comment on function tinydevcrm._watched_matview(regclass) is
     'Registration of a materialized view. Raises TD001 when it is not watched.';
+
+create function tinydevcrm._own_matview(relation regclass)
+    returns tinydevcrm.matviews
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(_own_matview.relation);
+begin
+    -- An administrator sees the registrations of others too.
+    if not pg_has_role(v_matview.owner, 'usage') then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', _own_matview.relation);
+    end if;
+
+    return v_matview;
+end
+$$;
+
+comment on function tinydevcrm._own_matview(regclass) is
+    'Registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 when '
+    'it is not yours.';
 
 create function tinydevcrm.watch_matview(
     relation        regclass,
@@ -185,14 +292,16 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other, and no deadlock comes of it.
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', matviews.id))
-       from tinydevcrm.matviews
-      where matviews.relation = watch_matview.relation;
+    perform
+       from tinydevcrm._locks
+       join tinydevcrm.matviews
+         on matviews.id = _locks.id
+      where _locks.what = 'matview'
+        and matviews.relation = watch_matview.relation
+        for update of _locks;
 
-    insert into tinydevcrm.matviews (
-               owner, relation, notify_when, ignored_columns, notify_interval)
+    insert into tinydevcrm.matviews (relation, notify_when, ignored_columns, notify_interval)
     values (
-               v_class.relowner,
                watch_matview.relation,
                coalesce(watch_matview.notify_when, 'not_empty'),
                coalesce(watch_matview.ignored_columns, '{}'),
@@ -214,7 +323,7 @@ exception
                 coalesce(watch_matview.notify_when, 'not_empty'),
                 coalesce(watch_matview.notify_interval, '0')),
             hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
-                      'always and never; an interval is not negative.';
+                      'always and never; an interval is 0 to 10 years.';
 end
 $$;
 
@@ -243,6 +352,16 @@ declare
         create_matview.schema_name, create_matview.name);
     v_relation  regclass;
 begin
+    if not tinydevcrm._is_session_of(pg_catalog.quote_ident(current_user)::pg_catalog.regrole) then
+        raise exception using
+            errcode = '42501',
+            message = pg_catalog.format(
+                'this session has not logged in as %s, who would own the materialized view',
+                current_user),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+
     perform tinydevcrm._check_query(create_matview.query);
 
     perform tinydevcrm._make_view(v_statement, create_matview.query);
@@ -267,8 +386,8 @@ comment on function tinydevcrm.create_matview(
     'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
     'refresh. '
     'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '
-    'use, TD007 for a bad name or rule, TD009 when two rows have the same key, and whatever the '
-    'query itself raises.';
+    'use, TD007 for a bad name or rule, TD009 when two rows have the same key, 42501 after "set '
+    'role", and whatever the query itself raises.';
 
 create function tinydevcrm._create_matview_statement(schema_name name, name text)
     returns text
@@ -401,7 +520,10 @@ comment on function tinydevcrm.drop_matview(regclass) is
     'expire. Raises TD001 when it is not watched, 2BP01 when something depends on it.';
 
 revoke execute on function
+    tinydevcrm._matviews_fill_in(),
+    tinydevcrm._matviews_create_lock(),
     tinydevcrm._watched_matview(regclass),
+    tinydevcrm._own_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text),
@@ -413,6 +535,7 @@ from public;
 
 grant execute on function
     tinydevcrm._watched_matview(regclass),
+    tinydevcrm._own_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
     tinydevcrm._create_matview_statement(name, text),

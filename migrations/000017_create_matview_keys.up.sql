@@ -14,6 +14,8 @@ begin
         return;
     end if;
 
+    perform tinydevcrm._check_session_of(_set_key.relation);
+
     update tinydevcrm.matviews
        set key = _set_key.key
      where matviews.relation = _set_key.relation;
@@ -32,7 +34,7 @@ $$;
 
 comment on function tinydevcrm._set_key(regclass, text[]) is
     'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have '
-    'the same key.';
+    'the same key, 42501 in the session of another role.';
 
 create function tinydevcrm._key_index_statement(relation regclass, key text[])
     returns text

@@ -6,4 +6,5 @@ drop function tinydevcrm._may_see(regrole);
 drop function tinydevcrm.event_json(tinydevcrm.matview_refresh_events);
 drop function tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events);
 drop table tinydevcrm.matview_refresh_events;
+drop function tinydevcrm._matview_refresh_events_fill_in();
 drop function tinydevcrm._matview_refresh_events_notify();

@@ -32,6 +32,19 @@ create table tinydevcrm.matview_refresh_events (
         (outcome = 'failed') = (error_code is not null)
     ),
     constraint matview_refresh_events_rows_are_array check (jsonb_typeof(rows) = 'array'),
+    constraint matview_refresh_events_rows_short check (octet_length(rows::text) <= 2097152),
+    constraint matview_refresh_events_columns_short check (octet_length(columns::text) <= 1000000),
+    constraint matview_refresh_events_texts_short check (
+        octet_length(plain_reason) <= 10000
+        and octet_length(error_code) <= 5
+        and octet_length(error_message) <= 10000
+    ),
+    constraint matview_refresh_events_counts_not_negative check (
+        row_count >= 0 and added_count >= 0 and removed_count >= 0
+    ),
+    constraint matview_refresh_events_duration_range check (
+        duration between interval '0' and interval '7 days'
+    ),
     constraint matview_refresh_events_row_count_of_success check (
         (outcome in ('refreshed', 'recovered')) = (row_count is not null)
     )
@@ -81,11 +94,11 @@ comment on column tinydevcrm.matview_refresh_events.is_cut is
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
-    'Message of the failure.';
+    'Message of the failure, the first 2,500 characters of one over 10,000 bytes.';
 comment on column tinydevcrm.matview_refresh_events.started_at is
     'When the refresh began.';
 comment on column tinydevcrm.matview_refresh_events.duration is
-    'How long it took, counting the rows included.';
+    'How long it took, counting the rows included; at most 7 days.';
 
 create index matview_refresh_events_matview_idx
     on tinydevcrm.matview_refresh_events (matview_id, id);
@@ -110,22 +123,52 @@ create index matview_refresh_events_started_at_idx
 alter table tinydevcrm.matview_refresh_events enable row level security;
 
 create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
+    for select
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'))
-    with check (
-        pg_has_role(owner, 'usage')
-        and started_at <= clock_timestamp()
-        and exists (
-            select
-              from tinydevcrm.matviews
-             where matviews.id = matview_refresh_events.matview_id
-               and matviews.owner = matview_refresh_events.owner
-               and matviews.relation::text = matview_refresh_events.matview
-        )
-    );
+    using (pg_has_role(owner, 'usage'));
 
-grant select, insert on tinydevcrm.matview_refresh_events to tinydevcrm_user;
+-- The owner is filled in from the registration: see tinydevcrm._matview_refresh_events_fill_in().
+create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_events
+    for insert
+    to tinydevcrm_user
+    with check (pg_has_role(owner, 'usage'));
 
+grant select,
+      insert (
+          matview_id, schedule_id, outcome, is_told, method, plain_reason, row_count, added_count,
+          removed_count, columns, rows, is_cut, error_code, error_message, duration)
+   on tinydevcrm.matview_refresh_events to tinydevcrm_user;
+
+create function tinydevcrm._matview_refresh_events_fill_in()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    -- Only who owns these tables can have given them.
+    new.owner := coalesce(new.owner, v_matview.owner);
+    new.matview := coalesce(new.matview, v_matview.relation::text);
+    new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_fill_in() is
+    'Owner, name and time of an event, which users do not write: of the registration, and as long '
+    'ago as it took.';
+
+create trigger _100_fill_in
+    before insert on tinydevcrm.matview_refresh_events
+    for each row
+    execute function tinydevcrm._matview_refresh_events_fill_in();
 
 create function tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events)
     returns json
@@ -392,4 +435,7 @@ create trigger _900_notify
     when (new.is_told)
     execute function tinydevcrm._matview_refresh_events_notify();
 
-revoke execute on function tinydevcrm._matview_refresh_events_notify() from public;
+revoke execute on function
+    tinydevcrm._matview_refresh_events_fill_in(),
+    tinydevcrm._matview_refresh_events_notify()
+from public;

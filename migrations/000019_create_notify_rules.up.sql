@@ -8,7 +8,9 @@ create table tinydevcrm.matview_baselines (
 
     constraint matview_baselines_pkey primary key (matview_id, row_hash),
     constraint matview_baselines_matview_fkey foreign key (matview_id)
-        references tinydevcrm.matviews (id) on delete cascade
+        references tinydevcrm.matviews (id) on delete cascade,
+    constraint matview_baselines_row_hash_length check (octet_length(row_hash) = 32),
+    constraint matview_baselines_row_count_not_negative check (row_count >= 0)
 );
 
 comment on table tinydevcrm.matview_baselines is
@@ -19,7 +21,7 @@ comment on column tinydevcrm.matview_baselines.matview_id is
 comment on column tinydevcrm.matview_baselines.row_hash is
     'SHA-256 of the row as text, without ignored columns.';
 comment on column tinydevcrm.matview_baselines.row_count is
-    'How many such rows there were.';
+    'How many such rows there were. One that becomes 0 is removed.';
 
 alter table tinydevcrm.matview_baselines enable row level security;
 
@@ -35,12 +37,47 @@ create policy matview_baselines_owner on tinydevcrm.matview_baselines
         )
     );
 
-grant select, insert, update, delete on tinydevcrm.matview_baselines to tinydevcrm_user;
+grant select,
+      insert (matview_id, row_hash, row_count),
+      update (row_count)
+   on tinydevcrm.matview_baselines to tinydevcrm_user;
+
+create function tinydevcrm._matview_baselines_remove_gone()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from changed where row_count = 0) then
+        delete
+          from tinydevcrm.matview_baselines
+         using changed
+         where changed.row_count = 0
+           and matview_baselines.matview_id = changed.matview_id
+           and matview_baselines.row_hash = changed.row_hash;
+    end if;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_baselines_remove_gone() is
+    'Removes rows that are there no more. Security definer: users delete nothing of ours; as a '
+    'trigger it runs only for rows whose update row-level security has let through.';
+
+create trigger _500_remove_gone
+    after update on tinydevcrm.matview_baselines
+    referencing new table as changed
+    for each statement
+    execute function tinydevcrm._matview_baselines_remove_gone();
 
 create function tinydevcrm._matviews_forget_baseline()
     returns trigger
     language plpgsql
     volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -55,7 +92,8 @@ $$;
 
 comment on function tinydevcrm._matviews_forget_baseline() is
     'Forgets the rows of a materialized view whose comparison is another one from now on; its next '
-    'refresh remembers them anew.';
+    'refresh remembers them anew. Security definer: users delete nothing of ours; as a trigger it '
+    'runs only for a registration whose update row-level security has let through.';
 
 create trigger _500_forget_baseline
     before update of notify_when, ignored_columns on tinydevcrm.matviews
@@ -147,12 +185,6 @@ declare
 begin
     perform tinydevcrm._check_session_of((matview).relation);
 
-    if not v_refresh.has_baseline then
-        delete
-          from tinydevcrm.matview_baselines
-         where matview_baselines.matview_id = (matview).id;
-    end if;
-
     execute format(
         'with present as (
             select %1$s as row_hash,
@@ -174,21 +206,12 @@ begin
              using (row_hash)
              where present.row_count is distinct from remembered.row_count
         ),
-        gone as (
-            delete
-              from tinydevcrm.matview_baselines
-             using differences
-             where matview_baselines.matview_id = $1
-               and matview_baselines.row_hash = differences.row_hash
-               and differences.row_count is null
-        ),
         kept as (
-            insert into tinydevcrm.matview_baselines
+            insert into tinydevcrm.matview_baselines (matview_id, row_hash, row_count)
             select $1,
                    row_hash,
-                   row_count
+                   coalesce(row_count, 0)
               from differences
-             where row_count is not null
             on conflict on constraint matview_baselines_pkey do update
                set row_count = excluded.row_count
         ),
@@ -332,6 +355,7 @@ comment on function tinydevcrm._cut_rows(jsonb, integer) is
     'The first elements of an array, as many as have that many bytes of JSON together.';
 
 revoke execute on function
+    tinydevcrm._matview_baselines_remove_gone(),
     tinydevcrm._matviews_forget_baseline(),
     tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),

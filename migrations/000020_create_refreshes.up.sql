@@ -3,6 +3,135 @@
 -- What each refresh calls is PL/pgSQL, which keeps its plans (plain SQL would be planned anew each
 -- time), and as few statements as can be: a refresh of a small view takes half a millisecond.
 
+create table tinydevcrm.refresh_requests (
+    matview_id   bigint not null,
+    requested_by regrole not null default quote_ident(current_user)::regrole,
+    requested_at timestamptz not null default clock_timestamp(),
+
+    constraint refresh_requests_pkey primary key (matview_id),
+    constraint refresh_requests_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete cascade
+);
+
+comment on table tinydevcrm.refresh_requests is
+    'Refreshes that were asked for in a session that has not logged in as the materialized view''s '
+    'owner. A pg_cron job of the owner does them within a minute; any refresh ends the request.';
+comment on column tinydevcrm.refresh_requests.matview_id is
+    'The materialized view.';
+comment on column tinydevcrm.refresh_requests.requested_by is
+    'Role that asked first.';
+comment on column tinydevcrm.refresh_requests.requested_at is
+    'When it did.';
+
+alter table tinydevcrm.refresh_requests enable row level security;
+
+create policy refresh_requests_owner on tinydevcrm.refresh_requests
+    to tinydevcrm_user
+    using (exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.id = refresh_requests.matview_id
+           and pg_has_role(matviews.owner, 'usage')
+    ));
+
+create policy refresh_requests_admin on tinydevcrm.refresh_requests
+    to tinydevcrm_admin
+    using (true);
+
+grant select, insert (matview_id) on tinydevcrm.refresh_requests to tinydevcrm_user;
+
+create function tinydevcrm._request_refresh(matview tinydevcrm.matviews)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm.refresh_requests (matview_id)
+    values ((matview).id)
+    on conflict on constraint refresh_requests_pkey do nothing;
+
+    raise notice '% is refreshed within a minute, by a job of its owner %',
+        (matview).relation, (matview).owner;
+exception
+    when insufficient_privilege then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', (matview).relation);
+end
+$$;
+
+comment on function tinydevcrm._request_refresh(tinydevcrm.matviews) is
+    'Asks the owner''s job for a refresh, and says so in a notice. Raises 42501 when the caller is '
+    'neither an administrator nor has the owner''s rights.';
+
+create function tinydevcrm._matview_refresh_events_remember()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.outcome = 'skipped' then
+        update tinydevcrm.matviews
+           set last_scheduled_at = new.started_at
+         where matviews.id = new.matview_id
+           and new.schedule_id is not null;
+        return null;
+    end if;
+
+    update tinydevcrm.matviews
+       set last_scheduled_at = case
+               when new.schedule_id is null then matviews.last_scheduled_at
+               else new.started_at
+           end,
+           last_outcome = new.outcome,
+           last_refreshed_at = new.started_at,
+           last_told_at = case
+               when new.is_told and new.outcome <> 'failed' then new.started_at
+               else matviews.last_told_at
+           end,
+           failing_since = case new.outcome
+               when 'failed' then coalesce(matviews.failing_since, new.started_at)
+           end
+     where matviews.id = new.matview_id;
+
+    delete
+      from tinydevcrm.refresh_requests
+     where refresh_requests.matview_id = new.matview_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_remember() is
+    'The registry''s memory of outcomes and times. Security definer: users write neither; as a '
+    'trigger it runs only for an event that row-level security has let through, of the '
+    'registration that it names.';
+
+create trigger _500_remember
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    execute function tinydevcrm._matview_refresh_events_remember();
+
+create function tinydevcrm._cut_text(text text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when octet_length(_cut_text.text) <= 10000 then _cut_text.text
+        else left(_cut_text.text, 2500)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._cut_text(text) is
+    'A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.';
+
 create function tinydevcrm._begin_refresh(matview tinydevcrm.matviews)
     returns tinydevcrm._refresh
     language plpgsql
@@ -11,9 +140,10 @@ create function tinydevcrm._begin_refresh(matview tinydevcrm.matviews)
 as $$
 declare
     v_refresh tinydevcrm._refresh;
+    v_is_own  boolean;
 begin
-    -- An advisory lock, so that the registry's row can be read and changed meanwhile.
-    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('matviews', (matview).id)) then
+    -- A row of its own, so that the registry's can be read and changed meanwhile.
+    if not tinydevcrm._take_lock('matview', (matview).id) then
         return null;
     end if;
 
@@ -40,7 +170,8 @@ begin
            carried.columns,
            carried.column_names,
            settings.event_row_limit as row_limit,
-           settings.event_byte_limit as byte_limit
+           settings.event_byte_limit as byte_limit,
+           tinydevcrm._is_session_of(pg_class.relowner)
       into v_refresh.plain_reason,
            v_refresh.notify_when,
            v_refresh.ignored_columns,
@@ -49,7 +180,8 @@ begin
            v_refresh.columns,
            v_refresh.column_names,
            v_refresh.row_limit,
-           v_refresh.byte_limit
+           v_refresh.byte_limit,
+           v_is_own
       from tinydevcrm.matviews as registered
       join pg_class
         on pg_class.oid = registered.relation
@@ -73,6 +205,14 @@ begin
      ) as carried
      where registered.id = (matview).id;
 
+    if not found then
+        return null;
+    end if;
+
+    if not v_is_own then
+        perform tinydevcrm._check_session_of((matview).relation);
+    end if;
+
     v_refresh.method := case
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
@@ -88,7 +228,7 @@ comment on function tinydevcrm._begin_refresh(tinydevcrm.matviews) is
     'Takes the right to refresh a materialized view until the transaction ends, and says how: '
     'concurrently, so that readers do not wait, when it is populated and has a unique index on '
     'plain columns without a where clause; plain otherwise, with the reason. Null when another '
-    'session has the right.';
+    'session has the right. Raises 42501 in the session of another role than its owner.';
 
 create function tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh
@@ -140,111 +280,90 @@ create function tinydevcrm._record_refresh(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_event tinydevcrm.matview_refresh_events;
+    v_matview      tinydevcrm.matviews;
+    v_known        tinydevcrm.matviews;
+    v_outcome      text;
+    v_is_told      boolean;
+    v_is_plain_now boolean;
+    v_event        tinydevcrm.matview_refresh_events;
 begin
     -- The registry once more, for a skip too. A registration that has been dropped leaves nothing
     -- to record it of.
-    with remembered as (
-        select matviews.*,
-               matviews as registered
-          from tinydevcrm.matviews
-         where matviews.id = (matview).id
-    ),
-    judged as (
-        select remembered.*,
-               case
-                   when (refresh).method is null then 'skipped'
-                   when (refresh).error_code is not null then 'failed'
-                   when remembered.last_outcome = 'failed' then 'recovered'
-                   else 'refreshed'
-               end as outcome
-          from remembered
-    ),
-    ruled as (
-        select judged.*,
-               tinydevcrm._is_worth_telling(judged.registered, refresh, judged.outcome) as is_told,
-               -- A key that does not hold any more is told once.
-               judged.key is not null
-               and judged.plain_reason is null
-               and judged.outcome = 'refreshed'
-               and (refresh).plain_reason is not null as is_plain_now
-          from judged
-    ),
-    kept as (
-        update tinydevcrm.matviews
-           set last_scheduled_at = case
-                   when _record_refresh.schedule_id is null then matviews.last_scheduled_at
-                   else _record_refresh.started_at
-               end,
-               last_outcome = case ruled.outcome
-                   when 'skipped' then matviews.last_outcome
-                   else ruled.outcome
-               end,
-               last_refreshed_at = case ruled.outcome
-                   when 'skipped' then matviews.last_refreshed_at
-                   else _record_refresh.started_at
-               end,
-               last_told_at = case
-                   when ruled.is_told and ruled.outcome in ('refreshed', 'recovered') then
-                       _record_refresh.started_at
-                   else matviews.last_told_at
-               end,
-               -- Rows that come while it is to be quiet are news until they are told.
-               last_row_count = case
-                   when (refresh).row_count is null
-                        or (refresh).is_quiet and (refresh).row_count > 0 then
-                       matviews.last_row_count
-                   else (refresh).row_count
-               end,
-               has_baseline = matviews.has_baseline
-                   or ruled.outcome in ('refreshed', 'recovered')
-                      and (refresh).compares
-                      and (refresh).notify_when = matviews.notify_when
-                      and (refresh).ignored_columns = matviews.ignored_columns,
-               plain_reason = case
-                   when ruled.outcome in ('skipped', 'failed') then matviews.plain_reason
-                   else (refresh).plain_reason
-               end,
-               failing_since = case ruled.outcome
-                   when 'skipped' then matviews.failing_since
-                   when 'failed' then
-                       coalesce(matviews.failing_since, _record_refresh.started_at)
-               end
-          from ruled
-         where matviews.id = ruled.id
-    )
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.id = (matview).id;
+
+    if not found then
+        return null;
+    end if;
+
+    v_outcome := case
+        when (refresh).method is null then 'skipped'
+        when (refresh).error_code is not null then 'failed'
+        when v_matview.last_outcome = 'failed' then 'recovered'
+        else 'refreshed'
+    end;
+    v_is_told := tinydevcrm._is_worth_telling(v_matview, refresh, v_outcome);
+    -- A key that does not hold any more is told once.
+    v_is_plain_now := v_matview.key is not null
+        and v_matview.plain_reason is null
+        and v_outcome = 'refreshed'
+        and (refresh).plain_reason is not null;
+
+    if v_outcome in ('refreshed', 'recovered') then
+        v_known := v_matview;
+        -- Rows that come while it is to be quiet are news until they are told.
+        if not (refresh).is_quiet or (refresh).row_count = 0 then
+            v_known.last_row_count := (refresh).row_count;
+        end if;
+        v_known.has_baseline := v_matview.has_baseline
+            or (refresh).compares
+               and (refresh).notify_when = v_matview.notify_when
+               and (refresh).ignored_columns = v_matview.ignored_columns;
+        v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
+
+        if v_known is distinct from v_matview then
+            update tinydevcrm.matviews
+               set last_row_count = v_known.last_row_count,
+                   has_baseline = v_known.has_baseline,
+                   plain_reason = v_known.plain_reason
+             where matviews.id = v_known.id;
+        end if;
+    end if;
+
     insert into tinydevcrm.matview_refresh_events (
-               owner, matview_id, matview, schedule_id, outcome, is_told, method, plain_reason,
+               matview_id, schedule_id, outcome, is_told, method, plain_reason,
                row_count, added_count, removed_count, columns, rows, is_cut,
-               error_code, error_message, started_at, duration)
-    select ruled.owner,
-           ruled.id,
-           ruled.relation::text,
-           _record_refresh.schedule_id,
-           ruled.outcome,
-           ruled.is_told or ruled.is_plain_now,
-           (refresh).method,
-           case when ruled.is_plain_now then (refresh).plain_reason end,
-           (refresh).row_count,
-           (refresh).added_count,
-           (refresh).removed_count,
-           case
-               when (ruled.is_told or ruled.is_plain_now) and (refresh).rows is not null then
-                   (refresh).column_names
-           end,
-           case when ruled.is_told or ruled.is_plain_now then (refresh).rows end,
-           (ruled.is_told or ruled.is_plain_now)
-           and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
+               error_code, error_message, duration)
+    values (
+               v_matview.id,
+               _record_refresh.schedule_id,
+               v_outcome,
+               v_is_told or v_is_plain_now,
+               (refresh).method,
+               case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
+               (refresh).row_count,
+               (refresh).added_count,
+               (refresh).removed_count,
                case
-                   when (refresh).notify_when = 'rows_added' then (refresh).added_count
-                   else (refresh).row_count
+                   when (v_is_told or v_is_plain_now) and (refresh).rows is not null then
+                       (refresh).column_names
                end,
-               0),
-           (refresh).error_code,
-           (refresh).error_message,
-           _record_refresh.started_at,
-           clock_timestamp() - _record_refresh.started_at
-      from ruled
+               case when v_is_told or v_is_plain_now then (refresh).rows end,
+               (v_is_told or v_is_plain_now)
+               and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
+                   case
+                       when (refresh).notify_when = 'rows_added' then (refresh).added_count
+                       else (refresh).row_count
+                   end,
+                   0),
+               (refresh).error_code,
+               tinydevcrm._cut_text((refresh).error_message),
+               -- A clock that is set back gives no negative one.
+               greatest(
+                   least(clock_timestamp() - _record_refresh.started_at, interval '7 days'),
+                   interval '0'))
     returning matview_refresh_events.*
          into v_event;
 
@@ -255,8 +374,8 @@ $$;
 comment on function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh
 ) is
-    'Writes the event of a refresh and the registry''s memory of it; a null refresh is a skip, and '
-    'a registration that is gone leaves nothing, and null. The only writer of '
+    'Writes the event of a refresh, and what the next one is compared with; a null refresh is a '
+    'skip, and a registration that is gone leaves nothing, and null. The only writer of '
     'tinydevcrm.matview_refresh_events.';
 
 -- Runs the view's query, whose functions may count on the caller's search_path: none of its own,
@@ -267,7 +386,8 @@ comment on function tinydevcrm._record_refresh(
 -- with the event of the failure.
 create function tinydevcrm._refresh_matview(
     matview     tinydevcrm.matviews,
-    schedule_id bigint default null
+    schedule_id bigint default null,
+    is_job      boolean default false
 )
     returns tinydevcrm.matview_refresh_events
     language plpgsql
@@ -279,6 +399,7 @@ declare
     v_started_at timestamptz := pg_catalog.clock_timestamp();
     v_refresh    tinydevcrm._refresh := tinydevcrm._begin_refresh(matview);
     v_begun      tinydevcrm._refresh := v_refresh;
+    v_name       text := (matview).relation::pg_catalog.text;
 begin
     if v_refresh.method is null then
         return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, null);
@@ -289,6 +410,15 @@ begin
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         else
             v_refresh.method := tinydevcrm._refresh_concurrently(matview);
+        end if;
+
+        -- From here on it is locked. Before, the owner of its schema may have put another view in its
+        -- place, whose code the rest would run.
+        if pg_catalog.to_regclass(v_name) is distinct from (matview).relation then
+            raise exception using
+                errcode = '55000',
+                message = pg_catalog.format('%s is not the materialized view that it was', v_name),
+                hint    = 'Try again.';
         end if;
 
         if v_refresh.method = 'plain' and (matview).key is not null then
@@ -305,7 +435,7 @@ begin
         -- not among "others", and is how a statement timeout shows; who cancels a refresh of their
         -- own knows.
         when query_canceled or others then
-            if sqlstate = '57014' and schedule_id is null then
+            if sqlstate = '57014' and not is_job then
                 raise;
             end if;
             v_refresh := v_begun;
@@ -318,9 +448,10 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint) is
+comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean) is
     'Refreshes a materialized view and records how it went. Does not raise what the refresh '
-    'raises.';
+    'raises, but a cancel outside of a job. Raises 42501 in the session of another role than its '
+    'owner.';
 
 -- As _refresh_matview(): no search_path of its own.
 create function tinydevcrm.refresh_matview(relation regclass)
@@ -328,29 +459,96 @@ create function tinydevcrm.refresh_matview(relation regclass)
     language plpgsql
     volatile
 as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(refresh_matview.relation);
 begin
-    return tinydevcrm._refresh_matview(tinydevcrm._watched_matview(refresh_matview.relation));
+    if not tinydevcrm._is_session_of(v_matview.owner) then
+        perform tinydevcrm._request_refresh(v_matview);
+        return null;
+    end if;
+
+    return tinydevcrm._refresh_matview(v_matview);
 end
 $$;
 
 comment on function tinydevcrm.refresh_matview(regclass) is
     'Refreshes a watched materialized view now and returns the event. A failure is such an event '
-    'too, of outcome failed, and does not raise. Raises TD001 when it is not watched.';
+    'too, of outcome failed, and does not raise. In a session that has not logged in as its owner, '
+    'such as an administrator''s or one after "set role", asks the owner''s job to do it, and '
+    'returns null: see tinydevcrm.refresh_requests. Raises TD001 when it is not watched, 42501 '
+    'when you may not ask.';
 
+create procedure tinydevcrm.refresh_requested()
+    language plpgsql
+as $$
+-- Commits, so it cannot have a search_path of its own: names of its own are all qualified.
+declare
+    v_matview tinydevcrm.matviews;
+    v_last_id bigint := 0;
+begin
+    loop
+        v_matview := tinydevcrm._requested_matview(v_last_id);
+        exit when v_matview.id is null;
+
+        v_last_id := v_matview.id;
+        perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+        commit;
+    end loop;
+end
+$$;
+
+comment on procedure tinydevcrm.refresh_requested() is
+    'Refreshes the materialized views of this session''s role that others have asked for, each in '
+    'a transaction of its own: see tinydevcrm.refresh_requests. A pg_cron job of the owner calls '
+    'it while there are any.';
+
+create function tinydevcrm._requested_matview(after_id bigint)
+    returns tinydevcrm.matviews
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select matviews.*
+      from tinydevcrm.refresh_requests
+      join tinydevcrm.matviews
+        on matviews.id = refresh_requests.matview_id
+      -- One that has just been given away waits for settle_jobs().
+      join pg_class
+        on pg_class.oid = matviews.relation
+       and pg_class.relowner = matviews.owner
+     where matviews.id > _requested_matview.after_id
+       and tinydevcrm._is_session_of(matviews.owner)
+     order by matviews.id
+     limit 1
+$$;
+
+comment on function tinydevcrm._requested_matview(bigint) is
+    'The next materialized view of this session''s role whose refresh is asked for; null when '
+    'there is none.';
+
+revoke execute on procedure tinydevcrm.refresh_requested() from public;
 revoke execute on function
+    tinydevcrm._request_refresh(tinydevcrm.matviews),
+    tinydevcrm._matview_refresh_events_remember(),
+    tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
-    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
-    tinydevcrm.refresh_matview(regclass)
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
+    tinydevcrm.refresh_matview(regclass),
+    tinydevcrm._requested_matview(bigint)
 from public;
 
+grant execute on procedure tinydevcrm.refresh_requested() to tinydevcrm_user;
 grant execute on function
+    tinydevcrm._request_refresh(tinydevcrm.matviews),
+    tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
-    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint),
-    tinydevcrm.refresh_matview(regclass)
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
+    tinydevcrm.refresh_matview(regclass),
+    tinydevcrm._requested_matview(bigint)
 to tinydevcrm_user;

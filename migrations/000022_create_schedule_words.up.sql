@@ -14,6 +14,10 @@ create function tinydevcrm._cron_words(
     set search_path = pg_catalog, pg_temp
 as $$
 global minutes, hours, days, months, weekdays
+# Python cannot be cancelled: a field has at most 60 values, given twice or so.
+if not all(values and len(values) <= 1600 for values in (minutes, hours, days, months, weekdays)):
+    plpy.error("a field of a cron expression has 1 to 1600 values", sqlstate="TD003")
+
 minutes, hours, days, months, weekdays = (
     sorted(set(values)) for values in (minutes, hours, days, months, weekdays)
 )
@@ -96,7 +100,7 @@ comment on function tinydevcrm._cron_words(
     integer[], integer[], integer[], integer[], integer[], boolean
 ) is
     'The values of the five fields of a cron expression in words; is_either as '
-    'tinydevcrm._cron_fields() gives it.';
+    'tinydevcrm._cron_fields() gives it. Raises TD003 for a field of no or over 1600 values.';
 
 create function tinydevcrm.describe_schedule(
     inout schedule  text,

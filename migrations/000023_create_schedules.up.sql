@@ -1,5 +1,7 @@
 -- When materialized views are refreshed: one pg_cron job per owner and schedule, however many
 -- materialized views share it. Those that take long have a second one: the others keep time.
+-- Where pg_cron has no seconds, one job per owner makes them for all of the owner's schedules below
+-- a minute, so that many of them take one connection.
 
 create table tinydevcrm.schedules (
     id            bigint generated always as identity,
@@ -15,6 +17,7 @@ create table tinydevcrm.schedules (
     constraint schedules_id_owner_unique unique (id, owner),
     constraint schedules_schedule_unique unique (owner, schedule, is_slow),
     constraint schedules_seconds_range check (seconds between 1 and 59),
+    constraint schedules_schedule_short check (octet_length(schedule) <= 200),
     constraint schedules_cron_schedule_readable check (
         tinydevcrm._is_cron(cron_schedule) or cron_schedule ~ '^[1-5]?[0-9] seconds?$'
     )
@@ -22,7 +25,7 @@ create table tinydevcrm.schedules (
 
 comment on table tinydevcrm.schedules is
     'Schedules in use, each with its pg_cron job. Made with the first materialized view on it, '
-    'gone with the last.';
+    'gone with the last, by triggers: see tinydevcrm.matviews.schedule.';
 comment on column tinydevcrm.schedules.id is
     'Number of the schedule: call tinydevcrm.refresh_scheduled(id) is what its job runs.';
 comment on column tinydevcrm.schedules.owner is
@@ -39,91 +42,182 @@ comment on column tinydevcrm.schedules.is_slow is
     'Whether it is for the materialized views whose refreshes take more than half of the time '
     'between two rounds: they have a job of their own, in which they wait for each other only.';
 comment on column tinydevcrm.schedules.job_id is
-    'The job: cron.job.jobid.';
+    'The job: cron.job.jobid. The same for all schedules of an owner whose seconds a loop makes.';
 comment on column tinydevcrm.schedules.created_at is
     'When the first materialized view was put on it.';
 
 alter table tinydevcrm.schedules enable row level security;
 
 create policy schedules_owner on tinydevcrm.schedules
+    for select
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
-grant select, insert, update, delete on tinydevcrm.schedules to tinydevcrm_user;
+grant select on tinydevcrm.schedules to tinydevcrm_user;
+
+create policy _locks_schedule on tinydevcrm._locks
+    to tinydevcrm_user
+    using (
+        what = 'schedule'
+        and exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.id = _locks.id
+               and pg_has_role(schedules.owner, 'usage')
+        )
+    );
+
+create function tinydevcrm._schedules_create_lock()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm._locks (what, id)
+    values ('schedule', new.id);
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._schedules_create_lock() is
+    'Makes the row of tinydevcrm._locks by which a schedule has one job at work.';
+
+create trigger _500_create_lock
+    after insert on tinydevcrm.schedules
+    for each row
+    execute function tinydevcrm._schedules_create_lock();
 
 alter table tinydevcrm.matviews
+    add column schedule text,
+    add column is_slow boolean not null default false,
     add column schedule_id bigint,
     add column is_paused boolean not null default false,
+    add constraint matviews_schedule_short check (octet_length(schedule) <= 200),
     -- With the owner, so that nobody's view gets on another's schedule.
     add constraint matviews_schedule_fkey foreign key (schedule_id, owner)
         references tinydevcrm.schedules (id, owner);
 
+comment on column tinydevcrm.matviews.schedule is
+    'When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.';
+comment on column tinydevcrm.matviews.is_slow is
+    'Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.';
 comment on column tinydevcrm.matviews.schedule_id is
-    'The schedule that refreshes it; null when none does.';
+    'The schedule that these two make; null when none does.';
 comment on column tinydevcrm.matviews.is_paused is
     'Whether its schedule passes it over for now.';
+
+grant update (schedule, is_slow, is_paused) on tinydevcrm.matviews to tinydevcrm_user;
 
 -- No column in it that a refresh writes, so that these updates stay on the row's own page.
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
-create function tinydevcrm._create_job(schedule tinydevcrm.schedules)
-    returns void
+create function tinydevcrm._is_loop(schedule tinydevcrm.schedules)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (schedule).seconds is not null and (schedule).cron_schedule <> (schedule).schedule;
+end
+$$;
+
+comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
+    'Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.';
+
+create function tinydevcrm._job_of(
+    schedule     tinydevcrm.schedules,
+    out job_name text,
+    out command  text
+)
+    returns record
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tinydevcrm._is_loop(schedule) then
+        -- With the owner: while two transactions make jobs of one name, one waits for the other.
+        _job_of.job_name := format(
+            case
+                when (schedule).is_slow then 'tinydevcrm slow seconds of %s'
+                else 'tinydevcrm seconds of %s'
+            end,
+            (schedule).owner::oid);
+        _job_of.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
+    else
+        _job_of.job_name := format('tinydevcrm schedule %s', (schedule).id);
+        _job_of.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._job_of(tinydevcrm.schedules) is
+    'Name and command of the pg_cron job that a schedule should have.';
+
+create function tinydevcrm._create_job(
+    owner         regrole,
+    job_name      text,
+    cron_schedule text,
+    command       text
+)
+    returns bigint
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_schedule tinydevcrm.schedules := _create_job.schedule;
-    v_owner    name := pg_get_userbyid(v_schedule.owner);
-    v_job_name name := format('tinydevcrm schedule %s', v_schedule.id);
-    v_role     text := current_setting('role');
-    v_is_super boolean := (select rolsuper from pg_roles where rolname = current_user);
-    v_job_id   bigint;
+    v_owner  constant name := pg_get_userbyid(_create_job.owner);
+    v_job_id bigint;
 begin
-    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner,
-    -- whoever schedules them.
-    if not v_is_super then
-        perform set_config('role', v_owner, true);
+    select job.jobid
+      into v_job_id
+      from cron.job
+     where job.jobname = _create_job.job_name
+       and job.username = v_owner
+       and job.schedule = _create_job.cron_schedule
+       and job.command = _create_job.command;
+
+    if found then
+        return v_job_id;
     end if;
 
-    begin
-        v_job_id := cron.schedule(
-            v_job_name,
-            v_schedule.cron_schedule,
-            format('call tinydevcrm.refresh_scheduled(%s)', v_schedule.id));
-    exception
-        when invalid_parameter_value then
-            raise exception using
-                errcode = 'TD003',
-                message = format('%L is not a schedule', v_schedule.schedule),
-                hint    = tinydevcrm._schedule_hint();
-    end;
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobname = _create_job.job_name
+        and job.username = v_owner;
 
-    -- A superuser gives the job away instead: the event trigger that follows owners may not change
-    -- its role.
-    if v_is_super then
-        perform cron.unschedule(job.jobid)
-           from cron.job
-          where job.jobname = v_job_name
-            and job.username = v_owner
-            and job.jobid <> v_job_id;
+    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner.
+    -- The name comes with it: under one name in one role, users would wait for each other.
+    v_job_id := cron.schedule(_create_job.cron_schedule, _create_job.command);
+    update cron.job
+       set jobname = _create_job.job_name,
+           username = v_owner
+     where job.jobid = v_job_id;
 
-        update cron.job
-           set username = v_owner
-         where job.jobid = v_job_id;
-    else
-        perform set_config('role', v_role, true);
-    end if;
-
-    update tinydevcrm.schedules
-       set job_id = v_job_id
-     where schedules.id = v_schedule.id;
+    return v_job_id;
+exception
+    when invalid_parameter_value then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L is not a schedule', _create_job.cron_schedule),
+            hint    = tinydevcrm._schedule_hint();
+    when unique_violation then
+        -- Another session has just made it.
+        select job.jobid
+          into strict v_job_id
+          from cron.job
+         where job.jobname = _create_job.job_name
+           and job.username = v_owner;
+        return v_job_id;
 end
 $$;
 
-comment on function tinydevcrm._create_job(tinydevcrm.schedules) is
-    'Makes the pg_cron job of a schedule, in the place of one it may have. Raises TD003 when '
-    'pg_cron does not take the schedule.';
+comment on function tinydevcrm._create_job(regrole, text, text, text) is
+    'The pg_cron job of that name of an owner, which is made, or made anew, when it is not there '
+    'as it should be. Raises TD003 when pg_cron does not take the schedule.';
 
 create function tinydevcrm._schedules_create_job()
     returns trigger
@@ -131,14 +225,21 @@ create function tinydevcrm._schedules_create_job()
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_job record := tinydevcrm._job_of(new);
 begin
-    perform tinydevcrm._create_job(new);
+    update tinydevcrm.schedules
+       set job_id = tinydevcrm._create_job(
+               new.owner, v_job.job_name, new.cron_schedule, v_job.command)
+     where schedules.id = new.id;
+
     return null;
 end
 $$;
 
 comment on function tinydevcrm._schedules_create_job() is
-    'Makes the pg_cron job of a new schedule.';
+    'Makes the pg_cron job of a new schedule. Only triggers and upkeep write schedules, with the '
+    'rights that this takes.';
 
 create trigger _500_create_job
     after insert on tinydevcrm.schedules
@@ -151,27 +252,17 @@ create function tinydevcrm._schedules_drop_job()
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_role text := current_setting('role');
 begin
-    -- pg_cron lets a superuser remove any job, as the event trigger that follows drops has to; a
-    -- role that has the owner's rights does it in the owner's name.
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-        perform set_config('role', pg_get_userbyid(old.owner), true);
-    end if;
-
-    -- The job may have been removed by hand already; and a user may write any number into a row of
-    -- their own, so it has to be the job that was made for this schedule.
-    perform cron.unschedule(jobid)
+    -- It may have been removed by hand already, or serve other schedules too.
+    perform cron.unschedule(job.jobid)
        from cron.job
-      where jobid = old.job_id
-        -- A role that is gone has no name.
-        and (username = pg_get_userbyid(old.owner)
-             or not exists (select from pg_roles where oid = old.owner))
-        and jobname = format('tinydevcrm schedule %s', old.id);
-
-    perform set_config('role', v_role, true)
-      where current_setting('role') <> v_role;
+      where job.jobid = old.job_id
+        and job.command like 'call tinydevcrm.refresh\_%'
+        and not exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.job_id = old.job_id
+        );
 
     return null;
 end
@@ -189,6 +280,7 @@ create function tinydevcrm._matviews_drop_unused_schedule()
     returns trigger
     language plpgsql
     volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -213,10 +305,12 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_drop_unused_schedule() is
-    'Removes a schedule when the last materialized view leaves it.';
+    'Removes a schedule when the last materialized view leaves it. Security definer: users do not '
+    'write schedules; as a trigger it runs only for a registration that row-level security has let '
+    'through.';
 
 create trigger _900_drop_unused_schedule
-    after delete or update of schedule_id on tinydevcrm.matviews
+    after delete or update of schedule, is_slow, owner on tinydevcrm.matviews
     for each row
     when (old.schedule_id is not null)
     execute function tinydevcrm._matviews_drop_unused_schedule();
@@ -236,36 +330,80 @@ as $$
 declare
     v_schedule tinydevcrm.schedules;
 begin
-    insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
-    select _schedule_of.owner,
-           _schedule_of.schedule,
-           _schedule_of.seconds,
-           _schedule_of.cron_schedule,
-           _schedule_of.is_slow
-     where not exists (
-        select
+    -- Again, where the last materialized view has just left it.
+    loop
+        -- The lock keeps it until the materialized view is on it.
+        select schedules.*
+          into v_schedule
           from tinydevcrm.schedules
          where schedules.owner = _schedule_of.owner
            and schedules.schedule = _schedule_of.schedule
            and schedules.is_slow = _schedule_of.is_slow
-     )
-    on conflict on constraint schedules_schedule_unique do nothing;
+           for key share;
 
-    -- The lock keeps it until the materialized view is on it.
-    select schedules.*
-      into strict v_schedule
-      from tinydevcrm.schedules
-     where schedules.owner = _schedule_of.owner
-       and schedules.schedule = _schedule_of.schedule
-       and schedules.is_slow = _schedule_of.is_slow
-       for key share;
+        if found then
+            return v_schedule;
+        end if;
 
-    return v_schedule;
+        insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+        values (
+                   _schedule_of.owner,
+                   _schedule_of.schedule,
+                   _schedule_of.seconds,
+                   _schedule_of.cron_schedule,
+                   _schedule_of.is_slow)
+        on conflict on constraint schedules_schedule_unique do nothing;
+    end loop;
 end
 $$;
 
 comment on function tinydevcrm._schedule_of(regrole, text, integer, text, boolean) is
     'The schedule of an owner, which is made with its job when it is not there yet.';
+
+create function tinydevcrm._matviews_find_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_parsed record;
+begin
+    if new.schedule is null then
+        new.is_slow := false;
+        new.schedule_id := null;
+        return new;
+    end if;
+
+    select parsed.schedule,
+           parsed.seconds,
+           parsed.cron_schedule
+      into v_parsed
+      from tinydevcrm._parse_schedule(new.schedule) as parsed;
+
+    new.schedule := v_parsed.schedule;
+    -- The same schedule again changes nothing, among the slow ones too.
+    if new.schedule is distinct from old.schedule or new.owner <> old.owner then
+        new.is_slow := false;
+    end if;
+    new.schedule_id := (tinydevcrm._schedule_of(
+        new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.cron_schedule, new.is_slow)).id;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_find_schedule() is
+    'Puts a materialized view on the schedule that its registration says, which is made when it is '
+    'not there yet. Raises TD003 when it is none. Security definer: users do not write schedules; '
+    'as a trigger it runs only for a registration that row-level security has let through, and for '
+    'the owner of that.';
+
+create trigger _100_find_schedule
+    before update of schedule, is_slow, owner on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_find_schedule();
 
 create function tinydevcrm._assign_schedule(relation regclass, schedule text)
     returns tinydevcrm.schedules
@@ -274,34 +412,20 @@ create function tinydevcrm._assign_schedule(relation regclass, schedule text)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview  tinydevcrm.matviews := tinydevcrm._watched_matview(_assign_schedule.relation);
-    v_parsed   record;
+    v_matview  tinydevcrm.matviews := tinydevcrm._own_matview(_assign_schedule.relation);
     v_schedule tinydevcrm.schedules;
 begin
-    select parsed.schedule,
-           parsed.seconds,
-           parsed.cron_schedule
-      into v_parsed
-      from tinydevcrm._parse_schedule(_assign_schedule.schedule) as parsed;
-
-    v_schedule := tinydevcrm._schedule_of(
-        v_matview.owner,
-        v_parsed.schedule,
-        v_parsed.seconds,
-        v_parsed.cron_schedule,
-        -- The same schedule again changes nothing, among the slow ones too.
-        exists (
-            select
-              from tinydevcrm.schedules
-             where schedules.id = v_matview.schedule_id
-               and schedules.schedule = v_parsed.schedule
-               and schedules.is_slow
-        ));
-
     update tinydevcrm.matviews
-       set schedule_id = v_schedule.id
+       -- An empty text is no schedule, and null would be none at all.
+       set schedule = coalesce(_assign_schedule.schedule, '')
      where matviews.id = v_matview.id
-       and matviews.schedule_id is distinct from v_schedule.id;
+    returning matviews.*
+         into v_matview;
+
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+     where schedules.id = v_matview.schedule_id;
 
     return v_schedule;
 end
@@ -345,8 +469,9 @@ comment on function tinydevcrm.schedule_matview(regclass, text) is
     'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 '
     'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Returns the '
     'schedule as it is kept, and how the first refresh went: one that fails does not raise, and '
-    'the schedule stays set. '
-    'Raises TD001 when it is not watched, TD003 when the schedule is none.';
+    'the schedule stays set. In a session that has not logged in as its owner the first refresh is '
+    'requested: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when '
+    'the schedule is none, 42501 when it is not yours.';
 
 create function tinydevcrm.unschedule_matview(relation regclass)
     returns void
@@ -358,7 +483,7 @@ declare
     v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(unschedule_matview.relation);
 begin
     update tinydevcrm.matviews
-       set schedule_id = null
+       set schedule = null
      where matviews.id = v_matview.id;
 end
 $$;
@@ -406,11 +531,15 @@ comment on function tinydevcrm.resume_matview(regclass) is
     'that it missed are not made up for. Raises TD001 when it is not watched.';
 
 revoke execute on function
-    tinydevcrm._create_job(tinydevcrm.schedules),
+    tinydevcrm._schedules_create_lock(),
+    tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._job_of(tinydevcrm.schedules),
+    tinydevcrm._create_job(regrole, text, text, text),
     tinydevcrm._schedules_create_job(),
     tinydevcrm._schedules_drop_job(),
     tinydevcrm._matviews_drop_unused_schedule(),
     tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
+    tinydevcrm._matviews_find_schedule(),
     tinydevcrm._assign_schedule(regclass, text),
     tinydevcrm.schedule_matview(regclass, text),
     tinydevcrm.unschedule_matview(regclass),
@@ -419,8 +548,7 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._create_job(tinydevcrm.schedules),
-    tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
+    tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._assign_schedule(regclass, text),
     tinydevcrm.schedule_matview(regclass, text),
     tinydevcrm.unschedule_matview(regclass),

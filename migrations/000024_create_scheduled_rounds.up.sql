@@ -2,13 +2,12 @@
 -- transaction of its own, and makes the seconds where pg_cron has none.
 
 create function tinydevcrm._next_round(
-    schedule_id     bigint,
-    called_at       timestamptz,
-    out is_slow     boolean,
-    out matview_ids bigint[],
-    out due_at      timestamptz,
-    out ends_at     timestamptz,
-    out wait        double precision
+    schedule_ids     bigint[],
+    called_at        timestamptz,
+    out matview_ids  bigint[],
+    out matview_dues timestamptz[],
+    out ends_at      timestamptz,
+    out wait         double precision
 )
     returns record
     language plpgsql
@@ -16,97 +15,108 @@ create function tinydevcrm._next_round(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_schedule tinydevcrm.schedules;
-    v_now      timestamptz := clock_timestamp();
-    v_is_loop  boolean;
-    v_next_at  timestamptz;
+    v_now     timestamptz := clock_timestamp();
+    v_is_loop boolean;
+    v_next_at timestamptz;
 begin
-    select schedules.*
-      into v_schedule
-      from tinydevcrm.schedules
-     where schedules.id = _next_round.schedule_id;
+    -- The last round of each schedule that has become due. Rounds below a minute fall on multiples
+    -- of their seconds since the epoch, whatever minute's job serves them: no drift, and none is
+    -- served twice. pg_cron queues runs behind a slow one; they find their minute served already.
+    with taken as (
+        select schedules.*,
+               tinydevcrm._is_loop(schedules) as is_loop
+          from tinydevcrm._locks
+          join tinydevcrm.schedules
+            on schedules.id = _locks.id
+         where _locks.what = 'schedule'
+           and _locks.id = any (_next_round.schedule_ids)
+           and tinydevcrm._is_session_of(schedules.owner)
+           for update of _locks skip locked
+    ),
+    rounds as (
+        select taken.*,
+               case
+                   when seconds is null then date_trunc('minute', _next_round.called_at)
+                   else to_timestamp(
+                       floor(
+                           extract(epoch from case
+                               when is_loop then v_now
+                               else _next_round.called_at
+                           end) / seconds)
+                       * seconds)
+               end as due_at
+          from taken
+    ),
+    due as (
+        select matviews.id,
+               matviews.last_refreshed_at,
+               rounds.due_at
+          from rounds
+          join tinydevcrm.matviews
+            on matviews.schedule_id = rounds.id
+          -- One that has just been given away waits for settle_jobs().
+          join pg_class
+            on pg_class.oid = matviews.relation
+           and pg_class.relowner = matviews.owner
+         where not matviews.is_paused
+           and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < rounds.due_at)
+    )
+    select (select array_agg(id order by last_refreshed_at nulls first, id) from due),
+           (select array_agg(due_at order by last_refreshed_at nulls first, id) from due),
+           bool_or(is_loop),
+           min(due_at + seconds * interval '1 second')
+      into _next_round.matview_ids,
+           _next_round.matview_dues,
+           v_is_loop,
+           v_next_at
+      from rounds;
 
-    if not found or not tinydevcrm._lock_schedule(v_schedule.id) then
-        return;
-    end if;
-
-    _next_round.is_slow := v_schedule.is_slow;
-    v_is_loop := v_schedule.seconds is not null
-             and v_schedule.cron_schedule <> v_schedule.schedule;
     _next_round.ends_at := case
         when v_is_loop then date_trunc('minute', _next_round.called_at) + interval '1 minute'
         else 'infinity'
     end;
 
-    -- The last round that has become due. Rounds below a minute fall on multiples of their seconds
-    -- since the epoch, whatever minute's job serves them: no drift, and none is served twice.
-    -- pg_cron queues runs behind a slow one; they find their minute served already.
-    _next_round.due_at := case
-        when v_schedule.seconds is null then date_trunc('minute', _next_round.called_at)
-        else to_timestamp(
-            floor(extract(epoch from case when v_is_loop then v_now else _next_round.called_at end)
-                  / v_schedule.seconds)
-            * v_schedule.seconds)
-    end;
-
     if v_now >= _next_round.ends_at then
-        return;
-    end if;
-
-    select array_agg(matviews.id order by matviews.last_refreshed_at nulls first, matviews.id)
-      into _next_round.matview_ids
-      from tinydevcrm.matviews
-      -- One that has just been given away waits for settle_jobs().
-      join pg_class
-        on pg_class.oid = matviews.relation
-       and pg_class.relowner = matviews.owner
-     where matviews.schedule_id = _next_round.schedule_id
-       and not matviews.is_paused
-       and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < _next_round.due_at);
-
-    v_next_at := _next_round.due_at + v_schedule.seconds * interval '1 second';
-    if _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
+        _next_round.matview_ids := null;
+    elsif _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
         _next_round.wait := extract(epoch from v_next_at - v_now);
     end if;
 end
 $$;
 
-comment on function tinydevcrm._next_round(bigint, timestamptz) is
-    'What a job has to do next: refresh these materialized views, those that are due, the longest '
-    'unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.';
+comment on function tinydevcrm._next_round(bigint[], timestamptz) is
+    'What a job has to do next for these schedules, as far as they are of this session''s role and '
+    'no other session is at them: refresh these materialized views, those that are due since '
+    'matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when '
+    'both are null, end.';
 
-create function tinydevcrm._lock_schedule(schedule_id bigint)
-    returns boolean
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return pg_try_advisory_xact_lock(
-        tinydevcrm._lock_key('schedules', _lock_schedule.schedule_id));
-end
-$$;
-
-comment on function tinydevcrm._lock_schedule(bigint) is
-    'Takes the lock by which a schedule has one job at work, until the transaction ends, so that '
-    'an error leaves none behind. Between two transactions another session may take it over: then '
-    'this one ends, and there is still only one.';
-
-create function tinydevcrm._due_matview(matview_id bigint, schedule_id bigint, due_at timestamptz)
+create function tinydevcrm._due_matview(
+    matview_id   bigint,
+    schedule_ids bigint[],
+    due_at       timestamptz
+)
     returns tinydevcrm.matviews
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews;
+    v_schedule_id bigint;
+    v_matview     tinydevcrm.matviews;
 begin
-    if tinydevcrm._lock_schedule(_due_matview.schedule_id) then
+    select matviews.schedule_id
+      into v_schedule_id
+      from tinydevcrm.matviews
+     where matviews.id = _due_matview.matview_id
+       and matviews.schedule_id = any (_due_matview.schedule_ids);
+
+    -- Between two transactions another session may have taken the schedule over.
+    if tinydevcrm._take_lock('schedule', v_schedule_id) then
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
          where matviews.id = _due_matview.matview_id
-           and matviews.schedule_id = _due_matview.schedule_id
+           and matviews.schedule_id = v_schedule_id
            and not matviews.is_paused
            and (matviews.last_scheduled_at is null
                 or matviews.last_scheduled_at < _due_matview.due_at);
@@ -116,65 +126,158 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._due_matview(bigint, bigint, timestamptz) is
+comment on function tinydevcrm._due_matview(bigint, bigint[], timestamptz) is
     'The registration of a materialized view of a round, if it is still its turn: nobody has '
     'dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
 
--- Commits, so it cannot have a search_path of its own: names of its own are all qualified.
+-- Commits, as those that call it, so it cannot have a search_path of its own: names of its own are
+-- all qualified.
+create procedure tinydevcrm._refresh_round(
+    schedule_ids  bigint[],
+    called_at     timestamptz,
+    inout is_over boolean
+)
+    language plpgsql
+as $$
+declare
+    v_round    record := tinydevcrm._next_round(
+        _refresh_round.schedule_ids, _refresh_round.called_at);
+    v_matview  tinydevcrm.matviews;
+    v_event    tinydevcrm.matview_refresh_events;
+    v_event_id bigint;
+begin
+    if v_round.wait is not null then
+        perform pg_catalog.pg_sleep(v_round.wait);
+        commit;
+        return;
+    end if;
+
+    for v_place in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
+        exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
+
+        v_matview := tinydevcrm._due_matview(
+            v_round.matview_ids[v_place],
+            _refresh_round.schedule_ids,
+            v_round.matview_dues[v_place]);
+        if v_matview.id is not null then
+            v_event := tinydevcrm._refresh_matview(v_matview, v_matview.schedule_id, is_job => true);
+            v_event_id := coalesce(v_event.id, v_event_id);
+
+            -- Less than half a second is slow on no schedule.
+            if v_matview.is_slow
+               or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
+            then
+                perform tinydevcrm._choose_lane(v_matview.id, v_event.duration);
+            end if;
+        end if;
+
+        commit;
+    end loop;
+
+    -- A round that has nothing to record would come round without end.
+    _refresh_round.is_over := v_event_id is null;
+end
+$$;
+
+comment on procedure tinydevcrm._refresh_round(bigint[], timestamptz, boolean) is
+    'Does what tinydevcrm._next_round() says, each refresh in a transaction of its own; is_over '
+    'when there was nothing left.';
+
 create procedure tinydevcrm.refresh_scheduled(schedule_id bigint)
     language plpgsql
 as $$
 declare
-    v_called_at  timestamptz := pg_catalog.clock_timestamp();
-    v_round      record;
-    v_matview_id bigint;
-    v_matview    tinydevcrm.matviews;
-    v_event      tinydevcrm.matview_refresh_events;
-    v_event_id   bigint;
+    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_is_over   boolean := false;
 begin
-    loop
-        v_round := tinydevcrm._next_round(refresh_scheduled.schedule_id, v_called_at);
+    perform tinydevcrm._check_schedule(refresh_scheduled.schedule_id);
 
-        if v_round.wait is not null then
-            perform pg_catalog.pg_sleep(v_round.wait);
-            commit;
-            continue;
-        end if;
-
-        exit when v_round.matview_ids is null;
-        v_event_id := null;
-
-        foreach v_matview_id in array v_round.matview_ids loop
-            exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
-
-            v_matview := tinydevcrm._due_matview(
-                v_matview_id, refresh_scheduled.schedule_id, v_round.due_at);
-            if v_matview.id is not null then
-                v_event := tinydevcrm._refresh_matview(v_matview, refresh_scheduled.schedule_id);
-                v_event_id := coalesce(v_event.id, v_event_id);
-
-                -- Less than half a second is slow on no schedule.
-                if v_round.is_slow
-                   or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
-                then
-                    perform tinydevcrm._choose_lane(v_matview_id, v_event.duration);
-                end if;
-            end if;
-
-            commit;
-        end loop;
-
-        -- A round that has nothing to record would come round without end.
-        exit when v_event_id is null;
+    while not v_is_over loop
+        call tinydevcrm._refresh_round(
+            array[refresh_scheduled.schedule_id], v_called_at, v_is_over);
     end loop;
 end
 $$;
 
 comment on procedure tinydevcrm.refresh_scheduled(bigint) is
     'What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each '
-    'in a transaction of its own. Where pg_cron has no seconds, goes on until the minute is over. '
-    'Does nothing while another session is at it. To refresh one at once: '
-    'tinydevcrm.refresh_matview().';
+    'in a transaction of its own. Does nothing while another session is at it. To refresh one at '
+    'once: tinydevcrm.refresh_matview(). Raises TD001 when you have no such schedule, 42501 in the '
+    'session of another role than its owner.';
+
+create function tinydevcrm._check_schedule(schedule_id bigint)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner regrole;
+begin
+    select schedules.owner
+      into v_owner
+      from tinydevcrm.schedules
+     where schedules.id = _check_schedule.schedule_id;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'there is no schedule %s', coalesce(_check_schedule.schedule_id::text, 'null')),
+            hint    = 'They are in tinydevcrm.schedules.';
+    end if;
+
+    if not tinydevcrm._is_session_of(v_owner) then
+        raise exception using
+            errcode = '42501',
+            message = format(
+                'schedule %s belongs to %s, and this session has not logged in as that role',
+                _check_schedule.schedule_id, v_owner),
+            hint    = 'Its job does it. To have one materialized view refreshed: '
+                      'tinydevcrm.refresh_matview().';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_schedule(bigint) is
+    'Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in '
+    'as its owner.';
+
+create procedure tinydevcrm.refresh_by_seconds(is_slow boolean)
+    language plpgsql
+as $$
+declare
+    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_is_over   boolean := false;
+begin
+    -- Each time anew: one that is just made begins at once.
+    while not v_is_over loop
+        call tinydevcrm._refresh_round(
+            tinydevcrm._loop_schedules(refresh_by_seconds.is_slow), v_called_at, v_is_over);
+    end loop;
+end
+$$;
+
+comment on procedure tinydevcrm.refresh_by_seconds(boolean) is
+    'What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all '
+    'schedules of this session''s role that are less than a minute apart, either the slow ones or '
+    'the others, until the minute is over.';
+
+create function tinydevcrm._loop_schedules(is_slow boolean)
+    returns bigint[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(schedules.id)
+      from tinydevcrm.schedules
+     where schedules.is_slow = _loop_schedules.is_slow
+       and tinydevcrm._is_loop(schedules)
+       and tinydevcrm._is_session_of(schedules.owner)
+$$;
+
+comment on function tinydevcrm._loop_schedules(boolean) is
+    'The schedules of this session''s role whose seconds a loop makes; null when there are none.';
 
 create function tinydevcrm._choose_lane(matview_id bigint, took interval)
     returns void
@@ -195,7 +298,14 @@ begin
 
     -- A minute is the least that a cron expression can have between two rounds. What has become
     -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
-    v_period := coalesce(v_schedule.seconds, 60) * interval '1 second';
+    -- Schedules that share a job wait for each other: the shortest counts.
+    select coalesce(min(schedules.seconds), 60) * interval '1 second'
+      into v_period
+      from tinydevcrm.schedules
+     where schedules.id = v_schedule.id
+        or schedules.owner = v_schedule.owner
+           and tinydevcrm._is_loop(schedules)
+           and tinydevcrm._is_loop(v_schedule);
     if v_schedule.id is null
        or _choose_lane.took is null
        or v_schedule.is_slow and _choose_lane.took > v_period / 10
@@ -203,7 +313,9 @@ begin
        or not v_schedule.is_slow and not exists (
            select
              from tinydevcrm.matviews
-            where matviews.schedule_id = v_schedule.id
+             join tinydevcrm.schedules
+               on schedules.id = matviews.schedule_id
+            where schedules.job_id = v_schedule.job_id
               and matviews.id <> _choose_lane.matview_id
        )
     then
@@ -211,12 +323,7 @@ begin
     end if;
 
     update tinydevcrm.matviews
-       set schedule_id = (tinydevcrm._schedule_of(
-               v_schedule.owner,
-               v_schedule.schedule,
-               v_schedule.seconds,
-               v_schedule.cron_schedule,
-               not v_schedule.is_slow)).id
+       set is_slow = not v_schedule.is_slow
      where matviews.id = _choose_lane.matview_id;
 end
 $$;
@@ -243,22 +350,77 @@ $$;
 comment on function tinydevcrm._round_grace(integer, text) is
     'How long after its time a round of a schedule is not late yet.';
 
+create function tinydevcrm._refresh_requests_create_job()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_request_job(matviews.owner)
+       from tinydevcrm.matviews
+      where matviews.id = new.matview_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._refresh_requests_create_job() is
+    'Gives the owner of a materialized view the job that does what is asked for. Security definer: '
+    'jobs are made for users, not by them; as a trigger it runs only for a request that row-level '
+    'security has let through.';
+
+create function tinydevcrm._create_request_job(owner regrole)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._create_job(
+               _create_request_job.owner,
+               format('tinydevcrm requests of %s', _create_request_job.owner::oid),
+               case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
+               'call tinydevcrm.refresh_requested()')
+$$;
+
+comment on function tinydevcrm._create_request_job(regrole) is
+    'The job that refreshes the materialized views of an owner that others have asked for; '
+    'settle_jobs() removes it when nothing is asked for.';
+
+create trigger _500_create_job
+    after insert on tinydevcrm.refresh_requests
+    for each row
+    execute function tinydevcrm._refresh_requests_create_job();
+
 revoke execute on function
     tinydevcrm._round_grace(integer, text),
-    tinydevcrm._next_round(bigint, timestamptz),
-    tinydevcrm._lock_schedule(bigint),
-    tinydevcrm._due_matview(bigint, bigint, timestamptz),
-    tinydevcrm._choose_lane(bigint, interval)
+    tinydevcrm._next_round(bigint[], timestamptz),
+    tinydevcrm._due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._check_schedule(bigint),
+    tinydevcrm._loop_schedules(boolean),
+    tinydevcrm._choose_lane(bigint, interval),
+    tinydevcrm._refresh_requests_create_job(),
+    tinydevcrm._create_request_job(regrole)
 from public;
 
-revoke execute on procedure tinydevcrm.refresh_scheduled(bigint) from public;
+revoke execute on procedure
+    tinydevcrm._refresh_round(bigint[], timestamptz, boolean),
+    tinydevcrm.refresh_scheduled(bigint),
+    tinydevcrm.refresh_by_seconds(boolean)
+from public;
 
 grant execute on function
     tinydevcrm._round_grace(integer, text),
-    tinydevcrm._next_round(bigint, timestamptz),
-    tinydevcrm._lock_schedule(bigint),
-    tinydevcrm._due_matview(bigint, bigint, timestamptz),
+    tinydevcrm._next_round(bigint[], timestamptz),
+    tinydevcrm._due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._check_schedule(bigint),
+    tinydevcrm._loop_schedules(boolean),
     tinydevcrm._choose_lane(bigint, interval)
 to tinydevcrm_user;
 
-grant execute on procedure tinydevcrm.refresh_scheduled(bigint) to tinydevcrm_user;
+grant execute on procedure
+    tinydevcrm._refresh_round(bigint[], timestamptz, boolean),
+    tinydevcrm.refresh_scheduled(bigint),
+    tinydevcrm.refresh_by_seconds(boolean)
+to tinydevcrm_user;

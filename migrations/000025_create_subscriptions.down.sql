@@ -4,3 +4,4 @@ drop function tinydevcrm.drop_subscription(text);
 drop function tinydevcrm.create_subscription(text, regclass, integer);
 drop function tinydevcrm._own_subscription(text);
 drop table tinydevcrm.subscriptions;
+drop function tinydevcrm._subscriptions_drop();

@@ -9,6 +9,7 @@ create table tinydevcrm.subscriptions (
     paused_by     text,
     pause_reason  text,
     is_paused     boolean not null generated always as (paused_by is not null) stored,
+    is_dropped    boolean not null default false,
     expired_count bigint not null default 0,
     created_at    timestamptz not null default now(),
 
@@ -17,6 +18,7 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_name_length check (octet_length(name) between 1 and 200),
     constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
     constraint subscriptions_paused_by_known check (paused_by in ('user', 'orchestrator')),
+    constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
     constraint subscriptions_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete cascade
 );
@@ -42,6 +44,8 @@ comment on column tinydevcrm.subscriptions.pause_reason is
     'Why, as whoever paused it has said.';
 comment on column tinydevcrm.subscriptions.is_paused is
     'Whether nothing is received for now; what is told meanwhile is kept.';
+comment on column tinydevcrm.subscriptions.is_dropped is
+    'Set by tinydevcrm.drop_subscription(): the same statement removes the row.';
 comment on column tinydevcrm.subscriptions.expired_count is
     'Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was '
     'over, and are gone.';
@@ -52,11 +56,64 @@ create index subscriptions_matview_idx on tinydevcrm.subscriptions (matview_id);
 
 alter table tinydevcrm.subscriptions enable row level security;
 
-create policy subscriptions_owner on tinydevcrm.subscriptions
+create policy subscriptions_read on tinydevcrm.subscriptions
+    for select
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
-grant select, insert, update, delete on tinydevcrm.subscriptions to tinydevcrm_user;
+-- The foreign key alone would take any number, and have the drop of that view wait for its writer.
+create policy subscriptions_create on tinydevcrm.subscriptions
+    for insert
+    to tinydevcrm_user
+    with check (
+        pg_has_role(owner, 'usage')
+        and (
+            matview_id is null
+            or exists (
+                select
+                  from tinydevcrm.matviews
+                 where matviews.id = subscriptions.matview_id
+            )
+        )
+    );
+
+create policy subscriptions_change on tinydevcrm.subscriptions
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select,
+      insert (name, matview_id, max_attempts),
+      update (max_attempts, paused_by, pause_reason, is_dropped)
+   on tinydevcrm.subscriptions
+   to tinydevcrm_user;
+
+create function tinydevcrm._subscriptions_drop()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.subscriptions
+     where subscriptions.id = new.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._subscriptions_drop() is
+    'Removes a subscription that has been dropped, and its deliveries and webhook with it. Security '
+    'definer: users have no right to delete from our tables, which would let them lock these; a '
+    'trigger runs only for a change that row-level security has let through.';
+
+create trigger _500_drop
+    after update of is_dropped on tinydevcrm.subscriptions
+    for each row
+    when (new.is_dropped)
+    execute function tinydevcrm._subscriptions_drop();
 
 create function tinydevcrm._own_subscription(name text)
     returns bigint
@@ -105,7 +162,10 @@ begin
     end if;
 
     insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
-    values (create_subscription.name, v_matview_id, create_subscription.max_attempts)
+    values (
+               coalesce(create_subscription.name, ''),
+               v_matview_id,
+               coalesce(create_subscription.max_attempts, 0))
     on conflict on constraint subscriptions_name_unique do nothing;
 
     return tinydevcrm._own_subscription(create_subscription.name);
@@ -128,8 +188,8 @@ declare
     -- Not in the query: one that has no rows to look at would not look for the subscription either.
     v_id constant bigint := tinydevcrm._own_subscription(drop_subscription.name);
 begin
-    delete
-      from tinydevcrm.subscriptions
+    update tinydevcrm.subscriptions
+       set is_dropped = true
      where subscriptions.id = v_id;
 end
 $$;
@@ -148,7 +208,7 @@ declare
 begin
     update tinydevcrm.subscriptions
        set paused_by = 'user',
-           pause_reason = pause_subscription.reason
+           pause_reason = left(pause_subscription.reason, 1000)
      where subscriptions.id = v_id;
 end
 $$;
@@ -181,6 +241,7 @@ comment on function tinydevcrm.resume_subscription(text) is
     'none.';
 
 revoke execute on function
+    tinydevcrm._subscriptions_drop(),
     tinydevcrm._own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer),
     tinydevcrm.drop_subscription(text),

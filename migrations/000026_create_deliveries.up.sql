@@ -3,10 +3,13 @@
 
 create table tinydevcrm.deliveries (
     id              bigint generated always as identity,
-    owner           regrole not null,
+    owner           regrole not null default quote_ident(current_user)::regrole,
     subscription_id bigint not null,
     event_id        bigint not null,
+    state           text not null default 'pending',
     attempts        integer not null default 0,
+    hidden_for      interval not null default interval '0',
+    is_redelivered  boolean not null default false,
     visible_at      timestamptz not null default clock_timestamp(),
     created_at      timestamptz not null default clock_timestamp(),
     acknowledged_at timestamptz,
@@ -19,7 +22,16 @@ create table tinydevcrm.deliveries (
     constraint deliveries_event_fkey foreign key (event_id)
         references tinydevcrm.matview_refresh_events (id) on delete cascade,
     constraint deliveries_event_once unique (event_id, subscription_id),
-    constraint deliveries_one_end check (acknowledged_at is null or parked_at is null)
+    constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
+    constraint deliveries_times_of_state check (
+        (acknowledged_at is null) = (state <> 'acknowledged')
+        and (parked_at is null) = (state <> 'parked')
+    ),
+    constraint deliveries_attempts_range check (attempts between 0 and 100),
+    constraint deliveries_hidden_for_range check (
+        hidden_for between interval '0' and interval '90 days'
+    ),
+    constraint deliveries_last_error_length check (octet_length(last_error) <= 4000)
 );
 
 comment on table tinydevcrm.deliveries is
@@ -33,8 +45,14 @@ comment on column tinydevcrm.deliveries.subscription_id is
     'The subscription.';
 comment on column tinydevcrm.deliveries.event_id is
     'The event.';
+comment on column tinydevcrm.deliveries.state is
+    'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
 comment on column tinydevcrm.deliveries.attempts is
     'How often it has been received.';
+comment on column tinydevcrm.deliveries.hidden_for is
+    'For how long it is not received from now on, at most 90 days. Sets visible_at.';
+comment on column tinydevcrm.deliveries.is_redelivered is
+    'Whether it was made pending again. Each update of this column does it.';
 comment on column tinydevcrm.deliveries.visible_at is
     'From when on it may be received (again).';
 comment on column tinydevcrm.deliveries.created_at is
@@ -63,10 +81,15 @@ create index deliveries_subscription_idx on tinydevcrm.deliveries (subscription_
 
 alter table tinydevcrm.deliveries enable row level security;
 
-create policy deliveries_owner on tinydevcrm.deliveries
+create policy deliveries_read on tinydevcrm.deliveries
+    for select
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'))
-    -- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
+    using (pg_has_role(owner, 'usage'));
+
+-- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
+create policy deliveries_create on tinydevcrm.deliveries
+    for insert
+    to tinydevcrm_user
     with check (
         pg_has_role(owner, 'usage')
         and exists (
@@ -82,7 +105,78 @@ create policy deliveries_owner on tinydevcrm.deliveries
         )
     );
 
-grant select, insert, update on tinydevcrm.deliveries to tinydevcrm_user;
+-- No column that refers to a subscription or event can be updated, so there is nothing to check.
+create policy deliveries_answer on tinydevcrm.deliveries
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'))
+    with check (true);
+
+grant select,
+      insert (subscription_id, event_id),
+      update (state, attempts, hidden_for, is_redelivered, last_error)
+   on tinydevcrm.deliveries
+   to tinydevcrm_user;
+
+create function tinydevcrm._deliveries_set_times()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.state <> old.state then
+        new.acknowledged_at := case new.state when 'acknowledged' then clock_timestamp() end;
+        new.parked_at := case new.state when 'parked' then clock_timestamp() end;
+    end if;
+
+    if new.state = 'pending' then
+        new.visible_at := clock_timestamp() + new.hidden_for;
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_times() is
+    'Writes the times of a delivery, which users have no right to write.';
+
+create trigger _100_set_times
+    before update of state, hidden_for on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_set_times();
+
+create function tinydevcrm._deliveries_redeliver()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
+    -- to this one.
+    new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
+    new.state := 'pending';
+    new.attempts := 0;
+    new.hidden_for := interval '0';
+    new.visible_at := clock_timestamp();
+    new.created_at := clock_timestamp();
+    new.acknowledged_at := null;
+    new.parked_at := null;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_redeliver() is
+    'Makes a delivery pending again, by a new number and with all its attempts. Security definer: '
+    'lends the next number, of which users choose none; a trigger runs only for a change that '
+    'row-level security has let through.';
+
+create trigger _200_redeliver
+    before update of is_redelivered on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_redeliver();
 
 
 create function tinydevcrm._matview_refresh_events_fan_out()
@@ -100,13 +194,25 @@ begin
            subscriptions.id,
            new.id
       from tinydevcrm.subscriptions
-     where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+     where subscriptions.owner = new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       for key share;
+
+    -- A refresh does not wait for a subscription that another role has locked: that role misses the
+    -- event.
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id
+      from tinydevcrm.subscriptions
+     where subscriptions.owner <> new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
        and (
            pg_has_role(subscriptions.owner, new.owner, 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
        )
-       for key share;
+       for key share skip locked;
 
     return null;
 end
@@ -134,9 +240,20 @@ create function tinydevcrm._receive_deliveries(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if coalesce(_receive_deliveries.batch_size, 0) < 1
+       or _receive_deliveries.visibility_timeout between interval '0' and interval '90 days'
+              is not true
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the batch size or the visibility timeout is out of range',
+            hint    = 'Take at least one delivery, for at most 90 days.';
+    end if;
+
     return query
+        -- By where they are: the planner knows too little of a queue to find rows by their number.
         with taken as (
-            select deliveries.id,
+            select deliveries.ctid,
                    deliveries.attempts >= subscriptions.max_attempts as is_last_over
               from tinydevcrm.deliveries
               join tinydevcrm.subscriptions
@@ -153,15 +270,15 @@ begin
         received as (
             update tinydevcrm.deliveries
                set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
-                   visible_at = clock_timestamp() + _receive_deliveries.visibility_timeout,
-                   parked_at = case when taken.is_last_over then clock_timestamp() end,
+                   state = case when taken.is_last_over then 'parked' else 'pending' end,
+                   hidden_for = _receive_deliveries.visibility_timeout,
                    last_error = case
                        when taken.is_last_over then
                            coalesce(deliveries.last_error, 'it was not acknowledged in time')
                        else deliveries.last_error
                    end
               from taken
-             where deliveries.id = taken.id
+             where deliveries.ctid = taken.ctid
             returning deliveries.id,
                       deliveries.attempts,
                       deliveries.event_id,
@@ -205,31 +322,37 @@ comment on function tinydevcrm.receive_events(text, integer, interval) is
     'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither '
     'acknowledged nor rejected within the visibility timeout is received again, so handle an '
     'event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is '
-    'no subscription.';
+    'no subscription, TD007 when batch_size is not at least 1 or the timeout not 0 to 90 days.';
 
 create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     returns bigint
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    -- Whoever posts for many users does not wait long for a row that one of them has locked. Another
+    -- receiver locks one for a moment: "skip locked" would leave that out.
+    set lock_timeout = '1s'
 as $$
 declare
     v_count bigint;
 begin
     update tinydevcrm.deliveries
-       set acknowledged_at = clock_timestamp(),
-           parked_at = null
+       set state = 'acknowledged'
      where deliveries.id = any (acknowledge_events.delivery_ids)
        and deliveries.acknowledged_at is null;
 
     get diagnostics v_count = row_count;
     return v_count;
+exception
+    when lock_not_available then
+        return 0;
 end
 $$;
 
 comment on function tinydevcrm.acknowledge_events(bigint[]) is
     'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 '
-    'for null, which array_agg() makes of no deliveries.';
+    'for null, which array_agg() makes of no deliveries, and when another transaction holds one of '
+    'them for over a second: they are received again.';
 
 create function tinydevcrm._retry_delay(attempts integer)
     returns interval
@@ -257,16 +380,20 @@ create function tinydevcrm.reject_event(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '1s'
 as $$
 declare
     v_delivery tinydevcrm.deliveries;
 begin
     update tinydevcrm.deliveries
        set last_error = left(reject_event.reason, 1000),
-           visible_at = clock_timestamp() + greatest(
-               tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
-           parked_at = case
-               when deliveries.attempts >= subscriptions.max_attempts then clock_timestamp()
+           hidden_for = least(
+               greatest(
+                   tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+               interval '90 days'),
+           state = case
+               when deliveries.attempts >= subscriptions.max_attempts then 'parked'
+               else 'pending'
            end
       from tinydevcrm.subscriptions
      where subscriptions.id = deliveries.subscription_id
@@ -284,12 +411,20 @@ begin
     end if;
 
     return case when v_delivery.parked_at is null then v_delivery.visible_at end;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'delivery %s is held by another transaction', reject_event.delivery_id),
+            hint    = 'It is received again when its visibility timeout is over.';
 end
 $$;
 
 comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'Gives a delivery back that could not be handled, with the reason. Returns from when on it is '
-    'received again: see tinydevcrm._retry_delay(); not before retry_after is over. After the last '
+    'received again: see tinydevcrm._retry_delay(); not before retry_after, of at most 90 days, is '
+    'over. After the last '
     'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
 
 create function tinydevcrm._make_pending(delivery_ids bigint[])
@@ -301,15 +436,8 @@ as $$
 declare
     v_count bigint;
 begin
-    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
-    -- to this one.
     update tinydevcrm.deliveries
-       set id = default,
-           attempts = 0,
-           visible_at = clock_timestamp(),
-           created_at = clock_timestamp(),
-           acknowledged_at = null,
-           parked_at = null
+       set is_redelivered = true
      where deliveries.id = any (_make_pending.delivery_ids);
 
     get diagnostics v_count = row_count;
@@ -389,9 +517,8 @@ begin
       from tinydevcrm.subscriptions
      where subscriptions.id = v_id;
 
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
-    select v_subscription.owner,
-           v_subscription.id,
+    insert into tinydevcrm.deliveries (subscription_id, event_id)
+    select v_subscription.id,
            events.id
       from tinydevcrm.matview_refresh_events as events
      where events.is_told
@@ -421,6 +548,8 @@ comment on function tinydevcrm.replay_events(text, timestamptz) is
     'when there is no such subscription, TD007 for null instead of a time.';
 
 revoke execute on function
+    tinydevcrm._deliveries_set_times(),
+    tinydevcrm._deliveries_redeliver(),
     tinydevcrm._matview_refresh_events_fan_out(),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),

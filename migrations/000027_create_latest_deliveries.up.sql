@@ -47,7 +47,7 @@ begin
               from tinydevcrm.deliveries as newest
              where newest.subscription_id = v_id
              order by newest.id desc
-             limit latest_deliveries.row_limit
+             limit greatest(latest_deliveries.row_limit, 0)
           ) as deliveries
           join tinydevcrm.subscriptions
             on subscriptions.id = v_id

@@ -6,15 +6,25 @@ create table tinydevcrm.webhooks (
     owner                 regrole not null default quote_ident(current_user)::regrole,
     url                   text not null,
     secret                text not null,
+    secret_grace          interval not null default interval '1 day',
     previous_secret       text,
     previous_secret_until timestamptz,
+    rest_for              interval not null default interval '0',
     resting_until         timestamptz,
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
         references tinydevcrm.subscriptions (id) on delete cascade,
     constraint webhooks_url_http check (url ~ '^https?://[^[:space:]]+$' and length(url) <= 2000),
-    constraint webhooks_secret_form check (secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$')
+    constraint webhooks_secret_form check (
+        secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$' and octet_length(secret) <= 96
+    ),
+    constraint webhooks_secret_grace_range check (
+        secret_grace between interval '0' and interval '90 days'
+    ),
+    constraint webhooks_rest_for_range check (
+        rest_for between interval '0' and interval '90 days'
+    )
 );
 
 comment on table tinydevcrm.webhooks is
@@ -28,18 +38,27 @@ comment on column tinydevcrm.webhooks.url is
     'to allow them.';
 comment on column tinydevcrm.webhooks.secret is
     'What signs the messages: whsec_ and 24 to 64 bytes in base64.';
+comment on column tinydevcrm.webhooks.secret_grace is
+    'For how long the secret before signs too when another takes its place, at most 90 days.';
 comment on column tinydevcrm.webhooks.previous_secret is
     'What signs them too, after a rotation.';
 comment on column tinydevcrm.webhooks.previous_secret_until is
     'Until when it does.';
+comment on column tinydevcrm.webhooks.rest_for is
+    'For how long the endpoint is left alone from now on, at most 90 days. Sets resting_until.';
 comment on column tinydevcrm.webhooks.resting_until is
     'Until when the endpoint has asked to be left alone (Retry-After).';
 
 alter table tinydevcrm.webhooks enable row level security;
 
-create policy webhooks_owner on tinydevcrm.webhooks
+create policy webhooks_read on tinydevcrm.webhooks
+    for select
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'))
+    using (pg_has_role(owner, 'usage'));
+
+create policy webhooks_create on tinydevcrm.webhooks
+    for insert
+    to tinydevcrm_user
     with check (
         pg_has_role(owner, 'usage')
         and exists (
@@ -50,7 +69,57 @@ create policy webhooks_owner on tinydevcrm.webhooks
         )
     );
 
-grant select, insert, update, delete on tinydevcrm.webhooks to tinydevcrm_user;
+create policy webhooks_change on tinydevcrm.webhooks
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select,
+      insert (subscription_id, url, secret),
+      update (url, secret, secret_grace, rest_for)
+   on tinydevcrm.webhooks
+   to tinydevcrm_user;
+
+create function tinydevcrm._webhooks_keep_secret()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.previous_secret := old.secret;
+    new.previous_secret_until := clock_timestamp() + new.secret_grace;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._webhooks_keep_secret() is
+    'Keeps the secret before, for as long as secret_grace says.';
+
+create trigger _100_keep_secret
+    before update of secret on tinydevcrm.webhooks
+    for each row
+    execute function tinydevcrm._webhooks_keep_secret();
+
+create function tinydevcrm._webhooks_rest()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.resting_until := clock_timestamp() + new.rest_for;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._webhooks_rest() is
+    'Writes until when an endpoint is left alone.';
+
+create trigger _200_rest
+    before update of rest_for on tinydevcrm.webhooks
+    for each row
+    execute function tinydevcrm._webhooks_rest();
 
 
 create function tinydevcrm._new_webhook_secret()
@@ -100,7 +169,7 @@ begin
         create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
 
     insert into tinydevcrm.webhooks (subscription_id, url, secret)
-    values (v_subscription_id, create_webhook.url, v_secret);
+    values (v_subscription_id, coalesce(create_webhook.url, ''), v_secret);
 
     return v_secret;
 exception
@@ -134,9 +203,8 @@ declare
     v_secret text;
 begin
     update tinydevcrm.webhooks
-       set previous_secret = webhooks.secret,
-           previous_secret_until = clock_timestamp() + rotate_webhook_secret.grace,
-           secret = tinydevcrm._new_webhook_secret()
+       set secret = tinydevcrm._new_webhook_secret(),
+           secret_grace = coalesce(rotate_webhook_secret.grace, interval '0')
      where webhooks.subscription_id = v_id
     returning webhooks.secret
          into v_secret;
@@ -149,25 +217,19 @@ begin
     end if;
 
     return v_secret;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = 'a grace period is from 0 to 90 days',
+            hint    = 'Without one the old secret ends now: grace => ''0''.';
 end
 $$;
 
 comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'Gives a webhook a new secret and returns it. Messages are signed with both until the grace '
-    'period is over. Raises TD001 when there is no such webhook.';
-
-create function tinydevcrm._serves(owner regrole)
-    returns boolean
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select pg_has_role(session_user, _serves.owner, 'usage')
-        or pg_has_role(session_user, 'tinydevcrm_orchestrator', 'usage')
-$$;
-
-comment on function tinydevcrm._serves(regrole) is
-    'Whether the session is one that posts the webhooks of this owner.';
+    'period of 0 to 90 days is over. Raises TD001 when there is no such webhook, TD007 for another '
+    'grace period.';
 
 create function tinydevcrm._due_webhooks()
     returns table (subscription_id bigint, name text)
@@ -255,45 +317,48 @@ comment on function tinydevcrm._receive_posts(bigint, integer, interval) is
 
 create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason text)
     returns void
-    language plpgsql
+    language sql
     volatile
-    security definer
     set search_path = pg_catalog, pg_temp
 as $$
-begin
+    -- Nothing waits for a row that a user has locked: the endpoint will say it again.
     update tinydevcrm.subscriptions
        set paused_by = 'orchestrator',
            pause_reason = left(_switch_off_webhook.reason, 1000)
-     where subscriptions.id = _switch_off_webhook.subscription_id
-       and tinydevcrm._serves(subscriptions.owner);
-end
+     where subscriptions.id = (
+               select unlocked.id
+                 from tinydevcrm.subscriptions as unlocked
+                where unlocked.id = _switch_off_webhook.subscription_id
+                  for no key update skip locked
+           )
 $$;
 
 comment on function tinydevcrm._switch_off_webhook(bigint, text) is
-    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410). '
-    'Security definer: lends the orchestrator the right to do so for users, and no other change.';
+    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
 
 create function tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval)
     returns void
-    language plpgsql
+    language sql
     volatile
-    security definer
     set search_path = pg_catalog, pg_temp
 as $$
-begin
     update tinydevcrm.webhooks
-       set resting_until = clock_timestamp() + _rest_webhook.retry_after
-     where webhooks.subscription_id = _rest_webhook.subscription_id
-       and tinydevcrm._serves(webhooks.owner);
-end
+       set rest_for = least(
+               greatest(_rest_webhook.retry_after, interval '0'), interval '90 days')
+     where webhooks.subscription_id = (
+               select unlocked.subscription_id
+                 from tinydevcrm.webhooks as unlocked
+                where unlocked.subscription_id = _rest_webhook.subscription_id
+                  for no key update skip locked
+           )
 $$;
 
 comment on function tinydevcrm._rest_webhook(bigint, interval) is
-    'Leaves the endpoint of a webhook alone for as long as it asks for. Security definer: lends '
-    'the orchestrator the right to do so for users, and no other change.';
+    'Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.';
 
 revoke execute on function
-    tinydevcrm._serves(regrole),
+    tinydevcrm._webhooks_keep_secret(),
+    tinydevcrm._webhooks_rest(),
     tinydevcrm._new_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),

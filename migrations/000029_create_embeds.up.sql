@@ -39,6 +39,7 @@ create table tinydevcrm.embeds (
     row_count    bigint not null default 0,
     refreshed_at timestamptz,
     version      bigint not null default txid_current(),
+    is_dropped   boolean not null default false,
 
     constraint embeds_pkey primary key (matview_id),
     constraint embeds_matview_fkey foreign key (matview_id)
@@ -48,7 +49,8 @@ create table tinydevcrm.embeds (
     constraint embeds_columns_are_array check (jsonb_typeof(columns) = 'array'),
     constraint embeds_columns_short check (octet_length(columns::text) <= 1048576),
     constraint embeds_rows_are_array check (jsonb_typeof(rows) = 'array'),
-    constraint embeds_rows_short check (octet_length(rows::text) <= 2097152)
+    constraint embeds_rows_short check (octet_length(rows::text) <= 2097152),
+    constraint embeds_row_count_not_negative check (row_count >= 0)
 );
 
 comment on table tinydevcrm.embeds is
@@ -74,6 +76,8 @@ comment on column tinydevcrm.embeds.refreshed_at is
     'When the refresh began that these rows are of; null when it has not been filled yet.';
 comment on column tinydevcrm.embeds.version is
     'Number of the transaction that wrote this: another one after each refresh.';
+comment on column tinydevcrm.embeds.is_dropped is
+    'Removes the row when it becomes true: see tinydevcrm.forbid_embedding().';
 
 alter table tinydevcrm.embeds enable row level security;
 
@@ -84,14 +88,6 @@ create policy embeds_owner on tinydevcrm.embeds
         select
           from tinydevcrm.matviews
          where matviews.id = embeds.matview_id
-           and pg_has_role(matviews.owner, 'usage')
-    ))
-    with check (exists (
-        select
-          from tinydevcrm.matviews
-         where matviews.id = embeds.matview_id
-           and matviews.owner = embeds.owner
-           and matviews.relation = embeds.relation
            and pg_has_role(matviews.owner, 'usage')
     ));
 
@@ -105,13 +101,99 @@ create policy embeds_orchestrator on tinydevcrm.embeds
     to tinydevcrm_orchestrator
     using (true);
 
-grant select, insert, update, delete on tinydevcrm.embeds to tinydevcrm_user;
+grant select,
+      insert (matview_id, origins),
+      update (origins, columns, rows, row_count, is_dropped)
+   on tinydevcrm.embeds to tinydevcrm_user;
 
-create function tinydevcrm._copy_rows(
-    matview_id   bigint,
-    refreshed_at timestamptz,
-    row_count    bigint default null
-)
+create function tinydevcrm._embeds_fill_in()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select matviews.owner,
+           matviews.relation
+      into new.owner,
+           new.relation
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    new.version := txid_current();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._embeds_fill_in() is
+    'Owner, name and version of a widget, which users do not write. Who sets the origins is, or '
+    'acts for, the owner of the materialized view.';
+
+create trigger _100_fill_in
+    before insert or update of origins on tinydevcrm.embeds
+    for each row
+    execute function tinydevcrm._embeds_fill_in();
+
+create function tinydevcrm._embeds_date_rows()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select coalesce(
+               (
+                   select events.started_at
+                     from tinydevcrm.matview_refresh_events as events
+                    where events.matview_id = matviews.id
+                      and events.row_count is not null
+                    order by events.id desc
+                    limit 1
+               ),
+               matviews.created_at)
+      into new.refreshed_at
+      from tinydevcrm.matviews
+     where matviews.id = new.matview_id;
+
+    new.version := txid_current();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._embeds_date_rows() is
+    'Rows are of the last refresh that succeeded, or of when the materialized view was made.';
+
+create trigger _100_date_rows
+    before update of rows on tinydevcrm.embeds
+    for each row
+    execute function tinydevcrm._embeds_date_rows();
+
+create function tinydevcrm._embeds_remove_dropped()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.embeds
+     where embeds.matview_id = new.matview_id;
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._embeds_remove_dropped() is
+    'Removes a widget that is dropped. Security definer: users delete nothing of ours; as a trigger '
+    'it runs only for a row whose update row-level security has let through.';
+
+create trigger _900_remove_dropped
+    after update of is_dropped on tinydevcrm.embeds
+    for each row
+    when (new.is_dropped)
+    execute function tinydevcrm._embeds_remove_dropped();
+
+create function tinydevcrm._copy_rows(matview_id bigint, row_count bigint default null)
     returns tinydevcrm.embeds
     language plpgsql
     volatile
@@ -161,9 +243,7 @@ begin
     update tinydevcrm.embeds
        set columns = tinydevcrm._named_columns(v_read.names, v_read.types),
            rows = coalesce(tinydevcrm._cut_rows(v_rows, v_settings.embed_byte_limit), '[]'),
-           row_count = v_count,
-           refreshed_at = _copy_rows.refreshed_at,
-           version = txid_current()
+           row_count = v_count
      where embeds.matview_id = _copy_rows.matview_id
     returning embeds.*
          into v_embed;
@@ -172,9 +252,9 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._copy_rows(bigint, timestamptz, bigint) is
-    'Copies the rows of a materialized view, which has this number of them and is of a refresh of '
-    'this time, to its widget, if it has one.';
+comment on function tinydevcrm._copy_rows(bigint, bigint) is
+    'Copies the rows of a materialized view, which has this number of them, to its widget, if it '
+    'has one. Raises 42501 in the session of another role than its owner.';
 
 create function tinydevcrm._matview_refresh_events_copy_rows()
     returns trigger
@@ -183,10 +263,12 @@ create function tinydevcrm._matview_refresh_events_copy_rows()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tinydevcrm._copy_rows(new.matview_id, new.started_at, new.row_count)
+    -- An event that another session writes is of no refresh.
+    perform tinydevcrm._copy_rows(new.matview_id, new.row_count)
        from tinydevcrm.embeds
       where embeds.matview_id = new.matview_id
-        and embeds.owner = new.owner;
+        and embeds.owner = new.owner
+        and tinydevcrm._is_session_of(embeds.owner);
     return null;
 end
 $$;
@@ -205,6 +287,7 @@ create function tinydevcrm._matviews_end_embedding()
     returns trigger
     language plpgsql
     volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -216,37 +299,15 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_end_embedding() is
-    'Whoever gets a materialized view decides anew whether it is public.';
+    'Whoever gets a materialized view decides anew whether it is public. Security definer: users '
+    'delete nothing of ours; as a trigger it runs only when the owner of a registration changes, '
+    'which users do not write.';
 
 create trigger _500_end_embedding
     after update of owner on tinydevcrm.matviews
     for each row
     when (old.owner <> new.owner)
     execute function tinydevcrm._matviews_end_embedding();
-
-create function tinydevcrm._own_matview(relation regclass)
-    returns tinydevcrm.matviews
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(_own_matview.relation);
-begin
-    -- An administrator sees the registrations of others too.
-    if not pg_has_role(v_matview.owner, 'usage') then
-        raise exception using
-            errcode = '42501',
-            message = format('must be owner of materialized view %s', _own_matview.relation);
-    end if;
-
-    return v_matview;
-end
-$$;
-
-comment on function tinydevcrm._own_matview(regclass) is
-    'Registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 when '
-    'it is not yours.';
 
 create function tinydevcrm.allow_embedding(relation regclass, origins text[])
     returns tinydevcrm.embeds
@@ -274,35 +335,28 @@ begin
     end if;
 
     -- As a refresh does: the two wait for each other.
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', v_matview.id));
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'matview'
+        and _locks.id = v_matview.id
+        for update;
 
-    insert into tinydevcrm.embeds (matview_id, owner, relation, origins)
-    values (v_matview.id, v_matview.owner, v_matview.relation, v_origins)
+    insert into tinydevcrm.embeds (matview_id, origins)
+    values (v_matview.id, v_origins)
     on conflict on constraint embeds_pkey do update
-       set owner = excluded.owner,
-           origins = excluded.origins,
-           version = excluded.version
+       set origins = excluded.origins
     returning embeds.*
          into v_embed;
 
-    if exists (
+    if not tinydevcrm._is_session_of(v_matview.owner) then
+        perform tinydevcrm._request_refresh(v_matview);
+    elsif exists (
         select
           from pg_class
          where pg_class.oid = v_matview.relation
            and pg_class.relispopulated
     ) then
-        v_embed := tinydevcrm._copy_rows(
-            v_matview.id,
-            coalesce(
-                (
-                    select events.started_at
-                      from tinydevcrm.matview_refresh_events as events
-                     where events.matview_id = v_matview.id
-                       and events.row_count is not null
-                     order by events.id desc
-                     limit 1
-                ),
-                v_matview.created_at));
+        v_embed := tinydevcrm._copy_rows(v_matview.id);
     end if;
 
     return v_embed;
@@ -312,8 +366,10 @@ $$;
 comment on function tinydevcrm.allow_embedding(regclass, text[]) is
     'Makes the rows of a materialized view of yours public, as a widget that pages of these '
     'origins may embed: /embed/schema.name at the orchestrator. Whoever has the address can read '
-    'them; the origins only say where browsers show them. Again changes the origins. Raises TD001 '
-    'when it is not watched, TD007 for what is no origin, 42501 when it is not yours.';
+    'them; the origins only say where browsers show them. Again changes the origins. In a session '
+    'that has not logged in as its owner there are no rows yet, and a refresh, which copies them, is '
+    'asked for: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD007 for '
+    'what is no origin, 42501 when it is not yours.';
 
 create function tinydevcrm.forbid_embedding(relation regclass)
     returns void
@@ -324,10 +380,14 @@ as $$
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._own_matview(forbid_embedding.relation);
 begin
-    perform pg_advisory_xact_lock(tinydevcrm._lock_key('matviews', v_matview.id));
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'matview'
+        and _locks.id = v_matview.id
+        for update;
 
-    delete
-      from tinydevcrm.embeds
+    update tinydevcrm.embeds
+       set is_dropped = true
      where embeds.matview_id = v_matview.id;
 end
 $$;
@@ -367,10 +427,12 @@ comment on function tinydevcrm._find_embed(text) is
 
 revoke execute on function
     tinydevcrm._are_origins(text[]),
-    tinydevcrm._copy_rows(bigint, timestamptz, bigint),
+    tinydevcrm._embeds_fill_in(),
+    tinydevcrm._embeds_date_rows(),
+    tinydevcrm._embeds_remove_dropped(),
+    tinydevcrm._copy_rows(bigint, bigint),
     tinydevcrm._matview_refresh_events_copy_rows(),
     tinydevcrm._matviews_end_embedding(),
-    tinydevcrm._own_matview(regclass),
     tinydevcrm.allow_embedding(regclass, text[]),
     tinydevcrm.forbid_embedding(regclass),
     tinydevcrm._find_embed(text)
@@ -378,8 +440,7 @@ from public;
 
 grant execute on function
     tinydevcrm._are_origins(text[]),
-    tinydevcrm._copy_rows(bigint, timestamptz, bigint),
-    tinydevcrm._own_matview(regclass),
+    tinydevcrm._copy_rows(bigint, bigint),
     tinydevcrm.allow_embedding(regclass, text[]),
     tinydevcrm.forbid_embedding(regclass),
     tinydevcrm._find_embed(text)

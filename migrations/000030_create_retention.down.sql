@@ -6,5 +6,7 @@ select cron.unschedule(jobid)
 drop procedure tinydevcrm.remove_expired(integer);
 drop function tinydevcrm._remove_expired_imports(integer);
 drop function tinydevcrm._remove_expired_job_runs(integer);
-drop function tinydevcrm._remove_surplus_events(integer);
+drop function tinydevcrm._remove_surplus_events(bigint, integer);
+drop function tinydevcrm._surplus_matviews();
 drop function tinydevcrm._remove_expired_events(bigint, integer);
+drop function tinydevcrm._remove_events(bigint[]);

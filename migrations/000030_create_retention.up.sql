@@ -5,20 +5,29 @@ create procedure tinydevcrm.remove_expired(batch_size integer default 10000)
 as $$
 -- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
 declare
-    v_last_id bigint := 0;
+    v_last_id    bigint := 0;
+    v_matview_id bigint;
 begin
+    if remove_expired.batch_size operator(pg_catalog.<) 1 or remove_expired.batch_size is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'a batch has at least 1 row';
+    end if;
+
     while v_last_id is not null loop
         v_last_id := tinydevcrm._remove_expired_events(v_last_id, remove_expired.batch_size);
         commit;
     end loop;
 
-    while tinydevcrm._remove_surplus_events(remove_expired.batch_size)
-          operator(pg_catalog.>=) remove_expired.batch_size
-    loop
+    foreach v_matview_id in array tinydevcrm._surplus_matviews() loop
+        while tinydevcrm._remove_surplus_events(v_matview_id, remove_expired.batch_size)
+              operator(pg_catalog.>=) remove_expired.batch_size
+        loop
+            commit;
+        end loop;
+
         commit;
     end loop;
-
-    commit;
 
     while tinydevcrm._remove_expired_job_runs(remove_expired.batch_size)
           operator(pg_catalog.>=) remove_expired.batch_size
@@ -40,68 +49,124 @@ comment on procedure tinydevcrm.remove_expired(integer) is
     'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and '
     'imports that are older, or of one materialized view more, than tinydevcrm.settings says, in '
     'batches of a transaction each. What a subscription still waits for is kept longer, and '
-    'counted as expired when that is over too. A pg_cron job calls it every ten minutes.';
+    'counted as expired when that is over too. It never waits: what another session has locked '
+    'stays until the next time. A pg_cron job calls it every ten minutes.';
 
-create function tinydevcrm._remove_expired_events(after_id bigint, batch_size integer)
+create function tinydevcrm._remove_events(ids bigint[])
     returns bigint
     language sql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+    -- Users can lock their deliveries and subscriptions, and by a new delivery an event.
+    with events as (
+        select matview_refresh_events.id
+          from tinydevcrm.matview_refresh_events
+         where matview_refresh_events.id = any (_remove_events.ids)
+           for update skip locked
+    ),
+    taken as (
+        select deliveries.id,
+               deliveries.subscription_id,
+               deliveries.acknowledged_at is null as is_lost
+          from tinydevcrm.deliveries
+         where deliveries.event_id = any (_remove_events.ids)
+           for update skip locked
+    ),
+    removable as (
+        select events.id
+          from events
+         where not exists (
+             select
+               from tinydevcrm.deliveries
+              where deliveries.event_id = events.id
+                and deliveries.id not in (select taken.id from taken)
+         )
+    ),
+    losers as (
+        select subscriptions.id
+          from tinydevcrm.subscriptions
+         where subscriptions.id in (select taken.subscription_id from taken where taken.is_lost)
+           for no key update skip locked
+    ),
+    counted as (
+        update tinydevcrm.subscriptions
+           set expired_count = subscriptions.expired_count + lost.count
+          from (
+            select deliveries.subscription_id,
+                   count(*)
+              from removable
+              join tinydevcrm.deliveries
+                on deliveries.event_id = removable.id
+             where deliveries.acknowledged_at is null
+             group by deliveries.subscription_id
+          ) as lost
+          join losers
+            on losers.id = lost.subscription_id
+         where subscriptions.id = lost.subscription_id
+    ),
+    removed as (
+        delete
+          from tinydevcrm.matview_refresh_events
+         using removable
+         where matview_refresh_events.id = removable.id
+        returning matview_refresh_events.id
+    )
+    select count(*)
+      from removed
+$$;
+
+comment on function tinydevcrm._remove_events(bigint[]) is
+    'Removes these events with their deliveries, but for those that another session has locked; '
+    'counts for each subscription those that were never acknowledged, and returns how many events '
+    'are gone.';
+
+create function tinydevcrm._remove_expired_events(after_id bigint, batch_size integer)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count   bigint;
+    v_last_id bigint;
+    v_ids     bigint[];
+begin
     -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
     with oldest as (
         select matview_refresh_events.id,
-               matview_refresh_events.started_at,
-               matview_refresh_events.started_at < now() - settings.delivery_retention
-                   as is_given_up
+               matview_refresh_events.started_at
           from tinydevcrm.matview_refresh_events
-         cross join tinydevcrm.settings
          where matview_refresh_events.id > _remove_expired_events.after_id
          order by matview_refresh_events.id
          limit _remove_expired_events.batch_size
     ),
     expired as (
         select oldest.id,
-               oldest.is_given_up
+               oldest.started_at < now() - settings.delivery_retention as is_given_up
           from oldest
          cross join tinydevcrm.settings
          where oldest.started_at < now() - settings.event_retention
-    ),
-    undelivered as (
-        select expired.id,
-               expired.is_given_up,
-               deliveries.subscription_id
-          from expired
-          join tinydevcrm.deliveries
-            on deliveries.event_id = expired.id
-         where deliveries.acknowledged_at is null
-    ),
-    counted as (
-        update tinydevcrm.subscriptions
-           set expired_count = subscriptions.expired_count + given_up.count
-          from (
-            select subscription_id,
-                   count(*)
-              from undelivered
-             where is_given_up
-             group by subscription_id
-          ) as given_up
-         where subscriptions.id = given_up.subscription_id
-    ),
-    removed as (
-        delete
-          from tinydevcrm.matview_refresh_events
-         using expired
-         where matview_refresh_events.id = expired.id
-           and not exists (
-               select
-                 from undelivered
-                where undelivered.id = expired.id
-                  and not is_given_up
-           )
     )
-    select case when count(*) = _remove_expired_events.batch_size then max(id) end
-      from expired
+    select count(*),
+           max(expired.id),
+           array_agg(expired.id) filter (
+               where expired.is_given_up
+                  or not exists (
+                      select
+                        from tinydevcrm.deliveries
+                       where deliveries.event_id = expired.id
+                         and deliveries.acknowledged_at is null
+                  )
+           )
+      into v_count,
+           v_last_id,
+           v_ids
+      from expired;
+
+    perform tinydevcrm._remove_events(v_ids);
+    return case when v_count = _remove_expired_events.batch_size then v_last_id end;
+end
 $$;
 
 comment on function tinydevcrm._remove_expired_events(bigint, integer) is
@@ -109,56 +174,61 @@ comment on function tinydevcrm._remove_expired_events(bigint, integer) is
     'waited for. Returns the last id of a batch that has all expired, to go on after; null when '
     'there are no more.';
 
-create function tinydevcrm._remove_surplus_events(batch_size integer)
+create function tinydevcrm._surplus_matviews()
+    returns bigint[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+               select matviews.id
+                 from tinydevcrm.matviews
+                where exists (
+                    select
+                      from tinydevcrm.matview_refresh_events
+                     where matview_refresh_events.matview_id = matviews.id
+                     order by matview_refresh_events.id desc
+                    offset (select event_limit from tinydevcrm.settings)
+                     limit 1
+                )
+           )
+$$;
+
+comment on function tinydevcrm._surplus_matviews() is
+    'The materialized views that have more events than they may.';
+
+create function tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer)
     returns bigint
     language sql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- The newest of those that are too many, found in the index alone.
-    with boundaries as (
-        select matviews.id as matview_id,
-               (
+    -- The newest of those that are too many is found in the index alone.
+    select tinydevcrm._remove_events(
+               array(
                    select matview_refresh_events.id
                      from tinydevcrm.matview_refresh_events
-                    where matview_refresh_events.matview_id = matviews.id
-                    order by matview_refresh_events.id desc
-                   offset (select event_limit from tinydevcrm.settings)
-                    limit 1
-               ) as event_id
-          from tinydevcrm.matviews
-    ),
-    surplus as (
-        select events.id
-          from boundaries
-         cross join lateral (
-             select matview_refresh_events.id
-               from tinydevcrm.matview_refresh_events
-              where matview_refresh_events.matview_id = boundaries.matview_id
-                and matview_refresh_events.id <= boundaries.event_id
-                and not exists (
-                    select
-                      from tinydevcrm.deliveries
-                     where deliveries.event_id = matview_refresh_events.id
-                       and deliveries.acknowledged_at is null
-                )
-              order by matview_refresh_events.id
-              limit _remove_surplus_events.batch_size
-         ) as events
-         limit _remove_surplus_events.batch_size
-    ),
-    removed as (
-        delete
-          from tinydevcrm.matview_refresh_events
-         using surplus
-         where matview_refresh_events.id = surplus.id
-        returning matview_refresh_events.id
-    )
-    select count(*)
-      from removed
+                    where matview_refresh_events.matview_id = _remove_surplus_events.matview_id
+                      and matview_refresh_events.id <= (
+                          select newest.id
+                            from tinydevcrm.matview_refresh_events as newest
+                           where newest.matview_id = _remove_surplus_events.matview_id
+                           order by newest.id desc
+                          offset (select event_limit from tinydevcrm.settings)
+                           limit 1
+                      )
+                      and not exists (
+                          select
+                            from tinydevcrm.deliveries
+                           where deliveries.event_id = matview_refresh_events.id
+                             and deliveries.acknowledged_at is null
+                      )
+                    order by matview_refresh_events.id
+                    limit _remove_surplus_events.batch_size
+               ))
 $$;
 
-comment on function tinydevcrm._remove_surplus_events(integer) is
+comment on function tinydevcrm._remove_surplus_events(bigint, integer) is
     'Removes one batch of the events that a materialized view has too many of, and returns how '
     'many.';
 
@@ -237,6 +307,7 @@ as $$
            )
          order by imports.id
          limit _remove_expired_imports.batch_size
+           for update skip locked
     ),
     removed as (
         delete
@@ -255,8 +326,10 @@ comment on function tinydevcrm._remove_expired_imports(integer) is
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
+    tinydevcrm._remove_events(bigint[]),
     tinydevcrm._remove_expired_events(bigint, integer),
-    tinydevcrm._remove_surplus_events(integer),
+    tinydevcrm._surplus_matviews(),
+    tinydevcrm._remove_surplus_events(bigint, integer),
     tinydevcrm._remove_expired_job_runs(integer),
     tinydevcrm._remove_expired_imports(integer)
 from public;

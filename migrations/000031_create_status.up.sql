@@ -45,10 +45,17 @@ select matviews.relation,
            when due.since_at is null or due.since_at > now() - due.grace then null
            -- A select of its own, and the next, are run once for all rows.
            when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
-           when tinydevcrm._lock_key('schedules', schedules.id) in (
-               select classid::bigint << 32 | objid::bigint
+           -- Who has locked a row stands in it, and is at work if that transaction is.
+           when schedules.job_id in (
+               select busy.job_id
                  from pg_catalog.pg_locks
-                where locktype = 'advisory'
+                 join tinydevcrm._locks
+                   on _locks.xmax = pg_locks.transactionid
+                  and _locks.what = 'schedule'
+                 join tinydevcrm.schedules as busy
+                   on busy.id = _locks.id
+                where pg_locks.locktype = 'transactionid'
+                  and pg_locks.granted
            ) then 'its job is at work on others'
            else coalesce(
                (

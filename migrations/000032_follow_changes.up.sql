@@ -44,34 +44,25 @@ create function tinydevcrm._settle_owners()
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    -- Whatever a user may have locked: what would wait is followed the next minute.
+    set lock_timeout = '1s'
 as $$
 declare
     v_changed record;
 begin
     for v_changed in
         select matviews.id,
-               pg_class.relowner::regrole as owner,
-               schedules.schedule,
-               schedules.seconds,
-               schedules.cron_schedule
+               pg_class.relowner::regrole as owner
           from tinydevcrm.matviews
           join pg_class
             on pg_class.oid = matviews.relation
-          left join tinydevcrm.schedules
-            on schedules.id = matviews.schedule_id
          where pg_class.relowner <> matviews.owner
+           -- What its owner is just changing is followed the next minute.
+           for no key update of matviews skip locked
     loop
         begin
             update tinydevcrm.matviews
-               set owner = v_changed.owner,
-                   schedule_id = case
-                       when v_changed.schedule is not null then (tinydevcrm._schedule_of(
-                           v_changed.owner,
-                           v_changed.schedule,
-                           v_changed.seconds,
-                           v_changed.cron_schedule,
-                           false)).id
-                   end
+               set owner = v_changed.owner
              where matviews.id = v_changed.id;
         exception
             -- One that cannot be followed does not keep the others.

@@ -1,5 +1,7 @@
 drop function tinydevcrm._upkeep_ran_at();
 drop procedure tinydevcrm.settle_jobs();
+drop function tinydevcrm._remove_unused_locks();
+drop function tinydevcrm._end_locked_sessions();
 
 select cron.unschedule(jobid)
   from cron.job
@@ -7,4 +9,5 @@ select cron.unschedule(jobid)
    and username = current_user;
 
 drop function tinydevcrm._settle_schedules();
+drop function tinydevcrm._settle_requests();
 drop function tinydevcrm._unsettled_jobs();

@@ -5,6 +5,7 @@ create function tinydevcrm._unsettled_jobs()
     returns table (job_id bigint, schedule_id bigint, what text)
     language sql
     stable
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
     -- pg_cron writes into each job where it connects to, when the job is made.
@@ -13,8 +14,10 @@ as $$
            format('%s: connects to %s:%s, %s', job.jobname, nodename, nodeport, database)
       from cron.job
      where (
-            command in ('call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()')
-            or command ~ '^call tinydevcrm\.refresh_scheduled\(\d+\)$'
+            command in (
+                'call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()',
+                'call tinydevcrm.refresh_requested()')
+            or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
            )
        and (nodename, nodeport, database) is distinct from (
             coalesce(current_setting('cron.host', true), 'localhost'),
@@ -25,15 +28,16 @@ as $$
     select null,
            schedules.id,
            case
-               when job.jobid is null then format('%s: has no job', schedules.schedule)
-               else format('%s: its job''s schedule is %s', schedules.schedule, job.schedule)
+               when job.jobid is null then 'has no job'
+               else format('its job''s schedule is %s', job.schedule)
            end
       from tinydevcrm.schedules
+     cross join lateral tinydevcrm._job_of(schedules) as wanted
       left join cron.job
         on job.jobid = schedules.job_id
        and job.username = pg_get_userbyid(schedules.owner)
-       and job.jobname = format('tinydevcrm schedule %s', schedules.id)
-       and job.command = format('call tinydevcrm.refresh_scheduled(%s)', schedules.id)
+       and job.jobname = wanted.job_name
+       and job.command = wanted.command
      where exists (select from pg_roles where oid = schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
@@ -46,7 +50,8 @@ $$;
 
 comment on function tinydevcrm._unsettled_jobs() is
     'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id '
-    'of a schedule that has no job, or one that says something else.';
+    'of a schedule that has no job, or one that says something else. Security definer: lends the '
+    'right to see jobs, of which it tells numbers, addresses and times.';
 
 create function tinydevcrm._settle_schedules()
     returns void
@@ -56,25 +61,37 @@ create function tinydevcrm._settle_schedules()
 as $$
 declare
     v_schedule tinydevcrm.schedules;
+    v_job      record;
 begin
     update cron.job
        set nodename = coalesce(current_setting('cron.host', true), 'localhost'),
            nodeport = current_setting('port')::integer,
            database = current_database()
      where job.jobid in (
-         select unsettled.job_id
-           from tinydevcrm._unsettled_jobs() as unsettled
+         select unlocked.jobid
+           from cron.job as unlocked
+          where unlocked.jobid in (
+              select unsettled.job_id
+                from tinydevcrm._unsettled_jobs() as unsettled
+          )
+            for update skip locked
      );
 
     -- The job of a role that was renamed bears the old name. Its schedule gets another below.
-    perform cron.unschedule(job.jobid)
-       from cron.job
-      where job.jobname ~ '^tinydevcrm schedule \d+$'
-        and not exists (
-            select
-              from pg_roles
-             where pg_roles.rolname = job.username
-        );
+    perform cron.unschedule(renamed.jobid)
+       from (
+         select job.jobid
+           from cron.job
+          where job.jobname ~ '^tinydevcrm (schedule|(slow )?seconds of|requests of) \d+$'
+            and not exists (
+                select
+                  from pg_roles
+                 where pg_roles.rolname = job.username
+            )
+            for update skip locked
+       ) as renamed;
+
+    perform tinydevcrm._settle_requests();
 
     for v_schedule in
         select schedules.*
@@ -92,7 +109,11 @@ begin
                  where schedules.id = v_schedule.id
                 returning schedules.* into v_schedule;
             end if;
-            perform tinydevcrm._create_job(v_schedule);
+            v_job := tinydevcrm._job_of(v_schedule);
+            update tinydevcrm.schedules
+               set job_id = tinydevcrm._create_job(
+                       v_schedule.owner, v_job.job_name, v_schedule.cron_schedule, v_job.command)
+             where schedules.id = v_schedule.id;
         exception
             -- One that cannot be settled does not keep the others.
             when others then
@@ -100,25 +121,137 @@ begin
                     using hint = 'Schedule its materialized views again.';
         end;
     end loop;
+
+    -- Such as the loop that a newer pg_cron needs no more.
+    perform cron.unschedule(unused.jobid)
+       from (
+         select job.jobid
+           from cron.job
+          where job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
+            and not exists (
+                select
+                  from tinydevcrm.schedules
+                 where schedules.job_id = job.jobid
+            )
+            for update skip locked
+       ) as unused;
 end
 $$;
 
 comment on function tinydevcrm._settle_schedules() is
     'Lets our jobs connect to this server, and gives each schedule the job that it should have.';
 
+create function tinydevcrm._end_locked_sessions()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_terminate_backend(pid)
+      from pg_stat_activity
+      left join pg_roles
+        on pg_roles.oid = usesysid
+     where usesysid is not null
+       and (
+           pg_roles.oid is null
+           or not rolcanlogin
+              and shobj_description(usesysid, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+       )
+$$;
+
+comment on function tinydevcrm._end_locked_sessions() is
+    'Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which '
+    'ends none by itself.';
+
+create function tinydevcrm._settle_requests()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_request_job(asked.owner)
+       from (
+         select distinct matviews.owner
+           from tinydevcrm.refresh_requests
+           join tinydevcrm.matviews
+             on matviews.id = refresh_requests.matview_id
+           join pg_roles
+             on pg_roles.oid = matviews.owner
+       ) as asked;
+
+    perform cron.unschedule(unused.jobid)
+       from (
+         select job.jobid
+           from cron.job
+          where job.command = 'call tinydevcrm.refresh_requested()'
+            and not exists (
+                select
+                  from tinydevcrm.refresh_requests
+                  join tinydevcrm.matviews
+                    on matviews.id = refresh_requests.matview_id
+                 where pg_get_userbyid(matviews.owner) = job.username
+            )
+            for update skip locked
+       ) as unused;
+end
+$$;
+
+comment on function tinydevcrm._settle_requests() is
+    'Gives each owner whom refreshes are asked of a job that does them, and takes it from others.';
+
+create function tinydevcrm._remove_unused_locks()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    with unused as (
+        select _locks.what,
+               _locks.id
+          from tinydevcrm._locks
+         where case what
+                   when 'matview' then not exists (
+                       select
+                         from tinydevcrm.matviews
+                        where matviews.id = _locks.id
+                   )
+                   when 'schedule' then not exists (
+                       select
+                         from tinydevcrm.schedules
+                        where schedules.id = _locks.id
+                   )
+               end
+           for update skip locked
+    )
+    delete
+      from tinydevcrm._locks
+     using unused
+     where _locks.what = unused.what
+       and _locks.id = unused.id
+$$;
+
+comment on function tinydevcrm._remove_unused_locks() is
+    'Removes the locks of materialized views and schedules that are gone, but those that a session '
+    'holds.';
+
 create procedure tinydevcrm.settle_jobs()
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    -- Whatever a user may have locked: what would wait is settled the next minute.
+    set lock_timeout = '1s'
 as $$
 begin
     -- Two at once would stumble over each other's jobs. The one that is at work does it for both.
-    if not pg_try_advisory_xact_lock(tinydevcrm._lock_key('upkeep', 0)) then
+    if not tinydevcrm._take_lock('upkeep', 0) then
         return;
     end if;
 
     perform tinydevcrm._settle_owners();
     perform tinydevcrm._settle_schedules();
+    perform tinydevcrm._end_locked_sessions();
+    perform tinydevcrm._remove_unused_locks();
 
     -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
     -- of catalogs, as a hundred refreshes in a second make:
@@ -163,10 +296,16 @@ comment on function tinydevcrm._upkeep_ran_at() is
 revoke execute on function
     tinydevcrm._unsettled_jobs(),
     tinydevcrm._settle_schedules(),
+    tinydevcrm._end_locked_sessions(),
+    tinydevcrm._settle_requests(),
+    tinydevcrm._remove_unused_locks(),
     tinydevcrm._upkeep_ran_at()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;
 
-grant execute on function tinydevcrm._upkeep_ran_at() to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._unsettled_jobs(),
+    tinydevcrm._upkeep_ran_at()
+to tinydevcrm_user;
 
 call tinydevcrm.settle_jobs();

@@ -4,6 +4,7 @@ create function tinydevcrm._check_workers()
     returns table (finding text, is_ok boolean, detail text, hint text)
     language plpgsql
     stable
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -47,28 +48,56 @@ $$;
 
 comment on function tinydevcrm._check_workers() is
     'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in '
-    'check_installation().';
+    'check_installation(). Security definer: lends the right to ask them, and no other question.';
 
-create function tinydevcrm.check_installation()
+create function tinydevcrm._check_load()
     returns table (finding text, is_ok boolean, detail text, hint text)
     language sql
     stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+    -- A loop for seconds keeps its connection for the whole minute.
+    select 'pg_cron has room for all loops',
+           count(distinct schedules.job_id) < setting.max_running_jobs,
+           format(
+               '%s loops make seconds, cron.max_running_jobs = %s',
+               count(distinct schedules.job_id), setting.max_running_jobs),
+           format(
+               'alter system set cron.max_running_jobs = %s; with max_connections, and '
+               'max_worker_processes, to match; then restart the server. Or install pg_cron 1.5, '
+               'which has seconds itself.',
+               2 * count(distinct schedules.job_id))
+      from (
+        select coalesce(current_setting('cron.max_running_jobs', true), '32')::integer
+                   as max_running_jobs
+      ) as setting
+      left join tinydevcrm.schedules
+        on tinydevcrm._is_loop(schedules)
+     group by setting.max_running_jobs
+$$;
+
+comment on function tinydevcrm._check_load() is
+    'Whether what all users have scheduled can be served; as in check_installation(). Security '
+    'definer: counts the schedules of all users, and tells their number.';
+
+create function tinydevcrm.check_installation()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
     with last_runs as (
-        select distinct on (schedules.id)
-               schedules.schedule,
-               schedules.owner,
-               job_run_details.status,
-               job_run_details.return_message
-          from tinydevcrm.schedules
-          join cron.job_run_details
-            on job_run_details.jobid = schedules.job_id
-         where pg_has_role(session_user, schedules.owner, 'usage')
+        select distinct on (job_runs.schedule_id)
+               job_runs.schedule,
+               job_runs.owner,
+               job_runs.status,
+               job_runs.return_message
+          from tinydevcrm.job_runs
+         where pg_has_role(job_runs.owner, 'usage')
            -- What a crash of the server has ended is no fault of the installation.
-           and coalesce(job_run_details.start_time, now()) >= pg_postmaster_start_time()
-         order by schedules.id, job_run_details.runid desc
+           and coalesce(job_runs.started_at, now()) >= pg_postmaster_start_time()
+         order by job_runs.schedule_id, job_runs.run_id desc
     )
     select finding,
            is_ok,
@@ -81,6 +110,12 @@ as $$
            detail,
            hint
       from tinydevcrm._check_workers()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_load()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
@@ -109,9 +144,8 @@ as $$
       from (
         select distinct schedules.owner
           from tinydevcrm.schedules
-         where schedules.seconds is not null
-           and schedules.cron_schedule <> schedules.schedule
-           and pg_has_role(session_user, schedules.owner, 'usage')
+         where tinydevcrm._is_loop(schedules)
+           and pg_has_role(schedules.owner, 'usage')
       ) as loops
       left join lateral (
           select regexp_replace(split_part(setting, '=', 2), '^(\d+)$', '\1ms')::interval
@@ -128,30 +162,53 @@ as $$
       ) as limits
         on limits.statement_timeout > interval '0'
     union all
+    select format('jobs of %s leave connections', owned.owner),
+           owned.job_count < pg_roles.rolconnlimit - 1,
+           format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
+           format(
+               'When all come at once, nobody can log in as that role: alter role %s connection '
+               'limit %s;', owned.owner, owned.job_count + 5)
+      from (
+        select schedules.owner,
+               count(distinct schedules.job_id) as job_count
+          from tinydevcrm.schedules
+         where pg_has_role(schedules.owner, 'usage')
+         group by schedules.owner
+      ) as owned
+      join pg_roles
+        on pg_roles.oid = owned.owner
+     where pg_roles.rolconnlimit >= 0
+    union all
     select 'each schedule has its job, and jobs connect to this server',
            count(*) = 0,
-           coalesce(string_agg(what, '; '), 'looked in cron.job'),
+           coalesce(
+               string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
            'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
       from tinydevcrm._unsettled_jobs() as unsettled
       left join tinydevcrm.schedules
         on schedules.id = unsettled.schedule_id
      where unsettled.schedule_id is null
-        or pg_has_role(session_user, schedules.owner, 'usage')
+        or pg_has_role(schedules.owner, 'usage')
     union all
     select 'you may use TinyDevCRM',
-           pg_has_role(session_user, 'tinydevcrm_user', 'usage'),
-           'as ' || session_user,
-           format('grant tinydevcrm_user to %I;', session_user)
+           pg_has_role('tinydevcrm_user', 'usage'),
+           'as ' || current_user,
+           format('grant tinydevcrm_user to %I;', current_user)
 $$;
 
 comment on function tinydevcrm.check_installation() is
     'Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, '
-    'where it is not ok, what to type. Security definer: lends the right to see settings that '
-    'only administrators may; of jobs, only those of roles that the session has.';
+    'where it is not ok, what to type. Of jobs, only those of roles that you have.';
 
 revoke execute on function
     tinydevcrm._check_workers(),
+    tinydevcrm._check_load(),
     tinydevcrm.check_installation()
 from public;
 
-grant execute on function tinydevcrm.check_installation() to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._check_server(),
+    tinydevcrm._check_workers(),
+    tinydevcrm._check_load(),
+    tinydevcrm.check_installation()
+to tinydevcrm_user;

@@ -15,7 +15,9 @@ revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrato
 
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
 drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
-drop policy webhooks_orchestrator on tinydevcrm.webhooks;
+drop policy webhooks_orchestrator_answer on tinydevcrm.webhooks;
+drop policy webhooks_orchestrator_read on tinydevcrm.webhooks;
+drop policy subscriptions_orchestrator_answer on tinydevcrm.subscriptions;
 drop policy subscriptions_orchestrator_read on tinydevcrm.subscriptions;
 drop policy schedules_orchestrator on tinydevcrm.schedules;
 drop policy matviews_orchestrator on tinydevcrm.matviews;

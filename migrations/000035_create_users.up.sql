@@ -86,8 +86,25 @@ create policy subscriptions_orchestrator_read on tinydevcrm.subscriptions
     to tinydevcrm_orchestrator
     using (true);
 
-create policy webhooks_orchestrator on tinydevcrm.webhooks
+-- An endpoint that is gone: the subscription of a webhook stays, and can only be paused.
+create policy subscriptions_orchestrator_answer on tinydevcrm.subscriptions
+    for update
+    to tinydevcrm_orchestrator
+    using (exists (
+        select
+          from tinydevcrm.webhooks
+         where webhooks.subscription_id = subscriptions.id
+    ))
+    with check (is_paused and not is_dropped);
+
+create policy webhooks_orchestrator_read on tinydevcrm.webhooks
     for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+-- An endpoint that asks for a rest.
+create policy webhooks_orchestrator_answer on tinydevcrm.webhooks
+    for update
     to tinydevcrm_orchestrator
     using (true);
 
@@ -103,7 +120,8 @@ create policy deliveries_orchestrator_answer on tinydevcrm.deliveries
         select
           from tinydevcrm.webhooks
          where webhooks.subscription_id = deliveries.subscription_id
-    ));
+    ))
+    with check (true);
 
 -- Whoever starts the program looks whether there is something to migrate. psql has no such table.
 do $$
@@ -260,6 +278,7 @@ declare
     v_user    constant regrole := tinydevcrm._own_user(drop_user.name);
     v_heir    regrole;
     v_objects text;
+    v_others  text;
 begin
     if drop_user.new_owner is not null then
         v_heir := tinydevcrm._kept_user(drop_user.new_owner);
@@ -282,7 +301,7 @@ begin
          where refclassid = 'pg_authid'::regclass
            and refobjid = v_user
            and deptype = 'o'
-           and dbid = (select oid from pg_database where datname = current_database())
+           and dbid in (0, (select oid from pg_database where datname = current_database()))
            and not (
                classid = 'pg_namespace'::regclass
                and objid = (select oid from pg_namespace where nspname = drop_user.name)
@@ -295,6 +314,25 @@ begin
             message = format('user %I still owns something', drop_user.name),
             detail  = v_objects,
             hint    = 'Give it to another user: drop_user(name, new_owner).';
+    end if;
+
+    select string_agg(distinct quote_ident(datname), ', ')
+      into v_others
+      from pg_shdepend
+      join pg_database
+        on pg_database.oid = dbid
+     where refclassid = 'pg_authid'::regclass
+       and refobjid = v_user
+       and datname <> current_database();
+
+    if v_others is not null then
+        raise exception using
+            errcode = 'TD012',
+            message = format(
+                'user %I has something in another database: %s', drop_user.name, v_others),
+            hint    = format(
+                'In each of them, as a superuser: reassign owned by %1$s to postgres; drop owned by '
+                '%1$s;', v_user);
     end if;
 
     perform pg_terminate_backend(pid)
@@ -344,7 +382,8 @@ comment on function tinydevcrm.drop_user(text, text) is
     'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. '
     'Tables and views go to the new owner, with the schema, schedules, imports and events. Raises '
     'TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when they own '
-    'something and there is no new owner. '
+    'something and there is no new owner, TD012 when they own something, or have a right to '
+    'something, in another database. Upkeep ends a session that has begun meanwhile. '
     'Security definer: lends administrators the right to drop such roles, and no others.';
 
 revoke execute on function

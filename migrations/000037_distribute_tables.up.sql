@@ -58,11 +58,7 @@ begin
         perform tinydevcrm._check_schema('tinydevcrm');
     end if;
 
-    if not pg_has_role(v_class.relowner, 'usage') then
-        raise exception using
-            errcode = '42501',
-            message = format('must be owner of table %s', _checked_table.relation);
-    end if;
+    perform tinydevcrm._check_session_of(_checked_table.relation);
 
     if _checked_table.distribute_by is not null and not exists (
         select
@@ -86,7 +82,8 @@ $$;
 
 comment on function tinydevcrm._checked_table(regclass, text) is
     'A table that the caller may distribute by a column. Raises TD006 when it has no such column, '
-    'TD007 when it is one of ours, TD011 when it is no table, 42501 when it is not the caller''s.';
+    'TD007 when it is one of ours, TD011 when it is no table, 42501 when the session has not logged '
+    'in as its owner.';
 
 create function tinydevcrm._check_neighbours(relation regclass)
     returns void
@@ -210,6 +207,9 @@ declare
 begin
     perform tinydevcrm._check_citus();
     v_class := tinydevcrm._checked_table(distribute_table.relation, distribute_table.distribute_by);
+    if v_present is null then
+        perform tinydevcrm._lock_own_table(distribute_table.relation::text, 'exclusive');
+    end if;
 
     if v_is_reference is null and v_column is null then
         execute format(
@@ -268,8 +268,8 @@ comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
     'says which; when it is null, a table of at most settings.reference_row_limit rows, and at '
     'least one, becomes a reference table. Returns what it is then: "distributed by x" or '
     '"reference"; one that is so already stays. Raises TD006 when there is no such column, TD010 '
-    'where Citus is not, TD011 when the table cannot be distributed so, 42501 when it is not '
-    'yours, and what Citus says.';
+    'where Citus is not, TD011 when the table cannot be distributed so, 42501 when the session '
+    'has not logged in as its owner, and what Citus says.';
 
 create function tinydevcrm._check_distribution(import tinydevcrm.imports)
     returns void

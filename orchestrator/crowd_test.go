@@ -23,12 +23,12 @@ func TestConnectionsDoNotGrowWithUsers(t *testing.T) {
 	}
 	s := newSite(t, users...)
 	for _, user := range users {
-		dbtest.Exec(t, s.super, "set role "+user)
+		dbtest.Exec(t, s.super, "set session authorization "+user)
 		dbtest.Exec(t, s.super, "set search_path = "+user)
 		dbtest.Exec(t, s.super, `
 			select tinydevcrm.schedule_matview(tinydevcrm.create_matview('v' || i, 'select 1 as n', 'never'), '1 minute')
 			  from generate_series(1, 5) as i`)
-		dbtest.Exec(t, s.super, "reset role")
+		dbtest.Exec(t, s.super, "reset session authorization")
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())

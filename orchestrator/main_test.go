@@ -15,6 +15,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
 // output is what the program writes, with the events in it.
 type output struct{ dbtest.Output }
 
@@ -111,8 +113,10 @@ func background(t *testing.T, databaseURL string, args ...string) (stdout, stder
 
 // TestMainJob is the product: file, table, materialized view, pg_cron, event, log.
 func TestMainJob(t *testing.T) {
-	_, databaseURL := dbtest.Schema(t)
+	t.Parallel()
+	databaseURL := dbtest.NewServer(t).URL
 
+	mustCommand(t, databaseURL, "migrate", "up")
 	mustCommand(t, databaseURL, "upload", dbtest.Sample(t))
 	mustCommand(t, databaseURL, "matview", "create", "v",
 		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)

@@ -115,6 +115,7 @@ func TestMetricsOfTheRunningProgram(t *testing.T) {
 
 // The orchestrator's role, which is no superuser, sees all that is counted.
 func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	super := open(t, server.URL, "postgres")
@@ -124,7 +125,7 @@ func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 		"up", "--listen-addr", "localhost:0")
 	base := address(t, stderr, "page")
 
-	dbtest.Exec(t, super, "set role ann")
+	dbtest.Exec(t, super, "set session authorization ann")
 	dbtest.Exec(t, super, "set search_path = ann")
 	dbtest.Exec(t, super, "select tinydevcrm.create_matview('v', 'select 1 as one'), tinydevcrm.create_subscription('hers')")
 	dbtest.Exec(t, super, "select tinydevcrm.refresh_matview('v')")
@@ -143,6 +144,7 @@ func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 }
 
 func TestMetricsAreNotForStrangers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "ann")
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if status, body := s.get("", path); status != http.StatusOK {
@@ -183,6 +185,7 @@ func notReady(t *testing.T, base string) (status int, missing map[string]string)
 }
 
 func TestReadyFollowsTheServer(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	_, stderr := background(t, server.URL, "up", "--listen-addr", "localhost:0")
 	base := address(t, stderr, "page")
@@ -241,6 +244,7 @@ func stall(t *testing.T, pool *sql.DB) (resume func()) {
 // A server that takes connections and answers nothing, as one that is out of memory or disk: whoever asks
 // gets an answer in time, and nothing piles up in it.
 func TestAStalledServerHoldsNobody(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	server := dbtest.NewServer(t)
 	_, stderr := background(t, server.URL, "up", "--listen-addr", "localhost:0")
 	base := address(t, stderr, "page")

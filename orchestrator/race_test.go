@@ -70,6 +70,34 @@ func TestDropWhileRefreshing(t *testing.T) {
 	}
 }
 
+// A view leaves its schedule while a round refreshes it: neither waits for the other in a circle.
+func TestUnscheduleDuringARound(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(0.5)::text as slept')")
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '0 0 1 1 *')")
+	schedule := dbtest.Value[int64](t, pool, "select schedule_id from tinydevcrm.matviews where relation = 'v'::regclass")
+	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_scheduled_at = null where relation = 'v'::regclass")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(t.Context(), "call tinydevcrm.refresh_scheduled($1)", schedule)
+		ended <- err
+	}()
+	dbtest.Eventually(t, dbtest.Deadline, "the round refreshes", func() bool {
+		return dbtest.Value[bool](t, pool, `
+			select exists (
+			    select from pg_locks where relation = 'v'::regclass and mode = 'AccessExclusiveLock' and granted
+			)`)
+	})
+	dbtest.Exec(t, pool, "select tinydevcrm.unschedule_matview('v')")
+	if err := <-ended; err != nil {
+		t.Errorf("the round: %v", err)
+	}
+	dbtest.Exec(t, pool, "call tinydevcrm.settle_jobs()")
+	if left := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm._locks where what = 'schedule' and id = $1", schedule); left != 0 {
+		t.Error("the lock of a schedule that is gone stays")
+	}
+}
+
 // A subscription that is dropped just as an event is recorded does not have the refresh fail.
 func TestDropASubscriptionWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)

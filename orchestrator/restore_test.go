@@ -20,6 +20,7 @@ import (
 // registry and settings, and there the schedules go on and the pending deliveries are made. The old server may
 // be of an older Postgres: that is one way to upgrade.
 func TestDumpGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
 	oldBindir, isOther := os.LookupEnv("TINYDEVCRM_TEST_OLD_PG_BINDIR")
 	if !isOther {
 		oldBindir = os.Getenv("PG_BINDIR")

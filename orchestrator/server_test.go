@@ -14,6 +14,7 @@ import (
 // These tests need a server of their own: they migrate it, kill it and change its settings.
 
 func TestMigrateManyAtOnceAndDown(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	var group sync.WaitGroup
 	for range 6 {
@@ -51,6 +52,7 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 }
 
 func TestMigrateRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
 	if err != nil {
@@ -82,6 +84,7 @@ func TestMigrateRefusesAndRecovers(t *testing.T) {
 }
 
 func TestUpOutlivesAKilledPostmaster(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	stdout, _ := background(t, server.URL, "up", "--listen-addr", "localhost:0")
 	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
@@ -131,6 +134,7 @@ func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 // The orchestrator needs no superuser once the database is migrated: its role receives the events of all
 // users.
 func TestUpAsTheOrchestratorsRole(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	pool, err := db.Open(t.Context(), server.URL, 1)
@@ -146,7 +150,7 @@ func TestUpAsTheOrchestratorsRole(t *testing.T) {
 	if strings.Contains(stderr.String(), `"WARN"`) {
 		t.Errorf("it complains: %s", stderr)
 	}
-	dbtest.Exec(t, pool, "set role ann")
+	dbtest.Exec(t, pool, "set session authorization ann")
 	dbtest.Exec(t, pool, "set search_path = ann")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,4 +131,44 @@ func (s *site) sees(user, path string) (int, string) {
 	}
 	request.Header.Set("Accept", "text/html")
 	return s.answer(request)
+}
+
+// belongings are the rows of ours that are a user's, and all rows of the user's own relations, by table.
+func (s *site) belongings(user string) map[string][]string {
+	t := s.t
+	t.Helper()
+	rows := make(map[string][]string)
+	for _, table := range dbtest.Column[string](t, s.super, `
+		select format('%s where owner = %L::regrole', attrelid::regclass, $1::text)
+		  from pg_attribute
+		  join pg_class on pg_class.oid = attrelid
+		 where relnamespace = 'tinydevcrm'::regnamespace and relkind = 'r' and attname = 'owner'
+		 union all
+		select pg_class.oid::regclass::text
+		  from pg_class
+		 where relowner = $1::regrole and relkind in ('r', 'm')`, user) {
+		name, _, _ := strings.Cut(table, " ")
+		rows[name] = dbtest.Column[string](t, s.super,
+			"select row_of::text from (select * from "+table+") as row_of order by row_of::text")
+	}
+	return rows
+}
+
+// unchanged compares a user's belongings with those of before, and names each table that is not as it was.
+func (s *site) unchanged(user string, before map[string][]string) {
+	s.t.Helper()
+	after := s.belongings(user)
+	if len(before["tinydevcrm.matviews"]) == 0 || len(before["tinydevcrm.imports"]) == 0 {
+		s.t.Fatalf("%s has nothing to compare: %v", user, before)
+	}
+	for table := range after {
+		if _, was := before[table]; !was {
+			s.t.Errorf("%s has a new table, %s", user, table)
+		}
+	}
+	for table, was := range before {
+		if is, isThere := after[table]; !isThere || !slices.Equal(was, is) {
+			s.t.Errorf("%s of %s: was\n%s\nand is\n%s", table, user, strings.Join(was, "\n"), strings.Join(is, "\n"))
+		}
+	}
 }

@@ -14,6 +14,8 @@ import (
 )
 
 func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
 	// retryAfter is more than any delay that is not asked for.
 	const events, rotateAt, retryAfter = 10, 5, 2 * time.Minute
 	pool, server := newServer(t)
@@ -175,6 +177,7 @@ func checkRefused(t *testing.T, pool *sql.DB, events int) {
 }
 
 func TestTwoOrchestratorsShareTheWork(t *testing.T) {
+	t.Parallel()
 	// perEndpoint is how many posts to one endpoint each has under way.
 	const events, perEndpoint = 200, 4
 	pool, server := newServer(t)
@@ -212,6 +215,8 @@ func TestTwoOrchestratorsShareTheWork(t *testing.T) {
 }
 
 func TestEndDuringASlowPost(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
 	pool, server := newServer(t)
 	for _, test := range []struct {
 		name   string
@@ -264,6 +269,7 @@ func TestEndDuringASlowPost(t *testing.T) {
 // A user who fills the log as fast as the server can, and runs queries without end, delays nobody else's
 // deliveries.
 func TestFloodDelaysNobodyElse(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	const lasts, within = 10 * time.Second, 2 * time.Second
 	pool, server := newServer(t)
 	for _, user := range []string{"ann", "eve"} {

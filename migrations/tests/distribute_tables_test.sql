@@ -103,7 +103,7 @@ grant usage on schema "My Data" to tap_other;
 set local role tap_other;
 select throws_ok(
     $$ select tinydevcrm._checked_table('"My Table"', 'Id') $$, '42501',
-    'must be owner of table "My Data"."My Table"',
+    '"My Data"."My Table" belongs to postgres, and this session has not logged in as that role',
     'only a table''s owner distributes it');
 reset role;
 

@@ -166,34 +166,34 @@ select is_empty(
     $$ select from tinydevcrm.matviews where relation = 'failing'::regclass and owner <> '"Tap One"'::regrole $$,
     'as its owner');
 
-set local role "Tap One";
+set local session authorization "Tap One";
 select lives_ok(
     $$ select tinydevcrm.allow_embedding('failing', '{https://example.com}') $$, 'a user allows it');
 
-set local role "Tap Two";
+set local session authorization "Tap Two";
 select is_empty('select from tinydevcrm.embeds', 'which another does not see');
 select throws_ok(
     $$ select tinydevcrm.allow_embedding('failing', '{*}') $$, 'TD001', null, 'and cannot change');
 
-set local role "Tap Admin";
+set local session authorization "Tap Admin";
 select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'an administrator sees it');
 select throws_ok(
     format('select tinydevcrm.%s', call), '42501', 'must be owner of materialized view "My Data".failing',
     call || ' is not for an administrator')
   from unnest(array[$$allow_embedding('failing', '{*}')$$, $$forbid_embedding('failing')$$]) as call;
 
-set local role "Tap Runner";
+set local session authorization "Tap Runner";
 select is(
     tinydevcrm._find_embed('My Data.failing') is not null, true, 'the orchestrator finds it');
 
-reset role;
+reset session authorization;
 create table failing_id as
 select matview_id
   from tinydevcrm.embeds;
 grant select on failing_id to "Tap Two";
 create materialized view theirs as select 1 as n;
 alter materialized view theirs owner to "Tap Two";
-set local role "Tap Two";
+set local session authorization "Tap Two";
 select tinydevcrm.watch_matview('theirs');
 select tinydevcrm.allow_embedding('theirs', '{*}');
 select throws_ok(statement, '42501', null, statement)

@@ -169,7 +169,7 @@ delete from tinydevcrm.matview_refresh_events;
 create role "Tap Reader" login in role tinydevcrm_user;
 create role "Tap Stranger" login in role tinydevcrm_user;
 grant create, usage on schema "My Data" to "Tap Reader";
-set local role "Tap Reader";
+set local session authorization "Tap Reader";
 
 create table answers (n integer);
 insert into answers
@@ -190,7 +190,7 @@ select tinydevcrm.refresh_matview('told');
 select tinydevcrm.watch_matview('rare', 'always');
 select tinydevcrm.refresh_matview('rare');
 
-reset role;
+reset session authorization;
 
 create temporary table numbered as
 select id,

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(14);
+select plan(20);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -16,7 +16,8 @@ select is_empty(
           and p.proname not in (
               -- These run a caller's SQL, or commit.
               'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
-              'refresh_scheduled', 'remove_expired', '_check_query', '_make_view', 'preview_query'
+              'refresh_scheduled', 'refresh_by_seconds', '_refresh_round', 'refresh_requested', 'remove_expired',
+              '_check_query', '_make_view', 'preview_query'
           ) $$,
     'every function pins its search_path, but those that run a caller''s SQL or commit');
 
@@ -172,10 +173,89 @@ select is(
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
     array[
-        '_cron_timezone', '_switch_off_webhook', '_rest_webhook', '_cron_is_running', '_upkeep_ran_at',
-        'check_installation'
+        '_check_server', '_cron_timezone', '_cron_is_running', '_unsettled_jobs',
+        '_upkeep_ran_at', '_check_workers', '_check_load'
     ],
     'what users may run with others'' rights is known, and little');
+
+-- Users: migrations/README.md says why.
+
+create view pg_temp.column_grants as
+select c.oid::regclass as relation,
+       c.oid,
+       a.attnum,
+       a.attname,
+       a.atttypid,
+       acl.privilege_type
+  from pg_class c
+  join pg_attribute a
+    on a.attrelid = c.oid
+ cross join lateral aclexplode(a.attacl) as acl
+ where c.relnamespace = 'tinydevcrm'::regnamespace
+   and acl.grantee <> c.relowner;
+
+select is_empty(
+    $$ select c.oid::regclass, acl.grantee::regrole, acl.privilege_type
+         from pg_class c
+        cross join lateral aclexplode(c.relacl) as acl
+        where c.relnamespace = 'tinydevcrm'::regnamespace
+          and acl.grantee <> c.relowner
+          and acl.privilege_type <> 'SELECT'
+          -- Administrators change settings, and are trusted with their lock.
+          and (c.relname, acl.grantee) <> ('settings', 'tinydevcrm_admin'::regrole) $$,
+    'who may write a table of ours may write columns: more lets them lock it, number its rows and delete');
+
+select is_empty(
+    $$ select relation, attname, privilege_type
+         from pg_temp.column_grants
+        where attname in ('id', 'owner')
+           or atttypid in ('timestamptz'::regtype, 'regrole'::regtype)
+           or attname like '%\_id' and privilege_type <> 'INSERT' $$,
+    'nobody writes ids, owners and times, or changes what a row refers to');
+
+select is_empty(
+    $$ select distinct g.relation, g.attname
+         from pg_temp.column_grants g
+        where (g.atttypid in ('text'::regtype, 'json'::regtype, 'jsonb'::regtype, 'bytea'::regtype)
+               or g.atttypid::regtype::text like '%[]')
+          and not exists (
+              select
+                from pg_constraint k
+               where k.conrelid = g.oid
+                 and k.contype = 'c'
+                 and g.attnum = any (k.conkey)
+                 and pg_get_constraintdef(k.oid) ~ 'length\(|= ANY|_are_origins\('
+          ) $$,
+    'what users write of texts, documents and arrays has a bound');
+
+select is_empty(
+    $$ select distinct g.relation, g.attname
+         from pg_temp.column_grants g
+        where g.atttypid in ('integer'::regtype, 'bigint'::regtype, 'interval'::regtype)
+          and g.attname not like '%\_id'
+          and not exists (
+              select
+                from pg_constraint k
+               where k.conrelid = g.oid
+                 and k.contype = 'c'
+                 and g.attnum = any (k.conkey)
+          ) $$,
+    'and every number a range');
+
+select is_empty(
+    $$ select p.oid::regprocedure
+         from pg_proc p
+        where p.pronamespace = 'tinydevcrm'::regnamespace
+          and p.prosrc ~ '\msession_user\M|(current_setting|set_config)\(.role'
+          and p.proname <> '_is_session_of' $$,
+    'who a session is, is asked in one place, which lends no rights: Postgres has no name of the caller for a definer');
+
+select is_empty(
+    $$ select p.oid::regprocedure
+         from pg_proc p
+        where p.pronamespace = 'tinydevcrm'::regnamespace
+          and p.prosrc ~ 'advisory_(xact_)?lock' $$,
+    'nothing hangs on an advisory lock, which anyone can take');
 
 select * from finish();
 

@@ -65,10 +65,10 @@ select is(
 update tinydevcrm.settings
    set event_limit = 1;
 
-select is(tinydevcrm._remove_surplus_events(100), 0::bigint, 'nor goes by number what is waited for');
+select is((select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 0::numeric, 'nor goes by number what is waited for');
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('retention test');
-select is(tinydevcrm._remove_surplus_events(100), 1::bigint, 'then the oldest of too many do');
+select is((select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 1::numeric, 'then the oldest of too many do');
 
 -- Runs of pg_cron, begun one after the other: 2 was cut off by a crash of the server, 3 goes on ever since,
 -- 5 was cut off just now. The rest of the log, if any, is newer.

@@ -52,7 +52,7 @@ create function pg_temp.jobs()
 as $$
     select count(*)
       from cron.job
-     where command like 'call tinydevcrm.refresh_scheduled(%'
+     where command ~ '^call tinydevcrm.refresh_(scheduled|by_seconds)\('
 $$;
 
 select is(pg_temp.jobs(), 0::bigint, 'there is no job before there is a schedule');
@@ -94,7 +94,11 @@ select is(
     'which pg_cron runs by seconds where it can, and each minute where it cannot');
 select is(
     (select command from cron.job join tinydevcrm.schedules on job_id = jobid),
-    (select format('call tinydevcrm.refresh_scheduled(%s)', id) from tinydevcrm.schedules),
+    (select case
+                when tinydevcrm._cron_has_seconds() then format('call tinydevcrm.refresh_scheduled(%s)', id)
+                else 'call tinydevcrm.refresh_by_seconds(false)'
+            end
+       from tinydevcrm.schedules),
     'and which refreshes the schedule');
 select lives_ok(
     $$ select tinydevcrm.schedule_matview('a', '1 minute') $$, 'changing the schedule is one call');
@@ -136,7 +140,7 @@ create function pg_temp.round(schedule_id bigint, called_at timestamptz)
     language sql
 as $$
     select array_agg(matviews.relation order by number)
-      from tinydevcrm._next_round(round.schedule_id, round.called_at) as next_round
+      from tinydevcrm._next_round(array[round.schedule_id], round.called_at) as next_round
      cross join unnest(next_round.matview_ids) with ordinality as ids (id, number)
       join tinydevcrm.matviews
      using (id)
@@ -157,14 +161,14 @@ select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
-      cross join lateral tinydevcrm._due_matview(matviews.id, calls.schedule_id, called_at) as due
+      cross join lateral tinydevcrm._due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'b'::regclass),
     null, 'nor is it taken when another session has had it');
 select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
-      cross join lateral tinydevcrm._due_matview(matviews.id, calls.schedule_id, called_at) as due
+      cross join lateral tinydevcrm._due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'a'::regclass),
     'a'::regclass, 'as the others are');
 
@@ -174,7 +178,7 @@ select tinydevcrm._refresh_matview(matviews, schedule_id)
 
 select is(
     (select row(next_round.matview_ids is null, next_round.wait)::text
-       from calls, tinydevcrm._next_round(schedule_id, called_at) as next_round),
+       from calls, tinydevcrm._next_round(array[schedule_id], called_at) as next_round),
     '(t,)', 'and when all have had their turn the job ends: runs that queued up in one minute are one');
 
 select is(

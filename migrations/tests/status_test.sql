@@ -9,7 +9,7 @@ create role "Tap Two" login in role tinydevcrm_user;
 create role "Tap Boss" in role tinydevcrm_admin;
 create schema tap authorization "Tap One";
 set local search_path = tap, public;
-set local role "Tap One";
+set local session authorization "Tap One";
 
 create function pg_temp.overview(variadic names text[])
     returns text
@@ -82,13 +82,13 @@ select is(
     (select count(*) from tinydevcrm.subscription_status where is_troubled),
     'as all those that are in trouble');
 
-set local role "Tap Two";
+set local session authorization "Tap Two";
 
 select is(
     pg_temp.overview('view_count', 'subscription_count', 'pending_count', 'parked_count'), '0 0 0 0',
     'of which another user sees nothing');
 
-set local role "Tap Boss";
+set local session authorization "Tap Boss";
 
 select is(
     pg_temp.overview('view_count', 'subscription_count', 'pending_count', 'parked_count'), '3 3 1 1',

@@ -2,14 +2,14 @@
 
 begin;
 
-select plan(24);
+select plan(38);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Two" in role tinydevcrm_user;
 create schema tap_one authorization "Tap One";
 
 set local search_path = tap_one, public;
-set local role "Tap One";
+set local session authorization "Tap One";
 
 create temporary table staging (n text);
 insert into staging
@@ -22,8 +22,8 @@ select lives_ok(
     $$ select tinydevcrm.create_matview('v', 'select * from numbers') $$, 'makes a view');
 select lives_ok($$ select tinydevcrm.create_subscription('s') $$, 'subscribes');
 select lives_ok($$ select tinydevcrm.schedule_matview('v', '5 seconds') $$, 'schedules it');
-select is(
-    (select username::text from cron.job), 'Tap One', 'and the job runs as that user');
+select is_empty(
+    $$ select from tinydevcrm.schedules where job_id is null $$, 'and has a job');
 select is(
     (select (event).row_count from tinydevcrm.receive_events('s')), 2::bigint, 'receives the event');
 
@@ -39,7 +39,7 @@ select is(
     (select next_due_at > now() from tinydevcrm.matview_status where relation = 'v'::regclass), true,
     'and sees what is due next');
 
-set local role "Tap Two";
+set local session authorization "Tap Two";
 
 select is_empty('select * from tinydevcrm.matview_baselines', 'which another cannot look at');
 select results_eq(
@@ -58,58 +58,70 @@ select throws_ok(
 
 -- What another user plants is never run with the rights of who looks, and nothing is forged.
 select throws_ok(
-    $$ insert into tinydevcrm.matviews (owner, relation) values ('"Tap Two"', 'tap_one.v') $$,
+    $$ insert into tinydevcrm.matviews (relation) values ('tap_one.v') $$,
     '42501', null, 'and cannot register a view that is not theirs');
-select throws_ok(
-    $$ insert into tinydevcrm.matview_refresh_events
-           (owner, matview, outcome, is_told, row_count, started_at, duration)
-       values ('"Tap One"', 'tap_one.v', 'refreshed', true, 9, now(), '0 s') $$,
-    '42501', null, 'nor forge an event');
 
-reset role;
-create table forged (job_id bigint, event_id bigint);
+reset session authorization;
+create table forged (job_id bigint, event_id bigint, matview_id bigint);
 insert into forged
 select jobid,
-       (select max(id) from tinydevcrm.matview_refresh_events)
+       (select max(id) from tinydevcrm.matview_refresh_events),
+       (select min(id) from tinydevcrm.matviews)
   from cron.job
  where username = 'Tap One';
 grant select on forged to "Tap Two";
-create table schedule_ids as
-select id
-  from tinydevcrm.schedules;
-grant select on schedule_ids to "Tap Two";
 grant usage, create on schema tap_one to "Tap Two";
-set local role "Tap Two";
-
-select lives_ok(
-    $$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule, job_id)
-       select '"Tap Two"', '2 minutes', '*/2 * * * *', job_id
-         from forged $$,
-    'a schedule that names another''s job');
-select lives_ok(
-    $$ delete from tinydevcrm.schedules where owner = '"Tap Two"'::regrole $$, 'can be removed');
+set local session authorization "Tap Two";
 
 create materialized view tap_one.mine as
 select 1 as n;
 select tinydevcrm.watch_matview('tap_one.mine');
+
+select throws_ok(statement, '42501', null, 'forging: ' || statement)
+  from (
+    values
+        ($$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_told, row_count, duration)
+            select matview_id, 'refreshed', true, 9, '0 s' from forged $$),
+        ($$ insert into tinydevcrm.matview_refresh_events (id, matview_id, outcome, is_told, row_count, duration)
+            overriding system value
+            select 1000000, id, 'refreshed', true, 9, '0 s' from tinydevcrm.matviews $$),
+        ($$ insert into tinydevcrm.matview_refresh_events
+                (matview_id, outcome, is_told, row_count, started_at, duration)
+            select id, 'refreshed', true, 9, now() + interval '1 year', '0 s' from tinydevcrm.matviews $$),
+        ($$ insert into tinydevcrm.matview_baselines (matview_id, row_hash, row_count)
+            select matview_id, sha256(''), 1 from forged $$),
+        ($$ insert into tinydevcrm.refresh_requests (matview_id) select matview_id from forged $$),
+        ($$ insert into tinydevcrm.embeds (matview_id, origins) select matview_id, '{*}' from forged $$),
+        ($$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule, job_id)
+            select '"Tap Two"', '2 minutes', '*/2 * * * *', job_id from forged $$),
+        ($$ insert into tinydevcrm.matviews (id, relation) overriding system value values (9, 'tap_one.mine') $$),
+        ('update tinydevcrm.matviews set schedule_id = 1'),
+        ('update tinydevcrm.matviews set last_scheduled_at = now()'),
+        ($$ update tinydevcrm.matviews set relation = 'tap_one.v' $$),
+        ('delete from tinydevcrm.matviews'),
+        ('update tinydevcrm.matview_refresh_events set is_told = true'),
+        ($$ insert into tinydevcrm._locks (what, id) values ('matview', 0) $$),
+        ($$ select cron.schedule('mine', '* * * * *', 'select 1') $$)
+  ) as forgeries (statement);
 select throws_ok(
-    $$ update tinydevcrm.matviews
-          set schedule_id = (select max(id) from tap_one.schedule_ids)
-        where relation = 'tap_one.mine'::regclass $$,
-    '23503', null, 'a view does not get on another''s schedule');
-select throws_ok(
-    $$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule)
-       values ('"Tap Two"', 'odd', '*foo * * * *') $$,
-    '23514', null, 'a schedule that cannot be read is none');
-select throws_ok(
-    $$ insert into tinydevcrm.matview_refresh_events
-           (owner, matview_id, matview, outcome, is_told, row_count, started_at, duration)
-       select owner, id, relation::text, 'refreshed', true, 9, now() + interval '1 year', '0 s'
-         from tinydevcrm.matviews $$,
-    '42501', null, 'an event of the future, which retention would wait for, is none');
+    format(
+        $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_told, row_count, duration)
+           select id, 'refreshed', true, 9, %L from tinydevcrm.matviews $$, duration),
+    '23514', null, 'no event takes ' || duration)
+  from (values ('-1 second'), ('8 days')) as durations (duration);
 select throws_ok(
     $$ select tinydevcrm.schedule_matview('tap_one.mine', '*foo * * * *') $$, 'TD003', null,
-    'nor by our function');
+    'a schedule that cannot be read is none');
+select throws_ok(
+    $$ update tinydevcrm.matviews set schedule = '*foo * * * *' $$, 'TD003', null, 'nor by hand');
+select is_empty(
+    $$ select from tinydevcrm._locks
+        where what = 'upkeep'
+           or id = (select matview_id from forged)
+           or what = 'schedule' and id not in (select id from tinydevcrm.schedules) $$,
+    'a lock of another''s, or of upkeep, is not seen');
+select lives_ok(
+    $$ select tinydevcrm.refresh_matview('tap_one.mine') $$, 'and one''s own is refreshed');
 
 select lives_ok(
     $$ select tinydevcrm.create_webhook('theft', 'https://example.com/') $$, 'a webhook of one''s own');
@@ -128,7 +140,7 @@ end
 $body$;
 create cast (tap_one.mood as json) with function tap_one.escalate(tap_one.mood);
 
-reset role;
+reset session authorization;
 
 select is(
     (select count(*) from cron.job where username = 'Tap One'), 1::bigint,

@@ -79,7 +79,7 @@ func status(code string) int {
 	switch code {
 	case "TD001", "42P01":
 		return http.StatusNotFound
-	case "TD004", "42P07", "2BP01", "55000":
+	case "TD004", "TD012", "42P07", "2BP01", "55000":
 		return http.StatusConflict
 	// 25006: a standby, or a server that was set read-only.
 	case "TD010", "3F000", "25006":

@@ -3,7 +3,6 @@ package dbtest
 import (
 	"database/sql"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -53,11 +52,7 @@ func (c *Cluster) Join(pool *sql.DB) {
 
 func offersCitus(t *testing.T) bool {
 	t.Helper()
-	databaseURL := os.Getenv("TINYDEVCRM_TEST_URL")
-	if parsed, err := url.Parse(databaseURL); err != nil || parsed.Scheme == "" {
-		databaseURL = NewServer(t).URL
-	}
-	pool, err := db.Open(t.Context(), databaseURL, 1)
+	pool, err := db.Open(t.Context(), URL(t), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package dbtest gives tests a real database: a schema of their own in the one that scripts/test
-// migrates, or a whole server of their own.
+// Package dbtest gives tests a real database: a schema of their own on the server that the tests of a package
+// share, or a whole server of their own.
 package dbtest
 
 import (
@@ -28,12 +28,8 @@ const Deadline = 30 * time.Second
 // test ends, all that was made in it goes.
 func Schema(t testing.TB) (*sql.DB, string) {
 	t.Helper()
-	base := os.Getenv("TINYDEVCRM_TEST_URL")
-	if base == "" {
-		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a migrated database; run scripts/test go")
-	}
 	schema := fmt.Sprintf("test_%d", time.Now().UnixNano())
-	databaseURL := WithSearchPath(t, base, schema)
+	databaseURL := WithSearchPath(t, URL(t), schema)
 	pool, err := db.Open(t.Context(), databaseURL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
@@ -295,18 +291,8 @@ func (s *Server) Append(name, line string) {
 
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
-	script, err := filepath.Abs(filepath.Join(root(s.t), "scripts", "db"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	execution := exec.Command(script, command)
 	// Most are durable, whatever the server of the other tests is: they get killed.
-	fast := ""
-	if s.isFast {
-		fast = "1"
-	}
-	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+s.name, "TINYDEVCRM_DB_FAST="+fast, "PG_BINDIR="+s.bindir)
-	return execution
+	return script(s.t, s.name, s.bindir, s.isFast, command)
 }
 
 func (s *Server) run(command string) string {
@@ -320,8 +306,20 @@ func (s *Server) run(command string) string {
 	return string(output)
 }
 
+// script is scripts/db for the server of a name.
+func script(t testing.TB, name, bindir string, isFast bool, command string) *exec.Cmd {
+	t.Helper()
+	fast := ""
+	if isFast {
+		fast = "1"
+	}
+	execution := exec.Command(filepath.Join(root(t), "scripts", "db"), command)
+	execution.Env = append(os.Environ(), "TINYDEVCRM_DB="+name, "TINYDEVCRM_DB_FAST="+fast, "PG_BINDIR="+bindir)
+	return execution
+}
+
 // root is the folder that holds go.mod.
-func root(t *testing.T) string {
+func root(t testing.TB) string {
 	t.Helper()
 	folder, err := os.Getwd()
 	if err != nil {

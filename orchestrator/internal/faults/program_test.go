@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 	} else {
-		code = m.Run()
+		code = dbtest.Main(m)
 	}
 	os.RemoveAll(folder)
 	os.Exit(code)

@@ -3,6 +3,7 @@ package ops_test
 import (
 	"database/sql"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
 )
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 // start gives an Ops of a pool as wide as the program's, and what else has the database.
 func start(t *testing.T) (*ops.Ops, *sql.DB) {
@@ -127,6 +130,7 @@ func TestALongSilenceIsCaughtUpWith(t *testing.T) {
 	before := value(t, o, refreshed)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
 	dbtest.Exec(t, pool, `
+		set local session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
 		       (owner, matview_id, matview, outcome, is_told, row_count, started_at, duration)
 		select owner, id, relation::text, 'refreshed', false, 1, now(), interval '0'

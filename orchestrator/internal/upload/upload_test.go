@@ -20,6 +20,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
 func load(t *testing.T, pool *sql.DB, name, text string) (upload.Import, error) {
 	t.Helper()
 	return upload.Load(t.Context(), pool, strings.NewReader(text), upload.Request{Source: name})
@@ -193,6 +195,7 @@ func TestLoadManyColumns(t *testing.T) {
 }
 
 func TestLoadAFieldOf100MB(t *testing.T) {
+	dbtest.Long(t)
 	pool, _ := dbtest.Schema(t)
 	const size = 100 << 20
 	file := io.MultiReader(strings.NewReader("a,b\n1,\""), io.LimitReader(endless{'x'}, size), strings.NewReader("\"\n"))
@@ -252,6 +255,7 @@ func (e endless) Read(p []byte) (int, error) {
 }
 
 func TestLoadDoesNotSwallowTheFile(t *testing.T) {
+	dbtest.Long(t)
 	for name, test := range map[string]struct{ start, message string }{
 		"a line without end":          {"a\n", "a line is longer than"},
 		"a quote that does not close": {"a,b\n1,2\n3,\"", "the quote on line 3 does not close within"},

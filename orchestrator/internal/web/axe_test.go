@@ -139,9 +139,8 @@ func TestAccessibilityOfWhatIsChosen(t *testing.T) {
 	        )
 	        update tinydevcrm.deliveries
 	           set attempts = number,
-	               acknowledged_at = case number when 1 then now() end,
-	               parked_at = case number when 3 then now() end,
-	               visible_at = now() + interval '1 hour',
+	               state = case number when 1 then 'acknowledged' when 3 then 'parked' else 'pending' end,
+	               hidden_for = interval '1 hour',
 	               last_error = case when number in (2, 3) then 'the endpoint answers 500' end
 	          from ours
 	         where ours.id = deliveries.id and number < 4`, name)

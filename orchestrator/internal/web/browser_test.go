@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
 // A browser is a Chromium of its own, with one tab.
@@ -29,6 +31,7 @@ type browser struct {
 
 func newBrowser(t testing.TB) *browser {
 	t.Helper()
+	dbtest.SameOnEveryServer(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // tests may run as root, and load nothing but our page
 		chromedp.DisableGPU,

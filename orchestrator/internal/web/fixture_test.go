@@ -45,14 +45,7 @@ type fixture struct {
 	cookies map[string]string
 }
 
-func testURL(t *testing.T) string {
-	t.Helper()
-	databaseURL := os.Getenv("TINYDEVCRM_TEST_URL")
-	if databaseURL == "" {
-		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a migrated database. scripts/test makes one.")
-	}
-	return databaseURL
-}
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
@@ -61,7 +54,7 @@ func newFixture(t *testing.T) *fixture {
 
 func newFixtureIn(t *testing.T, schema string) *fixture {
 	t.Helper()
-	databaseURL := testURL(t)
+	databaseURL := dbtest.URL(t)
 	f := &fixture{t: t, schema: schema, log: &dbtest.Output{}, cookies: map[string]string{}}
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
@@ -221,7 +222,7 @@ func TestPageShowsTables(t *testing.T) {
 func TestPageWithoutDatabase(t *testing.T) {
 	f := newFixture(t)
 	config := f.config()
-	closed, err := db.Open(t.Context(), testURL(t), db.MaxConns)
+	closed, err := db.Open(t.Context(), dbtest.URL(t), db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}

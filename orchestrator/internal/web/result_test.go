@@ -15,6 +15,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
@@ -234,8 +235,8 @@ func (l *link) cut(isCut bool) {
 // overLink has the page reach its database by a link.
 func (f *fixture) overLink() *link {
 	f.t.Helper()
-	separator := map[bool]string{true: "&", false: "?"}[strings.Contains(testURL(f.t), "?")]
-	connector, err := pq.NewConnector(testURL(f.t) + separator + "search_path=" + f.schema)
+	separator := map[bool]string{true: "&", false: "?"}[strings.Contains(dbtest.URL(f.t), "?")]
+	connector, err := pq.NewConnector(dbtest.URL(f.t) + separator + "search_path=" + f.schema)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package deliver_test
+//go:build bench
+
+package bench
 
 import (
 	"context"
@@ -26,57 +28,59 @@ const insertEvents = `
 	  from tinydevcrm.matviews, generate_series(1, $1)
 	 where relation = 'v'::regclass`
 
-// BenchmarkDeliver prints what scripts/bench deliver is for: figures of whole runs, with nothing behind
-// and with a million acknowledged deliveries. It takes no account of b.N: run it with -benchtime 1x.
-func BenchmarkDeliver(b *testing.B) {
-	pool, databaseURL := dbtest.Schema(b)
-	dbtest.Exec(b, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
-	dbtest.Exec(b, pool, "create table plain (n integer)")
-	workers, err := db.Open(b.Context(), databaseURL, 8)
+// TestDeliver is scripts/bench deliver [BEHIND]: from commit to log line against a bare LISTEN/NOTIFY, and deliveries a
+// second, with nothing behind and with so many acknowledged deliveries; a queue of pgmq too, where that is installed.
+func TestDeliver(t *testing.T) {
+	most := sizeOf(t, 1_000_000)
+	t.Setenv("TINYDEVCRM_TEST_URL", newBench(t).url)
+	pool, databaseURL := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
+	dbtest.Exec(t, pool, "create table plain (n integer)")
+	workers, err := db.Open(t.Context(), databaseURL, 8)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer workers.Close()
 
-	for _, behind := range []int{0, 1_000_000} {
-		dbtest.Exec(b, pool, "select tinydevcrm.create_subscription('bench')")
-		dbtest.Exec(b, pool, insertEvents, behind)
-		dbtest.Exec(b, pool, "update tinydevcrm.deliveries set acknowledged_at = now()")
-		vacuum(b, pool)
+	for _, behind := range []int{0, most} {
+		dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('bench')")
+		dbtest.Exec(t, pool, insertEvents, behind)
+		dbtest.Exec(t, pool, "update tinydevcrm.deliveries set state = 'acknowledged'")
+		vacuum(t, pool)
 		fmt.Printf("with %d acknowledged deliveries behind\n", behind)
-		measureRate(b, pool, workers, "receive and acknowledge", func() {
-			dbtest.Exec(b, pool, insertEvents, rateEvents)
+		measureRate(t, pool, workers, "receive and acknowledge", func() {
+			dbtest.Exec(t, pool, insertEvents, rateEvents)
 		}, "select delivery_id from tinydevcrm.receive_events('bench', 100)", "select tinydevcrm.acknowledge_events($1)")
-		dbtest.Exec(b, pool, "select tinydevcrm.drop_subscription('bench')")
-		measureLatency(b, pool, databaseURL)
+		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench')")
+		measureLatency(t, pool, databaseURL)
 	}
-	measureQueue(b, pool, workers)
+	measureQueue(t, pool, workers)
 }
 
-func vacuum(b *testing.B, pool *sql.DB) {
+func vacuum(t *testing.T, pool *sql.DB) {
 	for _, table := range []string{"deliveries", "matview_refresh_events", "subscriptions"} {
-		dbtest.Exec(b, pool, "vacuum analyze tinydevcrm."+table)
+		dbtest.Exec(t, pool, "vacuum analyze tinydevcrm."+table)
 	}
-	dbtest.Exec(b, pool, "checkpoint")
+	dbtest.Exec(t, pool, "checkpoint")
 }
 
 // measureLatency takes the time from a commit to the log line, in turn with that from the commit of a
 // transaction that writes a row and notifies to the notification in a listener of the same driver.
-func measureLatency(b *testing.B, pool *sql.DB, databaseURL string) {
+func measureLatency(t *testing.T, pool *sql.DB, databaseURL string) {
 	logged := make(lines, 1)
-	stop := logEvents(b, databaseURL, logged)
+	stop := logEvents(t, databaseURL, logged)
 	defer stop()
 	listener := pq.NewListener(databaseURL, time.Second, time.Second, nil)
 	defer listener.Close()
 	if err := listener.Listen("bare"); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 
 	const rounds = 1000
 	ours, bare := make([]time.Duration, rounds), make([]time.Duration, rounds)
 	for i := range rounds {
-		ours[i] = afterCommit(b, pool, logged, insertEvents)
-		bare[i] = afterCommit(b, pool, listener.Notify,
+		ours[i] = afterCommit(t, pool, logged, insertEvents)
+		bare[i] = afterCommit(t, pool, listener.Notify,
 			"with written as (insert into plain values ($1) returning n) select pg_notify('bare', n::text) from written")
 	}
 	slices.Sort(ours)
@@ -97,18 +101,18 @@ func (l lines) Write(line []byte) (int, error) {
 }
 
 // logEvents does what orchestrator listen does, until stop.
-func logEvents(b *testing.B, databaseURL string, logged lines) (stop func()) {
-	pool, err := db.Open(b.Context(), databaseURL, 1)
+func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
+	pool, err := db.Open(t.Context(), databaseURL, 1)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	worker := deliver.NewWorker(pool, "bench log", deliver.ToLog(slog.New(slog.NewJSONHandler(logged, nil))), slog.Default())
-	if err := worker.Subscribe(b.Context()); err != nil {
-		b.Fatal(err)
+	if err := worker.Subscribe(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	hub := listen.NewHub(databaseURL, slog.New(slog.DiscardHandler))
 	wake, cancel := hub.Subscribe()
-	ctx, end := context.WithCancel(b.Context())
+	ctx, end := context.WithCancel(t.Context())
 	var group errgroup.Group
 	group.Go(func() error { return hub.Run(ctx) })
 	group.Go(func() error { return worker.Run(ctx, wake) })
@@ -117,27 +121,27 @@ func logEvents(b *testing.B, databaseURL string, logged lines) (stop func()) {
 	return func() {
 		end()
 		if err := group.Wait(); err != nil {
-			b.Error(err)
+			t.Error(err)
 		}
 		cancel()
-		dbtest.Exec(b, pool, "select tinydevcrm.drop_subscription('bench log')")
+		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench log')")
 		pool.Close()
 	}
 }
 
 // afterCommit is the time from before the commit until something comes.
-func afterCommit[T any](b *testing.B, pool *sql.DB, comes <-chan T, statement string) time.Duration {
-	tx, err := pool.BeginTx(b.Context(), nil)
+func afterCommit[T any](t *testing.T, pool *sql.DB, comes <-chan T, statement string) time.Duration {
+	tx, err := pool.BeginTx(t.Context(), nil)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer tx.Rollback()
 	if _, err := tx.Exec(statement, 1); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	began := time.Now()
 	if err := tx.Commit(); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	<-comes
 	return time.Since(began)
@@ -147,7 +151,7 @@ func afterCommit[T any](b *testing.B, pool *sql.DB, comes <-chan T, statement st
 const rateEvents = 20_000
 
 // measureRate takes the time that workers need who read a batch and end it, until there is nothing left.
-func measureRate(b *testing.B, pool, workers *sql.DB, what string, fill func(), read, end string) {
+func measureRate(t *testing.T, pool, workers *sql.DB, what string, fill func(), read, end string) {
 	for _, count := range []int{1, 8} {
 		fill()
 		began := time.Now()
@@ -155,9 +159,9 @@ func measureRate(b *testing.B, pool, workers *sql.DB, what string, fill func(), 
 		for range count {
 			group.Go(func() {
 				for {
-					ids, err := handleBatch(b.Context(), workers, read, end)
+					ids, err := handleBatch(t.Context(), workers, read, end)
 					if err != nil {
-						b.Error(err)
+						t.Error(err)
 					}
 					if ids == 0 {
 						return
@@ -180,20 +184,20 @@ func handleBatch(ctx context.Context, pool *sql.DB, read, end string) (int, erro
 }
 
 // measureQueue is measureRate for pgmq, where it is installed: https://github.com/pgmq/pgmq.
-func measureQueue(b *testing.B, pool, workers *sql.DB) {
+func measureQueue(t *testing.T, pool, workers *sql.DB) {
 	var isThere bool
 	if err := pool.QueryRow("select exists (select from pg_available_extensions where name = 'pgmq')").Scan(&isThere); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	if !isThere {
 		fmt.Println("pgmq is not installed: not compared with it")
 		return
 	}
-	dbtest.Exec(b, pool, "create extension if not exists pgmq")
-	dbtest.Exec(b, pool, "select pgmq.create('bench')")
+	dbtest.Exec(t, pool, "create extension if not exists pgmq")
+	dbtest.Exec(t, pool, "select pgmq.create('bench')")
 	fmt.Println("pgmq")
-	measureRate(b, pool, workers, "read and archive", func() {
-		dbtest.Exec(b, pool, "select pgmq.send('bench', '{}') from generate_series(1, $1)", rateEvents)
+	measureRate(t, pool, workers, "read and archive", func() {
+		dbtest.Exec(t, pool, "select pgmq.send('bench', '{}') from generate_series(1, $1)", rateEvents)
 	}, "select msg_id from pgmq.read('bench', 30, 100)", "select pgmq.archive('bench', $1::bigint[])")
-	dbtest.Exec(b, pool, "drop extension pgmq")
+	dbtest.Exec(t, pool, "drop extension pgmq")
 }

@@ -1,0 +1,166 @@
+package migrations_test
+
+import (
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/yingw787/tinydevcrm-mvp/migrations"
+)
+
+// knownForwardReferences are still to be turned round. The list only gets shorter.
+var knownForwardReferences = []string{
+	"create_csv_dialects names _find_dialect of create_dialect_search",
+	"create_import_columns names _loading_table of create_import_steps",
+	"create_import_modes names _distribution of create_distributions",
+	"create_import_modes names _distribution_column of create_distributions",
+	"create_import_modes names distribute_table of distribute_tables",
+	"create_import_steps names _add_key of create_import_matching",
+	"create_import_steps names _analyze_distributed of distribute_tables",
+	"create_import_steps names _check_columns of create_import_matching",
+	"create_import_steps names _check_distribution of distribute_tables",
+	"create_import_steps names _check_key of create_import_matching",
+	"create_import_steps names _distribute_import of distribute_tables",
+	"create_import_steps names _place_rows of create_import_modes",
+	"create_distributions names distribute_table of distribute_tables",
+	"create_matviews names _set_key of create_matview_keys",
+	"create_query_previews names distribute_table of distribute_tables",
+	"create_row_readers names create_matview of create_matviews",
+	"create_row_readers names matviews of create_matviews",
+	"create_row_readers names watch_matview of create_matviews",
+	"create_schedules names refresh_scheduled of create_scheduled_rounds",
+}
+
+// TestEachPrefixStandsAlone finds objects that a body, view, trigger, policy, default or hint names before a
+// later migration makes them: a body is looked into only when it runs, so that no server says so.
+func TestEachPrefixStandsAlone(t *testing.T) {
+	names, err := fs.Glob(migrations.Files, "*.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []migration
+	for _, name := range names {
+		text, err := fs.ReadFile(migrations.Files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, migration{strings.TrimSuffix(name[len("000001_"):], ".up.sql"), string(text)})
+	}
+	found := forwardReferences(all)
+	for _, reference := range found {
+		if !slices.Contains(knownForwardReferences, reference) {
+			t.Errorf("%s, a later migration", reference)
+		}
+	}
+	for _, reference := range knownForwardReferences {
+		if !slices.Contains(found, reference) {
+			t.Errorf("strike from knownForwardReferences: %s", reference)
+		}
+	}
+}
+
+// What looks for nothing finds nothing: here there is something of each kind.
+func TestForwardReferencesAreFound(t *testing.T) {
+	found := forwardReferences([]migration{
+		{"a", `create table tinydevcrm.u ();
+			create table tinydevcrm.t (
+				n integer default tinydevcrm.in_default(),
+				own integer
+			);
+			create function tinydevcrm.f() returns void as $$ begin
+				perform tinydevcrm.in_body(); -- not tinydevcrm.in_remark()
+				execute 'select tinydevcrm.in_text()';
+				update tinydevcrm.t set added = 1;
+				return query select t.also_added, own from tinydevcrm.t, tinydevcrm.nowhere;
+			end $$;
+			comment on function tinydevcrm.f() is
+			    'As tinydevcrm.in_comment(); '
+			    'and it''s so.';
+			create trigger x after insert on tinydevcrm.t execute function tinydevcrm.in_trigger();`},
+		{"b", `create function tinydevcrm.in_default(); create or replace procedure tinydevcrm.in_body();
+			create view tinydevcrm.in_text as select added from tinydevcrm.t; create type tinydevcrm.in_trigger;
+			create function tinydevcrm.in_remark(); create function tinydevcrm.in_comment();
+			alter table tinydevcrm.t
+			    add column added integer,
+			    add constraint t_is_added check (added > 0),
+			    add column also_added integer;
+			alter table tinydevcrm.u add column own integer;`},
+	})
+	want := []string{
+		"a names in_body of b", "a names in_default of b", "a names in_text of b", "a names in_trigger of b",
+		"a names nowhere of no migration", "a names t.added of b", "a names t.also_added of b",
+	}
+	if !slices.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
+	}
+}
+
+// A migration has its name without the number, and its statements.
+type migration struct{ name, text string }
+
+var (
+	sqlCommentOn = regexp.MustCompile(`(?s)\bcomment\s+on\s[^';]*\sis\s+(?:'(?:[^']|'')*'\s*)+;`)
+	made         = regexp.MustCompile(
+		`\bcreate\s+(?:or\s+replace\s+)?(?:table|view|function|procedure|type|domain|sequence)\s+tinydevcrm\.(\w+)`)
+	altered     = regexp.MustCompile(`\balter\s+table\s+tinydevcrm\.(\w+)\s([^;]*)`)
+	addedColumn = regexp.MustCompile(`\badd\s+column\s+(\w+)`)
+	named       = regexp.MustCompile(`\btinydevcrm\.(\w+)`)
+)
+
+// forwardReferences compares names only: functions of one name are one.
+func forwardReferences(all []migration) []string {
+	makers, columns := make(map[string]int), make(map[string]int)
+	for i, m := range all {
+		m.text = sqlCommentOn.ReplaceAllString(sqlComment.ReplaceAllString(m.text, ""), "")
+		all[i] = m
+		for _, parts := range made.FindAllStringSubmatch(m.text, -1) {
+			if _, isMade := makers[parts[1]]; !isMade {
+				makers[parts[1]] = i
+			}
+		}
+		for _, table := range altered.FindAllStringSubmatch(m.text, -1) {
+			for _, column := range addedColumn.FindAllStringSubmatch(table[2], -1) {
+				columns[table[1]+"."+column[1]] = i
+			}
+		}
+	}
+	references := make(map[string]bool)
+	for i, m := range all {
+		for _, parts := range named.FindAllStringSubmatch(m.text, -1) {
+			if maker, isMade := makers[parts[1]]; !isMade {
+				references[fmt.Sprintf("%s names %s of no migration", m.name, parts[1])] = true
+			} else if maker > i {
+				references[fmt.Sprintf("%s names %s of %s", m.name, parts[1], all[maker].name)] = true
+			}
+		}
+		for name, maker := range columns {
+			if maker > i && namesColumn(all[:i+1], name) {
+				references[fmt.Sprintf("%s names %s of %s", m.name, name, all[maker].name)] = true
+			}
+		}
+	}
+	var sorted []string
+	for reference := range references {
+		sorted = append(sorted, reference)
+	}
+	slices.Sort(sorted)
+	return sorted
+}
+
+// namesColumn tells whether the last of the migrations names a column, "table.column", that a later one adds:
+// with the table before it; or, where it names the table, as a word that until then is no other column,
+// parameter or variable.
+func namesColumn(prefix []migration, name string) bool {
+	table, column, _ := strings.Cut(name, ".")
+	text := prefix[len(prefix)-1].text
+	if regexp.MustCompile(`\b` + table + `\.` + column + `\b`).MatchString(text) {
+		return true
+	}
+	declared := regexp.MustCompile(`(?m)^\s*` + column + `\s+(?:bigint|boolean|integer|interval|jsonb|name|regclass|text|timestamptz)\b`)
+	return regexp.MustCompile(`\btinydevcrm\.`+table+`\b`).MatchString(text) &&
+		regexp.MustCompile(`\b`+column+`\b`).MatchString(text) &&
+		!slices.ContainsFunc(prefix, func(m migration) bool { return declared.MatchString(m.text) })
+}

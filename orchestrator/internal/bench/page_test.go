@@ -1,0 +1,170 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// TestPage is scripts/bench page [EVENTS [RUNS]]: the first view of the page, and what a browser loads for it, with 500
+// tables, 1000 views and EVENTS events.
+func TestPage(t *testing.T) {
+	events, runs := sizeOf(t, 1_000_000), runsOf(t)
+	b := newBench(t)
+	b.fill(500, 1000, events)
+	address := b.serve() + "/"
+	// A connection of its own for each, as the first view has.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	tab := newTab(t)
+
+	var answered, loaded, sizes []float64
+	for range runs {
+		answered = append(answered, timeAnswer(t, client, address))
+
+		if err := chromedp.Do(tab, chromedp.Navigate(address), chromedp.Poll[chromedp.Void](
+			`performance.getEntriesByType('navigation')[0].loadEventEnd > 0`)); err != nil {
+			t.Fatalf("open the page: %v", err)
+		}
+		loaded = append(loaded, evaluate(t, tab, `performance.getEntriesByType('navigation')[0].loadEventEnd`))
+		sizes = append(sizes, evaluate(t, tab,
+			`performance.getEntries().reduce((sum, entry) => sum + (entry.transferSize || 0), 0)`))
+	}
+	for _, line := range []struct {
+		words  string
+		value  float64
+		unit   string
+		wanted int
+	}{
+		{"first view, to the last byte of the page", median(answered), "ms", 300},
+		{"first view, to the load event of Chromium", median(loaded), "ms", 300},
+		{"page, scripts, styles and pictures", median(sizes) / 1000, "kB", 100},
+	} {
+		fmt.Printf("%-44s %8.0f %s  wanted: under %d %[3]s\n", line.words, line.value, line.unit, line.wanted)
+	}
+}
+
+// fill makes tables, views and events. Half of the views are refreshed by seconds, half by cron expressions. One view
+// in a hundred fails, and a subscription has all events, of which every hundredth is still pending.
+func (b *bench) fill(tables, views, events int) {
+	b.t.Helper()
+	say("Making %d tables and %d views", tables, views)
+	b.query(fmt.Sprintf(`
+		do $$
+		begin
+		    for i in 1 .. %d loop
+		        create temporary table staging (id text, name text, amount text);
+		        insert into staging
+		        select n, 'name ' || n, n * 1.5
+		          from generate_series(1, 10) as n;
+		        perform tinydevcrm.import_staging('staging', 'table_' || i);
+		        drop table if exists staging;
+		    end loop;
+		end $$`, tables))
+	b.query(fmt.Sprintf(`
+		select tinydevcrm.create_matview('view_' || i, format('select * from table_%%s where id > 5', i %% %d + 1))
+		  from generate_series(1, %d) as i`, tables, views))
+	b.query(`
+		select count(tinydevcrm._assign_schedule(
+		           relation,
+		           (array[
+		               '5 seconds', '*/10 * * * *', '10 seconds', '0 7 * * 1',
+		               '30 seconds', '30 4 1 * *', '45 seconds', id % 60 || ' 3 * * mon-fri'
+		           ])[id % 8 + 1]))
+		  from tinydevcrm.matviews`)
+	b.query("select tinydevcrm.create_subscription('bench')")
+	// What is measured is the page, not what the schedules do beside it.
+	b.query("update cron.job set active = false")
+
+	say("Writing %d events", events)
+	// Triggers would take minutes to do what the second insert does.
+	b.query(fmt.Sprintf(`
+		set session_replication_role = replica;
+		insert into tinydevcrm.matview_refresh_events
+		    (owner, matview_id, matview, outcome, is_told, method, row_count, rows,
+		     error_code, error_message, started_at, duration)
+		select owner, id, 'public.' || relation,
+		       case when is_failure then 'failed' else 'refreshed' end, (i + id) %% 2 = 0 or is_failure, 'plain',
+		       case when not is_failure then 5 end,
+		       case when not is_failure and (i + id) %% 2 = 0 then '[{"id": 6, "name": "name 6", "amount": 9.0}]'::jsonb end,
+		       case when is_failure then '22012' end, case when is_failure then 'division by zero' end,
+		       now() - i * interval '30 seconds', i %% 100 * interval '1 ms'
+		  from generate_series(%d - 1, 0, -1) as i
+		 cross join tinydevcrm.matviews
+		 cross join lateral (select i = 0 and id %% 100 = 0 as is_failure) as judged
+		 order by i desc, id;
+		insert into tinydevcrm.deliveries (owner, subscription_id, event_id, attempts, acknowledged_at)
+		select subscriptions.owner, subscriptions.id, events.id, 1, case when events.id %% 100 <> 0 then now() end
+		  from tinydevcrm.matview_refresh_events as events
+		 cross join tinydevcrm.subscriptions
+		 where events.is_told;
+		update tinydevcrm.matviews
+		   set last_outcome = case when id %% 100 = 0 then 'failed' else 'refreshed' end,
+		       failing_since = case when id %% 100 = 0 then now() end,
+		       last_row_count = 5, last_refreshed_at = now(), last_scheduled_at = now()`, events/views))
+	b.query("vacuum analyze")
+}
+
+// timeAnswer is how many milliseconds it takes until the whole page has come.
+func timeAnswer(t *testing.T, client *http.Client, address string) float64 {
+	t.Helper()
+	began := time.Now()
+	answer, err := client.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", address, answer.Status, err)
+	}
+	return time.Since(began).Seconds() * 1000
+}
+
+// newTab is one of a Chromium of its own, which keeps nothing from one page to the next.
+func newTab(t *testing.T) context.Context {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox, // it may run as root, and loads nothing but our page
+		chromedp.DisableGPU,
+		chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.WindowSize(1280, 900),
+	)
+	// Not the test's own context, which ends before the browser can be closed in good order.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	keepNothing := chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
+		return err
+	})
+	if err := chromedp.Do(ctx, keepNothing); err != nil {
+		t.Fatalf("start Chromium (scripts/setup installs it): %v", err)
+	}
+	t.Cleanup(func() { _ = chromedp.Cancel(ctx) })
+	return ctx
+}
+
+func evaluate(t *testing.T, tab context.Context, expression string) float64 {
+	t.Helper()
+	value, err := chromedp.Run(tab, chromedp.Evaluate[float64](expression))
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}

@@ -1,0 +1,99 @@
+package dbtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+)
+
+// shared is the server of this package's tests. pg_cron runs in one database of a server, so that packages
+// which are tested at the same time cannot share one.
+var shared struct {
+	hasMain bool
+	once    sync.Once
+	url     string
+	destroy *exec.Cmd
+}
+
+// URL is that of a migrated database: the one that TINYDEVCRM_TEST_URL names, or that of a server which the
+// first test makes and Main destroys.
+func URL(t testing.TB) string {
+	t.Helper()
+	if url := os.Getenv("TINYDEVCRM_TEST_URL"); url != "" {
+		return url
+	}
+	if !shared.hasMain {
+		t.Fatal("the package has no TestMain that calls dbtest.Main, which destroys the server")
+	}
+	shared.once.Do(func() {
+		name, bindir := fmt.Sprintf("go%d-0", os.Getpid()), os.Getenv("PG_BINDIR")
+		shared.destroy = script(t, name, bindir, true, "destroy")
+		if output, err := script(t, name, bindir, true, "reset").CombinedOutput(); err != nil {
+			t.Fatalf("scripts/db reset: %v\n%s", err, output)
+		}
+		output, err := script(t, name, bindir, true, "url").Output()
+		if err != nil {
+			t.Fatalf("scripts/db url: %v", err)
+		}
+		url := strings.TrimSpace(string(output))
+		migrateUp(t, url)
+		shared.url = url
+	})
+	if shared.url == "" {
+		t.Fatal("the server of these tests was not made: the first test that asked for it says why")
+	}
+	return shared.url
+}
+
+func migrateUp(t testing.TB, url string) {
+	t.Helper()
+	pool, err := db.Open(t.Context(), url, db.MaxConns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	migrator, err := migrate.Open(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer migrator.Close()
+	if err := migrator.Up(0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Main runs the tests of a package, destroys the server that they shared, and returns the exit code.
+func Main(m *testing.M) int {
+	shared.hasMain = true
+	code := m.Run()
+	if shared.destroy != nil {
+		if output, err := shared.destroy.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "scripts/db destroy: %v\n%s", err, output)
+			return 1
+		}
+	}
+	return code
+}
+
+// SameOnEveryServer skips a test, by name, where only what depends on the server is asked for.
+func SameOnEveryServer(t testing.TB) {
+	t.Helper()
+	if os.Getenv("TINYDEVCRM_TEST_PART") == "server" {
+		t.Skipf("not run: %s: it is the same on every server", t.Name())
+	}
+}
+
+// Long skips a test, by name, where a short run is asked for, as with the race detector, which slows down
+// tenfold what reads many bytes.
+func Long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf("not run: %s: it is long, and for scripts/test server", t.Name())
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// tenants is a server with the users ann and eve, who have a view each; eve's events have expired.
+func tenants(t *testing.T) (super, ann, eve *sql.DB) {
+	t.Helper()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super = open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	ann, eve = open(t, server.URL, "ann"), open(t, server.URL, "eve")
+	for _, user := range []*sql.DB{ann, eve} {
+		dbtest.Exec(t, user, "select tinydevcrm.create_matview('v', 'select 1 as n', 'always')")
+		dbtest.Exec(t, user, "select tinydevcrm.create_subscription('mine')")
+		dbtest.Exec(t, user, "select tinydevcrm.schedule_matview('v', '0 0 1 1 *')")
+		dbtest.Exec(t, user, "select tinydevcrm.acknowledge_events(array_agg(delivery_id)) from tinydevcrm.receive_events('mine')")
+	}
+	return super, ann, eve
+}
+
+// No user can lock a table of ours, or of pg_cron's, in a mode that stops others.
+func TestNobodyLocksOurTables(t *testing.T) {
+	super, _, eve := tenants(t)
+	dbtest.Exec(t, super, "grant usage on schema cron to eve")
+	tables := dbtest.Column[string](t, super, `
+		select oid::regclass::text from pg_class
+		 where relkind = 'r' and relnamespace in ('tinydevcrm'::regnamespace, 'cron'::regnamespace)`)
+	if len(tables) < 15 {
+		t.Fatalf("only %v", tables)
+	}
+	for _, table := range tables {
+		for _, mode := range []string{"row exclusive", "share", "exclusive", "access exclusive"} {
+			if _, err := inVain(eve, fmt.Sprintf("lock table %s in %s mode nowait", table, mode)); err == nil {
+				t.Errorf("eve locks %s in %s mode", table, mode)
+			}
+		}
+	}
+}
+
+// Whatever a user locks of their own, and leaves locked, the work for the others goes on.
+func TestNobodyWaitsForATenantsLocks(t *testing.T) {
+	super, ann, eve := tenants(t)
+	dbtest.Exec(t, super, "update tinydevcrm.settings set event_limit = 1")
+	dbtest.Exec(t, super, "update tinydevcrm.matview_refresh_events set started_at = now() - interval '1 year'")
+	// As "reassign owned" would, which upkeep follows.
+	dbtest.Exec(t, eve, "select tinydevcrm.create_matview('given', 'select 1 as n')")
+	dbtest.Exec(t, super, "update pg_class set relowner = 'ann'::regrole where oid = 'eve.given'::regclass")
+
+	holding, err := eve.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holding.Rollback()
+	for _, statement := range []string{
+		"select tinydevcrm.schedule_matview('v', '5 seconds')",
+		"select from tinydevcrm._locks for update",
+		"select from tinydevcrm.matviews for update",
+		"select from tinydevcrm.subscriptions for update",
+		"select from tinydevcrm.deliveries for update",
+		"select tinydevcrm.replay_events('mine', '-infinity')",
+		"select pg_advisory_lock(key) from generate_series(-1000, 1000) as key",
+	} {
+		if _, err := holding.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, work := range []struct {
+		pool      *sql.DB
+		statement string
+	}{
+		{super, "call tinydevcrm.settle_jobs()"},
+		{super, "call tinydevcrm.remove_expired()"},
+		{ann, "select tinydevcrm.refresh_matview('v')"},
+		{ann, "select tinydevcrm.schedule_matview('v', '7 seconds')"},
+		{ann, "select tinydevcrm.allow_embedding('v', '{*}')"},
+		{ann, "select tinydevcrm.forbid_embedding('v')"},
+		{ann, "select tinydevcrm.drop_matview('v')"},
+	} {
+		if _, err := work.pool.ExecContext(ctx, work.statement); err != nil {
+			t.Errorf("%s: %v", work.statement, err)
+		}
+	}
+	left := dbtest.Column[string](t, super, "select distinct owner::text from tinydevcrm.matview_refresh_events where started_at < now() - interval '1 month'")
+	if len(left) != 1 || left[0] != "eve" {
+		t.Errorf("expired events are left of %v, want of eve alone, who holds them", left)
+	}
+}
+
+// What somebody with more rights asks for, the owner's own job does.
+func TestTheOwnersJobRefreshesOnRequest(t *testing.T) {
+	super, ann, _ := tenants(t)
+	dbtest.Exec(t, ann, "create materialized view who as select session_user::text as session_user_is, current_user::text as n with no data")
+	dbtest.Exec(t, ann, "select tinydevcrm.watch_matview('who', 'always')")
+	dbtest.Exec(t, super, "select tinydevcrm.refresh_matview('ann.who')")
+	dbtest.Eventually(t, 3*time.Minute, "the job refreshes it", func() bool {
+		return len(dbtest.Column[string](t, super, "select rows::text from tinydevcrm.matview_refresh_events where matview = 'ann.who'")) == 1
+	})
+	if rows := dbtest.Value[string](t, super, "select rows::text from tinydevcrm.matview_refresh_events where matview = 'ann.who'"); rows != `[{"n": "ann", "session_user_is": "ann"}]` {
+		t.Errorf("it ran as %s", rows)
+	}
+	if asked := dbtest.Value[int](t, super, "select count(*) from tinydevcrm.refresh_requests"); asked != 0 {
+		t.Errorf("%d requests are left", asked)
+	}
+}
+
+// Three users with twelve schedules of seconds take three connections where pg_cron has no seconds, and each
+// schedule has its rounds.
+func TestManySchedulesAreServed(t *testing.T) {
+	super, ann, eve := tenants(t)
+	if dbtest.Value[bool](t, super, "select tinydevcrm._cron_has_seconds()") {
+		t.Log("pg_cron has seconds: each schedule has a job of its own")
+	}
+	for _, user := range []*sql.DB{ann, eve} {
+		dbtest.Exec(t, user, `
+			select tinydevcrm.schedule_matview(tinydevcrm.create_matview('s' || i, 'select 1 as n', 'never'), i || ' seconds')
+			  from generate_series(1, 12) as i`)
+	}
+	dbtest.Eventually(t, 3*time.Minute, "each has its rounds", func() bool {
+		return dbtest.Value[int](t, super, `
+			select count(*) from (
+			    select matview from tinydevcrm.matview_refresh_events where schedule_id is not null
+			     group by matview having count(*) >= 3) as served`) == 24
+	})
+	if late := dbtest.Column[string](t, super, "select concat_ws(' ', relation, late_reason) from tinydevcrm.matview_status where late_reason is not null"); len(late) > 0 {
+		t.Errorf("late: %v", late)
+	}
+}
