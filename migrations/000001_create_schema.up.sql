@@ -117,7 +117,7 @@ comment on column tinydevcrm.settings.user_timeout is
     'schedule''s job may take one.';
 comment on column tinydevcrm.settings.reference_row_limit is
     'Most rows of a table that distribute_table() copies to every worker of Citus, instead of '
-    'parting it by a column; 0 for none.';
+    'distributing its rows by a column; 0 for none.';
 
 insert into tinydevcrm.settings default values;
 
@@ -174,8 +174,8 @@ $$;
 
 comment on function tinydevcrm._is_session_of(regrole) is
     'Whether the session has logged in as this role, and acts as it. Functions in indexes, '
-    'defaults, checks, triggers and policies of a relation run as whoever reads or writes it, so '
-    'only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is '
+    'defaults, checks, triggers and policies of a relation run as the role that reads or writes it, '
+    'so only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is '
     '"set role", which such a function can reset. False for null.';
 
 create function tinydevcrm._check_session_of(relation regclass)
@@ -200,7 +200,7 @@ begin
                 coalesce(_check_session_of.relation::text, 'null'),
                 coalesce(v_owner::text, 'nobody')),
             hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
-                      'table runs as whoever writes or reads it.';
+                      'table runs as the role that writes or reads it.';
     end if;
 end
 $$;
@@ -208,6 +208,24 @@ $$;
 comment on function tinydevcrm._check_session_of(regclass) is
     'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 '
     'unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
+
+create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Locks first: until then another role can put a table of its own under that name.
+    execute format(
+        'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
+    perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
+end
+$$;
+
+comment on function tinydevcrm._lock_own_table(text, text) is
+    'Locks a table, given by its qualified and quoted name, and checks that the session has logged '
+    'in as its owner. Raises 42501 when it has not.';
 
 -- Rows instead of advisory locks, which anyone can take.
 create table tinydevcrm._locks (
@@ -262,6 +280,7 @@ revoke execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._take_lock(text, bigint)
 from public;
 
@@ -269,5 +288,6 @@ grant execute on function
     tinydevcrm._check_schema(name),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
+    tinydevcrm._lock_own_table(text, text),
     tinydevcrm._take_lock(text, bigint)
 to tinydevcrm_user;

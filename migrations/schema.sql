@@ -19,7 +19,7 @@ table settings
     import_retention     interval     -- Age after which imports are removed from their log, but for the last one of each table that is there.
     user_connections     integer      -- Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made, but on a Citus coordinator, whose workers would have the limit too.
     user_timeout         interval     -- statement_timeout of users, given to them when they are made.
-    reference_row_limit  integer      -- Most rows of a table that distribute_table() copies to every worker of Citus, instead of parting it by a column; 0 for none.
+    reference_row_limit  integer      -- Most rows of a table that distribute_table() copies to every worker of Citus, instead of distributing its rows by a column; 0 for none.
     primary key (id)
 
 function _check_schema(schema_name name) returns void
@@ -30,6 +30,9 @@ function _is_session_of(owner regrole) returns boolean
 
 function _check_session_of(relation regclass) returns void
     -- Call it before a relation of a user is read, written, planned on or indexed.
+
+function _lock_own_table(table_name text, lock_mode text) returns void
+    -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
 
 table _locks
     -- Rows to lock, for update, until the transaction ends: they never change.
@@ -49,24 +52,44 @@ function _check_server() returns table (finding text, is_ok boolean, is_needed b
     -- Whether the server's software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so.
 
 
--- 000004_create_csv_types
+-- 000004_create_users
+-- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is the authority on what anyone may do.
+
+function create_user(name text, password text) returns regrole
+    -- Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and limits as tinydevcrm.settings says.
+
+function _managed_user(name text) returns regrole
+    -- The role of a user that create_user() has made.
+
+function _lock_managed_user(name text) returns regrole
+    -- The same as _managed_user(), but nobody can drop the user until the transaction ends.
+
+
+-- 000005_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
     -- Column types that an import chooses from, narrowest first.
-    position             integer      -- Place on the ladder, 1 to 63; 1 is tried first.
+    rank                 integer      -- Place on the ladder, 1 to 63; 1 is tried first.
     type_name            text         -- Name of the type, as in create table.
     example              text         -- A value written this way.
     accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text.
     max_length           integer      -- Most bytes that such a value has; null when there is no bound.
     restores             text         -- SQL expression that gives the very text of a value back, %s standing for the value.
     loses                text         -- What of the text does not come back when the value is printed.
-    primary key ("position")
+    primary key (rank)
     unique (example)
 
 
--- 000005_create_csv_dialects
--- Reading the beginning of a CSV: how it is written.
+-- 000006_create_cell_kinds
+-- What kinds of cell a CSV has, and whether its first record is a header.
+
+function _load_cell_kinds() returns void
+    -- Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of values, the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
+
+
+-- 000007_create_dialect_search
+-- The search for how a CSV is written: the delimiter and quote that cut it best.
 
 type csv_dialect
     -- How a CSV file is written.
@@ -78,16 +101,22 @@ type csv_dialect
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
     skip_lines           integer      -- How many physical lines stand before the header, or before the first record when there is none.
 
-function sniff_csv(
+function _load_record_cutter() returns void
+    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: whether a record is blank, the records of a text, those that are complete, and the index of the first record that is not blank, and of the first below titles and comments.
+
+function _find_dialect(
         sample bytea,
-        encoding text default null,
-        delimiter text default null,
-        quote text default null,
-        escape text default null,
-        has_header boolean default null,
-        skip_lines integer default null
+        delimiter text,
+        quote text,
+        escape text,
+        has_header boolean,
+        skip_lines integer
     ) returns csv_dialect
-    -- Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere.
+    -- The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for sniff_csv().
+
+
+-- 000008_create_csv_dialects
+-- Reading the beginning of a CSV: how it is written.
 
 function _read_start(
         sample bytea,
@@ -101,33 +130,71 @@ function _read_start(
     ) returns record
     -- First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line feeds.
 
-
--- 000006_create_dialect_search
--- The search for how a CSV is written: the delimiter and quote that cut it best.
-
-function _find_dialect(
+function sniff_csv(
         sample bytea,
-        delimiter text,
-        quote text,
-        escape text,
-        has_header boolean,
-        skip_lines integer
+        encoding text default null,
+        delimiter text default null,
+        quote text default null,
+        escape text default null,
+        has_header boolean default null,
+        skip_lines integer default null
     ) returns csv_dialect
-    -- The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for sniff_csv().
+    -- Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere.
 
 
--- 000007_create_csv_names
+-- 000009_create_csv_names
 -- What the columns of a CSV, and the table made of it, are to be called.
 
-function _column_names(header text[]) returns text[]
+function _make_column_names(header text[]) returns text[]
     -- Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column's, such as xmin) gets _2, _3 ….
 
-function _table_name(source text) returns text
+function _make_table_name(source text) returns text
     -- Table name for a file's name: without folder and endings, in lower case, each run of other characters an underscore: "Q3 Sales.csv.gz" is q3_sales.
 
 
--- 000008_create_imports
--- The log of imports, and where an import may go.
+-- 000010_create_distributions
+-- How a table is distributed over the workers of Citus, where this database is a coordinator.
+
+function _find_distribution(relation regclass) returns text
+    -- How a table is distributed over the workers of Citus: "distributed by x" when its rows are sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus shards by schema.
+
+function _find_distribution_column(relation regclass) returns name
+    -- The column by which the rows of a table are sharded over the workers of Citus; null when they are not.
+
+function _check_citus() returns void
+    -- Raises TD010 when the database has no Citus.
+
+
+-- 000011_distribute_tables
+-- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
+
+function _refuse_distribution(message text, hint text) returns void
+    -- Raises TD011.
+
+function _refuse_other_column(relation regclass, present name, wanted text) returns void
+    -- Raises TD011 for a table that is already distributed by another column.
+
+function _check_table(relation regclass, distribute_by text) returns pg_class
+    -- Checks that the caller may distribute a table by a column, and returns the table.
+
+function _check_neighbours(relation regclass) returns void
+    -- Checks that Citus need not recreate other tables to distribute this one.
+
+function _check_distributable(relation regclass, distribute_by text) returns void
+    -- Checks that the rows of a table can be sharded by a column.
+
+function distribute_table(relation regclass, distribute_by text default null, as_reference boolean default null) returns text
+    -- Distributes a table of yours over the workers of Citus, with its rows; views on it stay.
+
+function _analyze_distributed(relation regclass) returns void
+    -- Analyzes a distributed table on its workers, where Citus lets a transaction do so.
+
+function list_distributions() returns setof text
+    -- Statements that distribute your tables as they are distributed now.
+
+
+-- 000012_create_imports
+-- The log of imports.
 
 table imports
     -- Log of the imports that succeeded: one row each, written by the import's own transaction.
@@ -144,15 +211,18 @@ table imports
     row_count            bigint       -- Rows loaded.
     byte_count           bigint       -- Bytes read, as counted by the program that sent them; null when psql did.
     problem_count        bigint       -- Lines that were repaired: rows of tinydevcrm.import_problems.
-    rewrite_count        integer      -- How often the rows were written anew because a value came that its column did not accept.
+    rewrite_count        integer      -- How often the table was rewritten because a value did not fit the type of its column.
     distribute_by        text         -- Column by which the import was asked to distribute the table, on a Citus coordinator; null for none.
-    distribution         text         -- How the table lies on the workers of Citus: as tinydevcrm.distribute_table() says it; null for a table of this server alone.
-    notices              text[]       -- What the import did not do, and who ran it may expect: sentences.
+    distribution         text         -- How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table of this server alone.
+    notices              text[]       -- Sentences about what the import did not do although its user may expect it.
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit: written when row_count is.
     primary key (id)
     trigger _100_finish before update of row_count: _imports_finish()
     trigger _100_note_renamed before update: _imports_note_renamed()
+
+function _target(import imports) returns text
+    -- Name of the table that an import makes or fills, qualified and quoted.
 
 function _imports_finish() returns trigger
     -- Writes when an import was complete, and its table, which users have no right to write.
@@ -167,97 +237,52 @@ table import_problems
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
-function _target(import imports) returns text
-    -- Name of the table that an import makes or fills, qualified and quoted.
+
+-- 000013_create_import_targets
+-- Where the rows of an import go: the table it makes or fills, and the one that its COPY fills.
+
+function _check_table_name(name text) returns name
+    -- Checks the name of a table and returns it.
 
 function _refuse_name_in_use(target text) returns void
     -- Raises TD004, with the ways out.
 
 function _check_target(import imports) returns void
-    -- Checks where an import is to go.
+    -- Checks that an import may make or fill its table.
 
-function _lock_own_table(table_name text, lock_mode text) returns void
-    -- Locks a table by its qualified and quoted name, and checks that it is one of the role as which the session has logged in, and so stays.
-
-function _checked_name(name text) returns name
-    -- A table's name, or TD007 when it is too long to be one or empty.
-
-
--- 000009_create_import_columns
--- Which types the columns of an import have: while it is loaded, and in the end.
-
-function _stored_as("position" integer, out type text, out accepted integer) returns record
-    -- What a column is stored as while its values all fit a place on the ladder: that type, when the text of its values can be restored; text otherwise, which accepts what comes.
-
-function _plan_columns(header text[], positions integer[], types jsonb) returns jsonb
-    -- Columns of an import, as in tinydevcrm.import_step: from the names in the file, the place on the ladder that fits each so far, and the types that were given by name.
-
-function _checked_type(type text) returns text
-    -- The name of a type as it was given, or TD007.
-
-function _comes_back(import imports, column_name text) returns boolean
-    -- Whether a column of text with floating-point numbers has those that a double holds to the last digit.
-
-
--- 000010_create_import_steps
--- An import is one transaction: begin_import(), a COPY into what that made, finish_import().
-
-type import_step
-    -- Where an import stands.
-    import_id            bigint
-    columns              jsonb
-    create_statement     text
-    copy_statement       text
-
-function _loading_table(import imports) returns text
+function _find_loading_table(import imports) returns text
     -- The table that an import's COPY fills: the new table itself, or a temporary one when the rows are to go into one that was there before.
 
 function _create_loading_table(import imports) returns text
     -- Makes the table that an import's COPY fills, and returns the statement that did.
 
-function _import_step(import imports, create_statement text) returns import_step
-    -- The step at which an import is.
 
-function _settle_columns(import imports, positions integer[]) returns jsonb
+-- 000014_create_import_columns
+-- The types of an import's columns: while rows are loaded, and at the end.
+
+function _find_storage_type(rank integer, out type text, out accepted integer) returns record
+    -- The type that stores a column whose values so far all fit a rank of the ladder: the type of that rank when the text of its values can be restored from it, else text.
+
+function _check_type(type text) returns text
+    -- Checks the name of a type and returns it.
+
+function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
+    -- Columns of an import, as in tinydevcrm.import_step: from the names in the file, the rank on the ladder that fits each so far, and the types that were given by name.
+
+function _fits_double(import imports, column_name text) returns boolean
+    -- Whether a double holds each number of a column of text to its last digit.
+
+function _settle_columns(import imports, ranks integer[]) returns jsonb
     -- Columns of an import with the types that were given, or else fit every value so far.
 
-function _table_columns(import imports, columns jsonb) returns jsonb
-    -- Columns of an import with the types that its table has; with their own where it has none.
-
-function _import_under_way(import_id bigint) returns imports
-    -- The import's row, which only its own transaction sees.
-
-function begin_import(
-        source text,
-        header text[],
-        positions integer[],
-        table_name text default null,
-        mode text default 'create',
-        key text[] default null,
-        types jsonb default '{}',
-        dialect csv_dialect default null,
-        schema_name name default "current_schema"(),
-        distribute_by text default null
-    ) returns import_step
-    -- Begins an import: the names of the columns as the file has them, and for each the first position of tinydevcrm.csv_types that accepts every value seen so far, null when none was.
-
-function widen_import(import_id bigint, positions integer[]) returns import_step
-    -- Goes on with an import whose values no longer fit their columns: give for each column the first position of tinydevcrm.csv_types that accepts every value seen so far, those to come next included.
-
-function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
-    -- Notes lines of an import under way that were repaired: their numbers, what was wrong, and the text as it stood in the file.
-
-function finish_import(import_id bigint, positions integer[], row_count bigint, byte_count bigint default null) returns imports
-    -- Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first position of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read.
-
-function _preview_columns(import_id bigint, positions integer[]) returns jsonb
-    -- The columns that an import under way would report if it were finished now.
+function _read_table_columns(import imports, columns jsonb) returns jsonb
+    -- Columns of an import with the types of its table; a column that the table lacks keeps its own.
 
 
--- 000011_create_import_matching
+-- 000015_create_import_matching
 -- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
 
-function _base_type(type regtype) returns text
+function _find_base_type(type regtype) returns text
     -- Type to cast a text to before it goes into a column: without modifiers and without domains, whose casts would cut a value off where an insert refuses it.
 
 function _compare_columns(import imports) returns table (name text, type text, target_type text, text_value text, value text, is_needed boolean)
@@ -269,61 +294,120 @@ function _check_columns(import imports) returns void
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
 
-function _key_list(import imports) returns text
+function _check_distribution(import imports) returns void
+    -- Checks, before the file is read, what an import is to be distributed by.
+
+function _format_key(import imports) returns text
     -- The key of mode upsert as a list of quoted names.
+
+function _check_key_values(import imports, loading text) returns void
+    -- Checks that no two rows of the file have the same key for mode upsert, and that each has one.
 
 function _add_key(import imports) returns void
     -- Gives a table that mode upsert has made the primary key by which the next one updates it.
 
-function _check_key_values(import imports, loading text) returns void
-    -- Checks that the key of mode upsert tells the rows of the file apart.
 
+-- 000016_create_value_checks
+-- Whether the values of an import fit the types of a table that was there before.
 
--- 000012_create_import_modes
--- How the rows of an import come into a table that was there before: modes replace, append, upsert.
+function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
+    -- For each column, the condition for values that the type of the table would change in silence: a time cut off a date, a fraction rounded, a text cut off.
 
-function _would_change(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
-    -- Conditions for values that the type of the table would change in silence: a moment put into a date, a fraction rounded, a text cut off.
-
-function _misfits(import imports, types jsonb) returns text
-    -- What is wrong with the values of a file for the types of a table, column by column; null when nothing is.
+function _list_unfit_values(import imports, types jsonb) returns text
+    -- Why values of the file do not fit the types of the table, a line for each column; null when all fit.
 
 function _refuse_values(import imports, detail text) returns void
-    -- Raises TD006, which tells column by column what does not fit.
+    -- Raises TD006, with what does not fit, column by column.
 
-function _place_rows(import imports, types jsonb) returns bigint
-    -- Puts the rows that were loaded into the table that was there before, and returns their number.
 
-function _on_conflict(import imports) returns text
+-- 000017_create_row_placement
+-- Modes replace, append and upsert: the loaded rows go into a table that was there before.
+
+function _build_conflict_clause(import imports) returns text
     -- The clause by which mode upsert updates the row that is there.
 
-function _what_would_go(relation regclass) returns text
-    -- What a table has beside columns and rows, which making it anew would lose; null when nothing.
+function _list_lost_properties(relation regclass) returns text
+    -- What a table would lose if it were recreated: indexes, rights and the like; null for nothing.
+
+function _plan_replacement(import imports, types jsonb, out differences text, out columns text) returns record
+    -- For mode replace: how the columns of the file differ from those of the table, a line for each difference, empty when they do not; and the columns that a new table would have.
+
+function _recreate_target(import imports, columns text) returns void
+    -- Drops the table of an import and makes it with these columns, empty, and distributed if it was.
 
 function _clear_target(import imports, types jsonb) returns void
     -- Empties the table that mode replace fills.
 
+function _place_rows(import imports, types jsonb) returns bigint
+    -- Puts the rows that were loaded into the table that was there before, and returns their number.
 
--- 000013_create_import_staging
--- The import for psql alone: copy fills a staging table of text columns, import_staging() makes the typed table of it, by the same rules and the same steps as a program's import.
+function _distribute_import(import imports) returns text
+    -- Distributes the table of an import, with its rows, when the import was asked to.
 
-function _accepts(column_name text, "position" integer) returns text
-    -- Condition that a value of a column of text fits a place of tinydevcrm.csv_types.
 
-function _which_fit(source text, names text[], place integer) returns boolean[]
-    -- Which columns of text have only values that one place of tinydevcrm.csv_types accepts; null for a column without values.
+-- 000018_create_import_steps
+-- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends it.
 
-function _first_position(source text, names text[]) returns integer[]
-    -- For each column of text the first place of tinydevcrm.csv_types that accepts every value in it; null when it has none.
+type import_step
+    -- Where an import stands.
+    import_id            bigint
+    columns              jsonb
+    create_statement     text
+    copy_statement       text
 
-function _wider_position(staging text, column_name text, believed integer) returns integer
-    -- As _first_position(), for a column some of whose values do not fit the place believed so far.
+function _build_import_step(import imports, create_statement text) returns import_step
+    -- How the import goes on: its columns, and the COPY to run next.
 
-function _choose_positions(staging text, names text[]) returns integer[]
-    -- As _first_position(), for a table that is too large to be read once for each place.
+function _lock_import(import_id bigint) returns imports
+    -- The import's row, which only its own transaction sees.
+
+function begin_import(
+        source text,
+        header text[],
+        ranks integer[],
+        table_name text default null,
+        mode text default 'create',
+        key text[] default null,
+        types jsonb default '{}',
+        dialect csv_dialect default null,
+        schema_name name default "current_schema"(),
+        distribute_by text default null
+    ) returns import_step
+    -- Begins an import: the names of the columns as the file has them, and for each the first rank of tinydevcrm.csv_types that accepts every value seen so far, null when none was.
+
+function widen_import(import_id bigint, ranks integer[]) returns import_step
+    -- Continues an import whose values no longer fit their columns: give for each column the first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come next included.
+
+function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
+    -- Records the repaired lines of an import that is under way: their numbers, what was wrong, and the text as it stood in the file.
+
+function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
+    -- Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first rank of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read.
+
+function _preview_columns(import_id bigint, ranks integer[]) returns jsonb
+    -- The columns that an import under way would report if it were finished now.
+
+
+-- 000019_create_import_staging
+-- The import by psql: copy fills a staging table of text columns, and import_staging() makes a typed table from it, by the same rules and steps as a program's import.
+
+function _build_fit_condition(column_name text, rank integer) returns text
+    -- SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.
+
+function _test_columns(source text, names text[], rank integer) returns boolean[]
+    -- Which columns of text have only values that one rank of tinydevcrm.csv_types accepts; null for a column without values.
+
+function _find_first_ranks(source text, names text[]) returns integer[]
+    -- For each column of text the first rank of tinydevcrm.csv_types that accepts every value in it; null when it has none.
+
+function _find_wider_rank(staging text, column_name text, believed integer) returns integer
+    -- The same as _find_first_ranks(), for a column with values that do not fit the rank that its first rows suggest.
+
+function _choose_ranks(staging text, names text[]) returns integer[]
+    -- The same as _find_first_ranks(), for a table too large to be read once for each rank.
 
 function _check_staging(staging regclass) returns void
-    -- Checks that a staging table can be read: a view may read what is not its owner's.
+    -- Checks that a staging table may be read; a view could read tables of others.
 
 function import_staging(
         staging regclass,
@@ -338,7 +422,7 @@ function import_staging(
     -- Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone.
 
 
--- 000014_create_row_readers
+-- 000020_create_row_readers
 -- How the rows of a table or materialized view are read by whoever may look at it: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -378,7 +462,7 @@ function _find_matview(
     -- The watched materialized view that is called by the first of these names that one has, and the place of that name: with its schema or, in one of the schemas, without, quoted or not.
 
 
--- 000015_create_query_previews
+-- 000021_create_query_previews
 -- A query is looked at before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -391,7 +475,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows, each an array of texts as psql prints them and nulls, cut after 200 characters.
 
 
--- 000016_create_matviews
+-- 000022_create_matviews
 -- The registry of materialized views that ask a question again and again.
 
 table matviews
@@ -473,7 +557,7 @@ function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule; its events stay until they expire.
 
 
--- 000017_create_matview_keys
+-- 000023_create_matview_keys
 -- The unique index on a key lets a materialized view be refreshed while others read it.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -495,7 +579,7 @@ function _restore_key(matview matviews) returns text
     -- After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.
 
 
--- 000018_create_events
+-- 000024_create_events
 -- One row a refresh is the record of what happened; the notification is only a wake-up.
 
 table matview_refresh_events
@@ -575,7 +659,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of a told event on matview_refresh_channel when the transaction commits.
 
 
--- 000019_create_notify_rules
+-- 000025_create_notify_rules
 -- What is worth telling.
 
 table matview_baselines
@@ -629,7 +713,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as have that many bytes of JSON together.
 
 
--- 000020_create_refreshes
+-- 000026_create_refreshes
 -- A refresh: how it is done, what it finds, and what is remembered of it.
 
 table refresh_requests
@@ -672,7 +756,7 @@ function _requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
 
 
--- 000021_create_schedule_syntax
+-- 000027_create_schedule_syntax
 -- What a schedule may look like, and when it comes round next.
 
 function _cron_has_seconds() returns boolean
@@ -717,7 +801,7 @@ function _next_due(seconds integer, cron_schedule text, after timestamptz) retur
     -- When a schedule comes round first after a moment.
 
 
--- 000022_create_schedule_words
+-- 000028_create_schedule_words
 -- A schedule in words, for people to check what they have written.
 
 function _cron_words(
@@ -734,7 +818,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its one spelling and in words, the time zone of these, and the next three moments at which it comes round; none for a day that never comes.
 
 
--- 000023_create_schedules
+-- 000029_create_schedules
 -- When materialized views are refreshed: one pg_cron job per owner and schedule, however many materialized views share it.
 
 table schedules
@@ -806,7 +890,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: the next round of its schedule refreshes it.
 
 
--- 000024_create_scheduled_rounds
+-- 000030_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
 
 function _next_round(
@@ -850,7 +934,7 @@ function _create_request_job(owner regrole) returns bigint
     -- The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.
 
 
--- 000025_create_subscriptions
+-- 000031_create_subscriptions
 -- Who wants to be told.
 
 table subscriptions
@@ -890,7 +974,7 @@ function resume_subscription(name text) returns void
     -- Ends the pause of a subscription: what was kept is received now.
 
 
--- 000026_create_deliveries
+-- 000032_create_deliveries
 -- At least once: the transaction that records a told event writes one delivery for each subscription to it.
 
 table deliveries
@@ -956,7 +1040,7 @@ function replay_events(subscription text, since timestamptz) returns bigint
     -- Has all told events since a time received again, those from before the subscription too, as far as they are still in the log.
 
 
--- 000027_create_latest_deliveries
+-- 000033_create_latest_deliveries
 -- What became of the deliveries of a subscription.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
@@ -975,7 +1059,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription.
 
 
--- 000028_create_webhooks
+-- 000034_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1025,7 +1109,7 @@ function _rest_webhook(subscription_id bigint, retry_after interval) returns voi
     -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
 
 
--- 000029_create_embeds
+-- 000035_create_embeds
 -- Widgets: the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1078,7 +1162,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration that a widget's address names, schema.name, quoted or not; null when there is none that may be embedded.
 
 
--- 000030_create_retention
+-- 000036_create_retention
 -- What keeps the record from growing without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1103,7 +1187,7 @@ function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
 
--- 000031_create_status
+-- 000037_create_status
 -- One place to look.
 
 function _cron_is_running() returns boolean
@@ -1173,7 +1257,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, without which no schedule comes round.
 
 
--- 000032_follow_changes
+-- 000038_follow_changes
 -- What the user does by hand, the registry follows.
 
 function _follow_drops() returns event_trigger
@@ -1195,7 +1279,7 @@ function _imports_note_renamed() returns trigger
     -- Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.
 
 
--- 000033_create_upkeep
+-- 000039_create_upkeep
 -- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
 
 function _unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1220,7 +1304,7 @@ function _upkeep_ran_at() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000034_create_checks
+-- 000040_create_checks
 -- What may be wrong with an installation, each with what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1233,65 +1317,15 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
 
 
--- 000035_create_users
--- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is the authority on what anyone may do.
+-- 000042_drop_users
+-- Dropping a user: what they leave goes to another user, or goes with them.
 
-function create_user(name text, password text) returns regrole
-    -- Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and limits as tinydevcrm.settings says.
+function _check_droppable(dropped regrole, new_owner regrole) returns void
+    -- Checks that a user can be dropped.
 
-function _own_user(name text) returns regrole
-    -- The role of a user that create_user() has made.
-
-function _kept_user(name text) returns regrole
-    -- As _own_user(), and nobody can drop that user until the transaction ends.
+function _end_sessions(ended regrole) returns void
+    -- Ends the sessions of a role and waits, up to about ten seconds, until they are gone.
 
 function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
-
-
--- 000036_create_distributions
--- How tables lie on the workers of Citus, where this database is a coordinator.
-
-function _distribution(relation regclass) returns text
-    -- How a table lies on the workers of Citus: "distributed by x", its rows parted by that column; "reference", a copy on each; "on one worker", as Citus makes them by schema.
-
-function _distribution_column(relation regclass) returns name
-    -- The column by which the rows of a table are parted among the workers of Citus; null when they are not.
-
-function _check_citus() returns void
-    -- Raises TD010 where Citus is not.
-
-function list_distributions() returns setof text
-    -- Statements that distribute your tables as they are distributed now: keep them beside a dump, in which they are plain tables, and run them when it has been restored.
-
-
--- 000037_distribute_tables
--- Past one machine: on a Citus coordinator a table is parted among the workers, or copied to each.
-
-function _refuse_distribution(message text, hint text) returns void
-    -- Raises TD011.
-
-function _refuse_other_column(relation regclass, present name, wanted text) returns void
-    -- Raises TD011 for a table that is distributed by another column.
-
-function _checked_table(relation regclass, distribute_by text) returns pg_class
-    -- A table that the caller may distribute by a column.
-
-function _check_neighbours(relation regclass) returns void
-    -- Checks that a table can be distributed without others being made anew.
-
-function _check_distributable(relation regclass, distribute_by text) returns void
-    -- Checks that the rows of a table can be parted by a column.
-
-function distribute_table(relation regclass, distribute_by text default null, as_reference boolean default null) returns text
-    -- Distributes a table of yours over the workers of a Citus coordinator, with its rows and the views on it: parted by a column, or copied to each worker as a reference table.
-
-function _check_distribution(import imports) returns void
-    -- Checks, before the file is read, what an import is to be distributed by.
-
-function _distribute_import(import imports) returns text
-    -- Distributes the table of an import as that was asked to, its rows in place; returns what it is then, as distribute_table() does.
-
-function _analyze_distributed(relation regclass) returns void
-    -- Has the workers look at the rows of a distributed table, where Citus lets a transaction do it.
 

@@ -17,13 +17,18 @@ import (
 
 // The packages do not know each other: here one's work is put into the other's terms.
 
-// uploadFile is upload.Load in the page's terms.
-func uploadFile(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
+// fileLimits bound the files that the page takes; the upload command has no bounds.
+type fileLimits struct{ maxMegabytes, maxRatio int64 }
+
+func (l fileLimits) maxBytes() int64 { return l.maxMegabytes << 20 }
+
+// upload is upload.Load in the page's terms.
+func (l fileLimits) upload(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
 	request, err := upload.NewRequest(source, options)
 	if err != nil {
 		return web.Imported{}, err
 	}
-	request.MaxBytes = maxUpload
+	request.MaxBytes, request.MaxRatio = l.maxBytes(), l.maxRatio
 	done, err := upload.Load(ctx, pool, file, request)
 	if err != nil {
 		return web.Imported{}, err
@@ -38,12 +43,13 @@ func uploadFile(ctx context.Context, pool *sql.DB, file io.Reader, source string
 	}, nil
 }
 
-// previewFile is upload.Preview in the page's terms.
-func previewFile(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
+// preview is upload.Preview in the page's terms.
+func (l fileLimits) preview(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
 	request, err := upload.NewRequest(source, options)
 	if err != nil {
 		return web.Plan{}, err
 	}
+	request.MaxBytes, request.MaxRatio = l.maxBytes(), l.maxRatio
 	found, err := upload.Preview(ctx, pool, file, request)
 	if err != nil {
 		return web.Plan{}, err

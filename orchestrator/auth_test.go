@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
@@ -48,8 +49,10 @@ func TestUsersLogIn(t *testing.T) {
 	s.keepApart()
 	dbtest.Exec(t, s.super, "select tinydevcrm.drop_user('eve', 'ann')")
 	select {
-	case name := <-others:
-		t.Errorf("eve was told of %s", name)
+	case name, isOpen := <-others:
+		if isOpen {
+			t.Errorf("eve was told of %s", name)
+		}
 	default:
 	}
 	if log := s.stderr.String(); strings.Contains(log, "secret") {
@@ -268,4 +271,28 @@ func TestPasswordsCannotBeTriedFast(t *testing.T) {
 	if status, body := s.send("ann", "another word", "GET", "/matviews", "", ""); status != 429 {
 		t.Errorf("the right one, untried: %d %s", status, body)
 	}
+}
+
+// A role that may not log in any more is out within seconds, with the pages that it has open.
+func TestLockedRoleIsOut(t *testing.T) {
+	s := newSite(t, "ann")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := s.follow(ctx, "ann")
+	if status, body := s.get("ann", "/matviews"); status != 200 {
+		t.Fatalf("ann is in: %d %s", status, body)
+	}
+	dbtest.Exec(t, s.super, "alter role ann nologin")
+	select {
+	case _, isOpen := <-events:
+		if isOpen {
+			t.Error("an event came that nobody made")
+		}
+	case <-time.After(dbtest.Deadline):
+		t.Error("the open page stays open")
+	}
+	dbtest.Eventually(t, dbtest.Deadline, "ann is out", func() bool {
+		status, _ := s.get("ann", "/matviews")
+		return status == 401
+	})
 }

@@ -91,6 +91,8 @@ type program struct {
 	webhooksTo  []netip.Prefix
 	hasUsers    bool
 	authURL     string
+	letSupers   bool
+	files       fileLimits
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/yingw787/tinydevcrm-mvp/migrations"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
@@ -49,6 +54,37 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 		t.Errorf("the user's view and table have %d rows, want 10", rows)
 	}
 	mustCommand(t, server.URL, "migrate", "up")
+}
+
+// A migration needs none that follows it: imports work when their own are the last.
+func TestImportsNeedNoLaterMigration(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	names, err := fs.Glob(migrations.Files, "*.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, "_create_import_staging.up.sql") })
+	mustCommand(t, server.URL, "migrate", "up", strconv.Itoa(last+1))
+
+	file := filepath.Join(t.TempDir(), "numbers.csv")
+	if err := os.WriteFile(file, []byte("id,name\n1,one\n2,two\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"create", "append", "replace"} {
+		mustCommand(t, server.URL, "upload", file, "--table", "plain", "--mode", mode)
+	}
+	for range 2 {
+		mustCommand(t, server.URL, "upload", file, "--table", "keyed", "--mode", "upsert", "--key", "id")
+	}
+	pool := server.Open()
+	defer pool.Close()
+	dbtest.Exec(t, pool, "create table staging (n text); insert into staging values ('1')")
+	dbtest.Exec(t, pool, "select tinydevcrm.import_staging('staging', 'staged')")
+	if rows := dbtest.Value[string](t, pool, `
+		select concat_ws(' ', (select count(*) from plain), (select count(*) from keyed), (select sum(n) from staged))`); rows != "2 2 1" {
+		t.Errorf("the tables have %s rows, want 2 2 1", rows)
+	}
 }
 
 func TestMigrateRefusesAndRecovers(t *testing.T) {

@@ -90,7 +90,7 @@ func (s *site) upload(user, query, content string) (int, string) {
 		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"numbers.csv\"\r\n\r\n"+content+"\r\n--x--\r\n")
 }
 
-// follow opens a user's event stream, and gives the names of the views whose events come.
+// follow opens a user's event stream, and gives the names of the views whose events come, until it ends.
 func (s *site) follow(ctx context.Context, user string) <-chan string {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(ctx, "GET", s.url+"/events/stream", nil)
@@ -107,6 +107,7 @@ func (s *site) follow(ctx context.Context, user string) <-chan string {
 	}
 	names := make(chan string, 100)
 	go func() {
+		defer close(names)
 		defer response.Body.Close()
 		lines := bufio.NewScanner(response.Body)
 		for lines.Scan() {

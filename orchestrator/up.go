@@ -28,8 +28,6 @@ const (
 	logSubscription = "log"
 	// shutdownWithin is how long requests under way may take once the program is told to end.
 	shutdownWithin = 5 * time.Second
-	// maxUpload bounds a file that the page takes; the upload command has no bound.
-	maxUpload = 4 << 30
 )
 
 func (p *program) upCommand() *cobra.Command {
@@ -55,13 +53,19 @@ func (p *program) upCommand() *cobra.Command {
 		"have users of the page log in as their Postgres role (HTTP Basic: put TLS in front of it)")
 	command.Flags().StringVar(&p.authURL, "auth-url", "",
 		"database URL over which they log in; the server has to ask for passwords (default --database-url)")
+	command.Flags().BoolVar(&p.letSupers, "allow-superuser-login", false,
+		"with --auth: let superusers log in too, whose passwords are worth the whole server")
+	command.Flags().Int64Var(&p.files.maxMegabytes, "max-upload", 4096,
+		"size in MB up to which the page takes a file, packed and unpacked; 0 takes any")
+	command.Flags().Int64Var(&p.files.maxRatio, "max-unpack-ratio", 100,
+		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
 	command.Flags().Func("allow-webhooks-to",
 		"private addresses that webhooks may go to, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
 }
 
 // users are those of the page; none where nobody logs in.
-func (p *program) users(ctx context.Context) (*login.Users, loginFunc, error) {
+func (p *program) users(ctx context.Context, pool *sql.DB) (*login.Users, loginFunc, error) {
 	if !p.hasUsers {
 		return nil, nil, nil
 	}
@@ -69,7 +73,7 @@ func (p *program) users(ctx context.Context) (*login.Users, loginFunc, error) {
 	if url == "" {
 		url = p.databaseURL
 	}
-	users, err := login.NewUsers(ctx, url)
+	users, err := login.NewUsers(ctx, pool, url, p.letSupers)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,6 +94,9 @@ func (p *program) allowWebhooksTo(value string) error {
 func (p *program) up(ctx context.Context) error {
 	if p.authURL != "" && !p.hasUsers {
 		return badUsage("Add --auth, or leave it out.", "--auth-url is for --auth, which is not given")
+	}
+	if p.letSupers && !p.hasUsers {
+		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login is for --auth, which is not given")
 	}
 	at, err := p.openSockets()
 	if err != nil {
@@ -152,7 +159,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if err := worker.Subscribe(ctx); err != nil {
 		return err
 	}
-	users, logIn, err := p.users(ctx)
+	users, logIn, err := p.users(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -182,11 +189,11 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		return serve(ctx, at.page, web.Handler(web.Config{
 			Pool:      pool,
 			Login:     logIn,
-			Upload:    counted(operations, uploadFile),
-			Preview:   previewFile,
+			Upload:    counted(operations, p.files.upload),
+			Preview:   p.files.preview,
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
-			MaxUpload: maxUpload,
+			MaxUpload: p.files.maxBytes(),
 			Hosts:     p.hosts,
 			Others:    p.routesBesidePage(operations),
 		}), diagnostics)

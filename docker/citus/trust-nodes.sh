@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by the image when it has made a cluster. Nodes come to each other as whatever role a query runs as, users'
-# roles too, and have no password to give. So they trust the addresses that are theirs, ahead of the image's line that
-# asks everybody for a password. The gateway's address, by which this machine would come, is not among them.
+# The image runs this after it has created the cluster. Nodes connect to each other as the role that runs a query, also
+# as users' roles, and without a password. So pg_hba.conf trusts the addresses of the nodes, in a line before the image's own,
+# which requires a password from everyone. The gateway's address, which this machine would use, is not trusted.
 set -eu
 sed -i "1i host all all $NODES trust" "$PGDATA/pg_hba.conf"

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What each piece of docker/test begins with; read by them, not run. A piece defines clean_up, which ends what it began.
+# Shared by the pieces of docker/test: sourced, not run. Each piece defines clean_up, which stops what it started.
 
 say() { echo "==> $*"; }
 
-# not_checked WHAT: names what this machine cannot try, and ends the piece.
+# not_checked WHAT: prints what this machine cannot test, and ends the piece.
 not_checked() {
     echo "not checked: $*"
     exit 0
@@ -14,7 +14,7 @@ die() {
     exit 1
 }
 
-# until_true SECONDS WHAT COMMAND…: waits for it.
+# until_true SECONDS WHAT COMMAND…: waits until the command succeeds.
 until_true() {
     local end=$((SECONDS + $1)) what=$2
     until "${@:3}" >/dev/null 2>&1; do

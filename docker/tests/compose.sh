@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# The images and compose files with an engine; read by the pieces of docker/test that need one, not run. They set
+# Images and compose files with an engine: sourced by the pieces of docker/test that need one, not run. They set
 # $project and $compose_file.
 
-# needs_engine WHAT: it is named as not checked without one.
+# needs_engine WHAT: without an engine, WHAT is not checked.
 needs_engine() { timeout 10 docker info >/dev/null 2>&1 || not_checked "$1, because there is no Docker engine"; }
 
-# needs_image WHAT IMAGE
+# needs_image WHAT IMAGE: without the image, WHAT is not checked.
 needs_image() {
     docker image inspect "$2" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$2" >/dev/null 2>&1 ||
-        not_checked "$1, because $2 is not at hand"
+        not_checked "$1, because $2 is not available"
 }
 
-# use_images WHAT NAME sets what the files build from: the base image of that name, and Go's. What the environment
-# does not give, docker/.env does.
+# use_images WHAT NAME: sets the images that the files build from: the one of that name and Go's, from the environment
+# or else from docker/.env.
 use_images() {
     local name
     for name in "$2" GO_IMAGE; do
@@ -34,13 +34,13 @@ compose() {
     fi
 }
 
-# healthy SERVICE says whether its health check passes.
+# healthy SERVICE: succeeds if its health check passes.
 healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$(compose ps --quiet "$1")") == healthy ]]; }
 
-# compose_up SERVICE, which is the database that programs see, sets $page and does the main job.
+# compose_up SERVICE: starts everything, sets $page and does the main job. SERVICE is the database that programs use.
 compose_up() {
     say "docker compose --file $compose_file up, on $base_image and $GO_IMAGE"
-    # Any ports that are free.
+    # Any free ports.
     export POSTGRES_PORT=0 ORCHESTRATOR_PORT=0
     compose up --build --detach || { compose logs --tail 30; die "compose up failed, see above."; }
     until_true 180 "the database is healthy" healthy "$1"

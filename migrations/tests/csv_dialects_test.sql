@@ -1,4 +1,4 @@
--- How a CSV file is written: what sniff_csv() finds, what it is told, what it refuses.
+-- How a CSV file is written: what sniff_csv() finds, what it is given, what it refuses.
 
 begin;
 
@@ -267,16 +267,16 @@ select is_empty(
         where (found.encoding, pg_temp.shown(found)) <> ('UTF8', '";" " " CRLF t 2') $$,
     'a sample may end anywhere');
 
--- What it is told
+-- What it is given
 
-create temporary table told (
+create temporary table given (
     name      text,
     sample    text,
     parts     tinydevcrm.csv_dialect,
     shown     text
 );
 
-insert into told
+insert into given
 values
     ('a delimiter', E'a;b,c\n1;2,3\n', (null, ',', null, null, null, null, null), '"," " " LF t 0'),
     ('tab', E'a;b\n1;2\n', (null, 'tab', null, null, null, null, null), '"\t" " " LF t 0'),
@@ -314,7 +314,7 @@ values
 
 select is_empty(
     $$ select name, shown, pg_temp.shown(found)
-         from told
+         from given
         cross join tinydevcrm.sniff_csv(
                   convert_to(sample, 'UTF8'), (parts).encoding, (parts).delimiter, (parts).quote,
                   (parts).escape, (parts).has_header, (parts).skip_lines) as found
@@ -369,8 +369,8 @@ select pg_temp.refused('TD007', '-1 lines cannot be skipped', $$'a', skip_lines 
 
 select is(
     array[
-        tinydevcrm._table_name('Q3 Sales.csv.gz'), tinydevcrm._table_name('C:\x\Q3 Sales.TSV'),
-        tinydevcrm._table_name('/tmp/a.b.txt'), tinydevcrm._table_name('.csv.gz')],
+        tinydevcrm._make_table_name('Q3 Sales.csv.gz'), tinydevcrm._make_table_name('C:\x\Q3 Sales.TSV'),
+        tinydevcrm._make_table_name('/tmp/a.b.txt'), tinydevcrm._make_table_name('.csv.gz')],
     array['q3_sales', 'q3_sales', 'a_b', 'imported'],
     'a table is named after its file, without the endings of text and of gzip');
 

@@ -21,7 +21,7 @@ begin
     for v_type in
         select csv_types.*
           from tinydevcrm.csv_types
-         order by position
+         order by rank
     loop
         update chosen
            set type_name = v_type.type_name

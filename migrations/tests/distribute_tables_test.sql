@@ -43,25 +43,25 @@ select throws_ok(
     'nor copied to each worker');
 select throws_ok(
     $$ select tinydevcrm.list_distributions() $$, 'TD010', null, 'nor listed');
-select is(tinydevcrm._distribution('"My Table"'), null, 'each table is one of this server alone');
-select is(tinydevcrm._distribution(null), null, 'and so is none');
-select is(tinydevcrm._distribution_column('"My Table"'), null, 'parted by no column');
+select is(tinydevcrm._find_distribution('"My Table"'), null, 'each table is one of this server alone');
+select is(tinydevcrm._find_distribution(null), null, 'and so is none');
+select is(tinydevcrm._find_distribution_column('"My Table"'), null, 'sharded by no column');
 
 -- what is asked of a table before Citus is
 
 select throws_ok(
-    $$ select tinydevcrm._checked_table('"My Table"', 'id') $$, 'TD006',
+    $$ select tinydevcrm._check_table('"My Table"', 'id') $$, 'TD006',
     'table "My Data"."My Table" has no column ''id'' to distribute by',
     'a column that is not there, as it is written');
-select lives_ok($$ select tinydevcrm._checked_table('"My Table"', 'Id') $$, 'and one that is');
+select lives_ok($$ select tinydevcrm._check_table('"My Table"', 'Id') $$, 'and one that is');
 select throws_ok(
-    $$ select tinydevcrm._checked_table('tinydevcrm.imports', 'id') $$, 'TD007', null,
+    $$ select tinydevcrm._check_table('tinydevcrm.imports', 'id') $$, 'TD007', null,
     'our own tables stay where they are');
 create view v as select 1 as one;
 select throws_ok(
-    $$ select tinydevcrm._checked_table('v', null) $$, 'TD011', '"My Data".v is not a table', 'a view is no table');
+    $$ select tinydevcrm._check_table('v', null) $$, 'TD011', '"My Data".v is not a table', 'a view is no table');
 select throws_ok(
-    $$ select tinydevcrm._checked_table(null, null) $$, 'TD011', 'null is not a table', 'nor is nothing');
+    $$ select tinydevcrm._check_table(null, null) $$, 'TD011', 'null is not a table', 'nor is nothing');
 
 insert into "My Table" values (1, 'a'), (null, 'b');
 select throws_ok(
@@ -78,7 +78,7 @@ select throws_ok(
 
 select throws_ok(
     $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', distribute_by => 'a') $$, 'TD010', null,
-    'an import is told so before the file is read');
+    'an import is refused before the file is read');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', distribute_by => 'id') $$, 'TD010', null,
     'by psql''s way too');
@@ -102,7 +102,7 @@ grant tinydevcrm_user to tap_other;
 grant usage on schema "My Data" to tap_other;
 set local role tap_other;
 select throws_ok(
-    $$ select tinydevcrm._checked_table('"My Table"', 'Id') $$, '42501',
+    $$ select tinydevcrm._check_table('"My Table"', 'Id') $$, '42501',
     '"My Data"."My Table" belongs to postgres, and this session has not logged in as that role',
     'only a table''s owner distributes it');
 reset role;

@@ -17,9 +17,11 @@ select is_empty(
               -- These run a caller's SQL, or commit.
               'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
               'refresh_scheduled', 'refresh_by_seconds', '_refresh_round', 'refresh_requested', 'remove_expired',
-              '_check_query', '_make_view', 'preview_query'
+              '_check_query', '_make_view', 'preview_query',
+              -- This runs for each row of a queue.
+              '_deliveries_set_times'
           ) $$,
-    'every function pins its search_path, but those that run a caller''s SQL or commit');
+    'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row of a queue');
 
 select is_empty(
     $$ select p.oid::regprocedure

@@ -8,11 +8,11 @@ create schema "My Data";
 set local search_path = "My Data", public;
 
 -- Place of a value on the ladder.
-create function pg_temp.place(value text)
+create function pg_temp.rank_of(value text)
     returns integer
     language sql
 as $$
-    select min(position)
+    select min(rank)
       from tinydevcrm.csv_types
      where accepts is null
         or octet_length(value) <= max_length and value ~ accepts
@@ -70,12 +70,12 @@ $$;
 -- names
 
 select is(
-    tinydevcrm._column_names(array['a', '', 'a', 'xmin', 'a_2', 'A', repeat('é', 40), repeat('é', 40)]),
+    tinydevcrm._make_column_names(array['a', '', 'a', 'xmin', 'a_2', 'A', repeat('é', 40), repeat('é', 40)]),
     array['a', 'column_2', 'a_3', 'xmin_2', 'a_2', 'A', repeat('é', 31), repeat('é', 30) || '_2'],
     'names are kept as written, and made unique within 63 bytes');
-select is(tinydevcrm._table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a file''s name makes a table''s');
-select is(tinydevcrm._table_name('Q3 Sales.csv.gz'), 'q3_sales', 'packed or not');
-select is(tinydevcrm._table_name('.csv'), 'imported', 'a name with nothing in it is "imported"');
+select is(tinydevcrm._make_table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a file''s name makes a table''s');
+select is(tinydevcrm._make_table_name('Q3 Sales.csv.gz'), 'q3_sales', 'packed or not');
+select is(tinydevcrm._make_table_name('.csv'), 'imported', 'a name with nothing in it is "imported"');
 
 -- the way of a program
 
@@ -83,7 +83,7 @@ create temporary table begun as
 select *
   from tinydevcrm.begin_import(
            'numbers.csv', array['AColumnOfNumbers', 'note', 'seen'],
-           array[pg_temp.place('1'), pg_temp.place('2024-01-31 10:00:00+05:30'), null]);
+           array[pg_temp.rank_of('1'), pg_temp.rank_of('2024-01-31 10:00:00+05:30'), null]);
 
 select is(
     (select array[create_statement, copy_statement] from begun),
@@ -92,8 +92,8 @@ select is(
         'copy "My Data".numbers ("AColumnOfNumbers", note, seen) from stdin with (encoding ''UTF8'')'],
     'begin_import() makes the table and gives the COPY to run');
 select is(
-    (select jsonb_agg(value->'position') from begun, jsonb_array_elements(columns)),
-    jsonb_build_array(pg_temp.place('1'), null, null),
+    (select jsonb_agg(value->'rank') from begun, jsonb_array_elements(columns)),
+    jsonb_build_array(pg_temp.rank_of('1'), null, null),
     'and says which values it takes: those whose text can be restored, or any');
 
 insert into numbers
@@ -103,7 +103,7 @@ select is(
     (select copy_statement
        from tinydevcrm.widen_import(
                 (select import_id from begun),
-                array[pg_temp.place('3000000000'), pg_temp.place('x'), null, pg_temp.place('true')])),
+                array[pg_temp.rank_of('3000000000'), pg_temp.rank_of('x'), null, pg_temp.rank_of('true')])),
     'copy "My Data".numbers ("AColumnOfNumbers", note, seen, column_4) from stdin with (encoding ''UTF8'')',
     'widen_import() goes on with wider columns, and new ones');
 select is(
@@ -121,10 +121,10 @@ select is(
     (select array[row_count, byte_count, problem_count, rewrite_count]
        from tinydevcrm.finish_import(
                 (select import_id from begun),
-                array[pg_temp.place('3000000000'), pg_temp.place('x'), pg_temp.place('x'), pg_temp.place('true')],
+                array[pg_temp.rank_of('3000000000'), pg_temp.rank_of('x'), pg_temp.rank_of('x'), pg_temp.rank_of('true')],
                 3, 30)),
     array[3, 30, 2, 1]::bigint[],
-    'finish_import() tells rows, bytes, problems and rewrites');
+    'finish_import() reports rows, bytes, problems and rewrites');
 select results_eq(
     $$ select line, reason, line_text from tinydevcrm.import_problems order by id $$,
     $$ values (3::bigint, 'short', 'a,b'), (5::bigint, 'long', 'c,d') $$,
@@ -139,7 +139,7 @@ select is(
       {"name": "note", "type": "text", "header": "note"},
       {"name": "seen", "type": "text", "header": "seen"},
       {"name": "column_4", "type": "boolean", "header": ""}]'::jsonb,
-    'the import''s row tells columns, types and what the file called them');
+    'the import''s row has columns, types and what the file called them');
 
 -- widening restores the text, whatever the type
 
@@ -151,10 +151,10 @@ select is_empty(
           and pg_temp.through(example) <> example $$,
     'every way of writing comes back from its type as it was written');
 select is_empty(
-    $$ select position, example
+    $$ select rank, example
          from tinydevcrm.csv_types
         where restores is not null
-          and pg_temp.place(example) <> position $$,
+          and pg_temp.rank_of(example) <> rank $$,
     'and is where its example says');
 
 -- refusals
@@ -309,7 +309,7 @@ drop view dependent;
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$,
-    'and makes the table anew when none does');
+    'and recreates the table when none does');
 select is(
     pg_temp.columns('"by hand; drop table numbers"'), 'id integer, say "hi" text, none text',
     'with the columns of the file');
@@ -392,7 +392,7 @@ update news
 
 select throws_ok(
     $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$, 'TD006', null,
-    'it does not make a table anew that would lose what it has');
+    'it does not recreate a table that would lose what it has');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$),
     'n: integer in the table, numeric in the file', 'and says what differs');

@@ -210,7 +210,7 @@ select throws_ok(
 select throws_ok(
     $$ select tinydevcrm._check_distributable('tap_ann.trap', 'n') $$, '42501', null, 'nor counts its rows');
 insert into tinydevcrm.imports (source, mode, schema_name, table_name, columns)
-values ('early.csv', 'create', 'tap_ann', 'trap', '[{"name": "n", "type": "text", "position": null}]');
+values ('early.csv', 'create', 'tap_ann', 'trap', '[{"name": "n", "type": "text", "rank": null}]');
 select throws_ok(
     $$ select tinydevcrm.finish_import(max(id), '{5}', 1) from tinydevcrm.imports $$,
     '42501', null, 'nor finishes an import that names one');
@@ -223,15 +223,15 @@ reset role;
 -- Null, nothing, too much
 
 select throws_ok(
-    $$ select tinydevcrm._column_names(array_fill(''::text, array[1601])) $$, 'TD005', null,
+    $$ select tinydevcrm._make_column_names(array_fill(''::text, array[1601])) $$, 'TD005', null,
     'over 1600 names are refused before they are looked at');
 select is(
-    cardinality(tinydevcrm._column_names(array_fill(''::text, array[1600]))), 1600, '1600 are not');
+    cardinality(tinydevcrm._make_column_names(array_fill(''::text, array[1600]))), 1600, '1600 are not');
 select is(
-    array[tinydevcrm._base_type(0), tinydevcrm._base_type(null), tinydevcrm._base_type('information_schema.cardinal_number')],
+    array[tinydevcrm._find_base_type(0), tinydevcrm._find_base_type(null), tinydevcrm._find_base_type('information_schema.cardinal_number')],
     array['-', null, 'integer'], 'a type that is not there has no base, and ends the search');
 select throws_ok(
-    $$ select tinydevcrm._import_under_way(null) $$, 'TD001', null, 'no import is none');
+    $$ select tinydevcrm._lock_import(null) $$, 'TD001', null, 'no import is none');
 select throws_ok(
     $$ select tinydevcrm.begin_import(null, null, null) $$, 'TD005', null, 'an import without columns is refused');
 select throws_ok(

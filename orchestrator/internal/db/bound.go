@@ -45,19 +45,6 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &boundConn{conn.(pqConn), &line}, nil
 }
 
-// pqConn is what a connection of lib/pq's can do.
-type pqConn interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.NamedValueChecker
-	driver.Pinger
-	driver.QueryerContext
-	driver.SessionResetter
-	driver.Validator
-}
-
 type boundConn struct {
 	pqConn
 	line *line

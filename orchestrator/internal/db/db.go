@@ -67,7 +67,7 @@ func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, erro
 }
 
 func open(ctx context.Context, source driver.Connector, maxConns int) (*sql.DB, error) {
-	pool := sql.OpenDB(source)
+	pool := sql.OpenDB(waryConnector{source})
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns((maxConns + 1) / 2)
 	pool.SetConnMaxIdleTime(time.Minute)

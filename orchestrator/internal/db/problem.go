@@ -77,12 +77,12 @@ func (e *UserError) Error() string { return e.Message }
 // status gives the HTTP status for an SQLSTATE, or for a class: its first two characters.
 func status(code string) int {
 	switch code {
-	case "TD001", "42P01":
+	case "TD001", "42P01", "3F000":
 		return http.StatusNotFound
 	case "TD004", "TD012", "42P07", "2BP01", "55000":
 		return http.StatusConflict
 	// 25006: a standby, or a server that was set read-only.
-	case "TD010", "3F000", "25006":
+	case "TD010", "25006":
 		return http.StatusServiceUnavailable
 	case "42501":
 		return http.StatusForbidden
@@ -122,6 +122,12 @@ func Explain(err error) Problem {
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
+	case isMisread(err):
+		return Problem{
+			Status:  http.StatusUnprocessableEntity,
+			Message: "the database's error is too long to be read: more than 30,000 bytes",
+			Hint:    "It repeats the query: shorten that one, or run it by psql, which shows the error.",
+		}
 	case errors.As(err, &tooLarge):
 		return Problem{
 			Status:  http.StatusRequestEntityTooLarge,
@@ -157,6 +163,8 @@ func Explain(err error) Problem {
 	return Problem{Status: http.StatusInternalServerError, Message: "internal error"}
 }
 
+const noSchema = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
+
 func explainServer(err *pq.Error) Problem {
 	problem := Problem{
 		Status:  status(string(err.Code)),
@@ -167,11 +175,14 @@ func explainServer(err *pq.Error) Problem {
 		IsAway:  err.Code.Class() == "08" || slices.Contains([]pq.ErrorCode{"53300", "57P01", "57P02", "57P03"}, err.Code),
 	}
 	switch {
+	case err.Code == "3F000" && err.Message == `schema "tinydevcrm" does not exist`:
+		problem.Status = http.StatusServiceUnavailable
+		problem.Hint = noSchema
 	case problem.Status == http.StatusInternalServerError:
 		problem = Problem{Status: problem.Status, Code: problem.Code, Message: "internal error"}
 	case err.InternalQuery == "" && strings.Contains(err.Message, "tinydevcrm") &&
-		(err.Code == "3F000" || err.Code == "42P01" || err.Code == "42883"):
-		problem.Hint = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
+		(err.Code == "42P01" || err.Code == "42883"):
+		problem.Hint = noSchema
 	case problem.Detail == "" && strings.HasPrefix(err.Where, "COPY "):
 		// Where COPY stopped: the line, the column and the value.
 		problem.Detail = firstLine(err.Where)

@@ -24,6 +24,7 @@ func TestExplain(t *testing.T) {
 		{"name in use", &pq.Error{Code: "TD004", Message: "taken"}, 409, "taken"},
 		{"no table", &pq.Error{Code: "42P01", Message: `relation "x" does not exist`}, 404, `"x"`},
 		{"no schema of ours", &pq.Error{Code: "3F000", Message: `schema "tinydevcrm" does not exist`}, 503, "migrate up"},
+		{"no schema of theirs", &pq.Error{Code: "3F000", Message: `schema "nosuch" does not exist`}, 404, "nosuch"},
 		{"no rights", &pq.Error{Code: "42501", Message: "permission denied"}, 403, "permission denied"},
 		{"bad CSV", &pq.Error{Code: "22P04", Message: "extra data", Where: "COPY t, line 3: \"x\"\nSQL statement"}, 422, "line 3"},
 		{"in a query", &pq.Error{Code: "42703", Message: "no column", InternalQuery: "select é\n  from x", InternalPosition: "15"}, 422,

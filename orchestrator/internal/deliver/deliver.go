@@ -17,6 +17,8 @@ import (
 
 const (
 	batchSize = 100
+	// maxCarried bounds the rows of an event, in bytes; an eighth of it the message of a failure.
+	maxCarried = 64 << 10
 	// pollAfter bounds how long an event waits whose notification was lost.
 	pollAfter         = 10 * time.Second
 	acknowledgeWithin = 5 * time.Second
@@ -148,83 +150,76 @@ func waitFor(ctx context.Context, wake, also <-chan int64, pause time.Duration) 
 
 func (w *Worker) drain(ctx context.Context) error {
 	for {
-		deliveries, err := w.receive(ctx)
+		ids, err := w.receive(ctx)
 		if err != nil {
 			return err
 		}
 		w.pulse.beat()
-		for _, d := range deliveries {
-			if _, done := w.handled[d.id]; !done {
-				w.handle(ctx, d.event)
-				w.handled[d.id] = struct{}{}
-			}
-		}
-		if err := w.acknowledge(ctx, deliveries); err != nil {
+		if err := w.acknowledge(ctx, ids); err != nil {
 			return err
 		}
-		if len(deliveries) < batchSize {
+		if len(ids) < batchSize {
 			return nil
 		}
 	}
 }
 
 // receiveEvents is receive_events(), without the way through it, and does not wait for the disk: a claim that
-// a crash takes back is a delivery that is received again.
+// a crash takes back is a delivery that is received again. What an event carries beyond a bound stays out.
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
-	       tinydevcrm._ordered_rows(event),
-	       (event).is_cut, (event).error_code, (event).error_message,
+	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._ordered_rows(event) end,
+	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
+	       (event).error_code, left((event).error_message, $4 / 8),
 	       (event).started_at, extract(epoch from (event).duration)::double precision
 	  from tinydevcrm._receive_deliveries(tinydevcrm._own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
-type delivery struct {
-	id    int64
-	event Event
-}
-
-func (w *Worker) receive(ctx context.Context) ([]delivery, error) {
+// receive handles a batch of events, each as it comes so that only one is held, and gives the numbers of
+// their deliveries.
+func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 	if w.receiving == nil {
 		var err error
 		if w.receiving, err = w.pool.PrepareContext(ctx, receiveEvents); err != nil {
 			return nil, fmt.Errorf("receive events: %w", err)
 		}
 	}
-	rows, err := w.receiving.QueryContext(ctx, w.subscription, batchSize, visibilityTimeout.Seconds())
+	rows, err := w.receiving.QueryContext(ctx, w.subscription, batchSize, visibilityTimeout.Seconds(), maxCarried)
 	if err != nil {
 		return nil, fmt.Errorf("receive events: %w", err)
 	}
 	defer rows.Close()
 
-	var deliveries []delivery
+	var ids []int64
 	for rows.Next() {
-		var d delivery
+		var id int64
+		var event Event
 		var seconds float64
 		var carried []byte
-		if err := rows.Scan(&d.id, &d.event.ID, &d.event.Matview, &d.event.ScheduleID,
-			&d.event.Outcome, &d.event.PlainReason, &d.event.RowCount, &d.event.AddedCount,
-			&d.event.RemovedCount, &carried, &d.event.IsCut, &d.event.ErrorCode, &d.event.ErrorMessage,
-			&d.event.StartedAt, &seconds); err != nil {
+		if err := rows.Scan(&id, &event.ID, &event.Matview, &event.ScheduleID,
+			&event.Outcome, &event.PlainReason, &event.RowCount, &event.AddedCount,
+			&event.RemovedCount, &carried, &event.IsCut, &event.ErrorCode, &event.ErrorMessage,
+			&event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}
-		d.event.Rows = carried
-		d.event.Duration = time.Duration(seconds * float64(time.Second))
-		deliveries = append(deliveries, d)
+		event.Rows = carried
+		event.Duration = time.Duration(seconds * float64(time.Second))
+		if _, done := w.handled[id]; !done {
+			w.handle(ctx, event)
+			w.handled[id] = struct{}{}
+		}
+		ids = append(ids, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("receive events: %w", err)
 	}
-	return deliveries, nil
+	return ids, nil
 }
 
-func (w *Worker) acknowledge(ctx context.Context, deliveries []delivery) error {
-	if len(deliveries) == 0 {
+func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
+	if len(ids) == 0 {
 		return nil
-	}
-	ids := make([]int64, len(deliveries))
-	for i, d := range deliveries {
-		ids[i] = d.id
 	}
 	// What has been handled is worth acknowledging even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)

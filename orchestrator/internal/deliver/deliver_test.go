@@ -193,3 +193,46 @@ func TestLogLine(t *testing.T) {
 		}
 	}
 }
+
+// writeLargeEvent writes an event as a user can who means no good, with rows of some bytes and a message.
+func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
+	t.Helper()
+	id := dbtest.Value[int64](t, pool, `
+		insert into tinydevcrm.matview_refresh_events
+		       (owner, matview_id, matview, outcome, is_told, method, row_count, rows, is_cut, error_code, error_message, started_at, duration)
+		select owner, id, 'v', case when $2 = '' then 'refreshed' else 'failed' end, true, case when $2 = '' then 'plain' end,
+		       case when $2 = '' then 1 end,
+		       case when $2 = '' then jsonb_build_array(jsonb_build_object('one', repeat('x', $1))) end, false,
+		       case when $2 <> '' then 'P0001' end, nullif($2, ''), clock_timestamp(), '0 s'
+		  from tinydevcrm.matviews
+		 where relation = 'v'::regclass
+		returning id`, bytes, message)
+	// The log outlives the view.
+	t.Cleanup(func() {
+		if _, err := pool.Exec("delete from tinydevcrm.matview_refresh_events where id = $1", id); err != nil {
+			t.Errorf("tidy up: %v", err)
+		}
+	})
+}
+
+// What a user makes large is cut before it is held and logged.
+func TestLargeEventsAreCut(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
+	events := make(chan deliver.Event, 10)
+	start(t, pool, "s", func(_ context.Context, event deliver.Event) { events <- event }, nil)
+	writeLargeEvent(t, pool, 100, "")
+	writeLargeEvent(t, pool, 200_000, "")
+	writeLargeEvent(t, pool, 0, strings.Repeat("x", 9000))
+
+	small, large, failed := <-events, <-events, <-events
+	if small.IsCut || len(small.Rows) < 100 {
+		t.Errorf("of a small event: cut %t, rows %.200s", small.IsCut, small.Rows)
+	}
+	if !large.IsCut || large.Rows != nil {
+		t.Errorf("of a large one: cut %t, %d bytes of rows", large.IsCut, len(large.Rows))
+	}
+	if got := len(failed.ErrorMessage.V); got != 8192 {
+		t.Errorf("a message of %d bytes", got)
+	}
+}

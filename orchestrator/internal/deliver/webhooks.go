@@ -20,8 +20,13 @@ import (
 const (
 	// perEndpoint requests to one endpoint are under way at once.
 	perEndpoint = 4
-	// maxEndpoints are served at once; one that hangs takes no more than its own place.
-	maxEndpoints = 256
+	// maxEndpoints are served at once, shared among their owners; one that hangs takes no more than its own
+	// place.
+	maxEndpoints = 512
+	// maxBody bounds a message, and maxBytes all those that are under way, shared as well.
+	maxBody      = 2 << 20
+	maxBytes     = 128 << 20
+	maxReceiving = 2
 	// lookAfter is how often deliveries are looked for whose pause is over.
 	lookAfter = 5 * time.Second
 	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
@@ -62,6 +67,10 @@ type Webhooks struct {
 	ended chan int64
 	mu    sync.Mutex
 	busy  map[int64]struct{}
+	// places are those of busy endpoints, bytes those of messages under way.
+	places, bytes shares
+	// receiving are as many as receive messages at once, which by then are not counted.
+	receiving chan struct{}
 	// resting are endpoints that could not be served, or had nothing after all.
 	resting map[int64]*rest
 
@@ -81,12 +90,15 @@ func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 // nothing of the endpoint: the delivery is received again when its time is over.
 func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *slog.Logger) *Webhooks {
 	return &Webhooks{
-		pool:    pool,
-		post:    post,
-		logger:  logger,
-		ended:   make(chan int64, 1),
-		busy:    make(map[int64]struct{}),
-		resting: make(map[int64]*rest),
+		pool:      pool,
+		post:      post,
+		logger:    logger,
+		ended:     make(chan int64, 1),
+		busy:      make(map[int64]struct{}),
+		places:    newShares(maxEndpoints),
+		bytes:     newShares(maxBytes),
+		receiving: make(chan struct{}, maxReceiving),
+		resting:   make(map[int64]*rest),
 	}
 }
 
@@ -127,23 +139,18 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 }
 
 type endpoint struct {
-	subscriptionID int64
-	name           string
+	subscriptionID, owner int64
+	name                  string
 }
 
 // serveDue begins to serve the endpoints that have something due and are not served already.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
-	rows, err := w.pool.QueryContext(ctx, "select subscription_id, name from tinydevcrm._due_webhooks()")
+	due, err := w.findDue(ctx)
 	if err != nil {
 		return fmt.Errorf("look for webhooks: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var e endpoint
-		if err := rows.Scan(&e.subscriptionID, &e.name); err != nil {
-			return fmt.Errorf("read a webhook: %w", err)
-		}
-		if !w.take(e.subscriptionID) {
+	for _, e := range due {
+		if !w.take(e) {
 			continue
 		}
 		w.endpoints.Go(func() {
@@ -151,37 +158,63 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 			if err != nil && ctx.Err() == nil {
 				w.logger.Warn("cannot serve a webhook; trying again", "subscription", e.name, "error", err)
 			}
-			w.release(e.subscriptionID, hasServed && err == nil)
+			w.release(e, hasServed && err == nil)
 		})
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("look for webhooks: %w", err)
 	}
 	return nil
 }
 
-func (w *Webhooks) take(id int64) bool {
+// findDue gives the endpoints that have something due, by turns one of each owner.
+func (w *Webhooks) findDue(ctx context.Context) ([]endpoint, error) {
+	rows, err := w.pool.QueryContext(ctx, `
+		select due.subscription_id,
+		       due.name,
+		       subscriptions.owner::oid::bigint
+		  from tinydevcrm._due_webhooks() as due
+		  join tinydevcrm.subscriptions
+		    on subscriptions.id = due.subscription_id
+		 order by row_number() over (partition by subscriptions.owner order by random())`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var due []endpoint
+	for rows.Next() {
+		var e endpoint
+		if err := rows.Scan(&e.subscriptionID, &e.name, &e.owner); err != nil {
+			return nil, err
+		}
+		due = append(due, e)
+	}
+	return due, rows.Err()
+}
+
+// take makes an endpoint one that is served, unless it is, rests, or its owner has their share of places.
+func (w *Webhooks) take(e endpoint) bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Those that have been due no more for so long need no rest, or are there no more.
 	maps.DeleteFunc(w.resting, func(_ int64, r *rest) bool { return now.Sub(r.until) > forgetAfter })
-	if r := w.resting[id]; r != nil && now.Before(r.until) {
+	if r := w.resting[e.subscriptionID]; r != nil && now.Before(r.until) {
 		return false
 	}
-	if _, isBusy := w.busy[id]; isBusy || len(w.busy) >= maxEndpoints {
+	if _, isBusy := w.busy[e.subscriptionID]; isBusy || !w.places.hasRoom(e.owner) {
 		return false
 	}
-	w.busy[id] = struct{}{}
+	w.busy[e.subscriptionID] = struct{}{}
+	w.places.add(e.owner, 1)
 	return true
 }
 
 // release ends the serving of an endpoint. One with which it came to nothing is still due: it rests, and
 // wakes nobody, or it would be served again at once, and so on without end.
-func (w *Webhooks) release(id int64, hasServed bool) {
+func (w *Webhooks) release(e endpoint, hasServed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	id := e.subscriptionID
 	delete(w.busy, id)
+	w.places.add(e.owner, -1)
 	if !hasServed {
 		if w.resting[id] == nil {
 			w.resting[id] = &rest{pauses: retry.NewPauses(pollAfter)}
@@ -206,7 +239,10 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bo
 		hasServed = true
 		var group errgroup.Group
 		for deliveryID, post := range posts {
-			group.Go(func() error { return w.attempt(posting, e, deliveryID, post) })
+			group.Go(func() error {
+				defer w.carry(e.owner, -len(post.Body))
+				return w.attempt(posting, e, deliveryID, post)
+			})
 		}
 		if err := group.Wait(); err != nil {
 			return hasServed, err
@@ -215,12 +251,30 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bo
 	return hasServed, nil
 }
 
-// receive takes deliveries by their numbers.
+func (w *Webhooks) hasRoom(owner int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes.hasRoom(owner)
+}
+
+func (w *Webhooks) carry(owner int64, bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes.add(owner, bytes)
+}
+
+// receive takes deliveries by their numbers; none while the owner has their share of bytes under way. A message
+// that is too long comes without its body.
 func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, error) {
+	w.receiving <- struct{}{}
+	defer func() { <-w.receiving }()
+	if !w.hasRoom(e.owner) {
+		return nil, nil
+	}
 	rows, err := w.pool.QueryContext(ctx, `
-		select delivery_id, message_id, body, url, secrets
+		select delivery_id, message_id, case when octet_length(body::text) <= $4 then body end, url, secrets
 		  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3))`,
-		e.subscriptionID, perEndpoint, postTimeout.Seconds())
+		e.subscriptionID, perEndpoint, postTimeout.Seconds(), maxBody)
 	if err != nil {
 		return nil, fmt.Errorf("receive deliveries: %w", err)
 	}
@@ -237,12 +291,18 @@ func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, err
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("receive deliveries: %w", err)
 	}
+	for _, post := range posts {
+		w.carry(e.owner, len(post.Body))
+	}
 	return posts, nil
 }
 
 // attempt posts one delivery and says how it went.
 func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, post Post) error {
-	err := w.post(ctx, post)
+	err := error(&Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
+	if post.Body != nil {
+		err = w.post(ctx, post)
+	}
 	var refusal *Refusal
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,5 +50,74 @@ func TestWebhooksEndInTime(t *testing.T) {
 	}
 	if took := time.Since(start); took > within {
 		t.Errorf("it took %s to end, want %s at most", took, within)
+	}
+}
+
+// Many webhooks of one owner to endpoints that hang hold up no other owner's.
+func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
+	const hanging, within = 600, 20 * time.Second
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('hangs ' || i, 'http://hangs.example/', 'v') from generate_series(1, $1) as i", hanging)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('answers', 'http://answers.example/', 'v')")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
+	dbtest.Exec(t, pool, "update tinydevcrm.subscriptions set owner = 'pg_monitor' where name = 'answers'")
+	dbtest.Exec(t, pool, "update tinydevcrm.webhooks set owner = 'pg_monitor' where url = 'http://answers.example/'")
+
+	answered := make(chan struct{}, 1)
+	post := func(ctx context.Context, post deliver.Post) error {
+		if post.URL == "http://answers.example/" {
+			answered <- struct{}{}
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- deliver.NewWebhooks(pool, post, slog.New(slog.DiscardHandler)).Run(ctx, nil) }()
+	select {
+	case <-answered:
+	case <-time.After(within):
+		t.Errorf("nothing is posted within %s", within)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("webhooks: %v", err)
+	}
+}
+
+// Messages that one owner makes large are under way by a share of the memory, not all at once.
+func TestLargeMessagesTakeTurns(t *testing.T) {
+	const endpoints, size, most = 100, 3 << 19, 100 << 20
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w' || i, 'http://localhost/', 'v') from generate_series(1, $1) as i", endpoints)
+	writeLargeEvent(t, pool, size, "")
+
+	var held, greatest, came atomic.Int64
+	post := func(ctx context.Context, post deliver.Post) error {
+		now := held.Add(int64(len(post.Body)))
+		defer held.Add(-int64(len(post.Body)))
+		came.Add(1)
+		for before := greatest.Load(); now > before && !greatest.CompareAndSwap(before, now); before = greatest.Load() {
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Second):
+			return nil
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- deliver.NewWebhooks(pool, post, slog.New(slog.DiscardHandler)).Run(ctx, nil) }()
+	dbtest.Eventually(t, dbtest.Deadline, "all are posted", func() bool { return came.Load() == endpoints })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("webhooks: %v", err)
+	}
+	if got := greatest.Load(); got > most {
+		t.Errorf("%d bytes of messages were held at once, want %d at most", got, most)
 	}
 }

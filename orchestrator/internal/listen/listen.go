@@ -27,7 +27,7 @@ const (
 	pingAfter       = 30 * time.Second
 	// answerWithin is how long a ping may go unanswered.
 	answerWithin = 5 * time.Second
-	backlog      = 64
+	backlog      = 1024
 )
 
 // A Hub passes notifications on to any number of subscribers.
@@ -73,6 +73,7 @@ func (h *Hub) Run(ctx context.Context) error {
 
 	silence := time.NewTimer(pingAfter)
 	defer silence.Stop()
+	var gathered batch
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,7 +82,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			if !open {
 				return nil
 			}
-			h.publish(eventID(notification))
+			gathered.add(eventID(notification))
+		case <-gathered.isDue():
+			h.publish(gathered.take()...)
 		case <-silence.C:
 			// A connection that died without a word fails here, and lib/pq makes a new one.
 			if err := listener.Ping(); err != nil {
@@ -141,23 +144,29 @@ func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
 }
 
 // publish never waits: a subscriber whose backlog is full finds Missed in it instead.
-func (h *Hub) publish(id int64) {
+func (h *Hub) publish(ids ...int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for subscriber := range h.subscribers {
+		for _, id := range ids {
+			offer(subscriber, id)
+		}
+	}
+}
+
+func offer(subscriber chan int64, id int64) {
+	select {
+	case subscriber <- id:
+		return
+	default:
+	}
+	for len(subscriber) > 0 {
 		select {
-		case subscriber <- id:
-			continue
+		case <-subscriber:
 		default:
 		}
-		for len(subscriber) > 0 {
-			select {
-			case <-subscriber:
-			default:
-			}
-		}
-		subscriber <- Missed
 	}
+	subscriber <- Missed
 }
 
 // eventID reads a notification; nil is lib/pq's word for "connected again".

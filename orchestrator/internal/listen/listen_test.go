@@ -81,8 +81,8 @@ func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
 	quick, cancelQuick := hub.Subscribe()
 	defer cancelQuick()
 
-	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', id::text) from generate_series(1, 1000) as id")
-	for id := int64(-1); id != 1000 && id != listen.Missed; {
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', id::text) from generate_series(1, 5000) as id")
+	for id := int64(-1); id != 5000 && id != listen.Missed; {
 		id = receive(t, quick)
 	}
 	// The hub publishes one id after another: when the quick one has the next, the slow one was offered all before.
@@ -96,6 +96,46 @@ func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
 	}
 	if !missed {
 		t.Error("nothing says that ids were dropped")
+	}
+}
+
+// Whoever may log in may notify: a flood of it has subscribers look now and then, and the last one counts.
+func TestFloodIsGathered(t *testing.T) {
+	const count, most = 5000, 200
+	pool, url := dbtest.Schema(t)
+	hub, _ := start(t, url)
+	ids, cancel := hub.Subscribe()
+	defer cancel()
+
+	// Each in a transaction of its own, or Postgres would make one of those that are alike.
+	dbtest.Exec(t, pool, `
+		create procedure flood(count integer) language plpgsql as $$
+		begin
+		    for i in 1 .. count loop
+		        notify matview_refresh_channel, '0';
+		        commit;
+		    end loop;
+		end
+		$$`)
+	dbtest.Exec(t, pool, "call flood($1)", count)
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '7')")
+	looks := 1
+	for receive(t, ids) != 7 {
+		looks++
+	}
+	if looks > most {
+		t.Errorf("%d notifications wake %d times, want %d at most", count, looks, most)
+	}
+
+	// After it, a single one comes as fast as before.
+	time.Sleep(time.Second)
+	began := time.Now()
+	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '8')")
+	if id := receive(t, ids); id != 8 {
+		t.Errorf("got %d, want 8", id)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

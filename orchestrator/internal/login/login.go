@@ -28,8 +28,11 @@ const (
 	MaxUsers     = 20
 	ConnsPerUser = 3
 
-	// trustFor is how long a password that Postgres has taken is not shown to it again.
-	trustFor = 5 * time.Minute
+	// trustFor is how long a password that Postgres has taken is not shown to it again: for so long one that was
+	// changed, or a role that was locked or dropped, may go on. While Postgres can be shown none, as when the
+	// role has all its connections in use, it is trustAtMost.
+	trustFor    = 15 * time.Second
+	trustAtMost = 5 * time.Minute
 	// closeAfter ends the pool of a user who does nothing.
 	closeAfter  = 2 * time.Minute
 	loginWithin = 10 * time.Second
@@ -39,8 +42,10 @@ const (
 
 // Users keeps the pools of those who are active.
 type Users struct {
-	config   pq.Config
-	maxUsers int
+	config pq.Config
+	// roles is the orchestrator's own pool, to ask what a role is.
+	roles     *sql.DB
+	letSupers bool
 	// key makes proofs of passwords that are worth nothing elsewhere.
 	key      []byte
 	attempts *attempts
@@ -63,12 +68,9 @@ type user struct {
 }
 
 // NewUsers returns Users of the server at databaseURL, in place of whose user and password theirs come. It
-// checks that the server asks for passwords.
-func NewUsers(ctx context.Context, databaseURL string) (*Users, error) {
-	return newUsers(ctx, databaseURL, MaxUsers)
-}
-
-func newUsers(ctx context.Context, databaseURL string, maxUsers int) (*Users, error) {
+// checks that the server asks for passwords. Superusers are among them only if letSupers says so; roles is
+// asked who is one.
+func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers bool) (*Users, error) {
 	config, err := db.ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
@@ -76,12 +78,13 @@ func newUsers(ctx context.Context, databaseURL string, maxUsers int) (*Users, er
 	// A file of passwords would go before the one that is given.
 	config.Passfile = os.DevNull
 	u := &Users{
-		config:   config,
-		maxUsers: maxUsers,
-		key:      []byte(rand.Text()),
-		attempts: newAttempts(),
-		active:   make(map[string]*user),
-		freed:    make(chan struct{}, 1),
+		config:    config,
+		roles:     roles,
+		letSupers: letSupers,
+		key:       []byte(rand.Text()),
+		attempts:  newAttempts(),
+		active:    make(map[string]*user),
+		freed:     make(chan struct{}, 1),
 	}
 
 	// A role that is not there is refused for its password, unless nobody looks at passwords.
@@ -118,7 +121,7 @@ func (u *Users) open(ctx context.Context, name, password string) (*sql.DB, error
 // password is wrong, or too many were tried from that address.
 func (u *Users) Login(ctx context.Context, name, password, address string) (pool *sql.DB, release func(), err error) {
 	proof := u.prove(name, password)
-	if pool, release := u.hold(name, proof, time.Now()); pool != nil {
+	if pool, release := u.hold(name, proof, trustFor); pool != nil {
 		return pool, release, nil
 	}
 	// Postgres takes no such name, and shortens longer ones: several would be the same role.
@@ -130,17 +133,25 @@ func (u *Users) Login(ctx context.Context, name, password, address string) (pool
 	for {
 		// The requests of one page come together: one of them logs in for all.
 		_, err, _ := u.flights.Do(string(proof), func() (any, error) {
-			if pool, release := u.hold(name, proof, time.Now()); pool != nil {
+			if pool, release := u.hold(name, proof, trustFor); pool != nil {
 				release()
 				return nil, nil
 			}
 			return nil, u.logIn(context.WithoutCancel(ctx), name, password, address, proof)
 		})
-		if err != nil && err != errFull {
+		isKept := errors.Is(err, errUnasked)
+		if err != nil && err != errFull && !isKept {
 			return nil, nil, err
 		}
-		if pool, release := u.hold(name, proof, time.Now()); pool != nil {
+		trusted := trustFor
+		if isKept {
+			trusted = trustAtMost
+		}
+		if pool, release := u.hold(name, proof, trusted); pool != nil {
 			return pool, release, nil
+		}
+		if isKept {
+			return nil, nil, err
 		}
 		select {
 		case <-u.freed:
@@ -155,12 +166,25 @@ var errWrong = &db.UserError{
 	Message: "the name or the password is wrong",
 }
 
+var errSuper = &db.UserError{
+	Status:  http.StatusUnauthorized,
+	Message: "superusers do not log in here",
+	Hint:    "Log in as another role, such as a member of tinydevcrm_admin. up --allow-superuser-login lets superusers in.",
+}
+
+// errUnasked says that Postgres could not be asked whether a password is right.
+var errUnasked = errors.New("log in")
+
 // logIn makes a user active; errFull says that too many others are.
 func (u *Users) logIn(ctx context.Context, name, password, address string, proof []byte) error {
 	if !u.hasRoom(name) {
 		return errFull
 	}
-	takeBack, ok := u.attempts.begin(name, address, time.Now())
+	// Who shows again what was right a moment ago does not try passwords.
+	takeBack, ok := func() {}, true
+	if !u.isActive(name, proof) {
+		takeBack, ok = u.attempts.begin(name, address, time.Now())
+	}
 	if !ok {
 		return &db.UserError{
 			Status:  http.StatusTooManyRequests,
@@ -168,21 +192,62 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 			Hint:    "Try again in a minute.",
 		}
 	}
+	// Before the password, so that nobody learns here whether it is right.
+	if isSuper, err := u.isSuper(ctx, name); err != nil || isSuper && !u.letSupers {
+		if err != nil {
+			takeBack()
+			return fmt.Errorf("%w: %w", errUnasked, err)
+		}
+		return errSuper
+	}
 	opened, err := u.open(ctx, name, password)
 	var refused *pq.Error
 	if errors.As(err, &refused) && refused.Code.Class() == "28" {
+		u.endIf(name, proof)
 		return errWrong
 	}
 	// Only what Postgres refuses counts as an attempt in vain.
 	takeBack()
 	if err != nil {
-		return fmt.Errorf("log in: %w", err)
+		return fmt.Errorf("%w: %w", errUnasked, err)
 	}
+	u.attempts.remember(name, address)
 	if err := u.admit(name, proof, opened, time.Now()); err != nil {
 		opened.Close()
 		return err
 	}
 	return nil
+}
+
+// isSuper says of a role that it is a superuser, or can become one.
+func (u *Users) isSuper(ctx context.Context, name string) (isSuper bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, loginWithin)
+	defer cancel()
+	err = u.roles.QueryRowContext(ctx, `
+		select exists (
+		           select
+		             from pg_catalog.pg_roles as own
+		             join pg_catalog.pg_roles as super
+		               on super.rolsuper
+		              and pg_has_role(own.oid, super.oid, 'member')
+		            where own.rolname = $1)`, name).Scan(&isSuper)
+	return isSuper, err
+}
+
+func (u *Users) isActive(name string, proof []byte) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	found := u.active[name]
+	return found != nil && hmac.Equal(found.proof, proof)
+}
+
+// endIf takes a user out whose password was right once, and is no more.
+func (u *Users) endIf(name string, proof []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if found := u.active[name]; found != nil && hmac.Equal(found.proof, proof) {
+		u.end(name, found)
+	}
 }
 
 func (u *Users) prove(name, password string) []byte {
@@ -192,11 +257,12 @@ func (u *Users) prove(name, password string) []byte {
 }
 
 // hold gives the pool of a user who has shown this password lately.
-func (u *Users) hold(name string, proof []byte, now time.Time) (*sql.DB, func()) {
+func (u *Users) hold(name string, proof []byte, trusted time.Duration) (*sql.DB, func()) {
+	now := time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	found := u.active[name]
-	if found == nil || !hmac.Equal(found.proof, proof) || now.Sub(found.verifiedAt) > trustFor {
+	if found == nil || !hmac.Equal(found.proof, proof) || now.Sub(found.verifiedAt) > trusted {
 		return nil, nil
 	}
 	found.holders++
@@ -231,7 +297,7 @@ var errFull = &db.UserError{
 func (u *Users) hasRoom(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.active[name] != nil || len(u.active) < u.maxUsers || u.idlest() != ""
+	return u.active[name] != nil || len(u.active) < MaxUsers || u.idlest() != ""
 }
 
 // idlest is the user who has done nothing for the longest; empty when all have requests under way.
@@ -252,7 +318,7 @@ func (u *Users) admit(name string, proof []byte, pool *sql.DB, now time.Time) er
 	if before := u.active[name]; before != nil {
 		u.end(name, before)
 	}
-	if len(u.active) >= u.maxUsers {
+	if len(u.active) >= MaxUsers {
 		idlest := u.idlest()
 		if idlest == "" {
 			return errFull

@@ -20,10 +20,10 @@ func TestStalledServerHoldsUpNoUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	dbtest.Exec(t, super, "create role ann login password 'secret'")
-	super.Close()
+	defer super.Close()
 	address := server.ListenOn("scram-sha-256")
 	between := dbtest.NewProxy(t, address+":5432")
-	users, err := login.NewUsers(t.Context(), between.URL())
+	users, err := login.NewUsers(t.Context(), super, between.URL(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

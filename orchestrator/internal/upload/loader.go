@@ -47,7 +47,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 		return nil, err
 	}
 	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
-	unpacked, err := unpack(l.file, request.Source)
+	unpacked, err := unpack(l.file, request.Source, request.MaxRatio)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
 	var columns []byte
 	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_columns($1, $2)",
-		l.step.id, l.table.positions()).Scan(&columns); err != nil {
+		l.step.id, l.table.ranks()).Scan(&columns); err != nil {
 		return Plan{}, fmt.Errorf("preview the columns: %w", err)
 	}
 	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
@@ -278,8 +278,8 @@ type step struct {
 
 type storedColumn struct {
 	Column
-	Position *int64 `json:"position"`
-	IsGiven  bool   `json:"is_given"`
+	Rank    *int64 `json:"rank"`
+	IsGiven bool   `json:"is_given"`
 }
 
 // begin makes the table, unless it has been made.
@@ -304,14 +304,14 @@ func (l *loader) begin(ctx context.Context) error {
 		  from tinydevcrm.begin_import(
 		           source        => $1,
 		           header        => $2,
-		           positions     => $3,
+		           ranks         => $3,
 		           table_name    => $4,
 		           mode          => $5,
 		           key           => $6,
 		           types         => $7,
 		           dialect       => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect,
 		           distribute_by => $15)`,
-		l.request.Source, pq.Array(l.header), l.table.positions(), l.request.Table, mode,
+		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.request.DistributeBy)
 }
@@ -323,7 +323,7 @@ func (l *loader) widen(ctx context.Context) error {
 	return l.follow(ctx, `
 		select import_id, columns, create_statement, copy_statement
 		  from tinydevcrm.widen_import($1, $2)`,
-		l.step.id, l.table.positions())
+		l.step.id, l.table.ranks())
 }
 
 // follow goes on as the database says.
@@ -343,7 +343,7 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	l.step = next
 	l.table.stored = make([]patterns.Mask, len(next.columns))
 	for i, column := range next.columns {
-		l.table.stored[i] = l.table.ladder.maskOf(column.Position)
+		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
 	}
 	return nil
 }

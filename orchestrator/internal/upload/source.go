@@ -57,8 +57,9 @@ func (d Dialect) String() string {
 		d.Encoding, delimiter, d.Quote, escape, d.LineEnd, header)
 }
 
-// unpack returns the text of file, which may be packed by gzip.
-func unpack(file io.Reader, source string) (io.Reader, error) {
+// unpack returns the text of file, which may be packed by gzip, and then is at most maxRatio times as long;
+// 0 takes any.
+func unpack(file *countingReader, source string, maxRatio int64) (io.Reader, error) {
 	var start [2]byte
 	n, err := io.ReadFull(file, start[:])
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -72,17 +73,33 @@ func unpack(file io.Reader, source string) (io.Reader, error) {
 	if err != nil {
 		return nil, brokenPack(source, err)
 	}
-	return &packedReader{unpacked, source}, nil
+	return &packedReader{Reader: unpacked, source: source, packed: file, maxRatio: maxRatio}, nil
 }
 
-// A packedReader says of a broken archive that it is one, not that the client went away.
+// anyRatio is how much a file may unpack to, however short it is packed.
+const anyRatio = 16 << 20
+
+// A packedReader says of a broken archive that it is one, not that the client went away, and stops at one that
+// unpacks without end.
 type packedReader struct {
 	*gzip.Reader
-	source string
+	source   string
+	packed   *countingReader
+	maxRatio int64
+	bytes    int64
 }
 
 func (r *packedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
+	r.bytes += int64(n)
+	if r.maxRatio > 0 && r.bytes > anyRatio && r.bytes/r.maxRatio > r.packed.bytes {
+		return 0, &db.UserError{
+			Status:  http.StatusRequestEntityTooLarge,
+			Code:    "TD005",
+			Message: fmt.Sprintf("%s unpacks to more than %d times its size", r.source, r.maxRatio),
+			Hint:    "Send it unpacked, or import it by orchestrator upload; up --max-unpack-ratio lets the page take it.",
+		}
+	}
 	var corrupt flate.CorruptInputError
 	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.As(err, &corrupt) {
@@ -182,7 +199,7 @@ func withoutMark(text io.Reader) io.Reader {
 	return io.MultiReader(bytes.NewReader(start[:n]), text)
 }
 
-// A countingReader counts what is read, and stops at a limit.
+// A countingReader counts what is read, and stops at a limit; 0 is none.
 type countingReader struct {
 	reader io.Reader
 	bytes  int64
@@ -193,7 +210,12 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	n, err := r.reader.Read(p)
 	r.bytes += int64(n)
 	if r.limit > 0 && r.bytes > r.limit {
-		return 0, &http.MaxBytesError{Limit: r.limit}
+		return 0, &db.UserError{
+			Status:  http.StatusRequestEntityTooLarge,
+			Code:    "TD005",
+			Message: fmt.Sprintf("the file has more than %d bytes, unpacked", r.limit),
+			Hint:    "Import it by orchestrator upload; up --max-upload lets the page take it.",
+		}
 	}
 	return n, err
 }

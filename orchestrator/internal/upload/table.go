@@ -15,17 +15,17 @@ import (
 // unseen is the bit of a column's mask that stands until it has a value. No pattern has it.
 const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 
-// A ladder is tinydevcrm.csv_types: the patterns, and the position of each.
+// A ladder is tinydevcrm.csv_types: the patterns, and the rank of each.
 type ladder struct {
-	set       *patterns.Set
-	positions []int64
+	set   *patterns.Set
+	ranks []int64
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	rows, err := conn.QueryContext(ctx, `
-		select position, coalesce(accepts, ''), coalesce(max_length, 0)
+		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
 		  from tinydevcrm.csv_types
-		 order by position`)
+		 order by rank`)
 	if err != nil {
 		return nil, fmt.Errorf("read csv_types: %w", err)
 	}
@@ -33,12 +33,12 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var l ladder
 	var all []patterns.Pattern
 	for rows.Next() {
-		var position int64
+		var rank int64
 		var pattern patterns.Pattern
-		if err := rows.Scan(&position, &pattern.Accepts, &pattern.MaxLength); err != nil {
+		if err := rows.Scan(&rank, &pattern.Accepts, &pattern.MaxLength); err != nil {
 			return nil, fmt.Errorf("read csv_types: %w", err)
 		}
-		l.positions = append(l.positions, position)
+		l.ranks = append(l.ranks, rank)
 		all = append(all, pattern)
 	}
 	if err := rows.Err(); err != nil {
@@ -48,10 +48,10 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	return &l, err
 }
 
-// maskOf is the mask of the pattern at a position; 0 when there is none.
-func (l *ladder) maskOf(position *int64) patterns.Mask {
-	for i, p := range l.positions {
-		if position != nil && p == *position {
+// maskOf is the mask of the pattern at a rank; 0 when there is none.
+func (l *ladder) maskOf(rank *int64) patterns.Mask {
+	for i, p := range l.ranks {
+		if rank != nil && p == *rank {
 			return 1 << i
 		}
 	}
@@ -79,18 +79,18 @@ func (t *table) grow(width int) {
 	}
 }
 
-// positions is, for each column, the first position that accepts all its values, NULL when it has none.
-func (t *table) positions() any {
+// ranks is, for each column, the first rank that accepts all its values, NULL when it has none.
+func (t *table) ranks() any {
 	all := make([]sql.Null[int64], len(t.fits))
 	for column := range t.fits {
 		if i := t.first(column); i >= 0 {
-			all[column] = sql.Null[int64]{V: t.ladder.positions[i], Valid: true}
+			all[column] = sql.Null[int64]{V: t.ladder.ranks[i], Valid: true}
 		}
 	}
 	return pq.Array(all)
 }
 
-// first is the place in the ladder of the first pattern that accepts all values of a column; -1 when
+// first is the index of the first pattern that accepts all values of a column; -1 when
 // it has none.
 func (t *table) first(column int) int {
 	fits := t.fits[column]

@@ -50,6 +50,8 @@ type Request struct {
 
 	// MaxBytes bounds the text of the file, unpacked; 0 takes any.
 	MaxBytes int64
+	// MaxRatio is how many times its size a packed file may unpack to, beyond some megabytes; 0 takes any.
+	MaxRatio int64
 	// Progress is called now and then; nil is fine.
 	Progress func(Progress)
 
@@ -206,7 +208,7 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
 		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.positions(), l.copied, l.file.bytes).Scan(
+		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
 		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
 		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)

@@ -207,6 +207,33 @@ func TestLoadAFieldOf100MB(t *testing.T) {
 	}
 }
 
+// A file that unpacks without end is not taken to the end of the disk.
+func TestLoadRefusesWhatUnpacksToTooMuch(t *testing.T) {
+	const maxBytes = 30 << 20
+	lines := func(size int) string { return "n\n" + strings.Repeat("1234567\n", size/8) }
+	for _, test := range []struct {
+		name, text string
+		maxRatio   int64
+		says       string
+	}{
+		{"a little of it", packed(lines(2 << 20)), 100, ""},
+		{"more than its share", packed(lines(20 << 20)), 100, "--max-unpack-ratio"},
+		{"where any is taken", packed(lines(20 << 20)), 0, ""},
+		{"more than is taken of any file", packed(lines(maxBytes)), 0, "--max-upload"},
+		{"and not packed", lines(maxBytes), 100, "--max-upload"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			pool, _ := dbtest.Schema(t)
+			_, err := upload.Load(t.Context(), pool, strings.NewReader(test.text),
+				upload.Request{Source: "t.csv", MaxBytes: maxBytes, MaxRatio: test.maxRatio})
+			problem := db.Explain(err)
+			if test.says == "" && err != nil || test.says != "" && (problem.Status != 413 || problem.Code != "TD005" || !strings.Contains(problem.Hint, test.says)) {
+				t.Errorf("got %v: %+v", err, problem)
+			}
+		})
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	tests := []struct {
 		name, text, code, message, detail string

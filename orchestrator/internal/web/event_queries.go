@@ -59,11 +59,18 @@ const (
 	           nullif($1, ''), $2, nullif($3, ''), nullif($4, ''), true) as events`
 )
 
+// unsentEvents are latestEvents but for those of the ids in the seventh parameter.
+const unsentEvents = latestEvents + `
+	 where events.id <> all ($7)`
+
 // A message is an event on its way: its id, and the JSON of it on one line.
 type message struct {
 	id   int64
 	data json.RawMessage
 }
+
+// maxEventBytes bound what is read at once, but for one event more; the newest come first.
+const maxEventBytes = 4 << 20
 
 // readEvents reads by the orchestrator's own pool, so that open pages hold no connections, and for the user
 // who asks.
@@ -75,12 +82,13 @@ func (s *server) readEvents(ctx context.Context, query string, arguments ...any)
 	defer rows.Close()
 
 	messages := []message{}
-	for rows.Next() {
+	for bytes := 0; bytes < maxEventBytes && rows.Next(); {
 		var next message
 		if err := rows.Scan(&next.id, &next.data); err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
 		}
 		messages = append(messages, next)
+		bytes += len(next.data)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read events: %w", err)

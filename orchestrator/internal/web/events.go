@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,11 +18,14 @@ const (
 	shownEvents = 20
 	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
 	missedEvents = 5000
-	// sessionLasts bounds a stream where users log in.
+	// sessionLasts bounds a stream where users log in, and lookAtRole is how often it looks whether they still may.
 	sessionLasts = 5 * time.Minute
+	lookAtRole   = 5 * time.Second
 	// idMargin is how far before the last id sent a client that comes back begins again: ids are handed
 	// out before commit, so that smaller ones may come late. It drops what it has.
 	idMargin = 1000
+	// missedApart is how far apart a stream looks for what it may have missed.
+	missedApart = time.Second
 )
 
 // A filter is which events a feed shows: those of one view, of one outcome, older than one; or all.
@@ -92,6 +94,7 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 // client goes or the program ends.
 func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	stream := eventStream{
+		sent:    make(map[int64]struct{}),
 		writer:  w,
 		control: http.NewResponseController(w),
 		filter:  filterOf(r.URL.Query()),
@@ -104,6 +107,11 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 
+	var err error
+	if stream.role, err = s.roleOf(r.Context(), s.session(r.Context()).user); err != nil {
+		s.writeProblem(w, r, err)
+		return
+	}
 	// Listens first, reads then: what comes in between comes twice rather than not at all.
 	ids, cancel := s.Events()
 	defer cancel()
@@ -129,12 +137,18 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if err := stream.send("retry: 2000\n\n", messages); err != nil {
 		return
 	}
-	s.followEvents(r.Context(), &stream, ids, greatestID(messages, 0))
+	stream.floor = stream.lastID - idMargin
+	s.followEvents(r.Context(), &stream, ids)
 }
 
-func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64, lastID int64) {
+func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64) {
 	quiet := time.NewTicker(s.heartbeat)
 	defer quiet.Stop()
+	looking := time.NewTicker(lookAtRole)
+	defer looking.Stop()
+	// What may have been missed is looked for now and then, however often somebody says so.
+	var lookAgain <-chan time.Time
+	var lookedAt time.Time
 
 	for {
 		var err error
@@ -143,11 +157,24 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 			return
 		case <-quiet.C:
 			err = stream.send(": still here\n\n", nil)
+		case <-looking.C:
+			var role int64
+			if role, err = s.roleOf(ctx, s.session(ctx).user); err == nil && role != stream.role {
+				err = errLocked
+			}
+		case <-lookAgain:
+			lookAgain, lookedAt = nil, time.Now()
+			err = s.forwardMissed(ctx, stream)
+			quiet.Reset(s.heartbeat)
 		case id, isOpen := <-ids:
 			if !isOpen {
 				return
 			}
-			lastID, err = s.forward(ctx, stream, takeAll(ids, id), lastID)
+			all := takeAll(ids, id)
+			if slices.Contains(all, 0) && lookAgain == nil {
+				lookAgain = time.After(time.Until(lookedAt.Add(missedApart)))
+			}
+			err = s.forward(ctx, stream, all)
 			quiet.Reset(s.heartbeat)
 		}
 		if err != nil {
@@ -177,54 +204,25 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 	return all
 }
 
-// forward sends the events of these ids, and when some may have been missed all those from a little
-// before the last one sent. It returns the greatest id that it has sent.
-func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64, lastID int64) (int64, error) {
-	messages, err := s.readEventsInTime(ctx, toldEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
-	if err != nil {
-		return lastID, err
-	}
-	if slices.Contains(ids, 0) {
-		recent, err := s.readEventsInTime(ctx, latestEvents, max(0, lastID-idMargin), missedEvents,
-			stream.filter.matview, stream.filter.outcome, 0)
-		if err != nil {
-			return lastID, err
-		}
-		messages = append(messages, recent...)
-	}
-	return greatestID(messages, lastID), stream.send("", messages)
-}
-
-func greatestID(messages []message, lastID int64) int64 {
-	for _, message := range messages {
-		lastID = max(lastID, message.id)
-	}
-	return lastID
-}
-
-// An eventStream writes server-sent events.
-type eventStream struct {
-	writer  http.ResponseWriter
-	control *http.ResponseController
-	filter  filter
-}
-
-// send writes a text and then messages, which are newest first, in the order in which they happened.
-func (s *eventStream) send(text string, messages []message) error {
-	body := bytes.NewBufferString(text)
-	for _, message := range slices.Backward(messages) {
-		fmt.Fprintf(body, "id: %d\nevent: refresh\ndata: %s\n\n", message.id, message.data)
-	}
-	if body.Len() == 0 {
+// forward sends the events of these ids that the stream has not sent.
+func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) error {
+	ids = slices.DeleteFunc(ids, stream.has)
+	if len(ids) == 0 {
 		return nil
 	}
+	messages, err := s.readEventsInTime(ctx, toldEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
+	if err != nil {
+		return err
+	}
+	return stream.send("", messages)
+}
 
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := s.writer.Write(body.Bytes()); err != nil {
-		return fmt.Errorf("write to the event stream: %w", err)
+// forwardMissed sends what else there is from a little before the last event that was sent.
+func (s *server) forwardMissed(ctx context.Context, stream *eventStream) error {
+	messages, err := s.readEventsInTime(ctx, unsentEvents, max(0, stream.lastID-idMargin), missedEvents,
+		stream.filter.matview, stream.filter.outcome, 0, pq.Array(stream.recent()))
+	if err != nil {
+		return err
 	}
-	if err := s.control.Flush(); err != nil {
-		return fmt.Errorf("flush the event stream: %w", err)
-	}
-	return nil
+	return stream.send("", messages)
 }

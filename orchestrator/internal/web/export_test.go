@@ -13,6 +13,13 @@ func HandlerWithHeartbeat(config Config, heartbeat time.Duration) http.Handler {
 	return newHandler(config, heartbeat)
 }
 
+// HandlerWithSlow is Handler with another time that an upload may be slow.
+func HandlerWithSlow(config Config, slow time.Duration) http.Handler {
+	s := newServer(config, heartbeat)
+	s.slow = slow
+	return s.handler()
+}
+
 // A Refresh is one that a chart shows.
 type Refresh struct {
 	IsFailed   bool

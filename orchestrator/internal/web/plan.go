@@ -70,7 +70,7 @@ func (s *server) fillTypes(ctx context.Context, shown *page) error {
 		return nil
 	}
 	err := s.pool(ctx).QueryRowContext(ctx, `
-		select array_agg(type_name order by position)
+		select array_agg(type_name order by rank)
 		  from tinydevcrm.csv_types`).Scan(pq.Array(&shown.Types))
 	if err != nil {
 		return fmt.Errorf("read the types of columns: %w", err)

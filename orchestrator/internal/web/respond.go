@@ -35,6 +35,18 @@ func (s *server) explain(r *http.Request, err error) db.Problem {
 		s.Logger.ErrorContext(r.Context(), "request failed",
 			"method", r.Method, "path", r.URL.Path, "status", problem.Status, "error", err)
 	}
+	if s.Login != nil {
+		problem = withoutAddresses(problem)
+	}
+	return problem
+}
+
+// withoutAddresses leaves out where inner servers are, which is in the log, and not for users.
+func withoutAddresses(problem db.Problem) db.Problem {
+	if strings.HasPrefix(problem.Code, "08") || problem.IsAway && problem.Code == "" {
+		problem.Message, problem.Detail = "the database does not answer", ""
+		problem.Hint = "Try again in a while."
+	}
 	return problem
 }
 

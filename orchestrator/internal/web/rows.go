@@ -65,7 +65,7 @@ func (s *server) showRows(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
-	release, err := s.session(r.Context()).transfers.take(r.Context())
+	release, err := s.takeTransfer(r)
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,28 @@ func (s *server) session(ctx context.Context) *session {
 
 func (s *server) pool(ctx context.Context) *sql.DB { return s.session(ctx).pool }
 
+// errLocked says that a role may not log in any more.
+var errLocked = errors.New("the role may not log in")
+
+// roleOf gives the number of the role of a session's user, as long as it may log in; 0 where nobody does.
+func (s *server) roleOf(ctx context.Context, user string) (role int64, err error) {
+	if user == "" {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err = s.Pool.QueryRowContext(ctx, `
+		select oid::bigint
+		  from pg_catalog.pg_roles
+		 where rolname = $1
+		   and rolcanlogin
+		   and (rolvaliduntil is null or rolvaliduntil > clock_timestamp())`, user).Scan(&role)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, errLocked
+	}
+	return role, err
+}
+
 // authenticate has each request log in to Postgres by HTTP Basic, where there are users.
 func (s *server) authenticate(next http.Handler) http.Handler {
 	if s.Login == nil {

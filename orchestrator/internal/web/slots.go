@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/client"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
@@ -35,4 +37,64 @@ func (s slots) take(ctx context.Context) (release func(), err error) {
 			Hint:    "Try again in a while.",
 		}
 	}
+}
+
+// clientSlots bound the work of each client where nobody logs in.
+type clientSlots struct {
+	what     string
+	count    int
+	mu       sync.Mutex
+	byClient map[string]*clientSlot
+}
+
+type clientSlot struct {
+	slots
+	users int
+}
+
+func (c *clientSlots) take(ctx context.Context, name string) (release func(), err error) {
+	c.mu.Lock()
+	if c.byClient == nil {
+		c.byClient = make(map[string]*clientSlot)
+	}
+	found := c.byClient[name]
+	if found == nil {
+		found = &clientSlot{slots: newSlots(c.what, c.count)}
+		c.byClient[name] = found
+	}
+	found.users++
+	c.mu.Unlock()
+
+	leave := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if found.users--; found.users == 0 {
+			delete(c.byClient, name)
+		}
+	}
+	give, err := found.slots.take(ctx)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { give(); leave() }, nil
+}
+
+// takeTransfer waits for a turn to upload or download. Users have one each; where nobody logs in, a client
+// leaves one to others.
+func (s *server) takeTransfer(r *http.Request) (release func(), err error) {
+	session := s.session(r.Context())
+	if session.user != "" {
+		return session.transfers.take(r.Context())
+	}
+	leave, err := s.clients.take(r.Context(), client.Of(r.RemoteAddr))
+	if err != nil {
+		return nil, err
+	}
+	give, err := session.transfers.take(r.Context())
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { give(); leave() }, nil
 }

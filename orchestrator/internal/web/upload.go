@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,16 +12,17 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
-	// stallTimeout is how long an upload may stand still.
-	stallTimeout = time.Minute
+	// slowTimeout is how long an upload may stand still, or bring less than slowRate, in bytes a second.
+	slowTimeout = 30 * time.Second
+	slowRate    = 1000
 	// maxField bounds the form's other fields.
 	maxField  = 4 << 10
 	maxFields = 2000
-	// A browser shows an answer only once it has sent everything. So after an error we read on,
-	// within these bounds, before we answer.
+	// After an error we read on, within these bounds, before we answer.
 	drainLimit   = 64 << 20
 	drainTimeout = 10 * time.Second
 )
@@ -30,11 +32,17 @@ const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv local
 // uploadFile streams the field "file" of a multipart form into a table, as it arrives. With dry_run in
 // the URL it only says what that would do.
 func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
-	body := &steadyReader{ReadCloser: r.Body, control: http.NewResponseController(w)}
-	r.Body = body
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	var limited io.ReadCloser = r.Body
 	if s.MaxUpload > 0 {
-		r.Body = http.MaxBytesReader(w, body, s.MaxUpload)
+		limited = http.MaxBytesReader(w, r.Body, s.MaxUpload)
 	}
+	body := newAheadReader(
+		&steadyReader{ReadCloser: limited, control: http.NewResponseController(w), slow: s.slow}, cancel)
+	defer body.Close()
+	r = r.WithContext(ctx)
+	r.Body = body
 
 	filled := page{Upload: r.URL.Query()}
 	isDry := filled.Upload.Get("dry_run") != ""
@@ -106,7 +114,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 	if err != nil {
 		return err
 	}
-	release, err := s.session(r.Context()).transfers.take(r.Context())
+	release, err := s.takeTransfer(r)
 	if err != nil {
 		return err
 	}
@@ -177,18 +185,23 @@ func readField(part *multipart.Part) (string, error) {
 func malformed(err error) error {
 	var (
 		tooLarge *http.MaxBytesError
-		fromNet  net.Error
+		fromUser *db.UserError
 	)
 	switch {
-	case errors.As(err, &tooLarge), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &tooLarge), errors.As(err, &fromUser), errors.Is(err, io.ErrUnexpectedEOF):
 		return err
-	case errors.As(err, &fromNet) && fromNet.Timeout():
+	case isTimeout(err):
 		return &db.UserError{
 			Status:  http.StatusRequestTimeout,
 			Message: "the request stood still for too long",
 		}
 	}
 	return &db.UserError{Status: http.StatusBadRequest, Message: "the form cannot be read: " + err.Error()}
+}
+
+func isTimeout(err error) bool {
+	var fromNet net.Error
+	return errors.As(err, &fromNet) && fromNet.Timeout()
 }
 
 // lastPart is the file. It looks at what follows before it says that the file is whole: a field that
@@ -236,24 +249,33 @@ func (p *lastPart) checkRest() error {
 type steadyReader struct {
 	io.ReadCloser
 	control *http.ResponseController
+	slow    time.Duration
 	err     error
+	// waited is for how long we have waited for the client, and bytes what came. Not while the database works.
+	waited time.Duration
+	bytes  int
 }
 
 func (r *steadyReader) Read(buffer []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	_ = r.control.SetReadDeadline(time.Now().Add(stallTimeout))
+	began := time.Now()
+	_ = r.control.SetReadDeadline(began.Add(r.slow))
 	n, err := r.ReadCloser.Read(buffer)
 	r.err = err
-	return n, err
-}
-
-func (r *steadyReader) drain(request *http.Request) {
-	if r.err != nil || request.Header.Get("Expect") != "" {
-		return
+	r.bytes += n
+	r.waited += time.Since(began)
+	if r.waited < r.slow {
+		return n, err
 	}
-	_ = r.control.SetReadDeadline(time.Now().Add(drainTimeout))
-	// Whatever stops it, the answer is the error that we have.
-	_, _ = io.CopyN(io.Discard, r.ReadCloser, drainLimit)
+	if err == nil && float64(r.bytes) < slowRate*r.waited.Seconds() {
+		r.err = &db.UserError{
+			Status:  http.StatusRequestTimeout,
+			Message: fmt.Sprintf("the upload brought less than %d bytes a second for %s", slowRate, words.Duration(r.slow)),
+			Hint:    "Others wait for their turn. Gather the file first, and send it then.",
+		}
+	}
+	r.waited, r.bytes = 0, 0
+	return n, r.err
 }

@@ -99,6 +99,10 @@ type server struct {
 	users    sessions
 	// widgets are for everyone: one connection has to do for them, so that they take none of the users'.
 	widgets slots
+	// clients bound the transfers of each where nobody logs in.
+	clients clientSlots
+	// slow is how long an upload may be slow.
+	slow time.Duration
 	// awaySince is when a request first found the database away; nil while it is there.
 	awaySince atomic.Pointer[time.Time]
 }
@@ -109,17 +113,26 @@ func Handler(config Config) http.Handler {
 }
 
 func newHandler(config Config, heartbeat time.Duration) http.Handler {
+	return newServer(config, heartbeat).handler()
+}
+
+func newServer(config Config, heartbeat time.Duration) *server {
 	s := &server{
 		Config:    config,
 		heartbeat: heartbeat,
 		assets:    loadAssets(),
 		everyone:  newSession(maxTransfers, maxActions),
 		widgets:   newSlots("widgets", 1),
+		clients:   clientSlots{what: "uploads and downloads from your address", count: maxTransfers - 1},
+		slow:      slowTimeout,
 	}
 	s.everyone.pool = config.Pool
 	s.templates = parseTemplates(s.assets)
 	s.look = look()
+	return s
+}
 
+func (s *server) handler() http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(s.denyCrossOrigin))
 	return s.guard(protection.Handler(s.routes()))

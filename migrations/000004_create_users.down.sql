@@ -1,0 +1,3 @@
+drop function tinydevcrm._lock_managed_user(text);
+drop function tinydevcrm._managed_user(text);
+drop function tinydevcrm.create_user(text, text);

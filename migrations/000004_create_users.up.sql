@@ -1,0 +1,143 @@
+-- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is
+-- the authority on what anyone may do.
+
+create function tinydevcrm.create_user(name text, password text)
+    returns regrole
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set password_encryption = 'scram-sha-256'
+as $$
+declare
+    v_settings tinydevcrm.settings;
+begin
+    if coalesce(octet_length(create_user.name), 0) not between 1 and 63
+       or create_user.name ~* '^(pg_|tinydevcrm)'
+       -- HTTP Basic separates name and password at the first colon.
+       or create_user.name like '%:%'
+       or lower(create_user.name) in ('public', 'none', 'cron', 'information_schema')
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be the name of a user', create_user.name),
+            hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or '
+                      'tinydevcrm, and is no word of the system''s.';
+    end if;
+
+    if coalesce(length(create_user.password), 0) < 8 then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the password is too short',
+            hint    = 'A password has at least 8 characters.';
+    end if;
+
+    if exists (select from pg_roles where rolname = create_user.name)
+       or exists (select from pg_namespace where nspname = create_user.name)
+    then
+        raise exception using
+            errcode = 'TD004',
+            message = format('there is a role or a schema %I already', create_user.name),
+            hint    = 'Choose another name.';
+    end if;
+
+    select settings.*
+      into v_settings
+      from tinydevcrm.settings;
+
+    execute format(
+        'create role %I login password %L connection limit %s in role tinydevcrm_user',
+        create_user.name,
+        create_user.password,
+        case
+            -- The workers would have the limit too, and to each of them one query makes many.
+            when exists (select from pg_extension where extname = 'citus') then -1
+            else v_settings.user_connections
+        end);
+    execute format(
+        'comment on role %I is %L', create_user.name, 'Created by tinydevcrm.create_user().');
+    execute format('create schema %1$I authorization %1$I', create_user.name);
+    execute format('alter role %1$I set search_path = %1$I', create_user.name);
+    execute format(
+        'alter role %I set statement_timeout = %L',
+        create_user.name, extract(epoch from v_settings.user_timeout)::bigint || 's');
+    execute format(
+        'grant connect, temporary on database %I to %I', current_database(), create_user.name);
+
+    return quote_ident(create_user.name)::regrole;
+end
+$$;
+
+comment on function tinydevcrm.create_user(text, text) is
+    'Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and '
+    'limits as tinydevcrm.settings says. Raises TD004 when there is a role or schema of that name, '
+    'TD007 for a bad name or a short password. Security definer: lends administrators the right to '
+    'make such roles, and no others.';
+
+create function tinydevcrm._managed_user(name text)
+    returns regrole
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (
+        select
+          from pg_roles
+         where rolname = _managed_user.name
+           and shobj_description(oid, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+    ) then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no user %I', coalesce(_managed_user.name, 'null')),
+            hint    = 'Users are those made by tinydevcrm.create_user().';
+    end if;
+
+    return quote_ident(_managed_user.name)::regrole;
+end
+$$;
+
+comment on function tinydevcrm._managed_user(text) is
+    'The role of a user that create_user() has made. Raises TD001 when there is none.';
+
+create function tinydevcrm._lock_managed_user(name text)
+    returns regrole
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_user constant regrole := tinydevcrm._managed_user(_lock_managed_user.name);
+begin
+    -- Writes the comment that the role already has: that takes the lock for which drop role waits.
+    begin
+        execute format(
+            'comment on role %I is %L',
+            _lock_managed_user.name, 'Created by tinydevcrm.create_user().');
+    exception
+        -- Another transaction has just dropped the user: the check below finds that.
+        when undefined_object then
+            null;
+    end;
+
+    if tinydevcrm._managed_user(_lock_managed_user.name) <> v_user then
+        raise exception using
+            errcode = 'TD001',
+            message = format('user %I has just been dropped', _lock_managed_user.name),
+            hint    = 'Another role has that name now.';
+    end if;
+
+    return v_user;
+end
+$$;
+
+comment on function tinydevcrm._lock_managed_user(text) is
+    'The same as _managed_user(), but nobody can drop the user until the transaction ends.';
+
+revoke execute on function
+    tinydevcrm.create_user(text, text),
+    tinydevcrm._managed_user(text),
+    tinydevcrm._lock_managed_user(text)
+from public;
+
+grant execute on function tinydevcrm.create_user(text, text) to tinydevcrm_admin;

@@ -1,3 +1,0 @@
-drop function tinydevcrm._read_start(bytea, text, text, text, integer);
-drop function tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer);
-drop type tinydevcrm.csv_dialect;

@@ -1,0 +1,1 @@
+drop function tinydevcrm._load_cell_kinds();

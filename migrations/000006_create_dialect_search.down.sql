@@ -1,1 +1,0 @@
-drop function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer);

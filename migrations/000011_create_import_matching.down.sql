@@ -1,7 +1,0 @@
-drop function tinydevcrm._check_key_values(tinydevcrm.imports, text);
-drop function tinydevcrm._add_key(tinydevcrm.imports);
-drop function tinydevcrm._key_list(tinydevcrm.imports);
-drop function tinydevcrm._check_key(tinydevcrm.imports);
-drop function tinydevcrm._check_columns(tinydevcrm.imports);
-drop function tinydevcrm._compare_columns(tinydevcrm.imports);
-drop function tinydevcrm._base_type(regtype);

@@ -1,0 +1,4 @@
+drop function tinydevcrm._target(tinydevcrm.imports);
+drop table tinydevcrm.import_problems;
+drop table tinydevcrm.imports;
+drop function tinydevcrm._imports_finish();

@@ -1,0 +1,194 @@
+-- The log of imports.
+
+create table tinydevcrm.imports (
+    id            bigint generated always as identity,
+    owner         regrole not null default quote_ident(current_user)::regrole,
+    source        text not null,
+    mode          text not null,
+    key           text[],
+    schema_name   name not null,
+    table_name    name not null,
+    relation      regclass,
+    dialect       tinydevcrm.csv_dialect,
+    columns       jsonb not null default '[]',
+    row_count     bigint,
+    byte_count    bigint,
+    problem_count bigint not null default 0,
+    rewrite_count integer not null default 0,
+    distribute_by text,
+    distribution  text,
+    notices       text[] not null default '{}',
+    started_at    timestamptz not null default clock_timestamp(),
+    finished_at   timestamptz,
+
+    constraint imports_pkey primary key (id),
+    constraint imports_mode_known check (mode in ('create', 'replace', 'append', 'upsert')),
+    constraint imports_key_of_upsert check ((mode = 'upsert') = (key is not null)),
+    constraint imports_row_count_not_negative check (row_count >= 0),
+    constraint imports_byte_count_not_negative check (byte_count >= 0),
+    constraint imports_problem_count_not_negative check (problem_count >= 0),
+    constraint imports_rewrite_count_not_negative check (rewrite_count >= 0),
+    constraint imports_source_length check (octet_length(source) <= 1000),
+    constraint imports_key_length check (octet_length(key::text) <= 10000),
+    constraint imports_dialect_length check (octet_length(dialect::text) <= 1000),
+    constraint imports_columns_length check (octet_length(columns::text) <= 4000000),
+    constraint imports_distribute_by_length check (octet_length(distribute_by) <= 63),
+    constraint imports_distribution_length check (octet_length(distribution) <= 1000)
+);
+
+comment on table tinydevcrm.imports is
+    'Log of the imports that succeeded: one row each, written by the import''s own transaction.';
+comment on column tinydevcrm.imports.id is
+    'Number of the import.';
+comment on column tinydevcrm.imports.owner is
+    'Role that ran the import and owns the table it made.';
+comment on column tinydevcrm.imports.source is
+    'Where the rows came from: a file''s name, or the staging table''s; of a long one the first 250 '
+    'characters.';
+comment on column tinydevcrm.imports.mode is
+    'create: a new table; replace: new rows instead of the old; append: new rows beside the old; '
+    'upsert: new rows beside the old, and instead of those of the same key.';
+comment on column tinydevcrm.imports.key is
+    'Columns by which mode upsert finds a row; null in the other modes.';
+comment on column tinydevcrm.imports.schema_name is
+    'Schema of the table.';
+comment on column tinydevcrm.imports.table_name is
+    'Name of the table.';
+comment on column tinydevcrm.imports.relation is
+    'The table itself, whatever it is called by now; null while the import is under way.';
+comment on column tinydevcrm.imports.dialect is
+    'How the file was written; null when it came through a staging table.';
+comment on column tinydevcrm.imports.columns is
+    'Columns in the file''s order: [{"name": …, "type": that of the table, "header": what the file '
+    'called it}]; while the import is under way as in tinydevcrm.import_step.';
+comment on column tinydevcrm.imports.row_count is
+    'Rows loaded.';
+comment on column tinydevcrm.imports.byte_count is
+    'Bytes read, as counted by the program that sent them; null when psql did.';
+comment on column tinydevcrm.imports.problem_count is
+    'Lines that were repaired: rows of tinydevcrm.import_problems.';
+comment on column tinydevcrm.imports.rewrite_count is
+    'How often the table was rewritten because a value did not fit the type of its column.';
+comment on column tinydevcrm.imports.distribute_by is
+    'Column by which the import was asked to distribute the table, on a Citus coordinator; null for '
+    'none.';
+comment on column tinydevcrm.imports.distribution is
+    'How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() '
+    'returns it; null for a table of this server alone.';
+comment on column tinydevcrm.imports.notices is
+    'Sentences about what the import did not do although its user may expect it.';
+comment on column tinydevcrm.imports.started_at is
+    'When the import began.';
+comment on column tinydevcrm.imports.finished_at is
+    'When the table was complete, just before the commit: written when row_count is.';
+
+create index imports_owner_idx on tinydevcrm.imports (owner, id);
+
+alter table tinydevcrm.imports enable row level security;
+
+create policy imports_owner on tinydevcrm.imports
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select,
+      insert (
+          source, mode, key, schema_name, table_name, dialect, columns, distribute_by
+      ),
+      update (
+          columns, row_count, byte_count, problem_count, rewrite_count, distribution
+      )
+   on tinydevcrm.imports
+   to tinydevcrm_user;
+
+create function tinydevcrm._target(import tinydevcrm.imports)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('%I.%I', (import).schema_name, (import).table_name)
+$$;
+
+comment on function tinydevcrm._target(tinydevcrm.imports) is
+    'Name of the table that an import makes or fills, qualified and quoted.';
+
+create function tinydevcrm._imports_finish()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if new.row_count is not null then
+        new.finished_at := clock_timestamp();
+        new.relation := to_regclass(tinydevcrm._target(new));
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._imports_finish() is
+    'Writes when an import was complete, and its table, which users have no right to write.';
+
+create trigger _100_finish
+    before update of row_count on tinydevcrm.imports
+    for each row
+    execute function tinydevcrm._imports_finish();
+
+create table tinydevcrm.import_problems (
+    id        bigint generated always as identity,
+    import_id bigint not null,
+    line      bigint not null,
+    reason    text not null,
+    line_text text not null,
+
+    constraint import_problems_pkey primary key (id),
+    constraint import_problems_line_positive check (line > 0),
+    constraint import_problems_reason_length check (octet_length(reason) <= 4000),
+    constraint import_problems_line_text_length check (octet_length(line_text) <= 10000),
+    constraint import_problems_import_fkey foreign key (import_id)
+        references tinydevcrm.imports (id) on delete cascade
+);
+
+comment on table tinydevcrm.import_problems is
+    'Lines of a file that did not fit and were repaired, as the import was asked to do.';
+comment on column tinydevcrm.import_problems.id is
+    'Number of the problem, in the order of the file.';
+comment on column tinydevcrm.import_problems.import_id is
+    'The import.';
+comment on column tinydevcrm.import_problems.line is
+    'Line of the file, from 1, where the record begins.';
+comment on column tinydevcrm.import_problems.reason is
+    'What was wrong with it, and so what was done.';
+comment on column tinydevcrm.import_problems.line_text is
+    'The record as it stood in the file; of one over 10000 bytes the first 2500 characters.';
+
+create index import_problems_import_idx on tinydevcrm.import_problems (import_id, id);
+
+alter table tinydevcrm.import_problems enable row level security;
+
+create policy import_problems_owner on tinydevcrm.import_problems
+    to tinydevcrm_user
+    using (
+        exists (
+            select
+              from tinydevcrm.imports
+             where imports.id = import_problems.import_id
+               and pg_has_role(imports.owner, 'usage')
+        )
+    );
+
+grant select,
+      insert (import_id, line, reason, line_text)
+   on tinydevcrm.import_problems
+   to tinydevcrm_user;
+
+revoke execute on function
+    tinydevcrm._target(tinydevcrm.imports),
+    tinydevcrm._imports_finish()
+from public;
+
+grant execute on function
+    tinydevcrm._target(tinydevcrm.imports)
+to tinydevcrm_user;

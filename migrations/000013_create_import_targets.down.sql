@@ -1,0 +1,5 @@
+drop function tinydevcrm._create_loading_table(tinydevcrm.imports);
+drop function tinydevcrm._find_loading_table(tinydevcrm.imports);
+drop function tinydevcrm._check_target(tinydevcrm.imports);
+drop function tinydevcrm._refuse_name_in_use(text);
+drop function tinydevcrm._check_table_name(text);

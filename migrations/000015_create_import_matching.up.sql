@@ -1,0 +1,295 @@
+-- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
+
+create function tinydevcrm._find_base_type(type regtype)
+    returns text
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_type oid := _find_base_type.type;
+    v_base oid;
+begin
+    loop
+        select typbasetype
+          into v_base
+          from pg_type
+         where oid = v_type;
+
+        -- Null for a type that is not there.
+        exit when v_base = 0 or v_base is null;
+        v_type := v_base;
+    end loop;
+
+    return format_type(v_type, -1);
+end
+$$;
+
+comment on function tinydevcrm._find_base_type(regtype) is
+    'Type to cast a text to before it goes into a column: without modifiers and without domains, '
+    'whose casts would cut a value off where an insert refuses it.';
+
+create function tinydevcrm._compare_columns(import tinydevcrm.imports)
+    returns table (
+        name        text,
+        type        text,
+        target_type text,
+        text_value  text,
+        value       text,
+        is_needed   boolean
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(planned.name, existing.attname::text),
+           loaded.type,
+           format_type(existing.atttypid, existing.atttypmod),
+           restored.text_value,
+           case
+               when loaded.type = format_type(existing.atttypid, existing.atttypmod) then
+                   quote_ident(planned.name)
+               else format(
+                   '(%s)::%s', restored.text_value, tinydevcrm._find_base_type(existing.atttypid))
+           end,
+           not (existing.atthasdef or existing.attidentity <> '')
+      from rows from (
+               jsonb_to_recordset((import).columns) as (name text, type text, rank integer)
+           ) with ordinality as planned (name, type, rank, number)
+      full join (
+        select pg_attribute.*
+          from pg_attribute
+         where attrelid = to_regclass(tinydevcrm._target(import))
+           and attnum > 0
+           and not attisdropped
+      ) as existing
+        on existing.attname::text = planned.name
+      left join pg_attribute as stored
+        on stored.attrelid = to_regclass(tinydevcrm._find_loading_table(import))
+       and stored.attname::text = planned.name
+     cross join lateral (
+         select case
+                    when planned.name is not null then
+                        coalesce(format_type(stored.atttypid, stored.atttypmod), planned.type)
+                end as type
+     ) as loaded
+     cross join lateral (
+         select coalesce(
+                    (
+                        select format(csv_types.restores, quote_ident(planned.name))
+                          from tinydevcrm.csv_types
+                         where csv_types.rank = planned.rank
+                    ),
+                    quote_ident(planned.name) || '::text') as text_value
+     ) as restored
+     order by planned.number, existing.attnum
+$$;
+
+comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
+    'Columns of an import beside those of the table it goes to: type as loaded, null when only the '
+    'table has it; type in the table, null when only the file has it; expressions for the text '
+    'that stood in the file and for the value that goes into the table; and whether the table '
+    'makes no value for it itself.';
+
+create function tinydevcrm._check_columns(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_differences text;
+begin
+    select string_agg(
+               case
+                   when compared.type is null then format('%I: only in the table', compared.name)
+                   else format('%I: only in the file', compared.name)
+               end,
+               e'\n')
+      into v_differences
+      from tinydevcrm._compare_columns(import) as compared
+     where compared.target_type is null
+        or compared.type is null and compared.is_needed;
+
+    if v_differences is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'the columns differ from those of table %s', tinydevcrm._target(import)),
+            detail  = left(v_differences, 10000),
+            hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
+    'Checks that file and table have the same columns; one that the table fills itself may be '
+    'missing from the file. Raises TD006, which names the difference column by column.';
+
+create function tinydevcrm._check_key(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_unknown text;
+begin
+    select min(key)
+      into v_unknown
+      from unnest((import).key) as key
+     where not exists (
+        select
+          from jsonb_array_elements((import).columns) as planned
+         where planned->>'name' = key
+     );
+
+    if v_unknown is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the file has no column %L for the key', left(v_unknown, 200)),
+            hint    = 'The key names columns by the names that they get in the table.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_key(tinydevcrm.imports) is
+    'Checks that the key of mode upsert names columns of the file. Raises TD006.';
+
+create function tinydevcrm._check_distribution(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_column   constant name := tinydevcrm._find_distribution_column(v_relation);
+    v_wanted   constant text := coalesce((import).distribute_by, v_column::text);
+begin
+    if (import).distribute_by is not null then
+        perform tinydevcrm._check_citus();
+
+        if not exists (
+            select
+              from jsonb_array_elements((import).columns) as planned
+             where planned->>'name' = (import).distribute_by
+        ) then
+            raise exception using
+                errcode = 'TD006',
+                message = format('the file has no column %L to distribute by', v_wanted),
+                hint    = 'Name a column by the name that it gets in the table.';
+        end if;
+
+        if (import).mode <> 'replace' and v_column <> v_wanted then
+            perform tinydevcrm._refuse_other_column(v_relation, v_column, v_wanted);
+        end if;
+    end if;
+
+    if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
+        perform tinydevcrm._refuse_distribution(
+            format('the key lacks %I, by which the table is distributed', v_wanted),
+            'Each worker checks its own rows only: add the column to the key.');
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
+    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when the '
+    'file has no such column, TD010 when the database has no Citus, TD011 when the table is '
+    'distributed by another column or the key of mode upsert lacks it.';
+
+create function tinydevcrm._format_key(import tinydevcrm.imports)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(quote_ident(key), ', ' order by number)
+      from unnest((import).key) with ordinality as key (key, number)
+$$;
+
+comment on function tinydevcrm._format_key(tinydevcrm.imports) is
+    'The key of mode upsert as a list of quoted names.';
+
+create function tinydevcrm._check_key_values(import tinydevcrm.imports, loading text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_key  constant text := tinydevcrm._format_key(import);
+    v_text text;
+begin
+    execute format(
+        'select row(%1$s)::text from %2$s where num_nulls(%1$s) > 0 limit 1', v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'a row of the file has no value for the key',
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
+            hint    = 'Fill it in, or choose another key.';
+    end if;
+
+    execute format(
+        'select row(%1$s)::text from %2$s group by %1$s having count(*) > 1 limit 1',
+        v_key, loading)
+       into v_text;
+
+    if v_text is not null then
+        raise exception using
+            errcode = 'TD009',
+            message = 'the file has more than one row of the same key',
+            detail  = left(format('(%s) = %s', v_key, v_text), 1000),
+            hint    = 'Which of them should stay? Remove the others, or choose another key.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
+    'Checks that no two rows of the file have the same key for mode upsert, and that each has one. '
+    'Raises TD009.';
+
+create function tinydevcrm._add_key(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
+    execute format(
+        'alter table %s add primary key (%s)',
+        tinydevcrm._target(import), tinydevcrm._format_key(import));
+end
+$$;
+
+comment on function tinydevcrm._add_key(tinydevcrm.imports) is
+    'Gives a table that mode upsert has made the primary key by which the next one updates it. '
+    'Raises TD009 when rows have the same key or none.';
+
+revoke execute on function
+    tinydevcrm._find_base_type(regtype),
+    tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_columns(tinydevcrm.imports),
+    tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_distribution(tinydevcrm.imports),
+    tinydevcrm._format_key(tinydevcrm.imports),
+    tinydevcrm._check_key_values(tinydevcrm.imports, text),
+    tinydevcrm._add_key(tinydevcrm.imports)
+from public;
+
+grant execute on function
+    tinydevcrm._find_base_type(regtype),
+    tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_columns(tinydevcrm.imports),
+    tinydevcrm._check_key(tinydevcrm.imports),
+    tinydevcrm._check_distribution(tinydevcrm.imports),
+    tinydevcrm._format_key(tinydevcrm.imports),
+    tinydevcrm._check_key_values(tinydevcrm.imports, text),
+    tinydevcrm._add_key(tinydevcrm.imports)
+to tinydevcrm_user;

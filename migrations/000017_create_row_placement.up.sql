@@ -1,0 +1,338 @@
+-- Modes replace, append and upsert: the loaded rows go into a table that was there before.
+
+create function tinydevcrm._build_conflict_clause(import tinydevcrm.imports)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+               'on conflict (%s) do %s',
+               tinydevcrm._format_key(import),
+               coalesce(
+                   'update set '
+                   || string_agg(format('%1$I = excluded.%1$I', planned->>'name'), ', ')
+                          filter (where planned->>'name' <> all ((import).key)),
+                   'nothing'))
+      from jsonb_array_elements((import).columns) as planned
+$$;
+
+comment on function tinydevcrm._build_conflict_clause(tinydevcrm.imports) is
+    'The clause by which mode upsert updates the row that is there.';
+
+create function tinydevcrm._list_lost_properties(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(what, ', ')
+      from (
+        select 'indexes' as what
+          from pg_index
+         where indrelid = _list_lost_properties.relation
+        union
+        select 'constraints'
+          from pg_constraint
+         where conrelid = _list_lost_properties.relation
+        union
+        select 'columns that are not null or fill themselves'
+          from pg_attribute
+         where attrelid = _list_lost_properties.relation
+           and attnum > 0
+           and (attnotnull or atthasdef)
+        union
+        select 'triggers'
+          from pg_trigger
+         where tgrelid = _list_lost_properties.relation
+           and not tgisinternal
+        union
+        select 'rules'
+          from pg_rewrite
+         where ev_class = _list_lost_properties.relation
+        union
+        select 'policies'
+          from pg_policy
+         where polrelid = _list_lost_properties.relation
+        union
+        select 'rights'
+          from pg_class
+         where oid = _list_lost_properties.relation
+           and relacl is not null
+        union
+        select 'partitions or children'
+          from pg_inherits
+         where _list_lost_properties.relation in (inhparent, inhrelid)
+        union
+        select 'its partitioning'
+          from pg_class
+         where oid = _list_lost_properties.relation
+           and relkind = 'p'
+      ) as properties
+$$;
+
+comment on function tinydevcrm._list_lost_properties(regclass) is
+    'What a table would lose if it were recreated: indexes, rights and the like; null for nothing.';
+
+create function tinydevcrm._plan_replacement(
+    import          tinydevcrm.imports,
+    types           jsonb,
+    out differences text,
+    out columns     text
+)
+    returns record
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select concat_ws(
+               e'\n',
+               string_agg(
+                   case
+                       when compared.type is null then
+                           format('%I: only in the table', compared.name)
+                       when compared.target_type is null then
+                           format('%I: only in the file', compared.name)
+                       else format(
+                           '%I: %s in the table, %s in the file',
+                           compared.name, compared.target_type, settled.type)
+                   end,
+                   e'\n')
+                   filter (
+                       where compared.type is null and compared.is_needed
+                          or compared.target_type is null
+                          or compared.target_type <> settled.type
+                   ),
+               (
+                   select format('distributed by %I, not %I', present, (import).distribute_by)
+                     from tinydevcrm._find_distribution_column(
+                              to_regclass(tinydevcrm._target(import))) as present
+                    where present <> (import).distribute_by
+               )),
+           string_agg(format('%I %s', compared.name, settled.type), ', ')
+               filter (where compared.type is not null)
+      from tinydevcrm._compare_columns(import) as compared
+      left join jsonb_to_recordset(_plan_replacement.types)
+               as given (name text, type text, is_given boolean)
+        on given.name = compared.name
+     cross join lateral (
+         select case when given.is_given then compared.type else given.type end as type
+     ) as settled
+$$;
+
+comment on function tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb) is
+    'For mode replace: how the columns of the file differ from those of the table, a line for each '
+    'difference, empty when they do not; and the columns that a new table would have.';
+
+create function tinydevcrm._recreate_target(import tinydevcrm.imports, columns text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_target       constant text := tinydevcrm._target(import);
+    v_distribution constant text := tinydevcrm._find_distribution(v_target::regclass);
+    v_column       constant name := tinydevcrm._find_distribution_column(v_target::regclass);
+    v_detail       text;
+begin
+    begin
+        execute format('drop table %s', v_target);
+    exception
+        when dependent_objects_still_exist then
+            get stacked diagnostics v_detail = pg_exception_detail;
+            raise exception using
+                errcode = '2BP01',
+                message = format(
+                    'table %s cannot be replaced by one of other columns: others depend on it',
+                    v_target),
+                detail  = left(v_detail, 10000),
+                hint    = 'Drop those first, or import under another name.';
+    end;
+
+    execute format('create table %s (%s)', v_target, _recreate_target.columns);
+    if v_distribution is not null then
+        perform tinydevcrm.distribute_table(
+            v_target::regclass,
+            coalesce((import).distribute_by, v_column),
+            v_distribution = 'reference');
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._recreate_target(tinydevcrm.imports, text) is
+    'Drops the table of an import and makes it with these columns, empty, and distributed if it '
+    'was. Raises 2BP01, which names what depends on the table.';
+
+create function tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_target constant text := tinydevcrm._target(import);
+    v_lost   constant text := tinydevcrm._list_lost_properties(v_target::regclass);
+    v_plan   record;
+begin
+    v_plan := tinydevcrm._plan_replacement(import, _clear_target.types);
+
+    if v_plan.differences = '' then
+        execute format(
+            'truncate %s %s',
+            case (select relkind from pg_class where oid = v_target::regclass)
+                when 'p' then ''
+                else 'only'
+            end,
+            v_target);
+    elsif v_lost is null then
+        perform tinydevcrm._recreate_target(import, v_plan.columns);
+    else
+        raise exception using
+            errcode = 'TD006',
+            message = format('the columns differ from those of table %s', v_target),
+            detail  = left(v_plan.differences, 10000),
+            hint    = format(
+                'The table is not recreated: it would lose its %s. Give the file the same columns, '
+                'change the table, or drop it first.', v_lost);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
+    'Empties the table that mode replace fills. The table stays when the file has the same columns; '
+    'columns that the table fills itself may be missing from the file. With other columns, or '
+    'another column to distribute by, the table is recreated. Raises TD006, with the differences, '
+    'when that would lose indexes, rights or the like, and 2BP01 when others depend on the table.';
+
+create function tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_target constant text := tinydevcrm._target(import);
+    v_loaded constant text := tinydevcrm._find_loading_table(import);
+    v_names     text;
+    v_values    text;
+    v_changes   text;
+    v_changed   boolean;
+    v_conflict  text := '';
+    v_message   text;
+    v_row_count bigint;
+begin
+    perform tinydevcrm._lock_own_table(
+        v_target,
+        case (import).mode when 'replace' then 'access exclusive' else 'row exclusive' end);
+
+    if (import).mode = 'replace' then
+        perform tinydevcrm._clear_target(import, types);
+    else
+        perform tinydevcrm._check_columns(import);
+    end if;
+
+    if (import).mode = 'upsert' then
+        perform tinydevcrm._check_key_values(import, v_loaded);
+        v_conflict := tinydevcrm._build_conflict_clause(import);
+    end if;
+
+    select string_agg(quote_ident(compared.name), ', '),
+           string_agg(compared.value, ', ')
+      into v_names, v_values
+      from tinydevcrm._compare_columns(import) as compared
+     where compared.type is not null;
+
+    select string_agg(changes.condition, ' or ')
+      into v_changes
+      from tinydevcrm._list_change_conditions(import, types) as changes;
+
+    begin
+        execute format(
+            'select exists (select from %s where %s)', v_loaded, coalesce(v_changes, 'false'))
+           into v_changed;
+        if not v_changed then
+            execute format(
+                'insert into %s (%s) select %s from %s %s',
+                v_target, v_names, v_values, v_loaded, v_conflict);
+            get diagnostics v_row_count = row_count;
+        end if;
+    exception
+        when data_exception then
+            get stacked diagnostics v_message = message_text;
+            perform tinydevcrm._refuse_values(
+                import, coalesce(tinydevcrm._list_unfit_values(import, types), v_message));
+        -- The conditions below catch their whole class, to which these belong.
+        when lock_not_available or object_in_use then
+            raise;
+        when invalid_column_reference or object_not_in_prerequisite_state then
+            raise exception using
+                errcode = 'TD009',
+                message = format('table %s has no unique index on the key', v_target),
+                hint    = format(
+                    'create unique index on %s (%s);', v_target, tinydevcrm._format_key(import));
+    end;
+
+    if v_changed then
+        perform tinydevcrm._refuse_values(import, tinydevcrm._list_unfit_values(import, types));
+    end if;
+
+    if v_row_count <> (import).row_count and (import).mode <> 'upsert' then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'table %s took %s of %s rows', v_target, v_row_count, (import).row_count),
+            hint    = 'A trigger or a rule of the table turns the others away.';
+    end if;
+
+    return v_row_count;
+end
+$$;
+
+comment on function tinydevcrm._place_rows(tinydevcrm.imports, jsonb) is
+    'Puts the rows that were loaded into the table that was there before, and returns their number. '
+    'types are the columns with the types that fit the whole file. Raises TD006 when columns '
+    'differ, or values do not fit or would be changed; TD009 when rows have the same key or none, '
+    'or the key has no unique index; 2BP01 when mode replace would drop a table that others depend '
+    'on, 42501 when it is not of the role as which the session has logged in.';
+
+create function tinydevcrm._distribute_import(import tinydevcrm.imports)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+begin
+    if (import).distribute_by is null then
+        return tinydevcrm._find_distribution(v_relation);
+    end if;
+
+    return tinydevcrm.distribute_table(v_relation, (import).distribute_by);
+end
+$$;
+
+comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
+    'Distributes the table of an import, with its rows, when the import was asked to. Returns what '
+    'distribute_table() returns.';
+
+revoke execute on function
+    tinydevcrm._build_conflict_clause(tinydevcrm.imports),
+    tinydevcrm._list_lost_properties(regclass),
+    tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb),
+    tinydevcrm._recreate_target(tinydevcrm.imports, text),
+    tinydevcrm._clear_target(tinydevcrm.imports, jsonb),
+    tinydevcrm._place_rows(tinydevcrm.imports, jsonb),
+    tinydevcrm._distribute_import(tinydevcrm.imports)
+from public;
+
+grant execute on function
+    tinydevcrm._build_conflict_clause(tinydevcrm.imports),
+    tinydevcrm._list_lost_properties(regclass),
+    tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb),
+    tinydevcrm._recreate_target(tinydevcrm.imports, text),
+    tinydevcrm._clear_target(tinydevcrm.imports, jsonb),
+    tinydevcrm._place_rows(tinydevcrm.imports, jsonb),
+    tinydevcrm._distribute_import(tinydevcrm.imports)
+to tinydevcrm_user;

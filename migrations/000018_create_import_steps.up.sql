@@ -1,0 +1,396 @@
+-- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends
+-- it. The beginning of the file suggests the types of the columns. When a value does not fit its
+-- column, the COPY ends before that value, widen_import() turns the column back into the text of the
+-- file and then into a wider type, and the next COPY continues.
+
+create type tinydevcrm.import_step as (
+    import_id        bigint,
+    columns          jsonb,
+    create_statement text,
+    copy_statement   text
+);
+
+comment on type tinydevcrm.import_step is
+    'Where an import stands. columns, in the file''s order: [{"name": …, "header": what the file '
+    'calls it, "type": what it is stored as, "rank": that in tinydevcrm.csv_types whose '
+    'values it takes; null when it takes what comes}]. create_statement made the table, '
+    'copy_statement fills it: text format, UTF-8.';
+
+create function tinydevcrm._build_import_step(import tinydevcrm.imports, create_statement text)
+    returns tinydevcrm.import_step
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select (import).id,
+           (import).columns,
+           _build_import_step.create_statement,
+           format(
+               'copy %s (%s) from stdin with (encoding ''UTF8'')',
+               tinydevcrm._find_loading_table(import),
+               (
+                   select string_agg(format('%I', planned.name), ', ' order by planned.number)
+                     from rows from (
+                              jsonb_to_recordset((import).columns) as (name text)
+                          ) with ordinality as planned (name, number)
+               ))
+$$;
+
+comment on function tinydevcrm._build_import_step(tinydevcrm.imports, text) is
+    'How the import goes on: its columns, and the COPY to run next.';
+
+create function tinydevcrm._lock_import(import_id bigint)
+    returns tinydevcrm.imports
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports;
+    v_loading text;
+begin
+    select imports.*
+      into v_import
+      from tinydevcrm.imports
+     where imports.id = _lock_import.import_id
+       and imports.finished_at is null;
+
+    if found then
+        v_loading := tinydevcrm._find_loading_table(v_import);
+    end if;
+
+    if to_regclass(v_loading) is null then
+        raise exception using
+            errcode = 'TD001',
+            message = format('import %s is not under way', _lock_import.import_id),
+            hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
+    end if;
+
+    -- The transaction of the import made that table and has the lock. The row of an import that was
+    -- committed too early can name any table.
+    perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
+    return v_import;
+end
+$$;
+
+comment on function tinydevcrm._lock_import(bigint) is
+    'The import''s row, which only its own transaction sees. Raises TD001 when there is none, 42501 '
+    'when its table is not one of the role as which the session has logged in.';
+
+create function tinydevcrm.begin_import(
+    source        text,
+    header        text[],
+    ranks         integer[],
+    table_name    text default null,
+    mode          text default 'create',
+    key           text[] default null,
+    types         jsonb default '{}',
+    dialect       tinydevcrm.csv_dialect default null,
+    schema_name   name default current_schema(),
+    distribute_by text default null
+)
+    returns tinydevcrm.import_step
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports;
+begin
+    if coalesce(cardinality(begin_import.header), 0) = 0 or begin_import.source is null then
+        raise exception using
+            errcode = 'TD005',
+            message = 'an import needs a source and the names of its columns',
+            hint    = 'Give each column a name, or an empty text.';
+    end if;
+
+    v_import.source := left(begin_import.source, 250);
+    v_import.mode := begin_import.mode;
+    v_import.key := nullif(begin_import.key, '{}');
+    v_import.schema_name := begin_import.schema_name;
+    v_import.table_name := tinydevcrm._check_table_name(
+        coalesce(
+            nullif(begin_import.table_name, ''),
+            tinydevcrm._make_table_name(begin_import.source)));
+    perform tinydevcrm._check_target(v_import);
+
+    insert into tinydevcrm.imports (
+               source, mode, key, schema_name, table_name, dialect, columns, distribute_by)
+    values (
+               v_import.source, v_import.mode, v_import.key, v_import.schema_name,
+               v_import.table_name, begin_import.dialect,
+               tinydevcrm._plan_columns(
+                   begin_import.header, begin_import.ranks, begin_import.types),
+               nullif(begin_import.distribute_by, ''))
+    returning imports.*
+         into v_import;
+
+    perform tinydevcrm._check_key(v_import);
+    perform tinydevcrm._check_distribution(v_import);
+    if v_import.mode in ('append', 'upsert')
+       and to_regclass(tinydevcrm._target(v_import)) is not null
+    then
+        perform tinydevcrm._check_columns(v_import);
+    end if;
+
+    return tinydevcrm._build_import_step(v_import, tinydevcrm._create_loading_table(v_import));
+end
+$$;
+
+comment on function tinydevcrm.begin_import(
+    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
+) is
+    'Begins an import: the names of the columns as the file has them, and for each the first rank '
+    'of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same '
+    'transaction run the returned COPY, then finish_import(). The table''s name comes from the '
+    'file''s when none is given; the schema is the first of your search_path. types overrides: '
+    '{"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a '
+    'Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD005 when '
+    'there are no columns or over 1600, TD006 when a key is not a column, TD007 for a schema, mode, '
+    'name or type that is not there, 42501 when the session has not logged in as the owner of the '
+    'table; with distribute_by also TD010 and TD011.';
+
+create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
+    returns tinydevcrm.import_step
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(widen_import.import_id);
+    -- Each change rewrites the table. After a few, columns stay text until the end of the file.
+    v_waits   constant boolean := v_import.rewrite_count >= 4;
+    v_header  text[];
+    v_columns jsonb;
+    v_changes text;
+begin
+    select array_agg(coalesce(before.value->>'header', '') order by fit.number)
+      into v_header
+      from unnest(widen_import.ranks) with ordinality as fit (rank, number)
+      left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+     using (number);
+
+    with step as (
+        select fit.number,
+               fit.name,
+               before.value as before,
+               stored.type,
+               stored.accepted,
+               coalesce(
+                   before.value->'rank' = 'null'
+                   or (before.value->>'rank')::integer = stored.accepted,
+                   false) as stays
+          from unnest(tinydevcrm._make_column_names(v_header), widen_import.ranks)
+                   with ordinality as fit (name, rank, number)
+          left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
+         using (number)
+         cross join lateral tinydevcrm._find_storage_type(
+             case when before.value is null or not v_waits then fit.rank end) as stored
+    )
+    select jsonb_agg(
+               case
+                   when step.stays then step.before
+                   else coalesce(
+                       step.before,
+                       jsonb_build_object('name', step.name, 'header', '', 'is_given', false))
+                       || jsonb_build_object('type', step.type, 'rank', step.accepted)
+               end
+               order by step.number),
+           string_agg(
+               case
+                   when step.before is null then format('add %I %s', step.name, step.type)
+                   else format(
+                       'alter %I type %s using (%s)::%s',
+                       step.name,
+                       step.type,
+                       format(csv_types.restores, quote_ident(step.name)),
+                       step.type)
+               end,
+               ', ' order by step.number) filter (where not step.stays)
+      into v_columns, v_changes
+      from step
+      left join tinydevcrm.csv_types
+        on csv_types.rank = (step.before->>'rank')::integer;
+
+    if v_changes is not null then
+        execute format('alter table %s %s', tinydevcrm._find_loading_table(v_import), v_changes);
+    end if;
+
+    update tinydevcrm.imports
+       set columns = v_columns,
+           rewrite_count = imports.rewrite_count
+                         + coalesce(v_changes like '%alter %', false)::integer
+     where imports.id = v_import.id
+    returning imports.*
+         into v_import;
+
+    return tinydevcrm._build_import_step(v_import, null);
+end
+$$;
+
+comment on function tinydevcrm.widen_import(bigint, integer[]) is
+    'Continues an import whose values no longer fit their columns: give for each column the '
+    'first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come '
+    'next included. Nothing is lost: what is there goes back to the text of the file first. More '
+    'ranks than columns add columns. Raises TD001 when there is no such import under way.';
+
+create function tinydevcrm.record_import_problems(
+    import_id bigint,
+    lines     bigint[],
+    reasons   text[],
+    texts     text[]
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._lock_import(record_import_problems.import_id);
+begin
+    insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
+    select v_import.id,
+           problem.line,
+           left(problem.reason, 1000),
+           case
+               when octet_length(problem.line_text) <= 10000 then problem.line_text
+               else left(problem.line_text, 2500)
+           end
+      from unnest(
+               record_import_problems.lines,
+               record_import_problems.reasons,
+               record_import_problems.texts)
+               with ordinality as problem (line, reason, line_text, number)
+     order by problem.number;
+
+    update tinydevcrm.imports
+       set problem_count = imports.problem_count
+                         + coalesce(cardinality(record_import_problems.lines), 0)
+     where imports.id = v_import.id;
+end
+$$;
+
+comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
+    'Records the repaired lines of an import that is under way: their numbers, what was wrong, and '
+    'the text as it stood in the file. Raises TD001 when there is no such import under way.';
+
+create function tinydevcrm.finish_import(
+    import_id  bigint,
+    ranks      integer[],
+    row_count  bigint,
+    byte_count bigint default null
+)
+    returns tinydevcrm.imports
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(finish_import.import_id);
+    v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.ranks);
+    v_changes text;
+begin
+    if finish_import.row_count is null or finish_import.row_count < 0 then
+        raise exception using
+            errcode = 'TD007',
+            message = 'an import is finished with the number of its rows',
+            hint    = 'Give row_count: 0 or more.';
+    end if;
+
+    select string_agg(
+               format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
+      into v_changes
+      from jsonb_to_recordset(v_types) as settled (name text, type text)
+      join jsonb_to_recordset(v_import.columns) as before (name text, type text)
+     using (name)
+     where settled.type <> before.type;
+
+    v_import.row_count := finish_import.row_count;
+    if tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import) then
+        if v_changes is not null then
+            execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
+        end if;
+        if v_import.mode = 'upsert' then
+            perform tinydevcrm._add_key(v_import);
+        end if;
+    else
+        v_import.row_count := tinydevcrm._place_rows(v_import, v_types);
+        v_changes := null;
+    end if;
+
+    v_import.distribution := tinydevcrm._distribute_import(v_import);
+
+    -- The planner has never seen these rows, and the first query may follow at once.
+    if v_import.distribution is null then
+        execute format('analyze %s', tinydevcrm._target(v_import));
+    else
+        perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
+    end if;
+
+    -- The types of the table: one that was there before keeps its own.
+    update tinydevcrm.imports
+       set columns = tinydevcrm._read_table_columns(v_import, v_types),
+           row_count = v_import.row_count,
+           byte_count = finish_import.byte_count,
+           rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
+           distribution = v_import.distribution
+     where imports.id = v_import.id
+    returning imports.*
+         into v_import;
+
+    return v_import;
+end
+$$;
+
+comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) is
+    'Finishes an import that begin_import() began in this transaction, and returns its row: give '
+    'for each column the first rank of tinydevcrm.csv_types that accepts every value of the '
+    'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
+    'is no such import under way, TD007 without the number of rows, and what the mode raises: see '
+    '_place_rows(); with distribute_by also what distribute_table() does.';
+
+create function tinydevcrm._preview_columns(import_id bigint, ranks integer[])
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_columns.import_id);
+    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.ranks);
+begin
+    -- A table that is there keeps its types, except in mode replace.
+    return case
+        when v_import.mode = 'replace'
+             or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
+        then v_types
+        else tinydevcrm._read_table_columns(v_import, v_types)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._preview_columns(bigint, integer[]) is
+    'The columns that an import under way would report if it were finished now. Raises TD001 when '
+    'there is no such import.';
+
+revoke execute on function
+    tinydevcrm._build_import_step(tinydevcrm.imports, text),
+    tinydevcrm._lock_import(bigint),
+    tinydevcrm.begin_import(
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm._preview_columns(bigint, integer[])
+from public;
+
+grant execute on function
+    tinydevcrm._build_import_step(tinydevcrm.imports, text),
+    tinydevcrm._lock_import(bigint),
+    tinydevcrm.begin_import(
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm._preview_columns(bigint, integer[])
+to tinydevcrm_user;

@@ -1,0 +1,580 @@
+-- At least once: the transaction that records a told event writes one delivery for each
+-- subscription to it. A worker receives them, and acknowledges or rejects each.
+
+create table tinydevcrm.deliveries (
+    id              bigint generated always as identity,
+    owner           regrole not null default quote_ident(current_user)::regrole,
+    subscription_id bigint not null,
+    event_id        bigint not null,
+    state           text not null default 'pending',
+    attempts        integer not null default 0,
+    hidden_for      interval not null default interval '0',
+    is_redelivered  boolean not null default false,
+    visible_at      timestamptz not null default clock_timestamp(),
+    created_at      timestamptz not null default clock_timestamp(),
+    acknowledged_at timestamptz,
+    parked_at       timestamptz,
+    last_error      text,
+
+    constraint deliveries_pkey primary key (id),
+    constraint deliveries_subscription_fkey foreign key (subscription_id)
+        references tinydevcrm.subscriptions (id) on delete cascade,
+    constraint deliveries_event_fkey foreign key (event_id)
+        references tinydevcrm.matview_refresh_events (id) on delete cascade,
+    constraint deliveries_event_once unique (event_id, subscription_id),
+    constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
+    constraint deliveries_times_of_state check (
+        (acknowledged_at is null) = (state <> 'acknowledged')
+        and (parked_at is null) = (state <> 'parked')
+    ),
+    constraint deliveries_attempts_range check (attempts between 0 and 100),
+    constraint deliveries_hidden_for_range check (
+        hidden_for between interval '0' and interval '90 days'
+    ),
+    constraint deliveries_last_error_length check (octet_length(last_error) <= 4000)
+);
+
+comment on table tinydevcrm.deliveries is
+    'One row for each told event and subscription. Pending until it is acknowledged or parked. '
+    'Take them with tinydevcrm.receive_events().';
+comment on column tinydevcrm.deliveries.id is
+    'Number of the delivery: what tinydevcrm.acknowledge_events() takes.';
+comment on column tinydevcrm.deliveries.owner is
+    'Owner of the subscription.';
+comment on column tinydevcrm.deliveries.subscription_id is
+    'The subscription.';
+comment on column tinydevcrm.deliveries.event_id is
+    'The event.';
+comment on column tinydevcrm.deliveries.state is
+    'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
+comment on column tinydevcrm.deliveries.attempts is
+    'How often it has been received.';
+comment on column tinydevcrm.deliveries.hidden_for is
+    'For how long it is not received from now on, at most 90 days. Sets visible_at.';
+comment on column tinydevcrm.deliveries.is_redelivered is
+    'Whether it was made pending again. Each update of this column does it.';
+comment on column tinydevcrm.deliveries.visible_at is
+    'From when on it may be received (again).';
+comment on column tinydevcrm.deliveries.created_at is
+    'When it became pending.';
+comment on column tinydevcrm.deliveries.acknowledged_at is
+    'When it was acknowledged.';
+comment on column tinydevcrm.deliveries.parked_at is
+    'When its last attempt had failed: it waits for tinydevcrm.redeliver_event().';
+comment on column tinydevcrm.deliveries.last_error is
+    'Why the last attempt failed, as its worker said.';
+
+create index deliveries_pending_idx
+    on tinydevcrm.deliveries (subscription_id, visible_at, id)
+ where acknowledged_at is null and parked_at is null;
+
+create index deliveries_parked_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where parked_at is not null;
+
+-- Few, as long as all goes well.
+create index deliveries_troubled_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where acknowledged_at is null and last_error is not null;
+
+create index deliveries_subscription_idx on tinydevcrm.deliveries (subscription_id, id);
+
+alter table tinydevcrm.deliveries enable row level security;
+
+create policy deliveries_read on tinydevcrm.deliveries
+    for select
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+-- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
+create policy deliveries_create on tinydevcrm.deliveries
+    for insert
+    to tinydevcrm_user
+    with check (
+        pg_has_role(owner, 'usage')
+        and exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = deliveries.subscription_id
+               and subscriptions.owner = deliveries.owner
+        )
+        and exists (
+            select
+              from tinydevcrm.matview_refresh_events
+             where matview_refresh_events.id = deliveries.event_id
+        )
+    );
+
+-- No column that refers to a subscription or event can be updated, so there is nothing to check.
+create policy deliveries_answer on tinydevcrm.deliveries
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'))
+    with check (true);
+
+grant select,
+      insert (subscription_id, event_id),
+      update (state, attempts, hidden_for, is_redelivered, last_error)
+   on tinydevcrm.deliveries
+   to tinydevcrm_user;
+
+create function tinydevcrm._deliveries_set_times()
+    returns trigger
+    language plpgsql
+    volatile
+as $$
+-- It runs twice for each delivery, and a search_path of its own would cost as much as all it does:
+-- all names are qualified.
+begin
+    if new.state operator(pg_catalog.<>) old.state then
+        new.acknowledged_at := case
+            when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
+        end;
+        new.parked_at := case
+            when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
+        end;
+    end if;
+
+    if new.state operator(pg_catalog.=) 'pending' then
+        new.visible_at := pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for;
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_times() is
+    'Writes the times of a delivery, which users have no right to write.';
+
+create trigger _100_set_times
+    before update of state, hidden_for on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_set_times();
+
+create function tinydevcrm._deliveries_redeliver()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
+    -- to this one.
+    new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
+    new.state := 'pending';
+    new.attempts := 0;
+    new.hidden_for := interval '0';
+    new.visible_at := clock_timestamp();
+    new.created_at := clock_timestamp();
+    new.acknowledged_at := null;
+    new.parked_at := null;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_redeliver() is
+    'Makes a delivery pending again, by a new number and with all its attempts. Security definer: '
+    'lends the next number, of which users choose none; a trigger runs only for a change that '
+    'row-level security has let through.';
+
+create trigger _200_redeliver
+    before update of is_redelivered on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_redeliver();
+
+
+create function tinydevcrm._matview_refresh_events_fan_out()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The lock leaves out a subscription that is just being dropped. Its foreign key would wait for
+    -- the drop as well, and then let the refresh fail.
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id
+      from tinydevcrm.subscriptions
+     where subscriptions.owner = new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       for key share;
+
+    -- A refresh does not wait for a subscription that another role has locked: that role misses the
+    -- event.
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id
+      from tinydevcrm.subscriptions
+     where subscriptions.owner <> new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       and (
+           pg_has_role(subscriptions.owner, new.owner, 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
+       )
+       for key share skip locked;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_fan_out() is
+    'Writes a delivery for each subscription whose owner may see the event. Security definer: the '
+    'role that refreshes may not see the subscriptions of those who watch it, such as an '
+    'administrator; it lends read and lock on subscriptions and insert on deliveries.';
+
+create trigger _500_fan_out
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    when (new.is_told)
+    execute function tinydevcrm._matview_refresh_events_fan_out();
+
+create function tinydevcrm._receive_deliveries(
+    subscription_id    bigint,
+    batch_size         integer,
+    visibility_timeout interval
+)
+    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if coalesce(_receive_deliveries.batch_size, 0) < 1
+       or _receive_deliveries.visibility_timeout between interval '0' and interval '90 days'
+              is not true
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the batch size or the visibility timeout is out of range',
+            hint    = 'Take at least one delivery, for at most 90 days.';
+    end if;
+
+    return query
+        -- By where they are: the planner knows too little of a queue to find rows by their number.
+        with taken as (
+            select deliveries.ctid,
+                   deliveries.attempts >= subscriptions.max_attempts as is_last_over
+              from tinydevcrm.deliveries
+              join tinydevcrm.subscriptions
+                on subscriptions.id = deliveries.subscription_id
+             where deliveries.subscription_id = _receive_deliveries.subscription_id
+               and not subscriptions.is_paused
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+               and deliveries.visible_at <= clock_timestamp()
+             order by deliveries.visible_at, deliveries.id
+             limit _receive_deliveries.batch_size
+               for update of deliveries skip locked
+        ),
+        received as (
+            update tinydevcrm.deliveries
+               set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
+                   state = case when taken.is_last_over then 'parked' else 'pending' end,
+                   hidden_for = _receive_deliveries.visibility_timeout,
+                   last_error = case
+                       when taken.is_last_over then
+                           coalesce(deliveries.last_error, 'it was not acknowledged in time')
+                       else deliveries.last_error
+                   end
+              from taken
+             where deliveries.ctid = taken.ctid
+            returning deliveries.id,
+                      deliveries.attempts,
+                      deliveries.event_id,
+                      deliveries.parked_at
+        )
+        select received.id,
+               received.attempts,
+               events
+          from received
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = received.event_id
+         where received.parked_at is null
+         order by received.id;
+end
+$$;
+
+comment on function tinydevcrm._receive_deliveries(bigint, integer, interval) is
+    'As tinydevcrm.receive_events(), by the number of a subscription.';
+
+create function tinydevcrm.receive_events(
+    subscription       text,
+    batch_size         integer default 100,
+    visibility_timeout interval default interval '30 seconds'
+)
+    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+        select received.*
+          from tinydevcrm._receive_deliveries(
+                   tinydevcrm._own_subscription(receive_events.subscription),
+                   receive_events.batch_size,
+                   receive_events.visibility_timeout) as received;
+end
+$$;
+
+comment on function tinydevcrm.receive_events(text, integer, interval) is
+    'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither '
+    'acknowledged nor rejected within the visibility timeout is received again, so handle an '
+    'event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is '
+    'no subscription, TD007 when batch_size is not at least 1 or the timeout not 0 to 90 days.';
+
+create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- Whoever posts for many users does not wait long for a row that one of them has locked. Another
+    -- receiver locks one for a moment: "skip locked" would leave that out.
+    set lock_timeout = '1s'
+as $$
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set state = 'acknowledged'
+     where deliveries.id = any (acknowledge_events.delivery_ids)
+       and deliveries.acknowledged_at is null;
+
+    get diagnostics v_count = row_count;
+    return v_count;
+exception
+    when lock_not_available then
+        return 0;
+end
+$$;
+
+comment on function tinydevcrm.acknowledge_events(bigint[]) is
+    'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 '
+    'for null, which array_agg() makes of no deliveries, and when another transaction holds one of '
+    'them for over a second: they are received again.';
+
+create function tinydevcrm._retry_delay(attempts integer)
+    returns interval
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select least(
+               interval '5 seconds' * 3 ^ (least(_retry_delay.attempts, 20) - 1),
+               interval '6 hours')
+           * (0.5 + random())
+$$;
+
+comment on function tinydevcrm._retry_delay(integer) is
+    'Time until a rejected delivery is received again: 5 seconds after the first attempt, three '
+    'times as much after each further one, up to 6 hours, give or take half of it by chance, so '
+    'that those which failed together do not come back together. Twelve attempts take a day.';
+
+create function tinydevcrm.reject_event(
+    delivery_id bigint,
+    reason      text default null,
+    retry_after interval default null
+)
+    returns timestamptz
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '1s'
+as $$
+declare
+    v_delivery tinydevcrm.deliveries;
+begin
+    update tinydevcrm.deliveries
+       set last_error = left(reject_event.reason, 1000),
+           hidden_for = least(
+               greatest(
+                   tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+               interval '90 days'),
+           state = case
+               when deliveries.attempts >= subscriptions.max_attempts then 'parked'
+               else 'pending'
+           end
+      from tinydevcrm.subscriptions
+     where subscriptions.id = deliveries.subscription_id
+       and deliveries.id = reject_event.delivery_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+    returning deliveries.*
+         into v_delivery;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('delivery %s is not pending', reject_event.delivery_id),
+            hint    = 'It is gone, acknowledged or parked: see tinydevcrm.deliveries.';
+    end if;
+
+    return case when v_delivery.parked_at is null then v_delivery.visible_at end;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'delivery %s is held by another transaction', reject_event.delivery_id),
+            hint    = 'It is received again when its visibility timeout is over.';
+end
+$$;
+
+comment on function tinydevcrm.reject_event(bigint, text, interval) is
+    'Gives a delivery back that could not be handled, with the reason. Returns from when on it is '
+    'received again: see tinydevcrm._retry_delay(); not before retry_after, of at most 90 days, is '
+    'over. After the last '
+    'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
+
+create function tinydevcrm._make_pending(delivery_ids bigint[])
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count bigint;
+begin
+    update tinydevcrm.deliveries
+       set is_redelivered = true
+     where deliveries.id = any (_make_pending.delivery_ids);
+
+    get diagnostics v_count = row_count;
+
+    -- Whoever waits for events looks again.
+    perform pg_notify('matview_refresh_channel', '0');
+    return v_count;
+end
+$$;
+
+comment on function tinydevcrm._make_pending(bigint[]) is
+    'Makes deliveries pending again, and returns how many.';
+
+create function tinydevcrm.redeliver_event(delivery_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tinydevcrm._make_pending(array[redeliver_event.delivery_id]) = 0 then
+        raise exception using
+            errcode = 'TD001',
+            message = format('there is no delivery %s', redeliver_event.delivery_id),
+            hint    = 'They are in tinydevcrm.deliveries.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm.redeliver_event(bigint) is
+    'Has a delivery received again, by a new number and with all its attempts, whether it was '
+    'parked or acknowledged. Raises TD001 when there is none.';
+
+create function tinydevcrm.redeliver_parked(subscription text)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._own_subscription(redeliver_parked.subscription);
+begin
+    return tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = v_id
+               and deliveries.parked_at is not null
+        ));
+end
+$$;
+
+comment on function tinydevcrm.redeliver_parked(text) is
+    'Has all parked deliveries of a subscription received again, and returns how many. Raises '
+    'TD001 when there is no such subscription.';
+
+create function tinydevcrm.replay_events(subscription text, since timestamptz)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id           constant bigint := tinydevcrm._own_subscription(replay_events.subscription);
+    v_subscription tinydevcrm.subscriptions;
+    v_count        bigint;
+begin
+    if replay_events.since is null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'there is no time since which to replay',
+            hint    = 'For all events that are still in the log: ''-infinity''.';
+    end if;
+
+    select subscriptions.*
+      into v_subscription
+      from tinydevcrm.subscriptions
+     where subscriptions.id = v_id;
+
+    insert into tinydevcrm.deliveries (subscription_id, event_id)
+    select v_subscription.id,
+           events.id
+      from tinydevcrm.matview_refresh_events as events
+     where events.is_told
+       and events.started_at >= replay_events.since
+       and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
+     order by events.id
+    on conflict on constraint deliveries_event_once do nothing;
+
+    get diagnostics v_count = row_count;
+
+    return v_count + tinydevcrm._make_pending(
+        array(
+            select deliveries.id
+              from tinydevcrm.deliveries
+              join tinydevcrm.matview_refresh_events as events
+                on events.id = deliveries.event_id
+             where deliveries.subscription_id = v_subscription.id
+               and events.started_at >= replay_events.since
+               and (deliveries.acknowledged_at is not null or deliveries.parked_at is not null)
+        ));
+end
+$$;
+
+comment on function tinydevcrm.replay_events(text, timestamptz) is
+    'Has all told events since a time received again, those from before the subscription too, as '
+    'far as they are still in the log. Returns how many deliveries became pending. Raises TD001 '
+    'when there is no such subscription, TD007 for null instead of a time.';
+
+revoke execute on function
+    tinydevcrm._deliveries_set_times(),
+    tinydevcrm._deliveries_redeliver(),
+    tinydevcrm._matview_refresh_events_fan_out(),
+    tinydevcrm._receive_deliveries(bigint, integer, interval),
+    tinydevcrm.receive_events(text, integer, interval),
+    tinydevcrm.acknowledge_events(bigint[]),
+    tinydevcrm._retry_delay(integer),
+    tinydevcrm.reject_event(bigint, text, interval),
+    tinydevcrm.redeliver_event(bigint),
+    tinydevcrm.redeliver_parked(text),
+    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm.replay_events(text, timestamptz)
+from public;
+
+grant execute on function
+    tinydevcrm._receive_deliveries(bigint, integer, interval),
+    tinydevcrm.receive_events(text, integer, interval),
+    tinydevcrm.acknowledge_events(bigint[]),
+    tinydevcrm._retry_delay(integer),
+    tinydevcrm.reject_event(bigint, text, interval),
+    tinydevcrm.redeliver_event(bigint),
+    tinydevcrm.redeliver_parked(text),
+    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm.replay_events(text, timestamptz)
+to tinydevcrm_user;

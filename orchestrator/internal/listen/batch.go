@@ -1,0 +1,47 @@
+package listen
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// apart is how far apart batches are once some have followed each other closely. Anyone who may log in
+	// may notify, and each batch has every page, the log and the webhooks look once.
+	apart      = 50 * time.Millisecond
+	closeByNow = 20
+)
+
+// A batch gathers notifications, each id once, until they are due: at once where few come, and together
+// where many do. The last one is never left out.
+type batch struct {
+	ids     map[int64]struct{}
+	limiter *rate.Limiter
+	due     <-chan time.Time
+}
+
+func (b *batch) add(id int64) {
+	if b.limiter == nil {
+		b.limiter = rate.NewLimiter(rate.Every(apart), closeByNow)
+	}
+	if b.due == nil {
+		b.ids = make(map[int64]struct{})
+		b.due = time.After(b.limiter.Reserve().Delay())
+	}
+	if len(b.ids) >= backlog {
+		clear(b.ids)
+		id = Missed
+	}
+	b.ids[id] = struct{}{}
+}
+
+// isDue says when to take what has been gathered; never while there is nothing.
+func (b *batch) isDue() <-chan time.Time { return b.due }
+
+func (b *batch) take() []int64 {
+	b.due = nil
+	return slices.Sorted(maps.Keys(b.ids))
+}

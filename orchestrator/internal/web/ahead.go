@@ -1,0 +1,134 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	// aheadCount chunks of aheadSize bytes are read of an upload before they are asked for.
+	aheadCount = 64
+	aheadSize  = 64 << 10
+)
+
+// An aheadReader reads some of a body ahead of the import, and so finds that the client has gone while the import
+// is busy with what came before: with a packed file that may be much.
+type aheadReader struct {
+	body    *steadyReader
+	isGone  func()
+	begin   sync.Once
+	ended   chan struct{}
+	stopped chan struct{}
+	chunks  chan chunk
+	free    chan []byte
+
+	current chunk
+	rest    []byte
+}
+
+type chunk struct {
+	buffer []byte
+	count  int
+	err    error
+}
+
+// newAheadReader returns a reader of body that calls isGone when the client has gone before its end.
+func newAheadReader(body *steadyReader, isGone func()) *aheadReader {
+	return &aheadReader{
+		body:    body,
+		isGone:  isGone,
+		ended:   make(chan struct{}),
+		stopped: make(chan struct{}),
+		chunks:  make(chan chunk, aheadCount),
+		free:    make(chan []byte, aheadCount+2),
+	}
+}
+
+func (a *aheadReader) run() {
+	defer close(a.ended)
+	for {
+		var next chunk
+		select {
+		case next.buffer = <-a.free:
+		default:
+			next.buffer = make([]byte, aheadSize)
+		}
+		next.count, next.err = a.body.Read(next.buffer)
+		if isCutOff(next.err) {
+			a.isGone()
+		}
+		select {
+		case a.chunks <- next:
+		case <-a.stopped:
+			return
+		}
+		if next.err != nil {
+			return
+		}
+	}
+}
+
+// isCutOff tells a client that has gone from one that is too slow or sends too much, and gets to hear it.
+func isCutOff(err error) bool {
+	var (
+		fromUser *db.UserError
+		tooLarge *http.MaxBytesError
+	)
+	return err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &fromUser) && !errors.As(err, &tooLarge) && !isTimeout(err)
+}
+
+func (a *aheadReader) Read(p []byte) (int, error) {
+	// Not before: whoever expects to be asked for the body is asked by the first read.
+	a.begin.Do(func() { go a.run() })
+	for len(a.rest) == 0 {
+		if a.current.err != nil {
+			return 0, a.current.err
+		}
+		if a.current.buffer != nil {
+			a.free <- a.current.buffer
+		}
+		a.current = <-a.chunks
+		a.rest = a.current.buffer[:a.current.count]
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// drain reads on, within bounds: a browser shows an answer only once it has sent everything.
+func (a *aheadReader) drain(request *http.Request) {
+	if request.Header.Get("Expect") != "" {
+		return
+	}
+	end := time.AfterFunc(drainTimeout, a.interrupt)
+	defer end.Stop()
+	// Whatever stops it, the answer is the error that we have.
+	_, _ = io.CopyN(io.Discard, a, drainLimit)
+}
+
+func (a *aheadReader) interrupt() { _ = a.body.control.SetReadDeadline(time.Now()) }
+
+// Close ends the reading, which must not outlive the request.
+func (a *aheadReader) Close() error {
+	a.begin.Do(func() { close(a.ended) })
+	close(a.stopped)
+	for {
+		select {
+		case <-a.ended:
+			return nil
+		default:
+		}
+		// It may have been about to set a deadline of its own.
+		a.interrupt()
+		select {
+		case <-a.ended:
+			return nil
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

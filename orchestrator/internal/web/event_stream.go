@@ -1,0 +1,80 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// rememberedEvents bound what a stream remembers of what it has sent.
+const rememberedEvents = 20_000
+
+// An eventStream writes server-sent events, each once: whoever may log in may notify of old ones, again and again.
+type eventStream struct {
+	writer  http.ResponseWriter
+	control *http.ResponseController
+	filter  filter
+	// role is that of the user who reads; 0 for none.
+	role int64
+	// sent are the ids of what was sent above the floor; at the floor and below, nothing is news any more.
+	sent          map[int64]struct{}
+	floor, lastID int64
+}
+
+// has says that an event was sent, or is too old to be.
+func (s *eventStream) has(id int64) bool {
+	_, isSent := s.sent[id]
+	return isSent || id <= max(s.floor, 0)
+}
+
+// recent are the ids of what was sent close to the last one.
+func (s *eventStream) recent() []int64 {
+	var ids []int64
+	for id := range s.sent {
+		if id > s.lastID-idMargin {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// send writes a text and then messages, which are newest first, in the order in which they happened.
+func (s *eventStream) send(text string, messages []message) error {
+	body := bytes.NewBufferString(text)
+	for _, message := range slices.Backward(messages) {
+		if _, isSent := s.sent[message.id]; isSent {
+			continue
+		}
+		s.sent[message.id] = struct{}{}
+		s.lastID = max(s.lastID, message.id)
+		fmt.Fprintf(body, "id: %d\nevent: refresh\ndata: %s\n\n", message.id, message.data)
+	}
+	s.forget()
+	if body.Len() == 0 {
+		return nil
+	}
+
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := s.writer.Write(body.Bytes()); err != nil {
+		return fmt.Errorf("write to the event stream: %w", err)
+	}
+	if err := s.control.Flush(); err != nil {
+		return fmt.Errorf("flush the event stream: %w", err)
+	}
+	return nil
+}
+
+// forget raises the floor when there is too much above it.
+func (s *eventStream) forget() {
+	if len(s.sent) <= rememberedEvents {
+		return
+	}
+	s.floor = s.lastID - idMargin
+	for id := range s.sent {
+		if id <= s.floor {
+			delete(s.sent, id)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// Whatever stands in whatever field of whatever route, the answer is not that the server is at fault.
+func TestNonsenseIsTheCallersFault(t *testing.T) {
+	values := map[string]string{
+		"no schema": "nosuch.v", "no view": "nosuch", "too many parts": "a.b.c.d", "zero": "0", "a negative number": "-1",
+		"a number": "2147483648", "a large number": strings.Repeat("9", 40), "nothing": "", "null": "null", "NUL": "\x00",
+		"no UTF-8": "\xff\xfe", "a quote": `"`, "an apostrophe": "'", "a long name": strings.Repeat("x", 3000), "blanks": "  ",
+		"braces": "{1,2", "a catalog": "pg_catalog.pg_class", "ours": "tinydevcrm.matviews", "an array": "{}", "infinity": "infinity",
+	}
+	routes := map[string][]string{
+		"POST /upload-file":             {"table", "mode", "key", "type", "null", "ragged", "header", "delimiter", "quote", "escape", "encoding", "skip", "distribute_by", "dry_run"},
+		"POST /matviews/preview":        {"query"},
+		"POST /matviews":                {"name", "query", "notify_when"},
+		"POST /matviews/watch":          {"relation", "notify_when", "ignored_columns", "notify_interval"},
+		"POST /matviews/schedule":       {"relation", "schedule"},
+		"POST /matviews/unschedule":     {"relation"},
+		"POST /matviews/pause":          {"relation"},
+		"POST /matviews/resume":         {"relation"},
+		"POST /matviews/refresh":        {"relation"},
+		"POST /matviews/drop":           {"relation"},
+		"POST /matviews/embed":          {"relation", "origins"},
+		"POST /matviews/unembed":        {"relation"},
+		"POST /subscriptions":           {"new_subscription", "new_matview", "url"},
+		"POST /subscriptions/pause":     {"subscription"},
+		"POST /subscriptions/resume":    {"subscription"},
+		"POST /subscriptions/redeliver": {"subscription"},
+		"POST /subscriptions/drop":      {"subscription"},
+		"POST /deliveries/redeliver":    {"delivery"},
+		"GET /":                         {"table", "matview", "subscription", "of", "outcome", "before", "tables", "matviews", "subscriptions"},
+		"GET /news":                     {"table", "matview", "subscription", "of", "outcome", "before"},
+		"GET /schedules/describe":       {"schedule"},
+		"GET /matviews":                 {"matviews"},
+		"GET /subscriptions":            {"subscriptions"},
+		"GET /events":                   {"of", "outcome", "before"},
+		"GET /matviews/":                {""},
+		"GET /embed/":                   {""},
+	}
+	// What a route needs besides.
+	sound := map[string]string{
+		"relation": "kept", "schedule": "1 hour", "name": "made", "query": "select 1 as n", "origins": "*",
+		"new_subscription": "made", "subscription": "kept", "delivery": "1",
+	}
+
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('kept', 'select 1 as n')")
+	for route, fields := range routes {
+		method, path, _ := strings.Cut(route, " ")
+		for _, name := range fields {
+			for what, value := range values {
+				given := url.Values{}
+				for _, other := range fields {
+					if method == "POST" && sound[other] != "" {
+						given.Set(other, sound[other])
+					}
+				}
+				given.Set(name, value)
+				asked := request{method: method, path: path + "?" + given.Encode()}
+				switch {
+				case name == "":
+					asked.path = path + url.PathEscape(value)
+				case path == "/upload-file":
+					asked = form("POST", path+"?"+given.Encode(), field{name: "file", file: "made.csv", value: "n\n1\n"})
+				case method == "POST":
+					asked.path, asked.body = path, given.Encode()
+					asked.contentType = "application/x-www-form-urlencoded"
+				}
+				senders := map[string]request{"a program": asked}
+				if method == "GET" {
+					senders["a browser"] = asked.fromBrowser()
+				}
+				for who, sent := range senders {
+					got := f.send(sent)
+					if got.status >= http.StatusInternalServerError || strings.Contains(got.body, "internal error") {
+						t.Errorf("%s, %s as %q, by %s: status %d: %.300s", route, what, name, who, got.status, got.body)
+					}
+				}
+			}
+		}
+	}
+	if log := f.log.String(); strings.Contains(log, `"ERROR"`) {
+		t.Errorf("mistakes of the user are logged as errors: %.2000s", log)
+	}
+}
