@@ -234,15 +234,21 @@ begin
         union all
         select 'tinydevcrm_table_size_bytes',
                array[sized.name],
-               pg_total_relation_size(sized.relation)
+               pg_total_relation_size(pg_class.oid)
           from (
-            values ('events', 'tinydevcrm.matview_refresh_events'::regclass),
-                   ('deliveries', 'tinydevcrm.deliveries'::regclass),
-                   ('baselines', 'tinydevcrm.matview_baselines'::regclass),
-                   ('imports', 'tinydevcrm.imports'::regclass),
-                   ('import_problems', 'tinydevcrm.import_problems'::regclass),
-                   ('job_runs', 'cron.job_run_details'::regclass)
-          ) as sized (name, relation);
+            values ('events', 'tinydevcrm', 'matview_refresh_events'),
+                   ('deliveries', 'tinydevcrm', 'deliveries'),
+                   ('baselines', 'tinydevcrm', 'matview_baselines'),
+                   ('imports', 'tinydevcrm', 'imports'),
+                   ('import_problems', 'tinydevcrm', 'import_problems'),
+                   ('job_runs', 'cron', 'job_run_details')
+          ) as sized (name, schema_name, table_name)
+          -- Looked up here: a cast to regclass wants a right on schema cron, which users lack.
+          join pg_namespace
+            on pg_namespace.nspname = sized.schema_name
+          join pg_class
+            on pg_class.relnamespace = pg_namespace.oid
+           and pg_class.relname = sized.table_name;
 end
 $$;
 

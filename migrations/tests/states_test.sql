@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(11);
+select plan(12);
 
 -- The functions that say which state something is in; nothing else may.
 select is_empty(
@@ -98,6 +98,7 @@ select is(
 create temporary table metrics as
 select *
   from tinydevcrm._metrics();
+grant select on metrics to public;
 select is(
     (select sum(value)::bigint from metrics where name = 'tinydevcrm_matviews'),
     (select count(*) from tinydevcrm.matviews), 'metrics count each view in one state');
@@ -127,6 +128,17 @@ select results_eq(
         group by 1
         order by 1 $$, 'and each subscription');
 
+create role "Tap Orchestrator" in role tinydevcrm_orchestrator;
+set local session authorization "Tap Orchestrator";
+select is(
+    (select jsonb_agg(metrics order by name, labels)
+       from tinydevcrm._metrics() as metrics
+      where name not like '%\_size\_bytes' and name <> 'tinydevcrm_delivery_lag_seconds'),
+    (select jsonb_agg(metrics order by name, labels)
+       from metrics
+      where name not like '%\_size\_bytes' and name <> 'tinydevcrm_delivery_lag_seconds'),
+    'the orchestrator''s role reads the same as a superuser');
+reset session authorization;
 set local session authorization "Tap One";
 select throws_ok(
     $$ select tinydevcrm._metrics() $$, '42501', null, 'users do not read metrics');
