@@ -11,6 +11,9 @@ drop function tinydevcrm._receive_deliveries(bigint, integer, interval);
 drop trigger _500_fan_out on tinydevcrm.matview_refresh_events;
 drop function tinydevcrm._matview_refresh_events_fan_out();
 
+drop function tinydevcrm._needs_attention(text);
+drop function tinydevcrm._subscription_state(tinydevcrm.subscriptions);
+drop function tinydevcrm._delivery_state(tinydevcrm.deliveries);
 drop table tinydevcrm.deliveries;
 drop function tinydevcrm._deliveries_redeliver();
 drop function tinydevcrm._deliveries_set_times();

@@ -183,6 +183,68 @@ create trigger _200_redeliver
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
+create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when delivery.state <> 'pending' then delivery.state
+        -- One that is redelivered begins anew, and keeps the error for those who look.
+        when delivery.attempts = 0 then 'pending'
+        when delivery.last_error is not null then 'failing'
+        when delivery.visible_at > clock_timestamp() then 'in flight'
+        else 'pending'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._delivery_state(tinydevcrm.deliveries) is
+    'The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within '
+    'the visibility timeout), failing (its last attempt failed, and another follows), acknowledged '
+    'or parked.';
+
+create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when subscription.paused_by = 'orchestrator' then 'switched off'
+        when subscription.is_paused then 'paused'
+        -- A maximum is looked up in the index of the few that have an error.
+        when (
+            select max(deliveries.id)
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = subscription.id
+               and deliveries.acknowledged_at is null
+               and deliveries.last_error is not null
+               and deliveries.attempts > 0
+        ) is not null then 'failing'
+        else 'ok'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
+    'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
+    'paused (by its owner), or switched off (its endpoint is gone for good).';
+
+create function tinydevcrm._needs_attention(state text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select _needs_attention.state in ('failing', 'switched off')
+$$;
+
+comment on function tinydevcrm._needs_attention(text) is
+    'Whether somebody has to look at what is in this state. A pause is intended, and needs none.';
 
 create function tinydevcrm._matview_refresh_events_fan_out()
     returns trigger
@@ -555,6 +617,9 @@ comment on function tinydevcrm.replay_events(text, timestamptz) is
 revoke execute on function
     tinydevcrm._deliveries_set_times(),
     tinydevcrm._deliveries_redeliver(),
+    tinydevcrm._delivery_state(tinydevcrm.deliveries),
+    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
+    tinydevcrm._needs_attention(text),
     tinydevcrm._matview_refresh_events_fan_out(),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
@@ -568,6 +633,9 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._delivery_state(tinydevcrm.deliveries),
+    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
+    tinydevcrm._needs_attention(text),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),

@@ -26,21 +26,12 @@ begin
                deliveries.event_id,
                events.matview,
                events.outcome,
-               case
-                   when deliveries.acknowledged_at is not null then 'acknowledged'
-                   when deliveries.parked_at is not null then 'parked'
-                   when deliveries.attempts > 0 and deliveries.last_error is null then 'in flight'
-                   when deliveries.attempts > 0 then 'failing'
-                   else 'pending'
-               end,
+               tinydevcrm._delivery_state(deliveries),
                deliveries.attempts,
                subscriptions.max_attempts,
                deliveries.last_error,
                deliveries.created_at,
-               case
-                   when deliveries.acknowledged_at is null and deliveries.parked_at is null then
-                       deliveries.visible_at
-               end,
+               case when deliveries.state = 'pending' then deliveries.visible_at end,
                deliveries.acknowledged_at
           from (
             select newest.*
@@ -58,9 +49,9 @@ end
 $$;
 
 comment on function tinydevcrm.latest_deliveries(text, integer) is
-    'The newest deliveries of your subscription. status is pending (not received yet), in flight '
-    '(received, no answer yet), failing (to be received again, from next_attempt_at on), '
-    'acknowledged or parked. Raises TD001 when there is no such subscription.';
+    'The newest deliveries of your subscription, each with its status, as in '
+    'tinydevcrm._delivery_state(), and when it may be received (again). Raises TD001 when there is '
+    'no such subscription.';
 
 revoke execute on function tinydevcrm.latest_deliveries(text, integer) from public;
 

@@ -1,3 +1,4 @@
+drop function tinydevcrm._refuse_post(bigint, bigint, integer, text, interval);
 drop function tinydevcrm._rest_webhook(bigint, interval);
 drop function tinydevcrm._switch_off_webhook(bigint, text);
 drop function tinydevcrm._receive_posts(bigint, integer, interval);

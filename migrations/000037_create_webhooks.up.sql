@@ -232,13 +232,14 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'grace period.';
 
 create function tinydevcrm._due_webhooks()
-    returns table (subscription_id bigint, name text)
+    returns table (subscription_id bigint, name text, owner oid)
     language sql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
     select subscriptions.id,
-           subscriptions.name
+           subscriptions.name,
+           subscriptions.owner
       from tinydevcrm.webhooks
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
@@ -258,10 +259,12 @@ as $$
               and deliveries.parked_at is null
               and deliveries.visible_at <= clock_timestamp()
        )
+     order by row_number() over (partition by subscriptions.owner order by random())
 $$;
 
 comment on function tinydevcrm._due_webhooks() is
-    'The webhooks that have something to be posted now, and that the caller may serve.';
+    'The webhooks that have something to be posted now, and that the caller may serve, by turns one '
+    'of each owner.';
 
 create function tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events)
     returns json
@@ -356,6 +359,46 @@ $$;
 comment on function tinydevcrm._rest_webhook(bigint, interval) is
     'Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.';
 
+create function tinydevcrm._refuse_post(
+    subscription_id bigint,
+    delivery_id     bigint,
+    status          integer,
+    reason          text,
+    retry_after     interval default null
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_retry_after constant interval := least(
+        coalesce(_refuse_post.retry_after, interval '0'), interval '1 day');
+begin
+    if _refuse_post.status = 410 then
+        perform tinydevcrm._switch_off_webhook(_refuse_post.subscription_id, _refuse_post.reason);
+    end if;
+
+    if v_retry_after > interval '0' then
+        perform tinydevcrm._rest_webhook(_refuse_post.subscription_id, v_retry_after);
+    end if;
+
+    begin
+        perform tinydevcrm.reject_event(
+            _refuse_post.delivery_id, _refuse_post.reason, v_retry_after);
+    exception
+        -- Dropped, redelivered or locked meanwhile. What the endpoint has said holds all the same.
+        when sqlstate 'TD001' then
+            null;
+    end;
+end
+$$;
+
+comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, interval) is
+    'Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; '
+    'retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as '
+    'tinydevcrm.reject_event() says. status is that of the answer, null where there was none.';
+
 revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_rest(),
@@ -366,7 +409,8 @@ revoke execute on function
     tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._switch_off_webhook(bigint, text),
-    tinydevcrm._rest_webhook(bigint, interval)
+    tinydevcrm._rest_webhook(bigint, interval),
+    tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 from public;
 
 grant execute on function
@@ -377,5 +421,6 @@ grant execute on function
     tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._switch_off_webhook(bigint, text),
-    tinydevcrm._rest_webhook(bigint, interval)
+    tinydevcrm._rest_webhook(bigint, interval),
+    tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 to tinydevcrm_user;

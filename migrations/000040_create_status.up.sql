@@ -19,6 +19,47 @@ comment on function tinydevcrm._cron_is_running() is
     'Whether pg_cron''s launcher runs on this server. Security definer: lends the right to see '
     'processes of others, for this one fact.';
 
+create function tinydevcrm._matview_state(matview tinydevcrm.matviews)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when matview.last_outcome = 'failed' then 'failing'
+        when exists (
+            select
+              from pg_class
+             where pg_class.oid = matview.relation
+               and not pg_class.relispopulated
+        ) then 'not populated'
+        when matview.schedule_id is null then 'not scheduled'
+        when matview.is_paused then 'paused'
+        else 'ok'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._matview_state(tinydevcrm.matviews) is
+    'The state of a watched materialized view: ok, failing (the last refresh failed), not populated '
+    '(it has no rows yet that could be read), not scheduled, or paused. The first that holds.';
+
+create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timestamptz)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               _is_late.due_at
+               <= now() - tinydevcrm._round_grace(schedule.seconds, schedule.cron_schedule),
+               false)
+$$;
+
+comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
+    'Whether a refresh of this schedule that was due then, and has not come, is late.';
+
 create view tinydevcrm.matview_status
     with (security_barrier)
 as
@@ -42,7 +83,7 @@ select matviews.relation,
        matviews.failing_since,
        tinydevcrm._read_relations(matviews.relation) as reads,
        case
-           when due.since_at is null or due.since_at > now() - due.grace then null
+           when not tinydevcrm._is_late(schedules, due.since_at) then null
            -- A select of its own, and the next, are run once for all rows.
            when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
            -- Who has locked a row stands in it, and is at work if that transaction is.
@@ -72,13 +113,7 @@ select matviews.relation,
                ),
                'its job has not come round')
        end as late_reason,
-       case
-           when matviews.last_outcome = 'failed' then 'failing'
-           when not pg_class.relispopulated then 'not populated'
-           when schedules.id is null then 'not scheduled'
-           when matviews.is_paused then 'paused'
-           else 'ok'
-       end as status
+       tinydevcrm._matview_state(matviews) as status
   from tinydevcrm.matviews
   join pg_catalog.pg_class
     on pg_class.oid = matviews.relation
@@ -90,8 +125,7 @@ select matviews.relation,
                  schedules.cron_schedule,
                  greatest(
                      matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
-                 as since_at,
-             tinydevcrm._round_grace(schedules.seconds, schedules.cron_schedule) as grace
+                 as since_at
        where schedules.id is not null
          and not matviews.is_paused
   ) as due
@@ -150,7 +184,7 @@ comment on column tinydevcrm.matview_status.reads is
     'The tables and materialized views that its query reads, through views too, by the names that '
     'they have now: a table that was renamed is read on.';
 comment on column tinydevcrm.matview_status.status is
-    'ok, failing (the last refresh failed), not populated, not scheduled, or paused.';
+    'Its state: see tinydevcrm._matview_state().';
 
 create view tinydevcrm.job_runs
     with (security_barrier)
@@ -214,8 +248,9 @@ select subscriptions.name as subscription,
        last_acknowledged.acknowledged_at as last_acknowledged_at,
        troubled.last_error,
        subscriptions.pause_reason,
+       subscriptions.is_paused,
        judged.status,
-       judged.status in ('failing', 'switched off') as is_troubled
+       tinydevcrm._needs_attention(judged.status) as is_troubled
   from tinydevcrm.subscriptions
   left join tinydevcrm.matviews
     on matviews.id = subscriptions.matview_id
@@ -223,8 +258,12 @@ select subscriptions.name as subscription,
     on webhooks.subscription_id = subscriptions.id
  cross join lateral (
       select count(*) as pending_count,
+             -- Not asked of the many that nobody has received.
              count(*) filter (
-                 where pending.attempts > 0 and pending.visible_at > now()
+                 where case
+                           when pending.attempts > 0 then
+                               tinydevcrm._delivery_state(pending) = 'in flight'
+                       end
              ) as in_flight_count,
              min(pending.created_at) as oldest_pending_at
         from (
@@ -273,12 +312,7 @@ select subscriptions.name as subscription,
   ) as last_acknowledged
     on true
  cross join lateral (
-      select case
-                 when subscriptions.paused_by = 'orchestrator' then 'switched off'
-                 when subscriptions.is_paused then 'paused'
-                 when troubled.last_error is not null then 'failing'
-                 else 'ok'
-             end as status
+      select tinydevcrm._subscription_state(subscriptions) as status
   ) as judged
  where pg_has_role(subscriptions.owner, 'usage')
     or pg_has_role('tinydevcrm_admin', 'usage');
@@ -297,7 +331,7 @@ comment on column tinydevcrm.subscription_status.url is
 comment on column tinydevcrm.subscription_status.pending_count is
     'Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.';
 comment on column tinydevcrm.subscription_status.in_flight_count is
-    'Those of them that have been received and wait for an answer, or for another attempt.';
+    'Those of them in state in flight: see tinydevcrm._delivery_state().';
 comment on column tinydevcrm.subscription_status.parked_count is
     'Deliveries whose attempts are used up, 10000 when there are as many or more: see '
     'tinydevcrm.redeliver_parked().';
@@ -313,23 +347,25 @@ comment on column tinydevcrm.subscription_status.last_error is
     'Why the last attempt of the newest delivery failed that is in trouble.';
 comment on column tinydevcrm.subscription_status.pause_reason is
     'Why it is paused or switched off.';
+comment on column tinydevcrm.subscription_status.is_paused is
+    'Whether it is paused or switched off.';
 comment on column tinydevcrm.subscription_status.status is
-    'ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or '
-    'switched off (its endpoint is gone for good).';
+    'Its state: see tinydevcrm._subscription_state().';
 comment on column tinydevcrm.subscription_status.is_troubled is
-    'Whether it is failing or switched off. To pause one by hand is no trouble.';
+    'Whether that needs attention: see tinydevcrm._needs_attention().';
 
 create view tinydevcrm.overview
     with (security_barrier)
 as
 with own_subscriptions as (
     select subscriptions.id,
-           subscriptions.paused_by
+           tinydevcrm._subscription_state(subscriptions) as state
       from tinydevcrm.subscriptions
      where tinydevcrm._may_see(subscriptions.owner)
 )
 select watched.view_count,
        watched.failing_count,
+       watched.not_populated_count,
        watched.unscheduled_count,
        watched.paused_count,
        subscribed.subscription_count,
@@ -340,26 +376,22 @@ select watched.view_count,
        tinydevcrm._cron_is_running() as cron_is_running
   from (
       select count(*) as view_count,
-             count(matviews.failing_since) as failing_count,
-             count(*) filter (where matviews.schedule_id is null) as unscheduled_count,
-             count(*) filter (
-                 where matviews.is_paused and matviews.schedule_id is not null
-             ) as paused_count,
-             max(matviews.last_refreshed_at) as last_refreshed_at
-        from tinydevcrm.matviews
-       where tinydevcrm._may_see(matviews.owner)
+             count(*) filter (where own.state = 'failing') as failing_count,
+             count(*) filter (where own.state = 'not populated') as not_populated_count,
+             count(*) filter (where own.state = 'not scheduled') as unscheduled_count,
+             count(*) filter (where own.state = 'paused') as paused_count,
+             max(own.last_refreshed_at) as last_refreshed_at
+        from (
+          select matviews.last_refreshed_at,
+                 tinydevcrm._matview_state(matviews) as state
+            from tinydevcrm.matviews
+           where tinydevcrm._may_see(matviews.owner)
+        ) as own
   ) as watched
  cross join (
       select count(*) as subscription_count,
              count(*) filter (
-                 where own_subscriptions.paused_by = 'orchestrator'
-                    or own_subscriptions.paused_by is null and (
-                     select max(deliveries.id)
-                       from tinydevcrm.deliveries
-                      where deliveries.subscription_id = own_subscriptions.id
-                        and deliveries.acknowledged_at is null
-                        and deliveries.last_error is not null
-                 ) is not null
+                 where tinydevcrm._needs_attention(own_subscriptions.state)
              ) as troubled_subscription_count
         from own_subscriptions
   ) as subscribed
@@ -404,15 +436,17 @@ comment on view tinydevcrm.overview is
 comment on column tinydevcrm.overview.view_count is
     'Watched materialized views.';
 comment on column tinydevcrm.overview.failing_count is
-    'Those of them whose last refresh failed.';
+    'Those of them in state failing: see tinydevcrm._matview_state(). Each counts in one state.';
+comment on column tinydevcrm.overview.not_populated_count is
+    'Those in state not populated.';
 comment on column tinydevcrm.overview.unscheduled_count is
-    'Those that have no schedule.';
+    'Those in state not scheduled.';
 comment on column tinydevcrm.overview.paused_count is
-    'Those whose schedule passes them over for now.';
+    'Those in state paused.';
 comment on column tinydevcrm.overview.subscription_count is
     'Subscriptions.';
 comment on column tinydevcrm.overview.troubled_subscription_count is
-    'Those of them that are failing or switched off: see tinydevcrm.subscription_status.';
+    'Those of them that need attention: see tinydevcrm._needs_attention().';
 comment on column tinydevcrm.overview.pending_count is
     'Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or '
     'more.';
@@ -423,9 +457,17 @@ comment on column tinydevcrm.overview.last_refreshed_at is
 comment on column tinydevcrm.overview.cron_is_running is
     'Whether pg_cron runs, without which no schedule comes round.';
 
-revoke execute on function tinydevcrm._cron_is_running() from public;
+revoke execute on function
+    tinydevcrm._cron_is_running(),
+    tinydevcrm._matview_state(tinydevcrm.matviews),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
+from public;
 
-grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._cron_is_running(),
+    tinydevcrm._matview_state(tinydevcrm.matviews),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
+to tinydevcrm_user;
 grant select
    on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status,
       tinydevcrm.overview

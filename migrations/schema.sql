@@ -1017,6 +1017,15 @@ function _deliveries_set_times() returns trigger
 function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, by a new number and with all its attempts.
 
+function _delivery_state(delivery deliveries) returns text
+    -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
+
+function _needs_attention(state text) returns boolean
+    -- Whether somebody has to look at what is in this state.
+
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
@@ -1068,7 +1077,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         next_attempt_at timestamptz,
         acknowledged_at timestamptz
     )
-    -- The newest deliveries of your subscription.
+    -- The newest deliveries of your subscription, each with its status, as in tinydevcrm._delivery_state(), and when it may be received (again).
 
 
 -- 000037_create_webhooks
@@ -1105,8 +1114,8 @@ function create_webhook(name text, url text, relation regclass default null, max
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
-function _due_webhooks() returns table (subscription_id bigint, name text)
-    -- The webhooks that have something to be posted now, and that the caller may serve.
+function _due_webhooks() returns table (subscription_id bigint, name text, owner oid)
+    -- The webhooks that have something to be posted now, and that the caller may serve, by turns one of each owner.
 
 function _webhook_body(event matview_refresh_events) returns json
     -- What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
@@ -1119,6 +1128,15 @@ function _switch_off_webhook(subscription_id bigint, reason text) returns void
 
 function _rest_webhook(subscription_id bigint, retry_after interval) returns void
     -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
+
+function _refuse_post(
+        subscription_id bigint,
+        delivery_id bigint,
+        status integer,
+        reason text,
+        retry_after interval default null
+    ) returns void
+    -- Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as tinydevcrm.reject_event() says.
 
 
 -- 000038_create_embeds
@@ -1205,6 +1223,12 @@ function _remove_expired_imports(batch_size integer) returns bigint
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server.
 
+function _matview_state(matview matviews) returns text
+    -- The state of a watched materialized view: ok, failing (the last refresh failed), not populated (it has no rows yet that could be read), not scheduled, or paused.
+
+function _is_late(schedule schedules, due_at timestamptz) returns boolean
+    -- Whether a refresh of this schedule that was due then, and has not come, is late.
+
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
     relation             regclass     -- The materialized view.
@@ -1223,7 +1247,7 @@ view matview_status
     failing_since        timestamptz  -- When the first refresh began that has failed without a success since.
     reads                regclass[]   -- The tables and materialized views that its query reads, through views too, by the names that they have now: a table that was renamed is read on.
     late_reason          text         -- Why a refresh that was due has not come; null when none is late.
-    status               text         -- ok, failing (the last refresh failed), not populated, not scheduled, or paused.
+    status               text         -- Its state: see tinydevcrm._matview_state().
 
 view job_runs
     -- pg_cron's own history of the schedules that you may see: where a job that could not even start shows.
@@ -1244,7 +1268,7 @@ view subscription_status
     matview              regclass     -- The one materialized view it is for; null for all.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
-    in_flight_count      bigint       -- Those of them that have been received and wait for an answer, or for another attempt.
+    in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
     parked_count         bigint       -- Deliveries whose attempts are used up, 10000 when there are as many or more: see tinydevcrm.redeliver_parked().
     expired_count        bigint       -- Deliveries that are gone without having been acknowledged.
     oldest_pending_at    timestamptz  -- Since when the oldest pending delivery is pending.
@@ -1252,17 +1276,19 @@ view subscription_status
     last_acknowledged_at timestamptz  -- When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.
     last_error           text         -- Why the last attempt of the newest delivery failed that is in trouble.
     pause_reason         text         -- Why it is paused or switched off.
-    status               text         -- ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
-    is_troubled          boolean      -- Whether it is failing or switched off.
+    is_paused            boolean      -- Whether it is paused or switched off.
+    status               text         -- Its state: see tinydevcrm._subscription_state().
+    is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 view overview
     -- How it goes, in one row: what is watched, told and in trouble of what you may see.
     view_count           bigint       -- Watched materialized views.
-    failing_count        bigint       -- Those of them whose last refresh failed.
-    unscheduled_count    bigint       -- Those that have no schedule.
-    paused_count         bigint       -- Those whose schedule passes them over for now.
+    failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
+    not_populated_count  bigint       -- Those in state not populated.
+    unscheduled_count    bigint       -- Those in state not scheduled.
+    paused_count         bigint       -- Those in state paused.
     subscription_count   bigint       -- Subscriptions.
-    troubled_subscription_count bigint       -- Those of them that are failing or switched off: see tinydevcrm.subscription_status.
+    troubled_subscription_count bigint       -- Those of them that need attention: see tinydevcrm._needs_attention().
     pending_count        bigint       -- Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     parked_count         bigint       -- Their deliveries whose attempts are used up; 10000 when there are as many or more.
     last_refreshed_at    timestamptz  -- When the last refresh of any of the materialized views began.
@@ -1329,7 +1355,26 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
 
 
--- 000045_drop_users
+-- 000044_create_metrics
+-- What Prometheus asks for: one row per metric, with the values of its labels.
+
+function _sees_all(relation regclass) returns boolean
+    -- Whether row-level security shows the caller every row of a table.
+
+function _matview_metrics() returns table (name text, labels text[], value double precision)
+    -- Views and schedules by state; nothing for a role that does not see them all.
+
+function _subscription_kind(subscription subscriptions) returns text
+    -- What takes the deliveries of a subscription: webhook, log (the orchestrator's own), or worker (a program that asks by SQL).
+
+function _subscription_metrics() returns table (name text, labels text[], value double precision)
+    -- Subscriptions by kind and state, and what waits for each kind; nothing for a role that does not see them all.
+
+function _metrics() returns table (name text, labels text[], value double precision)
+    -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
+
+
+-- 000046_drop_users
 -- Dropping a user: what they leave goes to another user, or goes with them.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void

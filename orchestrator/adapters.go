@@ -4,15 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 // The packages do not know each other: here one's work is put into the other's terms.
@@ -66,22 +63,4 @@ func (l fileLimits) preview(ctx context.Context, pool *sql.DB, file io.Reader, s
 		return web.Plan{}, fmt.Errorf("write the plan: %w", err)
 	}
 	return plan, nil
-}
-
-// poster is Client.Send in deliver's terms.
-func poster(client *webhook.Client) func(context.Context, deliver.Post) error {
-	return func(ctx context.Context, post deliver.Post) error {
-		err := client.Send(ctx,
-			webhook.Endpoint{URL: post.URL, Secrets: post.Secrets},
-			webhook.Message{ID: post.ID, Body: post.Body})
-		var refusal *webhook.Refusal
-		if errors.As(err, &refusal) {
-			return &deliver.Refusal{
-				Reason:     refusal.Reason,
-				RetryAfter: refusal.RetryAfter,
-				IsGone:     refusal.IsGone,
-			}
-		}
-		return err
-	}
 }

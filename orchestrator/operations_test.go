@@ -135,7 +135,7 @@ func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 	if pending := mustMetric(t, base, `tinydevcrm_deliveries_pending{kind="worker"}`); pending != 1 {
 		t.Errorf("%v deliveries wait for a user, want 1", pending)
 	}
-	if views := mustMetric(t, base, `tinydevcrm_matviews{state="unscheduled"}`); views != 1 {
+	if views := mustMetric(t, base, `tinydevcrm_matviews{state="not_scheduled"}`); views != 1 {
 		t.Errorf("%v views of a user, want 1", views)
 	}
 	mustMetric(t, base, `tinydevcrm_imports_total{mode="create"}`)

@@ -163,7 +163,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if err != nil {
 		return err
 	}
-	webhooks := deliver.NewWebhooks(pools.webhooks, poster(webhook.NewClient(p.webhooksTo)), diagnostics)
+	webhooks := deliver.NewWebhooks(pools.webhooks, webhook.NewClient(p.webhooksTo).Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(19);
+select plan(27);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -92,6 +92,74 @@ select tinydevcrm.resume_subscription('hook');
 select is(
     (select array[status, pause_reason] from tinydevcrm.subscription_status where subscription = 'hook'),
     array['ok', null], 'until they resume it');
+
+-- What follows of a refusal.
+
+create function pg_temp.refuse(status integer, reason text, retry_after interval default null)
+    returns void
+    language sql
+as $$
+    update tinydevcrm.webhooks
+       set resting_until = null;
+    update tinydevcrm.deliveries
+       set state = 'pending',
+           attempts = 1,
+           hidden_for = '0',
+           last_error = null;
+    select tinydevcrm._refuse_post(subscriptions.id, max(deliveries.id), status, reason, retry_after)
+      from tinydevcrm.subscriptions
+      join tinydevcrm.deliveries
+        on deliveries.subscription_id = subscriptions.id
+     where subscriptions.name = 'hook'
+     group by subscriptions.id;
+$$;
+
+create function pg_temp.refused()
+    returns table (state text, last_error text, again_in interval, rests_for interval)
+    language sql
+as $$
+    select tinydevcrm._subscription_state(subscriptions),
+           deliveries.last_error,
+           deliveries.visible_at - clock_timestamp(),
+           webhooks.resting_until - clock_timestamp()
+      from tinydevcrm.subscriptions
+      join tinydevcrm.webhooks
+        on webhooks.subscription_id = subscriptions.id
+      join tinydevcrm.deliveries
+        on deliveries.subscription_id = subscriptions.id
+     where subscriptions.name = 'hook'
+     order by deliveries.id desc
+     limit 1;
+$$;
+
+select pg_temp.refuse(500, '500 boom');
+select results_eq(
+    'select state, last_error, again_in < ''10 s'', rests_for is null from pg_temp.refused()',
+    $$ values ('failing', '500 boom', true, true) $$, 'a refused post is retried with backoff');
+select pg_temp.refuse(429, 'slowly', '1 hour');
+select results_eq(
+    'select state, again_in > ''59 min'', rests_for between ''59 min'' and ''1 hour'' from pg_temp.refused()',
+    $$ values ('failing', true, true) $$, 'an endpoint that says for how long is left alone for as long');
+select pg_temp.refuse(503, 'much later', '10 years');
+select results_eq(
+    'select again_in between ''23 h'' and ''1 day'', rests_for between ''23 h'' and ''1 day'' from pg_temp.refused()',
+    $$ values (true, true) $$, 'up to a day');
+select pg_temp.refuse(null, 'no answer', '0');
+select results_eq(
+    'select state, last_error, rests_for is null from pg_temp.refused()',
+    $$ values ('failing', 'no answer', true) $$, 'no answer is a refusal too');
+select pg_temp.refuse(410, 'it is gone');
+select results_eq(
+    'select state, last_error from pg_temp.refused()',
+    $$ values ('switched off', 'it is gone') $$, 'an endpoint that is gone is switched off');
+select tinydevcrm.resume_subscription('hook');
+select lives_ok(
+    $$ select tinydevcrm._refuse_post(id, -1, 410, 'it is gone') from tinydevcrm.subscriptions where name = 'hook' $$,
+    'a delivery that was dropped or redelivered meanwhile is no error');
+select is(
+    (select distinct state from pg_temp.refused()), 'switched off', 'and the answer counts all the same');
+select throws_ok(
+    $$ select tinydevcrm.reject_event(-1) $$, 'TD001', null, 'though a worker hears of it');
 
 select * from finish();
 

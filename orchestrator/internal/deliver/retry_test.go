@@ -13,6 +13,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 // These replace functions that the loops call. A sequence counts also what is rolled back.
@@ -23,7 +24,7 @@ const (
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
 		create or replace function tinydevcrm._due_webhooks()
-		    returns table (subscription_id bigint, name text) language plpgsql as
+		    returns table (subscription_id bigint, name text, owner oid) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
 		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval)
@@ -119,7 +120,7 @@ func runWorker(pool *sql.DB, delivered func()) func(context.Context, <-chan int6
 }
 
 func runWebhooks(pool *sql.DB, delivered func()) func(context.Context, <-chan int64) error {
-	post := func(context.Context, deliver.Post) error {
+	post := func(context.Context, webhook.Endpoint, webhook.Message) error {
 		delivered()
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 const (
@@ -37,29 +38,14 @@ const (
 	drainWithin = 4 * time.Second
 )
 
-// A Post is one attempt at a webhook. Each of the secrets signs it.
-type Post struct {
-	URL     string
-	Secrets []string
-	// ID stays the same however often a delivery is posted.
-	ID   string
-	Body []byte
-}
-
-// A Refusal is the error of a post that the endpoint did not take.
-type Refusal struct {
-	Reason     string
-	RetryAfter time.Duration
-	// IsGone says that the endpoint wants no more.
-	IsGone bool
-}
-
-func (r *Refusal) Error() string { return r.Reason }
+// A PostFunc makes one attempt at a webhook, as webhook.Client.Send does. An error that is no Refusal says
+// nothing of the endpoint: the delivery is received again when its time is over.
+type PostFunc func(context.Context, webhook.Endpoint, webhook.Message) error
 
 // Webhooks posts what the subscriptions with a URL have pending.
 type Webhooks struct {
 	pool   *sql.DB
-	post   func(context.Context, Post) error
+	post   PostFunc
 	logger *slog.Logger
 
 	endpoints sync.WaitGroup
@@ -86,9 +72,8 @@ type rest struct {
 // IsAlive says whether webhooks with something due have been looked for lately.
 func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 
-// NewWebhooks returns Webhooks that make each attempt by post. An error that is no Refusal says
-// nothing of the endpoint: the delivery is received again when its time is over.
-func NewWebhooks(pool *sql.DB, post func(context.Context, Post) error, logger *slog.Logger) *Webhooks {
+// NewWebhooks returns Webhooks that make each attempt by post.
+func NewWebhooks(pool *sql.DB, post PostFunc, logger *slog.Logger) *Webhooks {
 	return &Webhooks{
 		pool:      pool,
 		post:      post,
@@ -143,11 +128,14 @@ type endpoint struct {
 	name                  string
 }
 
+func (e *endpoint) fields() []any { return []any{&e.subscriptionID, &e.name, &e.owner} }
+
 // serveDue begins to serve the endpoints that have something due and are not served already.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
-	due, err := w.findDue(ctx)
+	due, err := db.Collect(ctx, w.pool, "look for webhooks", (*endpoint).fields,
+		"select subscription_id, name, owner::bigint from tinydevcrm._due_webhooks()")
 	if err != nil {
-		return fmt.Errorf("look for webhooks: %w", err)
+		return err
 	}
 	for _, e := range due {
 		if !w.take(e) {
@@ -162,31 +150,6 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 		})
 	}
 	return nil
-}
-
-// findDue gives the endpoints that have something due, by turns one of each owner.
-func (w *Webhooks) findDue(ctx context.Context) ([]endpoint, error) {
-	rows, err := w.pool.QueryContext(ctx, `
-		select due.subscription_id,
-		       due.name,
-		       subscriptions.owner::oid::bigint
-		  from tinydevcrm._due_webhooks() as due
-		  join tinydevcrm.subscriptions
-		    on subscriptions.id = due.subscription_id
-		 order by row_number() over (partition by subscriptions.owner order by random())`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var due []endpoint
-	for rows.Next() {
-		var e endpoint
-		if err := rows.Scan(&e.subscriptionID, &e.name, &e.owner); err != nil {
-			return nil, err
-		}
-		due = append(due, e)
-	}
-	return due, rows.Err()
 }
 
 // take makes an endpoint one that is served, unless it is, rests, or its owner has their share of places.
@@ -238,10 +201,10 @@ func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bo
 		}
 		hasServed = true
 		var group errgroup.Group
-		for deliveryID, post := range posts {
+		for _, p := range posts {
 			group.Go(func() error {
-				defer w.carry(e.owner, -len(post.Body))
-				return w.attempt(posting, e, deliveryID, post)
+				defer w.carry(e.owner, -len(p.message.Body))
+				return w.attempt(posting, e, p)
 			})
 		}
 		if err := group.Wait(); err != nil {
@@ -263,81 +226,68 @@ func (w *Webhooks) carry(owner int64, bytes int) {
 	w.bytes.add(owner, bytes)
 }
 
-// receive takes deliveries by their numbers; none while the owner has their share of bytes under way. A message
-// that is too long comes without its body.
-func (w *Webhooks) receive(ctx context.Context, e endpoint) (map[int64]Post, error) {
+// A post is a delivery on its way to an endpoint.
+type post struct {
+	deliveryID int64
+	to         webhook.Endpoint
+	message    webhook.Message
+}
+
+func (p *post) fields() []any {
+	return []any{&p.deliveryID, &p.message.ID, &p.message.Body, &p.to.URL, pq.Array(&p.to.Secrets)}
+}
+
+// receive takes deliveries; none while the owner has their share of bytes under way. A message that is too
+// long comes without its body.
+func (w *Webhooks) receive(ctx context.Context, e endpoint) ([]post, error) {
 	w.receiving <- struct{}{}
 	defer func() { <-w.receiving }()
 	if !w.hasRoom(e.owner) {
 		return nil, nil
 	}
-	rows, err := w.pool.QueryContext(ctx, `
+	posts, err := db.Collect(ctx, w.pool, "receive deliveries", (*post).fields, `
 		select delivery_id, message_id, case when octet_length(body::text) <= $4 then body end, url, secrets
 		  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3))`,
 		e.subscriptionID, perEndpoint, postTimeout.Seconds(), maxBody)
 	if err != nil {
-		return nil, fmt.Errorf("receive deliveries: %w", err)
+		return nil, err
 	}
-	defer rows.Close()
-	posts := make(map[int64]Post)
-	for rows.Next() {
-		var deliveryID int64
-		var post Post
-		if err := rows.Scan(&deliveryID, &post.ID, &post.Body, &post.URL, pq.Array(&post.Secrets)); err != nil {
-			return nil, fmt.Errorf("read a delivery: %w", err)
-		}
-		posts[deliveryID] = post
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("receive deliveries: %w", err)
-	}
-	for _, post := range posts {
-		w.carry(e.owner, len(post.Body))
+	for _, p := range posts {
+		w.carry(e.owner, len(p.message.Body))
 	}
 	return posts, nil
 }
 
-// attempt posts one delivery and says how it went.
-func (w *Webhooks) attempt(ctx context.Context, e endpoint, deliveryID int64, post Post) error {
-	err := error(&Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
-	if post.Body != nil {
-		err = w.post(ctx, post)
+// attempt posts one delivery and records how it went. What follows of a refusal is decided in SQL.
+func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
+	err := error(&webhook.Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
+	if p.message.Body != nil {
+		err = w.post(ctx, p.to, p.message)
 	}
-	var refusal *Refusal
+	var refusal *webhook.Refusal
 	switch {
 	case err == nil:
-		return w.tell(ctx, "acknowledge a delivery", "select tinydevcrm.acknowledge_events(array[$1::bigint])", deliveryID)
+		return w.record(ctx, "acknowledge a delivery",
+			"select tinydevcrm.acknowledge_events(array[$1::bigint])", p.deliveryID)
 	case !errors.As(err, &refusal):
 		return err
 	}
-	w.logger.Warn("webhook refused", "subscription", e.name, "message_id", post.ID, "reason", refusal.Reason)
-	if refusal.IsGone {
-		if err := w.tell(ctx, "switch a webhook off", "select tinydevcrm._switch_off_webhook($1, $2)",
-			e.subscriptionID, refusal.Reason); err != nil {
-			return err
-		}
-	}
-	if refusal.RetryAfter > 0 {
-		if err := w.tell(ctx, "leave a webhook alone", "select tinydevcrm._rest_webhook($1, make_interval(secs => $2))",
-			e.subscriptionID, refusal.RetryAfter.Seconds()); err != nil {
-			return err
-		}
-	}
-	return w.tell(ctx, "reject a delivery", "select tinydevcrm.reject_event($1, $2, make_interval(secs => $3))",
-		deliveryID, refusal.Reason, refusal.RetryAfter.Seconds())
+	w.logger.Warn("webhook refused", "subscription", e.name, "message_id", p.message.ID, "reason", refusal.Reason)
+	return w.record(ctx, "record a refusal",
+		"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5))",
+		e.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds())
 }
 
-// tell runs a statement until it goes through: a database that is away for a moment is no reason to post
+// record runs a statement until it goes through: a database that is away for a moment is no reason to post
 // again. It gives up when the delivery's time is over, or the program ends.
-func (w *Webhooks) tell(ctx context.Context, what, statement string, args ...any) error {
+func (w *Webhooks) record(ctx context.Context, what, statement string, args ...any) error {
 	pauses := retry.NewPauses(pollAfter)
 	for end := time.Now().Add(postTimeout); ; {
-		// What has been posted is worth telling even while the program ends.
+		// What has been posted is recorded even while the program ends.
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 		_, err := w.pool.ExecContext(attempt, statement, args...)
 		cancel()
-		if err == nil || db.Explain(err).Code == "TD001" {
-			// TD001: dropped or redelivered by hand meanwhile.
+		if err == nil {
 			return nil
 		}
 		if time.Now().After(end) || !pauses.Wait(ctx) {

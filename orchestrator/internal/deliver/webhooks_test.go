@@ -9,6 +9,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 func TestWebhooksEndInTime(t *testing.T) {
@@ -18,7 +19,7 @@ func TestWebhooksEndInTime(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
 
 	arrived := make(chan struct{}, 1)
-	hang := func(ctx context.Context, _ deliver.Post) error {
+	hang := func(ctx context.Context, _ webhook.Endpoint, _ webhook.Message) error {
 		arrived <- struct{}{}
 		select {
 		case <-ctx.Done():
@@ -65,8 +66,8 @@ func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
 	dbtest.Exec(t, pool, "update tinydevcrm.webhooks set owner = 'pg_monitor' where url = 'http://answers.example/'")
 
 	answered := make(chan struct{}, 1)
-	post := func(ctx context.Context, post deliver.Post) error {
-		if post.URL == "http://answers.example/" {
+	post := func(ctx context.Context, to webhook.Endpoint, _ webhook.Message) error {
+		if to.URL == "http://answers.example/" {
 			answered <- struct{}{}
 			return nil
 		}
@@ -96,9 +97,9 @@ func TestLargeMessagesTakeTurns(t *testing.T) {
 	writeLargeEvent(t, pool, size, "")
 
 	var held, greatest, came atomic.Int64
-	post := func(ctx context.Context, post deliver.Post) error {
-		now := held.Add(int64(len(post.Body)))
-		defer held.Add(-int64(len(post.Body)))
+	post := func(ctx context.Context, _ webhook.Endpoint, message webhook.Message) error {
+		now := held.Add(int64(len(message.Body)))
+		defer held.Add(-int64(len(message.Body)))
 		came.Add(1)
 		for before := greatest.Load(); now > before && !greatest.CompareAndSwap(before, now); before = greatest.Load() {
 		}

@@ -3,16 +3,13 @@ package ops
 import (
 	"context"
 	"database/sql"
-	_ "embed"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/lib/pq"
-)
 
-//go:embed gauges.sql
-var gaugesSQL string
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
 
 // A database is what is read from the database.
 type database struct {
@@ -27,6 +24,8 @@ type figure struct {
 	labels []string
 	value  float64
 }
+
+func (f *figure) fields() []any { return []any{&f.name, pq.Array(&f.labels), &f.value} }
 
 // A reading is what one look at the database gave. Nil counts are of tables that the role does not see
 // all of.
@@ -57,43 +56,15 @@ func (d *database) read(ctx context.Context) (*reading, error) {
 	}
 
 	read := &reading{}
-	sees, err := d.readGauges(ctx, tx, read)
-	if err != nil {
+	if read.figures, err = db.Collect(ctx, tx, "read the gauges", (*figure).fields,
+		"select name, labels, value from tinydevcrm._metrics()"); err != nil {
 		return nil, err
 	}
-	if sees["events"] {
-		if err := d.refreshes.read(ctx, tx); err != nil {
-			return nil, fmt.Errorf("refreshes: %w", err)
-		}
-		read.refreshes = maps.Clone(d.refreshes.counts)
+	if read.refreshes, err = d.refreshes.read(ctx, tx); err != nil {
+		return nil, fmt.Errorf("refreshes: %w", err)
 	}
-	if sees["imports"] {
-		if err := d.imports.read(ctx, tx); err != nil {
-			return nil, fmt.Errorf("imports: %w", err)
-		}
-		read.imports = maps.Clone(d.imports.counts)
+	if read.imports, err = d.imports.read(ctx, tx); err != nil {
+		return nil, fmt.Errorf("imports: %w", err)
 	}
 	return read, nil
-}
-
-// readGauges runs gauges.sql, and says of which tables the role sees all.
-func (d *database) readGauges(ctx context.Context, tx *sql.Tx, read *reading) (sees map[string]bool, err error) {
-	rows, err := tx.QueryContext(ctx, gaugesSQL)
-	if err != nil {
-		return nil, fmt.Errorf("read the gauges: %w", err)
-	}
-	defer rows.Close()
-	sees = make(map[string]bool)
-	for rows.Next() {
-		var f figure
-		if err := rows.Scan(&f.name, pq.Array(&f.labels), &f.value); err != nil {
-			return nil, fmt.Errorf("read a gauge: %w", err)
-		}
-		if f.name == "sees" {
-			sees[f.labels[0]] = f.value == 1
-			continue
-		}
-		read.figures = append(read.figures, f)
-	}
-	return sees, rows.Err()
 }

@@ -26,7 +26,7 @@ func descriptions() map[string]*prometheus.Desc {
 	add("tinydevcrm_imports_total",
 		"Imports that succeeded since the program started, by page, command line or psql.", "mode")
 
-	// What gauges.sql gives.
+	// What tinydevcrm._metrics() gives.
 	add("tinydevcrm_cron_up", "Whether pg_cron runs.")
 	add("tinydevcrm_matviews", "Watched materialized views, by state.", "state")
 	add("tinydevcrm_matview_failing_since_timestamp_seconds",

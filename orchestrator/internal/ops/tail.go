@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 const (
@@ -24,7 +26,8 @@ const (
 // retention removes rows, and a counter may not go down. It begins with the program, which is a reset
 // to Prometheus; no row is counted twice.
 type tail struct {
-	// newest is the last id of the table, query the rows after $1 and those of the gaps $2.
+	// newest is the last id of the table, and whether the role sees all of it; query the rows after $1 and
+	// those of the gaps $2.
 	newest, query string
 
 	hasBegun bool
@@ -35,7 +38,7 @@ type tail struct {
 
 func newTail(relation, column string, values ...string) *tail {
 	t := &tail{
-		newest: "select coalesce(max(id), 0) from " + relation,
+		newest: fmt.Sprintf("select tinydevcrm._sees_all('%[1]s'), coalesce(max(id), 0) from %[1]s", relation),
 		query: fmt.Sprintf(`
 			select id, %[2]s from %[1]s where id = any ($2)
 			union all
@@ -49,37 +52,39 @@ func newTail(relation, column string, values ...string) *tail {
 	return t
 }
 
-// read counts what is new. After an error it has counted nothing, and the next read does.
-func (t *tail) read(ctx context.Context, tx *sql.Tx) error {
+type tailRow struct {
+	id    int64
+	value string
+}
+
+// read counts what is new, and gives a copy of the counts; nil where the role does not see the whole table.
+// After an error it has counted nothing, and the next read does.
+func (t *tail) read(ctx context.Context, tx *sql.Tx) (map[string]float64, error) {
+	var seesAll bool
 	var newest int64
-	if err := tx.QueryRowContext(ctx, t.newest).Scan(&newest); err != nil {
-		return fmt.Errorf("find the newest row: %w", err)
+	if err := tx.QueryRowContext(ctx, t.newest).Scan(&seesAll, &newest); err != nil {
+		return nil, fmt.Errorf("find the newest row: %w", err)
+	}
+	if !seesAll {
+		return nil, nil
 	}
 	if !t.hasBegun || newest != 0 && newest < t.last {
 		// A smaller one is of a database made anew, or the newest rows are gone: there is nothing behind it.
 		t.hasBegun, t.last = true, newest
 		clear(t.gaps)
-		return nil
+		return maps.Clone(t.counts), nil
 	}
-	rows, err := tx.QueryContext(ctx, t.query, t.last, pq.Array(slices.Collect(maps.Keys(t.gaps))))
+	rows, err := db.Collect(ctx, tx, "count new rows", func(r *tailRow) []any { return []any{&r.id, &r.value} },
+		t.query, t.last, pq.Array(slices.Collect(maps.Keys(t.gaps))))
 	if err != nil {
-		return fmt.Errorf("count new rows: %w", err)
+		return nil, err
 	}
-	defer rows.Close()
 	came := make(map[int64]string)
-	for rows.Next() {
-		var id int64
-		var value string
-		if err := rows.Scan(&id, &value); err != nil {
-			return fmt.Errorf("count new rows: %w", err)
-		}
-		came[id] = value
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("count new rows: %w", err)
+	for _, row := range rows {
+		came[row.id] = row.value
 	}
 	t.count(came, time.Now())
-	return nil
+	return maps.Clone(t.counts), nil
 }
 
 // count takes the rows that came, and remembers what is missing between them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -16,18 +17,18 @@ import (
 )
 
 const (
-	excerptLimit  = 200
-	retryAfterMax = 24 * time.Hour
+	excerptLimit = 200
+	maxSeconds   = int64(math.MaxInt64 / time.Second)
 )
 
-// A Refusal is an answer or a failure of the endpoint.
+// A Refusal is an answer or a failure of the endpoint. What follows is for tinydevcrm._refuse_post() to say.
 type Refusal struct {
+	// Status is that of the answer; 0 when there is none that counts.
+	Status int
 	// Reason is one printable line, without the URL, whose path and query may hold a token.
 	Reason string
 	// RetryAfter is how long the endpoint wants to be left alone; 0 when it does not say.
 	RetryAfter time.Duration
-	// IsGone says that the endpoint wants no more messages.
-	IsGone bool
 }
 
 func (r *Refusal) Error() string { return r.Reason }
@@ -42,9 +43,9 @@ func judge(response *http.Response, body []byte) error {
 		reason += ": " + text
 	}
 	return &Refusal{
+		Status:     response.StatusCode,
 		Reason:     reason,
 		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
-		IsGone:     response.StatusCode == http.StatusGone,
 	}
 }
 
@@ -58,13 +59,13 @@ func retryAfter(value string, now time.Time) time.Duration {
 	// A number that is out of range comes back as the largest or smallest there is.
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(max(seconds, 0), int64(retryAfterMax/time.Second))) * time.Second
+		return time.Duration(min(max(seconds, 0), maxSeconds)) * time.Second
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
-	return min(max(date.Sub(now), 0), retryAfterMax)
+	return max(date.Sub(now), 0)
 }
 
 // explain says why there is no answer.

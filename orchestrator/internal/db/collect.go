@@ -1,0 +1,34 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// A Querier runs queries: a pool, a connection or a transaction.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
+}
+
+// Collect gives the rows of a query, empty rather than nil. Fields are where the columns of a row go; what
+// names the work in an error.
+func Collect[T any](ctx context.Context, from Querier, what string, fields func(*T) []any, query string, arguments ...any) ([]T, error) {
+	rows, err := from.QueryContext(ctx, query, arguments...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer rows.Close()
+	found := []T{}
+	for rows.Next() {
+		var next T
+		if err := rows.Scan(fields(&next)...); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		found = append(found, next)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return found, nil
+}
