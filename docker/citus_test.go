@@ -61,7 +61,7 @@ func TestCitusNodesTrustOnlyEachOther(t *testing.T) {
 	for _, name := range project.ServiceNames() {
 		service, _ := service(t, project, name)
 		networks := service.NetworksByPriority()
-		if name == "nodes" || name == "orchestrator" {
+		if slices.Contains([]string{"migrate", "nodes", "orchestrator", "runner"}, name) {
 			if !slices.Equal(networks, []string{"default"}) {
 				t.Errorf("%s is on networks %v", name, networks)
 			}
@@ -99,9 +99,9 @@ func TestCitusCoordinatorHearsOfEachWorker(t *testing.T) {
 			t.Errorf("nobody waits for %s", name)
 		}
 	}
-	orchestrator, _ := service(t, project, "orchestrator")
-	if orchestrator.DependsOn["nodes"].Condition != types.ServiceConditionCompletedSuccessfully {
-		t.Error("the orchestrator does not wait for the nodes")
+	migrate, _ := service(t, project, "migrate")
+	if migrate.DependsOn["nodes"].Condition != types.ServiceConditionCompletedSuccessfully {
+		t.Error("nobody waits for the nodes before the schema is made")
 	}
 }
 

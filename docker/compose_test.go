@@ -18,7 +18,7 @@ import (
 
 func load(t *testing.T, file string, environment ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{file}, cli.WithEnv(environment))
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithEnv(environment), cli.WithEnvFiles(), cli.WithDotEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +45,8 @@ func service(t *testing.T, project *types.Project, name string) (types.ServiceCo
 
 func TestComposeBuildsWhatIsHere(t *testing.T) {
 	for file, want := range map[string][]string{
-		"compose.yaml":       {"database", "orchestrator"},
-		"compose.citus.yaml": {"coordinator", "nodes", "orchestrator", "worker1", "worker2"},
+		"compose.yaml":       {"database", "migrate", "orchestrator", "runner"},
+		"compose.citus.yaml": {"coordinator", "migrate", "nodes", "orchestrator", "runner", "worker1", "worker2"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			project := load(t, file)
@@ -61,9 +61,9 @@ func TestComposeBuildsWhatIsHere(t *testing.T) {
 func buildsWhatIsHere(t *testing.T, project *types.Project) {
 	t.Helper()
 	copied := regexp.MustCompile(`(?m)^COPY ([^-].*) \S+$`)
-	// A release of Citus' image, which is made of an official one.
-	citus := regexp.MustCompile(`^citusdata/citus:\d+\.\d+\.\d+$`)
-	argument := regexp.MustCompile(`(?m)^ARG (\w+)=(.*)$`)
+	// A release of each, with its digest or without.
+	image := regexp.MustCompile(`^(postgres:\d+\.\d+-\w+\.\d+|golang:\d\.\d+-alpine|citusdata/citus:\d+\.\d+\.\d+)(@sha256:[0-9a-f]{64})?$`)
+	argument := regexp.MustCompile(`(?m)^ARG (\w+)=?(.*)$`)
 	for _, name := range project.ServiceNames() {
 		service, dockerfile := service(t, project, name)
 		defaults := make(map[string]string)
@@ -71,7 +71,11 @@ func buildsWhatIsHere(t *testing.T, project *types.Project) {
 			defaults[match[1]] = match[2]
 		}
 		for arg, value := range service.Build.Args {
-			if defaults[arg] != *value && (arg != "BASE_IMAGE" || !citus.MatchString(*value)) {
+			if given, isThere := defaults[arg]; !isThere || given != "" && given != *value {
+				t.Errorf("%s: %s is %q here and %q in the Dockerfile", name, arg, *value, given)
+			}
+			// The images are named in one place.
+			if strings.HasSuffix(arg, "_IMAGE") && (defaults[arg] != "" || !image.MatchString(*value)) {
 				t.Errorf("%s: %s is %q here and %q in the Dockerfile", name, arg, *value, defaults[arg])
 			}
 		}
@@ -123,20 +127,56 @@ func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
 		"compose.citus.yaml": {"coordinator", "worker1", "worker2"},
 	} {
 		t.Run(file, func(t *testing.T) {
-			project := load(t, file, "POSTGRES_PASSWORD=a:b/c@d")
+			project := load(t, file, "POSTGRES_PASSWORD=a:b/c@d", "RUNNER_PASSWORD=e:f/g@h")
 			for _, name := range project.ServiceNames() {
-				variable := "PGPASSWORD"
+				variable, want := "PGPASSWORD", "a:b/c@d"
 				if slices.Contains(servers, name) {
 					variable = "POSTGRES_PASSWORD"
 				}
+				if name == "orchestrator" {
+					want = "e:f/g@h"
+				}
 				service, _ := service(t, project, name)
-				if value := service.Environment[variable]; value == nil || *value != "a:b/c@d" {
+				if value := service.Environment[variable]; value == nil || *value != want {
 					t.Errorf("%s: the password is %v", name, value)
 				}
 			}
+			orchestratorIsNoSuperuser(t, project)
 			keepsTheData(t, project, servers)
 			orchestratorReadsItsEnvironment(t, project)
 		})
+	}
+}
+
+// orchestratorIsNoSuperuser: it begins when the superuser has migrated and made its role, and knows neither
+// the name nor the password of a superuser.
+func orchestratorIsNoSuperuser(t *testing.T, project *types.Project) {
+	t.Helper()
+	orchestrator, _ := service(t, project, "orchestrator")
+	migrate, _ := service(t, project, "migrate")
+	runner, _ := service(t, project, "runner")
+	for name, value := range orchestrator.Environment {
+		if strings.Contains(*value, "postgres@") || *value == "a:b/c@d" {
+			t.Errorf("the orchestrator has %s=%s", name, *value)
+		}
+	}
+	if url := *orchestrator.Environment["DATABASE_URL"]; !strings.HasPrefix(url, "postgres://runner@") {
+		t.Errorf("the orchestrator logs in by %s", url)
+	}
+	if !slices.Equal(migrate.Command, []string{"migrate", "up"}) || !strings.HasPrefix(*migrate.Environment["DATABASE_URL"], "postgres://postgres@") {
+		t.Errorf("migrate does %v by %s", migrate.Command, *migrate.Environment["DATABASE_URL"])
+	}
+	if password := runner.Environment["RUNNER_PASSWORD"]; password == nil || *password != "e:f/g@h" || *runner.Environment["PGUSER"] != "postgres" {
+		t.Errorf("the role gets the password %v", password)
+	}
+	if orchestrator.DependsOn["runner"].Condition != types.ServiceConditionCompletedSuccessfully ||
+		runner.DependsOn["migrate"].Condition != types.ServiceConditionCompletedSuccessfully {
+		t.Error("the orchestrator does not wait for its role, or that for the schema")
+	}
+	for _, name := range []string{"migrate", "runner"} {
+		if once, _ := service(t, project, name); once.Restart != "" && once.Restart != types.RestartPolicyNo {
+			t.Errorf("%s runs again and again", name)
+		}
 	}
 }
 
@@ -200,8 +240,46 @@ func TestComposeAsksForHealthAsItCan(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	probe = exec.CommandContext(t.Context(), binary, check[2:]...)
-	probe.Env = append(os.Environ(), "DATABASE_URL=postgres://postgres@127.0.0.1:1/tinydevcrm?sslmode=disable")
-	if out, err := probe.CombinedOutput(); err == nil || !strings.Contains(string(out), "the database does not answer") {
+	probe.Env = append(os.Environ(), "LISTEN_ADDR=0.0.0.0:1")
+	if out, err := probe.CombinedOutput(); err == nil || !strings.Contains(string(out), "no page answers at 0.0.0.0:1") {
 		t.Errorf("%v: %v\n%s", check, err, out)
+	}
+}
+
+// docker/pin adds to each image the digest that it is told, and takes another one later.
+func TestPinWritesDigests(t *testing.T) {
+	folder := t.TempDir()
+	digests := []string{strings.Repeat("a1", 32), strings.Repeat("b2", 32)}
+	copied := func(name string, mode os.FileMode) {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), content, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied(".env", 0o600)
+	copied("pin", 0o700)
+	for _, digest := range digests {
+		docker := "#!/bin/sh\n[ $2 = version ] || { shift 4; case $2 in *@*) exit 1; esac; echo sha256:" + digest + "; }\n"
+		if err := os.WriteFile(filepath.Join(folder, "docker"), []byte(docker), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		pin := exec.CommandContext(t.Context(), filepath.Join(folder, "pin"))
+		pin.Env = append(os.Environ(), "PATH="+folder+":"+os.Getenv("PATH"))
+		if out, err := pin.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		images, err := os.ReadFile(filepath.Join(folder, ".env"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := regexp.MustCompile(`(?m)^[A-Z]+_IMAGE=[^@]+@sha256:`+digest+`$`).FindAll(images, -1); len(got) != 3 {
+			t.Errorf("of three images %d have the digest:\n%s", len(got), images)
+		}
+		if !strings.Contains(string(images), "postgres:12.") || !strings.HasPrefix(string(images), "# The base images") {
+			t.Errorf("the rest has changed:\n%s", images)
+		}
 	}
 }

@@ -1,4 +1,3 @@
-drop function tinydevcrm._find_matview(text[], name[]);
 drop function tinydevcrm._named_columns(text[], text[]);
 drop function tinydevcrm._rows_statement(regclass, boolean, integer);
 drop function tinydevcrm._print_rows(regclass, text, boolean, integer);

@@ -159,73 +159,16 @@ $$;
 comment on function tinydevcrm._named_columns(text[], text[]) is
     'Columns as programs get them: [{"name": …, "type": …}].';
 
-create function tinydevcrm._find_matview(
-    names        text[],
-    schemas      name[] default current_schemas(true),
-    out id       bigint,
-    out relation regclass,
-    out place    bigint
-)
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    select matviews.id,
-           matviews.relation,
-           asked.place
-      into _find_matview.id,
-           _find_matview.relation,
-           _find_matview.place
-      from unnest(_find_matview.names) with ordinality as asked (name, place)
-     cross join tinydevcrm.matviews
-      join pg_class
-        on pg_class.oid = matviews.relation
-      join pg_namespace
-        on pg_namespace.oid = pg_class.relnamespace
-     cross join lateral (
-         values
-             (1, format('%I.%I', nspname, relname)),
-             (2, nspname || '.' || relname),
-             (3, quote_ident(relname)),
-             (4, relname)
-     ) as called (form, name)
-     where called.name = asked.name
-       and (called.form < 3 or nspname = any (_find_matview.schemas))
-     order by asked.place,
-              called.form,
-              array_position(_find_matview.schemas, nspname),
-              matviews.id
-     limit 1;
-
-    if not found then
-        raise exception using
-            errcode = 'TD001',
-            message = format(
-                'materialized view %s is not watched',
-                _find_matview.names[cardinality(_find_matview.names)]),
-            hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._find_matview(text[], name[]) is
-    'The watched materialized view that is called by the first of these names that one has, and '
-    'the place of that name: with its schema or, in one of the schemas, without, quoted or not. '
-    'Raises TD001 when there is none.';
-
 revoke execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._rows_statement(regclass, boolean, integer),
-    tinydevcrm._named_columns(text[], text[]),
-    tinydevcrm._find_matview(text[], name[])
+    tinydevcrm._named_columns(text[], text[])
 from public;
 
 grant execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._rows_statement(regclass, boolean, integer),
-    tinydevcrm._named_columns(text[], text[]),
-    tinydevcrm._find_matview(text[], name[])
+    tinydevcrm._named_columns(text[], text[])
 to tinydevcrm_user;

@@ -11,15 +11,6 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/migrations"
 )
 
-// knownForwardReferences are still to be turned round. The list only gets shorter.
-var knownForwardReferences = []string{
-	"create_matviews names _set_key of create_matview_keys",
-	"create_row_readers names create_matview of create_matviews",
-	"create_row_readers names matviews of create_matviews",
-	"create_row_readers names watch_matview of create_matviews",
-	"create_schedules names refresh_scheduled of create_scheduled_rounds",
-}
-
 // TestEachPrefixStandsAlone finds objects that a body, view, trigger, policy, default or hint names before a
 // later migration makes them: a body is looked into only when it runs, so that no server says so.
 func TestEachPrefixStandsAlone(t *testing.T) {
@@ -35,16 +26,8 @@ func TestEachPrefixStandsAlone(t *testing.T) {
 		}
 		all = append(all, migration{strings.TrimSuffix(name[len("000001_"):], ".up.sql"), string(text)})
 	}
-	found := forwardReferences(all)
-	for _, reference := range found {
-		if !slices.Contains(knownForwardReferences, reference) {
-			t.Errorf("%s, a later migration", reference)
-		}
-	}
-	for _, reference := range knownForwardReferences {
-		if !slices.Contains(found, reference) {
-			t.Errorf("strike from knownForwardReferences: %s", reference)
-		}
+	for _, reference := range forwardReferences(all) {
+		t.Errorf("%s, a later migration", reference)
 	}
 }
 

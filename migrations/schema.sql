@@ -452,15 +452,6 @@ function _rows_statement(
 function _named_columns(names text[], types text[]) returns jsonb
     -- Columns as programs get them: [{"name": …, "type": …}].
 
-function _find_matview(
-        names text[],
-        schemas name[] default current_schemas(true),
-        out id bigint,
-        out relation regclass,
-        out place bigint
-    ) returns record
-    -- The watched materialized view that is called by the first of these names that one has, and the place of that name: with its schema or, in one of the schemas, without, quoted or not.
-
 
 -- 000021_create_query_previews
 -- A query is looked at before it becomes a materialized view.
@@ -516,6 +507,32 @@ function _matviews_fill_in() returns trigger
 function _matviews_create_lock() returns trigger
     -- Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time.
 
+
+-- 000023_create_matview_keys
+-- The unique index on a key lets a materialized view be refreshed while others read it.
+
+function _set_key(relation regclass, key text[]) returns void
+    -- Makes the unique index on the key of a new materialized view.
+
+function _key_index_statement(relation regclass, key text[]) returns text
+    -- The statement that makes the unique index on a key.
+
+function _key_index(matview matviews) returns regclass
+    -- The unique index on the key of a materialized view; null when there is none.
+
+function _drop_key_index(matview matviews) returns boolean
+    -- Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.
+
+function _refresh_concurrently(matview matviews) returns text
+    -- Refreshes a materialized view concurrently, or plainly when rows of the same key are in the way; returns which.
+
+function _restore_key(matview matviews) returns text
+    -- After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.
+
+
+-- 000024_watch_matviews
+-- What users call to make, watch, find and drop a materialized view.
+
 function _watched_matview(relation regclass) returns matviews
     -- Registration of a materialized view.
 
@@ -556,30 +573,17 @@ function _read_relations(relation regclass) returns regclass[]
 function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule; its events stay until they expire.
 
-
--- 000023_create_matview_keys
--- The unique index on a key lets a materialized view be refreshed while others read it.
-
-function _set_key(relation regclass, key text[]) returns void
-    -- Makes the unique index on the key of a new materialized view.
-
-function _key_index_statement(relation regclass, key text[]) returns text
-    -- The statement that makes the unique index on a key.
-
-function _key_index(matview matviews) returns regclass
-    -- The unique index on the key of a materialized view; null when there is none.
-
-function _drop_key_index(matview matviews) returns boolean
-    -- Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.
-
-function _refresh_concurrently(matview matviews) returns text
-    -- Refreshes a materialized view concurrently, or plainly when rows of the same key are in the way; returns which.
-
-function _restore_key(matview matviews) returns text
-    -- After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.
+function _find_matview(
+        names text[],
+        schemas name[] default current_schemas(true),
+        out id bigint,
+        out relation regclass,
+        out place bigint
+    ) returns record
+    -- The watched materialized view that is called by the first of these names that one has, and the place of that name: with its schema or, in one of the schemas, without, quoted or not.
 
 
--- 000024_create_events
+-- 000025_create_events
 -- One row a refresh is the record of what happened; the notification is only a wake-up.
 
 table matview_refresh_events
@@ -659,7 +663,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of a told event on matview_refresh_channel when the transaction commits.
 
 
--- 000025_create_notify_rules
+-- 000026_create_notify_rules
 -- What is worth telling.
 
 table matview_baselines
@@ -713,7 +717,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as have that many bytes of JSON together.
 
 
--- 000026_create_refreshes
+-- 000027_create_refreshes
 -- A refresh: how it is done, what it finds, and what is remembered of it.
 
 table refresh_requests
@@ -756,7 +760,7 @@ function _requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
 
 
--- 000027_create_schedule_syntax
+-- 000028_create_schedule_syntax
 -- What a schedule may look like, and when it comes round next.
 
 function _cron_has_seconds() returns boolean
@@ -801,7 +805,7 @@ function _next_due(seconds integer, cron_schedule text, after timestamptz) retur
     -- When a schedule comes round first after a moment.
 
 
--- 000028_create_schedule_words
+-- 000029_create_schedule_words
 -- A schedule in words, for people to check what they have written.
 
 function _cron_words(
@@ -818,7 +822,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its one spelling and in words, the time zone of these, and the next three moments at which it comes round; none for a day that never comes.
 
 
--- 000029_create_schedules
+-- 000030_create_schedules
 -- When materialized views are refreshed: one pg_cron job per owner and schedule, however many materialized views share it.
 
 table schedules
@@ -844,53 +848,8 @@ function _schedules_create_lock() returns trigger
 function _is_loop(schedule schedules) returns boolean
     -- Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.
 
-function _job_of(schedule schedules, out job_name text, out command text) returns record
-    -- Name and command of the pg_cron job that a schedule should have.
 
-function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
-    -- The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be.
-
-function _schedules_create_job() returns trigger
-    -- Makes the pg_cron job of a new schedule.
-
-function _schedules_drop_job() returns trigger
-    -- Removes the pg_cron job of a schedule that is gone.
-
-function _matviews_drop_unused_schedule() returns trigger
-    -- Removes a schedule when the last materialized view leaves it.
-
-function _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
-    -- The schedule of an owner, which is made with its job when it is not there yet.
-
-function _matviews_find_schedule() returns trigger
-    -- Puts a materialized view on the schedule that its registration says, which is made when it is not there yet.
-
-function _assign_schedule(relation regclass, schedule text) returns schedules
-    -- Puts a watched materialized view on a schedule, which is made when it is not there yet.
-
-function schedule_matview(
-        relation regclass,
-        inout schedule text,
-        out seconds integer,
-        out is_slow boolean,
-        out outcome text,
-        out row_count bigint,
-        out error_code text,
-        out error_message text
-    ) returns record
-    -- Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced.
-
-function unschedule_matview(relation regclass) returns void
-    -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
-
-function pause_matview(relation regclass) returns void
-    -- Lets the schedule of a materialized view pass it over until resume_matview(); all else stays as it is.
-
-function resume_matview(relation regclass) returns void
-    -- Ends the pause of a materialized view: the next round of its schedule refreshes it.
-
-
--- 000030_create_scheduled_rounds
+-- 000031_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
 
 function _next_round(
@@ -927,6 +886,31 @@ function _choose_lane(matview_id bigint, took interval) returns void
 function _round_grace(seconds integer, cron_schedule text) returns interval
     -- How long after its time a round of a schedule is not late yet.
 
+
+-- 000032_create_schedule_jobs
+-- The pg_cron jobs of schedules, and of refreshes that others have asked for.
+
+function _job_of(schedule schedules, out job_name text, out command text) returns record
+    -- Name and command of the pg_cron job that a schedule should have.
+
+function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
+    -- The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be.
+
+function _schedules_create_job() returns trigger
+    -- Makes the pg_cron job of a new schedule.
+
+function _schedules_drop_job() returns trigger
+    -- Removes the pg_cron job of a schedule that is gone.
+
+function _matviews_drop_unused_schedule() returns trigger
+    -- Removes a schedule when the last materialized view leaves it.
+
+function _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
+    -- The schedule of an owner, which is made with its job when it is not there yet.
+
+function _matviews_find_schedule() returns trigger
+    -- Puts a materialized view on the schedule that its registration says, which is made when it is not there yet.
+
 function _refresh_requests_create_job() returns trigger
     -- Gives the owner of a materialized view the job that does what is asked for.
 
@@ -934,7 +918,35 @@ function _create_request_job(owner regrole) returns bigint
     -- The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.
 
 
--- 000031_create_subscriptions
+-- 000033_schedule_matviews
+-- What users call to schedule the refreshes of a materialized view.
+
+function _assign_schedule(relation regclass, schedule text) returns schedules
+    -- Puts a watched materialized view on a schedule, which is made when it is not there yet.
+
+function schedule_matview(
+        relation regclass,
+        inout schedule text,
+        out seconds integer,
+        out is_slow boolean,
+        out outcome text,
+        out row_count bigint,
+        out error_code text,
+        out error_message text
+    ) returns record
+    -- Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced.
+
+function unschedule_matview(relation regclass) returns void
+    -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
+
+function pause_matview(relation regclass) returns void
+    -- Lets the schedule of a materialized view pass it over until resume_matview(); all else stays as it is.
+
+function resume_matview(relation regclass) returns void
+    -- Ends the pause of a materialized view: the next round of its schedule refreshes it.
+
+
+-- 000034_create_subscriptions
 -- Who wants to be told.
 
 table subscriptions
@@ -974,7 +986,7 @@ function resume_subscription(name text) returns void
     -- Ends the pause of a subscription: what was kept is received now.
 
 
--- 000032_create_deliveries
+-- 000035_create_deliveries
 -- At least once: the transaction that records a told event writes one delivery for each subscription to it.
 
 table deliveries
@@ -1040,7 +1052,7 @@ function replay_events(subscription text, since timestamptz) returns bigint
     -- Has all told events since a time received again, those from before the subscription too, as far as they are still in the log.
 
 
--- 000033_create_latest_deliveries
+-- 000036_create_latest_deliveries
 -- What became of the deliveries of a subscription.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
@@ -1059,7 +1071,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription.
 
 
--- 000034_create_webhooks
+-- 000037_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1109,7 +1121,7 @@ function _rest_webhook(subscription_id bigint, retry_after interval) returns voi
     -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
 
 
--- 000035_create_embeds
+-- 000038_create_embeds
 -- Widgets: the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1162,7 +1174,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration that a widget's address names, schema.name, quoted or not; null when there is none that may be embedded.
 
 
--- 000036_create_retention
+-- 000039_create_retention
 -- What keeps the record from growing without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1187,7 +1199,7 @@ function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
 
--- 000037_create_status
+-- 000040_create_status
 -- One place to look.
 
 function _cron_is_running() returns boolean
@@ -1257,7 +1269,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, without which no schedule comes round.
 
 
--- 000038_follow_changes
+-- 000041_follow_changes
 -- What the user does by hand, the registry follows.
 
 function _follow_drops() returns event_trigger
@@ -1279,7 +1291,7 @@ function _imports_note_renamed() returns trigger
     -- Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.
 
 
--- 000039_create_upkeep
+-- 000042_create_upkeep
 -- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
 
 function _unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1304,7 +1316,7 @@ function _upkeep_ran_at() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000040_create_checks
+-- 000043_create_checks
 -- What may be wrong with an installation, each with what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1317,7 +1329,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
 
 
--- 000042_drop_users
+-- 000045_drop_users
 -- Dropping a user: what they leave goes to another user, or goes with them.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void

@@ -18,7 +18,7 @@ func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 	dbtest.Exec(t, as, `select tinydevcrm.create_matview('v', 'select label, count(*) from "My Things" join kinds using (kind) group by label',
 		'changed', key => '{label}')`)
 	refreshed(t, as, "v")
-	statements := dbtest.Column[string](t, pool, "select tinydevcrm.list_distributions()")
+	statements := dbtest.Column[string](t, as, "select tinydevcrm.list_distributions()")
 	roles, dump := dumpServer(t, old.URL)
 
 	fresh := dbtest.NewCluster(t, 2)
@@ -39,7 +39,7 @@ func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 		}
 		if when == "as plain tables" {
 			for _, statement := range statements {
-				dbtest.Exec(t, pool, statement)
+				dbtest.Exec(t, as, statement)
 			}
 		}
 	}

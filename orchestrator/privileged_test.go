@@ -193,6 +193,16 @@ func (f *minefield) askPages(withUsers *site) {
 	for _, user := range []string{"adele", "bob", "mate"} {
 		f.ask(withUsers, "the page with users", user)
 	}
+	// Who may ask for a refresh is not told that one has been.
+	if status, body := withUsers.post("mate", "/matviews/refresh", "relation", "eve.v0"); status != http.StatusOK || !strings.Contains(body, `"is_requested":true`) {
+		f.t.Errorf("mate asks for a refresh: %d %s", status, body)
+	}
+	if _, body := withUsers.sees("mate", "/?matview=eve.v0"); !strings.Contains(body, "It belongs to eve.") || strings.Contains(body, `action="/matviews/drop`) {
+		f.t.Errorf("mate sees eve's view: %s", body)
+	}
+	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job refreshes it") {
+		f.t.Errorf("a superuser asks for a refresh: %s", stdout)
+	}
 }
 
 func (f *minefield) ask(page *site, name, user string) {

@@ -11,12 +11,15 @@ needs_image() {
         not_checked "$1, because $2 is not available"
 }
 
-# use_images WHAT BASE_IMAGE: sets the images that the files build from.
+# use_images WHAT NAME: sets the images that the files build from: the one of that name and Go's, from the environment
+# or else from docker/.env.
 use_images() {
-    export BASE_IMAGE=$2
-    export GO_IMAGE=${GO_IMAGE:-$(sed -n 's/^ARG GO_IMAGE=//p' docker/orchestrator/Dockerfile)}
-    needs_image "$1" "$BASE_IMAGE"
-    needs_image "$1" "$GO_IMAGE"
+    local name
+    for name in "$2" GO_IMAGE; do
+        export "$name=${!name:-$(sed -n "s/^$name=//p" docker/.env)}"
+        needs_image "$1" "${!name}"
+    done
+    base_image=${!2}
     unset PG_CRON_SOURCE
     [[ -z ${IMAGE_PG_CRON_SOURCE:-} ]] || export PG_CRON_SOURCE=$IMAGE_PG_CRON_SOURCE
 }
@@ -36,7 +39,7 @@ healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$(compose p
 
 # compose_up SERVICE: starts everything, sets $page and does the main job. SERVICE is the database that programs use.
 compose_up() {
-    say "docker compose --file $compose_file up, on $BASE_IMAGE and $GO_IMAGE"
+    say "docker compose --file $compose_file up, on $base_image and $GO_IMAGE"
     # Any free ports.
     export POSTGRES_PORT=0 ORCHESTRATOR_PORT=0
     compose up --build --detach || { compose logs --tail 30; die "compose up failed, see above."; }

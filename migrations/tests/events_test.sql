@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(38);
+select plan(39);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -277,6 +277,20 @@ select is(
     pg_temp.by_number('Tap Reader', '"My Data".told', told_only => true), array[5, 2],
     'or those of one view, or that were told');
 select is(pg_temp.by_number('Tap Reader', outcome => 'failed'), array[3, 2], 'or of one outcome');
+
+set local session authorization "Tap Reader";
+
+select is(
+    array(
+        select tinydevcrm._may_read(reader, owner)
+          from (values (null, '"Tap Reader"'), ('Tap Reader', '"Tap Reader"'), (null, '"Tap Stranger"'),
+                       (pg_get_userbyid(10)::text, '"Tap Reader"'), ('Tap Nobody', '"Tap Reader"'))
+                 as asked (reader, owner_name)
+         cross join lateral (select owner_name::regrole as owner) as of),
+    array[true, true, false, false, false],
+    'where nobody logs in those of the session''s role; a superuser is shown only what is theirs');
+
+reset session authorization;
 
 select results_eq(
     $$ select recent.matview_id = matviews.id, pg_temp.numbers(array[event_id]), outcome, row_count,

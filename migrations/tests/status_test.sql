@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(12);
+select plan(13);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -93,6 +93,14 @@ set local session authorization "Tap Boss";
 select is(
     pg_temp.overview('view_count', 'subscription_count', 'pending_count', 'parked_count'), '3 3 1 1',
     'and an administrator all');
+
+reset session authorization;
+reset role;
+
+select is(
+    pg_temp.overview('view_count'),
+    (select count(*)::text from tinydevcrm.matviews where owner = quote_ident(current_user)::regrole),
+    'and a superuser, who has the rights of all, what is the superuser''s own');
 
 select * from finish();
 

@@ -1,10 +1,3 @@
-select cron.unschedule(jobid)
-  from cron.job
- where command = 'call tinydevcrm.refresh_requested()';
-
-drop trigger _500_create_job on tinydevcrm.refresh_requests;
-drop function tinydevcrm._create_request_job(regrole);
-drop function tinydevcrm._refresh_requests_create_job();
 drop procedure tinydevcrm.refresh_by_seconds(boolean);
 drop function tinydevcrm._loop_schedules(boolean);
 drop procedure tinydevcrm.refresh_scheduled(bigint);

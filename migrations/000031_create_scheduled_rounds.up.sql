@@ -350,58 +350,13 @@ $$;
 comment on function tinydevcrm._round_grace(integer, text) is
     'How long after its time a round of a schedule is not late yet.';
 
-create function tinydevcrm._refresh_requests_create_job()
-    returns trigger
-    language plpgsql
-    volatile
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform tinydevcrm._create_request_job(matviews.owner)
-       from tinydevcrm.matviews
-      where matviews.id = new.matview_id;
-
-    return null;
-end
-$$;
-
-comment on function tinydevcrm._refresh_requests_create_job() is
-    'Gives the owner of a materialized view the job that does what is asked for. Security definer: '
-    'jobs are made for users, not by them; as a trigger it runs only for a request that row-level '
-    'security has let through.';
-
-create function tinydevcrm._create_request_job(owner regrole)
-    returns bigint
-    language sql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-    select tinydevcrm._create_job(
-               _create_request_job.owner,
-               format('tinydevcrm requests of %s', _create_request_job.owner::oid),
-               case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
-               'call tinydevcrm.refresh_requested()')
-$$;
-
-comment on function tinydevcrm._create_request_job(regrole) is
-    'The job that refreshes the materialized views of an owner that others have asked for; '
-    'settle_jobs() removes it when nothing is asked for.';
-
-create trigger _500_create_job
-    after insert on tinydevcrm.refresh_requests
-    for each row
-    execute function tinydevcrm._refresh_requests_create_job();
-
 revoke execute on function
     tinydevcrm._round_grace(integer, text),
     tinydevcrm._next_round(bigint[], timestamptz),
     tinydevcrm._due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._loop_schedules(boolean),
-    tinydevcrm._choose_lane(bigint, interval),
-    tinydevcrm._refresh_requests_create_job(),
-    tinydevcrm._create_request_job(regrole)
+    tinydevcrm._choose_lane(bigint, interval)
 from public;
 
 revoke execute on procedure

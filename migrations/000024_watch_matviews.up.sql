@@ -1,0 +1,422 @@
+-- What users call to make, watch, find and drop a materialized view.
+
+create function tinydevcrm._watched_matview(relation regclass)
+    returns tinydevcrm.matviews
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    select matviews.*
+      into v_matview
+      from tinydevcrm.matviews
+     where matviews.relation = _watched_matview.relation;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'materialized view %s is not watched',
+                coalesce(_watched_matview.relation::text, 'null')),
+            hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
+    end if;
+
+    return v_matview;
+end
+$$;
+
+comment on function tinydevcrm._watched_matview(regclass) is
+    'Registration of a materialized view. Raises TD001 when it is not watched.';
+
+create function tinydevcrm._own_matview(relation regclass)
+    returns tinydevcrm.matviews
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(_own_matview.relation);
+begin
+    -- An administrator sees the registrations of others too.
+    if not pg_has_role(v_matview.owner, 'usage') then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', _own_matview.relation);
+    end if;
+
+    return v_matview;
+end
+$$;
+
+comment on function tinydevcrm._own_matview(regclass) is
+    'Registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 when '
+    'it is not yours.';
+
+create function tinydevcrm.watch_matview(
+    relation        regclass,
+    notify_when     text default null,
+    ignored_columns text[] default null,
+    notify_interval interval default null
+)
+    returns tinydevcrm.matviews
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_class   pg_class;
+    v_unknown text;
+    v_matview tinydevcrm.matviews;
+begin
+    select pg_class.*
+      into v_class
+      from pg_class
+     where oid = watch_matview.relation;
+
+    if v_class.relkind is distinct from 'm' then
+        raise exception using
+            errcode = 'TD008',
+            message = format(
+                '%s is not a materialized view', coalesce(watch_matview.relation::text, 'null')),
+            hint    = 'Make one with create materialized view or tinydevcrm.create_matview().';
+    end if;
+
+    if not pg_has_role(v_class.relowner, 'usage') then
+        raise exception using
+            errcode = '42501',
+            message = format('must be owner of materialized view %s', watch_matview.relation);
+    end if;
+
+    select ignored.name
+      into v_unknown
+      from unnest(watch_matview.ignored_columns) as ignored (name)
+     where ignored.name is null
+        or not exists (
+        select
+          from pg_attribute
+         where attrelid = watch_matview.relation
+           and attname = ignored.name
+           and attnum > 0
+           and not attisdropped
+     )
+     limit 1;
+
+    if found then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                '%s has no column %s',
+                watch_matview.relation, coalesce(quote_ident(v_unknown), 'null')),
+            hint    = 'Only columns of the materialized view can be ignored.';
+    end if;
+
+    -- As a refresh does: the two wait for each other, and no deadlock comes of it.
+    perform
+       from tinydevcrm._locks
+       join tinydevcrm.matviews
+         on matviews.id = _locks.id
+      where _locks.what = 'matview'
+        and matviews.relation = watch_matview.relation
+        for update of _locks;
+
+    insert into tinydevcrm.matviews (relation, notify_when, ignored_columns, notify_interval)
+    values (
+               watch_matview.relation,
+               coalesce(watch_matview.notify_when, 'not_empty'),
+               coalesce(watch_matview.ignored_columns, '{}'),
+               coalesce(watch_matview.notify_interval, '0'))
+    on conflict on constraint matviews_relation_unique do update
+       set notify_when = coalesce(watch_matview.notify_when, matviews.notify_when),
+           ignored_columns = coalesce(watch_matview.ignored_columns, matviews.ignored_columns),
+           notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval)
+    returning matviews.*
+         into v_matview;
+
+    return v_matview;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                'there is no rule %L with the interval %s',
+                coalesce(watch_matview.notify_when, 'not_empty'),
+                coalesce(watch_matview.notify_interval, '0')),
+            hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
+                      'always and never; an interval is 0 to 10 years.';
+end
+$$;
+
+comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
+    'Registers a materialized view made by hand, or changes when one that is registered is told: '
+    'see tinydevcrm.matviews. What is null stays as it is, or is not_empty, no columns and no '
+    'interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation '
+    'is not a materialized view, 42501 when it is not yours.';
+
+-- Runs the caller's query: no search_path of its own, and names of its own all qualified.
+create function tinydevcrm.create_matview(
+    name            text,
+    query           text,
+    notify_when     text default 'not_empty',
+    schema_name     name default current_schema(),
+    key             text[] default null,
+    ignored_columns text[] default null,
+    notify_interval interval default null
+)
+    returns regclass
+    language plpgsql
+    volatile
+as $$
+declare
+    v_statement text := tinydevcrm._create_matview_statement(
+        create_matview.schema_name, create_matview.name);
+    v_relation  regclass;
+begin
+    if not tinydevcrm._is_session_of(pg_catalog.quote_ident(current_user)::pg_catalog.regrole) then
+        raise exception using
+            errcode = '42501',
+            message = pg_catalog.format(
+                'this session has not logged in as %s, who would own the materialized view',
+                current_user),
+            hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
+                      'table runs as whoever writes or reads it.';
+    end if;
+
+    perform tinydevcrm._check_query(create_matview.query);
+
+    perform tinydevcrm._make_view(v_statement, create_matview.query);
+    v_relation := tinydevcrm._relation(create_matview.schema_name, create_matview.name);
+    perform tinydevcrm.watch_matview(
+        v_relation,
+        create_matview.notify_when,
+        create_matview.ignored_columns,
+        create_matview.notify_interval);
+    perform tinydevcrm._set_key(v_relation, create_matview.key);
+
+    return v_relation;
+end
+$$;
+
+comment on function tinydevcrm.create_matview(
+    text, text, text, name, text[], text[], interval
+) is
+    'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
+    'registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns '
+    'that tell '
+    'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
+    'refresh. '
+    'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '
+    'use, TD007 for a bad name or rule, TD009 when two rows have the same key, 42501 after "set '
+    'role", and whatever the query itself raises.';
+
+create function tinydevcrm._create_matview_statement(schema_name name, name text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_schema(_create_matview_statement.schema_name);
+
+    if coalesce(octet_length(_create_matview_statement.name), 0) not between 1 and 63 then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                '%L cannot be the name of a materialized view', _create_matview_statement.name),
+            hint    = 'A name has 1 to 63 bytes.';
+    end if;
+
+    if tinydevcrm._relation(
+           _create_matview_statement.schema_name, _create_matview_statement.name) is not null
+    then
+        raise exception using
+            errcode = 'TD004',
+            message = format('%I.%I is there already',
+                _create_matview_statement.schema_name, _create_matview_statement.name),
+            hint    = 'Choose another name, or drop it with tinydevcrm.drop_matview().';
+    end if;
+
+    return format(
+        'create materialized view %I.%I as ',
+        _create_matview_statement.schema_name,
+        _create_matview_statement.name);
+end
+$$;
+
+comment on function tinydevcrm._create_matview_statement(name, text) is
+    'The statement that makes a materialized view, up to its query. Raises TD004 for a name in '
+    'use, TD007 for a bad name or no schema.';
+
+create function tinydevcrm._relation(schema_name name, name text)
+    returns regclass
+    language sql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select to_regclass(format('%I.%I', _relation.schema_name, _relation.name))
+$$;
+
+comment on function tinydevcrm._relation(name, text) is
+    'The relation of that schema and name; null when there is none.';
+
+create function tinydevcrm._unused_name(wanted text, schema_name name default current_schema())
+    returns text
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_stem   text := _unused_name.wanted;
+    v_name   text := _unused_name.wanted;
+    v_number integer := 1;
+begin
+    loop
+        if octet_length(v_name) > 63 then
+            v_stem := left(v_stem, -1);
+        elsif tinydevcrm._relation(_unused_name.schema_name, v_name) is null then
+            return v_name;
+        else
+            v_number := v_number + 1;
+        end if;
+        v_name := v_stem || case when v_number > 1 then '_' || v_number else '' end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._unused_name(text, name) is
+    'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it '
+    'is longer, with _2, _3 … where it is in use.';
+
+create function tinydevcrm._read_relations(relation regclass)
+    returns regclass[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with recursive read (oid) as (
+        select _read_relations.relation::oid
+         union
+        select pg_depend.refobjid
+          from read
+          join pg_rewrite
+            on pg_rewrite.ev_class = read.oid
+           and pg_rewrite.ev_type = '1'
+          join pg_depend
+            on pg_depend.classid = 'pg_rewrite'::regclass
+           and pg_depend.objid = pg_rewrite.oid
+           and pg_depend.refclassid = 'pg_class'::regclass
+    )
+    select coalesce(array_agg(read.oid::regclass order by read.oid), '{}')
+      from read
+      join pg_class
+        on pg_class.oid = read.oid
+     where pg_class.relkind in ('r', 'p', 'f', 'm')
+       and read.oid <> _read_relations.relation
+$$;
+
+comment on function tinydevcrm._read_relations(regclass) is
+    'The tables and materialized views that the query of a materialized view reads: through views, '
+    'and through the materialized views that it reads.';
+
+create function tinydevcrm.drop_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(drop_matview.relation);
+begin
+    -- The event trigger takes the registration with it, in the order in which a refresh takes its
+    -- locks, so that the two wait for each other and no deadlock comes of it.
+    execute format('drop materialized view %s', v_matview.relation);
+end
+$$;
+
+comment on function tinydevcrm.drop_matview(regclass) is
+    'Drops a materialized view with its registration and schedule; its events stay until they '
+    'expire. Raises TD001 when it is not watched, 2BP01 when something depends on it.';
+
+create function tinydevcrm._find_matview(
+    names        text[],
+    schemas      name[] default current_schemas(true),
+    out id       bigint,
+    out relation regclass,
+    out place    bigint
+)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select matviews.id,
+           matviews.relation,
+           asked.place
+      into _find_matview.id,
+           _find_matview.relation,
+           _find_matview.place
+      from unnest(_find_matview.names) with ordinality as asked (name, place)
+     cross join tinydevcrm.matviews
+      join pg_class
+        on pg_class.oid = matviews.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     cross join lateral (
+         values
+             (1, format('%I.%I', nspname, relname)),
+             (2, nspname || '.' || relname),
+             (3, quote_ident(relname)),
+             (4, relname)
+     ) as called (form, name)
+     where called.name = asked.name
+       and (called.form < 3 or nspname = any (_find_matview.schemas))
+     order by asked.place,
+              called.form,
+              array_position(_find_matview.schemas, nspname),
+              matviews.id
+     limit 1;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format(
+                'materialized view %s is not watched',
+                _find_matview.names[cardinality(_find_matview.names)]),
+            hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._find_matview(text[], name[]) is
+    'The watched materialized view that is called by the first of these names that one has, and '
+    'the place of that name: with its schema or, in one of the schemas, without, quoted or not. '
+    'Raises TD001 when there is none.';
+
+revoke execute on function
+    tinydevcrm._watched_matview(regclass),
+    tinydevcrm._own_matview(regclass),
+    tinydevcrm.watch_matview(regclass, text, text[], interval),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
+    tinydevcrm._create_matview_statement(name, text),
+    tinydevcrm._relation(name, text),
+    tinydevcrm._unused_name(text, name),
+    tinydevcrm._read_relations(regclass),
+    tinydevcrm._find_matview(text[], name[]),
+    tinydevcrm.drop_matview(regclass)
+from public;
+
+grant execute on function
+    tinydevcrm._watched_matview(regclass),
+    tinydevcrm._own_matview(regclass),
+    tinydevcrm.watch_matview(regclass, text, text[], interval),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
+    tinydevcrm._create_matview_statement(name, text),
+    tinydevcrm._relation(name, text),
+    tinydevcrm._unused_name(text, name),
+    tinydevcrm._read_relations(regclass),
+    tinydevcrm._find_matview(text[], name[]),
+    tinydevcrm.drop_matview(regclass)
+to tinydevcrm_user;

@@ -1,0 +1,25 @@
+select cron.unschedule(jobid)
+  from cron.job
+ where command = 'call tinydevcrm.refresh_requested()';
+
+-- The jobs go with their schedules, by the trigger.
+update tinydevcrm.matviews
+   set schedule = null;
+
+drop trigger _500_create_job on tinydevcrm.refresh_requests;
+drop function tinydevcrm._create_request_job(regrole);
+drop function tinydevcrm._refresh_requests_create_job();
+
+drop trigger _100_find_schedule on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_find_schedule();
+drop function tinydevcrm._schedule_of(regrole, text, integer, text, boolean);
+
+drop trigger _900_drop_unused_schedule on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_drop_unused_schedule();
+
+drop trigger _900_drop_job on tinydevcrm.schedules;
+drop function tinydevcrm._schedules_drop_job();
+drop trigger _500_create_job on tinydevcrm.schedules;
+drop function tinydevcrm._schedules_create_job();
+drop function tinydevcrm._create_job(regrole, text, text, text);
+drop function tinydevcrm._job_of(tinydevcrm.schedules);

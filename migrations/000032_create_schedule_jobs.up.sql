@@ -1,0 +1,335 @@
+-- The pg_cron jobs of schedules, and of refreshes that others have asked for. They are made by
+-- triggers, and run as the owner of the materialized views.
+
+create function tinydevcrm._job_of(
+    schedule     tinydevcrm.schedules,
+    out job_name text,
+    out command  text
+)
+    returns record
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tinydevcrm._is_loop(schedule) then
+        -- With the owner: while two transactions make jobs of one name, one waits for the other.
+        _job_of.job_name := format(
+            case
+                when (schedule).is_slow then 'tinydevcrm slow seconds of %s'
+                else 'tinydevcrm seconds of %s'
+            end,
+            (schedule).owner::oid);
+        _job_of.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
+    else
+        _job_of.job_name := format('tinydevcrm schedule %s', (schedule).id);
+        _job_of.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._job_of(tinydevcrm.schedules) is
+    'Name and command of the pg_cron job that a schedule should have.';
+
+create function tinydevcrm._create_job(
+    owner         regrole,
+    job_name      text,
+    cron_schedule text,
+    command       text
+)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner  constant name := pg_get_userbyid(_create_job.owner);
+    v_job_id bigint;
+begin
+    select job.jobid
+      into v_job_id
+      from cron.job
+     where job.jobname = _create_job.job_name
+       and job.username = v_owner
+       and job.schedule = _create_job.cron_schedule
+       and job.command = _create_job.command;
+
+    if found then
+        return v_job_id;
+    end if;
+
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobname = _create_job.job_name
+        and job.username = v_owner;
+
+    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner.
+    -- The name comes with it: under one name in one role, users would wait for each other.
+    v_job_id := cron.schedule(_create_job.cron_schedule, _create_job.command);
+    update cron.job
+       set jobname = _create_job.job_name,
+           username = v_owner
+     where job.jobid = v_job_id;
+
+    return v_job_id;
+exception
+    when invalid_parameter_value then
+        raise exception using
+            errcode = 'TD003',
+            message = format('%L is not a schedule', _create_job.cron_schedule),
+            hint    = tinydevcrm._schedule_hint();
+    when unique_violation then
+        -- Another session has just made it.
+        select job.jobid
+          into strict v_job_id
+          from cron.job
+         where job.jobname = _create_job.job_name
+           and job.username = v_owner;
+        return v_job_id;
+end
+$$;
+
+comment on function tinydevcrm._create_job(regrole, text, text, text) is
+    'The pg_cron job of that name of an owner, which is made, or made anew, when it is not there '
+    'as it should be. Raises TD003 when pg_cron does not take the schedule.';
+
+create function tinydevcrm._schedules_create_job()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job record := tinydevcrm._job_of(new);
+begin
+    update tinydevcrm.schedules
+       set job_id = tinydevcrm._create_job(
+               new.owner, v_job.job_name, new.cron_schedule, v_job.command)
+     where schedules.id = new.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._schedules_create_job() is
+    'Makes the pg_cron job of a new schedule. Only triggers and upkeep write schedules, with the '
+    'rights that this takes.';
+
+create trigger _500_create_job
+    after insert on tinydevcrm.schedules
+    for each row
+    execute function tinydevcrm._schedules_create_job();
+
+create function tinydevcrm._schedules_drop_job()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- It may have been removed by hand already, or serve other schedules too.
+    perform cron.unschedule(job.jobid)
+       from cron.job
+      where job.jobid = old.job_id
+        and job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\('
+        and not exists (
+            select
+              from tinydevcrm.schedules
+             where schedules.job_id = old.job_id
+        );
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._schedules_drop_job() is
+    'Removes the pg_cron job of a schedule that is gone.';
+
+create trigger _900_drop_job
+    after delete on tinydevcrm.schedules
+    for each row
+    execute function tinydevcrm._schedules_drop_job();
+
+create function tinydevcrm._matviews_drop_unused_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The lock first, and the look in a statement of its own: then a materialized view that is
+    -- just being put on the schedule is seen.
+    perform
+       from tinydevcrm.schedules
+      where schedules.id = old.schedule_id
+        for update;
+
+    delete
+      from tinydevcrm.schedules
+     where schedules.id = old.schedule_id
+       and not exists (
+           select
+             from tinydevcrm.matviews
+            where matviews.schedule_id = old.schedule_id
+       );
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_drop_unused_schedule() is
+    'Removes a schedule when the last materialized view leaves it. Security definer: users do not '
+    'write schedules; as a trigger it runs only for a registration that row-level security has let '
+    'through.';
+
+create trigger _900_drop_unused_schedule
+    after delete or update of schedule, is_slow, owner on tinydevcrm.matviews
+    for each row
+    when (old.schedule_id is not null)
+    execute function tinydevcrm._matviews_drop_unused_schedule();
+
+create function tinydevcrm._schedule_of(
+    owner         regrole,
+    schedule      text,
+    seconds       integer,
+    cron_schedule text,
+    is_slow       boolean
+)
+    returns tinydevcrm.schedules
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule tinydevcrm.schedules;
+begin
+    -- Again, where the last materialized view has just left it.
+    loop
+        -- The lock keeps it until the materialized view is on it.
+        select schedules.*
+          into v_schedule
+          from tinydevcrm.schedules
+         where schedules.owner = _schedule_of.owner
+           and schedules.schedule = _schedule_of.schedule
+           and schedules.is_slow = _schedule_of.is_slow
+           for key share;
+
+        if found then
+            return v_schedule;
+        end if;
+
+        insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+        values (
+                   _schedule_of.owner,
+                   _schedule_of.schedule,
+                   _schedule_of.seconds,
+                   _schedule_of.cron_schedule,
+                   _schedule_of.is_slow)
+        on conflict on constraint schedules_schedule_unique do nothing;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._schedule_of(regrole, text, integer, text, boolean) is
+    'The schedule of an owner, which is made with its job when it is not there yet.';
+
+create function tinydevcrm._matviews_find_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_parsed record;
+begin
+    if new.schedule is null then
+        new.is_slow := false;
+        new.schedule_id := null;
+        return new;
+    end if;
+
+    select parsed.schedule,
+           parsed.seconds,
+           parsed.cron_schedule
+      into v_parsed
+      from tinydevcrm._parse_schedule(new.schedule) as parsed;
+
+    new.schedule := v_parsed.schedule;
+    -- The same schedule again changes nothing, among the slow ones too.
+    if new.schedule is distinct from old.schedule or new.owner <> old.owner then
+        new.is_slow := false;
+    end if;
+    new.schedule_id := (tinydevcrm._schedule_of(
+        new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.cron_schedule, new.is_slow)).id;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_find_schedule() is
+    'Puts a materialized view on the schedule that its registration says, which is made when it is '
+    'not there yet. Raises TD003 when it is none. Security definer: users do not write schedules; '
+    'as a trigger it runs only for a registration that row-level security has let through, and for '
+    'the owner of that.';
+
+create trigger _100_find_schedule
+    before update of schedule, is_slow, owner on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_find_schedule();
+
+create function tinydevcrm._refresh_requests_create_job()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_request_job(matviews.owner)
+       from tinydevcrm.matviews
+      where matviews.id = new.matview_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._refresh_requests_create_job() is
+    'Gives the owner of a materialized view the job that does what is asked for. Security definer: '
+    'jobs are made for users, not by them; as a trigger it runs only for a request that row-level '
+    'security has let through.';
+
+create function tinydevcrm._create_request_job(owner regrole)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._create_job(
+               _create_request_job.owner,
+               format('tinydevcrm requests of %s', _create_request_job.owner::oid),
+               case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
+               'call tinydevcrm.refresh_requested()')
+$$;
+
+comment on function tinydevcrm._create_request_job(regrole) is
+    'The job that refreshes the materialized views of an owner that others have asked for; '
+    'settle_jobs() removes it when nothing is asked for.';
+
+create trigger _500_create_job
+    after insert on tinydevcrm.refresh_requests
+    for each row
+    execute function tinydevcrm._refresh_requests_create_job();
+
+revoke execute on function
+    tinydevcrm._job_of(tinydevcrm.schedules),
+    tinydevcrm._create_job(regrole, text, text, text),
+    tinydevcrm._schedules_create_job(),
+    tinydevcrm._schedules_drop_job(),
+    tinydevcrm._matviews_drop_unused_schedule(),
+    tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
+    tinydevcrm._matviews_find_schedule(),
+    tinydevcrm._refresh_requests_create_job(),
+    tinydevcrm._create_request_job(regrole)
+from public;

@@ -1,0 +1,142 @@
+-- What users call to schedule the refreshes of a materialized view.
+
+create function tinydevcrm._assign_schedule(relation regclass, schedule text)
+    returns tinydevcrm.schedules
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview  tinydevcrm.matviews := tinydevcrm._own_matview(_assign_schedule.relation);
+    v_schedule tinydevcrm.schedules;
+begin
+    update tinydevcrm.matviews
+       -- An empty text is no schedule, and null would be none at all.
+       set schedule = coalesce(_assign_schedule.schedule, '')
+     where matviews.id = v_matview.id
+    returning matviews.*
+         into v_matview;
+
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+     where schedules.id = v_matview.schedule_id;
+
+    return v_schedule;
+end
+$$;
+
+comment on function tinydevcrm._assign_schedule(regclass, text) is
+    'Puts a watched materialized view on a schedule, which is made when it is not there yet.';
+
+-- The first refresh runs the view's query: no search_path of its own.
+create function tinydevcrm.schedule_matview(
+    relation          regclass,
+    inout schedule    text,
+    out seconds       integer,
+    out is_slow       boolean,
+    out outcome       text,
+    out row_count     bigint,
+    out error_code    text,
+    out error_message text
+)
+    returns record
+    language plpgsql
+    volatile
+as $$
+declare
+    v_schedule tinydevcrm.schedules := tinydevcrm._assign_schedule(
+        schedule_matview.relation, schedule_matview.schedule);
+    v_event    tinydevcrm.matview_refresh_events := tinydevcrm.refresh_matview(
+        schedule_matview.relation);
+begin
+    schedule := v_schedule.schedule;
+    seconds := v_schedule.seconds;
+    is_slow := v_schedule.is_slow;
+    outcome := v_event.outcome;
+    row_count := v_event.row_count;
+    error_code := v_event.error_code;
+    error_message := v_event.error_message;
+end
+$$;
+
+comment on function tinydevcrm.schedule_matview(regclass, text) is
+    'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 '
+    'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Returns the '
+    'schedule as it is kept, and how the first refresh went: one that fails does not raise, and '
+    'the schedule stays set. In a session that has not logged in as its owner the first refresh is '
+    'requested: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when '
+    'the schedule is none, 42501 when it is not yours.';
+
+create function tinydevcrm.unschedule_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(unschedule_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set schedule = null
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.unschedule_matview(regclass) is
+    'Stops the scheduled refreshes of a materialized view; harmless when it has none. Raises TD001 '
+    'when it is not watched.';
+
+create function tinydevcrm.pause_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(pause_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set is_paused = true
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.pause_matview(regclass) is
+    'Lets the schedule of a materialized view pass it over until resume_matview(); all else stays '
+    'as it is. Raises TD001 when it is not watched.';
+
+create function tinydevcrm.resume_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(resume_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set is_paused = false
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.resume_matview(regclass) is
+    'Ends the pause of a materialized view: the next round of its schedule refreshes it. Rounds '
+    'that it missed are not made up for. Raises TD001 when it is not watched.';
+
+revoke execute on function
+    tinydevcrm._assign_schedule(regclass, text),
+    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm.pause_matview(regclass),
+    tinydevcrm.resume_matview(regclass)
+from public;
+
+grant execute on function
+    tinydevcrm._assign_schedule(regclass, text),
+    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm.unschedule_matview(regclass),
+    tinydevcrm.pause_matview(regclass),
+    tinydevcrm.resume_matview(regclass)
+to tinydevcrm_user;

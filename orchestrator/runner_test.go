@@ -1,0 +1,73 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// The page without users does its job as the role that the compose files make, which is no superuser and owns
+// what comes of it.
+func TestThePageIsNoSuperuser(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := openPool(t, server.URL)
+	// As the second "up" does.
+	for range 2 {
+		making := exec.Command(filepath.Join(os.Getenv("PG_BINDIR"), "psql"), "-X", "--set=ON_ERROR_STOP=1", "--file=../docker/runner.sql", server.URL)
+		making.Env = append(os.Environ(), "RUNNER_PASSWORD=it's \\a \"secret")
+		if output, err := making.CombinedOutput(); err != nil {
+			t.Fatalf("runner.sql: %v\n%s", err, output)
+		}
+	}
+	url := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
+	stdout, stderr := background(t, url, "up", "--listen-addr", "localhost:0")
+	page := &site{t: t, url: pageOf(t, stderr), super: super}
+
+	if status, body := page.upload("", "", "n\n1\n2\n"); status != http.StatusCreated {
+		t.Fatalf("upload: %d %s", status, body)
+	}
+	for _, post := range [][]string{
+		{"/matviews", "name", "v", "query", "select * from numbers", "notify_when", "always"},
+		{"/matviews/schedule", "relation", "v", "schedule", "1 second"},
+		{"/matviews/refresh", "relation", "v"},
+		{"/matviews/embed", "relation", "v", "origins", "*"},
+		{"/subscriptions", "new_subscription", "s", "new_matview", "v", "url", "https://example.com/"},
+	} {
+		if status, body := page.post("", post[0], post[1:]...); status >= 300 {
+			t.Fatalf("%v: %d %s", post, status, body)
+		}
+	}
+	if _, body := page.sees("", "/"); !strings.Contains(body, "numbers") || !strings.Contains(body, `data-relation="v"`) {
+		t.Errorf("the page lacks the table or the view: %s", body)
+	}
+	for path, want := range map[string]string{"/matviews/v.csv": "1\r\n2", "/events?of=public.v": "refreshed", "/embed/public.v": "<td>2</td>"} {
+		if status, body := page.get("", path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	if status, body := page.post("", "/matviews", "name", "w", "query", "select pg_read_file('postgresql.conf') as c"); status != http.StatusForbidden {
+		t.Errorf("a file of the server: %d %s", status, body)
+	}
+	if owners := dbtest.Value[string](t, super, "select string_agg(distinct relowner::regrole::text, ',') from pg_class where relnamespace = 'public'::regnamespace and relname in ('numbers', 'v')"); owners != "runner" {
+		t.Errorf("what was made belongs to %s", owners)
+	}
+	if dbtest.Value[bool](t, super, "select rolsuper or rolcreaterole or rolcreatedb or rolbypassrls from pg_roles where rolname = 'runner'") {
+		t.Error("the role has more rights than it needs")
+	}
+	// Where pg_cron has no seconds, the loop begins with the minute.
+	dbtest.Eventually(t, 90*time.Second, "its schedule comes round", func() bool {
+		for _, event := range stdout.events(t) {
+			if event.ScheduleID != 0 {
+				return true
+			}
+		}
+		return false
+	})
+}
