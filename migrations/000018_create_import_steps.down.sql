@@ -1,4 +1,4 @@
-drop function tinydevcrm._preview_columns(bigint, integer[]);
+drop function tinydevcrm._preview_import_columns(bigint, integer[]);
 drop function tinydevcrm.finish_import(bigint, integer[], bigint, bigint);
 drop function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]);
 drop function tinydevcrm.widen_import(bigint, integer[]);

@@ -349,15 +349,15 @@ comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) 
     'is no such import under way, TD007 without the number of rows, and what the mode raises: see '
     '_place_rows(); with distribute_by also what distribute_table() does.';
 
-create function tinydevcrm._preview_columns(import_id bigint, ranks integer[])
+create function tinydevcrm._preview_import_columns(import_id bigint, ranks integer[])
     returns jsonb
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_columns.import_id);
-    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_columns.ranks);
+    v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_import_columns.import_id);
+    v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_import_columns.ranks);
 begin
     -- A table that is there keeps its types, except in mode replace.
     return case
@@ -369,7 +369,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._preview_columns(bigint, integer[]) is
+comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
     'The columns that an import under way would report if it were finished now. Raises TD001 when '
     'there is no such import.';
 
@@ -381,7 +381,7 @@ revoke execute on function
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
-    tinydevcrm._preview_columns(bigint, integer[])
+    tinydevcrm._preview_import_columns(bigint, integer[])
 from public;
 
 grant execute on function
@@ -392,5 +392,5 @@ grant execute on function
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
-    tinydevcrm._preview_columns(bigint, integer[])
+    tinydevcrm._preview_import_columns(bigint, integer[])
 to tinydevcrm_user;

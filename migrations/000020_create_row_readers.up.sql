@@ -90,7 +90,7 @@ comment on function tinydevcrm._print_rows(regclass, text, boolean, integer) is
     'called so as an array of its values as text, or as JSON; texts are cut to cell_limit '
     'characters, if that is given.';
 
-create function tinydevcrm._rows_statement(
+create function tinydevcrm._build_rows_statement(
     relation      regclass,
     is_json       boolean default false,
     cell_limit    integer default null,
@@ -103,32 +103,32 @@ create function tinydevcrm._rows_statement(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_name constant text := _rows_statement.relation::text;
+    v_name constant text := _build_rows_statement.relation::text;
     v_kind "char";
 begin
-    perform tinydevcrm._check_session_of(_rows_statement.relation);
+    perform tinydevcrm._check_session_of(_build_rows_statement.relation);
 
     select printed.*
-      into _rows_statement.names,
-           _rows_statement.types,
-           _rows_statement.statement
+      into _build_rows_statement.names,
+           _build_rows_statement.types,
+           _build_rows_statement.statement
       from tinydevcrm._print_rows(
-               _rows_statement.relation,
+               _build_rows_statement.relation,
                v_name,
-               _rows_statement.is_json,
-               _rows_statement.cell_limit) as printed;
+               _build_rows_statement.is_json,
+               _build_rows_statement.cell_limit) as printed;
 
     -- Its owner may put something else in its place, such as a view that calls functions of theirs.
     -- To prepare the statement runs nothing, and keeps what it reads as it is until the transaction
     -- ends. Then it is time to look.
-    execute 'prepare tinydevcrm_rows as ' || _rows_statement.statement;
+    execute 'prepare tinydevcrm_rows as ' || _build_rows_statement.statement;
     deallocate tinydevcrm_rows;
 
     select relkind
       into v_kind
       from pg_class
      where oid = to_regclass(v_name)
-       and oid = _rows_statement.relation;
+       and oid = _build_rows_statement.relation;
 
     if v_kind is null or v_kind not in ('r', 'p', 'm') then
         raise exception using
@@ -139,12 +139,12 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._rows_statement(regclass, boolean, integer) is
+comment on function tinydevcrm._build_rows_statement(regclass, boolean, integer) is
     'As tinydevcrm._print_rows(), for a table or materialized view of the session''s role. Run the '
     'statement in the same transaction: until its end nobody changes the relation. Raises 42501 in '
     'the session of another role, 55000 when somebody has put another relation in its place.';
 
-create function tinydevcrm._named_columns(names text[], types text[])
+create function tinydevcrm._describe_columns(names text[], types text[])
     returns jsonb
     language sql
     immutable
@@ -152,23 +152,23 @@ create function tinydevcrm._named_columns(names text[], types text[])
 as $$
     select coalesce(
                jsonb_agg(jsonb_build_object('name', name, 'type', type) order by place), '[]')
-      from unnest(_named_columns.names, _named_columns.types)
+      from unnest(_describe_columns.names, _describe_columns.types)
                with ordinality as columns (name, type, place)
 $$;
 
-comment on function tinydevcrm._named_columns(text[], text[]) is
+comment on function tinydevcrm._describe_columns(text[], text[]) is
     'Columns as programs get them: [{"name": …, "type": …}].';
 
 revoke execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
-    tinydevcrm._rows_statement(regclass, boolean, integer),
-    tinydevcrm._named_columns(text[], text[])
+    tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._describe_columns(text[], text[])
 from public;
 
 grant execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
-    tinydevcrm._rows_statement(regclass, boolean, integer),
-    tinydevcrm._named_columns(text[], text[])
+    tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._describe_columns(text[], text[])
 to tinydevcrm_user;

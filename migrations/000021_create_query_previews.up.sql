@@ -105,7 +105,7 @@ begin
         'create temporary view _query_preview as ', preview_query.query);
     v_printed := tinydevcrm._print_rows(
         'pg_temp._query_preview', 'pg_temp._query_preview', is_json => false, cell_limit => 201);
-    preview_query.columns := tinydevcrm._named_columns(v_printed.names, v_printed.types);
+    preview_query.columns := tinydevcrm._describe_columns(v_printed.names, v_printed.types);
     execute pg_catalog.concat(
         'select coalesce(pg_catalog.jsonb_agg(cells), ''[]'') from (',
         v_printed.statement,

@@ -15,7 +15,7 @@ create table tinydevcrm.matviews (
     failing_since      timestamptz,
     last_refreshed_at  timestamptz,
     last_scheduled_at  timestamptz,
-    last_told_at       timestamptz,
+    last_notified_at       timestamptz,
     created_at         timestamptz not null default now(),
 
     constraint matviews_pkey primary key (id),
@@ -83,7 +83,7 @@ comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
 comment on column tinydevcrm.matviews.last_scheduled_at is
     'When its last refresh by its schedule began, skips included.';
-comment on column tinydevcrm.matviews.last_told_at is
+comment on column tinydevcrm.matviews.last_notified_at is
     'When the last refresh began that was told and succeeded.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';

@@ -20,7 +20,7 @@ begin
        set key = _set_key.key
      where matviews.relation = _set_key.relation;
 
-    execute tinydevcrm._key_index_statement(_set_key.relation, _set_key.key);
+    execute tinydevcrm._build_key_index_statement(_set_key.relation, _set_key.key);
 exception
     when unique_violation then
         get stacked diagnostics v_detail = pg_exception_detail;
@@ -36,7 +36,7 @@ comment on function tinydevcrm._set_key(regclass, text[]) is
     'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have '
     'the same key, 42501 in the session of another role.';
 
-create function tinydevcrm._key_index_statement(relation regclass, key text[])
+create function tinydevcrm._build_key_index_statement(relation regclass, key text[])
     returns text
     language sql
     stable
@@ -44,12 +44,12 @@ create function tinydevcrm._key_index_statement(relation regclass, key text[])
 as $$
     select format(
                'create unique index on %s (%s)',
-               _key_index_statement.relation,
+               _build_key_index_statement.relation,
                string_agg(quote_ident(key_column), ', ' order by number))
-      from unnest(_key_index_statement.key) with ordinality as columns (key_column, number)
+      from unnest(_build_key_index_statement.key) with ordinality as columns (key_column, number)
 $$;
 
-comment on function tinydevcrm._key_index_statement(regclass, text[]) is
+comment on function tinydevcrm._build_key_index_statement(regclass, text[]) is
     'The statement that makes the unique index on a key.';
 
 create function tinydevcrm._key_index(matview tinydevcrm.matviews)
@@ -133,7 +133,7 @@ declare
     v_detail text;
 begin
     if tinydevcrm._key_index(matview) is null then
-        execute tinydevcrm._key_index_statement((matview).relation, (matview).key);
+        execute tinydevcrm._build_key_index_statement((matview).relation, (matview).key);
     end if;
 
     return 'it had no index on its key, or had not been filled, until now';
@@ -152,7 +152,7 @@ comment on function tinydevcrm._restore_key(tinydevcrm.matviews) is
 
 revoke execute on function
     tinydevcrm._set_key(regclass, text[]),
-    tinydevcrm._key_index_statement(regclass, text[]),
+    tinydevcrm._build_key_index_statement(regclass, text[]),
     tinydevcrm._key_index(tinydevcrm.matviews),
     tinydevcrm._drop_key_index(tinydevcrm.matviews),
     tinydevcrm._refresh_concurrently(tinydevcrm.matviews),
@@ -161,7 +161,7 @@ from public;
 
 grant execute on function
     tinydevcrm._set_key(regclass, text[]),
-    tinydevcrm._key_index_statement(regclass, text[]),
+    tinydevcrm._build_key_index_statement(regclass, text[]),
     tinydevcrm._key_index(tinydevcrm.matviews),
     tinydevcrm._drop_key_index(tinydevcrm.matviews),
     tinydevcrm._refresh_concurrently(tinydevcrm.matviews),

@@ -1,10 +1,10 @@
 drop function tinydevcrm._find_matview(text[], name[]);
 drop function tinydevcrm.drop_matview(regclass);
-drop function tinydevcrm._unused_name(text, name);
-drop function tinydevcrm._read_relations(regclass);
+drop function tinydevcrm._find_unused_name(text, name);
+drop function tinydevcrm._list_read_relations(regclass);
 drop function tinydevcrm._relation(name, text);
-drop function tinydevcrm._create_matview_statement(name, text);
+drop function tinydevcrm._build_matview_statement(name, text);
 drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], interval);
 drop function tinydevcrm.watch_matview(regclass, text, text[], interval);
-drop function tinydevcrm._own_matview(regclass);
-drop function tinydevcrm._watched_matview(regclass);
+drop function tinydevcrm._find_own_matview(regclass);
+drop function tinydevcrm._find_registration(regclass);

@@ -1,6 +1,6 @@
 -- What users call to make, watch, find and drop a materialized view.
 
-create function tinydevcrm._watched_matview(relation regclass)
+create function tinydevcrm._find_registration(relation regclass)
     returns tinydevcrm.matviews
     language plpgsql
     stable
@@ -12,14 +12,14 @@ begin
     select matviews.*
       into v_matview
       from tinydevcrm.matviews
-     where matviews.relation = _watched_matview.relation;
+     where matviews.relation = _find_registration.relation;
 
     if not found then
         raise exception using
             errcode = 'TD001',
             message = format(
                 'materialized view %s is not watched',
-                coalesce(_watched_matview.relation::text, 'null')),
+                coalesce(_find_registration.relation::text, 'null')),
             hint    = 'Start with tinydevcrm.watch_matview() or tinydevcrm.create_matview().';
     end if;
 
@@ -27,30 +27,30 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._watched_matview(regclass) is
+comment on function tinydevcrm._find_registration(regclass) is
     'Registration of a materialized view. Raises TD001 when it is not watched.';
 
-create function tinydevcrm._own_matview(relation regclass)
+create function tinydevcrm._find_own_matview(relation regclass)
     returns tinydevcrm.matviews
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(_own_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(_find_own_matview.relation);
 begin
     -- An administrator sees the registrations of others too.
     if not pg_has_role(v_matview.owner, 'usage') then
         raise exception using
             errcode = '42501',
-            message = format('must be owner of materialized view %s', _own_matview.relation);
+            message = format('must be owner of materialized view %s', _find_own_matview.relation);
     end if;
 
     return v_matview;
 end
 $$;
 
-comment on function tinydevcrm._own_matview(regclass) is
+comment on function tinydevcrm._find_own_matview(regclass) is
     'Registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 when '
     'it is not yours.';
 
@@ -169,7 +169,7 @@ create function tinydevcrm.create_matview(
     volatile
 as $$
 declare
-    v_statement text := tinydevcrm._create_matview_statement(
+    v_statement text := tinydevcrm._build_matview_statement(
         create_matview.schema_name, create_matview.name);
     v_relation  regclass;
 begin
@@ -210,41 +210,41 @@ comment on function tinydevcrm.create_matview(
     'use, TD007 for a bad name or rule, TD009 when two rows have the same key, 42501 after "set '
     'role", and whatever the query itself raises.';
 
-create function tinydevcrm._create_matview_statement(schema_name name, name text)
+create function tinydevcrm._build_matview_statement(schema_name name, name text)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tinydevcrm._check_schema(_create_matview_statement.schema_name);
+    perform tinydevcrm._check_schema(_build_matview_statement.schema_name);
 
-    if coalesce(octet_length(_create_matview_statement.name), 0) not between 1 and 63 then
+    if coalesce(octet_length(_build_matview_statement.name), 0) not between 1 and 63 then
         raise exception using
             errcode = 'TD007',
             message = format(
-                '%L cannot be the name of a materialized view', _create_matview_statement.name),
+                '%L cannot be the name of a materialized view', _build_matview_statement.name),
             hint    = 'A name has 1 to 63 bytes.';
     end if;
 
     if tinydevcrm._relation(
-           _create_matview_statement.schema_name, _create_matview_statement.name) is not null
+           _build_matview_statement.schema_name, _build_matview_statement.name) is not null
     then
         raise exception using
             errcode = 'TD004',
             message = format('%I.%I is there already',
-                _create_matview_statement.schema_name, _create_matview_statement.name),
+                _build_matview_statement.schema_name, _build_matview_statement.name),
             hint    = 'Choose another name, or drop it with tinydevcrm.drop_matview().';
     end if;
 
     return format(
         'create materialized view %I.%I as ',
-        _create_matview_statement.schema_name,
-        _create_matview_statement.name);
+        _build_matview_statement.schema_name,
+        _build_matview_statement.name);
 end
 $$;
 
-comment on function tinydevcrm._create_matview_statement(name, text) is
+comment on function tinydevcrm._build_matview_statement(name, text) is
     'The statement that makes a materialized view, up to its query. Raises TD004 for a name in '
     'use, TD007 for a bad name or no schema.';
 
@@ -261,7 +261,7 @@ $$;
 comment on function tinydevcrm._relation(name, text) is
     'The relation of that schema and name; null when there is none.';
 
-create function tinydevcrm._unused_name(wanted text, schema_name name default current_schema())
+create function tinydevcrm._find_unused_name(wanted text, schema_name name default current_schema())
     returns text
     language plpgsql
     stable
@@ -269,14 +269,14 @@ create function tinydevcrm._unused_name(wanted text, schema_name name default cu
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_stem   text := _unused_name.wanted;
-    v_name   text := _unused_name.wanted;
+    v_stem   text := _find_unused_name.wanted;
+    v_name   text := _find_unused_name.wanted;
     v_number integer := 1;
 begin
     loop
         if octet_length(v_name) > 63 then
             v_stem := left(v_stem, -1);
-        elsif tinydevcrm._relation(_unused_name.schema_name, v_name) is null then
+        elsif tinydevcrm._relation(_find_unused_name.schema_name, v_name) is null then
             return v_name;
         else
             v_number := v_number + 1;
@@ -286,18 +286,18 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._unused_name(text, name) is
+comment on function tinydevcrm._find_unused_name(text, name) is
     'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it '
     'is longer, with _2, _3 … where it is in use.';
 
-create function tinydevcrm._read_relations(relation regclass)
+create function tinydevcrm._list_read_relations(relation regclass)
     returns regclass[]
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
     with recursive read (oid) as (
-        select _read_relations.relation::oid
+        select _list_read_relations.relation::oid
          union
         select pg_depend.refobjid
           from read
@@ -314,10 +314,10 @@ as $$
       join pg_class
         on pg_class.oid = read.oid
      where pg_class.relkind in ('r', 'p', 'f', 'm')
-       and read.oid <> _read_relations.relation
+       and read.oid <> _list_read_relations.relation
 $$;
 
-comment on function tinydevcrm._read_relations(regclass) is
+comment on function tinydevcrm._list_read_relations(regclass) is
     'The tables and materialized views that the query of a materialized view reads: through views, '
     'and through the materialized views that it reads.';
 
@@ -328,7 +328,7 @@ create function tinydevcrm.drop_matview(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(drop_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(drop_matview.relation);
 begin
     -- The event trigger takes the registration with it, in the order in which a refresh takes its
     -- locks, so that the two wait for each other and no deadlock comes of it.
@@ -396,27 +396,27 @@ comment on function tinydevcrm._find_matview(text[], name[]) is
     'Raises TD001 when there is none.';
 
 revoke execute on function
-    tinydevcrm._watched_matview(regclass),
-    tinydevcrm._own_matview(regclass),
+    tinydevcrm._find_registration(regclass),
+    tinydevcrm._find_own_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
-    tinydevcrm._create_matview_statement(name, text),
+    tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
-    tinydevcrm._unused_name(text, name),
-    tinydevcrm._read_relations(regclass),
+    tinydevcrm._find_unused_name(text, name),
+    tinydevcrm._list_read_relations(regclass),
     tinydevcrm._find_matview(text[], name[]),
     tinydevcrm.drop_matview(regclass)
 from public;
 
 grant execute on function
-    tinydevcrm._watched_matview(regclass),
-    tinydevcrm._own_matview(regclass),
+    tinydevcrm._find_registration(regclass),
+    tinydevcrm._find_own_matview(regclass),
     tinydevcrm.watch_matview(regclass, text, text[], interval),
     tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
-    tinydevcrm._create_matview_statement(name, text),
+    tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
-    tinydevcrm._unused_name(text, name),
-    tinydevcrm._read_relations(regclass),
+    tinydevcrm._find_unused_name(text, name),
+    tinydevcrm._list_read_relations(regclass),
     tinydevcrm._find_matview(text[], name[]),
     tinydevcrm.drop_matview(regclass)
 to tinydevcrm_user;

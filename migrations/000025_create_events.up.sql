@@ -7,7 +7,7 @@ create table tinydevcrm.matview_refresh_events (
     matview       text not null,
     schedule_id   bigint,
     outcome       text not null,
-    is_told       boolean not null,
+    is_notified       boolean not null,
     method        text,
     plain_reason  text,
     row_count     bigint,
@@ -67,7 +67,7 @@ comment on column tinydevcrm.matview_refresh_events.schedule_id is
 comment on column tinydevcrm.matview_refresh_events.outcome is
     'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the '
     'old rows stay; skipped: another refresh of it was under way.';
-comment on column tinydevcrm.matview_refresh_events.is_told is
+comment on column tinydevcrm.matview_refresh_events.is_notified is
     'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event '
     'goes to every subscription.';
 comment on column tinydevcrm.matview_refresh_events.method is
@@ -104,18 +104,18 @@ create index matview_refresh_events_matview_idx
     on tinydevcrm.matview_refresh_events (matview_id, id);
 
 -- The latest told events of a user, however many others there are.
-create index matview_refresh_events_told_idx
+create index matview_refresh_events_notified_idx
     on tinydevcrm.matview_refresh_events (owner, id)
- where is_told;
+ where is_notified;
 
 -- And those of one materialized view, or those that are no everyday ones.
-create index matview_refresh_events_told_matview_idx
+create index matview_refresh_events_notified_matview_idx
     on tinydevcrm.matview_refresh_events (owner, matview, id)
- where is_told;
+ where is_notified;
 
-create index matview_refresh_events_told_outcome_idx
+create index matview_refresh_events_notified_outcome_idx
     on tinydevcrm.matview_refresh_events (owner, id)
- where is_told and outcome <> 'refreshed';
+ where is_notified and outcome <> 'refreshed';
 
 create index matview_refresh_events_started_at_idx
     on tinydevcrm.matview_refresh_events using brin (started_at);
@@ -135,7 +135,7 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 
 grant select,
       insert (
-          matview_id, schedule_id, outcome, is_told, method, plain_reason, row_count, added_count,
+          matview_id, schedule_id, outcome, is_notified, method, plain_reason, row_count, added_count,
           removed_count, columns, rows, is_cut, error_code, error_message, duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
@@ -170,7 +170,7 @@ create trigger _100_fill_in
     for each row
     execute function tinydevcrm._matview_refresh_events_fill_in();
 
-create function tinydevcrm._ordered_rows(event tinydevcrm.matview_refresh_events)
+create function tinydevcrm._order_row_columns(event tinydevcrm.matview_refresh_events)
     returns json
     language plpgsql
     immutable
@@ -197,7 +197,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events) is
+comment on function tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events) is
     'The rows of an event, with the columns of each in the order of the materialized view.';
 
 create function tinydevcrm.event_json(event tinydevcrm.matview_refresh_events)
@@ -210,14 +210,14 @@ as $$
                'id', (event).id,
                'matview', (event).matview,
                'outcome', (event).outcome,
-               'is_told', (event).is_told,
+               'is_notified', (event).is_notified,
                'method', (event).method,
                'plain_reason', (event).plain_reason,
                'row_count', (event).row_count,
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
                'columns', (event).columns,
-               'rows', tinydevcrm._ordered_rows(event),
+               'rows', tinydevcrm._order_row_columns(event),
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -278,7 +278,7 @@ comment on function tinydevcrm._may_read(text, regrole) is
     'Whether a user who has logged in to the page may see the events of this owner; null stands '
     'for the session''s own role, see tinydevcrm._may_see().';
 
-create function tinydevcrm._latest_events(
+create function tinydevcrm._list_latest_events(
     reader    text,
     after_id  bigint,
     row_limit integer,
@@ -302,34 +302,34 @@ begin
          cross join lateral (
              select events
                from tinydevcrm.matview_refresh_events as events
-              where events.is_told
+              where events.is_notified
                 and events.owner between pg_roles.oid and pg_roles.oid
-                and events.id > _latest_events.after_id
-                and (_latest_events.before_id is null or events.id < _latest_events.before_id)
-                and (_latest_events.matview is null or events.matview = _latest_events.matview)
-                and (_latest_events.outcome is null or events.outcome = _latest_events.outcome)
+                and events.id > _list_latest_events.after_id
+                and (_list_latest_events.before_id is null or events.id < _list_latest_events.before_id)
+                and (_list_latest_events.matview is null or events.matview = _list_latest_events.matview)
+                and (_list_latest_events.outcome is null or events.outcome = _list_latest_events.outcome)
               order by events.owner desc,
                        events.id desc
-              limit _latest_events.row_limit
+              limit _list_latest_events.row_limit
          ) as latest (event)
-         where tinydevcrm._may_read(_latest_events.reader, pg_roles.oid)
+         where tinydevcrm._may_read(_list_latest_events.reader, pg_roles.oid)
          order by (latest.event).id desc
-         limit _latest_events.row_limit;
+         limit _list_latest_events.row_limit;
 end
 $$;
 
-comment on function tinydevcrm._latest_events(text, bigint, integer, text, text, bigint) is
+comment on function tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint) is
     'The last told events that a reader may see, newest first; see _may_read(). Their ids are '
     'greater than after_id and less than before_id. Of one materialized view by its name at the '
     'time, with its schema, so that one that has been dropped is found and one that has been '
     'renamed has a part under each name; and of one outcome. What is null does not matter.';
 
-create function tinydevcrm._numbered_events(
+create function tinydevcrm._list_events_by_id(
     reader    text,
     ids       bigint[],
     matview   text default null,
     outcome   text default null,
-    told_only boolean default false
+    notified_only boolean default false
 )
     returns setof tinydevcrm.matview_refresh_events
     language plpgsql
@@ -340,20 +340,20 @@ begin
     return query
         select events.*
           from tinydevcrm.matview_refresh_events as events
-         where events.id = any (_numbered_events.ids)
-           and (events.is_told or not _numbered_events.told_only)
-           and (_numbered_events.matview is null or events.matview = _numbered_events.matview)
-           and (_numbered_events.outcome is null or events.outcome = _numbered_events.outcome)
-           and tinydevcrm._may_read(_numbered_events.reader, events.owner)
+         where events.id = any (_list_events_by_id.ids)
+           and (events.is_notified or not _list_events_by_id.notified_only)
+           and (_list_events_by_id.matview is null or events.matview = _list_events_by_id.matview)
+           and (_list_events_by_id.outcome is null or events.outcome = _list_events_by_id.outcome)
+           and tinydevcrm._may_read(_list_events_by_id.reader, events.owner)
          order by events.id desc;
 end
 $$;
 
-comment on function tinydevcrm._numbered_events(text, bigint[], text, text, boolean) is
+comment on function tinydevcrm._list_events_by_id(text, bigint[], text, text, boolean) is
     'The events of these ids that a reader may see, newest first; see _may_read(). With the '
-    'filters of _latest_events(), and the told ones only when asked for.';
+    'filters of _list_latest_events(), and the told ones only when asked for.';
 
-create function tinydevcrm._recent_refreshes(matview_ids bigint[], row_limit integer)
+create function tinydevcrm._list_recent_refreshes(matview_ids bigint[], row_limit integer)
     returns table (
         matview_id  bigint,
         event_id    bigint,
@@ -372,7 +372,7 @@ as $$
            recent.row_count,
            round(extract(epoch from recent.duration)::numeric * 1000, 3)::double precision,
            recent.started_at
-      from unnest(_recent_refreshes.matview_ids) as ids (id)
+      from unnest(_list_recent_refreshes.matview_ids) as ids (id)
      cross join lateral (
          select events.matview_id,
                 events.id,
@@ -384,34 +384,34 @@ as $$
           where events.matview_id = ids.id
             and events.outcome <> 'skipped'
           order by events.id desc
-          limit _recent_refreshes.row_limit
+          limit _list_recent_refreshes.row_limit
      ) as recent
      order by recent.matview_id,
               recent.id
 $$;
 
-comment on function tinydevcrm._recent_refreshes(bigint[], integer) is
+comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
     'The last refreshes of each of these materialized views, as many as row_limit says and without '
     'those that were skipped; oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
-    tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
+    tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
-    tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
-    tinydevcrm._numbered_events(text, bigint[], text, text, boolean),
-    tinydevcrm._recent_refreshes(bigint[], integer)
+    tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint),
+    tinydevcrm._list_events_by_id(text, bigint[], text, text, boolean),
+    tinydevcrm._list_recent_refreshes(bigint[], integer)
 from public;
 
 grant execute on function
-    tinydevcrm._ordered_rows(tinydevcrm.matview_refresh_events),
+    tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),
     tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
     tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
-    tinydevcrm._latest_events(text, bigint, integer, text, text, bigint),
-    tinydevcrm._numbered_events(text, bigint[], text, text, boolean),
-    tinydevcrm._recent_refreshes(bigint[], integer)
+    tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint),
+    tinydevcrm._list_events_by_id(text, bigint[], text, text, boolean),
+    tinydevcrm._list_recent_refreshes(bigint[], integer)
 to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_notify()
@@ -432,7 +432,7 @@ comment on function tinydevcrm._matview_refresh_events_notify() is
 create trigger _900_notify
     after insert on tinydevcrm.matview_refresh_events
     for each row
-    when (new.is_told)
+    when (new.is_notified)
     execute function tinydevcrm._matview_refresh_events_notify();
 
 revoke execute on function

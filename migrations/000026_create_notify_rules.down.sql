@@ -1,9 +1,9 @@
 drop function tinydevcrm._cut_rows(jsonb, integer);
 drop function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, text, bytea[], bigint[]);
-drop function tinydevcrm._row_hash(regclass, text[]);
+drop function tinydevcrm._build_row_hash(regclass, text[]);
 drop function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh);
-drop function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text);
+drop function tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text);
 drop type tinydevcrm._refresh;
 drop trigger _500_forget_baseline on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_forget_baseline();

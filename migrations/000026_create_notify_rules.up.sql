@@ -130,7 +130,7 @@ comment on type tinydevcrm._refresh is
     'compares: its rows with those remembered, has_baseline), what its event may carry (columns, '
     'as they are read, column_names, row_limit, byte_limit), and what it has found so far.';
 
-create function tinydevcrm._is_worth_telling(
+create function tinydevcrm._should_notify(
     matview tinydevcrm.matviews,
     refresh tinydevcrm._refresh,
     outcome text
@@ -141,7 +141,7 @@ create function tinydevcrm._is_worth_telling(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case _is_worth_telling.outcome
+    return case _should_notify.outcome
         when 'skipped' then false
         when 'failed' then (matview).last_outcome is distinct from 'failed'
         when 'recovered' then true
@@ -161,7 +161,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text) is
+comment on function tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text) is
     'The rule: whether a refresh of this outcome goes to the subscriptions.';
 
 -- Rows are compared as text, which every type has. So what makes a text is the same each time.
@@ -178,7 +178,7 @@ create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh ti
     set lc_monetary = 'C'
 as $$
 declare
-    v_hash     text := tinydevcrm._row_hash((matview).relation, (refresh).ignored_columns);
+    v_hash     text := tinydevcrm._build_row_hash((matview).relation, (refresh).ignored_columns);
     v_refresh  tinydevcrm._refresh := refresh;
     v_hashes   bytea[];
     v_surplus  bigint[];
@@ -248,7 +248,7 @@ comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._re
     'refresh what it found, and remembers the new ones. Finds nothing where none are remembered '
     'yet. Raises 42501 in the session of another role than its owner.';
 
-create function tinydevcrm._row_hash(relation regclass, ignored_columns text[])
+create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[])
     returns text
     language sql
     stable
@@ -258,13 +258,13 @@ as $$
                'sha256(convert_to(row(%s)::text, getdatabaseencoding()))',
                string_agg(quote_ident(attname), ', ' order by attnum))
       from pg_attribute
-     where attrelid = _row_hash.relation
+     where attrelid = _build_row_hash.relation
        and attnum > 0
        and not attisdropped
-       and attname <> all (_row_hash.ignored_columns)
+       and attname <> all (_build_row_hash.ignored_columns)
 $$;
 
-comment on function tinydevcrm._row_hash(regclass, text[]) is
+comment on function tinydevcrm._build_row_hash(regclass, text[]) is
     'The expression for matview_baselines.row_hash of a row.';
 
 create function tinydevcrm._read_added_rows(
@@ -357,17 +357,17 @@ comment on function tinydevcrm._cut_rows(jsonb, integer) is
 revoke execute on function
     tinydevcrm._matview_baselines_remove_gone(),
     tinydevcrm._matviews_forget_baseline(),
-    tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
-    tinydevcrm._row_hash(regclass, text[]),
+    tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
     tinydevcrm._cut_rows(jsonb, integer)
 from public;
 
 grant execute on function
-    tinydevcrm._is_worth_telling(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
-    tinydevcrm._row_hash(regclass, text[]),
+    tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
     tinydevcrm._cut_rows(jsonb, integer)
 to tinydevcrm_user;

@@ -1,5 +1,5 @@
 drop procedure tinydevcrm.refresh_requested();
-drop function tinydevcrm._requested_matview(bigint);
+drop function tinydevcrm._find_requested_matview(bigint);
 drop function tinydevcrm.refresh_matview(regclass);
 drop function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean);
 drop function tinydevcrm._record_refresh(

@@ -88,9 +88,9 @@ begin
            end,
            last_outcome = new.outcome,
            last_refreshed_at = new.started_at,
-           last_told_at = case
-               when new.is_told and new.outcome <> 'failed' then new.started_at
-               else matviews.last_told_at
+           last_notified_at = case
+               when new.is_notified and new.outcome <> 'failed' then new.started_at
+               else matviews.last_notified_at
            end,
            failing_since = case new.outcome
                when 'failed' then coalesce(matviews.failing_since, new.started_at)
@@ -164,7 +164,7 @@ begin
            registered.notify_when,
            registered.ignored_columns,
            coalesce(
-               registered.last_told_at + registered.notify_interval > clock_timestamp(),
+               registered.last_notified_at + registered.notify_interval > clock_timestamp(),
                false) as is_quiet,
            registered.has_baseline,
            carried.columns,
@@ -283,7 +283,7 @@ declare
     v_matview      tinydevcrm.matviews;
     v_known        tinydevcrm.matviews;
     v_outcome      text;
-    v_is_told      boolean;
+    v_is_notified      boolean;
     v_is_plain_now boolean;
     v_event        tinydevcrm.matview_refresh_events;
 begin
@@ -304,7 +304,7 @@ begin
         when v_matview.last_outcome = 'failed' then 'recovered'
         else 'refreshed'
     end;
-    v_is_told := tinydevcrm._is_worth_telling(v_matview, refresh, v_outcome);
+    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome);
     -- A key that does not hold any more is told once.
     v_is_plain_now := v_matview.key is not null
         and v_matview.plain_reason is null
@@ -333,25 +333,25 @@ begin
     end if;
 
     insert into tinydevcrm.matview_refresh_events (
-               matview_id, schedule_id, outcome, is_told, method, plain_reason,
+               matview_id, schedule_id, outcome, is_notified, method, plain_reason,
                row_count, added_count, removed_count, columns, rows, is_cut,
                error_code, error_message, duration)
     values (
                v_matview.id,
                _record_refresh.schedule_id,
                v_outcome,
-               v_is_told or v_is_plain_now,
+               v_is_notified or v_is_plain_now,
                (refresh).method,
                case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
                (refresh).row_count,
                (refresh).added_count,
                (refresh).removed_count,
                case
-                   when (v_is_told or v_is_plain_now) and (refresh).rows is not null then
+                   when (v_is_notified or v_is_plain_now) and (refresh).rows is not null then
                        (refresh).column_names
                end,
-               case when v_is_told or v_is_plain_now then (refresh).rows end,
-               (v_is_told or v_is_plain_now)
+               case when v_is_notified or v_is_plain_now then (refresh).rows end,
+               (v_is_notified or v_is_plain_now)
                and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
                    case
                        when (refresh).notify_when = 'rows_added' then (refresh).added_count
@@ -460,7 +460,7 @@ create function tinydevcrm.refresh_matview(relation regclass)
     volatile
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(refresh_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(refresh_matview.relation);
 begin
     if not tinydevcrm._is_session_of(v_matview.owner) then
         perform tinydevcrm._request_refresh(v_matview);
@@ -487,7 +487,7 @@ declare
     v_last_id bigint := 0;
 begin
     loop
-        v_matview := tinydevcrm._requested_matview(v_last_id);
+        v_matview := tinydevcrm._find_requested_matview(v_last_id);
         exit when v_matview.id is null;
 
         v_last_id := v_matview.id;
@@ -502,7 +502,7 @@ comment on procedure tinydevcrm.refresh_requested() is
     'a transaction of its own: see tinydevcrm.refresh_requests. A pg_cron job of the owner calls '
     'it while there are any.';
 
-create function tinydevcrm._requested_matview(after_id bigint)
+create function tinydevcrm._find_requested_matview(after_id bigint)
     returns tinydevcrm.matviews
     language sql
     stable
@@ -516,13 +516,13 @@ as $$
       join pg_class
         on pg_class.oid = matviews.relation
        and pg_class.relowner = matviews.owner
-     where matviews.id > _requested_matview.after_id
+     where matviews.id > _find_requested_matview.after_id
        and tinydevcrm._is_session_of(matviews.owner)
      order by matviews.id
      limit 1
 $$;
 
-comment on function tinydevcrm._requested_matview(bigint) is
+comment on function tinydevcrm._find_requested_matview(bigint) is
     'The next materialized view of this session''s role whose refresh is asked for; null when '
     'there is none.';
 
@@ -537,7 +537,7 @@ revoke execute on function
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
     tinydevcrm.refresh_matview(regclass),
-    tinydevcrm._requested_matview(bigint)
+    tinydevcrm._find_requested_matview(bigint)
 from public;
 
 grant execute on procedure tinydevcrm.refresh_requested() to tinydevcrm_user;
@@ -550,5 +550,5 @@ grant execute on function
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
     tinydevcrm.refresh_matview(regclass),
-    tinydevcrm._requested_matview(bigint)
+    tinydevcrm._find_requested_matview(bigint)
 to tinydevcrm_user;

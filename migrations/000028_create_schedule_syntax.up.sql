@@ -50,7 +50,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._is_cron(text) is
-    'Whether a text is written as a cron expression that _next_cron_time() reads: five fields with '
+    'Whether a text is written as a cron expression that _compute_next_cron_time() reads: five fields with '
     'one space between, or a name such as @hourly; at most 200 bytes.';
 
 create function tinydevcrm._parse_schedule(
@@ -132,11 +132,11 @@ begin
                 'The nearest that do: %s.',
                 concat_ws(
                     ' and ',
-                    tinydevcrm._period_text(v_fewer),
-                    tinydevcrm._period_text(v_more)));
+                    tinydevcrm._format_period(v_fewer),
+                    tinydevcrm._format_period(v_more)));
     end if;
 
-    _parse_schedule.schedule := coalesce(v_exact, tinydevcrm._period_text(v_fewer));
+    _parse_schedule.schedule := coalesce(v_exact, tinydevcrm._format_period(v_fewer));
     _parse_schedule.seconds := case when v_exact is null then v_fewer end;
     _parse_schedule.cron_schedule := case
         when v_exact is not null then v_exact
@@ -151,7 +151,7 @@ comment on function tinydevcrm._parse_schedule(text) is
     'or a day evenly, or a cron expression. Gives its one spelling and what pg_cron is to be '
     'given. Raises TD003 with the nearest ones that work.';
 
-create function tinydevcrm._period_text(seconds integer)
+create function tinydevcrm._format_period(seconds integer)
     returns text
     language sql
     immutable
@@ -163,13 +163,13 @@ as $$
         values
             (86400, 'day'), (3600, 'hour'), (60, 'minute'), (1, 'second')
       ) as units (size, unit)
-     cross join lateral (select _period_text.seconds / size as amount) as counted
-     where _period_text.seconds % size = 0
+     cross join lateral (select _format_period.seconds / size as amount) as counted
+     where _format_period.seconds % size = 0
      order by size desc
      limit 1
 $$;
 
-comment on function tinydevcrm._period_text(integer) is
+comment on function tinydevcrm._format_period(integer) is
     'A number of seconds in words: 5 seconds, 1 hour.';
 
 -- pg_cron does not tell when a job is due, so the five fields are read here as it reads them
@@ -307,7 +307,7 @@ $$;
 comment on function tinydevcrm._has_cron_values(text) is
     'Whether each field of a cron expression has values, and only such as there are.';
 
-create function tinydevcrm._next_cron_time(cron_schedule text, after timestamp)
+create function tinydevcrm._compute_next_cron_time(cron_schedule text, after timestamp)
     returns timestamp
     language plpgsql
     immutable
@@ -318,17 +318,17 @@ declare
     v_fields   record;
     v_in_month boolean;
     v_in_week  boolean;
-    v_day      date := _next_cron_time.after::date;
+    v_day      date := _compute_next_cron_time.after::date;
     v_moment   timestamp;
 begin
-    v_fields := tinydevcrm._cron_fields(_next_cron_time.cron_schedule);
-    if v_fields.minutes is null or not isfinite(_next_cron_time.after) then
+    v_fields := tinydevcrm._cron_fields(_compute_next_cron_time.cron_schedule);
+    if v_fields.minutes is null or not isfinite(_compute_next_cron_time.after) then
         return null;
     end if;
 
     -- Day by day, because it is seldom far. Eight years have every date there is, a 29 February
     -- too.
-    while v_day <= _next_cron_time.after::date + 8 * 366 loop
+    while v_day <= _compute_next_cron_time.after::date + 8 * 366 loop
         if extract(month from v_day)::integer <> all (v_fields.months) then
             v_day := date_trunc('month', v_day::timestamp) + interval '1 month';
             continue;
@@ -343,17 +343,17 @@ begin
               into v_moment
               from (
                 select v_day + make_interval(
-                           hours => extract(hour from _next_cron_time.after)::integer,
+                           hours => extract(hour from _compute_next_cron_time.after)::integer,
                            mins => minute)
                   from unnest(v_fields.minutes) as minute
-                 where extract(hour from _next_cron_time.after)::integer = any (v_fields.hours)
+                 where extract(hour from _compute_next_cron_time.after)::integer = any (v_fields.hours)
                  union all
                 select v_day + make_interval(
                            hours => hour,
                            mins => (select min(minute) from unnest(v_fields.minutes) as minute))
                   from unnest(v_fields.hours) as hour
               ) as moments (moment)
-             where moment > _next_cron_time.after;
+             where moment > _compute_next_cron_time.after;
 
             if v_moment is not null then
                 return v_moment;
@@ -367,7 +367,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._next_cron_time(text, timestamp) is
+comment on function tinydevcrm._compute_next_cron_time(text, timestamp) is
     'The first minute after a moment at which a cron expression comes round, both in pg_cron''s '
     'time zone; null when it never does, or is none.';
 
@@ -385,19 +385,19 @@ comment on function tinydevcrm._cron_timezone() is
     'Time zone of cron expressions. Security definer: lends the right to read that setting, which '
     'pg_cron keeps for administrators.';
 
-create function tinydevcrm._next_due(seconds integer, cron_schedule text, after timestamptz)
+create function tinydevcrm._compute_next_due(seconds integer, cron_schedule text, after timestamptz)
     returns timestamptz
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
     select case
-               when _next_due.seconds is not null then
+               when _compute_next_due.seconds is not null then
                    to_timestamp(
-                       (floor(extract(epoch from _next_due.after) / nullif(_next_due.seconds, 0)) + 1)
-                       * _next_due.seconds)
-               else tinydevcrm._next_cron_time(
-                        _next_due.cron_schedule, _next_due.after at time zone zone.name)
+                       (floor(extract(epoch from _compute_next_due.after) / nullif(_compute_next_due.seconds, 0)) + 1)
+                       * _compute_next_due.seconds)
+               else tinydevcrm._compute_next_cron_time(
+                        _compute_next_due.cron_schedule, _compute_next_due.after at time zone zone.name)
                     at time zone zone.name
            end
       from (
@@ -405,7 +405,7 @@ as $$
       ) as zone
 $$;
 
-comment on function tinydevcrm._next_due(integer, text, timestamptz) is
+comment on function tinydevcrm._compute_next_due(integer, text, timestamptz) is
     'When a schedule comes round first after a moment.';
 
 revoke execute on function
@@ -413,13 +413,13 @@ revoke execute on function
     tinydevcrm._schedule_hint(),
     tinydevcrm._is_cron(text),
     tinydevcrm._parse_schedule(text),
-    tinydevcrm._period_text(integer),
+    tinydevcrm._format_period(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._cron_fields(text),
     tinydevcrm._has_cron_values(text),
-    tinydevcrm._next_cron_time(text, timestamp),
+    tinydevcrm._compute_next_cron_time(text, timestamp),
     tinydevcrm._cron_timezone(),
-    tinydevcrm._next_due(integer, text, timestamptz)
+    tinydevcrm._compute_next_due(integer, text, timestamptz)
 from public;
 
 grant execute on function
@@ -427,11 +427,11 @@ grant execute on function
     tinydevcrm._schedule_hint(),
     tinydevcrm._is_cron(text),
     tinydevcrm._parse_schedule(text),
-    tinydevcrm._period_text(integer),
+    tinydevcrm._format_period(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
     tinydevcrm._cron_fields(text),
     tinydevcrm._has_cron_values(text),
-    tinydevcrm._next_cron_time(text, timestamp),
+    tinydevcrm._compute_next_cron_time(text, timestamp),
     tinydevcrm._cron_timezone(),
-    tinydevcrm._next_due(integer, text, timestamptz)
+    tinydevcrm._compute_next_due(integer, text, timestamptz)
 to tinydevcrm_user;

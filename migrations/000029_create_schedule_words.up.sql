@@ -1,6 +1,6 @@
 -- A schedule in words, for people to check what they have written.
 
-create function tinydevcrm._cron_words(
+create function tinydevcrm._describe_cron(
     minutes   integer[],
     hours     integer[],
     days      integer[],
@@ -96,7 +96,7 @@ if when is None:
 return f"{when} {words}" if words.startswith("at") else f"{words}, {when}"
 $$;
 
-comment on function tinydevcrm._cron_words(
+comment on function tinydevcrm._describe_cron(
     integer[], integer[], integer[], integer[], integer[], boolean
 ) is
     'The values of the five fields of a cron expression in words; is_either as '
@@ -129,13 +129,13 @@ begin
         describe_schedule.words := 'every ' || regexp_replace(v_parsed.schedule, '^1 (.*)', '\1');
     else
         v_fields := tinydevcrm._cron_fields(v_parsed.cron_schedule);
-        describe_schedule.words := tinydevcrm._cron_words(
+        describe_schedule.words := tinydevcrm._describe_cron(
             v_fields.minutes, v_fields.hours, v_fields.days, v_fields.months, v_fields.weekdays,
             v_fields.is_either);
     end if;
 
     for v_count in 1 .. 3 loop
-        v_next := tinydevcrm._next_due(v_parsed.seconds, v_parsed.cron_schedule, v_next);
+        v_next := tinydevcrm._compute_next_due(v_parsed.seconds, v_parsed.cron_schedule, v_next);
         exit when v_next is null;
         describe_schedule.next_due_at := describe_schedule.next_due_at || v_next;
     end loop;
@@ -148,13 +148,13 @@ comment on function tinydevcrm.describe_schedule(text) is
     'none.';
 
 revoke execute on function
-    tinydevcrm._cron_words(
+    tinydevcrm._describe_cron(
         integer[], integer[], integer[], integer[], integer[], boolean),
     tinydevcrm.describe_schedule(text)
 from public;
 
 grant execute on function
-    tinydevcrm._cron_words(
+    tinydevcrm._describe_cron(
         integer[], integer[], integer[], integer[], integer[], boolean),
     tinydevcrm.describe_schedule(text)
 to tinydevcrm_user;

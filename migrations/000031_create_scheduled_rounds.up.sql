@@ -1,7 +1,7 @@
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a
 -- transaction of its own, and makes the seconds where pg_cron has none.
 
-create function tinydevcrm._next_round(
+create function tinydevcrm._plan_round(
     schedule_ids     bigint[],
     called_at        timestamptz,
     out matview_ids  bigint[],
@@ -29,19 +29,19 @@ begin
           join tinydevcrm.schedules
             on schedules.id = _locks.id
          where _locks.what = 'schedule'
-           and _locks.id = any (_next_round.schedule_ids)
+           and _locks.id = any (_plan_round.schedule_ids)
            and tinydevcrm._is_session_of(schedules.owner)
            for update of _locks skip locked
     ),
     rounds as (
         select taken.*,
                case
-                   when seconds is null then date_trunc('minute', _next_round.called_at)
+                   when seconds is null then date_trunc('minute', _plan_round.called_at)
                    else to_timestamp(
                        floor(
                            extract(epoch from case
                                when is_loop then v_now
-                               else _next_round.called_at
+                               else _plan_round.called_at
                            end) / seconds)
                        * seconds)
                end as due_at
@@ -65,32 +65,32 @@ begin
            (select array_agg(due_at order by last_refreshed_at nulls first, id) from due),
            bool_or(is_loop),
            min(due_at + seconds * interval '1 second')
-      into _next_round.matview_ids,
-           _next_round.matview_dues,
+      into _plan_round.matview_ids,
+           _plan_round.matview_dues,
            v_is_loop,
            v_next_at
       from rounds;
 
-    _next_round.ends_at := case
-        when v_is_loop then date_trunc('minute', _next_round.called_at) + interval '1 minute'
+    _plan_round.ends_at := case
+        when v_is_loop then date_trunc('minute', _plan_round.called_at) + interval '1 minute'
         else 'infinity'
     end;
 
-    if v_now >= _next_round.ends_at then
-        _next_round.matview_ids := null;
-    elsif _next_round.matview_ids is null and v_is_loop and v_next_at < _next_round.ends_at then
-        _next_round.wait := extract(epoch from v_next_at - v_now);
+    if v_now >= _plan_round.ends_at then
+        _plan_round.matview_ids := null;
+    elsif _plan_round.matview_ids is null and v_is_loop and v_next_at < _plan_round.ends_at then
+        _plan_round.wait := extract(epoch from v_next_at - v_now);
     end if;
 end
 $$;
 
-comment on function tinydevcrm._next_round(bigint[], timestamptz) is
+comment on function tinydevcrm._plan_round(bigint[], timestamptz) is
     'What a job has to do next for these schedules, as far as they are of this session''s role and '
     'no other session is at them: refresh these materialized views, those that are due since '
     'matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when '
     'both are null, end.';
 
-create function tinydevcrm._due_matview(
+create function tinydevcrm._find_due_matview(
     matview_id   bigint,
     schedule_ids bigint[],
     due_at       timestamptz
@@ -107,26 +107,26 @@ begin
     select matviews.schedule_id
       into v_schedule_id
       from tinydevcrm.matviews
-     where matviews.id = _due_matview.matview_id
-       and matviews.schedule_id = any (_due_matview.schedule_ids);
+     where matviews.id = _find_due_matview.matview_id
+       and matviews.schedule_id = any (_find_due_matview.schedule_ids);
 
     -- Between two transactions another session may have taken the schedule over.
     if tinydevcrm._take_lock('schedule', v_schedule_id) then
         select matviews.*
           into v_matview
           from tinydevcrm.matviews
-         where matviews.id = _due_matview.matview_id
+         where matviews.id = _find_due_matview.matview_id
            and matviews.schedule_id = v_schedule_id
            and not matviews.is_paused
            and (matviews.last_scheduled_at is null
-                or matviews.last_scheduled_at < _due_matview.due_at);
+                or matviews.last_scheduled_at < _find_due_matview.due_at);
     end if;
 
     return v_matview;
 end
 $$;
 
-comment on function tinydevcrm._due_matview(bigint, bigint[], timestamptz) is
+comment on function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz) is
     'The registration of a materialized view of a round, if it is still its turn: nobody has '
     'dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
 
@@ -140,7 +140,7 @@ create procedure tinydevcrm._refresh_round(
     language plpgsql
 as $$
 declare
-    v_round    record := tinydevcrm._next_round(
+    v_round    record := tinydevcrm._plan_round(
         _refresh_round.schedule_ids, _refresh_round.called_at);
     v_matview  tinydevcrm.matviews;
     v_event    tinydevcrm.matview_refresh_events;
@@ -155,7 +155,7 @@ begin
     for v_place in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
         exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
 
-        v_matview := tinydevcrm._due_matview(
+        v_matview := tinydevcrm._find_due_matview(
             v_round.matview_ids[v_place],
             _refresh_round.schedule_ids,
             v_round.matview_dues[v_place]);
@@ -167,7 +167,7 @@ begin
             if v_matview.is_slow
                or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
             then
-                perform tinydevcrm._choose_lane(v_matview.id, v_event.duration);
+                perform tinydevcrm._assign_lane(v_matview.id, v_event.duration);
             end if;
         end if;
 
@@ -180,7 +180,7 @@ end
 $$;
 
 comment on procedure tinydevcrm._refresh_round(bigint[], timestamptz, boolean) is
-    'Does what tinydevcrm._next_round() says, each refresh in a transaction of its own; is_over '
+    'Does what tinydevcrm._plan_round() says, each refresh in a transaction of its own; is_over '
     'when there was nothing left.';
 
 create procedure tinydevcrm.refresh_scheduled(schedule_id bigint)
@@ -253,7 +253,7 @@ begin
     -- Each time anew: one that is just made begins at once.
     while not v_is_over loop
         call tinydevcrm._refresh_round(
-            tinydevcrm._loop_schedules(refresh_by_seconds.is_slow), v_called_at, v_is_over);
+            tinydevcrm._list_loop_schedules(refresh_by_seconds.is_slow), v_called_at, v_is_over);
     end loop;
 end
 $$;
@@ -263,7 +263,7 @@ comment on procedure tinydevcrm.refresh_by_seconds(boolean) is
     'schedules of this session''s role that are less than a minute apart, either the slow ones or '
     'the others, until the minute is over.';
 
-create function tinydevcrm._loop_schedules(is_slow boolean)
+create function tinydevcrm._list_loop_schedules(is_slow boolean)
     returns bigint[]
     language sql
     stable
@@ -271,15 +271,15 @@ create function tinydevcrm._loop_schedules(is_slow boolean)
 as $$
     select array_agg(schedules.id)
       from tinydevcrm.schedules
-     where schedules.is_slow = _loop_schedules.is_slow
+     where schedules.is_slow = _list_loop_schedules.is_slow
        and tinydevcrm._is_loop(schedules)
        and tinydevcrm._is_session_of(schedules.owner)
 $$;
 
-comment on function tinydevcrm._loop_schedules(boolean) is
+comment on function tinydevcrm._list_loop_schedules(boolean) is
     'The schedules of this session''s role whose seconds a loop makes; null when there are none.';
 
-create function tinydevcrm._choose_lane(matview_id bigint, took interval)
+create function tinydevcrm._assign_lane(matview_id bigint, took interval)
     returns void
     language plpgsql
     volatile
@@ -294,7 +294,7 @@ begin
       from tinydevcrm.schedules
       join tinydevcrm.matviews
         on matviews.schedule_id = schedules.id
-     where matviews.id = _choose_lane.matview_id;
+     where matviews.id = _assign_lane.matview_id;
 
     -- A minute is the least that a cron expression can have between two rounds. What has become
     -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
@@ -307,16 +307,16 @@ begin
            and tinydevcrm._is_loop(schedules)
            and tinydevcrm._is_loop(v_schedule);
     if v_schedule.id is null
-       or _choose_lane.took is null
-       or v_schedule.is_slow and _choose_lane.took > v_period / 10
-       or not v_schedule.is_slow and _choose_lane.took < v_period / 2
+       or _assign_lane.took is null
+       or v_schedule.is_slow and _assign_lane.took > v_period / 10
+       or not v_schedule.is_slow and _assign_lane.took < v_period / 2
        or not v_schedule.is_slow and not exists (
            select
              from tinydevcrm.matviews
              join tinydevcrm.schedules
                on schedules.id = matviews.schedule_id
             where schedules.job_id = v_schedule.job_id
-              and matviews.id <> _choose_lane.matview_id
+              and matviews.id <> _assign_lane.matview_id
        )
     then
         return;
@@ -324,16 +324,16 @@ begin
 
     update tinydevcrm.matviews
        set is_slow = not v_schedule.is_slow
-     where matviews.id = _choose_lane.matview_id;
+     where matviews.id = _assign_lane.matview_id;
 end
 $$;
 
-comment on function tinydevcrm._choose_lane(bigint, interval) is
+comment on function tinydevcrm._assign_lane(bigint, interval) is
     'After a scheduled refresh that took so long: gives a materialized view that takes more than '
     'half of the time between two rounds to the schedule''s job for slow ones, if it has company '
     'to hold up, and one that takes less than a tenth back to the common job.';
 
-create function tinydevcrm._round_grace(seconds integer, cron_schedule text)
+create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text)
     returns interval
     language sql
     immutable
@@ -341,22 +341,22 @@ create function tinydevcrm._round_grace(seconds integer, cron_schedule text)
 as $$
     -- A loop for seconds begins with a minute, and each connection takes its time.
     select case
-               when _round_grace.seconds is not null
-                    and _round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
+               when _find_round_grace.seconds is not null
+                    and _find_round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
                else interval '15 seconds'
            end
 $$;
 
-comment on function tinydevcrm._round_grace(integer, text) is
+comment on function tinydevcrm._find_round_grace(integer, text) is
     'How long after its time a round of a schedule is not late yet.';
 
 revoke execute on function
-    tinydevcrm._round_grace(integer, text),
-    tinydevcrm._next_round(bigint[], timestamptz),
-    tinydevcrm._due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._find_round_grace(integer, text),
+    tinydevcrm._plan_round(bigint[], timestamptz),
+    tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._check_schedule(bigint),
-    tinydevcrm._loop_schedules(boolean),
-    tinydevcrm._choose_lane(bigint, interval)
+    tinydevcrm._list_loop_schedules(boolean),
+    tinydevcrm._assign_lane(bigint, interval)
 from public;
 
 revoke execute on procedure
@@ -366,12 +366,12 @@ revoke execute on procedure
 from public;
 
 grant execute on function
-    tinydevcrm._round_grace(integer, text),
-    tinydevcrm._next_round(bigint[], timestamptz),
-    tinydevcrm._due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._find_round_grace(integer, text),
+    tinydevcrm._plan_round(bigint[], timestamptz),
+    tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._check_schedule(bigint),
-    tinydevcrm._loop_schedules(boolean),
-    tinydevcrm._choose_lane(bigint, interval)
+    tinydevcrm._list_loop_schedules(boolean),
+    tinydevcrm._assign_lane(bigint, interval)
 to tinydevcrm_user;
 
 grant execute on procedure

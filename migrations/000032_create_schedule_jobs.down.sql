@@ -12,7 +12,7 @@ drop function tinydevcrm._refresh_requests_create_job();
 
 drop trigger _100_find_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_find_schedule();
-drop function tinydevcrm._schedule_of(regrole, text, integer, text, boolean);
+drop function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean);
 
 drop trigger _900_drop_unused_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_drop_unused_schedule();
@@ -22,4 +22,4 @@ drop function tinydevcrm._schedules_drop_job();
 drop trigger _500_create_job on tinydevcrm.schedules;
 drop function tinydevcrm._schedules_create_job();
 drop function tinydevcrm._create_job(regrole, text, text, text);
-drop function tinydevcrm._job_of(tinydevcrm.schedules);
+drop function tinydevcrm._describe_job(tinydevcrm.schedules);

@@ -1,7 +1,7 @@
 -- The pg_cron jobs of schedules, and of refreshes that others have asked for. They are made by
 -- triggers, and run as the owner of the materialized views.
 
-create function tinydevcrm._job_of(
+create function tinydevcrm._describe_job(
     schedule     tinydevcrm.schedules,
     out job_name text,
     out command  text
@@ -14,21 +14,21 @@ as $$
 begin
     if tinydevcrm._is_loop(schedule) then
         -- With the owner: while two transactions make jobs of one name, one waits for the other.
-        _job_of.job_name := format(
+        _describe_job.job_name := format(
             case
                 when (schedule).is_slow then 'tinydevcrm slow seconds of %s'
                 else 'tinydevcrm seconds of %s'
             end,
             (schedule).owner::oid);
-        _job_of.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
+        _describe_job.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
     else
-        _job_of.job_name := format('tinydevcrm schedule %s', (schedule).id);
-        _job_of.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
+        _describe_job.job_name := format('tinydevcrm schedule %s', (schedule).id);
+        _describe_job.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
     end if;
 end
 $$;
 
-comment on function tinydevcrm._job_of(tinydevcrm.schedules) is
+comment on function tinydevcrm._describe_job(tinydevcrm.schedules) is
     'Name and command of the pg_cron job that a schedule should have.';
 
 create function tinydevcrm._create_job(
@@ -100,7 +100,7 @@ create function tinydevcrm._schedules_create_job()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_job record := tinydevcrm._job_of(new);
+    v_job record := tinydevcrm._describe_job(new);
 begin
     update tinydevcrm.schedules
        set job_id = tinydevcrm._create_job(
@@ -189,7 +189,7 @@ create trigger _900_drop_unused_schedule
     when (old.schedule_id is not null)
     execute function tinydevcrm._matviews_drop_unused_schedule();
 
-create function tinydevcrm._schedule_of(
+create function tinydevcrm._find_or_create_schedule(
     owner         regrole,
     schedule      text,
     seconds       integer,
@@ -210,9 +210,9 @@ begin
         select schedules.*
           into v_schedule
           from tinydevcrm.schedules
-         where schedules.owner = _schedule_of.owner
-           and schedules.schedule = _schedule_of.schedule
-           and schedules.is_slow = _schedule_of.is_slow
+         where schedules.owner = _find_or_create_schedule.owner
+           and schedules.schedule = _find_or_create_schedule.schedule
+           and schedules.is_slow = _find_or_create_schedule.is_slow
            for key share;
 
         if found then
@@ -221,17 +221,17 @@ begin
 
         insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
         values (
-                   _schedule_of.owner,
-                   _schedule_of.schedule,
-                   _schedule_of.seconds,
-                   _schedule_of.cron_schedule,
-                   _schedule_of.is_slow)
+                   _find_or_create_schedule.owner,
+                   _find_or_create_schedule.schedule,
+                   _find_or_create_schedule.seconds,
+                   _find_or_create_schedule.cron_schedule,
+                   _find_or_create_schedule.is_slow)
         on conflict on constraint schedules_schedule_unique do nothing;
     end loop;
 end
 $$;
 
-comment on function tinydevcrm._schedule_of(regrole, text, integer, text, boolean) is
+comment on function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean) is
     'The schedule of an owner, which is made with its job when it is not there yet.';
 
 create function tinydevcrm._matviews_find_schedule()
@@ -261,7 +261,7 @@ begin
     if new.schedule is distinct from old.schedule or new.owner <> old.owner then
         new.is_slow := false;
     end if;
-    new.schedule_id := (tinydevcrm._schedule_of(
+    new.schedule_id := (tinydevcrm._find_or_create_schedule(
         new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.cron_schedule, new.is_slow)).id;
 
     return new;
@@ -323,12 +323,12 @@ create trigger _500_create_job
     execute function tinydevcrm._refresh_requests_create_job();
 
 revoke execute on function
-    tinydevcrm._job_of(tinydevcrm.schedules),
+    tinydevcrm._describe_job(tinydevcrm.schedules),
     tinydevcrm._create_job(regrole, text, text, text),
     tinydevcrm._schedules_create_job(),
     tinydevcrm._schedules_drop_job(),
     tinydevcrm._matviews_drop_unused_schedule(),
-    tinydevcrm._schedule_of(regrole, text, integer, text, boolean),
+    tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean),
     tinydevcrm._matviews_find_schedule(),
     tinydevcrm._refresh_requests_create_job(),
     tinydevcrm._create_request_job(regrole)

@@ -7,7 +7,7 @@ create function tinydevcrm._assign_schedule(relation regclass, schedule text)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview  tinydevcrm.matviews := tinydevcrm._own_matview(_assign_schedule.relation);
+    v_matview  tinydevcrm.matviews := tinydevcrm._find_own_matview(_assign_schedule.relation);
     v_schedule tinydevcrm.schedules;
 begin
     update tinydevcrm.matviews
@@ -75,7 +75,7 @@ create function tinydevcrm.unschedule_matview(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(unschedule_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(unschedule_matview.relation);
 begin
     update tinydevcrm.matviews
        set schedule = null
@@ -94,7 +94,7 @@ create function tinydevcrm.pause_matview(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(pause_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(pause_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = true
@@ -113,7 +113,7 @@ create function tinydevcrm.resume_matview(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._watched_matview(resume_matview.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(resume_matview.relation);
 begin
     update tinydevcrm.matviews
        set is_paused = false

@@ -115,7 +115,7 @@ create trigger _500_drop
     when (new.is_dropped)
     execute function tinydevcrm._subscriptions_drop();
 
-create function tinydevcrm._own_subscription(name text)
+create function tinydevcrm._find_own_subscription(name text)
     returns bigint
     language plpgsql
     stable
@@ -128,12 +128,12 @@ begin
       into v_id
       from tinydevcrm.subscriptions
      where subscriptions.owner = quote_ident(current_user)::regrole
-       and subscriptions.name = _own_subscription.name;
+       and subscriptions.name = _find_own_subscription.name;
 
     if not found then
         raise exception using
             errcode = 'TD001',
-            message = format('there is no subscription %L', _own_subscription.name),
+            message = format('there is no subscription %L', _find_own_subscription.name),
             hint    = 'Make one with tinydevcrm.create_subscription().';
     end if;
 
@@ -141,7 +141,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._own_subscription(text) is
+comment on function tinydevcrm._find_own_subscription(text) is
     'Number of the caller''s subscription of that name. Raises TD001 when there is none.';
 
 create function tinydevcrm.create_subscription(
@@ -158,7 +158,7 @@ declare
     v_matview_id bigint;
 begin
     if create_subscription.relation is not null then
-        v_matview_id := (tinydevcrm._watched_matview(create_subscription.relation)).id;
+        v_matview_id := (tinydevcrm._find_registration(create_subscription.relation)).id;
     end if;
 
     insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
@@ -168,7 +168,7 @@ begin
                coalesce(create_subscription.max_attempts, 0))
     on conflict on constraint subscriptions_name_unique do nothing;
 
-    return tinydevcrm._own_subscription(create_subscription.name);
+    return tinydevcrm._find_own_subscription(create_subscription.name);
 end
 $$;
 
@@ -186,7 +186,7 @@ create function tinydevcrm.drop_subscription(name text)
 as $$
 declare
     -- Not in the query: one that has no rows to look at would not look for the subscription either.
-    v_id constant bigint := tinydevcrm._own_subscription(drop_subscription.name);
+    v_id constant bigint := tinydevcrm._find_own_subscription(drop_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set is_dropped = true
@@ -204,7 +204,7 @@ create function tinydevcrm.pause_subscription(name text, reason text default nul
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id constant bigint := tinydevcrm._own_subscription(pause_subscription.name);
+    v_id constant bigint := tinydevcrm._find_own_subscription(pause_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set paused_by = 'user',
@@ -224,7 +224,7 @@ create function tinydevcrm.resume_subscription(name text)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id constant bigint := tinydevcrm._own_subscription(resume_subscription.name);
+    v_id constant bigint := tinydevcrm._find_own_subscription(resume_subscription.name);
 begin
     update tinydevcrm.subscriptions
        set paused_by = null,
@@ -242,7 +242,7 @@ comment on function tinydevcrm.resume_subscription(text) is
 
 revoke execute on function
     tinydevcrm._subscriptions_drop(),
-    tinydevcrm._own_subscription(text),
+    tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
@@ -250,7 +250,7 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._own_subscription(text),
+    tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),

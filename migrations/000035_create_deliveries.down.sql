@@ -1,9 +1,9 @@
 drop function tinydevcrm.replay_events(text, timestamptz);
-drop function tinydevcrm._make_pending(bigint[]);
+drop function tinydevcrm._requeue_deliveries(bigint[]);
 drop function tinydevcrm.redeliver_parked(text);
 drop function tinydevcrm.redeliver_event(bigint);
 drop function tinydevcrm.reject_event(bigint, text, interval);
-drop function tinydevcrm._retry_delay(integer);
+drop function tinydevcrm._compute_retry_delay(integer);
 drop function tinydevcrm.acknowledge_events(bigint[]);
 drop function tinydevcrm.receive_events(text, integer, interval);
 drop function tinydevcrm._receive_deliveries(bigint, integer, interval);

@@ -293,7 +293,7 @@ comment on function tinydevcrm._matview_refresh_events_fan_out() is
 create trigger _500_fan_out
     after insert on tinydevcrm.matview_refresh_events
     for each row
-    when (new.is_told)
+    when (new.is_notified)
     execute function tinydevcrm._matview_refresh_events_fan_out();
 
 create function tinydevcrm._receive_deliveries(
@@ -379,7 +379,7 @@ begin
     return query
         select received.*
           from tinydevcrm._receive_deliveries(
-                   tinydevcrm._own_subscription(receive_events.subscription),
+                   tinydevcrm._find_own_subscription(receive_events.subscription),
                    receive_events.batch_size,
                    receive_events.visibility_timeout) as received;
 end
@@ -421,19 +421,19 @@ comment on function tinydevcrm.acknowledge_events(bigint[]) is
     'for null, which array_agg() makes of no deliveries, and when another transaction holds one of '
     'them for over a second: they are received again.';
 
-create function tinydevcrm._retry_delay(attempts integer)
+create function tinydevcrm._compute_retry_delay(attempts integer)
     returns interval
     language sql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
     select least(
-               interval '5 seconds' * 3 ^ (least(_retry_delay.attempts, 20) - 1),
+               interval '5 seconds' * 3 ^ (least(_compute_retry_delay.attempts, 20) - 1),
                interval '6 hours')
            * (0.5 + random())
 $$;
 
-comment on function tinydevcrm._retry_delay(integer) is
+comment on function tinydevcrm._compute_retry_delay(integer) is
     'Time until a rejected delivery is received again: 5 seconds after the first attempt, three '
     'times as much after each further one, up to 6 hours, give or take half of it by chance, so '
     'that those which failed together do not come back together. Twelve attempts take a day.';
@@ -456,7 +456,7 @@ begin
        set last_error = left(reject_event.reason, 1000),
            hidden_for = least(
                greatest(
-                   tinydevcrm._retry_delay(deliveries.attempts), reject_event.retry_after),
+                   tinydevcrm._compute_retry_delay(deliveries.attempts), reject_event.retry_after),
                interval '90 days'),
            state = case
                when deliveries.attempts >= subscriptions.max_attempts then 'parked'
@@ -490,11 +490,11 @@ $$;
 
 comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'Gives a delivery back that could not be handled, with the reason. Returns from when on it is '
-    'received again: see tinydevcrm._retry_delay(); not before retry_after, of at most 90 days, is '
+    'received again: see tinydevcrm._compute_retry_delay(); not before retry_after, of at most 90 days, is '
     'over. After the last '
     'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
 
-create function tinydevcrm._make_pending(delivery_ids bigint[])
+create function tinydevcrm._requeue_deliveries(delivery_ids bigint[])
     returns bigint
     language plpgsql
     volatile
@@ -505,7 +505,7 @@ declare
 begin
     update tinydevcrm.deliveries
        set is_redelivered = true
-     where deliveries.id = any (_make_pending.delivery_ids);
+     where deliveries.id = any (_requeue_deliveries.delivery_ids);
 
     get diagnostics v_count = row_count;
 
@@ -515,7 +515,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._make_pending(bigint[]) is
+comment on function tinydevcrm._requeue_deliveries(bigint[]) is
     'Makes deliveries pending again, and returns how many.';
 
 create function tinydevcrm.redeliver_event(delivery_id bigint)
@@ -525,7 +525,7 @@ create function tinydevcrm.redeliver_event(delivery_id bigint)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tinydevcrm._make_pending(array[redeliver_event.delivery_id]) = 0 then
+    if tinydevcrm._requeue_deliveries(array[redeliver_event.delivery_id]) = 0 then
         raise exception using
             errcode = 'TD001',
             message = format('there is no delivery %s', redeliver_event.delivery_id),
@@ -545,9 +545,9 @@ create function tinydevcrm.redeliver_parked(subscription text)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id constant bigint := tinydevcrm._own_subscription(redeliver_parked.subscription);
+    v_id constant bigint := tinydevcrm._find_own_subscription(redeliver_parked.subscription);
 begin
-    return tinydevcrm._make_pending(
+    return tinydevcrm._requeue_deliveries(
         array(
             select deliveries.id
               from tinydevcrm.deliveries
@@ -568,7 +568,7 @@ create function tinydevcrm.replay_events(subscription text, since timestamptz)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id           constant bigint := tinydevcrm._own_subscription(replay_events.subscription);
+    v_id           constant bigint := tinydevcrm._find_own_subscription(replay_events.subscription);
     v_subscription tinydevcrm.subscriptions;
     v_count        bigint;
 begin
@@ -588,7 +588,7 @@ begin
     select v_subscription.id,
            events.id
       from tinydevcrm.matview_refresh_events as events
-     where events.is_told
+     where events.is_notified
        and events.started_at >= replay_events.since
        and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
      order by events.id
@@ -596,7 +596,7 @@ begin
 
     get diagnostics v_count = row_count;
 
-    return v_count + tinydevcrm._make_pending(
+    return v_count + tinydevcrm._requeue_deliveries(
         array(
             select deliveries.id
               from tinydevcrm.deliveries
@@ -624,11 +624,11 @@ revoke execute on function
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
-    tinydevcrm._retry_delay(integer),
+    tinydevcrm._compute_retry_delay(integer),
     tinydevcrm.reject_event(bigint, text, interval),
     tinydevcrm.redeliver_event(bigint),
     tinydevcrm.redeliver_parked(text),
-    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm._requeue_deliveries(bigint[]),
     tinydevcrm.replay_events(text, timestamptz)
 from public;
 
@@ -639,10 +639,10 @@ grant execute on function
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
-    tinydevcrm._retry_delay(integer),
+    tinydevcrm._compute_retry_delay(integer),
     tinydevcrm.reject_event(bigint, text, interval),
     tinydevcrm.redeliver_event(bigint),
     tinydevcrm.redeliver_parked(text),
-    tinydevcrm._make_pending(bigint[]),
+    tinydevcrm._requeue_deliveries(bigint[]),
     tinydevcrm.replay_events(text, timestamptz)
 to tinydevcrm_user;

@@ -19,7 +19,7 @@ create function tinydevcrm.latest_deliveries(subscription text, row_limit intege
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id constant bigint := tinydevcrm._own_subscription(latest_deliveries.subscription);
+    v_id constant bigint := tinydevcrm._find_own_subscription(latest_deliveries.subscription);
 begin
     return query
         select deliveries.id,

@@ -9,8 +9,8 @@ create table tinydevcrm.webhooks (
     secret_grace          interval not null default interval '1 day',
     previous_secret       text,
     previous_secret_until timestamptz,
-    rest_for              interval not null default interval '0',
-    resting_until         timestamptz,
+    rate_limited_for              interval not null default interval '0',
+    rate_limited_until         timestamptz,
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -23,7 +23,7 @@ create table tinydevcrm.webhooks (
         secret_grace between interval '0' and interval '90 days'
     ),
     constraint webhooks_rest_for_range check (
-        rest_for between interval '0' and interval '90 days'
+        rate_limited_for between interval '0' and interval '90 days'
     )
 );
 
@@ -44,9 +44,9 @@ comment on column tinydevcrm.webhooks.previous_secret is
     'What signs them too, after a rotation.';
 comment on column tinydevcrm.webhooks.previous_secret_until is
     'Until when it does.';
-comment on column tinydevcrm.webhooks.rest_for is
-    'For how long the endpoint is left alone from now on, at most 90 days. Sets resting_until.';
-comment on column tinydevcrm.webhooks.resting_until is
+comment on column tinydevcrm.webhooks.rate_limited_for is
+    'For how long the endpoint is left alone from now on, at most 90 days. Sets rate_limited_until.';
+comment on column tinydevcrm.webhooks.rate_limited_until is
     'Until when the endpoint has asked to be left alone (Retry-After).';
 
 alter table tinydevcrm.webhooks enable row level security;
@@ -76,7 +76,7 @@ create policy webhooks_change on tinydevcrm.webhooks
 
 grant select,
       insert (subscription_id, url, secret),
-      update (url, secret, secret_grace, rest_for)
+      update (url, secret, secret_grace, rate_limited_for)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
@@ -101,28 +101,28 @@ create trigger _100_keep_secret
     for each row
     execute function tinydevcrm._webhooks_keep_secret();
 
-create function tinydevcrm._webhooks_rest()
+create function tinydevcrm._webhooks_limit_rate()
     returns trigger
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    new.resting_until := clock_timestamp() + new.rest_for;
+    new.rate_limited_until := clock_timestamp() + new.rate_limited_for;
     return new;
 end
 $$;
 
-comment on function tinydevcrm._webhooks_rest() is
+comment on function tinydevcrm._webhooks_limit_rate() is
     'Writes until when an endpoint is left alone.';
 
 create trigger _200_rest
-    before update of rest_for on tinydevcrm.webhooks
+    before update of rate_limited_for on tinydevcrm.webhooks
     for each row
-    execute function tinydevcrm._webhooks_rest();
+    execute function tinydevcrm._webhooks_limit_rate();
 
 
-create function tinydevcrm._new_webhook_secret()
+create function tinydevcrm._generate_webhook_secret()
     returns text
     language plpython3u
     volatile
@@ -134,7 +134,7 @@ import secrets
 return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 $$;
 
-comment on function tinydevcrm._new_webhook_secret() is
+comment on function tinydevcrm._generate_webhook_secret() is
     'A secret of 32 bytes from the system''s source of randomness, which SQL alone has not before '
     'PostgreSQL 13.';
 
@@ -151,7 +151,7 @@ create function tinydevcrm.create_webhook(
 as $$
 declare
     v_subscription_id bigint;
-    v_secret          text := tinydevcrm._new_webhook_secret();
+    v_secret          text := tinydevcrm._generate_webhook_secret();
 begin
     if exists (
         select
@@ -199,11 +199,11 @@ create function tinydevcrm.rotate_webhook_secret(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id     constant bigint := tinydevcrm._own_subscription(rotate_webhook_secret.name);
+    v_id     constant bigint := tinydevcrm._find_own_subscription(rotate_webhook_secret.name);
     v_secret text;
 begin
     update tinydevcrm.webhooks
-       set secret = tinydevcrm._new_webhook_secret(),
+       set secret = tinydevcrm._generate_webhook_secret(),
            secret_grace = coalesce(rotate_webhook_secret.grace, interval '0')
      where webhooks.subscription_id = v_id
     returning webhooks.secret
@@ -231,7 +231,7 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'period of 0 to 90 days is over. Raises TD001 when there is no such webhook, TD007 for another '
     'grace period.';
 
-create function tinydevcrm._due_webhooks()
+create function tinydevcrm._list_due_webhooks()
     returns table (subscription_id bigint, name text, owner oid)
     language sql
     volatile
@@ -250,7 +250,7 @@ as $$
            or pg_has_role(subscriptions.owner, 'usage')
            or pg_has_role('tinydevcrm_orchestrator', 'usage')
        )
-       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
+       and (webhooks.rate_limited_until is null or webhooks.rate_limited_until <= clock_timestamp())
        and exists (
            select
              from tinydevcrm.deliveries
@@ -262,11 +262,11 @@ as $$
      order by row_number() over (partition by subscriptions.owner order by random())
 $$;
 
-comment on function tinydevcrm._due_webhooks() is
+comment on function tinydevcrm._list_due_webhooks() is
     'The webhooks that have something to be posted now, and that the caller may serve, by turns one '
     'of each owner.';
 
-create function tinydevcrm._webhook_body(event tinydevcrm.matview_refresh_events)
+create function tinydevcrm._build_webhook_body(event tinydevcrm.matview_refresh_events)
     returns json
     language sql
     stable
@@ -278,7 +278,7 @@ as $$
                'data', tinydevcrm.event_json(event))
 $$;
 
-comment on function tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events) is
+comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events) is
     'What is posted of an event: its type is matview.refreshed, matview.recovered or '
     'matview.failed, its data the event.';
 
@@ -294,7 +294,7 @@ create function tinydevcrm._receive_posts(
 as $$
     select received.delivery_id,
            'event_' || (received.event).id,
-           tinydevcrm._webhook_body(received.event),
+           tinydevcrm._build_webhook_body(received.event),
            webhooks.url,
            array_remove(
                array[
@@ -311,14 +311,14 @@ as $$
                _receive_posts.batch_size,
                _receive_posts.visibility_timeout) as received
      where webhooks.subscription_id = _receive_posts.subscription_id
-       and (webhooks.resting_until is null or webhooks.resting_until <= clock_timestamp())
+       and (webhooks.rate_limited_until is null or webhooks.rate_limited_until <= clock_timestamp())
 $$;
 
 comment on function tinydevcrm._receive_posts(bigint, integer, interval) is
     'As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is '
     'the same at each attempt, and each of the secrets signs. Nothing while the endpoint rests.';
 
-create function tinydevcrm._switch_off_webhook(subscription_id bigint, reason text)
+create function tinydevcrm._disable_webhook(subscription_id bigint, reason text)
     returns void
     language sql
     volatile
@@ -327,36 +327,36 @@ as $$
     -- Nothing waits for a row that a user has locked: the endpoint will say it again.
     update tinydevcrm.subscriptions
        set paused_by = 'orchestrator',
-           pause_reason = left(_switch_off_webhook.reason, 1000)
+           pause_reason = left(_disable_webhook.reason, 1000)
      where subscriptions.id = (
                select unlocked.id
                  from tinydevcrm.subscriptions as unlocked
-                where unlocked.id = _switch_off_webhook.subscription_id
+                where unlocked.id = _disable_webhook.subscription_id
                   for no key update skip locked
            )
 $$;
 
-comment on function tinydevcrm._switch_off_webhook(bigint, text) is
+comment on function tinydevcrm._disable_webhook(bigint, text) is
     'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
 
-create function tinydevcrm._rest_webhook(subscription_id bigint, retry_after interval)
+create function tinydevcrm._limit_webhook_rate(subscription_id bigint, retry_after interval)
     returns void
     language sql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
     update tinydevcrm.webhooks
-       set rest_for = least(
-               greatest(_rest_webhook.retry_after, interval '0'), interval '90 days')
+       set rate_limited_for = least(
+               greatest(_limit_webhook_rate.retry_after, interval '0'), interval '90 days')
      where webhooks.subscription_id = (
                select unlocked.subscription_id
                  from tinydevcrm.webhooks as unlocked
-                where unlocked.subscription_id = _rest_webhook.subscription_id
+                where unlocked.subscription_id = _limit_webhook_rate.subscription_id
                   for no key update skip locked
            )
 $$;
 
-comment on function tinydevcrm._rest_webhook(bigint, interval) is
+comment on function tinydevcrm._limit_webhook_rate(bigint, interval) is
     'Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.';
 
 create function tinydevcrm._refuse_post(
@@ -376,11 +376,11 @@ declare
         coalesce(_refuse_post.retry_after, interval '0'), interval '1 day');
 begin
     if _refuse_post.status = 410 then
-        perform tinydevcrm._switch_off_webhook(_refuse_post.subscription_id, _refuse_post.reason);
+        perform tinydevcrm._disable_webhook(_refuse_post.subscription_id, _refuse_post.reason);
     end if;
 
     if v_retry_after > interval '0' then
-        perform tinydevcrm._rest_webhook(_refuse_post.subscription_id, v_retry_after);
+        perform tinydevcrm._limit_webhook_rate(_refuse_post.subscription_id, v_retry_after);
     end if;
 
     begin
@@ -401,26 +401,26 @@ comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, inter
 
 revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
-    tinydevcrm._webhooks_rest(),
-    tinydevcrm._new_webhook_secret(),
+    tinydevcrm._webhooks_limit_rate(),
+    tinydevcrm._generate_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),
-    tinydevcrm._due_webhooks(),
-    tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
+    tinydevcrm._list_due_webhooks(),
+    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._receive_posts(bigint, integer, interval),
-    tinydevcrm._switch_off_webhook(bigint, text),
-    tinydevcrm._rest_webhook(bigint, interval),
+    tinydevcrm._disable_webhook(bigint, text),
+    tinydevcrm._limit_webhook_rate(bigint, interval),
     tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 from public;
 
 grant execute on function
-    tinydevcrm._new_webhook_secret(),
+    tinydevcrm._generate_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer),
     tinydevcrm.rotate_webhook_secret(text, interval),
-    tinydevcrm._due_webhooks(),
-    tinydevcrm._webhook_body(tinydevcrm.matview_refresh_events),
+    tinydevcrm._list_due_webhooks(),
+    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events),
     tinydevcrm._receive_posts(bigint, integer, interval),
-    tinydevcrm._switch_off_webhook(bigint, text),
-    tinydevcrm._rest_webhook(bigint, interval),
+    tinydevcrm._disable_webhook(bigint, text),
+    tinydevcrm._limit_webhook_rate(bigint, interval),
     tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 to tinydevcrm_user;

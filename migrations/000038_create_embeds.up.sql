@@ -214,7 +214,7 @@ begin
     select read.*
       into v_read
       from tinydevcrm.embeds
-     cross join lateral tinydevcrm._rows_statement(
+     cross join lateral tinydevcrm._build_rows_statement(
                embeds.relation, cell_limit => 201) as read
      where embeds.matview_id = _copy_rows.matview_id;
 
@@ -241,7 +241,7 @@ begin
     end if;
 
     update tinydevcrm.embeds
-       set columns = tinydevcrm._named_columns(v_read.names, v_read.types),
+       set columns = tinydevcrm._describe_columns(v_read.names, v_read.types),
            rows = coalesce(tinydevcrm._cut_rows(v_rows, v_settings.embed_byte_limit), '[]'),
            row_count = v_count
      where embeds.matview_id = _copy_rows.matview_id
@@ -316,7 +316,7 @@ create function tinydevcrm.allow_embedding(relation regclass, origins text[])
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._own_matview(allow_embedding.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(allow_embedding.relation);
     v_origins text[] := array(
         select regexp_replace(lower(origin), '/$', '')
           from unnest(allow_embedding.origins) with ordinality as given (origin, place)
@@ -378,7 +378,7 @@ create function tinydevcrm.forbid_embedding(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_matview tinydevcrm.matviews := tinydevcrm._own_matview(forbid_embedding.relation);
+    v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(forbid_embedding.relation);
 begin
     perform
        from tinydevcrm._locks

@@ -7,6 +7,6 @@ drop procedure tinydevcrm.remove_expired(integer);
 drop function tinydevcrm._remove_expired_imports(integer);
 drop function tinydevcrm._remove_expired_job_runs(integer);
 drop function tinydevcrm._remove_surplus_events(bigint, integer);
-drop function tinydevcrm._surplus_matviews();
+drop function tinydevcrm._list_surplus_matviews();
 drop function tinydevcrm._remove_expired_events(bigint, integer);
 drop function tinydevcrm._remove_events(bigint[]);

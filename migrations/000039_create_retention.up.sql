@@ -19,7 +19,7 @@ begin
         commit;
     end loop;
 
-    foreach v_matview_id in array tinydevcrm._surplus_matviews() loop
+    foreach v_matview_id in array tinydevcrm._list_surplus_matviews() loop
         while tinydevcrm._remove_surplus_events(v_matview_id, remove_expired.batch_size)
               operator(pg_catalog.>=) remove_expired.batch_size
         loop
@@ -174,7 +174,7 @@ comment on function tinydevcrm._remove_expired_events(bigint, integer) is
     'waited for. Returns the last id of a batch that has all expired, to go on after; null when '
     'there are no more.';
 
-create function tinydevcrm._surplus_matviews()
+create function tinydevcrm._list_surplus_matviews()
     returns bigint[]
     language sql
     stable
@@ -194,7 +194,7 @@ as $$
            )
 $$;
 
-comment on function tinydevcrm._surplus_matviews() is
+comment on function tinydevcrm._list_surplus_matviews() is
     'The materialized views that have more events than they may.';
 
 create function tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer)
@@ -328,7 +328,7 @@ revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
     tinydevcrm._remove_events(bigint[]),
     tinydevcrm._remove_expired_events(bigint, integer),
-    tinydevcrm._surplus_matviews(),
+    tinydevcrm._list_surplus_matviews(),
     tinydevcrm._remove_surplus_events(bigint, integer),
     tinydevcrm._remove_expired_job_runs(integer),
     tinydevcrm._remove_expired_imports(integer)

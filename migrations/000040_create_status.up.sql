@@ -53,7 +53,7 @@ create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timest
 as $$
     select coalesce(
                _is_late.due_at
-               <= now() - tinydevcrm._round_grace(schedule.seconds, schedule.cron_schedule),
+               <= now() - tinydevcrm._find_round_grace(schedule.seconds, schedule.cron_schedule),
                false)
 $$;
 
@@ -70,7 +70,7 @@ select matviews.relation,
        case
            when due.since_at > now() then due.since_at
            when due.since_at is not null then
-               tinydevcrm._next_due(schedules.seconds, schedules.cron_schedule, now())
+               tinydevcrm._compute_next_due(schedules.seconds, schedules.cron_schedule, now())
        end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
@@ -81,7 +81,7 @@ select matviews.relation,
        last_event.error_code,
        last_event.error_message,
        matviews.failing_since,
-       tinydevcrm._read_relations(matviews.relation) as reads,
+       tinydevcrm._list_read_relations(matviews.relation) as reads,
        case
            when not tinydevcrm._is_late(schedules, due.since_at) then null
            -- A select of its own, and the next, are run once for all rows.
@@ -120,7 +120,7 @@ select matviews.relation,
   left join tinydevcrm.schedules
     on schedules.id = matviews.schedule_id
   left join lateral (
-      select tinydevcrm._next_due(
+      select tinydevcrm._compute_next_due(
                  schedules.seconds,
                  schedules.cron_schedule,
                  greatest(

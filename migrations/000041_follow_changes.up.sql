@@ -142,7 +142,7 @@ begin
                    and imports.relation <> new.relation
               ) as former
               join tinydevcrm.matviews
-                on former.relation = any (tinydevcrm._read_relations(matviews.relation))
+                on former.relation = any (tinydevcrm._list_read_relations(matviews.relation))
              order by matviews.id
         );
     end if;

@@ -1,4 +1,4 @@
-drop function tinydevcrm._upkeep_ran_at();
+drop function tinydevcrm._find_last_upkeep();
 drop procedure tinydevcrm.settle_jobs();
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._end_locked_sessions();
@@ -10,4 +10,4 @@ select cron.unschedule(jobid)
 
 drop function tinydevcrm._settle_schedules();
 drop function tinydevcrm._settle_requests();
-drop function tinydevcrm._unsettled_jobs();
+drop function tinydevcrm._list_unsettled_jobs();

@@ -1,7 +1,7 @@
 -- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and
 -- jobs that came with a dump from a server with another socket or another pg_cron.
 
-create function tinydevcrm._unsettled_jobs()
+create function tinydevcrm._list_unsettled_jobs()
     returns table (job_id bigint, schedule_id bigint, what text)
     language sql
     stable
@@ -32,7 +32,7 @@ as $$
                else format('its job''s schedule is %s', job.schedule)
            end
       from tinydevcrm.schedules
-     cross join lateral tinydevcrm._job_of(schedules) as wanted
+     cross join lateral tinydevcrm._describe_job(schedules) as wanted
       left join cron.job
         on job.jobid = schedules.job_id
        and job.username = pg_get_userbyid(schedules.owner)
@@ -48,7 +48,7 @@ as $$
            )
 $$;
 
-comment on function tinydevcrm._unsettled_jobs() is
+comment on function tinydevcrm._list_unsettled_jobs() is
     'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id '
     'of a schedule that has no job, or one that says something else. Security definer: lends the '
     'right to see jobs, of which it tells numbers, addresses and times.';
@@ -72,7 +72,7 @@ begin
            from cron.job as unlocked
           where unlocked.jobid in (
               select unsettled.job_id
-                from tinydevcrm._unsettled_jobs() as unsettled
+                from tinydevcrm._list_unsettled_jobs() as unsettled
           )
             for update skip locked
      );
@@ -95,7 +95,7 @@ begin
 
     for v_schedule in
         select schedules.*
-          from tinydevcrm._unsettled_jobs() as unsettled
+          from tinydevcrm._list_unsettled_jobs() as unsettled
           join tinydevcrm.schedules
             on schedules.id = unsettled.schedule_id
            -- Whoever holds it is just changing it: the next minute will tell.
@@ -109,7 +109,7 @@ begin
                  where schedules.id = v_schedule.id
                 returning schedules.* into v_schedule;
             end if;
-            v_job := tinydevcrm._job_of(v_schedule);
+            v_job := tinydevcrm._describe_job(v_schedule);
             update tinydevcrm.schedules
                set job_id = tinydevcrm._create_job(
                        v_schedule.owner, v_job.job_name, v_schedule.cron_schedule, v_job.command)
@@ -268,7 +268,7 @@ comment on procedure tinydevcrm.settle_jobs() is
     'definer: jobs of all owners are to be settled, by the orchestrator''s role too; it takes '
     'nothing from who calls it.';
 
-create function tinydevcrm._upkeep_ran_at()
+create function tinydevcrm._find_last_upkeep()
     returns timestamptz
     language sql
     stable
@@ -288,24 +288,24 @@ as $$
        and runs.status = 'succeeded'
 $$;
 
-comment on function tinydevcrm._upkeep_ran_at() is
+comment on function tinydevcrm._find_last_upkeep() is
     'When the upkeep job last succeeded; null when that is not among the last 100000 runs of all '
     'jobs. Security definer: pg_cron shows its history to the owner of each job alone; it lends '
     'this one time.';
 
 revoke execute on function
-    tinydevcrm._unsettled_jobs(),
+    tinydevcrm._list_unsettled_jobs(),
     tinydevcrm._settle_schedules(),
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._settle_requests(),
     tinydevcrm._remove_unused_locks(),
-    tinydevcrm._upkeep_ran_at()
+    tinydevcrm._find_last_upkeep()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;
 
 grant execute on function
-    tinydevcrm._unsettled_jobs(),
-    tinydevcrm._upkeep_ran_at()
+    tinydevcrm._list_unsettled_jobs(),
+    tinydevcrm._find_last_upkeep()
 to tinydevcrm_user;
 
 call tinydevcrm.settle_jobs();

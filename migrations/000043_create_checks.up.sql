@@ -184,7 +184,7 @@ as $$
            coalesce(
                string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
            'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
-      from tinydevcrm._unsettled_jobs() as unsettled
+      from tinydevcrm._list_unsettled_jobs() as unsettled
       left join tinydevcrm.schedules
         on schedules.id = unsettled.schedule_id
      where unsettled.schedule_id is null

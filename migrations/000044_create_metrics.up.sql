@@ -54,7 +54,7 @@ begin
                        when active.last_seen_at is null then 'paused'
                        when tinydevcrm._is_late(
                            schedules,
-                           tinydevcrm._next_due(
+                           tinydevcrm._compute_next_due(
                                schedules.seconds, schedules.cron_schedule, active.last_seen_at))
                        then 'late'
                        else 'ok'
@@ -230,7 +230,7 @@ begin
         -- Never is 0, so that an alert on its age fires then too.
         select 'tinydevcrm_upkeep_last_success_timestamp_seconds',
                '{}',
-               coalesce(extract(epoch from tinydevcrm._upkeep_ran_at()), 0)
+               coalesce(extract(epoch from tinydevcrm._find_last_upkeep()), 0)
         union all
         select 'tinydevcrm_table_size_bytes',
                array[sized.name],

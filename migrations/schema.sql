@@ -384,7 +384,7 @@ function record_import_problems(import_id bigint, lines bigint[], reasons text[]
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
     -- Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first rank of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read.
 
-function _preview_columns(import_id bigint, ranks integer[]) returns jsonb
+function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
     -- The columns that an import under way would report if it were finished now.
 
 
@@ -439,7 +439,7 @@ function _print_rows(
     ) returns record
     -- Columns of a relation, their types, and the select statement that gives each row of what is called so as an array of its values as text, or as JSON; texts are cut to cell_limit characters, if that is given.
 
-function _rows_statement(
+function _build_rows_statement(
         relation regclass,
         is_json boolean default false,
         cell_limit integer default null,
@@ -449,7 +449,7 @@ function _rows_statement(
     ) returns record
     -- As tinydevcrm._print_rows(), for a table or materialized view of the session's role.
 
-function _named_columns(names text[], types text[]) returns jsonb
+function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns as programs get them: [{"name": …, "type": …}].
 
 
@@ -485,7 +485,7 @@ table matviews
     failing_since        timestamptz  -- When the first of the refreshes began that have failed without a success since; null when the last one succeeded.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began, whether it succeeded or not.
     last_scheduled_at    timestamptz  -- When its last refresh by its schedule began, skips included.
-    last_told_at         timestamptz  -- When the last refresh began that was told and succeeded.
+    last_notified_at     timestamptz  -- When the last refresh began that was told and succeeded.
     created_at           timestamptz  -- When it was registered.
     schedule             text         -- When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.
     is_slow              boolean      -- Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.
@@ -514,7 +514,7 @@ function _matviews_create_lock() returns trigger
 function _set_key(relation regclass, key text[]) returns void
     -- Makes the unique index on the key of a new materialized view.
 
-function _key_index_statement(relation regclass, key text[]) returns text
+function _build_key_index_statement(relation regclass, key text[]) returns text
     -- The statement that makes the unique index on a key.
 
 function _key_index(matview matviews) returns regclass
@@ -533,10 +533,10 @@ function _restore_key(matview matviews) returns text
 -- 000024_watch_matviews
 -- What users call to make, watch, find and drop a materialized view.
 
-function _watched_matview(relation regclass) returns matviews
+function _find_registration(relation regclass) returns matviews
     -- Registration of a materialized view.
 
-function _own_matview(relation regclass) returns matviews
+function _find_own_matview(relation regclass) returns matviews
     -- Registration of a materialized view of yours.
 
 function watch_matview(
@@ -558,16 +558,16 @@ function create_matview(
     ) returns regclass
     -- Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews.
 
-function _create_matview_statement(schema_name name, name text) returns text
+function _build_matview_statement(schema_name name, name text) returns text
     -- The statement that makes a materialized view, up to its query.
 
 function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
-function _unused_name(wanted text, schema_name name default "current_schema"()) returns text
+function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
     -- A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it is longer, with _2, _3 … where it is in use.
 
-function _read_relations(relation regclass) returns regclass[]
+function _list_read_relations(relation regclass) returns regclass[]
     -- The tables and materialized views that the query of a materialized view reads: through views, and through the materialized views that it reads.
 
 function drop_matview(relation regclass) returns void
@@ -594,7 +594,7 @@ table matview_refresh_events
     matview              text         -- Name of the materialized view at the time, with its schema, quoted where needed.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of it was under way.
-    is_told              boolean      -- Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.
+    is_notified          boolean      -- Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.
     method               text         -- How it was refreshed: plain or concurrently; null when it was skipped.
     plain_reason         text         -- Why it was refreshed plainly from now on, though it has a key: told when that begins.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
@@ -618,7 +618,7 @@ table matview_refresh_events
 function _matview_refresh_events_fill_in() returns trigger
     -- Owner, name and time of an event, which users do not write: of the registration, and as long ago as it took.
 
-function _ordered_rows(event matview_refresh_events) returns json
+function _order_row_columns(event matview_refresh_events) returns json
     -- The rows of an event, with the columns of each in the order of the materialized view.
 
 function event_json(event matview_refresh_events) returns json
@@ -630,7 +630,7 @@ function _may_see(owner regrole) returns boolean
 function _may_read(reader text, owner regrole) returns boolean
     -- Whether a user who has logged in to the page may see the events of this owner; null stands for the session's own role, see tinydevcrm._may_see().
 
-function _latest_events(
+function _list_latest_events(
         reader text,
         after_id bigint,
         row_limit integer,
@@ -640,16 +640,16 @@ function _latest_events(
     ) returns setof matview_refresh_events
     -- The last told events that a reader may see, newest first; see _may_read().
 
-function _numbered_events(
+function _list_events_by_id(
         reader text,
         ids bigint[],
         matview text default null,
         outcome text default null,
-        told_only boolean default false
+        notified_only boolean default false
     ) returns setof matview_refresh_events
     -- The events of these ids that a reader may see, newest first; see _may_read().
 
-function _recent_refreshes(matview_ids bigint[], row_limit integer) returns table (
+function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns table (
         matview_id bigint,
         event_id bigint,
         outcome text,
@@ -701,13 +701,13 @@ type _refresh
     error_code           text
     error_message        text
 
-function _is_worth_telling(matview matviews, refresh _refresh, outcome text) returns boolean
+function _should_notify(matview matviews, refresh _refresh, outcome text) returns boolean
     -- The rule: whether a refresh of this outcome goes to the subscriptions.
 
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
     -- Compares the rows of a materialized view, copies counted, with those remembered, adds to the refresh what it found, and remembers the new ones.
 
-function _row_hash(relation regclass, ignored_columns text[]) returns text
+function _build_row_hash(relation regclass, ignored_columns text[]) returns text
     -- The expression for matview_baselines.row_hash of a row.
 
 function _read_added_rows(relation regclass, refresh _refresh, row_hash text, hashes bytea[], surplus bigint[]) returns jsonb
@@ -756,7 +756,7 @@ function refresh_matview(relation regclass) returns matview_refresh_events
 procedure refresh_requested()
     -- Refreshes the materialized views of this session's role that others have asked for, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
-function _requested_matview(after_id bigint) returns matviews
+function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
 
 
@@ -770,12 +770,12 @@ function _schedule_hint() returns text
     -- What schedules look like, for the hint of an error.
 
 function _is_cron(schedule text) returns boolean
-    -- Whether a text is written as a cron expression that _next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.
+    -- Whether a text is written as a cron expression that _compute_next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.
 
 function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
     -- Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour or a day evenly, or a cron expression.
 
-function _period_text(seconds integer) returns text
+function _format_period(seconds integer) returns text
     -- A number of seconds in words: 5 seconds, 1 hour.
 
 function _cron_field(field text, low integer, high integer, names text[]) returns integer[]
@@ -795,20 +795,20 @@ function _cron_fields(
 function _has_cron_values(cron_schedule text) returns boolean
     -- Whether each field of a cron expression has values, and only such as there are.
 
-function _next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
+function _compute_next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
     -- The first minute after a moment at which a cron expression comes round, both in pg_cron's time zone; null when it never does, or is none.
 
 function _cron_timezone() returns text
     -- Time zone of cron expressions.
 
-function _next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
+function _compute_next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
     -- When a schedule comes round first after a moment.
 
 
 -- 000029_create_schedule_words
 -- A schedule in words, for people to check what they have written.
 
-function _cron_words(
+function _describe_cron(
         minutes integer[],
         hours integer[],
         days integer[],
@@ -852,7 +852,7 @@ function _is_loop(schedule schedules) returns boolean
 -- 000031_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
 
-function _next_round(
+function _plan_round(
         schedule_ids bigint[],
         called_at timestamptz,
         out matview_ids bigint[],
@@ -862,11 +862,11 @@ function _next_round(
     ) returns record
     -- What a job has to do next for these schedules, as far as they are of this session's role and no other session is at them: refresh these materialized views, those that are due since matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.
 
-function _due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
+function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
     -- The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over.
 
 procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
-    -- Does what tinydevcrm._next_round() says, each refresh in a transaction of its own; is_over when there was nothing left.
+    -- Does what tinydevcrm._plan_round() says, each refresh in a transaction of its own; is_over when there was nothing left.
 
 procedure refresh_scheduled(schedule_id bigint)
     -- What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own.
@@ -877,20 +877,20 @@ function _check_schedule(schedule_id bigint) returns void
 procedure refresh_by_seconds(is_slow boolean)
     -- What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all schedules of this session's role that are less than a minute apart, either the slow ones or the others, until the minute is over.
 
-function _loop_schedules(is_slow boolean) returns bigint[]
+function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules of this session's role whose seconds a loop makes; null when there are none.
 
-function _choose_lane(matview_id bigint, took interval) returns void
+function _assign_lane(matview_id bigint, took interval) returns void
     -- After a scheduled refresh that took so long: gives a materialized view that takes more than half of the time between two rounds to the schedule's job for slow ones, if it has company to hold up, and one that takes less than a tenth back to the common job.
 
-function _round_grace(seconds integer, cron_schedule text) returns interval
+function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long after its time a round of a schedule is not late yet.
 
 
 -- 000032_create_schedule_jobs
 -- The pg_cron jobs of schedules, and of refreshes that others have asked for.
 
-function _job_of(schedule schedules, out job_name text, out command text) returns record
+function _describe_job(schedule schedules, out job_name text, out command text) returns record
     -- Name and command of the pg_cron job that a schedule should have.
 
 function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
@@ -905,7 +905,7 @@ function _schedules_drop_job() returns trigger
 function _matviews_drop_unused_schedule() returns trigger
     -- Removes a schedule when the last materialized view leaves it.
 
-function _schedule_of(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
+function _find_or_create_schedule(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
     -- The schedule of an owner, which is made with its job when it is not there yet.
 
 function _matviews_find_schedule() returns trigger
@@ -970,7 +970,7 @@ table subscriptions
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that has been dropped, and its deliveries and webhook with it.
 
-function _own_subscription(name text) returns bigint
+function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
 function create_subscription(name text, relation regclass default null, max_attempts integer default 12) returns bigint
@@ -1042,13 +1042,13 @@ function receive_events(
 function acknowledge_events(delivery_ids bigint[]) returns bigint
     -- Ends deliveries: they have been handled.
 
-function _retry_delay(attempts integer) returns interval
+function _compute_retry_delay(attempts integer) returns interval
     -- Time until a rejected delivery is received again: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, give or take half of it by chance, so that those which failed together do not come back together.
 
 function reject_event(delivery_id bigint, reason text default null, retry_after interval default null) returns timestamptz
     -- Gives a delivery back that could not be handled, with the reason.
 
-function _make_pending(delivery_ids bigint[]) returns bigint
+function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
 
 function redeliver_event(delivery_id bigint) returns void
@@ -1092,20 +1092,20 @@ table webhooks
     secret_grace         interval     -- For how long the secret before signs too when another takes its place, at most 90 days.
     previous_secret      text         -- What signs them too, after a rotation.
     previous_secret_until timestamptz  -- Until when it does.
-    rest_for             interval     -- For how long the endpoint is left alone from now on, at most 90 days.
-    resting_until        timestamptz  -- Until when the endpoint has asked to be left alone (Retry-After).
+    rate_limited_for     interval     -- For how long the endpoint is left alone from now on, at most 90 days.
+    rate_limited_until   timestamptz  -- Until when the endpoint has asked to be left alone (Retry-After).
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
-    trigger _200_rest before update of rest_for: _webhooks_rest()
+    trigger _200_rest before update of rate_limited_for: _webhooks_limit_rate()
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the secret before, for as long as secret_grace says.
 
-function _webhooks_rest() returns trigger
+function _webhooks_limit_rate() returns trigger
     -- Writes until when an endpoint is left alone.
 
-function _new_webhook_secret() returns text
+function _generate_webhook_secret() returns text
     -- A secret of 32 bytes from the system's source of randomness, which SQL alone has not before PostgreSQL 13.
 
 function create_webhook(name text, url text, relation regclass default null, max_attempts integer default 12) returns text
@@ -1114,19 +1114,19 @@ function create_webhook(name text, url text, relation regclass default null, max
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
-function _due_webhooks() returns table (subscription_id bigint, name text, owner oid)
+function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
     -- The webhooks that have something to be posted now, and that the caller may serve, by turns one of each owner.
 
-function _webhook_body(event matview_refresh_events) returns json
+function _build_webhook_body(event matview_refresh_events) returns json
     -- What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
 
 function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
     -- As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is the same at each attempt, and each of the secrets signs.
 
-function _switch_off_webhook(subscription_id bigint, reason text) returns void
+function _disable_webhook(subscription_id bigint, reason text) returns void
     -- Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).
 
-function _rest_webhook(subscription_id bigint, retry_after interval) returns void
+function _limit_webhook_rate(subscription_id bigint, retry_after interval) returns void
     -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
 
 function _refuse_post(
@@ -1204,7 +1204,7 @@ function _remove_events(ids bigint[]) returns bigint
 function _remove_expired_events(after_id bigint, batch_size integer) returns bigint
     -- Looks at one batch of the oldest events and removes those that have expired and are not waited for.
 
-function _surplus_matviews() returns bigint[]
+function _list_surplus_matviews() returns bigint[]
     -- The materialized views that have more events than they may.
 
 function _remove_surplus_events(matview_id bigint, batch_size integer) returns bigint
@@ -1320,7 +1320,7 @@ function _imports_note_renamed() returns trigger
 -- 000042_create_upkeep
 -- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
 
-function _unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
+function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
     -- What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else.
 
 function _settle_schedules() returns void
@@ -1338,7 +1338,7 @@ function _remove_unused_locks() returns void
 procedure settle_jobs()
     -- Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
 
-function _upkeep_ran_at() returns timestamptz
+function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 

@@ -36,7 +36,7 @@ func TestCitusWorkerAway(t *testing.T) {
 	outcomes := func() string {
 		t.Helper()
 		return dbtest.Value[string](t, pool, `
-			select string_agg(concat_ws(' ', outcome, error_code, case when is_told then 'told' end), ', ' order by id)
+			select string_agg(concat_ws(' ', outcome, error_code, case when is_notified then 'told' end), ', ' order by id)
 			  from tinydevcrm.matview_refresh_events`)
 	}
 	state := func() string {

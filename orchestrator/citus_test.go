@@ -176,7 +176,7 @@ func TestCitusAddedToAServerInUse(t *testing.T) {
 func refreshed(t *testing.T, pool *sql.DB, view string) string {
 	t.Helper()
 	return dbtest.Value[string](t, pool, `
-		select concat_ws(' ', outcome, method, row_count) || ', told ' || is_told::text
+		select concat_ws(' ', outcome, method, row_count) || ', told ' || is_notified::text
 		  from tinydevcrm.refresh_matview($1::text::regclass)`, view)
 }
 

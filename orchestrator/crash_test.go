@@ -85,7 +85,7 @@ func moody(seed uint64) answer {
 // told are committed.
 func checkNothingIsLost(t *testing.T, pool *sql.DB, confirmed map[int64]bool, s *service, r *receiver) {
 	t.Helper()
-	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_told order by id")
+	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified order by id")
 	logged, accepted := s.logged(t), r.accepted()
 	logRepeats, hookRepeats := 0, 0
 	for _, id := range events {

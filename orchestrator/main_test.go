@@ -194,7 +194,7 @@ func TestStatusOfAPausedSubscription(t *testing.T) {
 	if list := mustCommand(t, databaseURL, "subscription", "list"); !strings.Contains(list, "deploying") {
 		t.Errorf("the list lacks the reason: %s", list)
 	}
-	dbtest.Exec(t, pool, "select tinydevcrm._switch_off_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
+	dbtest.Exec(t, pool, "select tinydevcrm._disable_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
 	if _, stderr, err := command(t, databaseURL, "", "status"); err == nil || !strings.Contains(stderr, "s is switched off") {
 		t.Errorf("switched off by the orchestrator: %v: %s", err, stderr)
 	}

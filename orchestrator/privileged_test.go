@@ -24,8 +24,8 @@ var doings = []string{
 	"select from tinydevcrm.allow_embedding('eve.{view}', '{*}')",
 	"select from tinydevcrm.refresh_matview('eve.{view}')",
 	"select tinydevcrm._find_embed('eve.{view}'), tinydevcrm._find_matview('{eve.{view}}')",
-	"do $$ declare read text; begin read := (tinydevcrm._rows_statement('eve.{view}', true)).statement; execute read; end $$",
-	"do $$ declare read text; begin read := (tinydevcrm._rows_statement('eve.{table}')).statement; execute read; end $$",
+	"do $$ declare read text; begin read := (tinydevcrm._build_rows_statement('eve.{view}', true)).statement; execute read; end $$",
+	"do $$ declare read text; begin read := (tinydevcrm._build_rows_statement('eve.{table}')).statement; execute read; end $$",
 	"select tinydevcrm.forbid_embedding('eve.{view}')",
 	"select tinydevcrm.pause_matview('eve.{view}')",
 	"select tinydevcrm.resume_matview('eve.{view}')",
@@ -280,7 +280,7 @@ func TestNobodyIsLedElsewhere(t *testing.T) {
 	dbtest.Exec(t, eve, "grant usage, create on schema eve to bob")
 
 	for name, look := range map[string]string{
-		"to read it":    "do $$ declare read text; begin read := (tinydevcrm._rows_statement({oid}::regclass)).statement; execute read; end $$",
+		"to read it":    "do $$ declare read text; begin read := (tinydevcrm._build_rows_statement({oid}::regclass)).statement; execute read; end $$",
 		"to embed it":   "select tinydevcrm.allow_embedding({oid}::regclass, '{*}')",
 		"to refresh it": "select tinydevcrm.refresh_matview({oid}::regclass)",
 	} {

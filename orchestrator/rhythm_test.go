@@ -29,7 +29,7 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 	dbtest.Exec(t, pool, "update knobs set divisor = 0, seconds = $1", slow)
 	dbtest.Exec(t, pool, `
 		create view scheduled as
-		select substring(matview from '[a-z]+\d*$') as name, outcome, is_told, started_at, started_at + duration as ended_at,
+		select substring(matview from '[a-z]+\d*$') as name, outcome, is_notified, started_at, started_at + duration as ended_at,
 		       floor(extract(epoch from started_at) / 5)::bigint as round
 		  from tinydevcrm.matview_refresh_events
 		 where schedule_id is not null and matview like current_schema() || '.%'`)
@@ -65,7 +65,7 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 		select string_agg(distinct outcome, ' ') from scheduled where name like 'v%' or name = 'slow'`); outcomes != "refreshed" {
 		t.Errorf("the healthy views and the slow one were %s", outcomes)
 	}
-	if told := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'failing' and is_told and outcome = 'failed'"); told != 1 {
+	if told := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'failing' and is_notified and outcome = 'failed'"); told != 1 {
 		t.Errorf("the failing view was told %d times, want once", told)
 	}
 	if turns := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'slow'"); turns < 2 {

@@ -38,10 +38,10 @@ func TestRowsAddedAgainstAReference(t *testing.T) {
 		}
 		after := contents(t, pool)
 		wantAdded, wantRemoved := difference(after, before), difference(before, after)
-		added, removed, isTold := refreshRowsAdded(t, pool)
-		if !slices.Equal(added, wantAdded) || removed != len(wantRemoved) || isTold != (len(wantAdded) > 0) {
+		added, removed, isNotified := refreshRowsAdded(t, pool)
+		if !slices.Equal(added, wantAdded) || removed != len(wantRemoved) || isNotified != (len(wantAdded) > 0) {
 			t.Fatalf("seed %d, sequence %d: added %v, removed %d, told %t; want added %v, removed %d",
-				seed, sequence, added, removed, isTold, wantAdded, len(wantRemoved))
+				seed, sequence, added, removed, isNotified, wantAdded, len(wantRemoved))
 		}
 		before = after
 	}
@@ -96,18 +96,18 @@ func difference(one, other map[string]int) []string {
 }
 
 // refreshRowsAdded refreshes the view and gives what its event says.
-func refreshRowsAdded(t *testing.T, pool *sql.DB) (added []string, removed int, isTold bool) {
+func refreshRowsAdded(t *testing.T, pool *sql.DB) (added []string, removed int, isNotified bool) {
 	t.Helper()
 	var addedCount int
 	if err := pool.QueryRow(`
-		select array(select value::text from jsonb_array_elements(rows)), added_count, removed_count, is_told
+		select array(select value::text from jsonb_array_elements(rows)), added_count, removed_count, is_notified
 		  from tinydevcrm.refresh_matview('v')`).
-		Scan(pq.Array(&added), &addedCount, &removed, &isTold); err != nil {
+		Scan(pq.Array(&added), &addedCount, &removed, &isNotified); err != nil {
 		t.Fatal(err)
 	}
 	if addedCount != len(added) {
 		t.Errorf("added_count is %d with %d rows", addedCount, len(added))
 	}
 	slices.Sort(added)
-	return added, removed, isTold
+	return added, removed, isNotified
 }

@@ -157,7 +157,7 @@ func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 	for _, event := range stdout.events(t) {
 		counts[event.EventID]++
 	}
-	if told := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where is_told"); len(counts) != told {
+	if told := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where is_notified"); len(counts) != told {
 		t.Errorf("%d of %d events are logged", len(counts), told)
 	}
 	for id, count := range counts {

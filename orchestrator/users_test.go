@@ -38,9 +38,9 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 		{"an answer and the delivery", ann,
 			"select id from tinydevcrm.deliveries for update", runner, "select tinydevcrm.acknowledge_events(array[" + delivery + "])"},
 		{"a pause and the subscription", ann,
-			"select id from tinydevcrm.subscriptions for update", runner, "select tinydevcrm._switch_off_webhook(subscription_id, '') from tinydevcrm.webhooks"},
+			"select id from tinydevcrm.subscriptions for update", runner, "select tinydevcrm._disable_webhook(subscription_id, '') from tinydevcrm.webhooks"},
 		{"a rest and the webhook", ann,
-			"select url from tinydevcrm.webhooks for update", runner, "select tinydevcrm._rest_webhook(subscription_id, '1 s') from tinydevcrm.webhooks"},
+			"select url from tinydevcrm.webhooks for update", runner, "select tinydevcrm._limit_webhook_rate(subscription_id, '1 s') from tinydevcrm.webhooks"},
 		{"a receiver and the delivery", ann,
 			"select id from tinydevcrm.deliveries for update", runner, "select from tinydevcrm.webhooks, tinydevcrm._receive_posts(subscription_id, 10, '1 minute')"},
 	}

@@ -128,7 +128,7 @@ func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Durat
 	}
 	const own = " = (select id from tinydevcrm.subscriptions where name = 'limited')"
 	for what, until := range map[string]time.Time{
-		"the endpoint": dbtest.Value[time.Time](t, pool, "select resting_until from tinydevcrm.webhooks where subscription_id"+own),
+		"the endpoint": dbtest.Value[time.Time](t, pool, "select rate_limited_until from tinydevcrm.webhooks where subscription_id"+own),
 		"the event":    dbtest.Value[time.Time](t, pool, "select visible_at from tinydevcrm.deliveries where event_id = $1 and subscription_id"+own, told[0]),
 	} {
 		if pause := until.Sub(requests[0].at); pause < retryAfter || pause > retryAfter+5*time.Second {

@@ -84,10 +84,10 @@ select is(
     (select (event).matview from tinydevcrm.receive_events('log')), '"Tap Ann".v',
     'the orchestrator receives what all users are told');
 select is(
-    (select array_agg(due.name) from tinydevcrm._due_webhooks() as due), array['hook'], 'and posts their webhooks');
+    (select array_agg(due.name) from tinydevcrm._list_due_webhooks() as due), array['hook'], 'and posts their webhooks');
 select is(
     (select count(tinydevcrm.acknowledge_events(array[received.delivery_id]))::integer
-       from tinydevcrm._due_webhooks() as due
+       from tinydevcrm._list_due_webhooks() as due
       cross join lateral tinydevcrm._receive_deliveries(due.subscription_id, 10, '1 minute') as received),
     2, 'each to its end');
 select is_empty(

@@ -161,7 +161,7 @@ select is(
 select is(
     (select max(delay) <= interval '9 hours' and min(delay) >= interval '3 hours'
        from generate_series(1, 100)
-      cross join lateral tinydevcrm._retry_delay(100) as delay), true,
+      cross join lateral tinydevcrm._compute_retry_delay(100) as delay), true,
     'pauses have an end, and are not all alike');
 
 -- paused, replayed
@@ -174,7 +174,7 @@ select is(
     (select count(*) from tinydevcrm.receive_events('few')), 1::bigint, 'and all of it after');
 select is(
     tinydevcrm.replay_events('few', now() - interval '1 hour'),
-    (select count(*) - 1 from tinydevcrm.matview_refresh_events where is_told and matview like '%.b'),
+    (select count(*) - 1 from tinydevcrm.matview_refresh_events where is_notified and matview like '%.b'),
     'replay_events() brings what was told before the subscription');
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('few');

@@ -37,15 +37,15 @@ values
     ('@reboot', '2024-01-31 10:00:00', null);
 
 select is_empty(
-    $$ select *, tinydevcrm._next_cron_time(cron_schedule, after) as got
+    $$ select *, tinydevcrm._compute_next_cron_time(cron_schedule, after) as got
          from expected
-        where tinydevcrm._next_cron_time(cron_schedule, after) is distinct from due $$,
+        where tinydevcrm._compute_next_cron_time(cron_schedule, after) is distinct from due $$,
     'a cron expression comes round when it says');
 select is(
-    tinydevcrm._next_due(5, null, '2024-01-31 10:00:03Z'), '2024-01-31 10:00:05Z',
+    tinydevcrm._compute_next_due(5, null, '2024-01-31 10:00:03Z'), '2024-01-31 10:00:05Z',
     'seconds fall on multiples of themselves');
 select is(
-    tinydevcrm._next_due(null, '0 * * * *', '2024-01-31 10:00:03Z'), '2024-01-31 11:00:00Z',
+    tinydevcrm._compute_next_due(null, '0 * * * *', '2024-01-31 10:00:03Z'), '2024-01-31 11:00:00Z',
     'cron expressions are in pg_cron''s time zone');
 
 select * from finish();

@@ -18,14 +18,14 @@ select *
 select is((select matview from event), '"My Data".v', 'an event names the view in full');
 select is((select outcome from event), 'refreshed', 'a refresh that succeeds is refreshed');
 select is((select row_count from event), 0::bigint, 'with its rows counted');
-select is((select is_told from event), false, 'an empty view is not told by the rule not_empty');
+select is((select is_notified from event), false, 'an empty view is not told by the rule not_empty');
 select is((select rows from event), null, 'and carries no rows');
 
 insert into numbers
 values (5);
 
 select is(
-    (select array[outcome, row_count::text, is_told::text, rows::text, method]
+    (select array[outcome, row_count::text, is_notified::text, rows::text, method]
        from tinydevcrm.refresh_matview('v')),
     array['refreshed', '1', 'true', '[{"tenth": 2}]', 'plain'],
     'a view with rows is told, with them');
@@ -51,13 +51,13 @@ insert into numbers
 values (0);
 
 select is(
-    (select array[outcome, row_count::text, is_told::text, error_code, error_message]
+    (select array[outcome, row_count::text, is_notified::text, error_code, error_message]
        from tinydevcrm.refresh_matview('v')),
     array['failed', null, 'true', '22012', 'division by zero'],
     'a refresh that fails is told, with its SQLSTATE and message');
 select results_eq('select count(*)::integer from v', array[101], 'and the old rows stay');
 select is(
-    (select is_told from tinydevcrm.refresh_matview('v')), false,
+    (select is_notified from tinydevcrm.refresh_matview('v')), false,
     'the second failure of a streak is not told again');
 select is(
     (select array_agg(last_outcome) from tinydevcrm.matviews where relation = 'v'::regclass),
@@ -66,11 +66,11 @@ select is(
 truncate numbers;
 
 select is(
-    (select array[outcome, row_count::text, is_told::text] from tinydevcrm.refresh_matview('v')),
+    (select array[outcome, row_count::text, is_notified::text] from tinydevcrm.refresh_matview('v')),
     array['recovered', '0', 'true'],
     'the first success after it is a recovery, told even when the view is empty');
 select is(
-    (select array[outcome, is_told::text] from tinydevcrm.refresh_matview('v')),
+    (select array[outcome, is_notified::text] from tinydevcrm.refresh_matview('v')),
     array['refreshed', 'false'], 'and the next one is like any other');
 
 -- concurrently
@@ -220,7 +220,7 @@ create function pg_temp.latest(
 as $$
     select pg_temp.numbers(array(
         select id
-          from tinydevcrm._latest_events(
+          from tinydevcrm._list_latest_events(
                    latest.reader,
                    0,
                    latest.row_limit,
@@ -246,7 +246,7 @@ select is(
 select is(
     pg_temp.numbers(array(
         select events.id
-          from tinydevcrm._latest_events('Tap Reader', (select id from numbered where number = 2), 10)
+          from tinydevcrm._list_latest_events('Tap Reader', (select id from numbered where number = 2), 10)
                    as events)),
     array[6, 5], 'or newer');
 
@@ -254,19 +254,19 @@ create function pg_temp.by_number(
     reader    text,
     matview   text default null,
     outcome   text default null,
-    told_only boolean default false
+    notified_only boolean default false
 )
     returns integer[]
     language sql
 as $$
     select pg_temp.numbers(array(
         select events.id
-          from tinydevcrm._numbered_events(
+          from tinydevcrm._list_events_by_id(
                    by_number.reader,
                    array(select id from numbered where number > 1),
                    by_number.matview,
                    by_number.outcome,
-                   by_number.told_only) as events
+                   by_number.notified_only) as events
     ))
 $$;
 
@@ -274,7 +274,7 @@ select is(
     array[pg_temp.by_number('Tap Reader')::text, pg_temp.by_number('Tap Stranger')::text],
     array['{6,5,4,3,2}', null], 'by their ids all are found, but another''s');
 select is(
-    pg_temp.by_number('Tap Reader', '"My Data".told', told_only => true), array[5, 2],
+    pg_temp.by_number('Tap Reader', '"My Data".told', notified_only => true), array[5, 2],
     'or those of one view, or that were told');
 select is(pg_temp.by_number('Tap Reader', outcome => 'failed'), array[3, 2], 'or of one outcome');
 
@@ -296,7 +296,7 @@ select results_eq(
     $$ select recent.matview_id = matviews.id, pg_temp.numbers(array[event_id]), outcome, row_count,
               duration_ms between 0 and 60000, started_at <= clock_timestamp()
          from tinydevcrm.matviews
-        cross join lateral tinydevcrm._recent_refreshes(array[matviews.id], 2) as recent
+        cross join lateral tinydevcrm._list_recent_refreshes(array[matviews.id], 2) as recent
         where relation = 'told'::regclass $$,
     $$ values (true, array[3], 'failed', null::bigint, true, true), (true, array[5], 'recovered', 1, true, true) $$,
     'the recent refreshes of a view are told or not, oldest first');
@@ -326,7 +326,7 @@ select results_eq(
          from tinydevcrm.refresh_matview('wide_view') as event $$,
     $$ values ('["zz","b","Größe","a \"b\"","10","9"]', 2, true) $$, 'and among the first ones');
 insert into tinydevcrm.matview_refresh_events (
-           owner, matview_id, matview, outcome, is_told, row_count, columns, rows, started_at, duration)
+           owner, matview_id, matview, outcome, is_notified, row_count, columns, rows, started_at, duration)
 select owner, id, relation::text, 'refreshed', true, 1, '{x}', '[1, ["x"], {"y": 2}]', now(), interval '0'
   from tinydevcrm.matviews
  where relation = 'wide_view'::regclass;

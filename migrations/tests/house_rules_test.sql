@@ -175,8 +175,8 @@ select is(
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
     array[
-        '_check_server', '_cron_timezone', '_cron_is_running', '_unsettled_jobs',
-        '_upkeep_ran_at', '_check_workers', '_check_load'
+        '_check_server', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
+        '_find_last_upkeep', '_check_workers', '_check_load'
     ],
     'what users may run with others'' rights is known, and little');
 

@@ -90,13 +90,13 @@ insert into keyed
 values (2, 'c');
 
 select is(
-    (select array[outcome, method, is_told::text, plain_reason] from tinydevcrm.refresh_matview('k')),
+    (select array[outcome, method, is_notified::text, plain_reason] from tinydevcrm.refresh_matview('k')),
     array['refreshed', 'plain', 'true',
           'its key does not tell its rows apart: Key (id)=(2) is duplicated.'],
     'rows of the same key make it plain, which is told whatever the rule');
 select is((select count(*) from k), 3::bigint, 'and lose nothing');
 select is(
-    (select array[method, is_told::text] from tinydevcrm.refresh_matview('k')),
+    (select array[method, is_notified::text] from tinydevcrm.refresh_matview('k')),
     array['plain', 'false'], 'once');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass),
@@ -125,17 +125,17 @@ select is(
 
 -- names that are free
 
-select is(tinydevcrm._unused_name('free'), 'free', 'a name that is free is taken as it is');
+select is(tinydevcrm._find_unused_name('free'), 'free', 'a name that is free is taken as it is');
 create table "Taken"();
 create view "Taken_2" as select 1 as n;
 select is(
-    tinydevcrm._unused_name('Taken'), 'Taken_3', 'one that a table or view has gets a number');
+    tinydevcrm._find_unused_name('Taken'), 'Taken_3', 'one that a table or view has gets a number');
 select is(
-    tinydevcrm._unused_name(repeat('é', 31) || 'xx'), repeat('é', 31) || 'x',
+    tinydevcrm._find_unused_name(repeat('é', 31) || 'xx'), repeat('é', 31) || 'x',
     'one over 63 bytes is cut');
 select tinydevcrm.create_matview(repeat('é', 31), 'select 1 as n');
 select is(
-    tinydevcrm._unused_name(repeat('é', 32)), repeat('é', 30) || '_2',
+    tinydevcrm._find_unused_name(repeat('é', 32)), repeat('é', 30) || '_2',
     'between its letters, and makes room for the number');
 
 -- what it reads

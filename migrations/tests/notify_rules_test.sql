@@ -17,7 +17,7 @@ as $$
     select concat_ws(
                ' ',
                outcome,
-               case when is_told then 'told' else 'quiet' end,
+               case when is_notified then 'told' else 'quiet' end,
                row_count,
                case when added_count is not null then format('+%s-%s', added_count, removed_count) end,
                (select jsonb_agg(value order by value) from jsonb_array_elements(rows)),
@@ -141,7 +141,7 @@ create function pg_temp.wait_over(relation regclass)
     language sql
 as $$
     update tinydevcrm.matviews
-       set last_told_at = last_told_at - interval '1 hour'
+       set last_notified_at = last_notified_at - interval '1 hour'
      where matviews.relation = wait_over.relation
 $$;
 
@@ -240,7 +240,7 @@ select '{"a": "\u0000"}'::json, x, p, c, js, at, f, bytes, i, nothing
   from things
  limit 1;
 select is(
-    (select array[outcome, is_told::text, added_count::text, rows::text, is_cut::text]
+    (select array[outcome, is_notified::text, added_count::text, rows::text, is_cut::text]
        from tinydevcrm.refresh_matview('all_types')),
     array['refreshed', 'true', '1', null, 'true'], 'one that jsonb cannot hold is told without it');
 

@@ -54,7 +54,7 @@ create function read(relation regclass, is_json boolean, cell_limit integer defa
     language plpgsql
 as $$
 begin
-    return query execute (tinydevcrm._rows_statement(relation, is_json, cell_limit)).statement;
+    return query execute (tinydevcrm._build_rows_statement(relation, is_json, cell_limit)).statement;
 end
 $$;
 
@@ -97,7 +97,7 @@ select results_eq(
     'texts are cut where that is asked for');
 select is(
     (select array[names[7], types[10], types[11], types[3]]
-       from tinydevcrm._rows_statement('odd')),
+       from tinydevcrm._build_rows_statement('odd')),
     array['yes %s', '"My Data".count[]', '"My Data".moods', 'numeric'],
     'names and types come with it');
 

@@ -140,7 +140,7 @@ create function pg_temp.round(schedule_id bigint, called_at timestamptz)
     language sql
 as $$
     select array_agg(matviews.relation order by number)
-      from tinydevcrm._next_round(array[round.schedule_id], round.called_at) as next_round
+      from tinydevcrm._plan_round(array[round.schedule_id], round.called_at) as next_round
      cross join unnest(next_round.matview_ids) with ordinality as ids (id, number)
       join tinydevcrm.matviews
      using (id)
@@ -161,14 +161,14 @@ select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
-      cross join lateral tinydevcrm._due_matview(matviews.id, array[calls.schedule_id], called_at) as due
+      cross join lateral tinydevcrm._find_due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'b'::regclass),
     null, 'nor is it taken when another session has had it');
 select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
-      cross join lateral tinydevcrm._due_matview(matviews.id, array[calls.schedule_id], called_at) as due
+      cross join lateral tinydevcrm._find_due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'a'::regclass),
     'a'::regclass, 'as the others are');
 
@@ -178,7 +178,7 @@ select tinydevcrm._refresh_matview(matviews, schedule_id)
 
 select is(
     (select row(next_round.matview_ids is null, next_round.wait)::text
-       from calls, tinydevcrm._next_round(array[schedule_id], called_at) as next_round),
+       from calls, tinydevcrm._plan_round(array[schedule_id], called_at) as next_round),
     '(t,)', 'and when all have had their turn the job ends: runs that queued up in one minute are one');
 
 select is(
@@ -234,7 +234,7 @@ create function pg_temp.choose(relation regclass, took interval)
     language plpgsql
 as $$
 begin
-    perform tinydevcrm._choose_lane(matviews.id, took)
+    perform tinydevcrm._assign_lane(matviews.id, took)
        from tinydevcrm.matviews
       where matviews.relation = choose.relation;
     return pg_temp.lane(relation);

@@ -46,7 +46,7 @@ select tinydevcrm.create_subscription(name, 'fine', 2)
   from unnest(array['fine', 'failing', 'paused', 'off']) as name;
 select tinydevcrm.refresh_matview('fine') from generate_series(1, 5);
 select tinydevcrm.pause_subscription('paused');
-select tinydevcrm._switch_off_webhook(id, 'gone')
+select tinydevcrm._disable_webhook(id, 'gone')
   from tinydevcrm.subscriptions
  where name = 'off';
 

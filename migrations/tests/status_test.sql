@@ -69,7 +69,7 @@ select is(
     (select array[status, pause_reason, is_troubled::text]
        from tinydevcrm.subscription_status where subscription = 'paused'),
     array['paused', 'deploying', 'false'], 'one that is paused by hand is no trouble, whatever the reason');
-select tinydevcrm._switch_off_webhook(id, 'gone')
+select tinydevcrm._disable_webhook(id, 'gone')
   from tinydevcrm.subscriptions
  where name = 'paused';
 select is(

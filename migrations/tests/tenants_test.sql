@@ -76,9 +76,9 @@ select is(cardinality(pg_temp.jobs_of('Tap One')), 2, 'upkeep keeps the job whil
 
 set local session authorization "Tap One";
 select is(
-    (tinydevcrm._requested_matview(0)).relation, 'v'::regclass, 'the job finds what is asked for');
-select tinydevcrm._refresh_matview(tinydevcrm._requested_matview(0), is_job => true);
-select is((tinydevcrm._requested_matview(0)).relation, null, 'and has done it');
+    (tinydevcrm._find_requested_matview(0)).relation, 'v'::regclass, 'the job finds what is asked for');
+select tinydevcrm._refresh_matview(tinydevcrm._find_requested_matview(0), is_job => true);
+select is((tinydevcrm._find_requested_matview(0)).relation, null, 'and has done it');
 select is((select rows from tinydevcrm.embeds), '[["1"]]', 'which copies the rows too');
 reset session authorization;
 call tinydevcrm.settle_jobs();
@@ -114,7 +114,7 @@ select pg_temp.grow($$ key = array[repeat('x', 3000)] $$, 'matviews_key_short');
 select pg_temp.grow($$ plain_reason = repeat('x', 10001) $$, 'matviews_plain_reason_short');
 select pg_temp.grow($$ last_row_count = -1 $$, 'matviews_last_row_count_not_negative');
 select throws_ok(
-    $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_told, row_count, rows, duration)
+    $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, rows, duration)
        select max(id), 'refreshed', false, 1, jsonb_build_array(repeat('x', 2097152)), '0 s'
          from tinydevcrm.matviews $$,
     '23514', null, 'an event carries no more than two megabytes');
@@ -134,14 +134,14 @@ select throws_ok(
 select throws_ok(
     format($$ select tinydevcrm.schedule_matview('v', '%s * * * *') $$, '0' || repeat(',0', 20000)), 'TD003', null,
     'nor is one of 40 kB');
-select is(tinydevcrm._next_cron_time('mon * * * *', now()::timestamp), null, 'nor read from inside');
-select is(tinydevcrm._next_cron_time('* * * * *', 'infinity'), null, 'nothing follows the end of time');
-select is(tinydevcrm._next_due(0, null, now()), null, 'no seconds are no schedule');
+select is(tinydevcrm._compute_next_cron_time('mon * * * *', now()::timestamp), null, 'nor read from inside');
+select is(tinydevcrm._compute_next_cron_time('* * * * *', 'infinity'), null, 'nothing follows the end of time');
+select is(tinydevcrm._compute_next_due(0, null, now()), null, 'no seconds are no schedule');
 select throws_ok(
-    format($$ select tinydevcrm._cron_words('%1$s', '%1$s', '%1$s', '%1$s', '%1$s', false) $$, array_fill(1, array[1601])),
+    format($$ select tinydevcrm._describe_cron('%1$s', '%1$s', '%1$s', '%1$s', '%1$s', false) $$, array_fill(1, array[1601])),
     'TD003', null, 'Python, which nothing can stop, gets no more than 1,600 numbers');
 select throws_ok(
-    $$ select tinydevcrm._cron_words(null, '{}', '{1}', '{1}', '{1}', false) $$, 'TD003', null, 'and no nulls');
+    $$ select tinydevcrm._describe_cron(null, '{}', '{1}', '{1}', '{1}', false) $$, 'TD003', null, 'and no nulls');
 select throws_ok('call tinydevcrm.refresh_scheduled(0)', 'TD001', null, 'there is no schedule 0');
 select throws_ok('call tinydevcrm.refresh_scheduled(null)', 'TD001', null, 'and none without a number');
 reset session authorization;

@@ -39,7 +39,7 @@ as $$
                case nodeport when current_setting('port')::integer then 'home' else 'away' end,
                case database when current_database() then 'home' else database end,
                case command
-                   when (tinydevcrm._job_of(schedules)).command
+                   when (tinydevcrm._describe_job(schedules)).command
                        then 'refreshes'
                    else command
                end)

@@ -161,11 +161,11 @@ set local session authorization "Tap Runner";
 select throws_ok(
     $$ update tinydevcrm.subscriptions set is_dropped = true where name = 'hook' $$,
     '42501', null, 'the orchestrator drops no subscription');
-select tinydevcrm._switch_off_webhook(id, 'gone'), tinydevcrm._rest_webhook(id, '100 years')
+select tinydevcrm._disable_webhook(id, 'gone'), tinydevcrm._limit_webhook_rate(id, '100 years')
   from tinydevcrm.subscriptions
  where name = 'hook';
 select results_eq(
-    $$ select is_paused, pause_reason, resting_until < now() + interval '91 days'
+    $$ select is_paused, pause_reason, rate_limited_until < now() + interval '91 days'
          from tinydevcrm.subscriptions
          join tinydevcrm.webhooks
            on subscription_id = id

@@ -80,13 +80,13 @@ select tinydevcrm.watch_matview('tap_one.mine');
 select throws_ok(statement, '42501', null, 'forging: ' || statement)
   from (
     values
-        ($$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_told, row_count, duration)
+        ($$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, duration)
             select matview_id, 'refreshed', true, 9, '0 s' from forged $$),
-        ($$ insert into tinydevcrm.matview_refresh_events (id, matview_id, outcome, is_told, row_count, duration)
+        ($$ insert into tinydevcrm.matview_refresh_events (id, matview_id, outcome, is_notified, row_count, duration)
             overriding system value
             select 1000000, id, 'refreshed', true, 9, '0 s' from tinydevcrm.matviews $$),
         ($$ insert into tinydevcrm.matview_refresh_events
-                (matview_id, outcome, is_told, row_count, started_at, duration)
+                (matview_id, outcome, is_notified, row_count, started_at, duration)
             select id, 'refreshed', true, 9, now() + interval '1 year', '0 s' from tinydevcrm.matviews $$),
         ($$ insert into tinydevcrm.matview_baselines (matview_id, row_hash, row_count)
             select matview_id, sha256(''), 1 from forged $$),
@@ -99,13 +99,13 @@ select throws_ok(statement, '42501', null, 'forging: ' || statement)
         ('update tinydevcrm.matviews set last_scheduled_at = now()'),
         ($$ update tinydevcrm.matviews set relation = 'tap_one.v' $$),
         ('delete from tinydevcrm.matviews'),
-        ('update tinydevcrm.matview_refresh_events set is_told = true'),
+        ('update tinydevcrm.matview_refresh_events set is_notified = true'),
         ($$ insert into tinydevcrm._locks (what, id) values ('matview', 0) $$),
         ($$ select cron.schedule('mine', '* * * * *', 'select 1') $$)
   ) as forgeries (statement);
 select throws_ok(
     format(
-        $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_told, row_count, duration)
+        $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, duration)
            select id, 'refreshed', true, 9, %L from tinydevcrm.matviews $$, duration),
     '23514', null, 'no event takes ' || duration)
   from (values ('-1 second'), ('8 days')) as durations (duration);

@@ -27,16 +27,16 @@ select throws_ok(
 select is_empty(
     $$ select from tinydevcrm.subscriptions where name = 'other' $$, 'one that is refused leaves nothing');
 
-select is_empty('select * from tinydevcrm._due_webhooks()', 'with nothing to post none is due');
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'with nothing to post none is due');
 select tinydevcrm.refresh_matview('v');
-select is((select name from tinydevcrm._due_webhooks()), 'hook', 'with an event it is');
+select is((select name from tinydevcrm._list_due_webhooks()), 'hook', 'with an event it is');
 select throws_ok(
     $$ select tinydevcrm.create_webhook('other', null) $$, 'TD007', null, 'a webhook has a URL');
 
 create role "Tap Watcher" in role tinydevcrm_admin;
 set local role "Tap Watcher";
 select isnt_empty('select from tinydevcrm.webhooks', 'an administrator sees it');
-select is_empty('select * from tinydevcrm._due_webhooks()', 'but has nothing to post, and so none is due');
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'but has nothing to post, and so none is due');
 reset role;
 
 create function pg_temp.secrets()
@@ -75,15 +75,15 @@ update tinydevcrm.subscriptions
    set max_attempts = 100;
 update tinydevcrm.deliveries
    set visible_at = clock_timestamp();
-select tinydevcrm._rest_webhook(subscription_id, '1 hour')
-  from tinydevcrm._due_webhooks();
-select is_empty('select * from tinydevcrm._due_webhooks()', 'one that asks for a rest is not due');
+select tinydevcrm._limit_webhook_rate(subscription_id, '1 hour')
+  from tinydevcrm._list_due_webhooks();
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'one that asks for a rest is not due');
 update tinydevcrm.webhooks
-   set resting_until = clock_timestamp();
+   set rate_limited_until = clock_timestamp();
 
-select tinydevcrm._switch_off_webhook(subscription_id, 'it is gone')
-  from tinydevcrm._due_webhooks();
-select is_empty('select * from tinydevcrm._due_webhooks()', 'one that is gone is not due');
+select tinydevcrm._disable_webhook(subscription_id, 'it is gone')
+  from tinydevcrm._list_due_webhooks();
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'one that is gone is not due');
 select is(
     (select array[status, pause_reason, is_troubled::text]
        from tinydevcrm.subscription_status where subscription = 'hook'),
@@ -100,7 +100,7 @@ create function pg_temp.refuse(status integer, reason text, retry_after interval
     language sql
 as $$
     update tinydevcrm.webhooks
-       set resting_until = null;
+       set rate_limited_until = null;
     update tinydevcrm.deliveries
        set state = 'pending',
            attempts = 1,
@@ -121,7 +121,7 @@ as $$
     select tinydevcrm._subscription_state(subscriptions),
            deliveries.last_error,
            deliveries.visible_at - clock_timestamp(),
-           webhooks.resting_until - clock_timestamp()
+           webhooks.rate_limited_until - clock_timestamp()
       from tinydevcrm.subscriptions
       join tinydevcrm.webhooks
         on webhooks.subscription_id = subscriptions.id

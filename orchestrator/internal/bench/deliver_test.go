@@ -23,7 +23,7 @@ import (
 
 const insertEvents = `
 	insert into tinydevcrm.matview_refresh_events
-	       (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
+	       (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
 	select owner, id, current_schema() || '.' || relation, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
 	  from tinydevcrm.matviews, generate_series(1, $1)
 	 where relation = 'v'::regclass`

@@ -89,7 +89,7 @@ func (b *bench) fill(tables, views, events int) {
 	b.query(fmt.Sprintf(`
 		set session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
-		    (owner, matview_id, matview, outcome, is_told, method, row_count, rows,
+		    (owner, matview_id, matview, outcome, is_notified, method, row_count, rows,
 		     error_code, error_message, started_at, duration)
 		select owner, id, 'public.' || relation,
 		       case when is_failure then 'failed' else 'refreshed' end, (i + id) %% 2 = 0 or is_failure, 'plain',
@@ -105,7 +105,7 @@ func (b *bench) fill(tables, views, events int) {
 		select subscriptions.owner, subscriptions.id, events.id, 1, case when events.id %% 100 <> 0 then now() end
 		  from tinydevcrm.matview_refresh_events as events
 		 cross join tinydevcrm.subscriptions
-		 where events.is_told;
+		 where events.is_notified;
 		update tinydevcrm.matviews
 		   set last_outcome = case when id %% 100 = 0 then 'failed' else 'refreshed' end,
 		       failing_since = case when id %% 100 = 0 then now() end,

@@ -92,7 +92,7 @@ func (b *bench) besideLog(views, runs int) {
 	say("Writing %d events", 5000*views)
 	b.query(`
 		insert into tinydevcrm.matview_refresh_events
-		    (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
+		    (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
 		select owner, id, relation::text, 'refreshed', false, 'plain', 1, now() - i * interval '1 second', '1 ms'
 		  from generate_series(1, 5000) as i
 		 cross join tinydevcrm.matviews`)
@@ -110,7 +110,7 @@ func (b *bench) retention() {
 	for step := 1; step <= 100; step++ {
 		b.query(`
 			insert into tinydevcrm.matview_refresh_events
-			    (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
+			    (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
 			select owner, id, relation::text, 'refreshed', true, 'plain', 1, clock_timestamp(), '1 ms'
 			  from generate_series(1, 5) as i
 			 cross join tinydevcrm.matviews;

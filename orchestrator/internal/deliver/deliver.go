@@ -169,11 +169,11 @@ func (w *Worker) drain(ctx context.Context) error {
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
-	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._ordered_rows(event) end,
+	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._order_row_columns(event) end,
 	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
 	       (event).error_code, left((event).error_message, $4 / 8),
 	       (event).started_at, extract(epoch from (event).duration)::double precision
-	  from tinydevcrm._receive_deliveries(tinydevcrm._own_subscription($1), $2, make_interval(secs => $3))
+	  from tinydevcrm._receive_deliveries(tinydevcrm._find_own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
 // receive handles a batch of events, each as it comes so that only one is held, and gives the numbers of

@@ -132,7 +132,7 @@ func writeEvents(ctx context.Context, pool *sql.DB, matview string, count int) e
 	for _, part := range []int{count / 2, count - count/2} {
 		if _, err := tx.Exec(`
 			insert into tinydevcrm.matview_refresh_events
-			       (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
+			       (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
 			select owner, id, current_schema() || '.' || relation, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
 			  from tinydevcrm.matviews, generate_series(1, $2)
 			 where relation = $1::text::regclass`, matview, part); err != nil {
@@ -199,7 +199,7 @@ func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 	t.Helper()
 	id := dbtest.Value[int64](t, pool, `
 		insert into tinydevcrm.matview_refresh_events
-		       (owner, matview_id, matview, outcome, is_told, method, row_count, rows, is_cut, error_code, error_message, started_at, duration)
+		       (owner, matview_id, matview, outcome, is_notified, method, row_count, rows, is_cut, error_code, error_message, started_at, duration)
 		select owner, id, 'v', case when $2 = '' then 'refreshed' else 'failed' end, true, case when $2 = '' then 'plain' end,
 		       case when $2 = '' then 1 end,
 		       case when $2 = '' then jsonb_build_array(jsonb_build_object('one', repeat('x', $1))) end, false,

@@ -23,7 +23,7 @@ const (
 		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
-		create or replace function tinydevcrm._due_webhooks()
+		create or replace function tinydevcrm._list_due_webhooks()
 		    returns table (subscription_id bigint, name text, owner oid) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
@@ -63,7 +63,7 @@ func TestFailuresAreTriedAgainAfterPauses(t *testing.T) {
 			"select tinydevcrm.create_subscription('s')", runWorker},
 		{"the log's subscription is not there", "_receive_deliveries", fmt.Sprintf(deliveriesFail, "TD001"),
 			"select tinydevcrm.create_subscription('s')", runWorker},
-		{"due webhooks cannot be looked for", "_due_webhooks", webhooksFail,
+		{"due webhooks cannot be looked for", "_list_due_webhooks", webhooksFail,
 			"select tinydevcrm.create_webhook('s', 'http://localhost/')", runWebhooks},
 		{"a webhook cannot be received", "_receive_posts", fmt.Sprintf(postsFail, "raise exception 'no';"),
 			"select tinydevcrm.create_webhook('s', 'http://localhost/')", runWebhooks},

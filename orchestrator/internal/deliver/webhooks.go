@@ -133,7 +133,7 @@ func (e *endpoint) fields() []any { return []any{&e.subscriptionID, &e.name, &e.
 // serveDue begins to serve the endpoints that have something due and are not served already.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 	due, err := db.Collect(ctx, w.pool, "look for webhooks", (*endpoint).fields,
-		"select subscription_id, name, owner::bigint from tinydevcrm._due_webhooks()")
+		"select subscription_id, name, owner::bigint from tinydevcrm._list_due_webhooks()")
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func recovered(t *testing.T, p *program, pool *sql.DB) time.Duration {
 // lines more.
 func allLogged(t *testing.T, pool *sql.DB, programs ...*program) string {
 	t.Helper()
-	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_told")
+	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified")
 	repeats := 0
 	dbtest.Eventually(t, 90*time.Second, "all events are logged", func() bool {
 		repeats = -len(events)

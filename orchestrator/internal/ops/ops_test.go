@@ -132,7 +132,7 @@ func TestALongSilenceIsCaughtUpWith(t *testing.T) {
 	dbtest.Exec(t, pool, `
 		set local session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
-		       (owner, matview_id, matview, outcome, is_told, row_count, started_at, duration)
+		       (owner, matview_id, matview, outcome, is_notified, row_count, started_at, duration)
 		select owner, id, relation::text, 'refreshed', false, 1, now(), interval '0'
 		  from tinydevcrm.matviews
 		 cross join generate_series(1, 50000)
@@ -190,7 +190,7 @@ func TestDeliveriesThatWait(t *testing.T) {
 	if paused := value(t, o, "tinydevcrm_subscriptions kind worker state paused"); paused != 1 {
 		t.Errorf("%v subscriptions are paused, want 1", paused)
 	}
-	dbtest.Exec(t, pool, "select tinydevcrm._switch_off_webhook(id, 'gone') from tinydevcrm.subscriptions where name = 'waiting'")
+	dbtest.Exec(t, pool, "select tinydevcrm._disable_webhook(id, 'gone') from tinydevcrm.subscriptions where name = 'waiting'")
 	if off := value(t, o, "tinydevcrm_subscriptions kind worker state switched_off"); off != 1 {
 		t.Errorf("%v subscriptions are switched off, want 1", off)
 	}

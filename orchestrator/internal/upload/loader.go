@@ -155,7 +155,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	}
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
 	var columns []byte
-	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_columns($1, $2)",
+	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_import_columns($1, $2)",
 		l.step.id, l.table.ranks()).Scan(&columns); err != nil {
 		return Plan{}, fmt.Errorf("preview the columns: %w", err)
 	}

@@ -43,7 +43,7 @@ func (s *server) readCharts(ctx context.Context, matviews []matview) error {
 		       outcome = 'failed',
 		       coalesce(row_count, 0),
 		       duration_ms
-		  from tinydevcrm._recent_refreshes($1, $2)
+		  from tinydevcrm._list_recent_refreshes($1, $2)
 		 order by matview_id, event_id`, pq.Array(ids), chartedRefreshes)
 	if err != nil {
 		return fmt.Errorf("read the last refreshes: %w", err)

@@ -11,7 +11,7 @@ import (
 type event struct {
 	ID           int64  `json:"id"`
 	Outcome      string `json:"outcome"`
-	IsTold       bool   `json:"is_told"`
+	IsNotified   bool   `json:"is_notified"`
 	Matview      string `json:"matview"`
 	RowCount     *int64 `json:"row_count"`
 	AddedCount   *int64 `json:"added_count"`
@@ -42,20 +42,20 @@ func (l *rowList) UnmarshalJSON(data []byte) error {
 const latestEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
-	  from tinydevcrm._latest_events(
+	  from tinydevcrm._list_latest_events(
 	           nullif($1, ''), $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, 0)) as events`
 
-// numberedEvents gives those events of these ids that a reader may see, toldEvents those of them that are
+// numberedEvents gives those events of these ids that a reader may see, notifiedEvents those of them that are
 // told, of one view and of one outcome where these are given.
 const (
 	numberedEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
-	  from tinydevcrm._numbered_events(nullif($1, ''), $2) as events`
-	toldEvents = `
+	  from tinydevcrm._list_events_by_id(nullif($1, ''), $2) as events`
+	notifiedEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
-	  from tinydevcrm._numbered_events(
+	  from tinydevcrm._list_events_by_id(
 	           nullif($1, ''), $2, nullif($3, ''), nullif($4, ''), true) as events`
 )
 

@@ -210,7 +210,7 @@ func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) 
 	if len(ids) == 0 {
 		return nil
 	}
-	messages, err := s.readEventsInTime(ctx, toldEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
+	messages, err := s.readEventsInTime(ctx, notifiedEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ const (
 	stepTables   = "tables"
 	stepView     = "view"
 	stepSchedule = "schedule"
-	stepTold     = "told"
+	stepNotify   = "told"
 )
 
 // A page is what the template shows: what the user has chosen and filled in, and what is there.
@@ -294,7 +294,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 	}{
 		{"overview", stepPage, s.fillOverview},
 		{"matviews", stepSchedule, s.fillMatviews},
-		{"subscriptions", stepTold, s.fillSubscriptions},
+		{"subscriptions", stepNotify, s.fillSubscriptions},
 		{"events", stepPage, s.fillEvents},
 		{"types", stepPage, s.fillTypes},
 		{"tables", stepTables, s.fillTables},
@@ -370,7 +370,7 @@ func (s *server) fillName(ctx context.Context, shown *page) error {
 	if shown.Table == nil {
 		return nil
 	}
-	err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._unused_name($1)", shown.Table.Name+"_now").Scan(&shown.freeName)
+	err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._find_unused_name($1)", shown.Table.Name+"_now").Scan(&shown.freeName)
 	if err != nil {
 		return fmt.Errorf("find a free name: %w", err)
 	}

@@ -154,7 +154,7 @@ func TestPageShowsPausedSubscriptions(t *testing.T) {
 		strings.Contains(page, "in trouble") || !strings.Contains(page, "/subscriptions/resume") {
 		t.Errorf("paused by hand: %s", page)
 	}
-	f.exec("select tinydevcrm._switch_off_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
+	f.exec("select tinydevcrm._disable_webhook(id, '410 Gone') from tinydevcrm.subscriptions where name = 's'")
 	if page := f.send(get("/?subscription=s")).body; !strings.Contains(page, `<td class="bad">switched off: 410 Gone</td>`) ||
 		!strings.Contains(page, "1 in trouble") || !strings.Contains(page, "/subscriptions/resume") {
 		t.Errorf("switched off: %s", page)

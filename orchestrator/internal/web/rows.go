@@ -230,7 +230,7 @@ func describeRows(ctx context.Context, tx *sql.Tx, relation any, isJSON bool, ce
 	var names, types []string
 	err = tx.QueryRowContext(ctx, `
 		select names, types, statement
-		  from tinydevcrm._rows_statement($1, $2, $3)`,
+		  from tinydevcrm._build_rows_statement($1, $2, $3)`,
 		fmt.Sprint(relation), isJSON, cellLimit).
 		Scan(pq.Array(&names), pq.Array(&types), &statement)
 	for i, name := range names {

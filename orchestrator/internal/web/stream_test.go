@@ -153,8 +153,8 @@ func TestStreamSendsEventsOnce(t *testing.T) {
 		with silent as (select set_config('session_replication_role', 'replica', true)),
 		made as (
 		    insert into tinydevcrm.matview_refresh_events
-		           (owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration)
-		    select owner, matview_id, matview, outcome, is_told, method, row_count, started_at, duration
+		           (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
+		    select owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration
 		      from tinydevcrm.matview_refresh_events, silent
 		     where id = $1
 		    returning id)

@@ -75,7 +75,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 
 	asked := shown.Chosen.Get("subscription")
 	if asked != "" && (len(shown.Subscriptions) == 0 || shown.Subscriptions[0].Name != asked) {
-		shown.setProblem(stepTold, db.Problem{
+		shown.setProblem(stepNotify, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no subscription %s of yours", asked),
 			Hint:    "Choose one of the list, or make it.",
@@ -124,7 +124,7 @@ func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
 // createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown once.
 func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
-		step:     stepTold,
+		step:     stepNotify,
 		required: []string{"new_subscription"},
 		query: `
 			select case
@@ -146,7 +146,7 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 // ofSubscription is an action on one that is there.
 func ofSubscription(done, says, call string) action {
 	return action{
-		step:     stepTold,
+		step:     stepNotify,
 		required: []string{"subscription"},
 		query: `
 			select json_build_object('subscription', $1::text)
@@ -183,7 +183,7 @@ func (s *server) redeliverParked(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) redeliverEvent(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
-		step:     stepTold,
+		step:     stepNotify,
 		required: []string{"delivery"},
 		query: `
 			select json_build_object('delivery', $1::bigint)
