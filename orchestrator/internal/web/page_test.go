@@ -269,7 +269,7 @@ func TestAssets(t *testing.T) {
 			t.Errorf("%s again: status %d", name, again.status)
 		}
 	}
-	if total > 60_000 {
+	if total > 64_000 {
 		t.Errorf("the page takes %d bytes in all", total)
 	}
 	if regexp.MustCompile(`(src|href|action)="(https?:)?//`).MatchString(page.body) {
