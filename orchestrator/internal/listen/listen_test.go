@@ -117,11 +117,20 @@ func TestFloodIsGathered(t *testing.T) {
 		    end loop;
 		end
 		$$`)
-	dbtest.Exec(t, pool, "call flood($1)", count)
-	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '7')")
+	flooded := make(chan error, 1)
+	go func() {
+		_, err := pool.Exec("call flood($1)", count)
+		if err == nil {
+			_, err = pool.Exec("select pg_notify('matview_refresh_channel', '7')")
+		}
+		flooded <- err
+	}()
 	looks := 1
 	for receive(t, ids) != 7 {
 		looks++
+	}
+	if err := <-flooded; err != nil {
+		t.Fatal(err)
 	}
 	if looks > most {
 		t.Errorf("%d notifications wake %d times, want %d at most", count, looks, most)
