@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
 // An error of more than 30,000 bytes is said in words, and leaves nothing behind for the next user of the
 // connection, whichever way it comes.
@@ -72,10 +75,7 @@ func TestLongErrors(t *testing.T) {
 			return err
 		},
 	}
-	databaseURL := os.Getenv("TINYDEVCRM_TEST_URL")
-	if databaseURL == "" {
-		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a database. scripts/test makes one.")
-	}
+	databaseURL := dbtest.URL(t)
 	opened := map[string]func(context.Context, string, int) (*sql.DB, error){
 		"Open": db.Open, "OpenImpatient": db.OpenImpatient,
 	}
