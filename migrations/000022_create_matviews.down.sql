@@ -2,6 +2,7 @@
 
 drop policy _locks_matview on tinydevcrm._locks;
 drop table tinydevcrm.matviews;
+drop table tinydevcrm.notify_rules;
 delete from tinydevcrm._locks where what = 'matview';
 drop function tinydevcrm._matviews_create_lock();
 drop function tinydevcrm._matviews_fill_in();

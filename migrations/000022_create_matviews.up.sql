@@ -1,5 +1,56 @@
 -- The registry of materialized views that ask a question again and again.
 
+create table tinydevcrm.notify_rules (
+    name        text not null,
+    rank        integer not null,
+    label       text not null,
+    description text not null,
+    compares    boolean not null default false,
+
+    constraint notify_rules_pkey primary key (name),
+    constraint notify_rules_rank_unique unique (rank)
+);
+
+comment on table tinydevcrm.notify_rules is
+    'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
+    'rule, the first failure of a streak and the first success after it notify; the first refresh of '
+    'all has none before it to compare with.';
+comment on column tinydevcrm.notify_rules.name is
+    'The rule.';
+comment on column tinydevcrm.notify_rules.rank is
+    'Its place in a list; that of rank 1 is the default.';
+comment on column tinydevcrm.notify_rules.label is
+    'When it notifies, in a few words that go on from "notify me".';
+comment on column tinydevcrm.notify_rules.description is
+    'When it notifies, in one sentence.';
+comment on column tinydevcrm.notify_rules.compares is
+    'Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.';
+
+insert into tinydevcrm.notify_rules (rank, name, label, description, compares)
+values (1, 'not_empty', 'when it has rows',
+        'Each refresh that finds rows, with the first of them.', false),
+       (2, 'empty', 'when it has no rows',
+        'Each refresh that finds none.', false),
+       (3, 'became_not_empty', 'when it has rows again',
+        'The refresh that finds rows where the one before found none.', false),
+       (4, 'rows_added', 'of rows that are new',
+        'A refresh that finds rows which were not there before; the event carries them.', true),
+       (5, 'changed', 'when its rows change',
+        'A refresh that finds other rows than the one before: more, fewer or different.', true),
+       (6, 'always', 'at each refresh',
+        'Every refresh, whatever it finds.', false),
+       (7, 'never', 'only of failures',
+        'Nothing but failures and recoveries, of which the other rules notify too.', false);
+
+alter table tinydevcrm.notify_rules enable row level security;
+
+create policy notify_rules_read on tinydevcrm.notify_rules
+    for select
+    to tinydevcrm_user
+    using (true);
+
+grant select on tinydevcrm.notify_rules to tinydevcrm_user;
+
 create table tinydevcrm.matviews (
     id                 bigint generated always as identity,
     owner              regrole not null,
@@ -20,10 +71,8 @@ create table tinydevcrm.matviews (
 
     constraint matviews_pkey primary key (id),
     constraint matviews_relation_unique unique (relation),
-    constraint matviews_notify_when_known check (
-        notify_when in (
-            'not_empty', 'empty', 'became_not_empty', 'changed', 'rows_added', 'always', 'never')
-    ),
+    constraint matviews_notify_when_fkey foreign key (notify_when)
+        references tinydevcrm.notify_rules (name),
     constraint matviews_notify_interval_range check (
         notify_interval between interval '0' and interval '10 years'
     ),
@@ -54,11 +103,8 @@ comment on column tinydevcrm.matviews.owner is
 comment on column tinydevcrm.matviews.relation is
     'The materialized view.';
 comment on column tinydevcrm.matviews.notify_when is
-    'Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has '
-    'rows, and had none), changed (its rows are others than before), rows_added (it has rows that '
-    'were not there before), always, never. "Before" is the refresh before, or the one last told '
-    'where notify_interval kept later ones quiet; the first refresh has none and is not told. The '
-    'first failure of a streak and the first success after it are told whatever the rule.';
+    'Which refreshes notify: a rule of tinydevcrm.notify_rules. "Before" means the refresh before, '
+    'or the one that notified last where notify_interval kept later ones quiet.';
 comment on column tinydevcrm.matviews.ignored_columns is
     'Columns that the rules changed and rows_added leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
@@ -89,6 +135,8 @@ comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
 create index matviews_owner_idx on tinydevcrm.matviews (owner);
+
+create index matviews_notify_when_idx on tinydevcrm.matviews (notify_when);
 
 alter table tinydevcrm.matviews enable row level security;
 

@@ -136,15 +136,19 @@ begin
 
     return v_matview;
 exception
-    when check_violation then
+    when check_violation or foreign_key_violation then
         raise exception using
             errcode = 'TD007',
             message = format(
                 'there is no rule %L with the interval %s',
                 coalesce(watch_matview.notify_when, 'not_empty'),
                 coalesce(watch_matview.notify_interval, '0')),
-            hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
-                      'always and never; an interval is 0 to 10 years.';
+            hint    = format(
+                'The rules are %s; an interval is 0 to 10 years.',
+                (
+                    select string_agg(notify_rules.name, ', ' order by notify_rules.rank)
+                      from tinydevcrm.notify_rules
+                ));
 end
 $$;
 

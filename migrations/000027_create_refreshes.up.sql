@@ -219,7 +219,12 @@ begin
     end;
     -- What comes while it is to be quiet is left for the first refresh after that.
     v_refresh.compares :=
-        v_refresh.notify_when in ('changed', 'rows_added') and not v_refresh.is_quiet;
+        not v_refresh.is_quiet
+        and (
+            select notify_rules.compares
+              from tinydevcrm.notify_rules
+             where notify_rules.name = v_refresh.notify_when
+        );
     return v_refresh;
 end
 $$;
@@ -268,6 +273,42 @@ comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
     'limits; none when one of them cannot be jsonb, or when its event carries added rows. Raises '
     '42501 in the session of another role than its owner.';
 
+create function tinydevcrm._remember_refresh(
+    matview tinydevcrm.matviews,
+    refresh tinydevcrm._refresh
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_known tinydevcrm.matviews := matview;
+begin
+    -- Rows that come while it is to be quiet are news until an event notifies of them.
+    if not (refresh).is_quiet or (refresh).row_count = 0 then
+        v_known.last_row_count := (refresh).row_count;
+    end if;
+
+    v_known.has_baseline := (matview).has_baseline
+        or (refresh).compares
+           and (refresh).notify_when = (matview).notify_when
+           and (refresh).ignored_columns = (matview).ignored_columns;
+    v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
+
+    if v_known is distinct from matview then
+        update tinydevcrm.matviews
+           set last_row_count = v_known.last_row_count,
+               has_baseline = v_known.has_baseline,
+               plain_reason = v_known.plain_reason
+         where matviews.id = v_known.id;
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh) is
+    'Writes to the registry what the next refresh is compared with, where it has changed.';
+
 create function tinydevcrm._record_refresh(
     matview     tinydevcrm.matviews,
     schedule_id bigint,
@@ -281,7 +322,6 @@ create function tinydevcrm._record_refresh(
 as $$
 declare
     v_matview      tinydevcrm.matviews;
-    v_known        tinydevcrm.matviews;
     v_outcome      text;
     v_is_notified      boolean;
     v_is_plain_now boolean;
@@ -304,32 +344,15 @@ begin
         when v_matview.last_outcome = 'failed' then 'recovered'
         else 'refreshed'
     end;
-    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome);
-    -- A key that does not hold any more is told once.
+    -- A key that does not hold any more notifies once.
     v_is_plain_now := v_matview.key is not null
         and v_matview.plain_reason is null
         and v_outcome = 'refreshed'
         and (refresh).plain_reason is not null;
+    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome) or v_is_plain_now;
 
     if v_outcome in ('refreshed', 'recovered') then
-        v_known := v_matview;
-        -- Rows that come while it is to be quiet are news until they are told.
-        if not (refresh).is_quiet or (refresh).row_count = 0 then
-            v_known.last_row_count := (refresh).row_count;
-        end if;
-        v_known.has_baseline := v_matview.has_baseline
-            or (refresh).compares
-               and (refresh).notify_when = v_matview.notify_when
-               and (refresh).ignored_columns = v_matview.ignored_columns;
-        v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
-
-        if v_known is distinct from v_matview then
-            update tinydevcrm.matviews
-               set last_row_count = v_known.last_row_count,
-                   has_baseline = v_known.has_baseline,
-                   plain_reason = v_known.plain_reason
-             where matviews.id = v_known.id;
-        end if;
+        perform tinydevcrm._remember_refresh(v_matview, refresh);
     end if;
 
     insert into tinydevcrm.matview_refresh_events (
@@ -340,18 +363,15 @@ begin
                v_matview.id,
                _record_refresh.schedule_id,
                v_outcome,
-               v_is_notified or v_is_plain_now,
+               v_is_notified,
                (refresh).method,
                case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
                (refresh).row_count,
                (refresh).added_count,
                (refresh).removed_count,
-               case
-                   when (v_is_notified or v_is_plain_now) and (refresh).rows is not null then
-                       (refresh).column_names
-               end,
-               case when v_is_notified or v_is_plain_now then (refresh).rows end,
-               (v_is_notified or v_is_plain_now)
+               case when v_is_notified and (refresh).rows is not null then (refresh).column_names end,
+               case when v_is_notified then (refresh).rows end,
+               v_is_notified
                and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
                    case
                        when (refresh).notify_when = 'rows_added' then (refresh).added_count
@@ -533,6 +553,7 @@ revoke execute on function
     tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
@@ -546,6 +567,7 @@ grant execute on function
     tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),

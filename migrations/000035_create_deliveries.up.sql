@@ -183,68 +183,6 @@ create trigger _200_redeliver
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
-create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when delivery.state <> 'pending' then delivery.state
-        -- One that is redelivered begins anew, and keeps the error for those who look.
-        when delivery.attempts = 0 then 'pending'
-        when delivery.last_error is not null then 'failing'
-        when delivery.visible_at > clock_timestamp() then 'in flight'
-        else 'pending'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._delivery_state(tinydevcrm.deliveries) is
-    'The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within '
-    'the visibility timeout), failing (its last attempt failed, and another follows), acknowledged '
-    'or parked.';
-
-create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when subscription.paused_by = 'orchestrator' then 'switched off'
-        when subscription.is_paused then 'paused'
-        -- A maximum is looked up in the index of the few that have an error.
-        when (
-            select max(deliveries.id)
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = subscription.id
-               and deliveries.acknowledged_at is null
-               and deliveries.last_error is not null
-               and deliveries.attempts > 0
-        ) is not null then 'failing'
-        else 'ok'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
-    'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
-    'paused (by its owner), or switched off (its endpoint is gone for good).';
-
-create function tinydevcrm._needs_attention(state text)
-    returns boolean
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select _needs_attention.state in ('failing', 'switched off')
-$$;
-
-comment on function tinydevcrm._needs_attention(text) is
-    'Whether somebody has to look at what is in this state. A pause is intended, and needs none.';
 
 create function tinydevcrm._matview_refresh_events_fan_out()
     returns trigger
@@ -494,155 +432,21 @@ comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'over. After the last '
     'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
 
-create function tinydevcrm._requeue_deliveries(delivery_ids bigint[])
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_count bigint;
-begin
-    update tinydevcrm.deliveries
-       set is_redelivered = true
-     where deliveries.id = any (_requeue_deliveries.delivery_ids);
-
-    get diagnostics v_count = row_count;
-
-    -- Whoever waits for events looks again.
-    perform pg_notify('matview_refresh_channel', '0');
-    return v_count;
-end
-$$;
-
-comment on function tinydevcrm._requeue_deliveries(bigint[]) is
-    'Makes deliveries pending again, and returns how many.';
-
-create function tinydevcrm.redeliver_event(delivery_id bigint)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if tinydevcrm._requeue_deliveries(array[redeliver_event.delivery_id]) = 0 then
-        raise exception using
-            errcode = 'TD001',
-            message = format('there is no delivery %s', redeliver_event.delivery_id),
-            hint    = 'They are in tinydevcrm.deliveries.';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm.redeliver_event(bigint) is
-    'Has a delivery received again, by a new number and with all its attempts, whether it was '
-    'parked or acknowledged. Raises TD001 when there is none.';
-
-create function tinydevcrm.redeliver_parked(subscription text)
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id constant bigint := tinydevcrm._find_own_subscription(redeliver_parked.subscription);
-begin
-    return tinydevcrm._requeue_deliveries(
-        array(
-            select deliveries.id
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_id
-               and deliveries.parked_at is not null
-        ));
-end
-$$;
-
-comment on function tinydevcrm.redeliver_parked(text) is
-    'Has all parked deliveries of a subscription received again, and returns how many. Raises '
-    'TD001 when there is no such subscription.';
-
-create function tinydevcrm.replay_events(subscription text, since timestamptz)
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id           constant bigint := tinydevcrm._find_own_subscription(replay_events.subscription);
-    v_subscription tinydevcrm.subscriptions;
-    v_count        bigint;
-begin
-    if replay_events.since is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'there is no time since which to replay',
-            hint    = 'For all events that are still in the log: ''-infinity''.';
-    end if;
-
-    select subscriptions.*
-      into v_subscription
-      from tinydevcrm.subscriptions
-     where subscriptions.id = v_id;
-
-    insert into tinydevcrm.deliveries (subscription_id, event_id)
-    select v_subscription.id,
-           events.id
-      from tinydevcrm.matview_refresh_events as events
-     where events.is_notified
-       and events.started_at >= replay_events.since
-       and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
-     order by events.id
-    on conflict on constraint deliveries_event_once do nothing;
-
-    get diagnostics v_count = row_count;
-
-    return v_count + tinydevcrm._requeue_deliveries(
-        array(
-            select deliveries.id
-              from tinydevcrm.deliveries
-              join tinydevcrm.matview_refresh_events as events
-                on events.id = deliveries.event_id
-             where deliveries.subscription_id = v_subscription.id
-               and events.started_at >= replay_events.since
-               and (deliveries.acknowledged_at is not null or deliveries.parked_at is not null)
-        ));
-end
-$$;
-
-comment on function tinydevcrm.replay_events(text, timestamptz) is
-    'Has all told events since a time received again, those from before the subscription too, as '
-    'far as they are still in the log. Returns how many deliveries became pending. Raises TD001 '
-    'when there is no such subscription, TD007 for null instead of a time.';
-
 revoke execute on function
     tinydevcrm._deliveries_set_times(),
     tinydevcrm._deliveries_redeliver(),
-    tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
-    tinydevcrm._needs_attention(text),
     tinydevcrm._matview_refresh_events_fan_out(),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
-    tinydevcrm.reject_event(bigint, text, interval),
-    tinydevcrm.redeliver_event(bigint),
-    tinydevcrm.redeliver_parked(text),
-    tinydevcrm._requeue_deliveries(bigint[]),
-    tinydevcrm.replay_events(text, timestamptz)
+    tinydevcrm.reject_event(bigint, text, interval)
 from public;
 
 grant execute on function
-    tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
-    tinydevcrm._needs_attention(text),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
-    tinydevcrm.reject_event(bigint, text, interval),
-    tinydevcrm.redeliver_event(bigint),
-    tinydevcrm.redeliver_parked(text),
-    tinydevcrm._requeue_deliveries(bigint[]),
-    tinydevcrm.replay_events(text, timestamptz)
+    tinydevcrm.reject_event(bigint, text, interval)
 to tinydevcrm_user;

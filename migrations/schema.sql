@@ -469,12 +469,22 @@ function preview_query(query text, row_limit integer default 10, out columns jso
 -- 000022_create_matviews
 -- The registry of materialized views that ask a question again and again.
 
+table notify_rules
+    -- The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when.
+    name                 text         -- The rule.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    label                text         -- When it notifies, in a few words that go on from "notify me".
+    description          text         -- When it notifies, in one sentence.
+    compares             boolean      -- Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.
+    primary key (name)
+    unique (rank)
+
 table matviews
     -- Materialized views whose refreshes are recorded and told: the registry.
     id                   bigint       -- Number of the registration.
     owner                regrole      -- Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this role.
     relation             regclass     -- The materialized view.
-    notify_when          text         -- Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has rows, and had none), changed (its rows are others than before), rows_added (it has rows that were not there before), always, never.
+    notify_when          text         -- Which refreshes notify: a rule of tinydevcrm.notify_rules.
     ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
     notify_interval      interval     -- Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.
     key                  text[]       -- Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.
@@ -493,6 +503,7 @@ table matviews
     is_paused            boolean      -- Whether its schedule passes it over for now.
     primary key (id)
     unique (relation)
+    foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
@@ -743,6 +754,9 @@ function _begin_refresh(matview matviews) returns _refresh
 
 function _read_rows(relation regclass, refresh _refresh) returns _refresh
     -- Adds to a refresh the number of rows, and the first of them as an array of objects within the limits; none when one of them cannot be jsonb, or when its event carries added rows.
+
+function _remember_refresh(matview matviews, refresh _refresh) returns void
+    -- Writes to the registry what the next refresh is compared with, where it has changed.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
     -- Writes the event of a refresh, and what the next one is compared with; a null refresh is a skip, and a registration that is gone leaves nothing, and null.
@@ -1017,15 +1031,6 @@ function _deliveries_set_times() returns trigger
 function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, by a new number and with all its attempts.
 
-function _delivery_state(delivery deliveries) returns text
-    -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
-
-function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
-
-function _needs_attention(state text) returns boolean
-    -- Whether somebody has to look at what is in this state.
-
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
@@ -1048,6 +1053,10 @@ function _compute_retry_delay(attempts integer) returns interval
 function reject_event(delivery_id bigint, reason text default null, retry_after interval default null) returns timestamptz
     -- Gives a delivery back that could not be handled, with the reason.
 
+
+-- 000036_create_redeliveries
+-- Deliveries that are received once more: one, those that are parked, all since a time.
+
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
 
@@ -1061,8 +1070,17 @@ function replay_events(subscription text, since timestamptz) returns bigint
     -- Has all told events since a time received again, those from before the subscription too, as far as they are still in the log.
 
 
--- 000036_create_latest_deliveries
--- What became of the deliveries of a subscription.
+-- 000037_create_latest_deliveries
+-- What became of the deliveries of a subscription: the states, each defined here alone.
+
+function _delivery_state(delivery deliveries) returns text
+    -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
+
+function _needs_attention(state text) returns boolean
+    -- Whether somebody has to look at what is in this state.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1080,7 +1098,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription, each with its status, as in tinydevcrm._delivery_state(), and when it may be received (again).
 
 
--- 000037_create_webhooks
+-- 000038_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1139,7 +1157,7 @@ function _refuse_post(
     -- Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as tinydevcrm.reject_event() says.
 
 
--- 000038_create_embeds
+-- 000039_create_embeds
 -- Widgets: the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1192,7 +1210,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration that a widget's address names, schema.name, quoted or not; null when there is none that may be embedded.
 
 
--- 000039_create_retention
+-- 000040_create_retention
 -- What keeps the record from growing without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1217,7 +1235,7 @@ function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
 
--- 000040_create_status
+-- 000041_create_status
 -- One place to look.
 
 function _cron_is_running() returns boolean
@@ -1280,6 +1298,10 @@ view subscription_status
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
+
+-- 000042_create_overview
+-- How it goes, in one row.
+
 view overview
     -- How it goes, in one row: what is watched, told and in trouble of what you may see.
     view_count           bigint       -- Watched materialized views.
@@ -1295,7 +1317,71 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, without which no schedule comes round.
 
 
--- 000041_follow_changes
+-- 000043_create_page_lists
+-- What the page lists: tables that imports made, and views with all that is shown of each.
+
+view imported_tables
+    -- The tables that imports made and that are still there, each with the newest import into it that you may see.
+    relation             regclass     -- The table.
+    owner                regrole      -- Its owner now.
+    schema_name          name         -- Name of its schema.
+    table_name           name         -- Its name without the schema.
+    import_id            bigint       -- The newest import: tinydevcrm.imports.id.
+    source               text         -- The file of that import.
+    mode                 text         -- Its mode.
+    key                  text[]       -- Its key, when it was an upsert.
+    distribute_by        text         -- The column by which it was asked to distribute the table across the workers of Citus.
+    distribution         text         -- How the table lies there; null when it does not.
+    dialect              csv_dialect  -- How the file was written.
+    row_count            bigint       -- Rows that it brought.
+    problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
+    notices              text[]       -- What it did not do, and its user may expect.
+    finished_at          timestamptz  -- When it finished.
+
+function _find_tables(asked text, part text, row_limit integer, column_limit integer) returns table (
+        key text,
+        imported imported_tables,
+        is_asked boolean,
+        is_listed boolean,
+        column_count bigint,
+        column_names text[],
+        column_types text[]
+    )
+    -- The newest imported tables whose names contain a part, and first the one of the name asked for (schema.name, quoted or not), each with its first columns as a query writes them.
+
+function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
+    -- The name of a watched materialized view with its schema, as events have it, for the one that psql would show.
+
+function _read_names(list text) returns text[]
+    -- Names from a list as SQL writes them, with commas between and quotes where needed; null for null.
+
+function _describe_view(names text[], schemas name[] default current_schemas(true)) returns table (
+        relation regclass,
+        place bigint,
+        key text,
+        name text,
+        refreshed_at timestamptz,
+        failing_since timestamptz,
+        version text
+    )
+    -- What the page of a view's rows says of it: the view is found as by tinydevcrm._find_matview(); refreshed_at is when the last refresh that succeeded began, version changes with each refresh.
+
+function _find_matviews(asked text, part text, row_limit integer, schemas name[] default current_schemas(true)) returns table (
+        id bigint,
+        key text,
+        matview matview_status,
+        is_asked boolean,
+        is_listed boolean,
+        is_own boolean,
+        is_paused boolean,
+        notify_interval text,
+        ignored_columns text,
+        origins text[]
+    )
+    -- The views whose names contain a part, those that need attention and the newest first, and after them the one asked for when it is not among them: each with its status and what the page changes.
+
+
+-- 000044_follow_changes
 -- What the user does by hand, the registry follows.
 
 function _follow_drops() returns event_trigger
@@ -1317,7 +1403,7 @@ function _imports_note_renamed() returns trigger
     -- Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.
 
 
--- 000042_create_upkeep
+-- 000045_create_upkeep
 -- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1342,7 +1428,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000043_create_checks
+-- 000046_create_checks
 -- What may be wrong with an installation, each with what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1355,7 +1441,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
 
 
--- 000044_create_metrics
+-- 000047_create_metrics
 -- What Prometheus asks for: one row per metric, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1374,7 +1460,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000046_drop_users
+-- 000049_drop_users
 -- Dropping a user: what they leave goes to another user, or goes with them.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void

@@ -92,7 +92,8 @@ type program struct {
 	hasUsers    bool
 	authURL     string
 	letSupers   bool
-	files       fileLimits
+	maxUpload   int64
+	maxRatio    int64
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer

@@ -11,6 +11,8 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // A matviewStatus is a row of the view tinydevcrm.matview_status, as far as a table has room.
@@ -89,8 +91,14 @@ func (p *program) statusCommand() *cobra.Command {
 	return command
 }
 
+func (m *matviewStatus) fields() []any {
+	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LastRefreshedAt,
+		&m.Outcome, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage,
+		&m.FailingSince, pq.Array(&m.Reads)}
+}
+
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
-	rows, err := pool.QueryContext(ctx, `
+	return db.Collect(ctx, pool, "read the status", (*matviewStatus).fields, `
 		select relation::text, status, notify_when, schedule,
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, method, plain_reason,
@@ -98,72 +106,27 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[]
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	defer rows.Close()
-
-	matviews := []matviewStatus{}
-	for rows.Next() {
-		var m matviewStatus
-		if err := rows.Scan(&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt,
-			&m.LateReason, &m.LastRefreshedAt, &m.Outcome, &m.Method, &m.PlainReason, &m.RowCount,
-			&m.Duration, &m.ErrorCode, &m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads)); err != nil {
-			return nil, fmt.Errorf("read the status: %w", err)
-		}
-		matviews = append(matviews, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	return matviews, nil
 }
 
-// subscriptionTroubles says which subscriptions have deliveries that nobody takes, or were switched off.
+// subscriptionTroubles says which subscriptions need attention.
 func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
-	rows, err := pool.QueryContext(ctx, `
+	return db.Collect(ctx, pool, "read the status of subscriptions", func(trouble *string) []any { return []any{trouble} }, `
 		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
 		              ' (' || coalesce(pause_reason, last_error) || ')')
 		  from tinydevcrm.subscription_status
 		 where is_troubled
 		 order by subscription`)
-	if err != nil {
-		return nil, fmt.Errorf("read the status of subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var troubles []string
-	for rows.Next() {
-		var trouble string
-		if err := rows.Scan(&trouble); err != nil {
-			return nil, fmt.Errorf("read the status of subscriptions: %w", err)
-		}
-		troubles = append(troubles, trouble)
-	}
-	return troubles, rows.Err()
 }
 
 // A finding is something that the server is not set up for.
 type finding struct{ what, detail, hint string }
 
+func (f *finding) fields() []any { return []any{&f.what, &f.detail, &f.hint} }
+
 // checkInstallation gives what is not as it should be.
 func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
-	rows, err := pool.QueryContext(ctx, `
-		select finding, detail, hint
-		  from tinydevcrm.check_installation()
-		 where not is_ok`)
-	if err != nil {
-		return nil, fmt.Errorf("check the installation: %w", err)
-	}
-	defer rows.Close()
-	var findings []finding
-	for rows.Next() {
-		var f finding
-		if err := rows.Scan(&f.what, &f.detail, &f.hint); err != nil {
-			return nil, fmt.Errorf("check the installation: %w", err)
-		}
-		findings = append(findings, f)
-	}
-	return findings, rows.Err()
+	return db.Collect(ctx, pool, "check the installation", (*finding).fields,
+		"select finding, detail, hint from tinydevcrm.check_installation() where not is_ok")
 }
 
 func printStatuses(w io.Writer, matviews []matviewStatus) error {

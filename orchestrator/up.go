@@ -18,6 +18,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -55,9 +56,9 @@ func (p *program) upCommand() *cobra.Command {
 		"database URL over which they log in; the server has to ask for passwords (default --database-url)")
 	command.Flags().BoolVar(&p.letSupers, "allow-superuser-login", false,
 		"with --auth: let superusers log in too, whose passwords are worth the whole server")
-	command.Flags().Int64Var(&p.files.maxMegabytes, "max-upload", 4096,
+	command.Flags().Int64Var(&p.maxUpload, "max-upload", 4096,
 		"size in MB up to which the page takes a file, packed and unpacked; 0 takes any")
-	command.Flags().Int64Var(&p.files.maxRatio, "max-unpack-ratio", 100,
+	command.Flags().Int64Var(&p.maxRatio, "max-unpack-ratio", 100,
 		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
 	command.Flags().Func("allow-webhooks-to",
 		"private addresses that webhooks may go to, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
@@ -185,15 +186,16 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if at.metrics != nil {
 		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
 	}
+	files := upload.Limits{MaxBytes: p.maxUpload << 20, MaxRatio: p.maxRatio}
 	group.Go(func() error {
 		return serve(ctx, at.page, web.Handler(web.Config{
 			Pool:      pool,
 			Login:     logIn,
-			Upload:    counted(operations, p.files.upload),
-			Preview:   p.files.preview,
+			Upload:    counted(operations, files.Load),
+			Preview:   files.Preview,
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
-			MaxUpload: p.files.maxBytes(),
+			MaxUpload: files.MaxBytes,
 			Hosts:     p.hosts,
 			Others:    p.routesBesidePage(operations),
 		}), diagnostics)

@@ -84,7 +84,7 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 	}
 
 	fmt.Fprintf(p.stdout, "%s.%s: %s in %s\n", done.SchemaName, done.TableName,
-		words.Count(done.RowCount, "row"), words.Duration(done.FinishedAt.Sub(done.StartedAt)))
+		words.Count(done.RowCount, "row"), words.Duration(done.Took()))
 	fmt.Fprintf(p.stdout, "  %s\n", done.Dialect)
 	if done.Distribution != nil {
 		fmt.Fprintf(p.stdout, "  on the workers of Citus: %s\n", *done.Distribution)

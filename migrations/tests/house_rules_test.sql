@@ -224,9 +224,8 @@ select is_empty(
               select
                 from pg_constraint k
                where k.conrelid = g.oid
-                 and k.contype = 'c'
                  and g.attnum = any (k.conkey)
-                 and pg_get_constraintdef(k.oid) ~ 'length\(|= ANY|_are_origins\('
+                 and (k.contype = 'f' or pg_get_constraintdef(k.oid) ~ 'length\(|= ANY|_are_origins\(')
           ) $$,
     'what users write of texts, documents and arrays has a bound');
 

@@ -348,6 +348,42 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	return nil
 }
 
+// recordProblems writes down what was repaired.
+func (l *loader) recordProblems(ctx context.Context) error {
+	p := &l.problems
+	if len(p.lines) == 0 {
+		return nil
+	}
+	if err := l.endCopy(); err != nil {
+		return err
+	}
+	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
+		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
+	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
+	return err
+}
+
+func (l *loader) finish(ctx context.Context) (Import, error) {
+	var done Import
+	var columns []byte
+	err := l.conn.QueryRowContext(ctx, `
+		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
+		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
+		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
+		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
+		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
+		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
+		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
+	if err != nil {
+		return Import{}, fmt.Errorf("finish: %w", err)
+	}
+	if err := json.Unmarshal(columns, &done.Columns); err != nil {
+		return Import{}, fmt.Errorf("read the columns: %w", err)
+	}
+	done.Dialect = l.dialect
+	return done, nil
+}
+
 func (l *loader) report() {
 	if l.request.Progress != nil {
 		l.request.Progress(Progress{Bytes: l.file.bytes, Rows: l.table.rows})

@@ -1,13 +1,10 @@
 package upload
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
@@ -107,21 +104,6 @@ func (p *problems) repair(record *records.Record, problem string) {
 }
 
 func (p *problems) isFull() bool { return len(p.lines) >= keptProblems || p.bytes >= keptBytes }
-
-// recordProblems writes down what was repaired.
-func (l *loader) recordProblems(ctx context.Context) error {
-	p := &l.problems
-	if len(p.lines) == 0 {
-		return nil
-	}
-	if err := l.endCopy(); err != nil {
-		return err
-	}
-	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
-		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
-	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
-	return err
-}
 
 var errNoHeader = &db.UserError{
 	Status:  http.StatusUnprocessableEntity,

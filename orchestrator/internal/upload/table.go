@@ -3,11 +3,11 @@ package upload
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"math/bits"
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
@@ -22,27 +22,23 @@ type ladder struct {
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
-	rows, err := conn.QueryContext(ctx, `
+	type rung struct {
+		rank    int64
+		pattern patterns.Pattern
+	}
+	rungs, err := db.Collect(ctx, conn, "read csv_types",
+		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
 		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
 		  from tinydevcrm.csv_types
 		 order by rank`)
 	if err != nil {
-		return nil, fmt.Errorf("read csv_types: %w", err)
+		return nil, err
 	}
-	defer rows.Close()
 	var l ladder
 	var all []patterns.Pattern
-	for rows.Next() {
-		var rank int64
-		var pattern patterns.Pattern
-		if err := rows.Scan(&rank, &pattern.Accepts, &pattern.MaxLength); err != nil {
-			return nil, fmt.Errorf("read csv_types: %w", err)
-		}
-		l.ranks = append(l.ranks, rank)
-		all = append(all, pattern)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read csv_types: %w", err)
+	for _, r := range rungs {
+		l.ranks = append(l.ranks, r.rank)
+		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)
 	return &l, err

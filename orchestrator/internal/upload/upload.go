@@ -11,7 +11,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +85,9 @@ type Import struct {
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 }
+
+// Took is how long it took.
+func (i Import) Took() time.Duration { return i.FinishedAt.Sub(i.StartedAt) }
 
 // A Column of the table: its name and type, and what the file called it.
 type Column struct {
@@ -199,25 +201,4 @@ func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}
-}
-
-func (l *loader) finish(ctx context.Context) (Import, error) {
-	var done Import
-	var columns []byte
-	err := l.conn.QueryRowContext(ctx, `
-		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
-		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
-		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
-		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
-		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
-	if err != nil {
-		return Import{}, fmt.Errorf("finish: %w", err)
-	}
-	if err := json.Unmarshal(columns, &done.Columns); err != nil {
-		return Import{}, fmt.Errorf("read the columns: %w", err)
-	}
-	done.Dialect = l.dialect
-	return done, nil
 }

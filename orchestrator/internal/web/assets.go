@@ -82,7 +82,6 @@ func parseTemplates(assets map[string]asset) *template.Template {
 		"scripts":      func() []string { return []string{"page.js", "upload.js", "ask.js", "feed.js"} },
 		"rowsURL":      func(name, form string) string { return "/matviews/" + url.PathEscape(name) + form },
 		"typeOption":   typeOption,
-		"notifyRules":  notifyRules,
 		"newEvent":     func() event { return event{} },
 	}
 	return template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html"))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
@@ -27,10 +28,13 @@ type chart struct {
 }
 
 type refresh struct {
+	matviewID  int64
 	isFailed   bool
 	rowCount   int64
 	durationMS float64
 }
+
+func (r *refresh) fields() []any { return []any{&r.matviewID, &r.isFailed, &r.rowCount, &r.durationMS} }
 
 // readCharts reads the charts of these views.
 func (s *server) readCharts(ctx context.Context, matviews []matview) error {
@@ -38,29 +42,16 @@ func (s *server) readCharts(ctx context.Context, matviews []matview) error {
 	for i, matview := range matviews {
 		ids[i] = matview.ID
 	}
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select matview_id,
-		       outcome = 'failed',
-		       coalesce(row_count, 0),
-		       duration_ms
+	found, err := db.Collect(ctx, s.pool(ctx), "read the last refreshes", (*refresh).fields, `
+		select matview_id, outcome = 'failed', coalesce(row_count, 0), duration_ms
 		  from tinydevcrm._list_recent_refreshes($1, $2)
 		 order by matview_id, event_id`, pq.Array(ids), chartedRefreshes)
 	if err != nil {
-		return fmt.Errorf("read the last refreshes: %w", err)
+		return err
 	}
-	defer rows.Close()
-
 	refreshes := map[int64][]refresh{}
-	for rows.Next() {
-		var id int64
-		var next refresh
-		if err := rows.Scan(&id, &next.isFailed, &next.rowCount, &next.durationMS); err != nil {
-			return fmt.Errorf("read the last refreshes: %w", err)
-		}
-		refreshes[id] = append(refreshes[id], next)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the last refreshes: %w", err)
+	for _, next := range found {
+		refreshes[next.matviewID] = append(refreshes[next.matviewID], next)
 	}
 	for i := range matviews {
 		matviews[i].Chart = newChart(refreshes[matviews[i].ID])

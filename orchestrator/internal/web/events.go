@@ -45,19 +45,7 @@ func (s *server) fillEvents(ctx context.Context, shown *page) error {
 	filter.before = shown.Before
 	if filter.matview != "" {
 		// Events have the name with its schema; a dropped view is known by that only.
-		err := s.pool(ctx).QueryRowContext(ctx, `
-			select coalesce(
-			           (
-			               select format('%I.%I', nspname, relname)
-			                 from tinydevcrm.matviews
-			                 join pg_catalog.pg_class
-			                   on pg_class.oid = matviews.relation
-			                 join pg_catalog.pg_namespace
-			                   on pg_namespace.oid = pg_class.relnamespace
-			                where matviews.relation::text = $1
-			                limit 1
-			           ),
-			           $1)`, filter.matview).Scan(&filter.matview)
+		err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._matview_key($1)", filter.matview).Scan(&filter.matview)
 		if err != nil {
 			return fmt.Errorf("find a view by its name: %w", err)
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,36 +82,8 @@ func (f *fixture) config() web.Config {
 		MaxUpload: maxUpload,
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:    f.events.subscribe,
-		Upload: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
-			request, err := upload.NewRequest(source, options)
-			if err != nil {
-				return web.Imported{}, err
-			}
-			done, err := upload.Load(ctx, pool, file, request)
-			if err != nil {
-				return web.Imported{}, err
-			}
-			row, err := json.Marshal(done)
-			return web.Imported{
-				Schema: done.SchemaName, Table: done.TableName, Source: source, Rows: done.RowCount,
-				Took: done.FinishedAt.Sub(done.StartedAt), Row: row,
-			}, err
-		},
-		Preview: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
-			request, err := upload.NewRequest(source, options)
-			if err != nil {
-				return web.Plan{}, err
-			}
-			found, err := upload.Preview(ctx, pool, file, request)
-			plan := web.Plan{Dialect: found.Dialect.String(), Statements: found.Statements, IsWhole: found.IsWhole}
-			for _, column := range found.Columns {
-				plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
-			}
-			if err == nil {
-				plan.JSON, err = json.Marshal(found)
-			}
-			return plan, err
-		},
+		Upload:    upload.Limits{}.Load,
+		Preview:   upload.Limits{}.Preview,
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 const (
@@ -24,7 +26,7 @@ type flash struct {
 	// Refreshed is how a refresh went.
 	Refreshed *event
 	// Imported is what an upload made.
-	Imported *Imported
+	Imported *upload.Import
 	// Secret is that of a new webhook.
 	Secret string
 	// Count is of deliveries that are pending again.

@@ -42,23 +42,26 @@ type matview struct {
 	// Origins are the sites that may show it as a widget.
 	Origins []string
 	Chart   chart
+
+	isAsked, isListed bool
 }
 
 // fillMatviews reads those whose names have a part, failing ones and the newest first, and the chosen one.
 func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("matview")
-	relations, listed, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
+	found, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
 	if err != nil {
 		return err
 	}
-	found, err := s.readMatviews(ctx, relations)
-	if err != nil {
-		return err
+	// The listed ones come first.
+	listed := 0
+	for listed < len(found) && found[listed].isListed {
+		listed++
 	}
-	shown.Matviews = found[:min(listed, shownMatviews, len(found))]
+	shown.Matviews = found[:min(listed, shownMatviews)]
 	shown.HasMore.Matviews = listed > shownMatviews
 
-	at := slices.IndexFunc(found, func(next matview) bool { return asked == next.Relation || asked == next.Key })
+	at := slices.IndexFunc(found, func(next matview) bool { return next.isAsked })
 	switch {
 	case at >= 0:
 		shown.Matview = &found[at]
@@ -74,98 +77,43 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 	return nil
 }
 
-// findMatviews gives the relations to show: as many as are listed, and then the one that is asked for.
-func (s *server) findMatviews(ctx context.Context, asked, part string) (relations []int64, listed int, err error) {
-	err = s.pool(ctx).QueryRowContext(ctx, `
-		with named as (
-		    select matviews.id,
-		           matviews.relation::oid,
-		           matviews.failing_since is not null as is_failing,
-		           matviews.relation::text as name,
-		           format('%I.%I', nspname, relname) as key,
-		           nspname || '.' || relname as plain_name
-		      from tinydevcrm.matviews
-		      join pg_catalog.pg_class
-		        on pg_class.oid = matviews.relation
-		      join pg_catalog.pg_namespace
-		        on pg_namespace.oid = pg_class.relnamespace
-		     where tinydevcrm._may_see(matviews.owner)
-		),
-		listed as (
-		    select *
-		      from named
-		     where position(lower($2) in lower(plain_name)) > 0
-		     order by is_failing desc, id desc
-		     limit $3
-		)
-		select array(
-		           select relation from listed
-		            union all
-		           select relation from named
-		            where $1 in (name, key)
-		              and relation not in (select relation from listed)),
-		       (select count(*) from listed)`,
-		asked, part, shownMatviews+1).Scan(pq.Array(&relations), &listed)
-	if err != nil {
-		return nil, 0, fmt.Errorf("find the materialized views: %w", err)
-	}
-	return relations, listed, nil
+func (m *matview) fields() []any {
+	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval,
+		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
+		&m.Schedule, &m.LateReason, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
 
-// readMatviews reads those of these relations, in their order.
-func (s *server) readMatviews(ctx context.Context, relations []int64) ([]matview, error) {
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select matviews.id,
-		       format('%I.%I', nspname, relname),
-		       matview_status.relation::text,
-		       matview_status.notify_when,
-		       matview_status.status,
-		       coalesce(nullif(matviews.notify_interval, '0')::text, ''),
-		       array_to_string(array(select quote_ident(name) from unnest(matviews.ignored_columns) as name), ', '),
-		       matviews.is_paused,
-		       matviews.owner::text,
-		       tinydevcrm._is_session_of(pg_class.relowner),
-		       coalesce(embeds.origins, '{}'),
-		       coalesce(matview_status.schedule, ''),
-		       coalesce(matview_status.late_reason, ''),
-		       coalesce(matview_status.error_message, ''),
-		       matview_status.row_count,
-		       matview_status.last_refreshed_at,
-		       matview_status.next_due_at,
-		       matview_status.failing_since
-		  from tinydevcrm.matview_status
-		  join tinydevcrm.matviews
-		    on matviews.relation = matview_status.relation
-		  join pg_catalog.pg_class
-		    on pg_class.oid = matviews.relation
-		  join pg_catalog.pg_namespace
-		    on pg_namespace.oid = pg_class.relnamespace
-		  left join tinydevcrm.embeds
-		    on embeds.matview_id = matviews.id
-		   and embeds.owner = pg_class.relowner
-		 where matview_status.relation = any ($1::oid[])
-		 order by array_position($1::oid[], matview_status.relation::oid)`, pq.Array(relations))
-	if err != nil {
-		return nil, fmt.Errorf("list the materialized views: %w", err)
-	}
-	defer rows.Close()
+const findMatviews = `
+	select id,
+	       key,
+	       is_asked,
+	       is_listed,
+	       is_own,
+	       is_paused,
+	       notify_interval,
+	       ignored_columns,
+	       origins,
+	       (matview).relation::text,
+	       (matview).owner::text,
+	       (matview).notify_when,
+	       (matview).status,
+	       coalesce((matview).schedule, ''),
+	       coalesce((matview).late_reason, ''),
+	       coalesce((matview).error_message, ''),
+	       (matview).row_count,
+	       (matview).last_refreshed_at,
+	       (matview).next_due_at,
+	       (matview).failing_since
+	  from tinydevcrm._find_matviews($1, $2, $3)`
 
-	var matviews []matview
-	for rows.Next() {
-		var next matview
-		if err := rows.Scan(&next.ID, &next.Key, &next.Relation, &next.NotifyWhen, &next.Status,
-			&next.NotifyInterval, &next.IgnoredColumns, &next.IsPaused, &next.Owner, &next.IsOwn,
-			pq.Array(&next.Origins), &next.Schedule,
-			&next.LateReason, &next.ErrorMessage, &next.RowCount,
-			&next.LastRefreshedAt, &next.NextDueAt, &next.FailingSince); err != nil {
-			return nil, fmt.Errorf("list the materialized views: %w", err)
-		}
-		matviews = append(matviews, next)
+// findMatviews gives those to list, and after them the one that is asked for if it is not among them.
+func (s *server) findMatviews(ctx context.Context, asked, part string) ([]matview, error) {
+	found, err := db.Collect(ctx, s.pool(ctx), "list the materialized views", (*matview).fields,
+		findMatviews, asked, part, shownMatviews+1)
+	if err != nil {
+		return nil, err
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the materialized views: %w", err)
-	}
-	return matviews, s.readCharts(ctx, matviews)
+	return found, s.readCharts(ctx, found)
 }
 
 func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
@@ -180,7 +128,7 @@ func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 			  from tinydevcrm.create_matview(
 			           name => $1,
 			           query => $2,
-			           notify_when => coalesce(nullif($3, ''), 'not_empty')) as created (relation)`,
+			           notify_when => nullif($3, '')) as created (relation)`,
 		fields: []string{"name", "query", "notify_when"},
 		status: http.StatusCreated,
 	})
@@ -248,17 +196,13 @@ func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
-	// The ignored columns are a list, in which a name may be quoted as in SQL. What is not sent stays as it is.
+	// What is not sent stays as it is.
 	watching := ofMatview("watch", "watch", `
 		select json_build_object('relation', watched.relation::text)
 		  from tinydevcrm.watch_matview(
 		           relation => $1::text::regclass,
 		           notify_when => $2,
-		           ignored_columns => case
-		               when $3::text is not null then array(
-		                   select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
-		                     from regexp_matches($3, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name)
-		           end,
+		           ignored_columns => tinydevcrm._read_names($3),
 		           notify_interval => case when $4 = '' then '0' else $4::text end::interval) as watched`,
 		"notify_when", "ignored_columns", "notify_interval")
 	s.run(w, r, watching)

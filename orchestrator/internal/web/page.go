@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 // The steps of the page, by the ids of their sections; stepPage is the page as a whole.
@@ -46,7 +47,7 @@ type page struct {
 
 	// Upload are the options of the upload, and Plan what it would do, if that was asked.
 	Upload    url.Values
-	Plan      *Plan
+	Plan      *upload.Plan
 	Types     []string
 	MaxUpload int64
 
@@ -55,6 +56,8 @@ type page struct {
 	HasMore struct{ Tables, Matviews, Subscriptions, Events bool }
 	Table   *table
 
+	// Rules are those by which a view notifies.
+	Rules   []notifyRule
 	View    viewForm
 	Preview *preview
 	// freeName is one that no relation has.
@@ -292,6 +295,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		part, step string
 		from       func(context.Context, *page) error
 	}{
+		{"rules", stepPage, s.fillRules},
 		{"overview", stepPage, s.fillOverview},
 		{"matviews", stepSchedule, s.fillMatviews},
 		{"subscriptions", stepNotify, s.fillSubscriptions},
@@ -351,8 +355,8 @@ func (p *page) suggest() {
 	if p.Schedule == "" {
 		p.Schedule = "5 seconds"
 	}
-	if p.View.NotifyWhen == "" {
-		p.View.NotifyWhen = "not_empty"
+	if p.View.NotifyWhen == "" && len(p.Rules) > 0 {
+		p.View.NotifyWhen = p.Rules[0].Name
 	}
 	if p.Table == nil || p.View.Name != "" || p.View.Query != "" {
 		return

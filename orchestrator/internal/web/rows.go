@@ -153,31 +153,10 @@ func (s *server) failRows(w http.ResponseWriter, r *http.Request, err error) {
 
 const (
 	// readAsItIs has the rows come in the order in which they stand, and waits for no refresh.
-	readAsItIs = "set local synchronize_seqscans = off; set local lock_timeout = '5s'"
-	findView   = `
-	select found.relation::oid::bigint,
-	       found.place,
-	       found.relation::text,
-	       format('%I.%I', nspname, relname),
-	       relname,
-	       (
-	           select events.started_at
-	             from tinydevcrm.matview_refresh_events as events
-	            where events.matview_id = matviews.id
-	              and events.row_count is not null
-	            order by events.id desc
-	            limit 1
-	       ),
-	       matviews.failing_since,
-	       -- Each refresh writes the row of pg_class, one by hand too.
-	       concat_ws(' ', matviews.id, last_refreshed_at, relfilenode, pg_class.xmin)
-	  from tinydevcrm._find_matview($1) as found
-	  join tinydevcrm.matviews
-	    on matviews.id = found.id
-	  join pg_catalog.pg_class
-	    on pg_class.oid = found.relation
-	  join pg_catalog.pg_namespace
-	    on pg_namespace.oid = relnamespace`
+	readAsItIs   = "set local synchronize_seqscans = off; set local lock_timeout = '5s'"
+	describeView = `
+	select relation::oid::bigint, place, relation::text, key, name, refreshed_at, failing_since, version
+	  from tinydevcrm._describe_view($1)`
 )
 
 // openRows finds the view of an address, and what it is asked for as. To open its rows is enough to learn
@@ -194,13 +173,12 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 
 	rows := &viewRows{form: chooseForm(r), ctx: ctx}
 	var oid, place int64
-	var state string
+	var version string
 	if _, err := tx.ExecContext(ctx, readAsItIs); err != nil {
 		return nil, fmt.Errorf("begin to read view %q: %w", asked, err)
 	}
-	err := tx.QueryRowContext(ctx, findView, pq.Array(names)).
-		Scan(&oid, &place, &rows.Relation, &rows.Name, &rows.bareName,
-			&rows.RefreshedAt, &rows.FailingSince, &state)
+	err := tx.QueryRowContext(ctx, describeView, pq.Array(names)).
+		Scan(&oid, &place, &rows.Relation, &rows.Name, &rows.bareName, &rows.RefreshedAt, &rows.FailingSince, &version)
 	if err != nil {
 		return nil, fmt.Errorf("find view %q: %w", asked, err)
 	}
@@ -212,7 +190,7 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	if err != nil {
 		return nil, fmt.Errorf("describe view %s: %w", rows.Name, err)
 	}
-	rows.tag = tagOf(state, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.look)
+	rows.tag = tagOf(version, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.look)
 	statement := rows.statement
 	if rows.form.rowLimit > 0 {
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)

@@ -101,103 +101,58 @@ func (s *server) fillTables(ctx context.Context, shown *page) error {
 type foundTable struct {
 	table
 	isAsked, isListed bool
+	columnCount       int
+	names, types      []string
 }
 
-// newestTables are those whose names have a part, the second parameter, and that of a name, the first. They are
-// the session's own: what others have put into a table's indexes runs as whoever plans to read it.
-const newestTables = `
-	with newest as (
-	    select distinct on (schema_name, table_name)
-	           imports.*,
-	           $1 in (
-	               format('%I.%I', schema_name, table_name),
-	               schema_name || '.' || table_name) as is_asked,
-	           position(lower($2) in lower(schema_name || '.' || table_name)) > 0 as is_listed
-	      from tinydevcrm.imports
-	     where finished_at is not null
-	     order by schema_name, table_name, id desc
-	)
-	select format('%I.%I', newest.schema_name, newest.table_name),
-	       pg_class.oid::regclass::text,
-	       newest.table_name,
-	       newest.id,
-	       newest.source,
-	       newest.mode,
-	       coalesce(newest.key, '{}'),
-	       coalesce(newest.distribute_by, ''),
-	       coalesce(newest.distribution, ''),
-	       coalesce(newest.dialect is not null and (newest.dialect).has_header, true),
-	       coalesce((newest.dialect).delimiter, ','),
-	       coalesce((newest.dialect).quote, '"'),
-	       coalesce((newest.dialect).escape, (newest.dialect).quote, '"'),
-	       coalesce((newest.dialect).encoding, 'UTF8'),
-	       coalesce((newest.dialect).skip_lines, 0),
-	       newest.row_count,
-	       newest.problem_count,
-	       newest.notices,
-	       newest.finished_at,
-	       newest.is_asked,
-	       newest.is_listed,
-	       (
-	           select count(*)
-	             from pg_catalog.pg_attribute
-	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-	       ),
-	       array(
-	           select quote_ident(attname)
-	             from pg_catalog.pg_attribute
-	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-	            order by attnum
-	            limit $4),
-	       array(
-	           select format_type(atttypid, atttypmod)
-	             from pg_catalog.pg_attribute
-	            where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-	            order by attnum
-	            limit $4)
-	  from newest
-	  join pg_catalog.pg_namespace
-	    on pg_namespace.nspname = newest.schema_name
-	  join pg_catalog.pg_class
-	    on pg_class.relnamespace = pg_namespace.oid
-	   and pg_class.relname = newest.table_name
-	 where (newest.is_asked or newest.is_listed)
-	   and pg_class.relkind in ('r', 'p')
-	   and tinydevcrm._is_session_of(pg_class.relowner)
-	 order by newest.is_asked desc, newest.id desc
-	 limit $3`
+func (f *foundTable) fields() []any {
+	return []any{&f.Key, &f.Relation, &f.Name, &f.ImportID, &f.Source, &f.Mode, pq.Array(&f.UpsertKey),
+		&f.DistributeBy, &f.Distribution, &f.Dialect.HasHeader, &f.Dialect.Delimiter, &f.Dialect.Quote,
+		&f.Dialect.Escape, &f.Dialect.Encoding, &f.Dialect.SkipLines, &f.RowCount, &f.RepairCount,
+		pq.Array(&f.Notices), &f.FinishedAt, &f.isAsked, &f.isListed, &f.columnCount, pq.Array(&f.names), pq.Array(&f.types)}
+}
 
-// readTables finds the newest tables whose names have a part, and the one of a name: schema.name,
+// findTables are rows of tinydevcrm._find_tables(), with the defaults of a file without a dialect.
+const findTables = `
+	select key,
+	       (imported).relation::text,
+	       (imported).table_name,
+	       (imported).import_id,
+	       (imported).source,
+	       (imported).mode,
+	       coalesce((imported).key, '{}'),
+	       coalesce((imported).distribute_by, ''),
+	       coalesce((imported).distribution, ''),
+	       coalesce(((imported).dialect).has_header, true),
+	       coalesce(((imported).dialect).delimiter, ','),
+	       coalesce(((imported).dialect).quote, '"'),
+	       coalesce(((imported).dialect).escape, ((imported).dialect).quote, '"'),
+	       coalesce(((imported).dialect).encoding, 'UTF8'),
+	       coalesce(((imported).dialect).skip_lines, 0),
+	       (imported).row_count,
+	       (imported).problem_count,
+	       (imported).notices,
+	       (imported).finished_at,
+	       is_asked,
+	       is_listed,
+	       column_count,
+	       column_names,
+	       column_types
+	  from tinydevcrm._find_tables($1, $2, $3, $4)`
+
+// readTables finds the newest tables whose names have a part, and first the one of a name: schema.name,
 // quoted or not.
 func (s *server) readTables(ctx context.Context, name, part string) ([]foundTable, error) {
-	rows, err := s.pool(ctx).QueryContext(ctx, newestTables, name, part, shownTables+2, columnsAtHand)
-	if err != nil {
-		return nil, fmt.Errorf("list the tables: %w", err)
-	}
-	defer rows.Close()
-
-	var tables []foundTable
-	for rows.Next() {
-		var next foundTable
-		var count int
-		var names, types []string
-		if err := rows.Scan(&next.Key, &next.Relation, &next.Name, &next.ImportID, &next.Source, &next.Mode,
-			pq.Array(&next.UpsertKey), &next.DistributeBy, &next.Distribution, &next.Dialect.HasHeader, &next.Dialect.Delimiter, &next.Dialect.Quote,
-			&next.Dialect.Escape, &next.Dialect.Encoding, &next.Dialect.SkipLines,
-			&next.RowCount, &next.RepairCount, pq.Array(&next.Notices), &next.FinishedAt, &next.isAsked, &next.isListed,
-			&count, pq.Array(&names), pq.Array(&types)); err != nil {
-			return nil, fmt.Errorf("list the tables: %w", err)
+	tables, err := db.Collect(ctx, s.pool(ctx), "list the tables", (*foundTable).fields,
+		findTables, name, part, shownTables+2, columnsAtHand)
+	for i := range tables {
+		found := &tables[i]
+		found.MoreColumns = found.columnCount - len(found.names)
+		for j, name := range found.names {
+			found.AtHand = append(found.AtHand, column{Name: name, Type: found.types[j]})
 		}
-		next.MoreColumns = count - len(names)
-		for i, name := range names {
-			next.AtHand = append(next.AtHand, column{Name: name, Type: types[i]})
-		}
-		tables = append(tables, next)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the tables: %w", err)
-	}
-	return tables, nil
+	return tables, err
 }
 
 // readRepairs reads the first lines of a table's file that were repaired.
@@ -205,29 +160,15 @@ func (s *server) readRepairs(ctx context.Context, table *table) error {
 	if table.RepairCount == 0 {
 		return nil
 	}
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select line,
-		       reason,
-		       left(line_text, $2)
+	var err error
+	table.Repairs, err = db.Collect(ctx, s.pool(ctx), "read the repaired lines",
+		func(line *db.Line) []any { return []any{&line.Number, &line.Reason, &line.Text} }, `
+		select line, reason, left(line_text, $2)
 		  from tinydevcrm.import_problems
 		 where import_id = $1
 		 order by id
 		 limit $3`, table.ImportID, maxCell, shownRepairs)
-	if err != nil {
-		return fmt.Errorf("read the repaired lines: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var line db.Line
-		if err := rows.Scan(&line.Number, &line.Reason, &line.Text); err != nil {
-			return fmt.Errorf("read the repaired lines: %w", err)
-		}
-		table.Repairs = append(table.Repairs, line)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the repaired lines: %w", err)
-	}
-	return nil
+	return err
 }
 
 // readContents reads the columns of a table and its first rows.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
@@ -48,10 +49,10 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	isDry := filled.Upload.Get("dry_run") != ""
 	filled.Upload.Del("dry_run")
 
-	var imported Imported
+	var imported upload.Import
 	err := s.receiveFile(r, filled.Upload, func(file io.Reader, source string) (err error) {
 		if isDry {
-			var plan Plan
+			var plan upload.Plan
 			plan, err = s.Preview(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
 			filled.Plan = &plan
 			return err
@@ -72,7 +73,7 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	name := imported.Schema + "." + imported.Table
+	name := imported.SchemaName + "." + imported.TableName
 	to := pageURL(url.Values{"table": {name}}, stepTables)
 	// The page's own script follows the Location of a program's answer.
 	s.leaveFlash(w, r, to, flash{Done: "upload", About: name, Imported: &imported})
@@ -81,7 +82,7 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", to)
-	s.writeJSON(w, r, http.StatusCreated, imported.Row)
+	s.writeJSON(w, r, http.StatusCreated, imported)
 }
 
 func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
@@ -89,7 +90,7 @@ func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
 		s.renderPage(w, r, filled)
 		return
 	}
-	s.writeJSON(w, r, http.StatusOK, filled.Plan.JSON)
+	s.writeJSON(w, r, http.StatusOK, filled.Plan)
 }
 
 // receiveFile reads a form's fields into options, and gives the file to use.

@@ -8,7 +8,6 @@ package web
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"html/template"
 	"io"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 const (
@@ -48,9 +48,9 @@ type Config struct {
 	// Login gives the pool of a user, and what gives it back; nil asks nobody who they are.
 	Login func(ctx context.Context, name, password, address string) (pool *sql.DB, release func(), err error)
 	// Upload streams a file into a table, as the options say.
-	Upload func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Imported, error)
+	Upload UploadFunc
 	// Preview says what Upload would do, going by the beginning of the file.
-	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Plan, error)
+	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
 	// Events gives the ids of told events as they are notified; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
@@ -63,29 +63,8 @@ type Config struct {
 	Others map[string]http.Handler
 }
 
-// Imported says what an upload made.
-type Imported struct {
-	Schema, Table, Source string
-	Rows                  int64
-	Took                  time.Duration
-	// Row is the row of tinydevcrm.imports: what a program gets.
-	Row json.RawMessage
-}
-
-// A Plan says what an upload would do.
-type Plan struct {
-	// Dialect says in words how the file is written.
-	Dialect    string
-	Columns    []PlannedColumn
-	Statements []string
-	// IsWhole says that the types come from the whole file.
-	IsWhole bool
-	// JSON is all of it: what a program gets.
-	JSON json.RawMessage
-}
-
-// A PlannedColumn is a column of a table that is not there yet.
-type PlannedColumn struct{ Name, Type string }
+// An UploadFunc is upload.Limits.Load.
+type UploadFunc func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
 
 type server struct {
 	Config
