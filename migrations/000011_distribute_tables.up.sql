@@ -82,9 +82,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_table(regclass, text) is
-    'Checks that the caller may distribute a table by a column, and returns the table. Raises TD006 '
-    'when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, 42501 '
-    'when the session has not logged in as its owner.';
+    'Checks that the caller may distribute a table by a column, and returns the table. Raises '
+    'TD006 when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, '
+    '42501 when the session has not logged in as its owner.';
 
 create function tinydevcrm._check_neighbours(relation regclass)
     returns void

@@ -26,7 +26,8 @@ begin
     end if;
 
     -- A cursor accepts exactly one statement that returns rows. Opening it parses and plans the
-    -- statement and runs nothing. It accepts data-modifying CTEs too; _make_view() refuses those.
+    -- statement and runs nothing. It accepts data-modifying CTEs too; Postgres refuses to create a
+    -- view of those.
     open v_cursor for execute _check_query.query;
     close v_cursor;
 exception

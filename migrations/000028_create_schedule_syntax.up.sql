@@ -397,10 +397,15 @@ as $$
     select case
                when _compute_next_due.seconds is not null then
                    to_timestamp(
-                       (floor(extract(epoch from _compute_next_due.after) / nullif(_compute_next_due.seconds, 0)) + 1)
-                       * _compute_next_due.seconds)
+                       (
+                           floor(
+                               extract(epoch from _compute_next_due.after)
+                               / nullif(_compute_next_due.seconds, 0))
+                           + 1
+                       ) * _compute_next_due.seconds)
                else tinydevcrm._compute_next_cron_time(
-                        _compute_next_due.cron_schedule, _compute_next_due.after at time zone zone.name)
+                        _compute_next_due.cron_schedule,
+                        _compute_next_due.after at time zone zone.name)
                     at time zone zone.name
            end
       from (
