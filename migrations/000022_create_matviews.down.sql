@@ -1,4 +1,4 @@
--- Takes the registry away, and leaves the materialized views, which are the user's.
+-- Removes the registry. The materialized views stay, because they are the user's.
 
 drop policy _locks_matview on tinydevcrm._locks;
 drop table tinydevcrm.matviews;

@@ -1,4 +1,4 @@
--- The registry of materialized views that ask a question again and again.
+-- The registry of materialized views: each row is a watched materialized view.
 
 create table tinydevcrm.notify_rules (
     name        text not null,
@@ -90,47 +90,48 @@ create table tinydevcrm.matviews (
         last_outcome in ('refreshed', 'recovered', 'failed')
     )
 )
--- Each refresh writes its row: room for that on its own page.
+-- Each refresh updates the row: this leaves room for the new version on the same page.
 with (fillfactor = 50);
 
 comment on table tinydevcrm.matviews is
-    'Materialized views whose refreshes are recorded and told: the registry.';
+    'The registry of watched materialized views: their refreshes are recorded as events, and '
+    'notify by a rule.';
 comment on column tinydevcrm.matviews.id is
     'Number of the registration.';
 comment on column tinydevcrm.matviews.owner is
-    'Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this '
-    'role.';
+    'Role that owns the materialized view in Postgres. Its scheduled refreshes run as this role.';
 comment on column tinydevcrm.matviews.relation is
     'The materialized view.';
 comment on column tinydevcrm.matviews.notify_when is
-    'Which refreshes notify: a rule of tinydevcrm.notify_rules. "Before" means the refresh before, '
-    'or the one that notified last where notify_interval kept later ones quiet.';
+    'Which refreshes notify: a rule of tinydevcrm.notify_rules. A rule compares with the refresh '
+    'before, or with the last one that was not within notify_interval.';
 comment on column tinydevcrm.matviews.ignored_columns is
     'Columns that the rules changed and rows_added leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
-    'Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.';
+    'Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.';
 comment on column tinydevcrm.matviews.key is
-    'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets '
-    'it be refreshed concurrently.';
+    'Columns that identify a row, as given to create_matview(). A unique index on them allows '
+    'concurrent refreshes.';
 comment on column tinydevcrm.matviews.last_outcome is
     'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
     'the first.';
 comment on column tinydevcrm.matviews.last_row_count is
-    'Its rows as the rule became_not_empty remembers them; null before the first refresh.';
+    'Number of rows that the rule became_not_empty compares with; null before the first refresh.';
 comment on column tinydevcrm.matviews.has_baseline is
-    'Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.';
+    'Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and '
+    'rows_added.';
 comment on column tinydevcrm.matviews.plain_reason is
-    'Why its last successful refresh was plain, so that readers had to wait; null when it was '
+    'Why the last successful refresh was plain, so that readers had to wait; null when it was '
     'concurrent.';
 comment on column tinydevcrm.matviews.failing_since is
-    'When the first of the refreshes began that have failed without a success since; null when the '
-    'last one succeeded.';
+    'When the first failed refresh since the last success began; null when the last refresh '
+    'succeeded.';
 comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
 comment on column tinydevcrm.matviews.last_scheduled_at is
-    'When its last refresh by its schedule began, skips included.';
+    'When the last refresh by its schedule began, skipped ones included.';
 comment on column tinydevcrm.matviews.last_notified_at is
-    'When the last refresh began that was told and succeeded.';
+    'When the last refresh that succeeded and notified began.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
@@ -145,7 +146,7 @@ create policy matviews_owner on tinydevcrm.matviews
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- The owner is filled in: see tinydevcrm._matviews_fill_in().
+-- A trigger fills the owner in: see tinydevcrm._matviews_fill_in().
 create policy matviews_owner_insert on tinydevcrm.matviews
     for insert
     to tinydevcrm_user
@@ -156,8 +157,8 @@ create policy matviews_owner_update on tinydevcrm.matviews
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- What a refresh remembers is written by who refreshes, but for outcomes and times: those come of
--- the event.
+-- The role that refreshes writes what a refresh remembers, except outcomes and times: a trigger on
+-- the event writes those.
 grant select,
       insert (relation, notify_when, ignored_columns, notify_interval),
       update (
@@ -183,7 +184,7 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_fill_in() is
-    'The owner of a registration is that of the materialized view, and nobody for what is none.';
+    'Sets the owner of a registration to the owner of the materialized view; null when it is none.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matviews
@@ -218,9 +219,9 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_create_lock() is
-    'Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. '
-    'Security definer: users do not write those rows; as a trigger it runs only for a registration '
-    'that row-level security has let through.';
+    'Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from '
+    'running at once. Security definer: users do not write those rows. As a trigger it runs only '
+    'for a registration that row-level security has let through.';
 
 create trigger _500_create_lock
     after insert on tinydevcrm.matviews

@@ -146,7 +146,7 @@ func TestRoutesRefuse(t *testing.T) {
 		{"a preview of two statements", post(view, "query", "select 1; drop table numbers", "name", "kept", "notify_when", "changed"),
 			422, []string{"exactly one query", "TD002"}, []string{"drop table numbers", `value="kept"`, `value="changed" checked`}},
 		{"a preview of a command", post(view, "query", "drop table numbers"), 422, []string{"exactly one query", "TD002"}, nil},
-		{"a preview of explain", post(view, "query", "explain analyze select 1"), 422, []string{"explain is no query", "TD002"}, nil},
+		{"a preview of explain", post(view, "query", "explain analyze select 1"), 422, []string{"explain is not a query", "TD002"}, nil},
 		{"a preview that writes", post(view, "query", "with gone as (delete from numbers returning n) select n from gone"),
 			422, []string{"data-modifying statements in WITH", "0A000"}, nil},
 		{"a preview of two columns of a name", post(view, "query", "select 1 as n, 2 as n"), 422, []string{`"n" specified more than once`, "42701"}, nil},
