@@ -12,14 +12,14 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// The packages do not know each other: here one's work is put into the other's terms.
+// The packages do not import each other. This file converts the types of one into those of another.
 
-// fileLimits bound the files that the page takes; the upload command has no bounds.
+// fileLimits bound the files that the page accepts. The upload command has no limits.
 type fileLimits struct{ maxMegabytes, maxRatio int64 }
 
 func (l fileLimits) maxBytes() int64 { return l.maxMegabytes << 20 }
 
-// upload is upload.Load in the page's terms.
+// upload is upload.Load with the types of the page.
 func (l fileLimits) upload(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
 	request, err := upload.NewRequest(source, options)
 	if err != nil {
@@ -40,7 +40,7 @@ func (l fileLimits) upload(ctx context.Context, pool *sql.DB, file io.Reader, so
 	}, nil
 }
 
-// preview is upload.Preview in the page's terms.
+// preview is upload.Preview with the types of the page.
 func (l fileLimits) preview(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
 	request, err := upload.NewRequest(source, options)
 	if err != nil {

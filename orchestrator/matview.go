@@ -17,7 +17,7 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Make, refresh, list and drop materialized views",
+		Short: "Create, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
@@ -61,17 +61,17 @@ func (p *program) createCommand() *cobra.Command {
 	var interval time.Duration
 	command := &cobra.Command{
 		Use:     "create NAME QUERY",
-		Short:   "Make a materialized view of one query",
+		Short:   "Create a materialized view of one query",
 		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "not_empty",
-		"refreshes worth telling: not_empty, empty, became_not_empty, changed, rows_added, always, never")
+		"which refreshes notify: not_empty, empty, became_not_empty, changed, rows_added, always, never")
 	flags.StringSliceVar(&ignored, "ignore", nil,
-		"columns that changed and rows_added leave out of the comparison")
-	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two that are told, such as 10m")
+		"columns that the rules changed and rows_added ignore")
+	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
 	flags.StringSliceVar(&key, "key", nil,
-		"columns that tell its rows apart: then it can be refreshed while others read it")
+		"columns that identify a row: with them, the view can be read during a refresh")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
 		err := pool.QueryRowContext(command.Context(), `
@@ -83,24 +83,24 @@ func (p *program) createCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is there; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
 		return nil
 	})
 	return command
 }
 
-// watchCommand leaves as it is what is not given.
+// watchCommand keeps each setting whose flag is not given.
 func (p *program) watchCommand() *cobra.Command {
 	var notifyWhen string
 	var ignored []string
 	var interval time.Duration
 	command := &cobra.Command{
 		Use:   "watch NAME",
-		Short: "Watch a materialized view made by hand, or change when one is told",
+		Short: "Watch a materialized view made by hand, or change when one notifies",
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
-	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= leaves none out")
+	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= ignores none")
 	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var rule string
@@ -115,7 +115,7 @@ func (p *program) watchCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("watch %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is watched by the rule %s\n", args[0], rule)
+		fmt.Fprintf(p.stdout, "%s is watched with the rule %s\n", args[0], rule)
 		return nil
 	})
 	return command
@@ -127,11 +127,11 @@ func (p *program) embedCommand() *cobra.Command {
 		Use:   "embed NAME",
 		Short: "Make the rows of a materialized view public, as a widget for other sites",
 		Long: "Make the rows of a materialized view public, as a widget for other sites.\n\n" +
-			"Whoever has the address can read them; the origins only say on which sites browsers show them.",
+			"Everyone who has the address can read them. The origins only limit the sites on which browsers show them.",
 		Example: "  orchestrator matview embed digit --origin https://example.com",
 	}
 	command.Flags().StringSliceVar(&origins, "origin", nil,
-		"site that may show it, such as https://example.com, https://*.example.com, or * for any; may be repeated")
+		"site that may show the widget, such as https://example.com, https://*.example.com, or * for any; may be repeated")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
 		err := pool.QueryRowContext(command.Context(), `
@@ -161,13 +161,13 @@ func (p *program) unembedCommand() *cobra.Command {
 			"select tinydevcrm.forbid_embedding($1::text::regclass)", args[0]); err != nil {
 			return fmt.Errorf("unembed %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is public no longer\n", args[0])
+		fmt.Fprintf(p.stdout, "%s is no longer public\n", args[0])
 		return nil
 	})
 	return command
 }
 
-// query gives a command an open pool.
+// query runs work with an open pool.
 func (p *program) query(work func(*sql.DB, *cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, args []string) error {
 		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
@@ -209,14 +209,14 @@ func (p *program) refresh(pool *sql.DB, command *cobra.Command, args []string) e
 		fmt.Fprintf(p.stdout, "%s: %s, %s in %s\n", args[0], outcome,
 			words.Count(rowCount.V, "row"), words.Duration(time.Duration(seconds*float64(time.Second))))
 	case outcome == "requested":
-		fmt.Fprintf(p.stdout, "%s belongs to another role, whose job refreshes it within a minute\n", args[0])
+		fmt.Fprintf(p.stdout, "%s belongs to another role, whose job will refresh it within a minute\n", args[0])
 	default:
 		fmt.Fprintf(p.stdout, "%s: %s, another refresh is under way\n", args[0], outcome)
 	}
 	return nil
 }
 
-// failedRefresh ends a command with exit code 1: the refresh was its work, or a part of it.
+// failedRefresh is the error, with exit code 1, of a command whose refresh failed.
 func failedRefresh(which, matview, message, code string) error {
 	return &db.UserError{
 		Status:  http.StatusUnprocessableEntity,
@@ -228,9 +228,9 @@ func failedRefresh(which, matview, message, code string) error {
 func (p *program) scheduleCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "schedule NAME SCHEDULE",
-		Short: "Refresh a materialized view now and from now on by a schedule",
-		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
-			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
+		Short: "Refresh a materialized view now, and then on a schedule",
+		Long: "Refresh a materialized view now, and then on a schedule.\n\n" +
+			"When the first refresh fails, the schedule is still set, and the exit code is 1.",
 		Example: "  orchestrator schedule matview '5 seconds'\n" +
 			"  orchestrator schedule matview '0 7 * * *'",
 	}
@@ -258,8 +258,8 @@ func (p *program) unscheduleCommand() *cobra.Command {
 }
 
 func (p *program) pauseCommand() *cobra.Command {
-	return p.relationCommand("pause", "Let the schedule of a materialized view pass it over for now",
-		"%s is paused: no schedule refreshes it until orchestrator resume\n")
+	return p.relationCommand("pause", "Pause the scheduled refreshes of a materialized view",
+		"%s is paused until orchestrator resume\n")
 }
 
 func (p *program) resumeCommand() *cobra.Command {

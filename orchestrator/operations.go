@@ -18,10 +18,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// webhookConns are for webhooks to receive and acknowledge by.
+// webhookConns is how many connections receive and acknowledge deliveries of webhooks.
 const webhookConns = 2
 
-// sockets are where up serves; metrics is nil where it has no address of its own.
+// sockets are what up listens on. metrics is nil when the metrics have no address of their own.
 type sockets struct{ page, metrics net.Listener }
 
 func (p *program) openSockets() (sockets, error) {
@@ -30,7 +30,7 @@ func (p *program) openSockets() (sockets, error) {
 		return sockets{}, &db.UserError{
 			Status:  http.StatusServiceUnavailable,
 			Message: fmt.Sprintf("cannot serve the page: %v", err),
-			Hint:    "--listen-addr or LISTEN_ADDR names another port.",
+			Hint:    "Choose another port with --listen-addr or LISTEN_ADDR.",
 		}
 	}
 	if p.metricsAddr == "" {
@@ -42,7 +42,7 @@ func (p *program) openSockets() (sockets, error) {
 		return sockets{}, &db.UserError{
 			Status:  http.StatusServiceUnavailable,
 			Message: fmt.Sprintf("cannot serve the metrics: %v", err),
-			Hint:    "--metrics-addr names another port.",
+			Hint:    "Choose another port with --metrics-addr.",
 		}
 	}
 	return sockets{page: page, metrics: metrics}, nil
@@ -55,7 +55,7 @@ func (s sockets) close() {
 	}
 }
 
-// addresses are those to log.
+// addresses are the addresses for the log.
 func (s sockets) addresses() []any {
 	found := []any{"page", "http://" + s.page.Addr().String() + "/"}
 	if s.metrics != nil {
@@ -64,7 +64,7 @@ func (s sockets) addresses() []any {
 	return found
 }
 
-// pools are connections of their own for what must go on however busy the page is.
+// pools are separate connections for what must go on however busy the page is.
 type pools struct{ log, webhooks, operations *sql.DB }
 
 func (p *program) openPools(ctx context.Context) (pools, error) {
@@ -90,7 +90,7 @@ func (s pools) close() {
 	}
 }
 
-// operations says how all of this goes.
+// operations reports the state of all of these.
 func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, diagnostics *slog.Logger) (*ops.Ops, error) {
 	latest, err := migrate.Latest()
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 	return operations, nil
 }
 
-// operationsHandler is for an address of its own, under whatever name Prometheus asks for it.
+// operationsHandler serves an address of its own, under any host name that Prometheus uses.
 func operationsHandler(operations *ops.Ops) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", operations.Health())
@@ -122,8 +122,8 @@ func operationsHandler(operations *ops.Ops) http.Handler {
 	return mux
 }
 
-// routesBesidePage are for anyone who reaches the page. Numbers of all users' views are not for strangers:
-// where users log in, metrics have an address of their own or none.
+// routesBesidePage are for everyone who reaches the page. Strangers must not see numbers of all users' views:
+// when users log in, the metrics are served on an address of their own, or not at all.
 func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler {
 	routes := map[string]http.Handler{
 		"GET /healthz": operations.Health(),
@@ -137,7 +137,7 @@ func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler 
 
 type uploadFunc = func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error)
 
-// counted is upload, with how it ended counted.
+// counted is upload that also counts the result.
 func counted(operations *ops.Ops, upload uploadFunc) uploadFunc {
 	return func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
 		imported, err := upload(ctx, pool, file, source, options)

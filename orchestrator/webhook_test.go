@@ -147,7 +147,7 @@ func checkRefused(t *testing.T, pool *sql.DB, events int) {
 	}{
 		{"hanging", "no answer within 15s", 4},
 		{"resetting", "connection reset by peer", events},
-		{"redirecting", "the address is private; --allow-webhooks-to lets it through", events},
+		{"redirecting", "the address is private; --allow-webhooks-to allows it", events},
 		{"limited", "429 Too Many Requests", 1},
 		{"gone", "410 Gone", 1},
 	} {

@@ -118,7 +118,7 @@ func TestLongErrors(t *testing.T) {
 				}
 				err = way(ctx, conn)
 				conn.Close()
-				if problem := db.Explain(err); problem.Status != 422 || !strings.Contains(problem.Message, "too long to be read") {
+				if problem := db.Explain(err); problem.Status != 422 || !strings.Contains(problem.Message, "longer than 30,000 bytes") {
 					t.Errorf("got %d %q of %.100v", problem.Status, problem.Message, err)
 				}
 				var one int

@@ -150,7 +150,7 @@ func TestLoadPadsNoBadBytes(t *testing.T) {
 			pool, _ := dbtest.Schema(t)
 			request := upload.Request{Source: "t.csv", Ragged: "pad", Encoding: "UTF8", Delimiter: ","}
 			_, err := upload.Load(t.Context(), pool, strings.NewReader(text), request)
-			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Detail, "line 2: bytes that are no text") {
+			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Detail, "line 2: bytes that are not text") {
 				t.Fatalf("got %+v", problem)
 			}
 			assertNothingLeft(t, pool)

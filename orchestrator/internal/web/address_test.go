@@ -33,7 +33,7 @@ func TestLinksKeepWhatIsChosen(t *testing.T) {
 		{"nothing chosen", nil, "table", "s.t", "tables", url.Values{"table": {"s.t"}}},
 		{"another table", all, "table", `s."x#y"`, "tables", with("table", `s."x#y"`)},
 		{"another view", all, "matview", "w", "schedule", with("matview", "w")},
-		{"another subscription", all, "subscription", "a&b=c", "told", with("subscription", "a&b=c")},
+		{"another subscription", all, "subscription", "a&b=c", "notify", with("subscription", "a&b=c")},
 		{"older events", all, "before", "17", "events", with("before", "17")},
 		{"not what is not chosen", url.Values{"table": {"s.t"}, "done": {"upload"}, "event": {"3"}, "before": {"4"}, "name": {"v"}},
 			"table", "s.u", "tables", url.Values{"table": {"s.u"}}},

@@ -43,15 +43,15 @@ func listed(t *testing.T, page, list string) (names []string, hasMore bool) {
 	case "tables":
 		_, part, _ = strings.Cut(page, `<nav aria-label="Tables">`)
 		part, _, _ = strings.Cut(part, `</nav>`)
-		item, more = `<li><a [^>]*>([^<]*)</a>`, "and more: find them"
+		item, more = `<li><a [^>]*>([^<]*)</a>`, "There are more: find them"
 	case "matviews":
 		_, part, _ = strings.Cut(page, `<div id="matviews-list">`)
 		part, _, _ = strings.Cut(part, `</div>`+"\n"+`<div class="chosen"`)
 		part, _, _ = strings.Cut(part, `<div id="subscriptions-list">`)
-		item, more = `<tr data-relation="([^"]*)"`, "there are more: find them"
+		item, more = `<tr data-relation="([^"]*)"`, "There are more: find them"
 	case "subscriptions":
 		_, part, _ = strings.Cut(page, `<div id="subscriptions-list">`)
-		item, more = `<tr data-subscription="([^"]*)"`, "and more: see tinydevcrm.subscription_status"
+		item, more = `<tr data-subscription="([^"]*)"`, "There are more: see tinydevcrm.subscription_status"
 	}
 	for _, found := range regexp.MustCompile(item).FindAllStringSubmatch(part, -1) {
 		names = append(names, html.UnescapeString(found[1]))

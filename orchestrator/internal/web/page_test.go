@@ -103,11 +103,11 @@ func TestBrowserIsSentBackToThePage(t *testing.T) {
 		{"upload", form("POST", "/upload-file", field{name: "file", file: "Q3 Sales.csv", value: "a,b\n1,x\n2,\n3,\"\"\n"}),
 			"tables", "3 rows of Q3 Sales.csv are in table q3_sales."},
 		{"create", post("/matviews", "name", "v", "query", "select * from sample", "table", f.schema+".sample"),
-			"schedule", "View v is there."},
+			"schedule", "View v is created."},
 		{"schedule", post("/matviews/schedule", "relation", "v", "schedule", "1 hour"),
 			"schedule", "View v has been refreshed"},
 		{"refresh", post("/matviews/refresh", "relation", "v"), "schedule", "View v has been refreshed: 10 rows"},
-		{"unschedule", post("/matviews/unschedule", "relation", "v"), "schedule", "View v has no schedule"},
+		{"unschedule", post("/matviews/unschedule", "relation", "v"), "schedule", "View v is no longer scheduled"},
 		{"drop", post("/matviews/drop", "relation", "v"), "schedule", "View v is dropped."},
 	}
 	for _, test := range tests {

@@ -25,7 +25,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press(`#schedule [formaction^="/matviews/refresh"]`)
 	b.expect("#schedule .done", "has been refreshed: 1 row")
 	b.press(`#schedule [formaction^="/matviews/unschedule"]`)
-	b.expect("#schedule .done", "View sample_now has no schedule any more.")
+	b.expect("#schedule .done", "View sample_now is no longer scheduled.")
 
 	// An error keeps what was filled in.
 	b.fill("#schedule-schedule", "* * *")
@@ -58,14 +58,14 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press(previewButton)
 	b.expect("#view-preview td", "10.50")
 
-	b.click("#told .options summary")
+	b.click("#notify .options summary")
 	name := f.schema + " plain"
-	b.fill("#told-name", name)
-	b.press(`#told form[action^="/subscriptions"] button`)
-	b.expect("#told .done", "is there")
-	b.click("#told .danger summary")
-	b.press("#told .drop")
-	b.expect("#told .done", "is dropped")
+	b.fill("#notify-name", name)
+	b.press(`#notify form[action^="/subscriptions"] button`)
+	b.expect("#notify .done", "is created")
+	b.click("#notify .danger summary")
+	b.press("#notify .drop")
+	b.expect("#notify .done", "is dropped")
 
 	b.click("#schedule .danger summary")
 	b.press("#schedule .drop")
@@ -92,7 +92,7 @@ func TestBrowserByKeyboard(t *testing.T) {
 	b.do("choose the rule", chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowUp))
 	b.tabTo(createButton)
 	b.pressKey(kb.Enter)
-	b.expect("#schedule .done", "View by_keys is there.")
+	b.expect("#schedule .done", "View by_keys is created.")
 
 	b.tabTo("#schedule-schedule")
 	b.do("write the schedule", chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent("1 hour"))

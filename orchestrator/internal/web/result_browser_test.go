@@ -33,7 +33,7 @@ func TestBrowserLeavesAnUpload(t *testing.T) {
 	// The browser ends it then; without that it would ask.
 	b.do("end the request", chromedp.Evaluate[chromedp.Void](`window.held.onabort()`))
 	b.do("come back", chromedp.Navigate(f.server.URL+"/?again=1"))
-	b.expect("#upload .problem", "the page was left while sample.csv was uploaded")
+	b.expect("#upload .problem", "you left the page during the upload of sample.csv")
 	b.expect("#upload .problem", "Nothing was imported.")
 	b.do("and once more", chromedp.Navigate(f.server.URL+"/"), chromedp.WaitVisible(chromedp.CSS("#upload-file")))
 	if count := read(b, "count the errors", chromedp.Evaluate[int](`document.querySelectorAll('#upload .problem').length`)); count != 0 {
@@ -68,7 +68,7 @@ func TestBrowserSuggestsTheNewTable(t *testing.T) {
 	upload("newer.csv")
 	check("select 7 as n", "mine")
 	b.press(createButton)
-	b.expect("#schedule .done", "View mine is there.")
+	b.expect("#schedule .done", "View mine is created.")
 	check("select *\n  from newer", "newer_now")
 
 	// Back and reload say nothing once more, and do nothing once more.
@@ -89,7 +89,7 @@ func TestBrowserWhileTheDatabaseIsAway(t *testing.T) {
 	b.expect("#feed-state.live", "Live")
 	way.cut(true)
 	f.server.CloseClientConnections()
-	b.expect("#away", "The database cannot be reached since")
+	b.expect("#away", "The database has not answered since")
 	b.expect("#feed-state", "Waiting for the database")
 	way.cut(false)
 	b.waitFor("it is over", `!document.getElementById('away') && document.getElementById('feed-state').textContent === 'Live'`)

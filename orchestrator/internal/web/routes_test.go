@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// useRoutes makes what the routes act on: a table, a view that is told at each refresh, and a subscription
+// useRoutes makes what the routes act on: a table, a view that notifies at each refresh, and a subscription
 // with a delivery. It gives the subscription's name, and the delivery.
 func (f *fixture) useRoutes() (subscription, delivery string) {
 	f.t.Helper()
@@ -246,11 +246,11 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 		{send("/matviews/unschedule", "relation", odd), "schedule", "unschedule", odd},
 		{send("/matviews/embed", "relation", odd, "origins", "*"), "schedule", "embed", odd},
 		{send("/matviews/unembed", "relation", odd), "schedule", "unembed", odd},
-		{send("/deliveries/redeliver", "delivery", delivery), "told", "redeliver", "other"},
-		{send("/subscriptions/redeliver"), "told", "redeliver", "other"},
-		{send("/subscriptions/pause"), "told", "pause-subscription", "other"},
-		{send("/subscriptions/resume"), "told", "resume-subscription", "other"},
-		{send("/subscriptions/drop"), "told", "drop-subscription", "other"},
+		{send("/deliveries/redeliver", "delivery", delivery), "notify", "redeliver", "other"},
+		{send("/subscriptions/redeliver"), "notify", "redeliver", "other"},
+		{send("/subscriptions/pause"), "notify", "pause-subscription", "other"},
+		{send("/subscriptions/resume"), "notify", "resume-subscription", "other"},
+		{send("/subscriptions/drop"), "notify", "drop-subscription", "other"},
 		{send("/matviews/drop", "relation", odd), "schedule", "drop", odd},
 	}
 	for _, test := range tests {
@@ -312,7 +312,7 @@ func TestButtonsAreOfTheSubscriptionShown(t *testing.T) {
 
 	for _, path := range []string{path, "/news?" + url.Values{"subscription": {gone}}.Encode()} {
 		page := f.send(get(path).fromBrowser())
-		form := formOf(t, page.body, `formaction="/subscriptions/pause#told"`)
+		form := formOf(t, page.body, `formaction="/subscriptions/pause#notify"`)
 		if want := fmt.Sprintf(`name="subscription" value="%s"`, shown); !strings.Contains(form, want) || strings.Contains(form, gone) {
 			t.Errorf("%s: the form lacks %s, or has another: %s", path, want, form)
 		}

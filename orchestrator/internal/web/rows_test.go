@@ -432,7 +432,7 @@ func TestRowsOfAFailingView(t *testing.T) {
 	f.exec("update numbers set n = 0")
 	f.refresh("v")
 	page := f.send(get("/matviews/v.html"))
-	if page.status != 200 || !strings.Contains(page.body, "Its refreshes fail since") || !strings.Contains(page.body, "<td>1</td>") {
+	if page.status != 200 || !strings.Contains(page.body, "Its refreshes have been failing since") || !strings.Contains(page.body, "<td>1</td>") {
 		t.Errorf("status %d: %s", page.status, page.body)
 	}
 	if !strings.Contains(page.body, "/?matview=v#schedule") {

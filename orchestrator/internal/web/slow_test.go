@@ -138,7 +138,7 @@ func TestLongUploadsThatBreakOff(t *testing.T) {
 }
 
 // Buttons and uploads that hold on to their connections, as many as you like, leave one to the page.
-// Those that are too many are told so.
+// Surplus clients get an answer that says so.
 func TestBusyPageAnswers(t *testing.T) {
 	f := newFixture(t)
 	const requests = 2 * db.MaxConns

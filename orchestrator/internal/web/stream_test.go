@@ -120,7 +120,7 @@ func TestStream(t *testing.T) {
 	for _, stream := range []*stream{first, second} {
 		id, _ := stream.next()
 		if id != live {
-			t.Errorf("got event %d, want %d and nothing that is not told", id, live)
+			t.Errorf("got event %d, want %d and no event that is not notified", id, live)
 		}
 	}
 

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// shownSubscriptions are as many as the list shows, shownDeliveries those of the chosen one.
+	// shownSubscriptions is how many subscriptions the list shows, shownDeliveries how many deliveries of the
+	// chosen one.
 	shownSubscriptions = 50
 	shownDeliveries    = 10
 )
@@ -40,7 +41,8 @@ type delivery struct {
 
 type subscriptionForm struct{ Name, Matview, URL string }
 
-// fillSubscriptions reads the user's own, those in trouble first, and the deliveries of the chosen one.
+// fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
+// chosen one.
 func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	rows, err := s.pool(ctx).QueryContext(ctx, `
 		select subscription,
@@ -78,7 +80,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		shown.setProblem(stepNotify, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no subscription %s of yours", asked),
-			Hint:    "Choose one of the list, or make it.",
+			Hint:    "Choose one of the list, or create it.",
 		})
 	}
 	shown.HasMore.Subscriptions = len(shown.Subscriptions) > shownSubscriptions
@@ -121,7 +123,8 @@ func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
 	return nil
 }
 
-// createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown once.
+// createSubscription creates a subscription, or a webhook when there is a URL. The secret of a webhook is shown
+// once.
 func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
 		step:     stepNotify,
@@ -143,7 +146,7 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ofSubscription is an action on one that is there.
+// ofSubscription is an action on an existing subscription.
 func ofSubscription(done, says, call string) action {
 	return action{
 		step:     stepNotify,

@@ -87,7 +87,7 @@ func TestWidgetOnAnotherSite(t *testing.T) {
 	}
 
 	f.exec(`select tinydevcrm.forbid_embedding('v')`)
-	number.waitFor("the end is told", `document.querySelector('#problem')?.textContent.includes('nothing to see')`)
+	number.waitFor("the end is shown", `document.querySelector('#problem')?.textContent.includes('no public view')`)
 	f.exec(`select tinydevcrm.allow_embedding('v', array[$1, $2])`, allowed, isolated)
 	number.waitFor("and the beginning", `document.querySelector('#number')?.textContent === '41'`)
 	// The 404 above is in the console, as it should.

@@ -41,7 +41,7 @@ func TestWidgetShowsWhatItsOwnerAllows(t *testing.T) {
 			t.Errorf("%s: the error may be framed or kept: %v", ask, got.header)
 		}
 	}
-	if program := f.send(get(path)); program.status != 404 || !strings.Contains(checkError(t, program.body), "nothing to see") {
+	if program := f.send(get(path)); program.status != 404 || !strings.Contains(checkError(t, program.body), "no public view") {
 		t.Errorf("a program gets %d %s", program.status, program.body)
 	}
 

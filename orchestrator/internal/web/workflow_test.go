@@ -25,7 +25,7 @@ func (b *browser) walk(f *fixture, look func()) {
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
 	b.expect("#tables .empty", "No tables yet")
 	b.expect("#schedule .empty", "No views yet")
-	b.expect("#told .empty", "No subscriptions yet")
+	b.expect("#notify .empty", "No subscriptions yet")
 	b.expect("#events .empty", "No events yet")
 	b.takeScreenshots("empty")
 
@@ -53,7 +53,7 @@ func (b *browser) walk(f *fixture, look func()) {
 	b.expect("#preview tr:nth-child(10) td", "9")
 
 	b.press(createButton)
-	b.expect("#schedule .done", "View sample_now is there.")
+	b.expect("#schedule .done", "View sample_now is created.")
 	b.expect("#matviews [data-relation=sample_now] td", "not scheduled")
 
 	b.fill("#schedule-schedule", "1 hour")
@@ -211,12 +211,12 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
 	name := f.schema + " hook"
 
-	b.click("#told .options summary")
-	b.fill("#told-name", name)
-	b.fill("#told-matview", "v")
-	b.fill("#told-url", "https://example.com/in")
-	b.press(`#told form[action^="/subscriptions"] button`)
-	b.expect("#told .done code", "whsec_")
+	b.click("#notify .options summary")
+	b.fill("#notify-name", name)
+	b.fill("#notify-matview", "v")
+	b.fill("#notify-url", "https://example.com/in")
+	b.press(`#notify form[action^="/subscriptions"] button`)
+	b.expect("#notify .done code", "whsec_")
 	b.expect("#deliveries-none", "No deliveries yet")
 	b.do("open the page again", chromedp.Navigate(f.server.URL+"/?subscription="+strings.ReplaceAll(name, " ", "+")))
 	b.expect("#subscription-title", name)
@@ -231,13 +231,13 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.press(row + " button")
 	b.expect(row+" td:nth-child(4)", "pending")
 
-	b.press(`#told [formaction^="/subscriptions/pause"]`)
-	b.expect("#told .done", "is paused")
-	b.press(`#told [formaction^="/subscriptions/resume"]`)
-	b.expect("#told .done", "goes on")
-	b.click("#told .danger summary")
-	b.press("#told .drop")
-	b.expect("#told .done", "is dropped")
+	b.press(`#notify [formaction^="/subscriptions/pause"]`)
+	b.expect("#notify .done", "is paused")
+	b.press(`#notify [formaction^="/subscriptions/resume"]`)
+	b.expect("#notify .done", "is resumed")
+	b.click("#notify .danger summary")
+	b.press("#notify .drop")
+	b.expect("#notify .done", "is dropped")
 	b.checkErrors()
 }
 

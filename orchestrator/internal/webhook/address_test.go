@@ -58,7 +58,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 		roots := x509.NewCertPool()
 		roots.AddCert(secure.Certificate())
 		err := newClient(t).WithRoots(roots).Send(t.Context(), to(secure.URL), message)
-		expectReason(t, err, "307 Temporary Redirect: it leaves https")
+		expectReason(t, err, "307 Temporary Redirect: the redirect leaves https")
 		if len(deliveries) != 0 {
 			t.Error("the message went over http")
 		}
@@ -109,7 +109,7 @@ func TestBadEndpoints(t *testing.T) {
 	handler, deliveries := record(http.StatusOK)
 	server := serve(t, handler)
 	good := secret("the first of two long secrets")
-	const noSecret = "the secret is not whsec_ and base64"
+	const noSecret = "the secret is not whsec_ followed by base64"
 	for _, test := range []struct {
 		name, url string
 		secrets   []string

@@ -22,7 +22,7 @@ const (
 	deadline = 10 * time.Second
 	// short is the timeout of a Client that is expected to run into it.
 	short   = 200 * time.Millisecond
-	private = "the address is private; --allow-webhooks-to lets it through"
+	private = "the address is private; --allow-webhooks-to allows it"
 )
 
 var message = webhook.Message{ID: "msg_1", Body: []byte(`{"outcome":"refreshed"}`)}

@@ -116,7 +116,7 @@ func TestAnswers(t *testing.T) {
 		{"302", answer(302, "", "Location", "/elsewhere"), webhook.Refusal{Status: 302, Reason: "302 Found"}},
 		{"304", answer(304, ""), webhook.Refusal{Status: 304, Reason: "304 Not Modified"}},
 		{"307 to nowhere", answer(307, ""),
-			webhook.Refusal{Reason: "307 Temporary Redirect: without a usable Location"}},
+			webhook.Refusal{Reason: "307 Temporary Redirect: no usable Location"}},
 		{"308 to another scheme", answer(308, "", "Location", "ftp://127.0.0.1/?token=t"),
 			webhook.Refusal{Reason: "308 Permanent Redirect: the URL is neither http nor https"}},
 		{"307 with a password", answer(307, "", "Location", "http://u:p@127.0.0.1/"),
