@@ -11,8 +11,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// An error of more than 30,000 bytes is said in words, and leaves nothing behind for the next user of the
-// connection, whichever way it comes.
+// An error of more than 30,000 bytes has a clear message, and leaves nothing behind for the next user of the
+// connection, wherever it occurs.
 func TestLongErrors(t *testing.T) {
 	const (
 		raise     = "do $$ begin raise exception '%', repeat('x', 40000); end $$"

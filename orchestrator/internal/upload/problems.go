@@ -75,11 +75,11 @@ func (p *problems) isRefused() bool { return p.refused > 0 }
 
 // refusal is the error for a file with such lines.
 func (p *problems) refusal() error {
-	var told []string
+	var lines []string
 	for _, line := range p.first {
-		told = append(told, line.String())
+		lines = append(lines, line.String())
 	}
-	detail := strings.Join(told, "\n")
+	detail := strings.Join(lines, "\n")
 	if more := p.refused - int64(len(p.first)); more > 0 {
 		detail += fmt.Sprintf("\nand %d more", more)
 	}

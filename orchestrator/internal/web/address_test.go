@@ -8,7 +8,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// What the user is at goes with each link; what a form held, or what has been done, does not.
+// Each link passes on the current selection, but not the input of a form nor the message about what has been
+// done.
 func TestLinksKeepWhatIsChosen(t *testing.T) {
 	all := url.Values{
 		"table": {`s."a b"`}, "tables": {"50%"}, "matview": {`"v&w"`}, "matviews": {"v_"},

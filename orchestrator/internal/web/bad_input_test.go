@@ -14,12 +14,12 @@ type refusal struct {
 	request request
 	status  int
 	says    []string
-	// keeps is what the user had filled in, as it stands in the page.
+	// keeps is the user's input, as the page contains it.
 	keeps []string
 }
 
 // checkRefusals sends each request as a program and as a browser sends it. Both get the same status and
-// words, and nothing is left behind.
+// message, and nothing is left behind.
 func (f *fixture) checkRefusals(t *testing.T, refusals []refusal) {
 	const relations = `
 		select count(*)
@@ -194,12 +194,12 @@ func problemOf(t *testing.T, page string) string {
 	if !isThere {
 		t.Fatalf("the page shows no error: %s", page)
 	}
-	// It may hold a table of lines, in a div of its own; what follows it is a form or the next section.
+	// It may contain a table of lines, in a div of its own. What follows it is a form or the next section.
 	problem, _, _ := strings.Cut(rest, "<form")
 	return problem
 }
 
-// checkError checks the shape of an error that a program gets, and gives its words.
+// checkError checks the shape of an error for a program, and returns its text.
 func checkError(t *testing.T, body string) string {
 	t.Helper()
 	var answer struct {

@@ -132,7 +132,7 @@ func TestBrowserIsSentBackToThePage(t *testing.T) {
 	}
 }
 
-// A table that takes the name of another is not the one that views read.
+// A new table with the name of an old one is not the one that the views read.
 func TestPageShowsWhatAnImportDidNotDo(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()
@@ -201,7 +201,7 @@ func TestPageShowsTables(t *testing.T) {
 		t.Error("the page has a value unescaped, or a table that is gone")
 	}
 
-	// By its quoted name as well, ten rows and no more, and a query that suits the sample.
+	// Also by its quoted name, with no more than ten rows, and with a query that suits the sample.
 	sample := pageOf(f.schema+".sample", 200)
 	if count := strings.Count(sample, "<tr><td>"); count != 10 {
 		t.Errorf("the page shows %d rows of the sample", count)
@@ -250,7 +250,7 @@ func TestPageWithoutDatabase(t *testing.T) {
 func TestAssets(t *testing.T) {
 	f := newFixture(t)
 	page := f.send(get("/"))
-	// With nothing to show; scripts/bench page has much.
+	// With nothing to show. scripts/bench page tests it with much.
 	total := len(page.body) + len(f.send(get("/static/common.js")).body)
 	for _, name := range []string{"page.css", "page.js", "upload.js", "ask.js", "feed.js", "icon.svg"} {
 		_, rest, _ := strings.Cut(page.body, "/static/"+name+"?v=")

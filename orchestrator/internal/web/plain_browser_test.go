@@ -27,7 +27,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press(`#schedule [formaction^="/matviews/unschedule"]`)
 	b.expect("#schedule .done", "View sample_now is no longer scheduled.")
 
-	// An error keeps what was filled in.
+	// A page with an error keeps the user's input.
 	b.fill("#schedule-schedule", "* * *")
 	b.press(scheduleButton)
 	b.expect("#schedule .problem", "is not a schedule")
@@ -38,7 +38,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press("#schedule .when")
 	b.expect("#schedule-when", "every Monday at 07:00 (GMT); next ")
 
-	// A type is chosen with the file chosen once more.
+	// A type is chosen, and the file is chosen again.
 	b.chooseFile("orders.csv", threeOrders)
 	b.press("#upload .second")
 	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
@@ -74,7 +74,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.checkErrors()
 }
 
-// The whole way by the keyboard alone.
+// The whole workflow with only the keyboard.
 func TestBrowserByKeyboard(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()
@@ -106,7 +106,7 @@ func TestBrowserByKeyboard(t *testing.T) {
 	b.checkErrors()
 }
 
-// tabTo presses the tabulator until an element has the focus, which has to be seen.
+// tabTo presses Tab until an element has the focus, which must be visible.
 func (b *browser) tabTo(selector string) {
 	b.t.Helper()
 	for range 200 {
@@ -123,7 +123,7 @@ func (b *browser) tabTo(selector string) {
 	b.t.Fatalf("no key leads to %s", selector)
 }
 
-// pressKey presses one that leads to another page.
+// pressKey presses a key that leads to another page.
 func (b *browser) pressKey(key string) {
 	b.t.Helper()
 	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired,

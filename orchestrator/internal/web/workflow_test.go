@@ -18,8 +18,8 @@ const (
 	threeOrders    = "id,total,zip\n1,10.50,0107\n2,99.90,1234\n3,7.25,5678\n"
 )
 
-// walk goes through the main job on the sample, from the file chooser to a schedule. look is how one
-// gets a preview: with JavaScript it leads to no other page, and comes by itself.
+// walk goes through the main workflow with the sample, from the file chooser to a schedule. look is how to get
+// a preview: with JavaScript it leads to no other page, and appears by itself.
 func (b *browser) walk(f *fixture, look func()) {
 	b.t.Helper()
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
@@ -90,7 +90,7 @@ func TestBrowser(t *testing.T) {
 	b.checkErrors()
 }
 
-// Types that were chosen, lines that do not fit, and a file that is dropped on the page.
+// Types that the user has chosen, lines that do not fit, and a file that is dropped on the page.
 func TestBrowserUploads(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
@@ -241,7 +241,7 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.checkErrors()
 }
 
-// The feed shows what was asked for, finds again what it missed, and goes back to older events.
+// The feed shows the selected events, finds the events that it missed, and goes back to older ones.
 func TestBrowserFeed(t *testing.T) {
 	f := newFixture(t)
 	f.exec(`select tinydevcrm.create_matview(name, 'select 1 as n') from unnest('{loud,quiet}'::text[]) as name`)
@@ -265,7 +265,7 @@ func TestBrowserFeed(t *testing.T) {
 		t.Errorf("the feed has %d items, want the two of this view", items)
 	}
 
-	// The server goes away, and more happens meanwhile than a page shows at first.
+	// The server goes away, and meanwhile more events occur than a page shows at first.
 	address := f.server.Listener.Addr().String()
 	f.server.CloseClientConnections()
 	f.server.Close()
@@ -287,7 +287,7 @@ func TestBrowserFeed(t *testing.T) {
 	}
 }
 
-// checkFeedLikeServer checks that an event looks alike whether it came live or with the page.
+// checkFeedLikeServer checks that an event looks the same whether it arrived live or with the page.
 func (b *browser) checkFeedLikeServer(f *fixture) {
 	b.t.Helper()
 	f.exec(`insert into sample values (null)`)

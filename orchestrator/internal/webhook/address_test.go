@@ -29,7 +29,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 				t.Errorf("method %s, want POST", got.method)
 			}
 			if referer := got.header.Get("Referer"); referer != "" {
-				t.Errorf("the last server is told of %s", referer)
+				t.Errorf("the last server gets the referer %s", referer)
 			}
 		})
 	}
@@ -66,7 +66,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 }
 
 func TestPrivateAddressesAreRefused(t *testing.T) {
-	// What is behind the port accepts, so that a case fails when its address is let through.
+	// The server behind the port accepts everything, so that a case fails when its address is allowed.
 	server := serve(t, answer(200, ""))
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	if err != nil {
