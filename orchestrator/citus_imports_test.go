@@ -8,7 +8,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// Every mode on a distributed table, step by step on the same one.
+// Each mode on a distributed table, step by step on the same table.
 func TestCitusImportModes(t *testing.T) {
 	cluster, pool := newCitus(t)
 	const ab = `[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]`
@@ -61,24 +61,24 @@ func TestCitusImportModes(t *testing.T) {
 		t.Errorf("replaced under a view: %v, %s", err, stderr)
 	}
 	mustCommand(t, cluster.URL, "upload", writeFile(t, "t.csv", "id,name\n9,i\n"), "--mode", "replace")
-	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, told true" {
+	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, notified true" {
 		t.Errorf("the view after a replace: %s", got)
 	}
 }
 
-// rowsOf is a table's rows in order; empty when it is not there.
+// rowsOf returns a table's rows in order; empty when there is no table.
 func rowsOf(t *testing.T, cluster *dbtest.Cluster, table string) string {
 	t.Helper()
 	pool := openPool(t, cluster.URL)
 	if dbtest.Value[bool](t, pool, "select to_regclass($1) is null", table) {
 		return ""
 	}
-	// Rows of one column are sorted where they meet, not where they are.
+	// Rows of one column are sorted after they are collected, not on the workers.
 	return dbtest.Value[string](t, pool, fmt.Sprintf(
 		"select coalesce(jsonb_agg(r order by r), '[]')::text from (select to_jsonb(t) as r from %s as t offset 0) as all_rows", table))
 }
 
-// A small table becomes a reference table, on each worker, and stays one.
+// A small table becomes a reference table, which each worker has a copy of, and remains one.
 func TestCitusReferenceTables(t *testing.T) {
 	cluster, pool := newCitus(t)
 	dbtest.Exec(t, pool, "update tinydevcrm.settings set reference_row_limit = 3")

@@ -11,10 +11,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// errNoDatabase says what to type.
+// errNoDatabase has the hint that says what to type.
 var errNoDatabase = &db.UserError{
 	Status:  http.StatusServiceUnavailable,
-	Message: "there is no database to work on: DATABASE_URL is not set",
+	Message: "no database is given: DATABASE_URL is not set",
 	Hint:    `export DATABASE_URL="$(scripts/db url)"`,
 }
 
@@ -25,7 +25,7 @@ func (p *program) openDatabase(ctx context.Context) (*sql.DB, error) {
 	return db.Open(ctx, p.databaseURL, db.MaxConns)
 }
 
-// withDatabase calls work with an open pool.
+// withDatabase opens a pool, and calls work with it.
 func (p *program) withDatabase(ctx context.Context, work func(*sql.DB) error) error {
 	pool, err := p.openDatabase(ctx)
 	if err != nil {

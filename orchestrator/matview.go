@@ -15,7 +15,7 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Make, refresh, list and drop materialized views",
+		Short: "Create, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
@@ -59,17 +59,17 @@ func (p *program) createCommand() *cobra.Command {
 	var interval time.Duration
 	command := &cobra.Command{
 		Use:     "create NAME QUERY",
-		Short:   "Make a materialized view of one query",
+		Short:   "Create a materialized view of one query",
 		Example: `  orchestrator matview create big_orders 'select * from orders where total > 1000'`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "",
 		"rule for when a refresh notifies, by default when it has rows; orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
-		"columns that changed and rows_added leave out of the comparison")
-	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two that are told, such as 10m")
+		"columns that the rules changed and rows_added ignore")
+	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
 	flags.StringSliceVar(&key, "key", nil,
-		"columns that tell its rows apart: then it can be refreshed while others read it")
+		"columns that identify a row: with them, the view can be read during a refresh")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
 		err := pool.QueryRowContext(command.Context(), `
@@ -81,24 +81,24 @@ func (p *program) createCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is there; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
 		return nil
 	})
 	return command
 }
 
-// watchCommand leaves as it is what is not given.
+// watchCommand keeps each setting whose flag is not given.
 func (p *program) watchCommand() *cobra.Command {
 	var notifyWhen string
 	var ignored []string
 	var interval time.Duration
 	command := &cobra.Command{
 		Use:   "watch NAME",
-		Short: "Watch a materialized view made by hand, or change when one is told",
+		Short: "Watch a materialized view made by hand, or change when one notifies",
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
-	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= leaves none out")
+	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= ignores none")
 	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var rule string
@@ -113,7 +113,7 @@ func (p *program) watchCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("watch %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is watched by the rule %s\n", args[0], rule)
+		fmt.Fprintf(p.stdout, "%s is watched with the rule %s\n", args[0], rule)
 		return nil
 	})
 	return command

@@ -39,7 +39,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 	return operations, nil
 }
 
-// operationsHandler is for an address of its own, under whatever name Prometheus asks for it.
+// operationsHandler serves an address of its own, under any host name that Prometheus uses.
 func operationsHandler(operations *ops.Ops) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", operations.Health())
@@ -48,8 +48,8 @@ func operationsHandler(operations *ops.Ops) http.Handler {
 	return mux
 }
 
-// routesBesidePage are for anyone who reaches the page. Numbers of all users' views are not for strangers:
-// where users log in, metrics have an address of their own or none.
+// routesBesidePage are for everyone who reaches the page. Strangers must not see numbers of all users' views:
+// when users log in, the metrics are served on an address of their own, or not at all.
 func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler {
 	routes := map[string]http.Handler{
 		"GET /healthz": operations.Health(),

@@ -15,7 +15,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A matviewStatus is a row of the view tinydevcrm.matview_status, as far as a table has room.
+// A matviewStatus is a row of the view tinydevcrm.matview_status, with the columns that a terminal has room
+// for.
 type matviewStatus struct {
 	Matview         string  `json:"matview"`
 	Status          string  `json:"status"`
@@ -44,7 +45,7 @@ func (p *program) statusCommand() *cobra.Command {
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	command.Flags().BoolVar(&quiet, "quiet", false,
-		"print nothing; exit code 0 says that the database answers and has the schema")
+		"print nothing; exit code 0 means that the database answers and has the schema")
 	command.PreRunE = func(*cobra.Command, []string) error {
 		if asJSON && quiet {
 			return badUsage("Give one of them.", "--json and --quiet exclude each other")
@@ -73,7 +74,7 @@ func (p *program) statusCommand() *cobra.Command {
 			return err
 		}
 		for _, finding := range findings {
-			fmt.Fprintf(p.stderr, "not so: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
+			fmt.Fprintf(p.stderr, "not ok: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
 		}
 		troubles, err := subscriptionTroubles(command.Context(), pool)
 		if err != nil {
@@ -108,7 +109,8 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		 order by relation::text`)
 }
 
-// subscriptionTroubles says which subscriptions need attention.
+// subscriptionTroubles returns the subscriptions whose deliveries nobody receives, and the webhooks that were
+// switched off.
 func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
 	return db.Collect(ctx, pool, "read the status of subscriptions", func(trouble *string) []any { return []any{trouble} }, `
 		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
@@ -118,7 +120,7 @@ func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
 		 order by subscription`)
 }
 
-// A finding is something that the server is not set up for.
+// A finding is something that is wrong with the set-up of the server.
 type finding struct{ what, detail, hint string }
 
 func (f *finding) fields() []any { return []any{&f.what, &f.detail, &f.hint} }
@@ -131,7 +133,7 @@ func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
 
 func printStatuses(w io.Writer, matviews []matviewStatus) error {
 	if len(matviews) == 0 {
-		_, err := fmt.Fprintln(w, "no materialized view is watched; orchestrator matview create makes one")
+		_, err := fmt.Fprintln(w, "no materialized view is watched; create one with orchestrator matview create")
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -14,41 +14,41 @@ import (
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "subscription COMMAND",
-		Short: "List subscriptions, pause them, deliver again",
+		Short: "List, pause and replay subscriptions",
 	}
 	list := &cobra.Command{
 		Use:   "list",
-		Short: "List the subscriptions, each with what it waits for",
+		Short: "List the subscriptions and their pending deliveries",
 	}
 	list.RunE = p.query(p.listSubscriptions)
 
 	var since time.Duration
 	replay := &cobra.Command{
 		Use:   "replay NAME",
-		Short: "Deliver all told events of the last hours again",
+		Short: "Deliver the notified events of the last hours again",
 	}
-	replay.Flags().DurationVar(&since, "since", time.Hour, "how far back, such as 90m or 24h")
+	replay.Flags().DurationVar(&since, "since", time.Hour, "age of the oldest event, such as 90m or 24h")
 	replay.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		return p.report(pool, command, "deliveries pending again: %s\n",
 			"select tinydevcrm.replay_events($1, now() - make_interval(secs => $2))", args[0], since.Seconds())
 	})
 
 	command.AddCommand(list, replay,
-		p.subscriptionAction("create NAME", "Subscribe to all events; orchestrator listen --subscription NAME takes them",
+		p.subscriptionAction("create NAME", "Subscribe to all events; orchestrator listen --subscription NAME receives them",
 			"subscription %[2]q has number %[1]s\n", "select tinydevcrm.create_subscription($1)"),
-		p.subscriptionAction("drop NAME", "End a subscription, with what is pending",
-			"subscription %[2]q is gone\n", "select tinydevcrm.drop_subscription($1)"),
-		p.subscriptionAction("pause NAME", "Receive nothing for now; what is told is kept",
-			"subscription %[2]q is paused; orchestrator subscription resume ends that\n", "select tinydevcrm.pause_subscription($1)"),
-		p.subscriptionAction("resume NAME", "End a pause, or the switching off of a webhook that was gone",
-			"subscription %[2]q goes on\n", "select tinydevcrm.resume_subscription($1)"),
-		p.subscriptionAction("redeliver NAME", "Deliver again what was parked after its last attempt",
+		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
+			"subscription %[2]q is dropped\n", "select tinydevcrm.drop_subscription($1)"),
+		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",
+			"subscription %[2]q is paused; orchestrator subscription resume ends the pause\n", "select tinydevcrm.pause_subscription($1)"),
+		p.subscriptionAction("resume NAME", "Resume a paused subscription, or a webhook that was switched off because its endpoint was gone",
+			"subscription %[2]q is no longer paused\n", "select tinydevcrm.resume_subscription($1)"),
+		p.subscriptionAction("redeliver NAME", "Deliver the parked (dead-lettered) deliveries again",
 			"deliveries of %[2]q pending again: %[1]s\n", "select tinydevcrm.redeliver_parked($1)"))
 	return command
 }
 
-// subscriptionAction is a command that calls one function with the name of a subscription and says what
-// came of it.
+// subscriptionAction is a command that calls one function with the name of a subscription and prints the
+// result.
 func (p *program) subscriptionAction(use, short, done, statement string) *cobra.Command {
 	command := &cobra.Command{Use: use, Short: short}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {

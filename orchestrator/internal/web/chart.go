@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// chartedRefreshes are as many as a chart shows, each barWidth wide.
+	// chartedRefreshes is how many refreshes a chart shows, each barWidth wide.
 	chartedRefreshes = 40
 	barWidth         = 4
 	chartHeight      = 32
 )
 
-// A chart shows the last refreshes of a view, oldest first: a stroke for its rows, or through the whole
-// height where it failed, and a line for how long they took.
+// A chart shows the last refreshes of a view, oldest first: a bar for the number of rows, a full-height bar for
+// a failure, and a line for the duration.
 type chart struct {
 	// Rows, Failures and Durations are paths of SVG.
 	Rows, Failures, Durations string
@@ -81,7 +81,7 @@ func newChart(refreshes []refresh) chart {
 		if refresh.isFailed {
 			fmt.Fprintf(&failures, "M%d %dV0", x, chartHeight)
 		} else {
-			// One without rows is seen too.
+			// A refresh without rows gets a visible bar too.
 			fmt.Fprintf(&rows, "M%d %dV%d", x, chartHeight, chartHeight-max(1, scale(float64(refresh.rowCount), float64(most))))
 		}
 		step := 'L'
@@ -96,7 +96,7 @@ func newChart(refreshes []refresh) chart {
 	return drawn
 }
 
-// scale is the height of a value, where the greatest one takes all.
+// scale returns the height of a value, where the greatest value has the full height.
 func scale(value, greatest float64) int {
 	if greatest <= 0 {
 		return 0

@@ -40,7 +40,7 @@ type fixture struct {
 	events *broadcaster
 	log    *dbtest.Output
 	server *httptest.Server
-	// cookies are those of the browser that requests come from.
+	// cookies are those of the browser that sends the requests.
 	cookies map[string]string
 }
 
@@ -87,7 +87,7 @@ func (f *fixture) config() web.Config {
 	}
 }
 
-// removeAll leaves the database as the test found it.
+// removeAll restores the database to what the test found.
 func (f *fixture) removeAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
@@ -153,7 +153,7 @@ func (f *fixture) importFile(name, contents string) {
 	}
 }
 
-// A request is one that a test sends; a browser's asks for a page.
+// A request of a test. A browser's request asks for a page.
 type request struct {
 	method, path string
 	contentType  string
@@ -168,7 +168,7 @@ type response struct {
 	body   string
 }
 
-// A field of a multipart form; the one called file is a file.
+// A field of a multipart form. The one named file is a file.
 type field struct{ name, file, value string }
 
 func form(method, path string, fields ...field) request {
@@ -208,7 +208,7 @@ func (r request) fromBrowser() request {
 	return r
 }
 
-// send does not follow redirects: they are answers too.
+// send does not follow redirects, because tests check them.
 func (f *fixture) send(request request) response {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), deadline)
@@ -254,7 +254,7 @@ func (f *fixture) send(request request) response {
 	return response{status: answer.StatusCode, header: answer.Header, body: string(body)}
 }
 
-// follow sends what a browser does, and asks for the page that it is led to.
+// follow sends what a browser does, and requests the page that the answer redirects to.
 func (f *fixture) follow(request request) response {
 	f.t.Helper()
 	got := f.send(request.fromBrowser())
@@ -264,7 +264,7 @@ func (f *fixture) follow(request request) response {
 	return f.send(get(pathOf(got)).fromBrowser())
 }
 
-// pathOf is the page that an answer leads to.
+// pathOf is the path of the page that an answer redirects to.
 func pathOf(got response) string {
 	path, _, _ := strings.Cut(got.header.Get("Location"), "#")
 	return path

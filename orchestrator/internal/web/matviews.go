@@ -13,18 +13,18 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// shownMatviews are as many as the list shows; the others are found by a part of their name.
+// shownMatviews is how many views the list shows. The others are found by a part of their name.
 const shownMatviews = 20
 
-// A matview is a row of tinydevcrm.matview_status, with what the page needs beside it.
+// A matview is a row of tinydevcrm.matview_status, with more that the page needs.
 type matview struct {
 	ID int64
-	// Key is its name with its schema, as events have it; Relation is as psql would show it.
+	// Key is its name with its schema, as in events. Relation is the name as psql would show it.
 	Key, Relation      string
 	NotifyWhen, Status string
-	// NotifyInterval is empty where there is none.
+	// NotifyInterval is empty when there is none.
 	NotifyInterval string
-	// IgnoredColumns are a list, as SQL writes names.
+	// IgnoredColumns is a list of names, as written in SQL.
 	IgnoredColumns  string
 	Schedule        string
 	LateReason      string
@@ -35,8 +35,8 @@ type matview struct {
 	NextDueAt       sql.NullTime
 	FailingSince    sql.NullTime
 	IsPaused        bool
-	// Owner is the role that it belongs to. IsOwn tells whether the user has logged in as that role: only
-	// then its rows are read here, and it is changed.
+	// Owner is the role that owns the view. IsOwn means that the user has logged in as that role. Only then
+	// the page reads its rows and can change it.
 	Owner string
 	IsOwn bool
 	// Origins are the sites that may show it as a widget.
@@ -46,7 +46,8 @@ type matview struct {
 	isAsked, isListed bool
 }
 
-// fillMatviews reads those whose names have a part, failing ones and the newest first, and the chosen one.
+// fillMatviews reads the views whose names contain the search text, failing and newest ones first, and the
+// chosen one.
 func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("matview")
 	found, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
@@ -71,7 +72,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 		shown.setProblem(stepSchedule, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no watched materialized view %s", asked),
-			Hint:    "Choose one of the list, or create it. One of another role is shown to whoever logs in as that role.",
+			Hint:    "Choose one of the list, or create it. To see a view of another role, log in as that role.",
 		})
 	}
 	return nil
@@ -134,7 +135,7 @@ func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ofMatview is an action on one that is there, by a query and more fields than its name.
+// ofMatview is an action on an existing view. The query gets its name and then more fields.
 func ofMatview(done, says, query string, fields ...string) action {
 	return action{
 		step:     stepSchedule,
@@ -148,7 +149,7 @@ func ofMatview(done, says, query string, fields ...string) action {
 	}
 }
 
-// calling is the query of an action that gives nothing but the name.
+// calling is the query of an action that returns only the name.
 func calling(function string) string {
 	return `
 		select json_build_object('relation', $1::text)
@@ -165,7 +166,7 @@ func (s *server) scheduleMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
-	// In the session of another role than its owner's there is no event yet.
+	// In a session of another role than the owner's there is no event yet.
 	refreshing := ofMatview("refresh", "refresh", `
 		select case
 		           when events.outcome is not null then tinydevcrm.event_json(events)
@@ -196,7 +197,8 @@ func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
-	// What is not sent stays as it is.
+	// The ignored columns are a list, in which a name may be quoted as in SQL. A field that is not sent leaves
+	// its setting as it is.
 	watching := ofMatview("watch", "watch", `
 		select json_build_object('relation', watched.relation::text)
 		  from tinydevcrm.watch_matview(
@@ -215,7 +217,7 @@ func (s *server) listMatviews(w http.ResponseWriter, r *http.Request) {
 		 where tinydevcrm._may_see(owner)`)
 }
 
-// writeQuery answers a program with what a query gives: one value of JSON.
+// writeQuery answers a program with the result of a query: one JSON value.
 func (s *server) writeQuery(w http.ResponseWriter, r *http.Request, query string, arguments ...any) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()

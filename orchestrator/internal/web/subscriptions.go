@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// shownSubscriptions are as many as the list shows, shownDeliveries those of the chosen one.
+	// shownSubscriptions is how many subscriptions the list shows, shownDeliveries how many deliveries of the
+	// chosen one.
 	shownSubscriptions = 50
 	shownDeliveries    = 10
 )
@@ -50,7 +51,8 @@ func (d *delivery) fields() []any {
 
 type subscriptionForm struct{ Name, Matview, URL string }
 
-// fillSubscriptions reads the user's own, those in trouble first, and the deliveries of the chosen one.
+// fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
+// chosen one.
 func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("subscription")
 	var err error
@@ -68,7 +70,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		shown.setProblem(stepNotify, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no subscription %s of yours", asked),
-			Hint:    "Choose one of the list, or make it.",
+			Hint:    "Choose one of the list, or create it.",
 		})
 	}
 	shown.HasMore.Subscriptions = len(shown.Subscriptions) > shownSubscriptions
@@ -89,7 +91,8 @@ func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
 	return err
 }
 
-// createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown once.
+// createSubscription creates a subscription, or a webhook when there is a URL. The secret of a webhook is shown
+// once.
 func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
 		step:     stepNotify,
@@ -111,7 +114,7 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ofSubscription is an action on one that is there.
+// ofSubscription is an action on an existing subscription.
 func ofSubscription(done, says, call string) action {
 	return action{
 		step:     stepNotify,

@@ -13,38 +13,39 @@ import (
 )
 
 const (
-	// shownTables are as many as the list shows; the others are found by a part of their name.
+	// shownTables is how many tables the list shows. The others are found by a part of their name.
 	shownTables = 20
-	// maxCell is the number of characters shown of a value, shownRepairs that of repaired lines.
+	// maxCell is how many characters of a value are shown, shownRepairs how many repaired lines.
 	maxCell      = 200
 	shownRepairs = 20
-	// columnsAtHand are those of each table that the list beside the query names.
+	// columnsAtHand is how many columns of each table the list beside the query shows.
 	columnsAtHand = 30
 )
 
-// A table is one that an import made.
+// A table is a table that an import has created.
 type table struct {
-	// Key is its name with its schema, quoted where needed; Relation is as psql would show it.
+	// Key is its name with its schema, quoted where needed. Relation is the name as psql would show it.
 	Key, Relation string
 	Name          string
 	ImportID      int64
 	Source, Mode  string
 	UpsertKey     []string
-	// DistributeBy is what the import was asked to distribute it by, Distribution how it lies on the
-	// workers of Citus; empty where it does not.
+	// DistributeBy is the column that the import was given to distribute the table by. Distribution describes
+	// how Citus distributes it across the workers; empty when it does not.
 	DistributeBy, Distribution string
 	Dialect                    dialect
 	RowCount                   int64
-	// RepairCount are the lines of the file that import_problems tells of, Repairs the first of them.
+	// RepairCount is the number of lines of the file in import_problems, Repairs the first of these lines.
 	RepairCount int64
 	Repairs     []db.Line
-	// Notices are what the import did not do, and its user may expect.
+	// Notices are what the import did not do, though the user may expect it.
 	Notices    []string
 	FinishedAt time.Time
 
-	// AtHand are the first columns, their names as a query writes them; Columns are all, with the first Rows.
+	// AtHand are the first columns, with names as a query writes them. Columns are all columns, Rows the first
+	// rows.
 	AtHand []column
-	// MoreColumns are those beyond AtHand.
+	// MoreColumns is the number of columns that are not in AtHand.
 	MoreColumns int
 	Columns     []column
 	Rows        [][]cell
@@ -52,14 +53,13 @@ type table struct {
 
 type column struct{ Name, Type string }
 
-// A cell is a value as text; NULL is not the empty one.
+// A cell is a value as text. NULL is not the empty text.
 type cell struct {
 	Text   string
 	IsNull bool
 }
 
-// fillTables reads the tables that imports made and that are still there, newest first, and what is in
-// the chosen one.
+// fillTables reads the imported tables that exist, newest first, and the columns and rows of the chosen one.
 func (s *server) fillTables(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("table")
 	tables, err := s.readTables(ctx, asked, shown.Chosen.Get("tables"))
@@ -67,7 +67,7 @@ func (s *server) fillTables(ctx context.Context, shown *page) error {
 		return err
 	}
 
-	// One that was asked for comes first, whether or not it is one of the list.
+	// The chosen table comes first, whether or not it is in the list.
 	if len(tables) > 0 && (asked == "" || tables[0].isAsked) {
 		shown.Table = &tables[0].table
 	}
@@ -85,13 +85,13 @@ func (s *server) fillTables(ctx context.Context, shown *page) error {
 		shown.setProblem(stepTables, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no imported table %s of yours", asked),
-			Hint:    "Choose one of the list, or upload its file. A table of another role is shown to whoever logs in as that role.",
+			Hint:    "Choose one of the list, or upload its file. To see a table of another role, log in as that role.",
 		})
 	}
 	if shown.Table == nil {
 		return nil
 	}
-	// Last of all: a table that is just being replaced is locked.
+	// This comes last, because a table that is being replaced is locked.
 	if err := s.readRepairs(ctx, shown.Table); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (s *server) readTables(ctx context.Context, name, part string) ([]foundTabl
 	return tables, err
 }
 
-// readRepairs reads the first lines of a table's file that were repaired.
+// readRepairs reads the first repaired lines of a table's file.
 func (s *server) readRepairs(ctx context.Context, table *table) error {
 	if table.RepairCount == 0 {
 		return nil
@@ -196,7 +196,7 @@ func (s *server) readContents(ctx context.Context, table *table) error {
 	return nil
 }
 
-// shorten cuts a text that is longer than the page shows.
+// shorten cuts a text to the length that the page shows.
 func shorten(text string) string {
 	count := 0
 	for at := range text {
