@@ -1,4 +1,4 @@
--- What became of the deliveries of a subscription.
+-- The newest deliveries of a subscription, with their states.
 
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (
@@ -49,9 +49,9 @@ end
 $$;
 
 comment on function tinydevcrm.latest_deliveries(text, integer) is
-    'The newest deliveries of your subscription, each with its status, as in '
-    'tinydevcrm._delivery_state(), and when it may be received (again). Raises TD001 when there is '
-    'no such subscription.';
+    'The newest deliveries of your subscription, each with its state, as in '
+    'tinydevcrm._delivery_state(), and the time from which it may be received. Raises TD001 when '
+    'there is no such subscription.';
 
 revoke execute on function tinydevcrm.latest_deliveries(text, integer) from public;
 

@@ -487,10 +487,10 @@ table matviews
     last_scheduled_at    timestamptz  -- When its last refresh by its schedule began, skips included.
     last_notified_at     timestamptz  -- When the last refresh began that was told and succeeded.
     created_at           timestamptz  -- When it was registered.
-    schedule             text         -- When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.
-    is_slow              boolean      -- Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.
-    schedule_id          bigint       -- The schedule that these two make; null when none does.
-    is_paused            boolean      -- Whether its schedule passes it over for now.
+    schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
+    is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
+    schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
+    is_paused            boolean      -- Whether its scheduled refreshes are paused.
     primary key (id)
     unique (relation)
     foreign key (schedule_id, owner) references schedules(id, owner)
@@ -823,18 +823,18 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
 
 
 -- 000030_create_schedules
--- When materialized views are refreshed: one pg_cron job per owner and schedule, however many materialized views share it.
+-- When materialized views are refreshed.
 
 table schedules
-    -- Schedules in use, each with its pg_cron job.
-    id                   bigint       -- Number of the schedule: call tinydevcrm.refresh_scheduled(id) is what its job runs.
-    owner                regrole      -- Owner of the materialized views on it; the job runs as this role.
-    schedule             text         -- The schedule in its one spelling: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
-    seconds              integer      -- Seconds between rounds when they are less than a minute apart; null otherwise.
-    cron_schedule        text         -- What pg_cron was given: the schedule itself, or every minute where a loop inside the job makes the seconds (pg_cron before 1.5).
-    is_slow              boolean      -- Whether it is for the materialized views whose refreshes take more than half of the time between two rounds: they have a job of their own, in which they wait for each other only.
+    -- The schedules in use, each with its pg_cron job.
+    id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
+    owner                regrole      -- Owner of its materialized views.
+    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
+    seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
+    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or every minute where the job loops over the seconds (pg_cron before 1.5).
+    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds.
     job_id               bigint       -- The job: cron.job.jobid.
-    created_at           timestamptz  -- When the first materialized view was put on it.
+    created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
     unique (id, owner)
     unique (owner, schedule, is_slow)
@@ -843,14 +843,14 @@ table schedules
     trigger _900_drop_job after delete: _schedules_drop_job()
 
 function _schedules_create_lock() returns trigger
-    -- Makes the row of tinydevcrm._locks by which a schedule has one job at work.
+    -- Creates the row of tinydevcrm._locks that lets only one session at a time refresh by a schedule.
 
 function _is_loop(schedule schedules) returns boolean
-    -- Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.
+    -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
 
 -- 000031_create_scheduled_rounds
--- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
+-- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _plan_round(
         schedule_ids bigint[],
@@ -860,69 +860,69 @@ function _plan_round(
         out ends_at timestamptz,
         out wait double precision
     ) returns record
-    -- What a job has to do next for these schedules, as far as they are of this session's role and no other session is at them: refresh these materialized views, those that are due since matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.
+    -- Returns the next step of a job for these schedules: to refresh matview_ids, which are due since matview_dues, the longest unrefreshed first, until ends_at; or to wait so many seconds; or, when both are null, to end.
 
 function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
-    -- The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over.
+    -- The registration of a materialized view if it is still due.
 
 procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
-    -- Does what tinydevcrm._plan_round() says, each refresh in a transaction of its own; is_over when there was nothing left.
+    -- Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its own.
 
 procedure refresh_scheduled(schedule_id bigint)
-    -- What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own.
+    -- Refreshes the materialized views of a schedule that are due, each in a transaction of its own.
 
 function _check_schedule(schedule_id bigint) returns void
     -- Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.
 
 procedure refresh_by_seconds(is_slow boolean)
-    -- What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all schedules of this session's role that are less than a minute apart, either the slow ones or the others, until the minute is over.
+    -- Refreshes by all schedules below a minute of the role that has logged in, either the slow ones or the others, until the minute is over.
 
 function _list_loop_schedules(is_slow boolean) returns bigint[]
-    -- The schedules of this session's role whose seconds a loop makes; null when there are none.
+    -- The slow, or the other, schedules that a loop serves, of the role that has logged in; null when there are none.
 
 function _assign_lane(matview_id bigint, took interval) returns void
-    -- After a scheduled refresh that took so long: gives a materialized view that takes more than half of the time between two rounds to the schedule's job for slow ones, if it has company to hold up, and one that takes less than a tenth back to the common job.
+    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
 function _find_round_grace(seconds integer, cron_schedule text) returns interval
-    -- How long after its time a round of a schedule is not late yet.
+    -- How long after it is due a refresh by this schedule is not late yet.
 
 
 -- 000032_create_schedule_jobs
--- The pg_cron jobs of schedules, and of refreshes that others have asked for.
+-- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
     -- Name and command of the pg_cron job that a schedule should have.
 
 function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
-    -- The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be.
+    -- Creates the pg_cron job of this name and owner, or replaces one that has another schedule or command, and returns its number.
 
 function _schedules_create_job() returns trigger
-    -- Makes the pg_cron job of a new schedule.
+    -- Creates the pg_cron job of a new schedule.
 
 function _schedules_drop_job() returns trigger
-    -- Removes the pg_cron job of a schedule that is gone.
+    -- Removes the pg_cron job of a schedule that was dropped, unless other schedules share it.
 
 function _matviews_drop_unused_schedule() returns trigger
-    -- Removes a schedule when the last materialized view leaves it.
+    -- Drops a schedule when the last materialized view leaves it.
 
 function _find_or_create_schedule(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
-    -- The schedule of an owner, which is made with its job when it is not there yet.
+    -- Returns the schedule of an owner.
 
 function _matviews_find_schedule() returns trigger
-    -- Puts a materialized view on the schedule that its registration says, which is made when it is not there yet.
+    -- Puts a materialized view on the schedule that its registration names, and creates that schedule if there is none.
 
 function _refresh_requests_create_job() returns trigger
-    -- Gives the owner of a materialized view the job that does what is asked for.
+    -- Creates the job that does the requested refreshes of an owner.
 
 function _create_request_job(owner regrole) returns bigint
-    -- The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.
+    -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
 
 -- 000033_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text) returns schedules
-    -- Puts a watched materialized view on a schedule, which is made when it is not there yet.
+    -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
 
 function schedule_matview(
         relation regclass,
@@ -934,76 +934,76 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced.
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression.
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
 
 function pause_matview(relation regclass) returns void
-    -- Lets the schedule of a materialized view pass it over until resume_matview(); all else stays as it is.
+    -- Pauses the scheduled refreshes of a materialized view until resume_matview().
 
 function resume_matview(relation regclass) returns void
-    -- Ends the pause of a materialized view: the next round of its schedule refreshes it.
+    -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
 -- 000034_create_subscriptions
--- Who wants to be told.
+-- Who is notified.
 
 table subscriptions
-    -- Who wants to be told: each subscription gets every told event from its creation on.
+    -- Named receivers of events.
     id                   bigint       -- Number of the subscription.
-    owner                regrole      -- Role that made it.
-    name                 text         -- Name by which workers ask for its deliveries.
-    matview_id           bigint       -- The one materialized view it is for; null for all.
+    owner                regrole      -- Role that created it.
+    name                 text         -- Name by which workers receive its deliveries.
+    matview_id           bigint       -- The materialized view whose events it gets; null for all.
     max_attempts         integer      -- How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().
-    paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook is gone for good.
-    pause_reason         text         -- Why, as whoever paused it has said.
-    is_paused            boolean      -- Whether nothing is received for now; what is told meanwhile is kept.
+    paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook has answered that it is gone (410).
+    pause_reason         text         -- The reason that was given for the pause.
+    is_paused            boolean      -- Whether it is paused: nothing is received, and its deliveries are kept.
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
-    expired_count        bigint       -- Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was over, and are gone.
-    created_at           timestamptz  -- When it was made.
+    expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
+    created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
-    -- Removes a subscription that has been dropped, and its deliveries and webhook with it.
+    -- Removes a subscription that is dropped, with its deliveries and its webhook.
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
 function create_subscription(name text, relation regclass default null, max_attempts integer default 12) returns bigint
-    -- Subscribes to the told events of one materialized view, or of all of them.
+    -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
 
 function drop_subscription(name text) returns void
-    -- Ends a subscription; what is pending goes with it.
+    -- Drops a subscription with its deliveries.
 
 function pause_subscription(name text, reason text default null) returns void
-    -- Has nothing received until resume_subscription(); what is told meanwhile is kept.
+    -- Pauses a subscription until resume_subscription(): nothing is received, and its deliveries are kept.
 
 function resume_subscription(name text) returns void
-    -- Ends the pause of a subscription: what was kept is received now.
+    -- Ends the pause of a subscription: the deliveries that were kept are received now.
 
 
 -- 000035_create_deliveries
--- At least once: the transaction that records a told event writes one delivery for each subscription to it.
+-- Delivery is at least once.
 
 table deliveries
-    -- One row for each told event and subscription.
-    id                   bigint       -- Number of the delivery: what tinydevcrm.acknowledge_events() takes.
+    -- One row for each event that notifies and each subscription to it.
+    id                   bigint       -- Number of the delivery, for tinydevcrm.acknowledge_events().
     owner                regrole      -- Owner of the subscription.
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
-    hidden_for           interval     -- For how long it is not received from now on, at most 90 days.
-    is_redelivered       boolean      -- Whether it was made pending again.
-    visible_at           timestamptz  -- From when on it may be received (again).
+    hidden_for           interval     -- For how long from now on no worker receives it, at most 90 days.
+    is_redelivered       boolean      -- Whether it has been made pending again.
+    visible_at           timestamptz  -- The time from which a worker may receive it.
     created_at           timestamptz  -- When it became pending.
     acknowledged_at      timestamptz  -- When it was acknowledged.
-    parked_at            timestamptz  -- When its last attempt had failed: it waits for tinydevcrm.redeliver_event().
-    last_error           text         -- Why the last attempt failed, as its worker said.
+    parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
+    last_error           text         -- Why the last attempt failed: the reason that the worker gave.
     primary key (id)
     unique (event_id, subscription_id)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
@@ -1012,10 +1012,10 @@ table deliveries
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
 
 function _deliveries_set_times() returns trigger
-    -- Writes the times of a delivery, which users have no right to write.
+    -- Sets the times of a delivery, which users cannot write.
 
 function _deliveries_redeliver() returns trigger
-    -- Makes a delivery pending again, by a new number and with all its attempts.
+    -- Makes a delivery pending again, with a new number and with all its attempts.
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
@@ -1024,7 +1024,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
 
 function _needs_attention(state text) returns boolean
-    -- Whether somebody has to look at what is in this state.
+    -- Whether something in this state needs attention: a failure does; a pause is intended and does not.
 
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
@@ -1037,32 +1037,32 @@ function receive_events(
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
     ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
-    -- Takes up to batch_size pending deliveries of your subscription, oldest first.
+    -- Receives up to batch_size pending deliveries of your subscription, oldest first.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
-    -- Ends deliveries: they have been handled.
+    -- Acknowledges deliveries: they have been handled.
 
 function _compute_retry_delay(attempts integer) returns interval
-    -- Time until a rejected delivery is received again: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, give or take half of it by chance, so that those which failed together do not come back together.
+    -- Time until a rejected delivery is retried, by exponential backoff: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, ± half by chance, so that deliveries that failed together are not retried together.
 
 function reject_event(delivery_id bigint, reason text default null, retry_after interval default null) returns timestamptz
-    -- Gives a delivery back that could not be handled, with the reason.
+    -- Rejects a delivery that could not be handled, with the reason.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
 
 function redeliver_event(delivery_id bigint) returns void
-    -- Has a delivery received again, by a new number and with all its attempts, whether it was parked or acknowledged.
+    -- Makes a delivery pending again, also one that was parked or acknowledged, with a new number and with all its attempts.
 
 function redeliver_parked(subscription text) returns bigint
-    -- Has all parked deliveries of a subscription received again, and returns how many.
+    -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Has all told events since a time received again, those from before the subscription too, as far as they are still in the log.
+    -- Makes pending again all events since a time that notify, also those from before the subscription, as far as they are still recorded.
 
 
 -- 000036_create_latest_deliveries
--- What became of the deliveries of a subscription.
+-- The newest deliveries of a subscription, with their states.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1077,7 +1077,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         next_attempt_at timestamptz,
         acknowledged_at timestamptz
     )
-    -- The newest deliveries of your subscription, each with its status, as in tinydevcrm._delivery_state(), and when it may be received (again).
+    -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
 
 -- 000037_create_webhooks
@@ -1088,46 +1088,46 @@ table webhooks
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, http or https.
-    secret               text         -- What signs the messages: whsec_ and 24 to 64 bytes in base64.
-    secret_grace         interval     -- For how long the secret before signs too when another takes its place, at most 90 days.
-    previous_secret      text         -- What signs them too, after a rotation.
-    previous_secret_until timestamptz  -- Until when it does.
-    rate_limited_for     interval     -- For how long the endpoint is left alone from now on, at most 90 days.
-    rate_limited_until   timestamptz  -- Until when the endpoint has asked to be left alone (Retry-After).
+    secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
+    secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
+    previous_secret      text         -- The secret before the last rotation.
+    previous_secret_until timestamptz  -- Until when the previous secret signs.
+    rate_limited_for     interval     -- For how long from now on nothing is posted to the endpoint, at most 90 days.
+    rate_limited_until   timestamptz  -- Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
-    trigger _200_rest before update of rate_limited_for: _webhooks_limit_rate()
+    trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
 
 function _webhooks_keep_secret() returns trigger
-    -- Keeps the secret before, for as long as secret_grace says.
+    -- Keeps the previous secret for the time that secret_grace says.
 
 function _webhooks_limit_rate() returns trigger
-    -- Writes until when an endpoint is left alone.
+    -- Sets until when nothing is posted to an endpoint.
 
 function _generate_webhook_secret() returns text
-    -- A secret of 32 bytes from the system's source of randomness, which SQL alone has not before PostgreSQL 13.
+    -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
 function create_webhook(name text, url text, relation regclass default null, max_attempts integer default 12) returns text
-    -- Subscribes to the told events of one materialized view, or of all, and has the orchestrator post them to a URL.
+    -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have something to be posted now, and that the caller may serve, by turns one of each owner.
+    -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _build_webhook_body(event matview_refresh_events) returns json
-    -- What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
+    -- The body of the post of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
 
 function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
-    -- As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is the same at each attempt, and each of the secrets signs.
+    -- Receives deliveries like tinydevcrm.receive_events(), with all that the orchestrator needs to post them.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
-    -- Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).
+    -- Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP 410).
 
 function _limit_webhook_rate(subscription_id bigint, retry_after interval) returns void
-    -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
+    -- Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.
 
 function _refuse_post(
         subscription_id bigint,
@@ -1136,27 +1136,27 @@ function _refuse_post(
         reason text,
         retry_after interval default null
     ) returns void
-    -- Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as tinydevcrm.reject_event() says.
+    -- Handles an endpoint's refusal of a post.
 
 
 -- 000038_create_embeds
--- Widgets: the rows of a materialized view on other sites, if its owner allows that.
+-- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
-    -- Whether these are origins as a browser's frame-ancestors takes them: 1 to 50, of 4000 bytes together, each scheme://host[:port] in small letters, *.
+    -- Whether these are origins for a browser's frame-ancestors: 1 to 50, of 4000 bytes together, each scheme://host[:port] in lower case, with *.
 
 table embeds
     -- Materialized views that are public as widgets, with the rows of their last refresh.
     matview_id           bigint       -- The registration of the materialized view.
-    owner                regrole      -- Its owner, who allowed it.
+    owner                regrole      -- Owner of the materialized view who allowed it.
     relation             regclass     -- The materialized view.
     origins              text[]       -- Sites on whose pages browsers show it, such as https://example.com; {*} for any.
     columns              jsonb        -- Its columns: an array of {"name", "type"}.
     rows                 jsonb        -- Its first rows: an array of arrays of texts, cut to 201 characters, or nulls; at most tinydevcrm.settings.embed_row_limit of them and embed_byte_limit bytes.
     row_count            bigint       -- How many rows it has in all.
-    refreshed_at         timestamptz  -- When the refresh began that these rows are of; null when it has not been filled yet.
-    version              bigint       -- Number of the transaction that wrote this: another one after each refresh.
-    is_dropped           boolean      -- Removes the row when it becomes true: see tinydevcrm.forbid_embedding().
+    refreshed_at         timestamptz  -- When the refresh that gave these rows began; null when no rows have been copied yet.
+    version              bigint       -- Number of the transaction that wrote this row.
+    is_dropped           boolean      -- Set by tinydevcrm.forbid_embedding(): the same statement removes the row.
     primary key (matview_id)
     unique (relation)
     foreign key (matview_id) references matviews(id) on delete cascade
@@ -1165,50 +1165,50 @@ table embeds
     trigger _900_remove_dropped after update of is_dropped: _embeds_remove_dropped()
 
 function _embeds_fill_in() returns trigger
-    -- Owner, name and version of a widget, which users do not write.
+    -- Fills in owner, relation and version of a widget, which users cannot write.
 
 function _embeds_date_rows() returns trigger
-    -- Rows are of the last refresh that succeeded, or of when the materialized view was made.
+    -- Sets refreshed_at to when the last successful refresh began, or to when the materialized view was registered if there was none.
 
 function _embeds_remove_dropped() returns trigger
     -- Removes a widget that is dropped.
 
 function _copy_rows(matview_id bigint, row_count bigint default null) returns embeds
-    -- Copies the rows of a materialized view, which has this number of them, to its widget, if it has one.
+    -- Copies the first rows of a materialized view to its widget, if it has one.
 
 function _matview_refresh_events_copy_rows() returns trigger
-    -- Copies the rows of a refresh that succeeded to the widget, if there is one: one look into an index otherwise.
+    -- Copies the rows of a successful refresh to the widget.
 
 function _matviews_end_embedding() returns trigger
-    -- Whoever gets a materialized view decides anew whether it is public.
+    -- Removes the widget when a materialized view gets a new owner, who decides anew whether it is public.
 
 function allow_embedding(relation regclass, origins text[]) returns embeds
     -- Makes the rows of a materialized view of yours public, as a widget that pages of these origins may embed: /embed/schema.name at the orchestrator.
 
 function forbid_embedding(relation regclass) returns void
-    -- Ends what tinydevcrm.allow_embedding() began: the rows are public no longer.
+    -- Makes the rows of a materialized view private again.
 
 function _find_embed(name text) returns bigint
-    -- Number of the registration that a widget's address names, schema.name, quoted or not; null when there is none that may be embedded.
+    -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
 -- 000039_create_retention
--- What keeps the record from growing without end.
+-- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events, with their deliveries, pg_cron's history of TinyDevCRM's jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each.
+    -- Removes refresh events with their deliveries, imports, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_events(ids bigint[]) returns bigint
-    -- Removes these events with their deliveries, but for those that another session has locked; counts for each subscription those that were never acknowledged, and returns how many events are gone.
+    -- Removes these events with their deliveries, except those that another session has locked.
 
 function _remove_expired_events(after_id bigint, batch_size integer) returns bigint
-    -- Looks at one batch of the oldest events and removes those that have expired and are not waited for.
+    -- Reads one batch of the oldest events and removes the expired ones, except those that still have deliveries to acknowledge.
 
 function _list_surplus_matviews() returns bigint[]
-    -- The materialized views that have more events than they may.
+    -- The materialized views that have more events than tinydevcrm.settings.event_limit.
 
 function _remove_surplus_events(matview_id bigint, batch_size integer) returns bigint
-    -- Removes one batch of the events that a materialized view has too many of, and returns how many.
+    -- Removes one batch of the oldest events of a materialized view beyond tinydevcrm.settings.event_limit, except those that still have deliveries to acknowledge, and returns how many.
 
 function _remove_expired_job_runs(batch_size integer) returns bigint
     -- Removes one batch of pg_cron's expired history of TinyDevCRM's jobs and returns how many.
@@ -1218,24 +1218,24 @@ function _remove_expired_imports(batch_size integer) returns bigint
 
 
 -- 000040_create_status
--- One place to look.
+-- The state of everything, as views.
 
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server.
 
 function _matview_state(matview matviews) returns text
-    -- The state of a watched materialized view: ok, failing (the last refresh failed), not populated (it has no rows yet that could be read), not scheduled, or paused.
+    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
 
 function _is_late(schedule schedules, due_at timestamptz) returns boolean
-    -- Whether a refresh of this schedule that was due then, and has not come, is late.
+    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
 
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
     relation             regclass     -- The materialized view.
-    owner                regrole      -- Its owner, as whom it is refreshed by schedule.
-    notify_when          text         -- Which refreshes are worth telling: see tinydevcrm.matviews.
+    owner                regrole      -- Its owner.
+    notify_when          text         -- Which refreshes notify: see tinydevcrm.matviews.
     schedule             text         -- Its schedule; null when it has none.
-    next_due_at          timestamptz  -- When its schedule comes round next; null when it has none or is paused.
+    next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     outcome              text         -- How it ended: refreshed, recovered or failed.
     method               text         -- plain or concurrently: see tinydevcrm._begin_refresh().
@@ -1245,43 +1245,43 @@ view matview_status
     error_code           text         -- SQLSTATE, when it failed.
     error_message        text         -- Message, when it failed.
     failing_since        timestamptz  -- When the first refresh began that has failed without a success since.
-    reads                regclass[]   -- The tables and materialized views that its query reads, through views too, by the names that they have now: a table that was renamed is read on.
-    late_reason          text         -- Why a refresh that was due has not come; null when none is late.
+    reads                regclass[]   -- The tables and materialized views that its query reads, also through views, by their present names.
+    late_reason          text         -- Why a refresh that was due has not happened; null when none is late.
     status               text         -- Its state: see tinydevcrm._matview_state().
 
 view job_runs
-    -- pg_cron's own history of the schedules that you may see: where a job that could not even start shows.
+    -- pg_cron's history of the schedules that you may see.
     run_id               bigint       -- Number of the run: cron.job_run_details.runid.
     schedule_id          bigint       -- The schedule.
     owner                regrole      -- Its owner.
-    schedule             text         -- The schedule in words.
+    schedule             text         -- The schedule in normal form.
     matviews             regclass[]   -- The materialized views that are on it now.
     status               text         -- starting, running, sending, connecting, succeeded or failed.
     return_message       text         -- What the server said at the end.
-    started_at           timestamptz  -- When it started; null when it did not get so far.
+    started_at           timestamptz  -- When it started; null when it has not started.
     ended_at             timestamptz  -- When it ended.
 
 view subscription_status
-    -- The subscriptions that you may see, each with what it waits for.
+    -- The subscriptions that you may see, each with its state and its pending deliveries.
     subscription         text         -- Its name.
     owner                regrole      -- Its owner.
-    matview              regclass     -- The one materialized view it is for; null for all.
+    matview              regclass     -- The materialized view whose events it gets; null for all.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
-    parked_count         bigint       -- Deliveries whose attempts are used up, 10000 when there are as many or more: see tinydevcrm.redeliver_parked().
-    expired_count        bigint       -- Deliveries that are gone without having been acknowledged.
+    parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
+    expired_count        bigint       -- Deliveries that were removed without having been acknowledged.
     oldest_pending_at    timestamptz  -- Since when the oldest pending delivery is pending.
     oldest_pending_age   interval     -- How long that is.
-    last_acknowledged_at timestamptz  -- When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.
-    last_error           text         -- Why the last attempt of the newest delivery failed that is in trouble.
+    last_acknowledged_at timestamptz  -- When the newest acknowledged delivery, among the last 10000, was acknowledged.
+    last_error           text         -- Why the last attempt failed, of the newest delivery that is not acknowledged and has an error.
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 view overview
-    -- How it goes, in one row: what is watched, told and in trouble of what you may see.
+    -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
     view_count           bigint       -- Watched materialized views.
     failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
     not_populated_count  bigint       -- Those in state not populated.
@@ -1290,73 +1290,73 @@ view overview
     subscription_count   bigint       -- Subscriptions.
     troubled_subscription_count bigint       -- Those of them that need attention: see tinydevcrm._needs_attention().
     pending_count        bigint       -- Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
-    parked_count         bigint       -- Their deliveries whose attempts are used up; 10000 when there are as many or more.
+    parked_count         bigint       -- Their parked deliveries; 10000 when there are as many or more.
     last_refreshed_at    timestamptz  -- When the last refresh of any of the materialized views began.
-    cron_is_running      boolean      -- Whether pg_cron runs, without which no schedule comes round.
+    cron_is_running      boolean      -- Whether pg_cron runs.
 
 
 -- 000041_follow_changes
--- What the user does by hand, the registry follows.
+-- The registry follows what users do by hand.
 
 function _follow_drops() returns event_trigger
     -- Removes the registrations of dropped materialized views.
 
 event trigger tinydevcrm_follow_drops on sql_drop: _follow_drops()
-    -- Lets TinyDevCRM's registry follow what is dropped by hand, by cascade too.
+    -- Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM's registry.
 
 function _settle_owners() returns void
-    -- Gives the registrations and schedules of materialized views to their owners, where those have changed.
+    -- Gives the registrations and schedules of materialized views whose owner has changed to the new owner.
 
 function _follow_owners() returns event_trigger
     -- Gives the registration and the schedule of a materialized view to its new owner.
 
 event trigger tinydevcrm_follow_owners on ddl_command_end: _follow_owners()
-    -- Lets TinyDevCRM's registry follow a change of owner.
+    -- Makes TinyDevCRM's registry follow a change of owner.
 
 function _imports_note_renamed() returns trigger
-    -- Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.
+    -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
 -- 000042_create_upkeep
--- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
+-- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
-    -- What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else.
+    -- What is wrong with our pg_cron jobs: job_id of a job that connects to another server or database, or schedule_id of a schedule that has no job, or a job with another schedule.
 
 function _settle_schedules() returns void
-    -- Lets our jobs connect to this server, and gives each schedule the job that it should have.
+    -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
 
 function _end_locked_sessions() returns void
-    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which ends none by itself.
+    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
 
 function _settle_requests() returns void
-    -- Gives each owner whom refreshes are asked of a job that does them, and takes it from others.
+    -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
 function _remove_unused_locks() returns void
-    -- Removes the locks of materialized views and schedules that are gone, but those that a session holds.
+    -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
 procedure settle_jobs()
-    -- Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
+    -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
 
 function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
 -- 000043_create_checks
--- What may be wrong with an installation, each with what to type.
+-- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation().
+    -- Checks the workers of Citus, if it is installed: whether they run, and are set up as TinyDevCRM needs it.
 
 function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether what all users have scheduled can be served; as in check_installation().
+    -- Checks whether pg_cron can run what all users have scheduled.
 
 function check_installation() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
+    -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
 -- 000044_create_metrics
--- What Prometheus asks for: one row per metric, with the values of its labels.
+-- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
     -- Whether row-level security shows the caller every row of a table.
@@ -1365,17 +1365,17 @@ function _matview_metrics() returns table (name text, labels text[], value doubl
     -- Views and schedules by state; nothing for a role that does not see them all.
 
 function _subscription_kind(subscription subscriptions) returns text
-    -- What takes the deliveries of a subscription: webhook, log (the orchestrator's own), or worker (a program that asks by SQL).
+    -- What receives the deliveries of a subscription: webhook, log (the orchestrator's own), or worker (a program that calls receive_events()).
 
 function _subscription_metrics() returns table (name text, labels text[], value double precision)
-    -- Subscriptions by kind and state, and what waits for each kind; nothing for a role that does not see them all.
+    -- Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or expired; nothing for a role that does not see them all.
 
 function _metrics() returns table (name text, labels text[], value double precision)
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
 -- 000046_drop_users
--- Dropping a user: what they leave goes to another user, or goes with them.
+-- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
     -- Checks that a user can be dropped.

@@ -55,7 +55,7 @@ alter role "Tap User" set statement_timeout = 45000;
 
 select is(
     pg_temp.not_so(),
-    'jobs of "Tap User" have a minute: Where a job makes seconds itself, it takes a minute: '
+    'jobs of "Tap User" may run for a minute: A job that loops over seconds runs for a minute: '
     'alter role "Tap User" set statement_timeout = ''2 minutes'';',
     'a statement_timeout that would cut the loop of seconds is found');
 
@@ -74,7 +74,7 @@ select job_id,
 select is(
     pg_temp.not_so(),
     format(
-        'jobs of "Tap User" run: Where it says "connection failed", let the role in: a line '
+        'jobs of "Tap User" run: If it says "connection failed", let the role connect, by a line '
         '"local %s "Tap User" trust" (or peer with a map) in pg_hba.conf.', current_database()),
     'a job that cannot connect is found, with the line that lets it in');
 

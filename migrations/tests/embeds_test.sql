@@ -138,9 +138,9 @@ select throws_ok(statement, sqlstate, message, message)
         ($$ select tinydevcrm.forbid_embedding('unwatched') $$, 'TD001',
             'materialized view "My Data".unwatched is not watched'),
         ($$ select tinydevcrm.allow_embedding('v', '{example.com, null}') $$, 'TD007',
-            'these are no origins: example.com, null'),
-        ($$ select tinydevcrm.allow_embedding('v', '{}') $$, 'TD007', 'these are no origins: none'),
-        ($$ select tinydevcrm.allow_embedding('v', null) $$, 'TD007', 'these are no origins: none')
+            'these are not origins: example.com, null'),
+        ($$ select tinydevcrm.allow_embedding('v', '{}') $$, 'TD007', 'these are not origins: none'),
+        ($$ select tinydevcrm.allow_embedding('v', null) $$, 'TD007', 'these are not origins: none')
   ) as refusals (statement, sqlstate, message);
 
 -- the end

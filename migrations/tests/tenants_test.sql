@@ -93,7 +93,7 @@ select is(
     (select count(distinct job_id)::integer from tinydevcrm.schedules), case when tinydevcrm._cron_has_seconds() then 12 else 1 end,
     'where pg_cron has no seconds one job makes those of twelve schedules');
 select is(
-    (select is_ok from tinydevcrm.check_installation() where finding like 'pg_cron has room%'), true,
+    (select is_ok from tinydevcrm.check_installation() where finding like 'pg_cron can run all loops%'), true,
     'for which it has room');
 
 -- bounds
