@@ -1,7 +1,7 @@
--- When materialized views are refreshed: one pg_cron job per owner and schedule, however many
--- materialized views share it. Those that take long have a second one: the others keep time.
--- Where pg_cron has no seconds, one job per owner makes them for all of the owner's schedules below
--- a minute, so that many of them take one connection.
+-- When materialized views are refreshed. An owner has one pg_cron job per schedule, however many
+-- materialized views share it, and a second one for the slow ones, so that these do not delay the
+-- others. Where pg_cron has no seconds, one job per owner loops over all of the owner's schedules
+-- below a minute, so that they need only one connection.
 
 create table tinydevcrm.schedules (
     id            bigint generated always as identity,
@@ -24,27 +24,28 @@ create table tinydevcrm.schedules (
 );
 
 comment on table tinydevcrm.schedules is
-    'Schedules in use, each with its pg_cron job. Made with the first materialized view on it, '
-    'gone with the last, by triggers: see tinydevcrm.matviews.schedule.';
+    'The schedules in use, each with its pg_cron job. Triggers create a schedule with its first '
+    'materialized view and drop it with its last: see tinydevcrm.matviews.schedule.';
 comment on column tinydevcrm.schedules.id is
-    'Number of the schedule: call tinydevcrm.refresh_scheduled(id) is what its job runs.';
+    'Number of the schedule, for tinydevcrm.refresh_scheduled().';
 comment on column tinydevcrm.schedules.owner is
-    'Owner of the materialized views on it; the job runs as this role.';
+    'Owner of its materialized views. The job runs as this role.';
 comment on column tinydevcrm.schedules.schedule is
-    'The schedule in its one spelling: "5 seconds", or a cron expression of five fields in the '
-    'time zone of pg_cron (cron.timezone; GMT by default).';
+    'The schedule in normal form: "5 seconds", or a cron expression of five fields in the time '
+    'zone of pg_cron (cron.timezone; GMT by default).';
 comment on column tinydevcrm.schedules.seconds is
-    'Seconds between rounds when they are less than a minute apart; null otherwise.';
+    'Seconds between two rounds if they are less than a minute apart; null otherwise. A round is a '
+    'time at which the schedule is due.';
 comment on column tinydevcrm.schedules.cron_schedule is
-    'What pg_cron was given: the schedule itself, or every minute where a loop inside the job '
-    'makes the seconds (pg_cron before 1.5).';
+    'The schedule of the pg_cron job: the same one, or every minute where the job loops over the '
+    'seconds (pg_cron before 1.5).';
 comment on column tinydevcrm.schedules.is_slow is
-    'Whether it is for the materialized views whose refreshes take more than half of the time '
-    'between two rounds: they have a job of their own, in which they wait for each other only.';
+    'Whether it is for slow materialized views, whose refreshes take more than half of the time '
+    'between two rounds. They have a job of their own, in which they delay only each other.';
 comment on column tinydevcrm.schedules.job_id is
-    'The job: cron.job.jobid. The same for all schedules of an owner whose seconds a loop makes.';
+    'The job: cron.job.jobid. Schedules of one owner that the same loop serves share a job.';
 comment on column tinydevcrm.schedules.created_at is
-    'When the first materialized view was put on it.';
+    'When its first materialized view was scheduled.';
 
 alter table tinydevcrm.schedules enable row level security;
 
@@ -82,7 +83,8 @@ end
 $$;
 
 comment on function tinydevcrm._schedules_create_lock() is
-    'Makes the row of tinydevcrm._locks by which a schedule has one job at work.';
+    'Creates the row of tinydevcrm._locks that lets only one session at a time refresh by a '
+    'schedule.';
 
 create trigger _500_create_lock
     after insert on tinydevcrm.schedules
@@ -95,22 +97,24 @@ alter table tinydevcrm.matviews
     add column schedule_id bigint,
     add column is_paused boolean not null default false,
     add constraint matviews_schedule_short check (octet_length(schedule) <= 200),
-    -- With the owner, so that nobody's view gets on another's schedule.
+    -- With the owner, so that no view can have a schedule of another owner.
     add constraint matviews_schedule_fkey foreign key (schedule_id, owner)
         references tinydevcrm.schedules (id, owner);
 
 comment on column tinydevcrm.matviews.schedule is
-    'When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.';
+    'When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no '
+    'schedule.';
 comment on column tinydevcrm.matviews.is_slow is
-    'Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.';
+    'Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.';
 comment on column tinydevcrm.matviews.schedule_id is
-    'The schedule that these two make; null when none does.';
+    'The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a '
+    'schedule.';
 comment on column tinydevcrm.matviews.is_paused is
-    'Whether its schedule passes it over for now.';
+    'Whether its scheduled refreshes are paused.';
 
 grant update (schedule, is_slow, is_paused) on tinydevcrm.matviews to tinydevcrm_user;
 
--- No column in it that a refresh writes, so that these updates stay on the row's own page.
+-- It has no column that a refresh writes, so that a refresh adds no index entry (HOT update).
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
 create function tinydevcrm._is_loop(schedule tinydevcrm.schedules)
@@ -125,7 +129,7 @@ end
 $$;
 
 comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
-    'Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.';
+    'Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.';
 
 revoke execute on function
     tinydevcrm._schedules_create_lock(),

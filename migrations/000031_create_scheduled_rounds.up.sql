@@ -1,5 +1,6 @@
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a
--- transaction of its own, and makes the seconds where pg_cron has none.
+-- transaction of its own. Where pg_cron has no seconds, it loops over them. A round is a time at
+-- which a schedule is due.
 
 create function tinydevcrm._plan_round(
     schedule_ids     bigint[],
@@ -19,9 +20,9 @@ declare
     v_is_loop boolean;
     v_next_at timestamptz;
 begin
-    -- The last round of each schedule that has become due. Rounds below a minute fall on multiples
-    -- of their seconds since the epoch, whatever minute's job serves them: no drift, and none is
-    -- served twice. pg_cron queues runs behind a slow one; they find their minute served already.
+    -- The latest round of each schedule. Rounds below a minute are at multiples of their seconds
+    -- since the epoch, whichever run of the job refreshes: they do not drift, and none is refreshed
+    -- twice. pg_cron queues runs behind a slow one; a queued run finds that its round is done.
     with taken as (
         select schedules.*,
                tinydevcrm._is_loop(schedules) as is_loop
@@ -54,7 +55,7 @@ begin
           from rounds
           join tinydevcrm.matviews
             on matviews.schedule_id = rounds.id
-          -- One that has just been given away waits for settle_jobs().
+          -- A view whose owner has just changed waits for settle_jobs().
           join pg_class
             on pg_class.oid = matviews.relation
            and pg_class.relowner = matviews.owner
@@ -85,10 +86,10 @@ end
 $$;
 
 comment on function tinydevcrm._plan_round(bigint[], timestamptz) is
-    'What a job has to do next for these schedules, as far as they are of this session''s role and '
-    'no other session is at them: refresh these materialized views, those that are due since '
-    'matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when '
-    'both are null, end.';
+    'Returns the next step of a job for these schedules: to refresh matview_ids, which are due '
+    'since matview_dues, the longest unrefreshed first, until ends_at; or to wait so many seconds; '
+    'or, when both are null, to end. It leaves out schedules that another session has locked, and '
+    'those of other roles than the one that has logged in.';
 
 create function tinydevcrm._find_due_matview(
     matview_id   bigint,
@@ -110,7 +111,7 @@ begin
      where matviews.id = _find_due_matview.matview_id
        and matviews.schedule_id = any (_find_due_matview.schedule_ids);
 
-    -- Between two transactions another session may have taken the schedule over.
+    -- Another session may have locked the schedule since the last commit.
     if tinydevcrm._take_lock('schedule', v_schedule_id) then
         select matviews.*
           into v_matview
@@ -127,11 +128,11 @@ end
 $$;
 
 comment on function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz) is
-    'The registration of a materialized view of a round, if it is still its turn: nobody has '
-    'dropped, paused or rescheduled it meanwhile, or taken the round over. Null otherwise.';
+    'The registration of a materialized view if it is still due. Null when it has meanwhile been '
+    'dropped, paused, rescheduled or refreshed by its schedule, or when another session has locked '
+    'the schedule.';
 
--- Commits, as those that call it, so it cannot have a search_path of its own: names of its own are
--- all qualified.
+-- It commits, as its callers do, so it cannot set a search_path: all of its names are qualified.
 create procedure tinydevcrm._refresh_round(
     schedule_ids  bigint[],
     called_at     timestamptz,
@@ -152,18 +153,19 @@ begin
         return;
     end if;
 
-    for v_place in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
+    for v_index in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
         exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
 
         v_matview := tinydevcrm._find_due_matview(
-            v_round.matview_ids[v_place],
+            v_round.matview_ids[v_index],
             _refresh_round.schedule_ids,
-            v_round.matview_dues[v_place]);
+            v_round.matview_dues[v_index]);
         if v_matview.id is not null then
-            v_event := tinydevcrm._refresh_matview(v_matview, v_matview.schedule_id, is_job => true);
+            v_event := tinydevcrm._refresh_matview(
+                v_matview, v_matview.schedule_id, is_job => true);
             v_event_id := coalesce(v_event.id, v_event_id);
 
-            -- Less than half a second is slow on no schedule.
+            -- The shortest period is a second, so less than half a second is never slow.
             if v_matview.is_slow
                or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
             then
@@ -174,14 +176,14 @@ begin
         commit;
     end loop;
 
-    -- A round that has nothing to record would come round without end.
+    -- A step that writes no event is the last: the next one could be the same, without end.
     _refresh_round.is_over := v_event_id is null;
 end
 $$;
 
 comment on procedure tinydevcrm._refresh_round(bigint[], timestamptz, boolean) is
-    'Does what tinydevcrm._plan_round() says, each refresh in a transaction of its own; is_over '
-    'when there was nothing left.';
+    'Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its '
+    'own. Sets is_over when it refreshed nothing.';
 
 create procedure tinydevcrm.refresh_scheduled(schedule_id bigint)
     language plpgsql
@@ -200,10 +202,10 @@ end
 $$;
 
 comment on procedure tinydevcrm.refresh_scheduled(bigint) is
-    'What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each '
-    'in a transaction of its own. Does nothing while another session is at it. To refresh one at '
-    'once: tinydevcrm.refresh_matview(). Raises TD001 when you have no such schedule, 42501 in the '
-    'session of another role than its owner.';
+    'Refreshes the materialized views of a schedule that are due, each in a transaction of its '
+    'own. The pg_cron job of the schedule calls it. Does nothing while another session does the '
+    'same. To refresh one materialized view at once: tinydevcrm.refresh_matview(). Raises TD001 '
+    'when you have no such schedule, 42501 in a session that has not logged in as its owner.';
 
 create function tinydevcrm._check_schedule(schedule_id bigint)
     returns void
@@ -224,7 +226,7 @@ begin
             errcode = 'TD001',
             message = format(
                 'there is no schedule %s', coalesce(_check_schedule.schedule_id::text, 'null')),
-            hint    = 'They are in tinydevcrm.schedules.';
+            hint    = 'tinydevcrm.schedules lists them.';
     end if;
 
     if not tinydevcrm._is_session_of(v_owner) then
@@ -233,7 +235,7 @@ begin
             message = format(
                 'schedule %s belongs to %s, and this session has not logged in as that role',
                 _check_schedule.schedule_id, v_owner),
-            hint    = 'Its job does it. To have one materialized view refreshed: '
+            hint    = 'The job of the schedule refreshes by it. To refresh one materialized view: '
                       'tinydevcrm.refresh_matview().';
     end if;
 end
@@ -250,7 +252,7 @@ declare
     v_called_at timestamptz := pg_catalog.clock_timestamp();
     v_is_over   boolean := false;
 begin
-    -- Each time anew: one that is just made begins at once.
+    -- The list is read in each step, so that a new schedule starts at once.
     while not v_is_over loop
         call tinydevcrm._refresh_round(
             tinydevcrm._list_loop_schedules(refresh_by_seconds.is_slow), v_called_at, v_is_over);
@@ -259,9 +261,9 @@ end
 $$;
 
 comment on procedure tinydevcrm.refresh_by_seconds(boolean) is
-    'What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all '
-    'schedules of this session''s role that are less than a minute apart, either the slow ones or '
-    'the others, until the minute is over.';
+    'Refreshes by all schedules below a minute of the role that has logged in, either the slow '
+    'ones or the others, until the minute is over. Where pg_cron has no seconds, a job of each '
+    'owner calls it.';
 
 create function tinydevcrm._list_loop_schedules(is_slow boolean)
     returns bigint[]
@@ -277,7 +279,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_loop_schedules(boolean) is
-    'The schedules of this session''s role whose seconds a loop makes; null when there are none.';
+    'The slow, or the other, schedules that a loop serves, of the role that has logged in; null '
+    'when there are none.';
 
 create function tinydevcrm._assign_lane(matview_id bigint, took interval)
     returns void
@@ -296,9 +299,9 @@ begin
         on matviews.schedule_id = schedules.id
      where matviews.id = _assign_lane.matview_id;
 
-    -- A minute is the least that a cron expression can have between two rounds. What has become
-    -- fast comes back only when it is so by far, so that it does not go to and fro at every round.
-    -- Schedules that share a job wait for each other: the shortest counts.
+    -- Two rounds of a cron expression are at least a minute apart. The way back needs much less
+    -- than half of a period, so that a view does not change jobs at every round. Schedules that
+    -- share a job wait for each other, so the shortest period counts.
     select coalesce(min(schedules.seconds), 60) * interval '1 second'
       into v_period
       from tinydevcrm.schedules
@@ -329,9 +332,9 @@ end
 $$;
 
 comment on function tinydevcrm._assign_lane(bigint, interval) is
-    'After a scheduled refresh that took so long: gives a materialized view that takes more than '
-    'half of the time between two rounds to the schedule''s job for slow ones, if it has company '
-    'to hold up, and one that takes less than a tenth back to the common job.';
+    'Moves a materialized view to another job after a scheduled refresh: to the job for slow ones '
+    'when the refresh took more than half of the time between two rounds and others share its job, '
+    'and back to the common job when it took less than a tenth.';
 
 create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text)
     returns interval
@@ -339,7 +342,7 @@ create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- A loop for seconds begins with a minute, and each connection takes its time.
+    -- A loop starts at a full minute, and each connection takes its time.
     select case
                when _find_round_grace.seconds is not null
                     and _find_round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
@@ -348,7 +351,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_round_grace(integer, text) is
-    'How long after its time a round of a schedule is not late yet.';
+    'How long after it is due a refresh by this schedule is not late yet.';
 
 revoke execute on function
     tinydevcrm._find_round_grace(integer, text),

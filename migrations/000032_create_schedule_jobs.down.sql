@@ -2,7 +2,7 @@ select cron.unschedule(jobid)
   from cron.job
  where command = 'call tinydevcrm.refresh_requested()';
 
--- The jobs go with their schedules, by the trigger.
+-- A trigger removes the job of each schedule that this drops.
 update tinydevcrm.matviews
    set schedule = null;
 

@@ -1,5 +1,5 @@
--- The pg_cron jobs of schedules, and of refreshes that others have asked for. They are made by
--- triggers, and run as the owner of the materialized views.
+-- The pg_cron jobs of schedules and of requested refreshes. Triggers create them. They run as the
+-- owner of the materialized views.
 
 create function tinydevcrm._describe_job(
     schedule     tinydevcrm.schedules,
@@ -13,14 +13,16 @@ create function tinydevcrm._describe_job(
 as $$
 begin
     if tinydevcrm._is_loop(schedule) then
-        -- With the owner: while two transactions make jobs of one name, one waits for the other.
+        -- The name contains the owner, because two transactions that create jobs of one name wait
+        -- for each other.
         _describe_job.job_name := format(
             case
                 when (schedule).is_slow then 'tinydevcrm slow seconds of %s'
                 else 'tinydevcrm seconds of %s'
             end,
             (schedule).owner::oid);
-        _describe_job.command := format('call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
+        _describe_job.command := format(
+            'call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
     else
         _describe_job.job_name := format('tinydevcrm schedule %s', (schedule).id);
         _describe_job.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
@@ -63,8 +65,9 @@ begin
       where job.jobname = _create_job.job_name
         and job.username = v_owner;
 
-    -- pg_cron runs a job as the role that made it, which has to be the materialized views' owner.
-    -- The name comes with it: under one name in one role, users would wait for each other.
+    -- pg_cron runs a job as the role that created it, so the job is given to the owner of the
+    -- materialized views. It gets its name in the same statement: with one name under one role,
+    -- users would wait for each other.
     v_job_id := cron.schedule(_create_job.cron_schedule, _create_job.command);
     update cron.job
        set jobname = _create_job.job_name,
@@ -79,7 +82,7 @@ exception
             message = format('%L is not a schedule', _create_job.cron_schedule),
             hint    = tinydevcrm._schedule_hint();
     when unique_violation then
-        -- Another session has just made it.
+        -- Another session has just created it.
         select job.jobid
           into strict v_job_id
           from cron.job
@@ -90,8 +93,8 @@ end
 $$;
 
 comment on function tinydevcrm._create_job(regrole, text, text, text) is
-    'The pg_cron job of that name of an owner, which is made, or made anew, when it is not there '
-    'as it should be. Raises TD003 when pg_cron does not take the schedule.';
+    'Creates the pg_cron job of this name and owner, or replaces one that has another schedule or '
+    'command, and returns its number. Raises TD003 when pg_cron rejects the schedule.';
 
 create function tinydevcrm._schedules_create_job()
     returns trigger
@@ -112,8 +115,8 @@ end
 $$;
 
 comment on function tinydevcrm._schedules_create_job() is
-    'Makes the pg_cron job of a new schedule. Only triggers and upkeep write schedules, with the '
-    'rights that this takes.';
+    'Creates the pg_cron job of a new schedule. Only triggers and upkeep write schedules, and they '
+    'have the rights that this needs.';
 
 create trigger _500_create_job
     after insert on tinydevcrm.schedules
@@ -127,7 +130,7 @@ create function tinydevcrm._schedules_drop_job()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- It may have been removed by hand already, or serve other schedules too.
+    -- Somebody may have removed it by hand, or other schedules may share it.
     perform cron.unschedule(job.jobid)
        from cron.job
       where job.jobid = old.job_id
@@ -143,7 +146,7 @@ end
 $$;
 
 comment on function tinydevcrm._schedules_drop_job() is
-    'Removes the pg_cron job of a schedule that is gone.';
+    'Removes the pg_cron job of a schedule that was dropped, unless other schedules share it.';
 
 create trigger _900_drop_job
     after delete on tinydevcrm.schedules
@@ -158,8 +161,8 @@ create function tinydevcrm._matviews_drop_unused_schedule()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The lock first, and the look in a statement of its own: then a materialized view that is
-    -- just being put on the schedule is seen.
+    -- The lock comes first and the delete is a statement of its own, so that it sees a materialized
+    -- view that has just been put on the schedule.
     perform
        from tinydevcrm.schedules
       where schedules.id = old.schedule_id
@@ -179,8 +182,8 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_drop_unused_schedule() is
-    'Removes a schedule when the last materialized view leaves it. Security definer: users do not '
-    'write schedules; as a trigger it runs only for a registration that row-level security has let '
+    'Drops a schedule when the last materialized view leaves it. Security definer: users cannot '
+    'write schedules. As a trigger it runs only for a registration that row-level security has let '
     'through.';
 
 create trigger _900_drop_unused_schedule
@@ -204,9 +207,9 @@ as $$
 declare
     v_schedule tinydevcrm.schedules;
 begin
-    -- Again, where the last materialized view has just left it.
+    -- Tries again if another session has dropped the schedule between the two statements.
     loop
-        -- The lock keeps it until the materialized view is on it.
+        -- With this lock nobody can drop it before the materialized view is on it.
         select schedules.*
           into v_schedule
           from tinydevcrm.schedules
@@ -232,7 +235,7 @@ end
 $$;
 
 comment on function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean) is
-    'The schedule of an owner, which is made with its job when it is not there yet.';
+    'Returns the schedule of an owner. Creates it, with its job, if there is none.';
 
 create function tinydevcrm._matviews_find_schedule()
     returns trigger
@@ -257,7 +260,7 @@ begin
       from tinydevcrm._parse_schedule(new.schedule) as parsed;
 
     new.schedule := v_parsed.schedule;
-    -- The same schedule again changes nothing, among the slow ones too.
+    -- Setting the same schedule again changes nothing: a slow view stays slow.
     if new.schedule is distinct from old.schedule or new.owner <> old.owner then
         new.is_slow := false;
     end if;
@@ -269,10 +272,10 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_find_schedule() is
-    'Puts a materialized view on the schedule that its registration says, which is made when it is '
-    'not there yet. Raises TD003 when it is none. Security definer: users do not write schedules; '
-    'as a trigger it runs only for a registration that row-level security has let through, and for '
-    'the owner of that.';
+    'Puts a materialized view on the schedule that its registration names, and creates that '
+    'schedule if there is none. Raises TD003 when it is not a schedule. Security definer: users '
+    'cannot write schedules. As a trigger it runs only for a registration that row-level security '
+    'has let through, and only for the owner of that.';
 
 create trigger _100_find_schedule
     before update of schedule, is_slow, owner on tinydevcrm.matviews
@@ -296,9 +299,8 @@ end
 $$;
 
 comment on function tinydevcrm._refresh_requests_create_job() is
-    'Gives the owner of a materialized view the job that does what is asked for. Security definer: '
-    'jobs are made for users, not by them; as a trigger it runs only for a request that row-level '
-    'security has let through.';
+    'Creates the job that does the requested refreshes of an owner. Security definer: users cannot '
+    'create jobs. As a trigger it runs only for a request that row-level security has let through.';
 
 create function tinydevcrm._create_request_job(owner regrole)
     returns bigint
@@ -314,8 +316,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._create_request_job(regrole) is
-    'The job that refreshes the materialized views of an owner that others have asked for; '
-    'settle_jobs() removes it when nothing is asked for.';
+    'Creates the job that does the requested refreshes of an owner, and returns its number. '
+    'settle_jobs() removes the job when no request is left.';
 
 create trigger _500_create_job
     after insert on tinydevcrm.refresh_requests

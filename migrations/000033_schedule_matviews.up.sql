@@ -11,7 +11,7 @@ declare
     v_schedule tinydevcrm.schedules;
 begin
     update tinydevcrm.matviews
-       -- An empty text is no schedule, and null would be none at all.
+       -- An empty text raises TD003. Null would remove the schedule.
        set schedule = coalesce(_assign_schedule.schedule, '')
      where matviews.id = v_matview.id
     returning matviews.*
@@ -27,9 +27,10 @@ end
 $$;
 
 comment on function tinydevcrm._assign_schedule(regclass, text) is
-    'Puts a watched materialized view on a schedule, which is made when it is not there yet.';
+    'Puts a watched materialized view on a schedule, which is created if there is none, and '
+    'returns it.';
 
--- The first refresh runs the view's query: no search_path of its own.
+-- The first refresh runs the view's query, so it cannot set a search_path.
 create function tinydevcrm.schedule_matview(
     relation          regclass,
     inout schedule    text,
@@ -61,12 +62,12 @@ end
 $$;
 
 comment on function tinydevcrm.schedule_matview(regclass, text) is
-    'Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 '
-    'minutes", "1 hour", or a cron expression; an earlier schedule is replaced. Returns the '
-    'schedule as it is kept, and how the first refresh went: one that fails does not raise, and '
-    'the schedule stays set. In a session that has not logged in as its owner the first refresh is '
+    'Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 '
+    'minutes", "1 hour", or a cron expression. Replaces an earlier schedule. Returns the schedule '
+    'in normal form and the outcome of the first refresh: a failure raises nothing, and the '
+    'schedule stays set. In a session that has not logged in as the owner, the first refresh is '
     'requested: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when '
-    'the schedule is none, 42501 when it is not yours.';
+    'it is not a schedule, 42501 when it is not yours.';
 
 create function tinydevcrm.unschedule_matview(relation regclass)
     returns void
@@ -103,7 +104,7 @@ end
 $$;
 
 comment on function tinydevcrm.pause_matview(regclass) is
-    'Lets the schedule of a materialized view pass it over until resume_matview(); all else stays '
+    'Pauses the scheduled refreshes of a materialized view until resume_matview(). All else stays '
     'as it is. Raises TD001 when it is not watched.';
 
 create function tinydevcrm.resume_matview(relation regclass)
@@ -122,8 +123,8 @@ end
 $$;
 
 comment on function tinydevcrm.resume_matview(regclass) is
-    'Ends the pause of a materialized view: the next round of its schedule refreshes it. Rounds '
-    'that it missed are not made up for. Raises TD001 when it is not watched.';
+    'Ends the pause of a materialized view: it is refreshed when its schedule is next due. '
+    'Refreshes that it missed are not made up for. Raises TD001 when it is not watched.';
 
 revoke execute on function
     tinydevcrm._assign_schedule(regclass, text),

@@ -1,4 +1,4 @@
--- Who wants to be told.
+-- Who is notified.
 
 create table tinydevcrm.subscriptions (
     id            bigint generated always as identity,
@@ -24,33 +24,35 @@ create table tinydevcrm.subscriptions (
 );
 
 comment on table tinydevcrm.subscriptions is
-    'Who wants to be told: each subscription gets every told event from its creation on.';
+    'Named receivers of events. A subscription gets each event that notifies, from its creation '
+    'on.';
 comment on column tinydevcrm.subscriptions.id is
     'Number of the subscription.';
 comment on column tinydevcrm.subscriptions.owner is
-    'Role that made it. It gets events of materialized views that this role owns, or whose '
-    'owner''s rights it has; of all for an administrator or the orchestrator.';
+    'Role that created it. It gets the events of materialized views that this role owns, or whose '
+    'owner''s rights this role has. Subscriptions of administrators and of the orchestrator get '
+    'those of all.';
 comment on column tinydevcrm.subscriptions.name is
-    'Name by which workers ask for its deliveries.';
+    'Name by which workers receive its deliveries.';
 comment on column tinydevcrm.subscriptions.matview_id is
-    'The one materialized view it is for; null for all.';
+    'The materialized view whose events it gets; null for all.';
 comment on column tinydevcrm.subscriptions.max_attempts is
     'How often a delivery is received before it is parked, 1 to 100; see '
     'tinydevcrm.reject_event().';
 comment on column tinydevcrm.subscriptions.paused_by is
     'Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its '
-    'webhook is gone for good. Null while it is not paused.';
+    'webhook has answered that it is gone (410). Null while it is not paused.';
 comment on column tinydevcrm.subscriptions.pause_reason is
-    'Why, as whoever paused it has said.';
+    'The reason that was given for the pause.';
 comment on column tinydevcrm.subscriptions.is_paused is
-    'Whether nothing is received for now; what is told meanwhile is kept.';
+    'Whether it is paused: nothing is received, and its deliveries are kept.';
 comment on column tinydevcrm.subscriptions.is_dropped is
     'Set by tinydevcrm.drop_subscription(): the same statement removes the row.';
 comment on column tinydevcrm.subscriptions.expired_count is
-    'Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was '
-    'over, and are gone.';
+    'Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, '
+    'and were removed.';
 comment on column tinydevcrm.subscriptions.created_at is
-    'When it was made.';
+    'When it was created.';
 
 create index subscriptions_matview_idx on tinydevcrm.subscriptions (matview_id);
 
@@ -61,7 +63,8 @@ create policy subscriptions_read on tinydevcrm.subscriptions
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- The foreign key alone would take any number, and have the drop of that view wait for its writer.
+-- The foreign key alone would accept the number of any view, and dropping that view would then wait
+-- for this session.
 create policy subscriptions_create on tinydevcrm.subscriptions
     for insert
     to tinydevcrm_user
@@ -105,9 +108,9 @@ end
 $$;
 
 comment on function tinydevcrm._subscriptions_drop() is
-    'Removes a subscription that has been dropped, and its deliveries and webhook with it. Security '
-    'definer: users have no right to delete from our tables, which would let them lock these; a '
-    'trigger runs only for a change that row-level security has let through.';
+    'Removes a subscription that is dropped, with its deliveries and its webhook. Security '
+    'definer: users have no right to delete from our tables, with which they could lock these. As '
+    'a trigger it runs only for a change that row-level security has let through.';
 
 create trigger _500_drop
     after update of is_dropped on tinydevcrm.subscriptions
@@ -134,7 +137,7 @@ begin
         raise exception using
             errcode = 'TD001',
             message = format('there is no subscription %L', _find_own_subscription.name),
-            hint    = 'Make one with tinydevcrm.create_subscription().';
+            hint    = 'Create one with tinydevcrm.create_subscription().';
     end if;
 
     return v_id;
@@ -173,10 +176,10 @@ end
 $$;
 
 comment on function tinydevcrm.create_subscription(text, regclass, integer) is
-    'Subscribes to the told events of one materialized view, or of all of them. One of that name '
-    'stays as it is, with what is pending. Returns its number. Raises TD001 when the materialized '
-    'view is not watched, 23514 when the name is empty or over 200 bytes, or max_attempts is not '
-    '1 to 100.';
+    'Subscribes to the events of one materialized view, or of all, that notify, and returns the '
+    'number of the subscription. One of that name stays as it is, with its deliveries. Raises '
+    'TD001 when the materialized view is not watched, 23514 when the name is empty or over 200 '
+    'bytes, or max_attempts is not 1 to 100.';
 
 create function tinydevcrm.drop_subscription(name text)
     returns void
@@ -185,7 +188,7 @@ create function tinydevcrm.drop_subscription(name text)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Not in the query: one that has no rows to look at would not look for the subscription either.
+    -- Not in the where clause: a plan that reads no rows would not call it, and it would not raise.
     v_id constant bigint := tinydevcrm._find_own_subscription(drop_subscription.name);
 begin
     update tinydevcrm.subscriptions
@@ -195,7 +198,7 @@ end
 $$;
 
 comment on function tinydevcrm.drop_subscription(text) is
-    'Ends a subscription; what is pending goes with it. Raises TD001 when there is none.';
+    'Drops a subscription with its deliveries. Raises TD001 when there is none.';
 
 create function tinydevcrm.pause_subscription(name text, reason text default null)
     returns void
@@ -214,8 +217,8 @@ end
 $$;
 
 comment on function tinydevcrm.pause_subscription(text, text) is
-    'Has nothing received until resume_subscription(); what is told meanwhile is kept. The reason '
-    'is a note for those who look. Raises TD001 when there is no such subscription.';
+    'Pauses a subscription until resume_subscription(): nothing is received, and its deliveries '
+    'are kept. The reason is a note for people. Raises TD001 when there is no such subscription.';
 
 create function tinydevcrm.resume_subscription(name text)
     returns void
@@ -231,14 +234,14 @@ begin
            pause_reason = null
      where subscriptions.id = v_id;
 
-    -- Whoever waits for events looks again.
+    -- Wakes up the programs that wait for events.
     perform pg_notify('matview_refresh_channel', '0');
 end
 $$;
 
 comment on function tinydevcrm.resume_subscription(text) is
-    'Ends the pause of a subscription: what was kept is received now. Raises TD001 when there is '
-    'none.';
+    'Ends the pause of a subscription: the deliveries that were kept are received now. Raises '
+    'TD001 when there is none.';
 
 revoke execute on function
     tinydevcrm._subscriptions_drop(),

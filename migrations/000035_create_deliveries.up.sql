@@ -1,5 +1,6 @@
--- At least once: the transaction that records a told event writes one delivery for each
--- subscription to it. A worker receives them, and acknowledges or rejects each.
+-- Delivery is at least once. The transaction that writes an event that notifies also writes one
+-- delivery for each subscription to it. A worker receives deliveries, and acknowledges or rejects
+-- each.
 
 create table tinydevcrm.deliveries (
     id              bigint generated always as identity,
@@ -35,10 +36,10 @@ create table tinydevcrm.deliveries (
 );
 
 comment on table tinydevcrm.deliveries is
-    'One row for each told event and subscription. Pending until it is acknowledged or parked. '
-    'Take them with tinydevcrm.receive_events().';
+    'One row for each event that notifies and each subscription to it. Pending until it is '
+    'acknowledged or parked. Receive them with tinydevcrm.receive_events().';
 comment on column tinydevcrm.deliveries.id is
-    'Number of the delivery: what tinydevcrm.acknowledge_events() takes.';
+    'Number of the delivery, for tinydevcrm.acknowledge_events().';
 comment on column tinydevcrm.deliveries.owner is
     'Owner of the subscription.';
 comment on column tinydevcrm.deliveries.subscription_id is
@@ -50,19 +51,20 @@ comment on column tinydevcrm.deliveries.state is
 comment on column tinydevcrm.deliveries.attempts is
     'How often it has been received.';
 comment on column tinydevcrm.deliveries.hidden_for is
-    'For how long it is not received from now on, at most 90 days. Sets visible_at.';
+    'For how long from now on no worker receives it, at most 90 days. Sets visible_at.';
 comment on column tinydevcrm.deliveries.is_redelivered is
-    'Whether it was made pending again. Each update of this column does it.';
+    'Whether it has been made pending again. Any update of this column does that.';
 comment on column tinydevcrm.deliveries.visible_at is
-    'From when on it may be received (again).';
+    'The time from which a worker may receive it.';
 comment on column tinydevcrm.deliveries.created_at is
     'When it became pending.';
 comment on column tinydevcrm.deliveries.acknowledged_at is
     'When it was acknowledged.';
 comment on column tinydevcrm.deliveries.parked_at is
-    'When its last attempt had failed: it waits for tinydevcrm.redeliver_event().';
+    'When it was parked, because its last attempt had failed. It waits for '
+    'tinydevcrm.redeliver_event().';
 comment on column tinydevcrm.deliveries.last_error is
-    'Why the last attempt failed, as its worker said.';
+    'Why the last attempt failed: the reason that the worker gave.';
 
 create index deliveries_pending_idx
     on tinydevcrm.deliveries (subscription_id, visible_at, id)
@@ -72,7 +74,7 @@ create index deliveries_parked_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where parked_at is not null;
 
--- Few, as long as all goes well.
+-- Small, as long as deliveries succeed.
 create index deliveries_troubled_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where acknowledged_at is null and last_error is not null;
@@ -86,7 +88,8 @@ create policy deliveries_read on tinydevcrm.deliveries
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- A webhook is served by the orchestrator, who sees all: nobody is to have others' events sent.
+-- The orchestrator posts to webhooks, and sees all events. A user who could name any event would
+-- have the events of others posted.
 create policy deliveries_create on tinydevcrm.deliveries
     for insert
     to tinydevcrm_user
@@ -123,8 +126,8 @@ create function tinydevcrm._deliveries_set_times()
     language plpgsql
     volatile
 as $$
--- It runs twice for each delivery, and a search_path of its own would cost as much as all it does:
--- all names are qualified.
+-- It runs twice for each delivery, and to set a search_path would cost as much as the rest: all
+-- names are qualified.
 begin
     if new.state operator(pg_catalog.<>) old.state then
         new.acknowledged_at := case
@@ -144,7 +147,7 @@ end
 $$;
 
 comment on function tinydevcrm._deliveries_set_times() is
-    'Writes the times of a delivery, which users have no right to write.';
+    'Sets the times of a delivery, which users cannot write.';
 
 create trigger _100_set_times
     before update of state, hidden_for on tinydevcrm.deliveries
@@ -159,8 +162,7 @@ create function tinydevcrm._deliveries_redeliver()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- With a new number, so that an answer to an earlier attempt, which may be on its way, is none
-    -- to this one.
+    -- A new number, so that a late answer to an earlier attempt does not end this one.
     new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
     new.state := 'pending';
     new.attempts := 0;
@@ -174,9 +176,9 @@ end
 $$;
 
 comment on function tinydevcrm._deliveries_redeliver() is
-    'Makes a delivery pending again, by a new number and with all its attempts. Security definer: '
-    'lends the next number, of which users choose none; a trigger runs only for a change that '
-    'row-level security has let through.';
+    'Makes a delivery pending again, with a new number and with all its attempts. Security '
+    'definer: takes the next number, which users cannot choose. As a trigger it runs only for a '
+    'change that row-level security has let through.';
 
 create trigger _200_redeliver
     before update of is_redelivered on tinydevcrm.deliveries
@@ -192,8 +194,8 @@ create function tinydevcrm._matview_refresh_events_fan_out()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The lock leaves out a subscription that is just being dropped. Its foreign key would wait for
-    -- the drop as well, and then let the refresh fail.
+    -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
+    -- would wait for the drop as well, and then make the refresh fail.
     insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
     select subscriptions.owner,
            subscriptions.id,
@@ -225,8 +227,8 @@ $$;
 
 comment on function tinydevcrm._matview_refresh_events_fan_out() is
     'Writes a delivery for each subscription whose owner may see the event. Security definer: the '
-    'role that refreshes may not see the subscriptions of those who watch it, such as an '
-    'administrator; it lends read and lock on subscriptions and insert on deliveries.';
+    'role that refreshes may not see the subscriptions of other roles, such as an administrator. '
+    'It lends read and lock on subscriptions and insert on deliveries.';
 
 create trigger _500_fan_out
     after insert on tinydevcrm.matview_refresh_events
@@ -256,7 +258,7 @@ begin
     end if;
 
     return query
-        -- By where they are: the planner knows too little of a queue to find rows by their number.
+        -- By ctid: the statistics of a queue are too poor for the planner to find rows by number.
         with taken as (
             select deliveries.ctid,
                    deliveries.attempts >= subscriptions.max_attempts as is_last_over
@@ -324,18 +326,19 @@ end
 $$;
 
 comment on function tinydevcrm.receive_events(text, integer, interval) is
-    'Takes up to batch_size pending deliveries of your subscription, oldest first. What is neither '
-    'acknowledged nor rejected within the visibility timeout is received again, so handle an '
-    'event''s id twice without harm. Many workers may call it at once. Raises TD001 when there is '
-    'no subscription, TD007 when batch_size is not at least 1 or the timeout not 0 to 90 days.';
+    'Receives up to batch_size pending deliveries of your subscription, oldest first. A delivery '
+    'that is neither acknowledged nor rejected within the visibility timeout is received again, so '
+    'make the handling idempotent, by the event''s id. Many workers may call it at once. Raises '
+    'TD001 when there is no subscription, TD007 when batch_size is not at least 1 or the timeout '
+    'not 0 to 90 days.';
 
 create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     returns bigint
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
-    -- Whoever posts for many users does not wait long for a row that one of them has locked. Another
-    -- receiver locks one for a moment: "skip locked" would leave that out.
+    -- The orchestrator posts for many users, and must not wait long for a row that one of them has
+    -- locked. "skip locked" would leave out a row that another receiver locks for a moment.
     set lock_timeout = '1s'
 as $$
 declare
@@ -355,9 +358,9 @@ end
 $$;
 
 comment on function tinydevcrm.acknowledge_events(bigint[]) is
-    'Ends deliveries: they have been handled. Returns how many were not acknowledged until now; 0 '
-    'for null, which array_agg() makes of no deliveries, and when another transaction holds one of '
-    'them for over a second: they are received again.';
+    'Acknowledges deliveries: they have been handled. Returns how many were not acknowledged '
+    'before. Returns 0 for null, which array_agg() makes of no deliveries. Also returns 0 when '
+    'another transaction locks one of them for over a second: they are received again.';
 
 create function tinydevcrm._compute_retry_delay(attempts integer)
     returns interval
@@ -372,9 +375,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._compute_retry_delay(integer) is
-    'Time until a rejected delivery is received again: 5 seconds after the first attempt, three '
-    'times as much after each further one, up to 6 hours, give or take half of it by chance, so '
-    'that those which failed together do not come back together. Twelve attempts take a day.';
+    'Time until a rejected delivery is retried, by exponential backoff: 5 seconds after the first '
+    'attempt, three times as much after each further one, up to 6 hours, ± half by chance, so that '
+    'deliveries that failed together are not retried together. Twelve attempts take about a day.';
 
 create function tinydevcrm.reject_event(
     delivery_id bigint,
@@ -427,10 +430,11 @@ end
 $$;
 
 comment on function tinydevcrm.reject_event(bigint, text, interval) is
-    'Gives a delivery back that could not be handled, with the reason. Returns from when on it is '
-    'received again: see tinydevcrm._compute_retry_delay(); not before retry_after, of at most 90 days, is '
-    'over. After the last '
-    'attempt it is parked instead, and null is returned. Raises TD001 when it is not pending.';
+    'Rejects a delivery that could not be handled, with the reason. It is retried with exponential '
+    'backoff, as tinydevcrm._compute_retry_delay() says, and not before retry_after, at most 90 '
+    'days, is over. Returns the time of the retry. After the last attempt the delivery is parked, '
+    'and null is returned. Raises TD001 when it is not pending, or when another transaction locks '
+    'it for over a second.';
 
 revoke execute on function
     tinydevcrm._deliveries_set_times(),

@@ -41,8 +41,8 @@ end
 $$;
 
 comment on function tinydevcrm.redeliver_event(bigint) is
-    'Has a delivery received again, by a new number and with all its attempts, whether it was '
-    'parked or acknowledged. Raises TD001 when there is none.';
+    'Makes a delivery pending again, also one that was parked or acknowledged, with a new number '
+    'and with all its attempts. Raises TD001 when there is none.';
 
 create function tinydevcrm.redeliver_parked(subscription text)
     returns bigint
@@ -64,7 +64,7 @@ end
 $$;
 
 comment on function tinydevcrm.redeliver_parked(text) is
-    'Has all parked deliveries of a subscription received again, and returns how many. Raises '
+    'Makes all parked deliveries of a subscription pending again, and returns how many. Raises '
     'TD001 when there is no such subscription.';
 
 create function tinydevcrm.replay_events(subscription text, since timestamptz)
@@ -116,9 +116,9 @@ end
 $$;
 
 comment on function tinydevcrm.replay_events(text, timestamptz) is
-    'Has all told events since a time received again, those from before the subscription too, as '
-    'far as they are still in the log. Returns how many deliveries became pending. Raises TD001 '
-    'when there is no such subscription, TD007 for null instead of a time.';
+    'Makes pending again all events since a time that notify, also those from before the '
+    'subscription, as far as they are still recorded. Returns how many deliveries became pending. '
+    'Raises TD001 when there is no such subscription, TD007 when the time is null.';
 
 revoke execute on function
     tinydevcrm._requeue_deliveries(bigint[]),

@@ -61,7 +61,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._needs_attention(text) is
-    'Whether somebody has to look at what is in this state. A pause is intended, and needs none.';
+    'Whether something in this state needs attention: a failure does; a pause is intended and does '
+    'not.';
 
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (
@@ -112,9 +113,9 @@ end
 $$;
 
 comment on function tinydevcrm.latest_deliveries(text, integer) is
-    'The newest deliveries of your subscription, each with its status, as in '
-    'tinydevcrm._delivery_state(), and when it may be received (again). Raises TD001 when there is '
-    'no such subscription.';
+    'The newest deliveries of your subscription, each with its state, as in '
+    'tinydevcrm._delivery_state(), and the time from which it may be received. Raises TD001 when '
+    'there is no such subscription.';
 
 revoke execute on function
     tinydevcrm._delivery_state(tinydevcrm.deliveries),

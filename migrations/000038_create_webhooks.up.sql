@@ -9,8 +9,8 @@ create table tinydevcrm.webhooks (
     secret_grace          interval not null default interval '1 day',
     previous_secret       text,
     previous_secret_until timestamptz,
-    rate_limited_for              interval not null default interval '0',
-    rate_limited_until         timestamptz,
+    rate_limited_for      interval not null default interval '0',
+    rate_limited_until    timestamptz,
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -22,7 +22,7 @@ create table tinydevcrm.webhooks (
     constraint webhooks_secret_grace_range check (
         secret_grace between interval '0' and interval '90 days'
     ),
-    constraint webhooks_rest_for_range check (
+    constraint webhooks_rate_limited_for_range check (
         rate_limited_for between interval '0' and interval '90 days'
     )
 );
@@ -34,20 +34,21 @@ comment on column tinydevcrm.webhooks.subscription_id is
 comment on column tinydevcrm.webhooks.owner is
     'Owner of the subscription.';
 comment on column tinydevcrm.webhooks.url is
-    'The endpoint, http or https. Private addresses are refused unless the orchestrator was told '
-    'to allow them.';
+    'The endpoint, http or https. Private addresses are refused unless the orchestrator was '
+    'started with --allow-webhooks-to.';
 comment on column tinydevcrm.webhooks.secret is
-    'What signs the messages: whsec_ and 24 to 64 bytes in base64.';
+    'The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.';
 comment on column tinydevcrm.webhooks.secret_grace is
-    'For how long the secret before signs too when another takes its place, at most 90 days.';
+    'For how long the previous secret also signs after a rotation, at most 90 days.';
 comment on column tinydevcrm.webhooks.previous_secret is
-    'What signs them too, after a rotation.';
+    'The secret before the last rotation. It also signs, until previous_secret_until.';
 comment on column tinydevcrm.webhooks.previous_secret_until is
-    'Until when it does.';
+    'Until when the previous secret signs.';
 comment on column tinydevcrm.webhooks.rate_limited_for is
-    'For how long the endpoint is left alone from now on, at most 90 days. Sets rate_limited_until.';
+    'For how long from now on nothing is posted to the endpoint, at most 90 days. Sets '
+    'rate_limited_until.';
 comment on column tinydevcrm.webhooks.rate_limited_until is
-    'Until when the endpoint has asked to be left alone (Retry-After).';
+    'Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).';
 
 alter table tinydevcrm.webhooks enable row level security;
 
@@ -94,7 +95,7 @@ end
 $$;
 
 comment on function tinydevcrm._webhooks_keep_secret() is
-    'Keeps the secret before, for as long as secret_grace says.';
+    'Keeps the previous secret for the time that secret_grace says.';
 
 create trigger _100_keep_secret
     before update of secret on tinydevcrm.webhooks
@@ -114,13 +115,12 @@ end
 $$;
 
 comment on function tinydevcrm._webhooks_limit_rate() is
-    'Writes until when an endpoint is left alone.';
+    'Sets until when nothing is posted to an endpoint.';
 
-create trigger _200_rest
+create trigger _200_limit_rate
     before update of rate_limited_for on tinydevcrm.webhooks
     for each row
     execute function tinydevcrm._webhooks_limit_rate();
-
 
 create function tinydevcrm._generate_webhook_secret()
     returns text
@@ -135,8 +135,8 @@ return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 $$;
 
 comment on function tinydevcrm._generate_webhook_secret() is
-    'A secret of 32 bytes from the system''s source of randomness, which SQL alone has not before '
-    'PostgreSQL 13.';
+    'Returns a secret of 32 bytes from the system''s source of randomness, which SQL alone cannot '
+    'read before PostgreSQL 13.';
 
 create function tinydevcrm.create_webhook(
     name         text,
@@ -184,8 +184,8 @@ end
 $$;
 
 comment on function tinydevcrm.create_webhook(text, text, regclass, integer) is
-    'Subscribes to the told events of one materialized view, or of all, and has the orchestrator '
-    'post them to a URL. Returns the secret that signs the messages. Raises TD001 when the '
+    'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
+    'posts them to a URL. Returns the secret that signs the messages. Raises TD001 when the '
     'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
     'a bad name, URL or number of attempts.';
 
@@ -212,8 +212,8 @@ begin
     if not found then
         raise exception using
             errcode = 'TD001',
-            message = format('subscription %L is no webhook', rotate_webhook_secret.name),
-            hint    = 'Make one with tinydevcrm.create_webhook().';
+            message = format('subscription %L is not a webhook', rotate_webhook_secret.name),
+            hint    = 'Create one with tinydevcrm.create_webhook().';
     end if;
 
     return v_secret;
@@ -222,14 +222,14 @@ exception
         raise exception using
             errcode = 'TD007',
             message = 'a grace period is from 0 to 90 days',
-            hint    = 'Without one the old secret ends now: grace => ''0''.';
+            hint    = 'To end the old secret now: grace => ''0''.';
 end
 $$;
 
 comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
-    'Gives a webhook a new secret and returns it. Messages are signed with both until the grace '
-    'period of 0 to 90 days is over. Raises TD001 when there is no such webhook, TD007 for another '
-    'grace period.';
+    'Gives a webhook a new secret and returns it. Both secrets sign until the grace period, 0 to '
+    '90 days, is over. Raises TD001 when there is no such webhook, TD007 when the grace period is '
+    'out of range.';
 
 create function tinydevcrm._list_due_webhooks()
     returns table (subscription_id bigint, name text, owner oid)
@@ -244,7 +244,7 @@ as $$
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
      where not subscriptions.is_paused
-       -- As the policies of deliveries have it: an administrator sees more than they may receive.
+       -- As in the policies of deliveries: administrators see more than they may receive.
        and (
            not row_security_active('tinydevcrm.deliveries')
            or pg_has_role(subscriptions.owner, 'usage')
@@ -263,8 +263,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_due_webhooks() is
-    'The webhooks that have something to be posted now, and that the caller may serve, by turns one '
-    'of each owner.';
+    'The webhooks that have deliveries to post now, and that the caller may serve. Owners take '
+    'turns.';
 
 create function tinydevcrm._build_webhook_body(event tinydevcrm.matview_refresh_events)
     returns json
@@ -279,7 +279,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events) is
-    'What is posted of an event: its type is matview.refreshed, matview.recovered or '
+    'The body of the post of an event: its type is matview.refreshed, matview.recovered or '
     'matview.failed, its data the event.';
 
 create function tinydevcrm._receive_posts(
@@ -315,8 +315,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._receive_posts(bigint, integer, interval) is
-    'As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is '
-    'the same at each attempt, and each of the secrets signs. Nothing while the endpoint rests.';
+    'Receives deliveries like tinydevcrm.receive_events(), with all that the orchestrator needs to '
+    'post them. message_id is the same at each attempt, and each of the secrets signs. Returns '
+    'nothing while the endpoint is rate limited.';
 
 create function tinydevcrm._disable_webhook(subscription_id bigint, reason text)
     returns void
@@ -324,7 +325,7 @@ create function tinydevcrm._disable_webhook(subscription_id bigint, reason text)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Nothing waits for a row that a user has locked: the endpoint will say it again.
+    -- Does not wait for a row that a user has locked: the endpoint will answer the same again.
     update tinydevcrm.subscriptions
        set paused_by = 'orchestrator',
            pause_reason = left(_disable_webhook.reason, 1000)
@@ -337,7 +338,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._disable_webhook(bigint, text) is
-    'Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).';
+    'Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP '
+    '410).';
 
 create function tinydevcrm._limit_webhook_rate(subscription_id bigint, retry_after interval)
     returns void
@@ -357,7 +359,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._limit_webhook_rate(bigint, interval) is
-    'Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.';
+    'Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.';
 
 create function tinydevcrm._refuse_post(
     subscription_id bigint,
@@ -387,7 +389,7 @@ begin
         perform tinydevcrm.reject_event(
             _refuse_post.delivery_id, _refuse_post.reason, v_retry_after);
     exception
-        -- Dropped, redelivered or locked meanwhile. What the endpoint has said holds all the same.
+        -- It was dropped, redelivered or locked meanwhile. The pause and the rate limit stay set.
         when sqlstate 'TD001' then
             null;
     end;
@@ -395,9 +397,10 @@ end
 $$;
 
 comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, interval) is
-    'Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; '
-    'retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as '
-    'tinydevcrm.reject_event() says. status is that of the answer, null where there was none.';
+    'Handles an endpoint''s refusal of a post. Status 410 switches the webhook off. retry_after, '
+    'at most a day, delays the next post to the endpoint. The delivery is retried with exponential '
+    'backoff: see tinydevcrm.reject_event(). status is that of the answer, null when there was '
+    'none.';
 
 revoke execute on function
     tinydevcrm._webhooks_keep_secret(),

@@ -1,6 +1,6 @@
--- Widgets: the rows of a materialized view on other sites, if its owner allows that. They are a
--- copy that each refresh makes with its own rights, so that whoever serves a widget reads this
--- table and nothing of the user's.
+-- Widgets show the rows of a materialized view on other sites, if its owner allows that. Each
+-- refresh copies the rows to this table, with its own rights, so that the program which serves a
+-- widget reads no relation of a user.
 
 create function tinydevcrm._are_origins(origins text[])
     returns boolean
@@ -25,9 +25,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._are_origins(text[]) is
-    'Whether these are origins as a browser''s frame-ancestors takes them: 1 to 50, of 4000 bytes '
-    'together, each scheme://host[:port] in small letters, *. before the host for all below it; or '
-    '* alone, for any.';
+    'Whether these are origins for a browser''s frame-ancestors: 1 to 50, of 4000 bytes together, '
+    'each scheme://host[:port] in lower case, with *. before the host for all hosts below it; or * '
+    'alone, for any.';
 
 create table tinydevcrm.embeds (
     matview_id   bigint not null,
@@ -54,13 +54,13 @@ create table tinydevcrm.embeds (
 );
 
 comment on table tinydevcrm.embeds is
-    'Materialized views that are public as widgets, with the rows of their last refresh. Whoever '
-    'has the address can read them; the origins only say on which sites browsers show them. '
-    'Written by tinydevcrm.allow_embedding() and by each refresh.';
+    'Materialized views that are public as widgets, with the rows of their last refresh. Anyone '
+    'who has the address can read them; the origins only limit the sites on which browsers show '
+    'them. Written by tinydevcrm.allow_embedding() and by each refresh.';
 comment on column tinydevcrm.embeds.matview_id is
     'The registration of the materialized view.';
 comment on column tinydevcrm.embeds.owner is
-    'Its owner, who allowed it. For another owner it does not count.';
+    'Owner of the materialized view who allowed it. It is not valid for another owner.';
 comment on column tinydevcrm.embeds.relation is
     'The materialized view.';
 comment on column tinydevcrm.embeds.origins is
@@ -73,15 +73,15 @@ comment on column tinydevcrm.embeds.rows is
 comment on column tinydevcrm.embeds.row_count is
     'How many rows it has in all.';
 comment on column tinydevcrm.embeds.refreshed_at is
-    'When the refresh began that these rows are of; null when it has not been filled yet.';
+    'When the refresh that gave these rows began; null when no rows have been copied yet.';
 comment on column tinydevcrm.embeds.version is
-    'Number of the transaction that wrote this: another one after each refresh.';
+    'Number of the transaction that wrote this row. Each refresh changes it.';
 comment on column tinydevcrm.embeds.is_dropped is
-    'Removes the row when it becomes true: see tinydevcrm.forbid_embedding().';
+    'Set by tinydevcrm.forbid_embedding(): the same statement removes the row.';
 
 alter table tinydevcrm.embeds enable row level security;
 
--- By the owner of the view, who may be another than the one who allowed it.
+-- The owner of the view now, who may not be the one who allowed the widget.
 create policy embeds_owner on tinydevcrm.embeds
     to tinydevcrm_user
     using (exists (
@@ -126,8 +126,8 @@ end
 $$;
 
 comment on function tinydevcrm._embeds_fill_in() is
-    'Owner, name and version of a widget, which users do not write. Who sets the origins is, or '
-    'acts for, the owner of the materialized view.';
+    'Fills in owner, relation and version of a widget, which users cannot write. Only a role with '
+    'the rights of the materialized view''s owner can set the origins.';
 
 create trigger _100_fill_in
     before insert or update of origins on tinydevcrm.embeds
@@ -161,7 +161,8 @@ end
 $$;
 
 comment on function tinydevcrm._embeds_date_rows() is
-    'Rows are of the last refresh that succeeded, or of when the materialized view was made.';
+    'Sets refreshed_at to when the last successful refresh began, or to when the materialized view '
+    'was registered if there was none.';
 
 create trigger _100_date_rows
     before update of rows on tinydevcrm.embeds
@@ -184,8 +185,8 @@ end
 $$;
 
 comment on function tinydevcrm._embeds_remove_dropped() is
-    'Removes a widget that is dropped. Security definer: users delete nothing of ours; as a trigger '
-    'it runs only for a row whose update row-level security has let through.';
+    'Removes a widget that is dropped. Security definer: users cannot delete rows of ours. As a '
+    'trigger it runs only for a row whose update row-level security has let through.';
 
 create trigger _900_remove_dropped
     after update of is_dropped on tinydevcrm.embeds
@@ -253,8 +254,9 @@ end
 $$;
 
 comment on function tinydevcrm._copy_rows(bigint, bigint) is
-    'Copies the rows of a materialized view, which has this number of them, to its widget, if it '
-    'has one. Raises 42501 in the session of another role than its owner.';
+    'Copies the first rows of a materialized view to its widget, if it has one. row_count is the '
+    'number of all its rows; null counts them. Raises 42501 in a session that has not logged in as '
+    'its owner.';
 
 create function tinydevcrm._matview_refresh_events_copy_rows()
     returns trigger
@@ -263,7 +265,7 @@ create function tinydevcrm._matview_refresh_events_copy_rows()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- An event that another session writes is of no refresh.
+    -- Refreshes run in sessions of the owner: an event of another session has no rows to copy.
     perform tinydevcrm._copy_rows(new.matview_id, new.row_count)
        from tinydevcrm.embeds
       where embeds.matview_id = new.matview_id
@@ -274,8 +276,8 @@ end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_copy_rows() is
-    'Copies the rows of a refresh that succeeded to the widget, if there is one: one look into an '
-    'index otherwise.';
+    'Copies the rows of a successful refresh to the widget. Costs one index lookup when there is '
+    'no widget.';
 
 create trigger _500_copy_rows
     after insert on tinydevcrm.matview_refresh_events
@@ -299,9 +301,9 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_end_embedding() is
-    'Whoever gets a materialized view decides anew whether it is public. Security definer: users '
-    'delete nothing of ours; as a trigger it runs only when the owner of a registration changes, '
-    'which users do not write.';
+    'Removes the widget when a materialized view gets a new owner, who decides anew whether it is '
+    'public. Security definer: users cannot delete rows of ours. As a trigger it runs only when '
+    'the owner of a registration changes, which users cannot write.';
 
 create trigger _500_end_embedding
     after update of owner on tinydevcrm.matviews
@@ -319,8 +321,8 @@ declare
     v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(allow_embedding.relation);
     v_origins text[] := array(
         select regexp_replace(lower(origin), '/$', '')
-          from unnest(allow_embedding.origins) with ordinality as given (origin, place)
-         order by place
+          from unnest(allow_embedding.origins) with ordinality as given (origin, ordinal)
+         order by ordinal
     );
     v_embed   tinydevcrm.embeds;
 begin
@@ -328,13 +330,13 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format(
-                'these are no origins: %s',
+                'these are not origins: %s',
                 coalesce(nullif(array_to_string(v_origins, ', ', 'null'), ''), 'none')),
             hint    = 'Write up to 50 such as https://example.com, https://*.example.com or '
                       'http://localhost:8000, or * alone for any.';
     end if;
 
-    -- As a refresh does: the two wait for each other.
+    -- A refresh takes the same lock, so that the two wait for each other.
     perform
        from tinydevcrm._locks
       where _locks.what = 'matview'
@@ -365,11 +367,11 @@ $$;
 
 comment on function tinydevcrm.allow_embedding(regclass, text[]) is
     'Makes the rows of a materialized view of yours public, as a widget that pages of these '
-    'origins may embed: /embed/schema.name at the orchestrator. Whoever has the address can read '
-    'them; the origins only say where browsers show them. Again changes the origins. In a session '
-    'that has not logged in as its owner there are no rows yet, and a refresh, which copies them, is '
-    'asked for: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD007 for '
-    'what is no origin, 42501 when it is not yours.';
+    'origins may embed: /embed/schema.name at the orchestrator. Anyone who has the address can '
+    'read them; the origins only limit the sites on which browsers show them. Call it again to '
+    'change the origins. In a session that has not logged in as the owner it copies no rows, and '
+    'requests a refresh, which does: see tinydevcrm.refresh_matview(). Raises TD001 when it is not '
+    'watched, TD007 for a text that is not an origin, 42501 when it is not yours.';
 
 create function tinydevcrm.forbid_embedding(relation regclass)
     returns void
@@ -393,9 +395,8 @@ end
 $$;
 
 comment on function tinydevcrm.forbid_embedding(regclass) is
-    'Ends what tinydevcrm.allow_embedding() began: the rows are public no longer. Does nothing '
-    'when they were not. Raises TD001 when the materialized view is not watched, 42501 when it is '
-    'not yours.';
+    'Makes the rows of a materialized view private again. Does nothing when they were not public. '
+    'Raises TD001 when it is not watched, 42501 when it is not yours.';
 
 create function tinydevcrm._find_embed(name text)
     returns bigint
@@ -422,8 +423,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_embed(text) is
-    'Number of the registration that a widget''s address names, schema.name, quoted or not; null '
-    'when there is none that may be embedded.';
+    'Number of the registration whose widget has this name in its address: schema.name, quoted or '
+    'not. Null when there is no such widget.';
 
 revoke execute on function
     tinydevcrm._are_origins(text[]),

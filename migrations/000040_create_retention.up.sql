@@ -1,9 +1,9 @@
--- What keeps the record from growing without end.
+-- Removes what has expired, so that the tables do not grow without end.
 
 create procedure tinydevcrm.remove_expired(batch_size integer default 10000)
     language plpgsql
 as $$
--- Commits after each batch, so it cannot have a search_path of its own: all names are qualified.
+-- It commits after each batch, so it cannot set a search_path: all names are qualified.
 declare
     v_last_id    bigint := 0;
     v_matview_id bigint;
@@ -46,11 +46,13 @@ end
 $$;
 
 comment on procedure tinydevcrm.remove_expired(integer) is
-    'Removes refresh events, with their deliveries, pg_cron''s history of TinyDevCRM''s jobs, and '
-    'imports that are older, or of one materialized view more, than tinydevcrm.settings says, in '
-    'batches of a transaction each. What a subscription still waits for is kept longer, and '
-    'counted as expired when that is over too. It never waits: what another session has locked '
-    'stays until the next time. A pg_cron job calls it every ten minutes.';
+    'Removes refresh events with their deliveries, imports, and pg_cron''s history of '
+    'TinyDevCRM''s jobs when they are older than tinydevcrm.settings says, and events of a '
+    'materialized view beyond event_limit. Each batch is a transaction of its own. Events with '
+    'deliveries that are not acknowledged are kept until delivery_retention is over; then these '
+    'count as expired. It never waits: rows that another session has locked stay until the next '
+    'time. A pg_cron job calls it every ten minutes. Raises TD007 when batch_size is not at least '
+    '1.';
 
 create function tinydevcrm._remove_events(ids bigint[])
     returns bigint
@@ -58,7 +60,7 @@ create function tinydevcrm._remove_events(ids bigint[])
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Users can lock their deliveries and subscriptions, and by a new delivery an event.
+    -- Users can lock deliveries and subscriptions of theirs, and an event by inserting a delivery.
     with events as (
         select matview_refresh_events.id
           from tinydevcrm.matview_refresh_events
@@ -117,9 +119,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._remove_events(bigint[]) is
-    'Removes these events with their deliveries, but for those that another session has locked; '
-    'counts for each subscription those that were never acknowledged, and returns how many events '
-    'are gone.';
+    'Removes these events with their deliveries, except those that another session has locked. '
+    'Adds the deliveries that were never acknowledged to subscriptions.expired_count. Returns how '
+    'many events it removed.';
 
 create function tinydevcrm._remove_expired_events(after_id bigint, batch_size integer)
     returns bigint
@@ -132,7 +134,8 @@ declare
     v_last_id bigint;
     v_ids     bigint[];
 begin
-    -- Only the oldest are looked at: a log of millions is not read to find that nothing is due.
+    -- Reads only the oldest, so that it does not read millions of events to find that none has
+    -- expired.
     with oldest as (
         select matview_refresh_events.id,
                matview_refresh_events.started_at
@@ -170,9 +173,9 @@ end
 $$;
 
 comment on function tinydevcrm._remove_expired_events(bigint, integer) is
-    'Looks at one batch of the oldest events and removes those that have expired and are not '
-    'waited for. Returns the last id of a batch that has all expired, to go on after; null when '
-    'there are no more.';
+    'Reads one batch of the oldest events and removes the expired ones, except those that still '
+    'have deliveries to acknowledge. Returns the last id of a batch that has expired as a whole, '
+    'to continue after it; null when no more have expired.';
 
 create function tinydevcrm._list_surplus_matviews()
     returns bigint[]
@@ -195,7 +198,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_surplus_matviews() is
-    'The materialized views that have more events than they may.';
+    'The materialized views that have more events than tinydevcrm.settings.event_limit.';
 
 create function tinydevcrm._remove_surplus_events(matview_id bigint, batch_size integer)
     returns bigint
@@ -203,7 +206,7 @@ create function tinydevcrm._remove_surplus_events(matview_id bigint, batch_size 
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- The newest of those that are too many is found in the index alone.
+    -- The newest event beyond the limit is found by the index alone.
     select tinydevcrm._remove_events(
                array(
                    select matview_refresh_events.id
@@ -229,8 +232,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._remove_surplus_events(bigint, integer) is
-    'Removes one batch of the events that a materialized view has too many of, and returns how '
-    'many.';
+    'Removes one batch of the oldest events of a materialized view beyond '
+    'tinydevcrm.settings.event_limit, except those that still have deliveries to acknowledge, and '
+    'returns how many.';
 
 create function tinydevcrm._remove_expired_job_runs(batch_size integer)
     returns bigint
@@ -238,11 +242,11 @@ create function tinydevcrm._remove_expired_job_runs(batch_size integer)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Only the oldest are looked at.
+    -- Reads only the oldest.
     with oldest as (
         select job_run_details.runid,
                job_run_details.end_time < now() - settings.job_run_retention as is_expired,
-               -- pg_cron gives no end to what a crash of the server, or a killed job, has ended.
+               -- pg_cron writes no end time when the server crashes or a job is killed.
                job_run_details.end_time is null and job_run_details.status <> 'running'
                    as is_cut_off
           from cron.job_run_details
@@ -272,7 +276,8 @@ $$;
 
 comment on function tinydevcrm._remove_expired_job_runs(integer) is
     'Removes one batch of pg_cron''s expired history of TinyDevCRM''s jobs and returns how many. '
-    'Those that were cut off, and have no end, go with the ones that were begun after them.';
+    'Runs that were cut off have no end time: they are removed with the expired runs that began '
+    'after them.';
 
 create function tinydevcrm._remove_expired_imports(batch_size integer)
     returns bigint
@@ -280,7 +285,7 @@ create function tinydevcrm._remove_expired_imports(batch_size integer)
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Found by their number, which has an index: the first that is not old ends the search.
+    -- Searches by number, which has an index, up to the first import that has not expired.
     with first_kept as (
         select imports.id
           from tinydevcrm.imports
@@ -321,8 +326,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._remove_expired_imports(integer) is
-    'Removes one batch of expired imports, with their problems, and returns how many. The last one '
-    'of a table stays as long as the table: it tells where its rows are from.';
+    'Removes one batch of expired imports, with their problems, and returns how many. The last '
+    'import of a table stays as long as the table: it says where the rows are from.';
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function

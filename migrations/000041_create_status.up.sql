@@ -1,5 +1,5 @@
--- One place to look. These views run with the rights of their owner, who sees all (Postgres 12 has
--- no others), so each one says itself whose rows the caller may see.
+-- The state of everything, as views. They run with the rights of their owner, who sees all
+-- (Postgres 12 has no others), so each view itself selects the rows that the caller may see.
 
 create function tinydevcrm._cron_is_running()
     returns boolean
@@ -42,8 +42,9 @@ end
 $$;
 
 comment on function tinydevcrm._matview_state(tinydevcrm.matviews) is
-    'The state of a watched materialized view: ok, failing (the last refresh failed), not populated '
-    '(it has no rows yet that could be read), not scheduled, or paused. The first that holds.';
+    'The state of a watched materialized view, which is the first that applies: failing (the last '
+    'refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, '
+    'or ok.';
 
 create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timestamptz)
     returns boolean
@@ -58,7 +59,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
-    'Whether a refresh of this schedule that was due then, and has not come, is late.';
+    'Whether a refresh by this schedule that was due at that time, and has not happened, is late.';
 
 create view tinydevcrm.matview_status
     with (security_barrier)
@@ -84,9 +85,9 @@ select matviews.relation,
        tinydevcrm._list_read_relations(matviews.relation) as reads,
        case
            when not tinydevcrm._is_late(schedules, due.since_at) then null
-           -- A select of its own, and the next, are run once for all rows.
+           -- A subselect, here and below, is run once for all rows.
            when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
-           -- Who has locked a row stands in it, and is at work if that transaction is.
+           -- A row's xmax is the transaction that has locked it; the job works while that one runs.
            when schedules.job_id in (
                select busy.job_id
                  from pg_catalog.pg_locks
@@ -97,7 +98,7 @@ select matviews.relation,
                    on busy.id = _locks.id
                 where pg_locks.locktype = 'transactionid'
                   and pg_locks.granted
-           ) then 'its job is at work on others'
+           ) then 'its job is refreshing others'
            else coalesce(
                (
                    select 'its job fails: ' || last_run.return_message
@@ -111,7 +112,7 @@ select matviews.relation,
                      ) as last_run
                     where last_run.status = 'failed'
                ),
-               'its job has not come round')
+               'its job has not run')
        end as late_reason,
        tinydevcrm._matview_state(matviews) as status
   from tinydevcrm.matviews
@@ -153,15 +154,15 @@ comment on view tinydevcrm.matview_status is
 comment on column tinydevcrm.matview_status.relation is
     'The materialized view.';
 comment on column tinydevcrm.matview_status.owner is
-    'Its owner, as whom it is refreshed by schedule.';
+    'Its owner. Scheduled refreshes run as this role.';
 comment on column tinydevcrm.matview_status.notify_when is
-    'Which refreshes are worth telling: see tinydevcrm.matviews.';
+    'Which refreshes notify: see tinydevcrm.matviews.';
 comment on column tinydevcrm.matview_status.schedule is
     'Its schedule; null when it has none.';
 comment on column tinydevcrm.matview_status.next_due_at is
-    'When its schedule comes round next; null when it has none or is paused.';
+    'When it is due next; null when it has no schedule or is paused.';
 comment on column tinydevcrm.matview_status.late_reason is
-    'Why a refresh that was due has not come; null when none is late.';
+    'Why a refresh that was due has not happened; null when none is late.';
 comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.outcome is
@@ -181,8 +182,8 @@ comment on column tinydevcrm.matview_status.error_message is
 comment on column tinydevcrm.matview_status.failing_since is
     'When the first refresh began that has failed without a success since.';
 comment on column tinydevcrm.matview_status.reads is
-    'The tables and materialized views that its query reads, through views too, by the names that '
-    'they have now: a table that was renamed is read on.';
+    'The tables and materialized views that its query reads, also through views, by their present '
+    'names. A query goes on reading a table that is renamed.';
 comment on column tinydevcrm.matview_status.status is
     'Its state: see tinydevcrm._matview_state().';
 
@@ -211,8 +212,8 @@ select job_run_details.runid as run_id,
     or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.job_runs is
-    'pg_cron''s own history of the schedules that you may see: where a job that could not even '
-    'start shows. A refresh that fails is an event instead, and its job succeeds.';
+    'pg_cron''s history of the schedules that you may see. It shows a job that could not even '
+    'start. A refresh that fails is an event instead, and its job succeeds.';
 comment on column tinydevcrm.job_runs.run_id is
     'Number of the run: cron.job_run_details.runid.';
 comment on column tinydevcrm.job_runs.schedule_id is
@@ -220,7 +221,7 @@ comment on column tinydevcrm.job_runs.schedule_id is
 comment on column tinydevcrm.job_runs.owner is
     'Its owner.';
 comment on column tinydevcrm.job_runs.schedule is
-    'The schedule in words.';
+    'The schedule in normal form.';
 comment on column tinydevcrm.job_runs.matviews is
     'The materialized views that are on it now.';
 comment on column tinydevcrm.job_runs.status is
@@ -228,7 +229,7 @@ comment on column tinydevcrm.job_runs.status is
 comment on column tinydevcrm.job_runs.return_message is
     'What the server said at the end.';
 comment on column tinydevcrm.job_runs.started_at is
-    'When it started; null when it did not get so far.';
+    'When it started; null when it has not started.';
 comment on column tinydevcrm.job_runs.ended_at is
     'When it ended.';
 
@@ -258,7 +259,7 @@ select subscriptions.name as subscription,
     on webhooks.subscription_id = subscriptions.id
  cross join lateral (
       select count(*) as pending_count,
-             -- Not asked of the many that nobody has received.
+             -- The state is computed only for received deliveries, because most are not.
              count(*) filter (
                  where case
                            when pending.attempts > 0 then
@@ -318,14 +319,14 @@ select subscriptions.name as subscription,
     or pg_has_role('tinydevcrm_admin', 'usage');
 
 comment on view tinydevcrm.subscription_status is
-    'The subscriptions that you may see, each with what it waits for. However much that is, it '
-    'looks at 10000 deliveries of each.';
+    'The subscriptions that you may see, each with its state and its pending deliveries. It reads '
+    'at most 10000 deliveries for each count.';
 comment on column tinydevcrm.subscription_status.subscription is
     'Its name.';
 comment on column tinydevcrm.subscription_status.owner is
     'Its owner.';
 comment on column tinydevcrm.subscription_status.matview is
-    'The one materialized view it is for; null for all.';
+    'The materialized view whose events it gets; null for all.';
 comment on column tinydevcrm.subscription_status.url is
     'Where its deliveries are posted; null when it is no webhook.';
 comment on column tinydevcrm.subscription_status.pending_count is
@@ -333,18 +334,19 @@ comment on column tinydevcrm.subscription_status.pending_count is
 comment on column tinydevcrm.subscription_status.in_flight_count is
     'Those of them in state in flight: see tinydevcrm._delivery_state().';
 comment on column tinydevcrm.subscription_status.parked_count is
-    'Deliveries whose attempts are used up, 10000 when there are as many or more: see '
+    'Its parked deliveries; 10000 when there are as many or more. See '
     'tinydevcrm.redeliver_parked().';
 comment on column tinydevcrm.subscription_status.expired_count is
-    'Deliveries that are gone without having been acknowledged.';
+    'Deliveries that were removed without having been acknowledged.';
 comment on column tinydevcrm.subscription_status.oldest_pending_at is
     'Since when the oldest pending delivery is pending.';
 comment on column tinydevcrm.subscription_status.oldest_pending_age is
     'How long that is.';
 comment on column tinydevcrm.subscription_status.last_acknowledged_at is
-    'When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.';
+    'When the newest acknowledged delivery, among the last 10000, was acknowledged.';
 comment on column tinydevcrm.subscription_status.last_error is
-    'Why the last attempt of the newest delivery failed that is in trouble.';
+    'Why the last attempt failed, of the newest delivery that is not acknowledged and has an '
+    'error.';
 comment on column tinydevcrm.subscription_status.pause_reason is
     'Why it is paused or switched off.';
 comment on column tinydevcrm.subscription_status.is_paused is

@@ -78,7 +78,8 @@ select watched.view_count,
   ) as parked;
 
 comment on view tinydevcrm.overview is
-    'How it goes, in one row: what is watched, told and in trouble of what you may see.';
+    'One row of counts: the views, subscriptions and deliveries that you may see, and which of '
+    'them need attention.';
 comment on column tinydevcrm.overview.view_count is
     'Watched materialized views.';
 comment on column tinydevcrm.overview.failing_count is
@@ -97,10 +98,10 @@ comment on column tinydevcrm.overview.pending_count is
     'Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or '
     'more.';
 comment on column tinydevcrm.overview.parked_count is
-    'Their deliveries whose attempts are used up; 10000 when there are as many or more.';
+    'Their parked deliveries; 10000 when there are as many or more.';
 comment on column tinydevcrm.overview.last_refreshed_at is
     'When the last refresh of any of the materialized views began.';
 comment on column tinydevcrm.overview.cron_is_running is
-    'Whether pg_cron runs, without which no schedule comes round.';
+    'Whether pg_cron runs. Without it no schedule is served.';
 
 grant select on tinydevcrm.overview to tinydevcrm_user;

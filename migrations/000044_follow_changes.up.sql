@@ -1,7 +1,7 @@
--- What the user does by hand, the registry follows. With a view that is dropped go its schedule,
--- its job and the subscriptions to it. One that is given to another goes with registration,
--- schedule and job to its new owner; subscriptions to it stay with those who made them. One that is
--- renamed or moved stays what it is, and so does what it reads: an import says so.
+-- The registry follows what users do by hand. Dropping a view also drops its schedule, its job and
+-- the subscriptions to it. A new owner of a view gets its registration, schedule and job;
+-- subscriptions to it keep their owners. A view that is renamed or moved stays registered. A view
+-- goes on reading a table that is renamed, and an import adds a notice about that.
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -18,7 +18,7 @@ begin
        and dropped.objsubid = 0
        and matviews.relation = dropped.objid;
 exception
-    -- The statement is the user's: whatever is wrong here must not stop it.
+    -- The statement is the user's: no error here may stop it.
     when others then
         raise warning 'TinyDevCRM could not follow a drop: % (SQLSTATE %)', sqlerrm, sqlstate
             using hint = 'Look for views that are gone: select * from tinydevcrm.matviews.';
@@ -26,9 +26,9 @@ end
 $$;
 
 comment on function tinydevcrm._follow_drops() is
-    'Removes the registrations of dropped materialized views. Security definer: whoever may drop a '
-    'view, as the owner of its schema may, need not see the registration; it lends delete on those '
-    'of what that statement dropped.';
+    'Removes the registrations of dropped materialized views. Security definer: a role that may '
+    'drop a view, such as the owner of its schema, may not see the registration. It lends delete '
+    'on the registrations of what that statement dropped.';
 
 revoke execute on function tinydevcrm._follow_drops() from public;
 
@@ -37,14 +37,15 @@ create event trigger tinydevcrm_follow_drops
     execute function tinydevcrm._follow_drops();
 
 comment on event trigger tinydevcrm_follow_drops is
-    'Lets TinyDevCRM''s registry follow what is dropped by hand, by cascade too.';
+    'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
+    'registry.';
 
 create function tinydevcrm._settle_owners()
     returns void
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
-    -- Whatever a user may have locked: what would wait is followed the next minute.
+    -- A user may have locked a row. Upkeep tries again the next minute.
     set lock_timeout = '1s'
 as $$
 declare
@@ -57,7 +58,7 @@ begin
           join pg_class
             on pg_class.oid = matviews.relation
          where pg_class.relowner <> matviews.owner
-           -- What its owner is just changing is followed the next minute.
+           -- Upkeep follows one that its owner is just changing the next minute.
            for no key update of matviews skip locked
     loop
         begin
@@ -65,7 +66,7 @@ begin
                set owner = v_changed.owner
              where matviews.id = v_changed.id;
         exception
-            -- One that cannot be followed does not keep the others.
+            -- One failure does not stop the others.
             when others then
                 raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)',
                     sqlerrm, sqlstate
@@ -76,8 +77,8 @@ end
 $$;
 
 comment on function tinydevcrm._settle_owners() is
-    'Gives the registrations and schedules of materialized views to their owners, where those have '
-    'changed.';
+    'Gives the registrations and schedules of materialized views whose owner has changed to the '
+    'new owner.';
 
 revoke execute on function tinydevcrm._settle_owners() from public;
 
@@ -100,8 +101,8 @@ $$;
 
 comment on function tinydevcrm._follow_owners() is
     'Gives the registration and the schedule of a materialized view to its new owner. Security '
-    'definer: whoever gives a view away may see neither the registration nor the other''s '
-    'schedules; it lends update on those of views whose owner has changed.';
+    'definer: the role that gives a view away may see neither the registration nor the schedules '
+    'of the new owner. It lends update on the registrations of views whose owner has changed.';
 
 revoke execute on function tinydevcrm._follow_owners() from public;
 
@@ -111,8 +112,8 @@ create event trigger tinydevcrm_follow_owners
     execute function tinydevcrm._follow_owners();
 
 comment on event trigger tinydevcrm_follow_owners is
-    'Lets TinyDevCRM''s registry follow a change of owner. For reassign owned Postgres has no such '
-    'trigger: that is followed within a minute.';
+    'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '
+    'reassign owned, which upkeep follows within a minute.';
 
 create function tinydevcrm._imports_note_renamed()
     returns trigger
@@ -121,7 +122,7 @@ create function tinydevcrm._imports_note_renamed()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The first import of a table says it, and then no other.
+    -- Only the first import of a table adds the notice.
     if not exists (
         select
           from tinydevcrm.imports
@@ -152,8 +153,8 @@ end
 $$;
 
 comment on function tinydevcrm._imports_note_renamed() is
-    'Notes, when an import has made a table, which watched views go on reading one that an earlier '
-    'import made under the same name, and that has been renamed since.';
+    'Adds a notice when an import has created a table: which watched views still read an older '
+    'table of this name, which an earlier import created and which has been renamed since.';
 
 revoke execute on function tinydevcrm._imports_note_renamed() from public;
 

@@ -1,5 +1,5 @@
--- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and
--- jobs that came with a dump from a server with another socket or another pg_cron.
+-- Upkeep: a job that finds what no trigger sees. Owners that were changed in bulk, jobs that are
+-- gone, and jobs that came with a dump from a server with another socket or another pg_cron.
 
 create function tinydevcrm._list_unsettled_jobs()
     returns table (job_id bigint, schedule_id bigint, what text)
@@ -8,7 +8,7 @@ create function tinydevcrm._list_unsettled_jobs()
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    -- pg_cron writes into each job where it connects to, when the job is made.
+    -- When a job is created, pg_cron writes into it where it connects to.
     select job.jobid,
            null::bigint,
            format('%s: connects to %s:%s, %s', job.jobname, nodename, nodeport, database)
@@ -41,7 +41,7 @@ as $$
      where exists (select from pg_roles where oid = schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
-            -- A pg_cron that has seconds now, or has them no more.
+            -- This pg_cron has seconds and an earlier one had not, or the other way round.
             or schedules.seconds is not null
                and (schedules.cron_schedule = schedules.schedule)
                    <> tinydevcrm._cron_has_seconds()
@@ -49,9 +49,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_unsettled_jobs() is
-    'What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id '
-    'of a schedule that has no job, or one that says something else. Security definer: lends the '
-    'right to see jobs, of which it tells numbers, addresses and times.';
+    'What is wrong with our pg_cron jobs: job_id of a job that connects to another server or '
+    'database, or schedule_id of a schedule that has no job, or a job with another schedule. '
+    'Security definer: lends the right to see jobs, and shows their names, schedules and '
+    'addresses.';
 
 create function tinydevcrm._settle_schedules()
     returns void
@@ -77,7 +78,7 @@ begin
             for update skip locked
      );
 
-    -- The job of a role that was renamed bears the old name. Its schedule gets another below.
+    -- The job of a role that was renamed has the old name. Its schedule gets a new job below.
     perform cron.unschedule(renamed.jobid)
        from (
          select job.jobid
@@ -98,7 +99,7 @@ begin
           from tinydevcrm._list_unsettled_jobs() as unsettled
           join tinydevcrm.schedules
             on schedules.id = unsettled.schedule_id
-           -- Whoever holds it is just changing it: the next minute will tell.
+           -- Another session is just changing one that it has locked. The next run sees the result.
            for update of schedules skip locked
     loop
         begin
@@ -115,14 +116,14 @@ begin
                        v_schedule.owner, v_job.job_name, v_schedule.cron_schedule, v_job.command)
              where schedules.id = v_schedule.id;
         exception
-            -- One that cannot be settled does not keep the others.
+            -- One failure does not stop the others.
             when others then
                 raise warning 'TinyDevCRM could not settle a job: % (SQLSTATE %)', sqlerrm, sqlstate
                     using hint = 'Schedule its materialized views again.';
         end;
     end loop;
 
-    -- Such as the loop that a newer pg_cron needs no more.
+    -- For example the loop that a newer pg_cron does not need.
     perform cron.unschedule(unused.jobid)
        from (
          select job.jobid
@@ -139,7 +140,7 @@ end
 $$;
 
 comment on function tinydevcrm._settle_schedules() is
-    'Lets our jobs connect to this server, and gives each schedule the job that it should have.';
+    'Makes our jobs connect to this server, and gives each schedule the job that it should have.';
 
 create function tinydevcrm._end_locked_sessions()
     returns void
@@ -161,7 +162,7 @@ $$;
 
 comment on function tinydevcrm._end_locked_sessions() is
     'Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which '
-    'ends none by itself.';
+    'itself ends no session.';
 
 create function tinydevcrm._settle_requests()
     returns void
@@ -198,7 +199,8 @@ end
 $$;
 
 comment on function tinydevcrm._settle_requests() is
-    'Gives each owner whom refreshes are asked of a job that does them, and takes it from others.';
+    'Gives each owner with requested refreshes a job that does them, and removes the job of all '
+    'others.';
 
 create function tinydevcrm._remove_unused_locks()
     returns void
@@ -232,18 +234,18 @@ as $$
 $$;
 
 comment on function tinydevcrm._remove_unused_locks() is
-    'Removes the locks of materialized views and schedules that are gone, but those that a session '
-    'holds.';
+    'Removes the locks of materialized views and schedules that are gone, except those that a '
+    'session holds.';
 
 create procedure tinydevcrm.settle_jobs()
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- Whatever a user may have locked: what would wait is settled the next minute.
+    -- A user may have locked a row. The next run, a minute later, tries again.
     set lock_timeout = '1s'
 as $$
 begin
-    -- Two at once would stumble over each other's jobs. The one that is at work does it for both.
+    -- Two runs at once would change the same jobs. The first one does the work for both.
     if not tinydevcrm._take_lock('upkeep', 0) then
         return;
     end if;
@@ -253,20 +255,19 @@ begin
     perform tinydevcrm._end_locked_sessions();
     perform tinydevcrm._remove_unused_locks();
 
-    -- pg_cron up to 1.6.7 misses a job that is made or removed among thousands of other changes
-    -- of catalogs, as a hundred refreshes in a second make:
-    -- https://github.com/citusdata/pg_cron/pull/406. To schedule this job again, as it is, makes
-    -- pg_cron read all jobs anew.
+    -- pg_cron up to 1.6.7 can miss a new or removed job among thousands of catalog changes, which a
+    -- hundred refreshes in a second cause: https://github.com/citusdata/pg_cron/pull/406.
+    -- Scheduling this job again, unchanged, makes pg_cron read all jobs again.
     perform cron.schedule('tinydevcrm upkeep', '* * * * *', 'call tinydevcrm.settle_jobs()');
 end
 $$;
 
 comment on procedure tinydevcrm.settle_jobs() is
-    'Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, '
+    'Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, '
     'jobs removed by hand, a restored dump, another version of pg_cron. A pg_cron job calls it '
-    'every minute; after a restore it has to be called once, which orchestrator up does. Security '
-    'definer: jobs of all owners are to be settled, by the orchestrator''s role too; it takes '
-    'nothing from who calls it.';
+    'every minute. After a restore call it once, which orchestrator up does. Security definer: it '
+    'settles jobs of all owners, also for the orchestrator''s role; it takes nothing from its '
+    'caller.';
 
 create function tinydevcrm._find_last_upkeep()
     returns timestamptz
@@ -290,8 +291,8 @@ $$;
 
 comment on function tinydevcrm._find_last_upkeep() is
     'When the upkeep job last succeeded; null when that is not among the last 100000 runs of all '
-    'jobs. Security definer: pg_cron shows its history to the owner of each job alone; it lends '
-    'this one time.';
+    'jobs. Security definer: pg_cron shows the history of a job only to its owner. It lends this '
+    'one time.';
 
 revoke execute on function
     tinydevcrm._list_unsettled_jobs(),

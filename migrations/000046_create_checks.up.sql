@@ -1,4 +1,4 @@
--- What may be wrong with an installation, each with what to type.
+-- Checks an installation: each finding says what to type.
 
 create function tinydevcrm._check_workers()
     returns table (finding text, is_ok boolean, detail text, hint text)
@@ -22,8 +22,8 @@ begin
            case
                when asked.success then
                    'Set shared_preload_libraries = ''citus'' in its postgresql.conf and restart '
-                   'it: as it is, it answers with no rows.'
-               else 'See that it runs, and lets this server in.'
+                   'it. Without that it answers with no rows.'
+               else 'Check that it runs and accepts connections from this server.'
            end
       from run_command_on_workers($command$
                select case
@@ -32,13 +32,14 @@ begin
                       end
            $command$) as asked
     union all
-    select 'the workers let users in as often as Citus needs',
+    select 'users have as many connections to the workers as Citus needs',
            count(*) = 0,
            coalesce(
                'limited: ' || string_agg(quote_ident(rolname), ', ' order by rolname),
                'no user''s connections are limited'),
            coalesce(
-               string_agg(format('alter role %I connection limit -1;', rolname), ' ' order by rolname),
+               string_agg(
+                   format('alter role %I connection limit -1;', rolname), ' ' order by rolname),
                'alter role … connection limit -1;')
       from pg_roles
      where rolconnlimit >= 0
@@ -47,8 +48,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_workers() is
-    'Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in '
-    'check_installation(). Security definer: lends the right to ask them, and no other question.';
+    'Checks the workers of Citus, if it is installed: whether they run, and are set up as '
+    'TinyDevCRM needs it. Returns rows as check_installation() does. Security definer: lends the '
+    'right to run this one query on them.';
 
 create function tinydevcrm._check_load()
     returns table (finding text, is_ok boolean, detail text, hint text)
@@ -57,11 +59,11 @@ create function tinydevcrm._check_load()
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    -- A loop for seconds keeps its connection for the whole minute.
-    select 'pg_cron has room for all loops',
+    -- A loop over seconds keeps its connection for the whole minute.
+    select 'pg_cron can run all loops at once',
            count(distinct schedules.job_id) < setting.max_running_jobs,
            format(
-               '%s loops make seconds, cron.max_running_jobs = %s',
+               '%s jobs loop over seconds, cron.max_running_jobs = %s',
                count(distinct schedules.job_id), setting.max_running_jobs),
            format(
                'alter system set cron.max_running_jobs = %s; with max_connections, and '
@@ -78,8 +80,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._check_load() is
-    'Whether what all users have scheduled can be served; as in check_installation(). Security '
-    'definer: counts the schedules of all users, and tells their number.';
+    'Checks whether pg_cron can run what all users have scheduled. Returns rows as '
+    'check_installation() does. Security definer: counts the schedules of all users, and shows '
+    'only their number.';
 
 create function tinydevcrm.check_installation()
     returns table (finding text, is_ok boolean, detail text, hint text)
@@ -95,7 +98,7 @@ as $$
                job_runs.return_message
           from tinydevcrm.job_runs
          where pg_has_role(job_runs.owner, 'usage')
-           -- What a crash of the server has ended is no fault of the installation.
+           -- A run that a crash of the server has ended says nothing about the installation.
            and coalesce(job_runs.started_at, now()) >= pg_postmaster_start_time()
          order by job_runs.schedule_id, job_runs.run_id desc
     )
@@ -120,26 +123,26 @@ as $$
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
            'looked for its launcher in pg_stat_activity',
-           'Restart the server, and look into its log if that does not help.'
+           'Restart the server. If that does not help, read its log.'
     union all
     select format('jobs of %s run', owner),
            bool_and(status <> 'failed'),
            coalesce(
                string_agg(schedule || ': ' || coalesce(return_message, ''), '; ')
                    filter (where status = 'failed'),
-               'the last runs of its schedules did'),
+               'the last runs of its schedules have not failed'),
            format(
-               'Where it says "connection failed", let the role in: a line '
+               'If it says "connection failed", let the role connect, by a line '
                '"local %s %s trust" (or peer with a map) in pg_hba.conf.',
                current_database(), owner)
       from last_runs
      group by owner
     union all
-    select format('jobs of %s have a minute', loops.owner),
+    select format('jobs of %s may run for a minute', loops.owner),
            coalesce(limits.statement_timeout >= interval '1 minute', true),
            'statement_timeout = ' || coalesce(limits.statement_timeout::text, '0'),
            format(
-               'Where a job makes seconds itself, it takes a minute: '
+               'A job that loops over seconds runs for a minute: '
                'alter role %s set statement_timeout = ''2 minutes'';', loops.owner)
       from (
         select distinct schedules.owner
@@ -162,12 +165,12 @@ as $$
       ) as limits
         on limits.statement_timeout > interval '0'
     union all
-    select format('jobs of %s leave connections', owned.owner),
+    select format('jobs of %s leave connections for log-ins', owned.owner),
            owned.job_count < pg_roles.rolconnlimit - 1,
            format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
            format(
-               'When all come at once, nobody can log in as that role: alter role %s connection '
-               'limit %s;', owned.owner, owned.job_count + 5)
+               'When all jobs run at once, nobody can log in as that role: alter role %s '
+               'connection limit %s;', owned.owner, owned.job_count + 5)
       from (
         select schedules.owner,
                count(distinct schedules.job_id) as job_count
@@ -183,7 +186,7 @@ as $$
            count(*) = 0,
            coalesce(
                string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
-           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator, which does.'
+           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator.'
       from tinydevcrm._list_unsettled_jobs() as unsettled
       left join tinydevcrm.schedules
         on schedules.id = unsettled.schedule_id
@@ -197,8 +200,9 @@ as $$
 $$;
 
 comment on function tinydevcrm.check_installation() is
-    'Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, '
-    'where it is not ok, what to type. Of jobs, only those of roles that you have.';
+    'Checks whether the server is set up as TinyDevCRM needs it. Each finding says what was seen '
+    'and, where it is not ok, what to type. It covers the jobs of those roles whose rights you '
+    'have.';
 
 revoke execute on function
     tinydevcrm._check_workers(),

@@ -1,4 +1,4 @@
--- What Prometheus asks for: one row per metric, with the values of its labels.
+-- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 create function tinydevcrm._sees_all(relation regclass)
     returns boolean
@@ -23,8 +23,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._sees_all(regclass) is
-    'Whether row-level security shows the caller every row of a table. Counts of a part would look '
-    'like counts of the whole.';
+    'Whether row-level security shows the caller every row of a table. Without this check, counts '
+    'of some rows would look like counts of all.';
 
 create function tinydevcrm._matview_metrics()
     returns table (name text, labels text[], value double precision)
@@ -48,7 +48,7 @@ begin
                    tinydevcrm._matview_state(matviews) as state
               from tinydevcrm.matviews
         ),
-        -- Asked once for each schedule: its slowest view counts.
+        -- Computed once for each schedule, from its view that was refreshed least recently.
         rounds as (
             select case
                        when active.last_seen_at is null then 'paused'
@@ -108,14 +108,15 @@ as $$
                     where webhooks.subscription_id = subscription.id
                ) then 'webhook'
                when subscription.name = 'log'
-                    and pg_has_role(subscription.owner, 'tinydevcrm_orchestrator', 'usage') then 'log'
+                    and pg_has_role(subscription.owner, 'tinydevcrm_orchestrator', 'usage')
+               then 'log'
                else 'worker'
            end
 $$;
 
 comment on function tinydevcrm._subscription_kind(tinydevcrm.subscriptions) is
-    'What takes the deliveries of a subscription: webhook, log (the orchestrator''s own), or worker '
-    '(a program that asks by SQL).';
+    'What receives the deliveries of a subscription: webhook, log (the orchestrator''s own), or '
+    'worker (a program that calls receive_events()).';
 
 create function tinydevcrm._subscription_metrics()
     returns table (name text, labels text[], value double precision)
@@ -132,7 +133,7 @@ begin
     end if;
 
     return query
-        -- However many wait, 1000 deliveries of each subscription are read.
+        -- Reads at most 1000 pending and 1000 parked deliveries of each subscription.
         with queues as (
             select subscriptions.expired_count,
                    tinydevcrm._subscription_kind(subscriptions) as kind,
@@ -201,8 +202,8 @@ end
 $$;
 
 comment on function tinydevcrm._subscription_metrics() is
-    'Subscriptions by kind and state, and what waits for each kind; nothing for a role that does not '
-    'see them all.';
+    'Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or '
+    'expired; nothing for a role that does not see them all.';
 
 create function tinydevcrm._metrics()
     returns table (name text, labels text[], value double precision)
@@ -227,7 +228,7 @@ begin
         select subscriptions.*
           from tinydevcrm._subscription_metrics() as subscriptions
         union all
-        -- Never is 0, so that an alert on its age fires then too.
+        -- 0 means never, so that an alert on the age fires then too.
         select 'tinydevcrm_upkeep_last_success_timestamp_seconds',
                '{}',
                coalesce(extract(epoch from tinydevcrm._find_last_upkeep()), 0)
@@ -243,7 +244,7 @@ begin
                    ('import_problems', 'tinydevcrm', 'import_problems'),
                    ('job_runs', 'cron', 'job_run_details')
           ) as sized (name, schema_name, table_name)
-          -- Looked up here: a cast to regclass wants a right on schema cron, which users lack.
+          -- A cast to regclass would need a right on schema cron, which users lack.
           join pg_namespace
             on pg_namespace.nspname = sized.schema_name
           join pg_class

@@ -1,7 +1,7 @@
--- What the group roles may do that no other role may: administrators see all, and the orchestrator
--- works for all.
+-- Rights that only the group roles have: administrators see everything, and the orchestrator works
+-- for all users.
 
--- administrators see all, and change the settings
+-- administrators see everything and change the settings
 
 create policy imports_admin on tinydevcrm.imports
     for select
@@ -59,7 +59,7 @@ grant update on tinydevcrm.settings to tinydevcrm_admin;
 
 grant execute on procedure tinydevcrm.settle_jobs() to tinydevcrm_orchestrator;
 
--- the orchestrator receives the events of all, posts their webhooks, and counts what there is
+-- the orchestrator receives the events of all users, posts their webhooks, and counts for /metrics
 
 create policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_events
     for select
@@ -86,7 +86,8 @@ create policy subscriptions_orchestrator_read on tinydevcrm.subscriptions
     to tinydevcrm_orchestrator
     using (true);
 
--- An endpoint that is gone: the subscription of a webhook stays, and can only be paused.
+-- When an endpoint is gone, the orchestrator may pause the webhook's subscription, and nothing
+-- else.
 create policy subscriptions_orchestrator_answer on tinydevcrm.subscriptions
     for update
     to tinydevcrm_orchestrator
@@ -102,7 +103,7 @@ create policy webhooks_orchestrator_read on tinydevcrm.webhooks
     to tinydevcrm_orchestrator
     using (true);
 
--- An endpoint that asks for a rest.
+-- When an endpoint asks for a delay (Retry-After).
 create policy webhooks_orchestrator_answer on tinydevcrm.webhooks
     for update
     to tinydevcrm_orchestrator

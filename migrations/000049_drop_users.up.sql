@@ -1,4 +1,4 @@
--- Dropping a user: what they leave goes to another user, or goes with them.
+-- Drops a user. What they own goes to another user; without one, they must own nothing.
 
 create function tinydevcrm._check_droppable(dropped regrole, new_owner regrole)
     returns void
@@ -14,7 +14,7 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('user %s cannot be their own new owner', _check_droppable.dropped),
-            hint    = 'Name another user, who stays.';
+            hint    = 'Name another user.';
     end if;
 
     select string_agg(pg_describe_object(classid, objid, objsubid), ', ' order by objid)
@@ -62,16 +62,16 @@ begin
                 'user %s has something in another database: %s',
                 _check_droppable.dropped, v_others),
             hint    = format(
-                'In each of them, as a superuser: reassign owned by %1$s to postgres; drop owned by '
-                '%1$s;', _check_droppable.dropped);
+                'In each of them, as a superuser: reassign owned by %1$s to postgres; '
+                'drop owned by %1$s;', _check_droppable.dropped);
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_droppable(regrole, regrole) is
     'Checks that a user can be dropped. Raises TD007 when they are their own new owner, 2BP01 when '
-    'they own something here and nobody gets it (new_owner is null), TD012 when they have something '
-    'in another database.';
+    'they own something here and new_owner is null, TD012 when they have something in another '
+    'database.';
 
 create function tinydevcrm._end_sessions(ended regrole)
     returns void
@@ -108,23 +108,23 @@ create function tinydevcrm.drop_user(name text, new_owner text default null)
 as $$
 declare
     v_user constant regrole := tinydevcrm._managed_user(drop_user.name);
-    v_heir regrole;
+    v_new_owner regrole;
 begin
     if drop_user.new_owner is not null then
-        v_heir := tinydevcrm._lock_managed_user(drop_user.new_owner);
+        v_new_owner := tinydevcrm._lock_managed_user(drop_user.new_owner);
     end if;
 
-    perform tinydevcrm._check_droppable(v_user, v_heir);
+    perform tinydevcrm._check_droppable(v_user, v_new_owner);
 
-    -- Their temporary tables end with their sessions, and must not while they are given away below.
+    -- Their temporary tables end with their sessions: before their tables are given away below.
     perform tinydevcrm._end_sessions(v_user);
 
-    if v_heir is not null then
-        execute format('reassign owned by %s to %s', v_user, v_heir);
+    if v_new_owner is not null then
+        execute format('reassign owned by %s to %s', v_user, v_new_owner);
         perform tinydevcrm._settle_owners();
     end if;
 
-    -- Their own too: they would run for the next user of that name.
+    -- Also jobs that they created themselves: these would run for the next user of that name.
     perform cron.unschedule(jobid)
        from cron.job
       where username = drop_user.name;
@@ -132,17 +132,17 @@ begin
     delete from tinydevcrm.subscriptions
      where owner = v_user;
 
-    if v_heir is null then
+    if v_new_owner is null then
         delete from tinydevcrm.matview_refresh_events
          where owner = v_user;
         delete from tinydevcrm.imports
          where owner = v_user;
     else
         update tinydevcrm.matview_refresh_events
-           set owner = v_heir
+           set owner = v_new_owner
          where owner = v_user;
         update tinydevcrm.imports
-           set owner = v_heir
+           set owner = v_new_owner
          where owner = v_user;
     end if;
 
@@ -153,10 +153,10 @@ $$;
 
 comment on function tinydevcrm.drop_user(text, text) is
     'Drops a user that create_user() has made, with their subscriptions, and ends their sessions. '
-    'Tables and views go to the new owner, with the schema, schedules, imports and events. Raises '
-    'TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when they own '
-    'something and there is no new owner, TD012 when they own something, or have a right to '
-    'something, in another database. Upkeep ends a session that has begun meanwhile. Security '
+    'The new owner gets their tables and views, with the schema, schedules, imports and events. '
+    'Raises TD001 when there is no such user, TD007 when they are their own new owner, 2BP01 when '
+    'they own something and there is no new owner, TD012 when they own something, or have a right '
+    'to something, in another database. If a session begins meanwhile, upkeep ends it. Security '
     'definer: lends administrators the right to drop such roles, and no others.';
 
 revoke execute on function

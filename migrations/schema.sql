@@ -6,103 +6,103 @@
 -- The group roles, and the schema of everything we own.
 
 table settings
-    -- Settings of this installation: one row.
+    -- Settings of this installation, in one row.
     id                   boolean      -- Always true: keeps the table at one row.
-    event_retention      interval     -- Age after which refresh events, and their deliveries, are removed, unless one of these is pending still.
-    event_limit          integer      -- Refresh events that are kept of each materialized view, those with pending deliveries on top.
-    event_row_limit      integer      -- Most rows of a materialized view that an event carries, 0 to 1000.
-    event_byte_limit     integer      -- Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.
-    embed_row_limit      integer      -- Most rows of a materialized view that a widget of it has, 0 to 1000.
-    embed_byte_limit     integer      -- Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.
-    delivery_retention   interval     -- Age after which a refresh event is removed even if a delivery of it is pending still or parked: see tinydevcrm.subscriptions.expired_count.
+    event_retention      interval     -- Age after which refresh events and their deliveries are removed.
+    event_limit          integer      -- Number of refresh events that are kept of each materialized view.
+    event_row_limit      integer      -- Maximum number of rows of a materialized view that an event carries, 0 to 1000.
+    event_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    embed_row_limit      integer      -- Maximum number of rows of a materialized view that a widget shows, 0 to 1000.
+    embed_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    delivery_retention   interval     -- Age after which a refresh event is removed even if one of its deliveries is still pending or parked: see tinydevcrm.subscriptions.expired_count.
     job_run_retention    interval     -- Age after which pg_cron's history of TinyDevCRM's jobs is removed.
-    import_retention     interval     -- Age after which imports are removed from their log, but for the last one of each table that is there.
-    user_connections     integer      -- Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made, but on a Citus coordinator, whose workers would have the limit too.
-    user_timeout         interval     -- statement_timeout of users, given to them when they are made.
-    reference_row_limit  integer      -- Most rows of a table that distribute_table() copies to every worker of Citus, instead of distributing its rows by a column; 0 for none.
+    import_retention     interval     -- Age after which an import is removed from the log.
+    user_connections     integer      -- Maximum number of connections that a user has at once, 1 to 1000.
+    user_timeout         interval     -- statement_timeout of users: create_user() sets it.
+    reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
     primary key (id)
 
 function _check_schema(schema_name name) returns void
-    -- Checks that tables and views of users may be made in a schema.
+    -- Checks that users may create tables and views in a schema.
 
 function _is_session_of(owner regrole) returns boolean
-    -- Whether the session has logged in as this role, and acts as it.
+    -- True when the session has logged in as this role and acts as it; false for null.
 
 function _check_session_of(relation regclass) returns void
-    -- Call it before a relation of a user is read, written, planned on or indexed.
+    -- Raises 42501 unless the session has logged in as the owner of a relation: see tinydevcrm._is_session_of().
 
 function _lock_own_table(table_name text, lock_mode text) returns void
     -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
 
 table _locks
-    -- Rows to lock, for update, until the transaction ends: they never change.
-    what                 text         -- matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.
+    -- Rows that a session locks with "for update" until its transaction ends.
+    what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs.
     id                   bigint       -- Number of the registration or the schedule; 0 for upkeep.
-    is_taken             boolean      -- Nothing reads it: Postgres lets those lock a row who may update a column of it.
+    is_taken             boolean      -- Nothing reads it.
     primary key (what, id)
 
 function _take_lock(what text, id bigint) returns boolean
-    -- Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none locked; false when another session has it, or it is not yours.
+    -- Locks a row of tinydevcrm._locks until the transaction ends.
 
 
 -- 000002_create_server_checks
--- What the server has to be before anything of ours can work: asked by the migrations themselves before they go on, and by check_installation() ever after.
+-- What TinyDevCRM needs of the server.
 
 function _check_server() returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
-    -- Whether the server's software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so.
+    -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
 
 
 -- 000004_create_users
--- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is the authority on what anyone may do.
+-- Many users on one server: each user is a Postgres role with a schema of its own.
 
 function create_user(name text, password text) returns regrole
-    -- Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and limits as tinydevcrm.settings says.
+    -- Creates a user: a role that can log in, in the group tinydevcrm_user, with a schema of the same name, and with the limits of tinydevcrm.settings.
 
 function _managed_user(name text) returns regrole
-    -- The role of a user that create_user() has made.
+    -- The role of a user that create_user() has created.
 
 function _lock_managed_user(name text) returns regrole
-    -- The same as _managed_user(), but nobody can drop the user until the transaction ends.
+    -- The role of a user, as _managed_user().
 
 
 -- 000005_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
-    -- Column types that an import chooses from, narrowest first.
+    -- Column types that an import chooses from, narrowest first: the ladder.
     rank                 integer      -- Place on the ladder, 1 to 63; 1 is tried first.
     type_name            text         -- Name of the type, as in create table.
     example              text         -- A value written this way.
     accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text.
-    max_length           integer      -- Most bytes that such a value has; null when there is no bound.
-    restores             text         -- SQL expression that gives the very text of a value back, %s standing for the value.
-    loses                text         -- What of the text does not come back when the value is printed.
+    max_length           integer      -- Maximum number of bytes of such a value; null for no limit.
+    restores             text         -- SQL expression that turns a value back into exactly the text of the file; %s stands for the value.
+    loses                text         -- The part of the text that is lost when the value is printed.
     primary key (rank)
     unique (example)
 
 
 -- 000006_create_cell_kinds
--- What kinds of cell a CSV has, and whether its first record is a header.
+-- Finds the kinds of the cells of a CSV, and whether its first record is a header.
 
 function _load_cell_kinds() returns void
-    -- Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of values, the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
+    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
 
 
 -- 000007_create_dialect_search
--- The search for how a CSV is written: the delimiter and quote that cut it best.
+-- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
     -- How a CSV file is written.
     encoding             text         -- UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.
-    delimiter            text         -- What stands between two cells: one ASCII character, or the two characters comma and blank.
-    quote                text         -- What a quoted cell begins and ends with: one ASCII character.
-    escape               text         -- What stands before a quote within a quoted cell: the quote itself when those are doubled, else one other ASCII character, mostly a backslash.
-    line_end             text         -- What ends a line: LF, CRLF or CR, by these words.
+    delimiter            text         -- Separates two cells: one ASCII character, or the two characters comma and blank.
+    quote                text         -- Begins and ends a quoted cell: one ASCII character.
+    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash.
+    line_end             text         -- What ends a line, by name: LF, CRLF or CR.
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
-    skip_lines           integer      -- How many physical lines stand before the header, or before the first record when there is none.
+    skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
 
 function _load_record_cutter() returns void
-    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: whether a record is blank, the records of a text, those that are complete, and the index of the first record that is not blank, and of the first below titles and comments.
+    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
 
 function _find_dialect(
         sample bytea,
@@ -112,11 +112,11 @@ function _find_dialect(
         has_header boolean,
         skip_lines integer
     ) returns csv_dialect
-    -- The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for sniff_csv().
+    -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
 
 
 -- 000008_create_csv_dialects
--- Reading the beginning of a CSV: how it is written.
+-- Reads the beginning of a CSV and finds how it is written.
 
 function _read_start(
         sample bytea,
@@ -128,7 +128,7 @@ function _read_start(
         out delimiter text,
         out utf8 bytea
     ) returns record
-    -- First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line feeds.
+    -- First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line feeds.
 
 function sniff_csv(
         sample bytea,
@@ -139,34 +139,34 @@ function sniff_csv(
         has_header boolean default null,
         skip_lines integer default null
     ) returns csv_dialect
-    -- Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere.
+    -- Finds the dialect of a CSV file from its first bytes.
 
 
 -- 000009_create_csv_names
--- What the columns of a CSV, and the table made of it, are to be called.
+-- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
-    -- Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column's, such as xmin) gets _2, _3 ….
+    -- Column names for the cells of a header, as written, with three exceptions: an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
 
 function _make_table_name(source text) returns text
-    -- Table name for a file's name: without folder and endings, in lower case, each run of other characters an underscore: "Q3 Sales.csv.gz" is q3_sales.
+    -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
 -- 000010_create_distributions
--- How a table is distributed over the workers of Citus, where this database is a coordinator.
+-- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
-    -- How a table is distributed over the workers of Citus: "distributed by x" when its rows are sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus shards by schema.
+    -- How a table is distributed across the workers of Citus: "distributed by x" when its rows are sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus shards by schema.
 
 function _find_distribution_column(relation regclass) returns name
-    -- The column by which the rows of a table are sharded over the workers of Citus; null when they are not.
+    -- The column by which the rows of a table are sharded across the workers of Citus.
 
 function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
 -- 000011_distribute_tables
--- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
+-- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
     -- Raises TD011.
@@ -178,16 +178,16 @@ function _check_table(relation regclass, distribute_by text) returns pg_class
     -- Checks that the caller may distribute a table by a column, and returns the table.
 
 function _check_neighbours(relation regclass) returns void
-    -- Checks that Citus need not recreate other tables to distribute this one.
+    -- Checks that Citus can distribute this table without recreating others.
 
 function _check_distributable(relation regclass, distribute_by text) returns void
     -- Checks that the rows of a table can be sharded by a column.
 
 function distribute_table(relation regclass, distribute_by text default null, as_reference boolean default null) returns text
-    -- Distributes a table of yours over the workers of Citus, with its rows; views on it stay.
+    -- Distributes a table of yours, with its rows, across the workers of Citus.
 
 function _analyze_distributed(relation regclass) returns void
-    -- Analyzes a distributed table on its workers, where Citus lets a transaction do so.
+    -- Analyzes a distributed table on its workers, when Citus can do so in a transaction.
 
 function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
@@ -197,169 +197,169 @@ function list_distributions() returns setof text
 -- The log of imports.
 
 table imports
-    -- Log of the imports that succeeded: one row each, written by the import's own transaction.
+    -- Log of the imports that succeeded.
     id                   bigint       -- Number of the import.
-    owner                regrole      -- Role that ran the import and owns the table it made.
-    source               text         -- Where the rows came from: a file's name, or the staging table's; of a long one the first 250 characters.
-    mode                 text         -- create: a new table; replace: new rows instead of the old; append: new rows beside the old; upsert: new rows beside the old, and instead of those of the same key.
+    owner                regrole      -- Role that ran the import and owns the table.
+    source               text         -- Where the rows came from: the name of a file or of a staging table, at most its first 250 characters.
+    mode                 text         -- create: a new table; replace: the new rows take the place of the old; append: the new rows are added; upsert: rows of the same key are updated, others are added.
     key                  text[]       -- Columns by which mode upsert finds a row; null in the other modes.
     schema_name          name         -- Schema of the table.
     table_name           name         -- Name of the table.
-    relation             regclass     -- The table itself, whatever it is called by now; null while the import is under way.
-    dialect              csv_dialect  -- How the file was written; null when it came through a staging table.
-    columns              jsonb        -- Columns in the file's order: [{"name": …, "type": that of the table, "header": what the file called it}]; while the import is under way as in tinydevcrm.import_step.
+    relation             regclass     -- The table itself, even after it was renamed; null while the import is running.
+    dialect              csv_dialect  -- How the file was written; null for an import from a staging table.
+    columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
-    byte_count           bigint       -- Bytes read, as counted by the program that sent them; null when psql did.
-    problem_count        bigint       -- Lines that were repaired: rows of tinydevcrm.import_problems.
-    rewrite_count        integer      -- How often the table was rewritten because a value did not fit the type of its column.
-    distribute_by        text         -- Column by which the import was asked to distribute the table, on a Citus coordinator; null for none.
-    distribution         text         -- How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table of this server alone.
-    notices              text[]       -- Sentences about what the import did not do although its user may expect it.
+    byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
+    problem_count        bigint       -- Number of lines that were repaired: rows of tinydevcrm.import_problems.
+    rewrite_count        integer      -- Number of times that the table was rewritten, because a value did not fit the type of its column.
+    distribute_by        text         -- Column by which the import should distribute the table, on a Citus coordinator; null for none.
+    distribution         text         -- How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table that is only on this server.
+    notices              text[]       -- Sentences about what the import did not do although the user may expect it.
     started_at           timestamptz  -- When the import began.
-    finished_at          timestamptz  -- When the table was complete, just before the commit: written when row_count is.
+    finished_at          timestamptz  -- When the table was complete, just before the commit.
     primary key (id)
     trigger _100_finish before update of row_count: _imports_finish()
     trigger _100_note_renamed before update: _imports_note_renamed()
 
 function _target(import imports) returns text
-    -- Name of the table that an import makes or fills, qualified and quoted.
+    -- Name of the table that an import creates or fills, qualified and quoted.
 
 function _imports_finish() returns trigger
-    -- Writes when an import was complete, and its table, which users have no right to write.
+    -- Sets when an import was complete, and its table: columns that users may not write.
 
 table import_problems
-    -- Lines of a file that did not fit and were repaired, as the import was asked to do.
+    -- Lines of a file that did not fit.
     id                   bigint       -- Number of the problem, in the order of the file.
     import_id            bigint       -- The import.
-    line                 bigint       -- Line of the file, from 1, where the record begins.
-    reason               text         -- What was wrong with it, and so what was done.
-    line_text            text         -- The record as it stood in the file; of one over 10000 bytes the first 2500 characters.
+    line                 bigint       -- Line of the file, from 1, on which the record begins.
+    reason               text         -- What was wrong with the record, and so what was done.
+    line_text            text         -- The record as it was in the file.
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
 
 -- 000013_create_import_targets
--- Where the rows of an import go: the table it makes or fills, and the one that its COPY fills.
+-- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
     -- Checks the name of a table and returns it.
 
 function _refuse_name_in_use(target text) returns void
-    -- Raises TD004, with the ways out.
+    -- Raises TD004, with a hint on what else to do.
 
 function _check_target(import imports) returns void
-    -- Checks that an import may make or fill its table.
+    -- Checks that an import may create or fill its table.
 
 function _find_loading_table(import imports) returns text
-    -- The table that an import's COPY fills: the new table itself, or a temporary one when the rows are to go into one that was there before.
+    -- The table that the COPY of an import fills: the new table itself, or a temporary one when the rows go into an existing table.
 
 function _create_loading_table(import imports) returns text
-    -- Makes the table that an import's COPY fills, and returns the statement that did.
+    -- Creates the table that the COPY of an import fills, and returns the statement.
 
 
 -- 000014_create_import_columns
--- The types of an import's columns: while rows are loaded, and at the end.
+-- The types of the columns of an import: while rows are loaded, and at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
-    -- The type that stores a column whose values so far all fit a rank of the ladder: the type of that rank when the text of its values can be restored from it, else text.
+    -- The type that stores a column whose values so far all fit a rank of the ladder.
 
 function _check_type(type text) returns text
     -- Checks the name of a type and returns it.
 
 function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
-    -- Columns of an import, as in tinydevcrm.import_step: from the names in the file, the rank on the ladder that fits each so far, and the types that were given by name.
+    -- The columns of an import, as in tinydevcrm.import_step.
 
 function _fits_double(import imports, column_name text) returns boolean
-    -- Whether a double holds each number of a column of text to its last digit.
+    -- Whether double precision holds each number of a column of text exactly, to its last digit.
 
 function _settle_columns(import imports, ranks integer[]) returns jsonb
-    -- Columns of an import with the types that were given, or else fit every value so far.
+    -- The columns of an import with the types that were given, or else the types that fit every value so far.
 
 function _read_table_columns(import imports, columns jsonb) returns jsonb
-    -- Columns of an import with the types of its table; a column that the table lacks keeps its own.
+    -- The columns of an import with the types of its table.
 
 
 -- 000015_create_import_matching
--- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
+-- Checks that the columns of an import, and the key of an upsert, fit an existing table.
 
 function _find_base_type(type regtype) returns text
-    -- Type to cast a text to before it goes into a column: without modifiers and without domains, whose casts would cut a value off where an insert refuses it.
+    -- Type to which a text is cast before it goes into a column: without modifiers and without domains.
 
 function _compare_columns(import imports) returns table (name text, type text, target_type text, text_value text, value text, is_needed boolean)
-    -- Columns of an import beside those of the table it goes to: type as loaded, null when only the table has it; type in the table, null when only the file has it; expressions for the text that stood in the file and for the value that goes into the table; and whether the table makes no value for it itself.
+    -- The columns of an import beside those of its table.
 
 function _check_columns(import imports) returns void
-    -- Checks that file and table have the same columns; one that the table fills itself may be missing from the file.
+    -- Checks that file and table have the same columns.
 
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
 
 function _check_distribution(import imports) returns void
-    -- Checks, before the file is read, what an import is to be distributed by.
+    -- Checks the column by which an import is to be distributed, before the file is read.
 
 function _format_key(import imports) returns text
     -- The key of mode upsert as a list of quoted names.
 
 function _check_key_values(import imports, loading text) returns void
-    -- Checks that no two rows of the file have the same key for mode upsert, and that each has one.
+    -- Checks that each row of the file has a key for mode upsert, and that no two rows share one.
 
 function _add_key(import imports) returns void
-    -- Gives a table that mode upsert has made the primary key by which the next one updates it.
+    -- Adds the primary key to a table that mode upsert has created.
 
 
 -- 000016_create_value_checks
--- Whether the values of an import fit the types of a table that was there before.
+-- Checks that the values of an import fit the types of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
-    -- For each column, the condition for values that the type of the table would change in silence: a time cut off a date, a fraction rounded, a text cut off.
+    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
 
 function _list_unfit_values(import imports, types jsonb) returns text
-    -- Why values of the file do not fit the types of the table, a line for each column; null when all fit.
+    -- Why values of the file do not fit the types of the table, one line per column; null when all fit.
 
 function _refuse_values(import imports, detail text) returns void
-    -- Raises TD006, with what does not fit, column by column.
+    -- Raises TD006 and says, column by column, which values do not fit.
 
 
 -- 000017_create_row_placement
--- Modes replace, append and upsert: the loaded rows go into a table that was there before.
+-- Modes replace, append and upsert: the loaded rows go into an existing table.
 
 function _build_conflict_clause(import imports) returns text
-    -- The clause by which mode upsert updates the row that is there.
+    -- The clause by which mode upsert updates an existing row.
 
 function _list_lost_properties(relation regclass) returns text
-    -- What a table would lose if it were recreated: indexes, rights and the like; null for nothing.
+    -- What a table would lose if it were recreated, such as indexes and rights; null for nothing.
 
 function _plan_replacement(import imports, types jsonb, out differences text, out columns text) returns record
-    -- For mode replace: how the columns of the file differ from those of the table, a line for each difference, empty when they do not; and the columns that a new table would have.
+    -- For mode replace: how the columns of the file differ from those of the table, one line per difference, empty when they are the same; and the columns that a new table would have.
 
 function _recreate_target(import imports, columns text) returns void
-    -- Drops the table of an import and makes it with these columns, empty, and distributed if it was.
+    -- Drops the table of an import and creates it again with these columns, empty.
 
 function _clear_target(import imports, types jsonb) returns void
     -- Empties the table that mode replace fills.
 
 function _place_rows(import imports, types jsonb) returns bigint
-    -- Puts the rows that were loaded into the table that was there before, and returns their number.
+    -- Moves the loaded rows into an existing table and returns their number.
 
 function _distribute_import(import imports) returns text
-    -- Distributes the table of an import, with its rows, when the import was asked to.
+    -- Distributes the table of an import, with its rows, if the import asks for it.
 
 
 -- 000018_create_import_steps
--- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends it.
+-- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
-    -- Where an import stands.
+    -- The state of a running import.
     import_id            bigint
     columns              jsonb
     create_statement     text
     copy_statement       text
 
 function _build_import_step(import imports, create_statement text) returns import_step
-    -- How the import goes on: its columns, and the COPY to run next.
+    -- The next step of an import: its columns, and the COPY to run.
 
 function _lock_import(import_id bigint) returns imports
-    -- The import's row, which only its own transaction sees.
+    -- The row of an import, which only its own transaction sees.
 
 function begin_import(
         source text,
@@ -373,41 +373,41 @@ function begin_import(
         schema_name name default "current_schema"(),
         distribute_by text default null
     ) returns import_step
-    -- Begins an import: the names of the columns as the file has them, and for each the first rank of tinydevcrm.csv_types that accepts every value seen so far, null when none was.
+    -- Begins an import, and returns the COPY to run in the same transaction, before finish_import().
 
 function widen_import(import_id bigint, ranks integer[]) returns import_step
-    -- Continues an import whose values no longer fit their columns: give for each column the first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come next included.
+    -- Continues an import after a value did not fit its column.
 
 function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
-    -- Records the repaired lines of an import that is under way: their numbers, what was wrong, and the text as it stood in the file.
+    -- Records the repaired lines of a running import: their numbers, what was wrong, and their text in the file.
 
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
-    -- Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first rank of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read.
+    -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that an import under way would report if it were finished now.
+    -- The columns that a running import would report if it were finished now.
 
 
 -- 000019_create_import_staging
--- The import by psql: copy fills a staging table of text columns, and import_staging() makes a typed table from it, by the same rules and steps as a program's import.
+-- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
-    -- SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.
+    -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
 
 function _test_columns(source text, names text[], rank integer) returns boolean[]
-    -- Which columns of text have only values that one rank of tinydevcrm.csv_types accepts; null for a column without values.
+    -- For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; null for a column without values.
 
 function _find_first_ranks(source text, names text[]) returns integer[]
-    -- For each column of text the first rank of tinydevcrm.csv_types that accepts every value in it; null when it has none.
+    -- For each column of text, the first rank of tinydevcrm.csv_types that accepts every value; null for a column without values.
 
 function _find_wider_rank(staging text, column_name text, believed integer) returns integer
-    -- The same as _find_first_ranks(), for a column with values that do not fit the rank that its first rows suggest.
+    -- The first rank that accepts every value of a column, as _find_first_ranks(), when some do not fit the rank that its first rows suggest.
 
 function _choose_ranks(staging text, names text[]) returns integer[]
-    -- The same as _find_first_ranks(), for a table too large to be read once for each rank.
+    -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
 
 function _check_staging(staging regclass) returns void
-    -- Checks that a staging table may be read; a view could read tables of others.
+    -- Checks that an import may read a staging table.
 
 function import_staging(
         staging regclass,
@@ -419,14 +419,14 @@ function import_staging(
         schema_name name default "current_schema"(),
         distribute_by text default null
     ) returns imports
-    -- Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone.
+    -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
 -- 000020_create_row_readers
--- How the rows of a table or materialized view are read by whoever may look at it: for the page, as JSON and CSV, and for widgets.
+-- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
-    -- Whether a type, without the domains and arrays around it, comes with Postgres.
+    -- Whether a type is part of Postgres, when the domains and arrays around it are left aside.
 
 function _print_rows(
         relation regclass,
@@ -437,7 +437,7 @@ function _print_rows(
         out types text[],
         out statement text
     ) returns record
-    -- Columns of a relation, their types, and the select statement that gives each row of what is called so as an array of its values as text, or as JSON; texts are cut to cell_limit characters, if that is given.
+    -- The columns of a relation, their types, and the select statement that returns each row as an array of texts or of JSON values.
 
 function _build_rows_statement(
         relation regclass,
@@ -447,27 +447,27 @@ function _build_rows_statement(
         out types text[],
         out statement text
     ) returns record
-    -- As tinydevcrm._print_rows(), for a table or materialized view of the session's role.
+    -- The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized view that the session's role owns.
 
 function _describe_columns(names text[], types text[]) returns jsonb
-    -- Columns as programs get them: [{"name": …, "type": …}].
+    -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
 -- 000021_create_query_previews
--- A query is looked at before it becomes a materialized view.
+-- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
-    -- Raises TD002 when a text is not exactly one query that returns rows, and what the server says of one that it cannot read, with the position.
+    -- Raises TD002 unless a text is exactly one query that returns rows.
 
 function _make_view(statement text, query text) returns void
-    -- Runs a statement that makes a view of a query, which _check_query() has seen.
+    -- Runs a statement that creates a view of a query, which _check_query() has checked.
 
 function preview_query(query text, row_limit integer default 10, out columns jsonb, out rows jsonb) returns record
-    -- The columns of a query, [{"name": …, "type": …}], and its first rows, each an array of texts as psql prints them and nulls, cut after 200 characters.
+    -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
 -- 000022_create_matviews
--- The registry of materialized views that ask a question again and again.
+-- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
     -- The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when.
@@ -480,27 +480,27 @@ table notify_rules
     unique (rank)
 
 table matviews
-    -- Materialized views whose refreshes are recorded and told: the registry.
+    -- The registry of watched materialized views: their refreshes are recorded as events, and notify by a rule.
     id                   bigint       -- Number of the registration.
-    owner                regrole      -- Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this role.
+    owner                regrole      -- Role that owns the materialized view in Postgres.
     relation             regclass     -- The materialized view.
     notify_when          text         -- Which refreshes notify: a rule of tinydevcrm.notify_rules.
     ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
-    notify_interval      interval     -- Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.
-    key                  text[]       -- Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.
+    notify_interval      interval     -- Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.
+    key                  text[]       -- Columns that identify a row, as given to create_matview().
     last_outcome         text         -- Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.
-    last_row_count       bigint       -- Its rows as the rule became_not_empty remembers them; null before the first refresh.
-    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.
-    plain_reason         text         -- Why its last successful refresh was plain, so that readers had to wait; null when it was concurrent.
-    failing_since        timestamptz  -- When the first of the refreshes began that have failed without a success since; null when the last one succeeded.
+    last_row_count       bigint       -- Number of rows that the rule became_not_empty compares with; null before the first refresh.
+    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and rows_added.
+    plain_reason         text         -- Why the last successful refresh was plain, so that readers had to wait; null when it was concurrent.
+    failing_since        timestamptz  -- When the first failed refresh since the last success began; null when the last refresh succeeded.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began, whether it succeeded or not.
-    last_scheduled_at    timestamptz  -- When its last refresh by its schedule began, skips included.
-    last_notified_at     timestamptz  -- When the last refresh began that was told and succeeded.
+    last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
+    last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     created_at           timestamptz  -- When it was registered.
-    schedule             text         -- When it is refreshed, in the one spelling of tinydevcrm.schedules; null for never.
-    is_slow              boolean      -- Whether it is among the slow ones of its schedule: see tinydevcrm.schedules.
-    schedule_id          bigint       -- The schedule that these two make; null when none does.
-    is_paused            boolean      -- Whether its schedule passes it over for now.
+    schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
+    is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
+    schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
+    is_paused            boolean      -- Whether its scheduled refreshes are paused.
     primary key (id)
     unique (relation)
     foreign key (notify_when) references notify_rules(name)
@@ -513,42 +513,42 @@ table matviews
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
-    -- The owner of a registration is that of the materialized view, and nobody for what is none.
+    -- Sets the owner of a registration to the owner of the materialized view; null when it is none.
 
 function _matviews_create_lock() returns trigger
-    -- Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time.
+    -- Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from running at once.
 
 
 -- 000023_create_matview_keys
--- The unique index on a key lets a materialized view be refreshed while others read it.
+-- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
-    -- Makes the unique index on the key of a new materialized view.
+    -- Creates the unique index on the key of a new materialized view.
 
 function _build_key_index_statement(relation regclass, key text[]) returns text
-    -- The statement that makes the unique index on a key.
+    -- The statement that creates the unique index on a key.
 
 function _key_index(matview matviews) returns regclass
     -- The unique index on the key of a materialized view; null when there is none.
 
 function _drop_key_index(matview matviews) returns boolean
-    -- Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.
+    -- Drops the index on the key of a materialized view, so that a plain refresh can store rows that share a key.
 
 function _refresh_concurrently(matview matviews) returns text
-    -- Refreshes a materialized view concurrently, or plainly when rows of the same key are in the way; returns which.
+    -- Refreshes a materialized view concurrently, or plainly when rows share a key.
 
 function _restore_key(matview matviews) returns text
-    -- After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.
+    -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
 -- 000024_watch_matviews
--- What users call to make, watch, find and drop a materialized view.
+-- The functions that users call to create, watch, find and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
-    -- Registration of a materialized view.
+    -- The registration of a materialized view.
 
 function _find_own_matview(relation regclass) returns matviews
-    -- Registration of a materialized view of yours.
+    -- The registration of a materialized view of yours.
 
 function watch_matview(
         relation regclass,
@@ -556,7 +556,7 @@ function watch_matview(
         ignored_columns text[] default null,
         notify_interval interval default null
     ) returns matviews
-    -- Registers a materialized view made by hand, or changes when one that is registered is told: see tinydevcrm.matviews.
+    -- Registers an existing materialized view, or changes the notify rule of a registered one: see tinydevcrm.matviews.
 
 function create_matview(
         name text,
@@ -567,22 +567,22 @@ function create_matview(
         ignored_columns text[] default null,
         notify_interval interval default null
     ) returns regclass
-    -- Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews.
+    -- Creates a materialized view of one query in the first schema of your search_path, fills it and registers it.
 
 function _build_matview_statement(schema_name name, name text) returns text
-    -- The statement that makes a materialized view, up to its query.
+    -- The statement that creates a materialized view, up to its query.
 
 function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
-    -- A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it is longer, with _2, _3 … where it is in use.
+    -- A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is longer, with _2, _3 … if it is in use.
 
 function _list_read_relations(relation regclass) returns regclass[]
-    -- The tables and materialized views that the query of a materialized view reads: through views, and through the materialized views that it reads.
+    -- The tables and materialized views that the query of a materialized view reads, directly, through views, and through other materialized views.
 
 function drop_matview(relation regclass) returns void
-    -- Drops a materialized view with its registration and schedule; its events stay until they expire.
+    -- Drops a materialized view with its registration and schedule.
 
 function _find_matview(
         names text[],
@@ -591,33 +591,33 @@ function _find_matview(
         out relation regclass,
         out place bigint
     ) returns record
-    -- The watched materialized view that is called by the first of these names that one has, and the place of that name: with its schema or, in one of the schemas, without, quoted or not.
+    -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
 -- 000025_create_events
--- One row a refresh is the record of what happened; the notification is only a wake-up.
+-- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
-    -- What happened at each refresh of a watched materialized view: one row each, written by the refresh's own transaction.
+    -- What happened at each refresh of a watched materialized view.
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
-    matview_id           bigint       -- The registration; null when it has been removed since.
-    matview              text         -- Name of the materialized view at the time, with its schema, quoted where needed.
+    matview_id           bigint       -- The registration; null when it has been removed.
+    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
-    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of it was under way.
-    is_notified          boolean      -- Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.
+    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running.
+    is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     method               text         -- How it was refreshed: plain or concurrently; null when it was skipped.
-    plain_reason         text         -- Why it was refreshed plainly from now on, though it has a key: told when that begins.
+    plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
-    added_count          bigint       -- Rows that were not there before, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
-    removed_count        bigint       -- Rows that were there before and are not any more; null where nothing was compared.
-    columns              text[]       -- The columns of its rows, in the order of the materialized view, which jsonb does not keep.
-    rows                 jsonb        -- Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes.
-    is_cut               boolean      -- Whether there are more such rows than it carries.
+    added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
+    removed_count        bigint       -- Number of rows that were there before and are gone.
+    columns              text[]       -- The columns of its rows, in the order of the materialized view, because jsonb does not keep that order.
+    rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before.
+    is_cut               boolean      -- Whether there are more rows than the event carries.
     error_code           text         -- SQLSTATE of the failure.
-    error_message        text         -- Message of the failure, the first 2,500 characters of one over 10,000 bytes.
+    error_message        text         -- Message of the failure.
     started_at           timestamptz  -- When the refresh began.
-    duration             interval     -- How long it took, counting the rows included; at most 7 days.
+    duration             interval     -- How long it took, including the time to count the rows; at most 7 days.
     primary key (id)
     foreign key (matview_id) references matviews(id) on delete set null
     trigger _100_fill_in before insert: _matview_refresh_events_fill_in()
@@ -627,19 +627,19 @@ table matview_refresh_events
     trigger _900_notify after insert: _matview_refresh_events_notify()
 
 function _matview_refresh_events_fill_in() returns trigger
-    -- Owner, name and time of an event, which users do not write: of the registration, and as long ago as it took.
+    -- Sets what users do not write of an event: owner and name, from the registration, and the start, from the duration.
 
 function _order_row_columns(event matview_refresh_events) returns json
-    -- The rows of an event, with the columns of each in the order of the materialized view.
+    -- The rows of an event.
 
 function event_json(event matview_refresh_events) returns json
-    -- An event as programs get it: by webhook, by the page's routes and its stream; on one line, and the columns of its rows in the order of the materialized view.
+    -- An event as programs get it, by webhook, by the page's routes and by its stream: on one line, with the columns of its rows in the order of the materialized view.
 
 function _may_see(owner regrole) returns boolean
-    -- Whether the page and tinydevcrm.overview show what this owner has registered: to the owner, to members of the owner, to administrators.
+    -- Whether the page and tinydevcrm.overview show the registrations of this owner.
 
 function _may_read(reader text, owner regrole) returns boolean
-    -- Whether a user who has logged in to the page may see the events of this owner; null stands for the session's own role, see tinydevcrm._may_see().
+    -- Whether a user who has logged in to the page may see the events of this owner.
 
 function _list_latest_events(
         reader text,
@@ -649,7 +649,7 @@ function _list_latest_events(
         outcome text default null,
         before_id bigint default null
     ) returns setof matview_refresh_events
-    -- The last told events that a reader may see, newest first; see _may_read().
+    -- The last events that notify and that a reader may see, newest first: see _may_read().
 
 function _list_events_by_id(
         reader text,
@@ -658,7 +658,7 @@ function _list_events_by_id(
         outcome text default null,
         notified_only boolean default false
     ) returns setof matview_refresh_events
-    -- The events of these ids that a reader may see, newest first; see _may_read().
+    -- The events with these ids that a reader may see, newest first: see _may_read().
 
 function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns table (
         matview_id bigint,
@@ -668,32 +668,32 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
         duration_ms double precision,
         started_at timestamptz
     )
-    -- The last refreshes of each of these materialized views, as many as row_limit says and without those that were skipped; oldest first.
+    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of a told event on matview_refresh_channel when the transaction commits.
+    -- Sends the id of an event that notifies on matview_refresh_channel when the transaction commits.
 
 
 -- 000026_create_notify_rules
--- What is worth telling.
+-- The notify rules.
 
 table matview_baselines
-    -- Rows of materialized views with the rules changed and rows_added, as they were at the refresh with which the next one is compared.
+    -- The baseline: hashes of the rows of materialized views with the rules changed and rows_added, as of the refresh with which the next one is compared.
     matview_id           bigint       -- The materialized view.
     row_hash             bytea        -- SHA-256 of the row as text, without ignored columns.
-    row_count            bigint       -- How many such rows there were.
+    row_count            bigint       -- Number of copies of the row.
     primary key (matview_id, row_hash)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_remove_gone after update: _matview_baselines_remove_gone()
 
 function _matview_baselines_remove_gone() returns trigger
-    -- Removes rows that are there no more.
+    -- Removes rows whose count has become 0.
 
 function _matviews_forget_baseline() returns trigger
-    -- Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.
+    -- Removes the baseline of a materialized view whose rule or ignored columns change.
 
 type _refresh
-    -- A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, compares: its rows with those remembered, has_baseline), what its event may carry (columns, as they are read, column_names, row_limit, byte_limit), and what it has found so far.
+    -- A running refresh.
     method               text
     plain_reason         text
     notify_when          text
@@ -713,53 +713,53 @@ type _refresh
     error_message        text
 
 function _should_notify(matview matviews, refresh _refresh, outcome text) returns boolean
-    -- The rule: whether a refresh of this outcome goes to the subscriptions.
+    -- The notify rule: whether a refresh of this outcome goes to the subscriptions.
 
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
-    -- Compares the rows of a materialized view, copies counted, with those remembered, adds to the refresh what it found, and remembers the new ones.
+    -- Compares the rows of a materialized view, copies counted, with its baseline.
 
 function _build_row_hash(relation regclass, ignored_columns text[]) returns text
     -- The expression for matview_baselines.row_hash of a row.
 
 function _read_added_rows(relation regclass, refresh _refresh, row_hash text, hashes bytea[], surplus bigint[]) returns jsonb
-    -- Rows of these hashes, of each as many copies as were added, as an array of objects within the limits; null when one of them cannot be jsonb.
+    -- The rows of these hashes, as many copies of each as were added, as an array of objects within the limits.
 
 function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
-    -- The first elements of an array, as many as have that many bytes of JSON together.
+    -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
 -- 000027_create_refreshes
--- A refresh: how it is done, what it finds, and what is remembered of it.
+-- A refresh: how it runs, what it finds, and what is recorded of it.
 
 table refresh_requests
-    -- Refreshes that were asked for in a session that has not logged in as the materialized view's owner.
+    -- Refreshes that were requested in a session that has not logged in as the owner of the materialized view.
     matview_id           bigint       -- The materialized view.
-    requested_by         regrole      -- Role that asked first.
-    requested_at         timestamptz  -- When it did.
+    requested_by         regrole      -- Role that requested it first.
+    requested_at         timestamptz  -- When it was first requested.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_create_job after insert: _refresh_requests_create_job()
 
 function _request_refresh(matview matviews) returns void
-    -- Asks the owner's job for a refresh, and says so in a notice.
+    -- Requests a refresh by a job of the owner, and says so in a notice.
 
 function _matview_refresh_events_remember() returns trigger
-    -- The registry's memory of outcomes and times.
+    -- Writes outcomes and times of an event into the registry.
 
 function _cut_text(text text) returns text
-    -- A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.
+    -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
 
 function _begin_refresh(matview matviews) returns _refresh
-    -- Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.
+    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
 
 function _read_rows(relation regclass, refresh _refresh) returns _refresh
-    -- Adds to a refresh the number of rows, and the first of them as an array of objects within the limits; none when one of them cannot be jsonb, or when its event carries added rows.
+    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
 
 function _remember_refresh(matview matviews, refresh _refresh) returns void
     -- Writes to the registry what the next refresh is compared with, where it has changed.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
-    -- Writes the event of a refresh, and what the next one is compared with; a null refresh is a skip, and a registration that is gone leaves nothing, and null.
+    -- Writes the event of a refresh, and what the next refresh is compared with.
 
 function _refresh_matview(matview matviews, schedule_id bigint default null, is_job boolean default false) returns matview_refresh_events
     -- Refreshes a materialized view and records how it went.
@@ -768,32 +768,32 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 procedure refresh_requested()
-    -- Refreshes the materialized views of this session's role that others have asked for, each in a transaction of its own: see tinydevcrm.refresh_requests.
+    -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
 function _find_requested_matview(after_id bigint) returns matviews
-    -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
+    -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
 -- 000028_create_schedule_syntax
--- What a schedule may look like, and when it comes round next.
+-- What a schedule may look like, and when it is due next.
 
 function _cron_has_seconds() returns boolean
-    -- Whether pg_cron takes "N seconds" itself: from version 1.5 on.
+    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
 
 function _schedule_hint() returns text
-    -- What schedules look like, for the hint of an error.
+    -- Examples of schedules, for the hint of an error.
 
 function _is_cron(schedule text) returns boolean
-    -- Whether a text is written as a cron expression that _compute_next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.
+    -- Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with one space between them, or a name such as @hourly; at most 200 bytes.
 
 function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
-    -- Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour or a day evenly, or a cron expression.
+    -- Reads a schedule: an interval of whole seconds below a minute, an interval that divides an hour or a day evenly, or a cron expression.
 
 function _format_period(seconds integer) returns text
     -- A number of seconds in words: 5 seconds, 1 hour.
 
 function _cron_field(field text, low integer, high integer, names text[]) returns integer[]
-    -- Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose first stands for the lowest value.
+    -- The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the first of which stands for the lowest value.
 
 function _cron_fields(
         cron_schedule text,
@@ -804,23 +804,23 @@ function _cron_fields(
         out weekdays integer[],
         out is_either boolean
     ) returns record
-    -- The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; minutes is null when it is none.
+    -- The values of the five fields of a cron expression, and is_either: whether a day needs to be only among the days of the month or among those of the week.
 
 function _has_cron_values(cron_schedule text) returns boolean
-    -- Whether each field of a cron expression has values, and only such as there are.
+    -- Whether each field of a cron expression has values, and all values exist.
 
 function _compute_next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
-    -- The first minute after a moment at which a cron expression comes round, both in pg_cron's time zone; null when it never does, or is none.
+    -- The first minute after a time at which a cron expression is due, both in pg_cron's time zone.
 
 function _cron_timezone() returns text
     -- Time zone of cron expressions.
 
 function _compute_next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
-    -- When a schedule comes round first after a moment.
+    -- When a schedule is first due after a time.
 
 
 -- 000029_create_schedule_words
--- A schedule in words, for people to check what they have written.
+-- A schedule in words, with which people check what they have written.
 
 function _describe_cron(
         minutes integer[],
@@ -830,25 +830,25 @@ function _describe_cron(
         weekdays integer[],
         is_either boolean
     ) returns text
-    -- The values of the five fields of a cron expression in words; is_either as tinydevcrm._cron_fields() gives it.
+    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its one spelling and in words, the time zone of these, and the next three moments at which it comes round; none for a day that never comes.
+    -- A schedule in its normal spelling and in words, the time zone of the words, and the next three times at which it is due; none for a date that never comes.
 
 
 -- 000030_create_schedules
--- When materialized views are refreshed: one pg_cron job per owner and schedule, however many materialized views share it.
+-- When materialized views are refreshed.
 
 table schedules
-    -- Schedules in use, each with its pg_cron job.
-    id                   bigint       -- Number of the schedule: call tinydevcrm.refresh_scheduled(id) is what its job runs.
-    owner                regrole      -- Owner of the materialized views on it; the job runs as this role.
-    schedule             text         -- The schedule in its one spelling: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
-    seconds              integer      -- Seconds between rounds when they are less than a minute apart; null otherwise.
-    cron_schedule        text         -- What pg_cron was given: the schedule itself, or every minute where a loop inside the job makes the seconds (pg_cron before 1.5).
-    is_slow              boolean      -- Whether it is for the materialized views whose refreshes take more than half of the time between two rounds: they have a job of their own, in which they wait for each other only.
+    -- The schedules in use, each with its pg_cron job.
+    id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
+    owner                regrole      -- Owner of its materialized views.
+    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
+    seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
+    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or every minute where the job loops over the seconds (pg_cron before 1.5).
+    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds.
     job_id               bigint       -- The job: cron.job.jobid.
-    created_at           timestamptz  -- When the first materialized view was put on it.
+    created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
     unique (id, owner)
     unique (owner, schedule, is_slow)
@@ -857,14 +857,14 @@ table schedules
     trigger _900_drop_job after delete: _schedules_drop_job()
 
 function _schedules_create_lock() returns trigger
-    -- Makes the row of tinydevcrm._locks by which a schedule has one job at work.
+    -- Creates the row of tinydevcrm._locks that lets only one session at a time refresh by a schedule.
 
 function _is_loop(schedule schedules) returns boolean
-    -- Whether a loop inside a job makes the seconds of a schedule, because pg_cron has none.
+    -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
 
 -- 000031_create_scheduled_rounds
--- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own, and makes the seconds where pg_cron has none.
+-- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _plan_round(
         schedule_ids bigint[],
@@ -874,69 +874,69 @@ function _plan_round(
         out ends_at timestamptz,
         out wait double precision
     ) returns record
-    -- What a job has to do next for these schedules, as far as they are of this session's role and no other session is at them: refresh these materialized views, those that are due since matview_dues, the longest unrefreshed first, until ends_at; or wait so many seconds; or, when both are null, end.
+    -- Returns the next step of a job for these schedules: to refresh matview_ids, which are due since matview_dues, the longest unrefreshed first, until ends_at; or to wait so many seconds; or, when both are null, to end.
 
 function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
-    -- The registration of a materialized view of a round, if it is still its turn: nobody has dropped, paused or rescheduled it meanwhile, or taken the round over.
+    -- The registration of a materialized view if it is still due.
 
 procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
-    -- Does what tinydevcrm._plan_round() says, each refresh in a transaction of its own; is_over when there was nothing left.
+    -- Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its own.
 
 procedure refresh_scheduled(schedule_id bigint)
-    -- What the pg_cron job of a schedule runs: refreshes its materialized views that are due, each in a transaction of its own.
+    -- Refreshes the materialized views of a schedule that are due, each in a transaction of its own.
 
 function _check_schedule(schedule_id bigint) returns void
     -- Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.
 
 procedure refresh_by_seconds(is_slow boolean)
-    -- What a pg_cron job of each owner runs where pg_cron has no seconds: does the rounds of all schedules of this session's role that are less than a minute apart, either the slow ones or the others, until the minute is over.
+    -- Refreshes by all schedules below a minute of the role that has logged in, either the slow ones or the others, until the minute is over.
 
 function _list_loop_schedules(is_slow boolean) returns bigint[]
-    -- The schedules of this session's role whose seconds a loop makes; null when there are none.
+    -- The slow, or the other, schedules that a loop serves, of the role that has logged in; null when there are none.
 
 function _assign_lane(matview_id bigint, took interval) returns void
-    -- After a scheduled refresh that took so long: gives a materialized view that takes more than half of the time between two rounds to the schedule's job for slow ones, if it has company to hold up, and one that takes less than a tenth back to the common job.
+    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
 function _find_round_grace(seconds integer, cron_schedule text) returns interval
-    -- How long after its time a round of a schedule is not late yet.
+    -- How long after it is due a refresh by this schedule is not late yet.
 
 
 -- 000032_create_schedule_jobs
--- The pg_cron jobs of schedules, and of refreshes that others have asked for.
+-- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
     -- Name and command of the pg_cron job that a schedule should have.
 
 function _create_job(owner regrole, job_name text, cron_schedule text, command text) returns bigint
-    -- The pg_cron job of that name of an owner, which is made, or made anew, when it is not there as it should be.
+    -- Creates the pg_cron job of this name and owner, or replaces one that has another schedule or command, and returns its number.
 
 function _schedules_create_job() returns trigger
-    -- Makes the pg_cron job of a new schedule.
+    -- Creates the pg_cron job of a new schedule.
 
 function _schedules_drop_job() returns trigger
-    -- Removes the pg_cron job of a schedule that is gone.
+    -- Removes the pg_cron job of a schedule that was dropped, unless other schedules share it.
 
 function _matviews_drop_unused_schedule() returns trigger
-    -- Removes a schedule when the last materialized view leaves it.
+    -- Drops a schedule when the last materialized view leaves it.
 
 function _find_or_create_schedule(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
-    -- The schedule of an owner, which is made with its job when it is not there yet.
+    -- Returns the schedule of an owner.
 
 function _matviews_find_schedule() returns trigger
-    -- Puts a materialized view on the schedule that its registration says, which is made when it is not there yet.
+    -- Puts a materialized view on the schedule that its registration names, and creates that schedule if there is none.
 
 function _refresh_requests_create_job() returns trigger
-    -- Gives the owner of a materialized view the job that does what is asked for.
+    -- Creates the job that does the requested refreshes of an owner.
 
 function _create_request_job(owner regrole) returns bigint
-    -- The job that refreshes the materialized views of an owner that others have asked for; settle_jobs() removes it when nothing is asked for.
+    -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
 
 -- 000033_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text) returns schedules
-    -- Puts a watched materialized view on a schedule, which is made when it is not there yet.
+    -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
 
 function schedule_matview(
         relation regclass,
@@ -948,76 +948,76 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression; an earlier schedule is replaced.
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression.
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
 
 function pause_matview(relation regclass) returns void
-    -- Lets the schedule of a materialized view pass it over until resume_matview(); all else stays as it is.
+    -- Pauses the scheduled refreshes of a materialized view until resume_matview().
 
 function resume_matview(relation regclass) returns void
-    -- Ends the pause of a materialized view: the next round of its schedule refreshes it.
+    -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
 -- 000034_create_subscriptions
--- Who wants to be told.
+-- Who is notified.
 
 table subscriptions
-    -- Who wants to be told: each subscription gets every told event from its creation on.
+    -- Named receivers of events.
     id                   bigint       -- Number of the subscription.
-    owner                regrole      -- Role that made it.
-    name                 text         -- Name by which workers ask for its deliveries.
-    matview_id           bigint       -- The one materialized view it is for; null for all.
+    owner                regrole      -- Role that created it.
+    name                 text         -- Name by which workers receive its deliveries.
+    matview_id           bigint       -- The materialized view whose events it gets; null for all.
     max_attempts         integer      -- How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().
-    paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook is gone for good.
-    pause_reason         text         -- Why, as whoever paused it has said.
-    is_paused            boolean      -- Whether nothing is received for now; what is told meanwhile is kept.
+    paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook has answered that it is gone (410).
+    pause_reason         text         -- The reason that was given for the pause.
+    is_paused            boolean      -- Whether it is paused: nothing is received, and its deliveries are kept.
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
-    expired_count        bigint       -- Deliveries that were never acknowledged before tinydevcrm.settings.delivery_retention was over, and are gone.
-    created_at           timestamptz  -- When it was made.
+    expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
+    created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
-    -- Removes a subscription that has been dropped, and its deliveries and webhook with it.
+    -- Removes a subscription that is dropped, with its deliveries and its webhook.
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
 function create_subscription(name text, relation regclass default null, max_attempts integer default 12) returns bigint
-    -- Subscribes to the told events of one materialized view, or of all of them.
+    -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
 
 function drop_subscription(name text) returns void
-    -- Ends a subscription; what is pending goes with it.
+    -- Drops a subscription with its deliveries.
 
 function pause_subscription(name text, reason text default null) returns void
-    -- Has nothing received until resume_subscription(); what is told meanwhile is kept.
+    -- Pauses a subscription until resume_subscription(): nothing is received, and its deliveries are kept.
 
 function resume_subscription(name text) returns void
-    -- Ends the pause of a subscription: what was kept is received now.
+    -- Ends the pause of a subscription: the deliveries that were kept are received now.
 
 
 -- 000035_create_deliveries
--- At least once: the transaction that records a told event writes one delivery for each subscription to it.
+-- Delivery is at least once.
 
 table deliveries
-    -- One row for each told event and subscription.
-    id                   bigint       -- Number of the delivery: what tinydevcrm.acknowledge_events() takes.
+    -- One row for each event that notifies and each subscription to it.
+    id                   bigint       -- Number of the delivery, for tinydevcrm.acknowledge_events().
     owner                regrole      -- Owner of the subscription.
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
-    hidden_for           interval     -- For how long it is not received from now on, at most 90 days.
-    is_redelivered       boolean      -- Whether it was made pending again.
-    visible_at           timestamptz  -- From when on it may be received (again).
+    hidden_for           interval     -- For how long from now on no worker receives it, at most 90 days.
+    is_redelivered       boolean      -- Whether it has been made pending again.
+    visible_at           timestamptz  -- The time from which a worker may receive it.
     created_at           timestamptz  -- When it became pending.
     acknowledged_at      timestamptz  -- When it was acknowledged.
-    parked_at            timestamptz  -- When its last attempt had failed: it waits for tinydevcrm.redeliver_event().
-    last_error           text         -- Why the last attempt failed, as its worker said.
+    parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
+    last_error           text         -- Why the last attempt failed: the reason that the worker gave.
     primary key (id)
     unique (event_id, subscription_id)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
@@ -1026,10 +1026,10 @@ table deliveries
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
 
 function _deliveries_set_times() returns trigger
-    -- Writes the times of a delivery, which users have no right to write.
+    -- Sets the times of a delivery, which users cannot write.
 
 function _deliveries_redeliver() returns trigger
-    -- Makes a delivery pending again, by a new number and with all its attempts.
+    -- Makes a delivery pending again, with a new number and with all its attempts.
 
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
@@ -1042,16 +1042,16 @@ function receive_events(
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
     ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
-    -- Takes up to batch_size pending deliveries of your subscription, oldest first.
+    -- Receives up to batch_size pending deliveries of your subscription, oldest first.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
-    -- Ends deliveries: they have been handled.
+    -- Acknowledges deliveries: they have been handled.
 
 function _compute_retry_delay(attempts integer) returns interval
-    -- Time until a rejected delivery is received again: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, give or take half of it by chance, so that those which failed together do not come back together.
+    -- Time until a rejected delivery is retried, by exponential backoff: 5 seconds after the first attempt, three times as much after each further one, up to 6 hours, ± half by chance, so that deliveries that failed together are not retried together.
 
 function reject_event(delivery_id bigint, reason text default null, retry_after interval default null) returns timestamptz
-    -- Gives a delivery back that could not be handled, with the reason.
+    -- Rejects a delivery that could not be handled, with the reason.
 
 
 -- 000036_create_redeliveries
@@ -1061,13 +1061,13 @@ function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
 
 function redeliver_event(delivery_id bigint) returns void
-    -- Has a delivery received again, by a new number and with all its attempts, whether it was parked or acknowledged.
+    -- Makes a delivery pending again, also one that was parked or acknowledged, with a new number and with all its attempts.
 
 function redeliver_parked(subscription text) returns bigint
-    -- Has all parked deliveries of a subscription received again, and returns how many.
+    -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Has all told events since a time received again, those from before the subscription too, as far as they are still in the log.
+    -- Makes pending again all events since a time that notify, also those from before the subscription, as far as they are still recorded.
 
 
 -- 000037_create_latest_deliveries
@@ -1080,7 +1080,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
 
 function _needs_attention(state text) returns boolean
-    -- Whether somebody has to look at what is in this state.
+    -- Whether something in this state needs attention: a failure does; a pause is intended and does not.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1095,7 +1095,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         next_attempt_at timestamptz,
         acknowledged_at timestamptz
     )
-    -- The newest deliveries of your subscription, each with its status, as in tinydevcrm._delivery_state(), and when it may be received (again).
+    -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
 
 -- 000038_create_webhooks
@@ -1106,46 +1106,46 @@ table webhooks
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, http or https.
-    secret               text         -- What signs the messages: whsec_ and 24 to 64 bytes in base64.
-    secret_grace         interval     -- For how long the secret before signs too when another takes its place, at most 90 days.
-    previous_secret      text         -- What signs them too, after a rotation.
-    previous_secret_until timestamptz  -- Until when it does.
-    rate_limited_for     interval     -- For how long the endpoint is left alone from now on, at most 90 days.
-    rate_limited_until   timestamptz  -- Until when the endpoint has asked to be left alone (Retry-After).
+    secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
+    secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
+    previous_secret      text         -- The secret before the last rotation.
+    previous_secret_until timestamptz  -- Until when the previous secret signs.
+    rate_limited_for     interval     -- For how long from now on nothing is posted to the endpoint, at most 90 days.
+    rate_limited_until   timestamptz  -- Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
-    trigger _200_rest before update of rate_limited_for: _webhooks_limit_rate()
+    trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
 
 function _webhooks_keep_secret() returns trigger
-    -- Keeps the secret before, for as long as secret_grace says.
+    -- Keeps the previous secret for the time that secret_grace says.
 
 function _webhooks_limit_rate() returns trigger
-    -- Writes until when an endpoint is left alone.
+    -- Sets until when nothing is posted to an endpoint.
 
 function _generate_webhook_secret() returns text
-    -- A secret of 32 bytes from the system's source of randomness, which SQL alone has not before PostgreSQL 13.
+    -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
 function create_webhook(name text, url text, relation regclass default null, max_attempts integer default 12) returns text
-    -- Subscribes to the told events of one materialized view, or of all, and has the orchestrator post them to a URL.
+    -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have something to be posted now, and that the caller may serve, by turns one of each owner.
+    -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _build_webhook_body(event matview_refresh_events) returns json
-    -- What is posted of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
+    -- The body of the post of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
 
 function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
-    -- As tinydevcrm.receive_events(), in the form in which the orchestrator posts them: the id is the same at each attempt, and each of the secrets signs.
+    -- Receives deliveries like tinydevcrm.receive_events(), with all that the orchestrator needs to post them.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
-    -- Pauses the subscription of a webhook whose endpoint says that it is gone for good (HTTP 410).
+    -- Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP 410).
 
 function _limit_webhook_rate(subscription_id bigint, retry_after interval) returns void
-    -- Leaves the endpoint of a webhook alone for as long as it asks for, at most 90 days.
+    -- Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.
 
 function _refuse_post(
         subscription_id bigint,
@@ -1154,27 +1154,27 @@ function _refuse_post(
         reason text,
         retry_after interval default null
     ) returns void
-    -- Decides what follows when an endpoint refuses a post: status 410 switches its webhook off; retry_after, which counts up to a day, limits its rate; the delivery is retried with backoff, as tinydevcrm.reject_event() says.
+    -- Handles an endpoint's refusal of a post.
 
 
 -- 000039_create_embeds
--- Widgets: the rows of a materialized view on other sites, if its owner allows that.
+-- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
-    -- Whether these are origins as a browser's frame-ancestors takes them: 1 to 50, of 4000 bytes together, each scheme://host[:port] in small letters, *.
+    -- Whether these are origins for a browser's frame-ancestors: 1 to 50, of 4000 bytes together, each scheme://host[:port] in lower case, with *.
 
 table embeds
     -- Materialized views that are public as widgets, with the rows of their last refresh.
     matview_id           bigint       -- The registration of the materialized view.
-    owner                regrole      -- Its owner, who allowed it.
+    owner                regrole      -- Owner of the materialized view who allowed it.
     relation             regclass     -- The materialized view.
     origins              text[]       -- Sites on whose pages browsers show it, such as https://example.com; {*} for any.
     columns              jsonb        -- Its columns: an array of {"name", "type"}.
     rows                 jsonb        -- Its first rows: an array of arrays of texts, cut to 201 characters, or nulls; at most tinydevcrm.settings.embed_row_limit of them and embed_byte_limit bytes.
     row_count            bigint       -- How many rows it has in all.
-    refreshed_at         timestamptz  -- When the refresh began that these rows are of; null when it has not been filled yet.
-    version              bigint       -- Number of the transaction that wrote this: another one after each refresh.
-    is_dropped           boolean      -- Removes the row when it becomes true: see tinydevcrm.forbid_embedding().
+    refreshed_at         timestamptz  -- When the refresh that gave these rows began; null when no rows have been copied yet.
+    version              bigint       -- Number of the transaction that wrote this row.
+    is_dropped           boolean      -- Set by tinydevcrm.forbid_embedding(): the same statement removes the row.
     primary key (matview_id)
     unique (relation)
     foreign key (matview_id) references matviews(id) on delete cascade
@@ -1183,50 +1183,50 @@ table embeds
     trigger _900_remove_dropped after update of is_dropped: _embeds_remove_dropped()
 
 function _embeds_fill_in() returns trigger
-    -- Owner, name and version of a widget, which users do not write.
+    -- Fills in owner, relation and version of a widget, which users cannot write.
 
 function _embeds_date_rows() returns trigger
-    -- Rows are of the last refresh that succeeded, or of when the materialized view was made.
+    -- Sets refreshed_at to when the last successful refresh began, or to when the materialized view was registered if there was none.
 
 function _embeds_remove_dropped() returns trigger
     -- Removes a widget that is dropped.
 
 function _copy_rows(matview_id bigint, row_count bigint default null) returns embeds
-    -- Copies the rows of a materialized view, which has this number of them, to its widget, if it has one.
+    -- Copies the first rows of a materialized view to its widget, if it has one.
 
 function _matview_refresh_events_copy_rows() returns trigger
-    -- Copies the rows of a refresh that succeeded to the widget, if there is one: one look into an index otherwise.
+    -- Copies the rows of a successful refresh to the widget.
 
 function _matviews_end_embedding() returns trigger
-    -- Whoever gets a materialized view decides anew whether it is public.
+    -- Removes the widget when a materialized view gets a new owner, who decides anew whether it is public.
 
 function allow_embedding(relation regclass, origins text[]) returns embeds
     -- Makes the rows of a materialized view of yours public, as a widget that pages of these origins may embed: /embed/schema.name at the orchestrator.
 
 function forbid_embedding(relation regclass) returns void
-    -- Ends what tinydevcrm.allow_embedding() began: the rows are public no longer.
+    -- Makes the rows of a materialized view private again.
 
 function _find_embed(name text) returns bigint
-    -- Number of the registration that a widget's address names, schema.name, quoted or not; null when there is none that may be embedded.
+    -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
 -- 000040_create_retention
--- What keeps the record from growing without end.
+-- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events, with their deliveries, pg_cron's history of TinyDevCRM's jobs, and imports that are older, or of one materialized view more, than tinydevcrm.settings says, in batches of a transaction each.
+    -- Removes refresh events with their deliveries, imports, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_events(ids bigint[]) returns bigint
-    -- Removes these events with their deliveries, but for those that another session has locked; counts for each subscription those that were never acknowledged, and returns how many events are gone.
+    -- Removes these events with their deliveries, except those that another session has locked.
 
 function _remove_expired_events(after_id bigint, batch_size integer) returns bigint
-    -- Looks at one batch of the oldest events and removes those that have expired and are not waited for.
+    -- Reads one batch of the oldest events and removes the expired ones, except those that still have deliveries to acknowledge.
 
 function _list_surplus_matviews() returns bigint[]
-    -- The materialized views that have more events than they may.
+    -- The materialized views that have more events than tinydevcrm.settings.event_limit.
 
 function _remove_surplus_events(matview_id bigint, batch_size integer) returns bigint
-    -- Removes one batch of the events that a materialized view has too many of, and returns how many.
+    -- Removes one batch of the oldest events of a materialized view beyond tinydevcrm.settings.event_limit, except those that still have deliveries to acknowledge, and returns how many.
 
 function _remove_expired_job_runs(batch_size integer) returns bigint
     -- Removes one batch of pg_cron's expired history of TinyDevCRM's jobs and returns how many.
@@ -1236,24 +1236,24 @@ function _remove_expired_imports(batch_size integer) returns bigint
 
 
 -- 000041_create_status
--- One place to look.
+-- The state of everything, as views.
 
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server.
 
 function _matview_state(matview matviews) returns text
-    -- The state of a watched materialized view: ok, failing (the last refresh failed), not populated (it has no rows yet that could be read), not scheduled, or paused.
+    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
 
 function _is_late(schedule schedules, due_at timestamptz) returns boolean
-    -- Whether a refresh of this schedule that was due then, and has not come, is late.
+    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
 
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
     relation             regclass     -- The materialized view.
-    owner                regrole      -- Its owner, as whom it is refreshed by schedule.
-    notify_when          text         -- Which refreshes are worth telling: see tinydevcrm.matviews.
+    owner                regrole      -- Its owner.
+    notify_when          text         -- Which refreshes notify: see tinydevcrm.matviews.
     schedule             text         -- Its schedule; null when it has none.
-    next_due_at          timestamptz  -- When its schedule comes round next; null when it has none or is paused.
+    next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     outcome              text         -- How it ended: refreshed, recovered or failed.
     method               text         -- plain or concurrently: see tinydevcrm._begin_refresh().
@@ -1263,36 +1263,36 @@ view matview_status
     error_code           text         -- SQLSTATE, when it failed.
     error_message        text         -- Message, when it failed.
     failing_since        timestamptz  -- When the first refresh began that has failed without a success since.
-    reads                regclass[]   -- The tables and materialized views that its query reads, through views too, by the names that they have now: a table that was renamed is read on.
-    late_reason          text         -- Why a refresh that was due has not come; null when none is late.
+    reads                regclass[]   -- The tables and materialized views that its query reads, also through views, by their present names.
+    late_reason          text         -- Why a refresh that was due has not happened; null when none is late.
     status               text         -- Its state: see tinydevcrm._matview_state().
 
 view job_runs
-    -- pg_cron's own history of the schedules that you may see: where a job that could not even start shows.
+    -- pg_cron's history of the schedules that you may see.
     run_id               bigint       -- Number of the run: cron.job_run_details.runid.
     schedule_id          bigint       -- The schedule.
     owner                regrole      -- Its owner.
-    schedule             text         -- The schedule in words.
+    schedule             text         -- The schedule in normal form.
     matviews             regclass[]   -- The materialized views that are on it now.
     status               text         -- starting, running, sending, connecting, succeeded or failed.
     return_message       text         -- What the server said at the end.
-    started_at           timestamptz  -- When it started; null when it did not get so far.
+    started_at           timestamptz  -- When it started; null when it has not started.
     ended_at             timestamptz  -- When it ended.
 
 view subscription_status
-    -- The subscriptions that you may see, each with what it waits for.
+    -- The subscriptions that you may see, each with its state and its pending deliveries.
     subscription         text         -- Its name.
     owner                regrole      -- Its owner.
-    matview              regclass     -- The one materialized view it is for; null for all.
+    matview              regclass     -- The materialized view whose events it gets; null for all.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
-    parked_count         bigint       -- Deliveries whose attempts are used up, 10000 when there are as many or more: see tinydevcrm.redeliver_parked().
-    expired_count        bigint       -- Deliveries that are gone without having been acknowledged.
+    parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
+    expired_count        bigint       -- Deliveries that were removed without having been acknowledged.
     oldest_pending_at    timestamptz  -- Since when the oldest pending delivery is pending.
     oldest_pending_age   interval     -- How long that is.
-    last_acknowledged_at timestamptz  -- When the newest of the acknowledged ones of its last 10000 deliveries was acknowledged.
-    last_error           text         -- Why the last attempt of the newest delivery failed that is in trouble.
+    last_acknowledged_at timestamptz  -- When the newest acknowledged delivery, among the last 10000, was acknowledged.
+    last_error           text         -- Why the last attempt failed, of the newest delivery that is not acknowledged and has an error.
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
     status               text         -- Its state: see tinydevcrm._subscription_state().
@@ -1303,7 +1303,7 @@ view subscription_status
 -- How it goes, in one row.
 
 view overview
-    -- How it goes, in one row: what is watched, told and in trouble of what you may see.
+    -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
     view_count           bigint       -- Watched materialized views.
     failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
     not_populated_count  bigint       -- Those in state not populated.
@@ -1312,9 +1312,9 @@ view overview
     subscription_count   bigint       -- Subscriptions.
     troubled_subscription_count bigint       -- Those of them that need attention: see tinydevcrm._needs_attention().
     pending_count        bigint       -- Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
-    parked_count         bigint       -- Their deliveries whose attempts are used up; 10000 when there are as many or more.
+    parked_count         bigint       -- Their parked deliveries; 10000 when there are as many or more.
     last_refreshed_at    timestamptz  -- When the last refresh of any of the materialized views began.
-    cron_is_running      boolean      -- Whether pg_cron runs, without which no schedule comes round.
+    cron_is_running      boolean      -- Whether pg_cron runs.
 
 
 -- 000043_create_page_lists
@@ -1382,67 +1382,67 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
 
 
 -- 000044_follow_changes
--- What the user does by hand, the registry follows.
+-- The registry follows what users do by hand.
 
 function _follow_drops() returns event_trigger
     -- Removes the registrations of dropped materialized views.
 
 event trigger tinydevcrm_follow_drops on sql_drop: _follow_drops()
-    -- Lets TinyDevCRM's registry follow what is dropped by hand, by cascade too.
+    -- Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM's registry.
 
 function _settle_owners() returns void
-    -- Gives the registrations and schedules of materialized views to their owners, where those have changed.
+    -- Gives the registrations and schedules of materialized views whose owner has changed to the new owner.
 
 function _follow_owners() returns event_trigger
     -- Gives the registration and the schedule of a materialized view to its new owner.
 
 event trigger tinydevcrm_follow_owners on ddl_command_end: _follow_owners()
-    -- Lets TinyDevCRM's registry follow a change of owner.
+    -- Makes TinyDevCRM's registry follow a change of owner.
 
 function _imports_note_renamed() returns trigger
-    -- Notes, when an import has made a table, which watched views go on reading one that an earlier import made under the same name, and that has been renamed since.
+    -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
 -- 000045_create_upkeep
--- What nothing tells, a job looks for: owners that were changed in bulk, jobs that are gone, and jobs that came with a dump from a server with another socket or another pg_cron.
+-- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
-    -- What is wrong with our pg_cron jobs: job_id of one that connects to elsewhere, or schedule_id of a schedule that has no job, or one that says something else.
+    -- What is wrong with our pg_cron jobs: job_id of a job that connects to another server or database, or schedule_id of a schedule that has no job, or a job with another schedule.
 
 function _settle_schedules() returns void
-    -- Lets our jobs connect to this server, and gives each schedule the job that it should have.
+    -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
 
 function _end_locked_sessions() returns void
-    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which ends none by itself.
+    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
 
 function _settle_requests() returns void
-    -- Gives each owner whom refreshes are asked of a job that does them, and takes it from others.
+    -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
 function _remove_unused_locks() returns void
-    -- Removes the locks of materialized views and schedules that are gone, but those that a session holds.
+    -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
 procedure settle_jobs()
-    -- Brings registry and pg_cron into step with what nothing tells them: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
+    -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
 
 function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
 -- 000046_create_checks
--- What may be wrong with an installation, each with what to type.
+-- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether the workers of Citus, where it is, are up and as TinyDevCRM needs them; as in check_installation().
+    -- Checks the workers of Citus, if it is installed: whether they run, and are set up as TinyDevCRM needs it.
 
 function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether what all users have scheduled can be served; as in check_installation().
+    -- Checks whether pg_cron can run what all users have scheduled.
 
 function check_installation() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Whether the server is set up as TinyDevCRM needs it: each finding with what was seen and, where it is not ok, what to type.
+    -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
 -- 000047_create_metrics
--- What Prometheus asks for: one row per metric, with the values of its labels.
+-- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
     -- Whether row-level security shows the caller every row of a table.
@@ -1451,17 +1451,17 @@ function _matview_metrics() returns table (name text, labels text[], value doubl
     -- Views and schedules by state; nothing for a role that does not see them all.
 
 function _subscription_kind(subscription subscriptions) returns text
-    -- What takes the deliveries of a subscription: webhook, log (the orchestrator's own), or worker (a program that asks by SQL).
+    -- What receives the deliveries of a subscription: webhook, log (the orchestrator's own), or worker (a program that calls receive_events()).
 
 function _subscription_metrics() returns table (name text, labels text[], value double precision)
-    -- Subscriptions by kind and state, and what waits for each kind; nothing for a role that does not see them all.
+    -- Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or expired; nothing for a role that does not see them all.
 
 function _metrics() returns table (name text, labels text[], value double precision)
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
 -- 000049_drop_users
--- Dropping a user: what they leave goes to another user, or goes with them.
+-- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
     -- Checks that a user can be dropped.

@@ -1,4 +1,4 @@
--- check_installation(): what it finds, and what it tells to type.
+-- check_installation(): what it finds, and what it says to type.
 
 begin;
 
@@ -17,7 +17,7 @@ select is_empty(
 select set_has(
     'select finding from tinydevcrm.check_installation()',
     'select finding from tinydevcrm._check_server()',
-    'it asks what the migrations ask before they go on');
+    'it includes the checks that the migrations make first');
 
 -- what a session can change
 
@@ -34,7 +34,7 @@ $$;
 create role "Tap User" login;
 set local session authorization "Tap User";
 select throws_ok(
-    'select pg_temp.not_so()', '42501', null, 'who may not use TinyDevCRM may not ask either');
+    'select pg_temp.not_so()', '42501', null, 'a role that may not use TinyDevCRM may not call it');
 reset session authorization;
 grant tinydevcrm_user to "Tap User";
 grant create, usage on schema "My Data" to "Tap User";
@@ -42,26 +42,26 @@ grant create, usage on schema "My Data" to "Tap User";
 set local session authorization "Tap User";
 select is_empty(
     $$ select finding, detail from tinydevcrm.check_installation() where not is_ok $$,
-    'a user sees all of it too');
+    'a user sees all findings too');
 
 select tinydevcrm.create_matview('v', 'select 1 as one');
 select tinydevcrm.schedule_matview('v', '5 seconds');
 reset session authorization;
 
--- As pg_cron before 1.5 has it: a loop of a minute.
+-- As with pg_cron before 1.5: a job that loops for a minute.
 update tinydevcrm.schedules
    set cron_schedule = '* * * * *';
 alter role "Tap User" set statement_timeout = 45000;
 
 select is(
     pg_temp.not_so(),
-    'jobs of "Tap User" have a minute: Where a job makes seconds itself, it takes a minute: '
+    'jobs of "Tap User" may run for a minute: A job that loops over seconds runs for a minute: '
     'alter role "Tap User" set statement_timeout = ''2 minutes'';',
-    'a statement_timeout that would cut the loop of seconds is found');
+    'a statement_timeout that would end the loop over seconds is found');
 
 alter role "Tap User" set statement_timeout = '1min';
 
-select is(pg_temp.not_so(), null, 'one of a minute is enough');
+select is(pg_temp.not_so(), null, 'a statement_timeout of a minute is enough');
 
 insert into cron.job_run_details (jobid, runid, username, status, return_message)
 select job_id,
@@ -74,9 +74,9 @@ select job_id,
 select is(
     pg_temp.not_so(),
     format(
-        'jobs of "Tap User" run: Where it says "connection failed", let the role in: a line '
+        'jobs of "Tap User" run: If it says "connection failed", let the role connect, by a line '
         '"local %s "Tap User" trust" (or peer with a map) in pg_hba.conf.', current_database()),
-    'a job that cannot connect is found, with the line that lets it in');
+    'a job that cannot connect is found, with the line for pg_hba.conf');
 
 set local session authorization "Tap User";
 select is(
@@ -84,7 +84,7 @@ select is(
        from tinydevcrm.check_installation()
       where not is_ok
         and finding like 'jobs of %'),
-    '5 seconds: connection failed', 'its owner sees it, in pg_cron''s words');
+    '5 seconds: connection failed', 'the owner of the job sees pg_cron''s message');
 reset session authorization;
 
 select * from finish();

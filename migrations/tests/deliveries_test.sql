@@ -12,16 +12,16 @@ select tinydevcrm.create_matview('b', 'select 2 as two');
 
 select tinydevcrm.refresh_matview('a');
 
-select ok(tinydevcrm.create_subscription('all') is not null, 'create_subscription() gives a number');
+select ok(tinydevcrm.create_subscription('all') is not null, 'create_subscription() returns a number');
 select is(
     tinydevcrm.create_subscription('all'),
     (select id from tinydevcrm.subscriptions where name = 'all'),
-    'and the same one when it is there');
+    'create_subscription() returns the number of an existing one');
 select tinydevcrm.create_subscription('only a', 'a');
 
 select is_empty(
     $$ select * from tinydevcrm.receive_events('all') $$,
-    'what happened before the subscription is not delivered');
+    'events before the subscription are not delivered');
 
 select tinydevcrm.refresh_matview('a');
 select tinydevcrm.refresh_matview('b');
@@ -33,35 +33,35 @@ select *
 select results_eq(
     'select (event).matview, attempt from received order by delivery_id',
     $$ values ('"My Data".a', 1), ('"My Data".b', 1) $$,
-    'a subscription to all gets the events of all');
+    'a subscription to all views gets the events of all');
 select results_eq(
     $$ select (event).rows from tinydevcrm.receive_events('only a') $$,
     $$ values ('[{"one": 1}]'::jsonb) $$,
-    'a subscription to one gets the events of the one, with their rows');
+    'a subscription to one view gets its events, with their rows');
 select is_empty(
-    $$ select * from tinydevcrm.receive_events('all') $$, 'what has been received is not visible');
+    $$ select * from tinydevcrm.receive_events('all') $$, 'a received delivery is invisible');
 
 update tinydevcrm.deliveries
    set visible_at = clock_timestamp() - interval '1 second';
 
 select results_eq(
     $$ select attempt from tinydevcrm.receive_events('all', 1) $$, array[2],
-    'until its time is over; a batch has the size asked for');
+    'after the visibility timeout it is received again; batch_size is the limit');
 select is(
     tinydevcrm.acknowledge_events(array(select delivery_id from received)), 2::bigint,
-    'acknowledge_events() counts what it ended');
+    'acknowledge_events() returns how many it acknowledged');
 select is(
     tinydevcrm.acknowledge_events(array(select delivery_id from received)), 0::bigint,
-    'a second time there is nothing to end');
+    'acknowledge_events() counts none twice');
 
 update tinydevcrm.deliveries
    set visible_at = clock_timestamp() - interval '1 second';
 
 select is_empty(
-    $$ select * from tinydevcrm.receive_events('all') $$, 'what is acknowledged does not come back');
+    $$ select * from tinydevcrm.receive_events('all') $$, 'an acknowledged delivery is not received again');
 
--- Also where there is nothing to look through, by whatever plan.
-create function pg_temp.accept_nobody()
+-- Also without rows to read, and whatever the plan.
+create function pg_temp.calls_without_error()
     returns setof text
     language plpgsql
 as $$
@@ -88,7 +88,9 @@ begin
 end
 $$;
 
-select is_empty('select pg_temp.accept_nobody()', 'a subscription that is not there is told by every function');
+select is_empty(
+    'select pg_temp.calls_without_error()',
+    'every function raises TD001 for an unknown subscription');
 select throws_ok(
     $$ select * from tinydevcrm.receive_events('nobody') $$, 'TD001',
     'there is no subscription ''nobody''', 'an unknown subscription is refused');
@@ -96,7 +98,7 @@ select throws_ok(
     $$ select tinydevcrm.create_subscription('') $$, '23514', null, 'an empty name is refused');
 select throws_ok(
     $$ select tinydevcrm.create_subscription('x', 'pg_class') $$, 'TD001', null,
-    'what is not watched cannot be subscribed to');
+    'a relation that is not watched cannot be subscribed to');
 
 -- rejected, parked, delivered again
 
@@ -110,12 +112,14 @@ select *
 select ok(
     (select tinydevcrm.reject_event(delivery_id, 'no room') from few)
     between clock_timestamp() + interval '2 seconds' and clock_timestamp() + interval '8 seconds',
-    'what is rejected comes back after about five seconds');
-select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'not sooner');
+    'a rejected delivery is retried after about five seconds');
+select is_empty(
+    $$ select * from tinydevcrm.receive_events('few') $$,
+    'a rejected delivery is not received before that');
 select is(
     (select array[status, last_error, pending_count::text, in_flight_count::text]
        from tinydevcrm.subscription_status where subscription = 'few'),
-    array['failing', 'no room', '1', '0'], 'subscription_status says why');
+    array['failing', 'no room', '1', '0'], 'subscription_status shows why the attempt failed');
 
 create function pg_temp.let_time_pass()
     returns void
@@ -128,72 +132,80 @@ $$;
 
 select pg_temp.let_time_pass();
 select is(
-    (select attempt from tinydevcrm.receive_events('few')), 2, 'the next attempt has the next number');
+    (select attempt from tinydevcrm.receive_events('few')), 2, 'attempts are counted');
 select is(
     (select tinydevcrm.reject_event(delivery_id, 'still no room') from few), null,
-    'the last one that is rejected has no further one');
+    'to reject the last attempt returns null');
 select pg_temp.let_time_pass();
-select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'it is parked');
+select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'a parked delivery is not received');
 select is(
     (select array[parked_count, pending_count]
        from tinydevcrm.subscription_status where subscription = 'few'),
-    array[1, 0]::bigint[], 'and counted as such');
+    array[1, 0]::bigint[], 'a parked delivery is counted as parked');
 select throws_ok(
     $$ select tinydevcrm.reject_event(delivery_id) from few $$, 'TD001', null,
-    'what is not pending cannot be rejected');
-select is(tinydevcrm.redeliver_parked('few'), 1::bigint, 'redeliver_parked() brings all of them back');
+    'a delivery that is not pending cannot be rejected');
 select is(
-    (select attempt from tinydevcrm.receive_events('few')), 1, 'with all their attempts');
+    tinydevcrm.redeliver_parked('few'), 1::bigint,
+    'redeliver_parked() makes all parked deliveries pending');
+select is(
+    (select attempt from tinydevcrm.receive_events('few')), 1, 'a redelivered delivery has all its attempts');
 select pg_temp.let_time_pass();
-select is((select attempt from tinydevcrm.receive_events('few')), 2, 'a worker that dies uses one up');
+select is((select attempt from tinydevcrm.receive_events('few')), 2, 'an attempt whose worker died counts');
 select pg_temp.let_time_pass();
-select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'after the last one it is parked');
+select is_empty(
+    $$ select * from tinydevcrm.receive_events('few') $$,
+    'after the last attempt a delivery is parked without an answer too');
 select is(
     (select last_error from tinydevcrm.subscription_status where subscription = 'few'),
-    'still no room', 'with the last reason that was given');
+    'still no room', 'a parked delivery keeps the last reason');
 select lives_ok(
     $$ select tinydevcrm.redeliver_event(max(id)) from tinydevcrm.deliveries where parked_at is not null $$,
-    'redeliver_event() brings back one');
+    'redeliver_event() makes one delivery pending');
 select is(
     (select tinydevcrm.reject_event(delivery_id, 'wait', interval '1 hour')
        from tinydevcrm.receive_events('few')) > clock_timestamp() + interval '59 minutes',
-    true, 'a worker can ask for a longer pause');
+    true, 'a worker can ask for a longer delay');
 select is(
     (select max(delay) <= interval '9 hours' and min(delay) >= interval '3 hours'
        from generate_series(1, 100)
       cross join lateral tinydevcrm._compute_retry_delay(100) as delay), true,
-    'pauses have an end, and are not all alike');
+    'delays have an upper limit, and differ by chance');
 
 -- paused, replayed
 
 select tinydevcrm.pause_subscription('few');
 select pg_temp.let_time_pass();
-select is_empty($$ select * from tinydevcrm.receive_events('few') $$, 'nothing is received while it is paused');
+select is_empty(
+    $$ select * from tinydevcrm.receive_events('few') $$,
+    'a paused subscription receives nothing');
 select tinydevcrm.resume_subscription('few');
 select is(
-    (select count(*) from tinydevcrm.receive_events('few')), 1::bigint, 'and all of it after');
+    (select count(*) from tinydevcrm.receive_events('few')), 1::bigint,
+    'a resumed subscription receives what was kept');
 select is(
     tinydevcrm.replay_events('few', now() - interval '1 hour'),
     (select count(*) - 1 from tinydevcrm.matview_refresh_events where is_notified and matview like '%.b'),
-    'replay_events() brings what was told before the subscription');
+    'replay_events() delivers events from before the subscription');
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('few');
 select ok(
     tinydevcrm.replay_events('few', now() - interval '1 hour') > 0
     and tinydevcrm.replay_events('few', clock_timestamp()) = 0,
-    'and what was acknowledged, since the time given');
+    'replay_events() delivers acknowledged events since a time again');
 
 select throws_ok(
-    $$ select tinydevcrm.replay_events('few', null) $$, 'TD007', null, 'no time is no time');
-select is(tinydevcrm.acknowledge_events(null), 0::bigint, 'to acknowledge nothing is harmless');
+    $$ select tinydevcrm.replay_events('few', null) $$, 'TD007', null, 'replay_events() needs a time');
+select is(tinydevcrm.acknowledge_events(null), 0::bigint, 'acknowledge_events(null) does nothing');
 
 select tinydevcrm.drop_subscription('few');
 
 select lives_ok($$ select tinydevcrm.drop_matview('a') $$, 'a view with deliveries can be dropped');
 select results_eq(
-    'select name from tinydevcrm.subscriptions', array['all'], 'its own subscriptions go with it');
+    'select name from tinydevcrm.subscriptions', array['all'],
+    'dropping a view drops the subscriptions to it');
 select lives_ok($$ select tinydevcrm.drop_subscription('all') $$, 'a subscription can be dropped');
-select is_empty('select from tinydevcrm.deliveries', 'its deliveries go with it');
+select is_empty('select from tinydevcrm.deliveries', 'dropping a subscription drops its deliveries');
 
 select * from finish();
 

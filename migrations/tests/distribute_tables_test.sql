@@ -1,4 +1,4 @@
--- Distribution where Citus is not: clear errors, and nothing else is different. What needs Citus is tested by
+-- Distribution without Citus: clear errors, and nothing else differs. What needs Citus is tested by
 -- orchestrator/citus_*_test.go.
 
 begin;
@@ -32,47 +32,51 @@ insert into staging values ('1', 'a');
 
 select throws_ok(
     $$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$, 'TD010',
-    'this database is not a Citus coordinator: it has no workers',
-    'without Citus nothing is distributed');
+    'this database is not a Citus coordinator: there is nothing to distribute to',
+    'without Citus a table is not distributed');
 select matches(
     pg_temp.hint($$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$),
     'shared_preload_libraries = ''citus,pg_cron''.*create extension citus.*citus_add_node',
     'the hint says what to type');
 select throws_ok(
     $$ select tinydevcrm.distribute_table('"My Table"', as_reference => true) $$, 'TD010', null,
-    'nor copied to each worker');
+    'without Citus no reference table is made');
 select throws_ok(
-    $$ select tinydevcrm.list_distributions() $$, 'TD010', null, 'nor listed');
-select is(tinydevcrm._find_distribution('"My Table"'), null, 'each table is one of this server alone');
-select is(tinydevcrm._find_distribution(null), null, 'and so is none');
-select is(tinydevcrm._find_distribution_column('"My Table"'), null, 'sharded by no column');
+    $$ select tinydevcrm.list_distributions() $$, 'TD010', null, 'without Citus no distributions are listed');
+select is(tinydevcrm._find_distribution('"My Table"'), null, 'without Citus a table has no distribution');
+select is(tinydevcrm._find_distribution(null), null, 'null has no distribution');
+select is(
+    tinydevcrm._find_distribution_column('"My Table"'), null,
+    'without Citus a table has no distribution column');
 
--- what is asked of a table before Citus is
+-- what is checked before Citus is called
 
 select throws_ok(
     $$ select tinydevcrm._check_table('"My Table"', 'id') $$, 'TD006',
     'table "My Data"."My Table" has no column ''id'' to distribute by',
-    'a column that is not there, as it is written');
-select lives_ok($$ select tinydevcrm._check_table('"My Table"', 'Id') $$, 'and one that is');
+    'a column that does not exist is refused, in its exact spelling');
+select lives_ok($$ select tinydevcrm._check_table('"My Table"', 'Id') $$, 'a column that exists passes');
 select throws_ok(
     $$ select tinydevcrm._check_table('tinydevcrm.imports', 'id') $$, 'TD007', null,
-    'our own tables stay where they are');
+    'our own tables are not distributed');
 create view v as select 1 as one;
 select throws_ok(
-    $$ select tinydevcrm._check_table('v', null) $$, 'TD011', '"My Data".v is not a table', 'a view is no table');
+    $$ select tinydevcrm._check_table('v', null) $$, 'TD011', '"My Data".v is not a table',
+    'a view is not distributed');
 select throws_ok(
-    $$ select tinydevcrm._check_table(null, null) $$, 'TD011', 'null is not a table', 'nor is nothing');
+    $$ select tinydevcrm._check_table(null, null) $$, 'TD011', 'null is not a table',
+    'null is not distributed');
 
 insert into "My Table" values (1, 'a'), (null, 'b');
 select throws_ok(
     $$ select tinydevcrm._check_distributable('"My Table"', 'Id') $$, 'TD011',
-    'column "Id" cannot distribute table "My Data"."My Table": it is null in 1 of the rows',
-    'a row without a value has no place');
+    'column "Id", by which table "My Data"."My Table" would be distributed, is null in 1 of its rows',
+    'a null in the distribution column is refused');
 create unique index on "My Table" ("Id");
 select throws_ok(
     $$ select tinydevcrm._check_distributable('"My Table"', 'name') $$, 'TD011',
-    'the unique index "My Table_Id_idx" ("Id") of table "My Data"."My Table" lacks name, the column to distribute by',
-    'a unique index needs the column');
+    'the unique index "My Table_Id_idx" ("Id") of table "My Data"."My Table" lacks name, by which it would be distributed',
+    'a unique index without the distribution column is refused');
 
 -- imports
 
@@ -81,21 +85,22 @@ select throws_ok(
     'an import is refused before the file is read');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', distribute_by => 'id') $$, 'TD010', null,
-    'by psql''s way too');
-select is(to_regclass('x'), null, 'and leaves nothing');
+    'import_staging() is refused too');
+select is(to_regclass('x'), null, 'a refused import leaves no table');
 select results_eq(
     $$ select distribute_by, distribution
          from tinydevcrm.import_staging('staging', 'plain', distribute_by => '') $$,
     $$ values (null::text, null::text) $$,
-    'an empty column is none: the table is a plain one');
+    'an empty distribute_by leaves a local table');
 select lives_ok(
-    $$ select tinydevcrm.import_staging('staging', 'plain', 'append') $$, 'to which rows are appended as ever');
+    $$ select tinydevcrm.import_staging('staging', 'plain', 'append') $$,
+    'rows are appended to a local table as before');
 
 -- others
 
 select is_empty(
     $$ select finding from tinydevcrm._check_workers() $$,
-    'there are no workers to look at');
+    'without Citus there are no workers to check');
 
 create role tap_other;
 grant tinydevcrm_user to tap_other;
@@ -104,7 +109,7 @@ set local role tap_other;
 select throws_ok(
     $$ select tinydevcrm._check_table('"My Table"', 'Id') $$, '42501',
     '"My Data"."My Table" belongs to postgres, and this session has not logged in as that role',
-    'only a table''s owner distributes it');
+    'only the owner can distribute a table');
 reset role;
 
 select * from finish();

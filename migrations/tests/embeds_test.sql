@@ -1,4 +1,4 @@
--- Who makes rows public, for whom, and what a refresh does with them.
+-- Widgets: who may make rows public, on which sites, and what a refresh copies.
 
 begin;
 
@@ -51,7 +51,7 @@ values (5, null);
 select tinydevcrm.create_matview('v', 'select * from numbers');
 create materialized view unwatched as select 1 as n;
 
-select is(tinydevcrm._find_embed('My Data.v'), null, 'nothing is public by itself');
+select is(tinydevcrm._find_embed('My Data.v'), null, 'a view is not public before allow_embedding()');
 select is(
     (select array[origins::text, columns::text, rows::text, row_count::text]
        from tinydevcrm.allow_embedding('v', '{https://Example.com/, https://*.example.com}')),
@@ -59,11 +59,11 @@ select is(
         '{https://example.com,https://*.example.com}',
         '[{"name": "n", "type": "integer"}, {"name": "name", "type": "text"}]',
         '[["5", null]]', '1'],
-    'to allow it puts the rows there at once, and takes origins as they are pasted');
+    'allow_embedding() copies the rows at once, and corrects case and slash of origins');
 select is(
     (select refreshed_at from tinydevcrm.embeds),
     (select created_at from tinydevcrm.matviews where relation = 'v'::regclass),
-    'which are as old as the view, before its first refresh');
+    'before the first refresh, the rows have the time of registration');
 select is(
     tinydevcrm._find_embed(name), (select id from tinydevcrm.matviews where relation = 'v'::regclass),
     format('it is found as %s', name))
@@ -78,21 +78,21 @@ select 6,
 select is((tinydevcrm.refresh_matview('v')).outcome, 'refreshed', 'a refresh');
 select is(
     (select array[row_count, jsonb_array_length(rows), length(rows -> 1 ->> 1)] from tinydevcrm.embeds),
-    array[201, 100, 201]::bigint[], 'puts the new ones there, so many and so much of each');
+    array[201, 100, 201]::bigint[], 'a refresh copies up to 100 rows and 201 characters of each value');
 select is(
     (select refreshed_at from tinydevcrm.embeds),
-    (select max(started_at) from tinydevcrm.matview_refresh_events), 'with its time');
+    (select max(started_at) from tinydevcrm.matview_refresh_events), 'a refresh sets the time of the rows');
 
 update tinydevcrm.settings
    set embed_byte_limit = 2000;
 select tinydevcrm.refresh_matview('v');
-select is((select jsonb_array_length(rows) from tinydevcrm.embeds), 10, 'and no more bytes than are to be');
+select is((select jsonb_array_length(rows) from tinydevcrm.embeds), 10, 'embed_byte_limit limits the copy');
 update tinydevcrm.settings
    set embed_byte_limit = 5;
 select tinydevcrm.refresh_matview('v');
 select is(
     (select array[row_count::text, rows::text] from tinydevcrm.embeds), array['201', '[]'],
-    'none, if one is too long');
+    'no row is copied if the first is too long');
 update tinydevcrm.settings
    set embed_byte_limit = default;
 
@@ -100,7 +100,7 @@ truncate numbers;
 select tinydevcrm.refresh_matview('v');
 select is(
     (select array[row_count::text, rows::text] from tinydevcrm.embeds), array['0', '[]'],
-    'an empty view has no rows');
+    'the widget of an empty view has no rows');
 
 create materialized view failing as
 select 1 / count(*) as n
@@ -109,15 +109,15 @@ select 1 / count(*) as n
 select tinydevcrm.watch_matview('failing');
 select is(
     (select array[rows::text, refreshed_at::text] from tinydevcrm.allow_embedding('failing', '{*}')),
-    array['[]', null], 'one that has not been filled yet has none');
+    array['[]', null], 'the widget of a view that is not populated has no rows and no time');
 insert into numbers
 values (1);
 select tinydevcrm.refresh_matview('failing');
 truncate numbers;
-select is((tinydevcrm.refresh_matview('failing')).outcome, 'failed', 'a refresh that fails');
+select is((tinydevcrm.refresh_matview('failing')).outcome, 'failed', 'a refresh fails');
 select is(
     (select rows::text from tinydevcrm.embeds where relation = 'failing'::regclass), '[["1"]]',
-    'leaves the rows');
+    'a failed refresh leaves the rows of the widget');
 
 create materialized view odd as
 select '{"a": "\u0000"}'::json as json,
@@ -126,7 +126,8 @@ select '{"a": "\u0000"}'::json as json,
 select tinydevcrm.watch_matview('odd');
 select is(
     (select rows -> 0 from tinydevcrm.allow_embedding('odd', '{*}')),
-    jsonb_build_array('{"a": "\u0000"}', 'NaN', '{"\"",NULL}'), 'values are there as they are printed');
+    jsonb_build_array('{"a": "\u0000"}', 'NaN', '{"\"",NULL}'),
+    'values are copied as text, as Postgres prints them');
 
 -- errors
 
@@ -138,18 +139,18 @@ select throws_ok(statement, sqlstate, message, message)
         ($$ select tinydevcrm.forbid_embedding('unwatched') $$, 'TD001',
             'materialized view "My Data".unwatched is not watched'),
         ($$ select tinydevcrm.allow_embedding('v', '{example.com, null}') $$, 'TD007',
-            'these are no origins: example.com, null'),
-        ($$ select tinydevcrm.allow_embedding('v', '{}') $$, 'TD007', 'these are no origins: none'),
-        ($$ select tinydevcrm.allow_embedding('v', null) $$, 'TD007', 'these are no origins: none')
+            'these are not origins: example.com, null'),
+        ($$ select tinydevcrm.allow_embedding('v', '{}') $$, 'TD007', 'these are not origins: none'),
+        ($$ select tinydevcrm.allow_embedding('v', null) $$, 'TD007', 'these are not origins: none')
   ) as refusals (statement, sqlstate, message);
 
 -- the end
 
 select tinydevcrm.forbid_embedding('v');
-select is(tinydevcrm._find_embed('My Data.v'), null, 'forbidden, it is public no longer');
-select lives_ok($$ select tinydevcrm.forbid_embedding('v') $$, 'and may be forbidden again');
+select is(tinydevcrm._find_embed('My Data.v'), null, 'forbid_embedding() makes a view private');
+select lives_ok($$ select tinydevcrm.forbid_embedding('v') $$, 'forbid_embedding() may be called twice');
 select tinydevcrm.drop_matview('odd');
-select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'what is dropped is not public');
+select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'dropping a view removes its widget');
 
 -- users
 
@@ -161,22 +162,24 @@ grant usage on schema "My Data" to "Tap One", "Tap Two", "Tap Admin", "Tap Runne
 alter materialized view failing owner to "Tap One";
 select is(
     (select count(*) from tinydevcrm.embeds), 0::bigint,
-    'whoever gets a view decides anew whether it is public');
+    'a new owner makes a view private');
 select is_empty(
     $$ select from tinydevcrm.matviews where relation = 'failing'::regclass and owner <> '"Tap One"'::regrole $$,
-    'as its owner');
+    'the registration has the new owner');
 
 set local session authorization "Tap One";
 select lives_ok(
-    $$ select tinydevcrm.allow_embedding('failing', '{https://example.com}') $$, 'a user allows it');
+    $$ select tinydevcrm.allow_embedding('failing', '{https://example.com}') $$,
+    'a user makes a view of their own public');
 
 set local session authorization "Tap Two";
-select is_empty('select from tinydevcrm.embeds', 'which another does not see');
+select is_empty('select from tinydevcrm.embeds', 'another user does not see the widget');
 select throws_ok(
-    $$ select tinydevcrm.allow_embedding('failing', '{*}') $$, 'TD001', null, 'and cannot change');
+    $$ select tinydevcrm.allow_embedding('failing', '{*}') $$, 'TD001', null,
+    'another user cannot change the widget');
 
 set local session authorization "Tap Admin";
-select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'an administrator sees it');
+select is((select count(*) from tinydevcrm.embeds), 1::bigint, 'an administrator sees the widget');
 select throws_ok(
     format('select tinydevcrm.%s', call), '42501', 'must be owner of materialized view "My Data".failing',
     call || ' is not for an administrator')
@@ -184,7 +187,7 @@ select throws_ok(
 
 set local session authorization "Tap Runner";
 select is(
-    tinydevcrm._find_embed('My Data.failing') is not null, true, 'the orchestrator finds it');
+    tinydevcrm._find_embed('My Data.failing') is not null, true, 'the orchestrator finds the widget');
 
 reset session authorization;
 create table failing_id as

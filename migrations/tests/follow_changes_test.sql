@@ -1,4 +1,4 @@
--- What is dropped or given away by hand leaves nothing behind, and nothing of ours stops the user.
+-- The registry follows drops and new owners, and no error of ours stops the user's statement.
 
 begin;
 
@@ -55,13 +55,16 @@ select is(concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '2 1 2 1', 'two v
 
 drop materialized view v;
 
-select is(concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '1 1 1 1', 'a view that is dropped is forgotten');
+select is(
+    concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '1 1 1 1',
+    'a dropped view loses its registration and its subscriptions');
 
 set local client_min_messages = warning;
 drop table numbers cascade;
 
 select is(
-    concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '0 0 0 0', 'one that goes by cascade too, and the job goes with the last');
+    concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '0 0 0 0',
+    'a drop by cascade does the same, and the last view takes the job along');
 
 create table numbers as
 select 1 as n;
@@ -71,22 +74,24 @@ select pg_temp.make('v');
 alter materialized view v rename to renamed;
 
 select is(
-    (select relation::text from tinydevcrm.matviews), 'renamed', 'a new name is followed by itself');
+    (select relation::text from tinydevcrm.matviews), 'renamed', 'a renamed view stays registered');
 select is(
     (select matview from tinydevcrm.refresh_matview('renamed')), '"My Data".renamed',
-    'and told from then on');
+    'events have the new name');
 
 reset session authorization;
 alter schema "My Data" owner to "Tap Landlord";
 set local session authorization "Tap Landlord";
 
-select is(pg_temp.left_over(), '0 0 0', 'the owner of the schema does not see what is in it');
+select is(pg_temp.left_over(), '0 0 0', 'the owner of the schema does not see the registration');
 
 drop materialized view renamed;
 
 reset session authorization;
 
-select is(concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '0 0 0 0', 'and what they drop is forgotten all the same');
+select is(
+    concat_ws(' ', pg_temp.left_over(), pg_temp.jobs()), '0 0 0 0',
+    'a view that they drop loses its registration all the same');
 
 -- owners
 
@@ -113,31 +118,34 @@ as $$
 $$;
 
 select is(
-    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'registration, schedule and job are the owner''s');
+    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner',
+    'registration, schedule and job belong to the owner');
 
 alter materialized view given owner to "Tap Heir";
 
 select is(
-    pg_temp.whose(), '"Tap Heir" "Tap Heir" Tap Heir', 'and go to a new owner with the view');
+    pg_temp.whose(), '"Tap Heir" "Tap Heir" Tap Heir',
+    'a new owner gets registration, schedule and job with the view');
 select is(
-    (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint, 'the old one has no job left');
+    (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint, 'the old owner has no job left');
 
 reassign owned by "Tap Heir" to "Tap Owner";
 call tinydevcrm.settle_jobs();
 
 select is(
     (select array_agg(schedule) from cron.job where command = 'call tinydevcrm.settle_jobs()'),
-    array['* * * * *'], 'which is one job of every minute, however often it has run');
+    array['* * * * *'], 'upkeep is one job of every minute, however often it has run');
 select is(
-    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'reassigning is followed by the upkeep');
+    pg_temp.whose(), '"Tap Owner" "Tap Owner" Tap Owner', 'upkeep follows reassign owned');
 select is(
-    (select count(*) from cron.job where username = 'Tap Heir'), 0::bigint, 'there too');
+    (select count(*) from cron.job where username = 'Tap Heir'), 0::bigint,
+    'upkeep leaves no job of the old owner');
 
 drop owned by "Tap Owner";
 
 select is(
     (select count(*) from cron.job where username = 'Tap Owner'), 0::bigint,
-    'who owns nothing any more has no job');
+    'drop owned leaves no job');
 
 -- A table that has been renamed, and imported again under its old name
 
@@ -152,24 +160,26 @@ select * from orders;
 select tinydevcrm.create_matview('orders_view', 'select * from chosen');
 select is(
     (select notices from tinydevcrm.import_staging('staging', 'orders', 'append')), '{}'::text[],
-    'more rows for a table are no news');
+    'an append adds no notice');
 alter table orders rename to orders_2025;
 select is(
     (select notices from tinydevcrm.import_staging('staging', 'others')), '{}'::text[],
-    'nor is a table that nothing reads');
+    'a new table that no view has read adds no notice');
 select is(
     (select notices from tinydevcrm.import_staging('staging', 'orders')),
     array['view "Tap Imports".orders_view reads "Tap Imports".orders_2025, which was called '
           '"Tap Imports".orders before, and not this table'],
-    'an import under the old name of a table says which views go on reading that');
+    'an import under the old name of a table says which views still read the renamed one');
 select is(
-    (select notices from tinydevcrm.import_staging('staging', 'orders', 'append')), '{}'::text[], 'once');
+    (select notices from tinydevcrm.import_staging('staging', 'orders', 'append')), '{}'::text[],
+    'the next import does not repeat the notice');
 select is(
-    (select row_count from tinydevcrm.refresh_matview('orders_view')), 2::bigint, 'and so they do');
+    (select row_count from tinydevcrm.refresh_matview('orders_view')), 2::bigint,
+    'the view reads the renamed table');
 
 set local search_path = "My Data", public;
 
--- A registry in ruins.
+-- With a broken registry.
 
 create materialized view unwatched as
 select 1 as one;
@@ -178,8 +188,8 @@ set local client_min_messages = error;
 alter table tinydevcrm.matviews rename to ruins;
 set local client_min_messages = error;
 
-select lives_ok('drop materialized view unwatched', 'a drop goes through even when ours fails');
-select is(to_regclass('unwatched'), null, 'and drops');
+select lives_ok('drop materialized view unwatched', 'a drop succeeds even when the trigger of ours fails');
+select is(to_regclass('unwatched'), null, 'the view is gone');
 
 select * from finish();
 

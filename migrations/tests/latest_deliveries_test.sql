@@ -13,7 +13,7 @@ prepare statuses as
 
 select results_eq(
     'statuses', $$ values (array['pending', 'pending', 'pending', 'pending', 'pending']) $$,
-    'what was not received yet is pending');
+    'a delivery that was not received is pending');
 
 create temporary table received as
     select row_number() over (order by delivery_id) as number,
@@ -21,7 +21,7 @@ create temporary table received as
       from tinydevcrm.receive_events('s', 4);
 select results_eq(
     'statuses', $$ values (array['in flight', 'in flight', 'in flight', 'in flight', 'pending']) $$,
-    'what was received is in flight');
+    'a received delivery is in flight');
 
 select tinydevcrm.acknowledge_events(array_agg(delivery_id)) from received where number = 1 \g /dev/null
 select tinydevcrm.reject_event(delivery_id, 'no') from received where number > 1 \g /dev/null
@@ -30,26 +30,26 @@ select tinydevcrm.receive_events('s', 1) \g /dev/null
 select tinydevcrm.reject_event(delivery_id, 'no again') from received where number = 2 \g /dev/null
 select results_eq(
     'statuses', $$ values (array['acknowledged', 'parked', 'failing', 'failing', 'pending']) $$,
-    'then acknowledged, failing or parked');
+    'an answer makes it acknowledged, failing or parked');
 
-select is(last_error, 'no again', 'with the reason')
+select is(last_error, 'no again', 'a parked delivery shows the reason')
   from tinydevcrm.latest_deliveries('s')
  where status = 'parked';
-select is(next_attempt_at, null, 'what is parked has no next attempt')
+select is(next_attempt_at, null, 'a parked delivery has no next attempt')
   from tinydevcrm.latest_deliveries('s')
  where status = 'parked';
-select ok(bool_and(next_attempt_at > now()), 'what is failing has one')
+select ok(bool_and(next_attempt_at > now()), 'a failing delivery has a next attempt')
   from tinydevcrm.latest_deliveries('s')
  where status = 'failing';
 select is(
     array(select delivery_id from tinydevcrm.latest_deliveries('s')),
     array(select id from tinydevcrm.deliveries order by id desc),
-    'the newest come first');
-select is(count(*), 2::bigint, 'and no more than are asked for')
+    'the newest delivery comes first');
+select is(count(*), 2::bigint, 'row_limit is the limit')
   from tinydevcrm.latest_deliveries('s', 2);
 select throws_ok(
     $$ select tinydevcrm.latest_deliveries('none') $$, 'TD001', null,
-    'there has to be such a subscription');
+    'an unknown subscription is refused');
 
 select * from finish();
 rollback;

@@ -1,4 +1,4 @@
--- What expires, and what stays.
+-- What retention removes, and what it keeps.
 
 begin;
 
@@ -35,43 +35,53 @@ select pg_temp.ids() as ids;
 
 select is(
     tinydevcrm._remove_expired_events(0, 2), (select ids[2] from before),
-    'a batch has the size asked for, and says where to go on');
-select is(tinydevcrm._remove_expired_events((select ids[2] from before), 2), null, 'the last one says that it is');
-select is(pg_temp.ids(), (select ids from before), 'what a subscription waits for stays beyond its time');
+    'a full batch returns the last id, to continue after it');
+select is(
+    tinydevcrm._remove_expired_events((select ids[2] from before), 2), null,
+    'the last batch returns null');
+select is(pg_temp.ids(), (select ids from before), 'expired events with pending deliveries stay');
 
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('retention test', 2);
 select tinydevcrm._remove_expired_events(0, 100);
 
-select is(pg_temp.ids(), (select ids[3:] from before), 'what has been delivered goes');
+select is(
+    pg_temp.ids(), (select ids[3:] from before),
+    'expired events without pending deliveries are removed');
 
 update tinydevcrm.matview_refresh_events
    set started_at = now() - interval '91 days'
  where id = (select ids[3] from before);
 select tinydevcrm._remove_expired_events(0, 100);
 
-select is(pg_temp.ids(), (select ids[4:] from before), 'and what nobody took in three months');
+select is(
+    pg_temp.ids(), (select ids[4:] from before),
+    'after delivery_retention also those with pending deliveries are removed');
 select is(
     (select expired_count from tinydevcrm.subscription_status where subscription = 'retention test'),
-    1::bigint, 'which is counted');
+    1::bigint, 'a delivery that was removed unacknowledged counts as expired');
 select is(
     (select count(*)::integer
        from tinydevcrm.deliveries
        join tinydevcrm.subscriptions
          on subscriptions.id = subscription_id
       where name = 'retention test'),
-    2, 'deliveries go with their events');
+    2, 'deliveries are removed with their events');
 
 update tinydevcrm.settings
    set event_limit = 1;
 
-select is((select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 0::numeric, 'nor goes by number what is waited for');
+select is(
+    (select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 0::numeric,
+    'surplus events with pending deliveries stay');
 select tinydevcrm.acknowledge_events(array_agg(delivery_id))
   from tinydevcrm.receive_events('retention test');
-select is((select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 1::numeric, 'then the oldest of too many do');
+select is(
+    (select sum(tinydevcrm._remove_surplus_events(id, 100)) from tinydevcrm.matviews), 1::numeric,
+    'the oldest surplus events are removed');
 
--- Runs of pg_cron, begun one after the other: 2 was cut off by a crash of the server, 3 goes on ever since,
--- 5 was cut off just now. The rest of the log, if any, is newer.
+-- Runs of pg_cron in the order of their start: a crash of the server cut off 2, 3 still runs, a crash has just
+-- cut off 5. Other runs in the log, if any, are newer.
 insert into cron.job_run_details (runid, command, status, start_time, end_time)
 select -10 + n, 'call tinydevcrm.refresh_scheduled(1)', status, began_at, ended_at
   from (values
@@ -85,7 +95,7 @@ select tinydevcrm._remove_expired_job_runs(100);
 
 select is(
     array(select runid::integer + 10 from cron.job_run_details where runid < 0 order by runid), array[3, 5, 6],
-    'job runs go when they have expired, and with them those that a crash had cut off before');
+    'expired job runs are removed, and with them earlier ones without an end time');
 
 create table retention_there (a integer);
 insert into tinydevcrm.imports (source, mode, schema_name, table_name, started_at, finished_at)
@@ -98,15 +108,15 @@ select table_name || n, 'create', 'public', table_name, now() - age, now() - age
 insert into tinydevcrm.imports (source, mode, schema_name, table_name, finished_at)
 values ('young', 'create', 'public', 'retention_gone', now());
 
-select is(tinydevcrm._remove_expired_imports(1), 1::bigint, 'so do imports, a batch at a time');
+select is(tinydevcrm._remove_expired_imports(1), 1::bigint, 'expired imports are removed in batches');
 select tinydevcrm._remove_expired_imports(100);
 select is(
     array(select source from tinydevcrm.imports where table_name like 'retention%' order by id),
-    array['retention_there2', 'young'], 'but for the last one of a table that is there');
+    array['retention_there2', 'young'], 'the last import of an existing table stays');
 
 select is(
     (select command from cron.job where jobname = 'tinydevcrm retention'),
-    'call tinydevcrm.remove_expired()', 'a job of pg_cron does it');
+    'call tinydevcrm.remove_expired()', 'a pg_cron job calls remove_expired()');
 
 select * from finish();
 

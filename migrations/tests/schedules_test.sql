@@ -1,4 +1,4 @@
--- Schedules: their spellings, their jobs, and what a job does next.
+-- Schedules: their normal form, their jobs, and the steps of a job.
 
 begin;
 
@@ -13,13 +13,13 @@ select is(
           from unnest(array[
                    '5 seconds', '5 s', '00:00:05', ' 59 SECONDS ', '1 second', '1 minute', '60 seconds',
                    '5 minutes', '1 hour', '24 hours', '1 day', ' */5  *  * * *', '0 7 * * mon']
-               ) with ordinality as given (given, place)
+               ) with ordinality as given (given, ordinal)
          cross join lateral tinydevcrm._parse_schedule(given) as parsed
-         order by place
+         order by ordinal
     ),
     array['5 seconds', '5 seconds', '5 seconds', '59 seconds', '1 second', '* * * * *', '* * * * *',
           '*/5 * * * *', '0 * * * *', '0 0 * * *', '0 0 * * *', '*/5 * * * *', '0 7 * * mon'],
-    'a schedule has one spelling');
+    'schedules that mean the same have one normal form');
 
 select throws_ok(
            format('select tinydevcrm._parse_schedule(%L)', given), 'TD003', null,
@@ -58,7 +58,7 @@ $$;
 select is(pg_temp.jobs(), 0::bigint, 'there is no job before there is a schedule');
 select is(
     (select seconds from tinydevcrm.schedule_matview('a', '5 seconds')), 5,
-    'schedule_matview() gives the schedule');
+    'schedule_matview() returns the schedule');
 
 -- the first refresh
 
@@ -72,26 +72,26 @@ select results_eq(
     'schedule_matview() says that the first refresh failed, and why');
 select is(
     (select schedule from tinydevcrm.matview_status where relation = 'fails'::regclass),
-    '0 * * * *', 'the schedule is set all the same');
+    '0 * * * *', 'the schedule is set although the first refresh failed');
 update divisors set n = 1;
 select results_eq(
     $$ select outcome, row_count, error_code from tinydevcrm.schedule_matview('fails', '1 hour') $$,
     $$ values ('recovered', 1::bigint, null::text) $$,
-    'and that it succeeded');
+    'schedule_matview() says that the refresh succeeded');
 select tinydevcrm.drop_matview('fails');
 select is(
     (select count(*)::integer from tinydevcrm.matview_refresh_events where matview = '"My Data".a'),
-    1, 'and refreshes at once');
+    1, 'schedule_matview() refreshes at once');
 select lives_ok(
-    $$ select tinydevcrm.schedule_matview('b', '00:00:05') $$, 'another takes the same schedule');
-select is(pg_temp.jobs(), 1::bigint, 'and they share one job');
+    $$ select tinydevcrm.schedule_matview('b', '00:00:05') $$, 'another view can have the same schedule');
+select is(pg_temp.jobs(), 1::bigint, 'views on the same schedule share one job');
 select is(
     (select job.schedule
        from cron.job
        join tinydevcrm.schedules
          on schedules.job_id = job.jobid),
     case when tinydevcrm._cron_has_seconds() then '5 seconds' else '* * * * *' end,
-    'which pg_cron runs by seconds where it can, and each minute where it cannot');
+    'pg_cron runs the job by seconds if it has seconds, else each minute');
 select is(
     (select command from cron.job join tinydevcrm.schedules on job_id = jobid),
     (select case
@@ -99,22 +99,22 @@ select is(
                 else 'call tinydevcrm.refresh_by_seconds(false)'
             end
        from tinydevcrm.schedules),
-    'and which refreshes the schedule');
+    'the job refreshes by the schedule');
 select lives_ok(
-    $$ select tinydevcrm.schedule_matview('a', '1 minute') $$, 'changing the schedule is one call');
-select is(pg_temp.jobs(), 2::bigint, 'with a job of its own');
+    $$ select tinydevcrm.schedule_matview('a', '1 minute') $$, 'one call changes the schedule');
+select is(pg_temp.jobs(), 2::bigint, 'the new schedule has a job of its own');
 select lives_ok(
     $$ select tinydevcrm.unschedule_matview('a') $$, 'unschedule_matview() stops it');
-select is(pg_temp.jobs(), 1::bigint, 'and the job goes with the last view on the schedule');
+select is(pg_temp.jobs(), 1::bigint, 'the job is removed with the last view on its schedule');
 select lives_ok(
-    $$ select tinydevcrm.unschedule_matview('a') $$, 'a second time is harmless');
+    $$ select tinydevcrm.unschedule_matview('a') $$, 'unschedule_matview() may be called twice');
 
--- pg_cron judges what has five fields
+-- pg_cron checks a cron expression
 
 select throws_ok(
     $$ select tinydevcrm.schedule_matview('a', '90 * * * *') $$, 'TD003', '''90 * * * *'' is not a schedule',
-    'pg_cron''s refusal is told as ours');
-select is(pg_temp.jobs(), 1::bigint, 'and leaves no job');
+    'a schedule that pg_cron rejects raises TD003');
+select is(pg_temp.jobs(), 1::bigint, 'a rejected schedule leaves no job');
 
 -- steps of a job
 
@@ -148,7 +148,7 @@ $$;
 
 select is(
     (select pg_temp.round(schedule_id, called_at) from calls), array['b', 'a']::regclass[],
-    'a round begins with the longest unrefreshed');
+    'a round begins with the view that was refreshed least recently');
 
 select tinydevcrm._refresh_matview(matviews, schedule_id)
   from tinydevcrm.matviews
@@ -156,21 +156,21 @@ select tinydevcrm._refresh_matview(matviews, schedule_id)
 
 select is(
     (select pg_temp.round(schedule_id, called_at) from calls), array['a']::regclass[],
-    'what has had its turn is not in it');
+    'a view that was refreshed is not in the rest of the round');
 select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
       cross join lateral tinydevcrm._find_due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'b'::regclass),
-    null, 'nor is it taken when another session has had it');
+    null, 'a view that another session has refreshed is not due');
 select is(
     (select due.relation
        from calls
       cross join tinydevcrm.matviews
       cross join lateral tinydevcrm._find_due_matview(matviews.id, array[calls.schedule_id], called_at) as due
       where matviews.relation = 'a'::regclass),
-    'a'::regclass, 'as the others are');
+    'a'::regclass, 'a view that was not refreshed is due');
 
 select tinydevcrm._refresh_matview(matviews, schedule_id)
   from tinydevcrm.matviews
@@ -179,17 +179,18 @@ select tinydevcrm._refresh_matview(matviews, schedule_id)
 select is(
     (select row(next_round.matview_ids is null, next_round.wait)::text
        from calls, tinydevcrm._plan_round(array[schedule_id], called_at) as next_round),
-    '(t,)', 'and when all have had their turn the job ends: runs that queued up in one minute are one');
+    '(t,)', 'when all are refreshed the job ends: further runs in the same minute do nothing');
 
 select is(
     (select array_agg(distinct schedule_id) from tinydevcrm.matview_refresh_events where schedule_id is not null),
-    (select array_agg(schedule_id) from calls), 'a scheduled refresh names its schedule');
+    (select array_agg(schedule_id) from calls),
+    'the event of a scheduled refresh has the schedule''s number');
 
 drop materialized view a;
 
 select tinydevcrm.drop_matview('b');
 
-select is(pg_temp.jobs(), 0::bigint, 'no job is left when the last view has gone');
+select is(pg_temp.jobs(), 0::bigint, 'no job is left when the last view is dropped');
 
 -- pauses
 
@@ -221,13 +222,15 @@ $$;
 select lives_ok($$ select tinydevcrm.pause_matview('fast') $$, 'a view can be paused');
 select is(
     (select array[status, schedule] from tinydevcrm.matview_status where relation = 'fast'::regclass),
-    array['paused', '7 seconds'], 'which keeps its schedule');
-select is(pg_temp.next('fast'), 'slow'::regclass, 'and has it passed over');
-select lives_ok($$ select tinydevcrm.resume_matview('fast') $$, 'and resumed');
-select is(pg_temp.next('fast'), 'fast'::regclass, 'then it has its turn again');
-select throws_ok($$ select tinydevcrm.pause_matview('pg_class') $$, 'TD001', null, 'if it is watched');
+    array['paused', '7 seconds'], 'a paused view keeps its schedule');
+select is(pg_temp.next('fast'), 'slow'::regclass, 'a paused view is not refreshed');
+select lives_ok($$ select tinydevcrm.resume_matview('fast') $$, 'a view can be resumed');
+select is(pg_temp.next('fast'), 'fast'::regclass, 'a resumed view is refreshed again');
+select throws_ok(
+    $$ select tinydevcrm.pause_matview('pg_class') $$, 'TD001', null,
+    'a relation that is not watched cannot be paused');
 
--- lanes
+-- the job for slow views
 
 create function pg_temp.choose(relation regclass, took interval)
     returns text
@@ -244,23 +247,31 @@ $$;
 create temporary table jobs_before as
 select pg_temp.jobs() as count;
 
-select is(pg_temp.choose('slow', '3 seconds'), 'common', 'less than half of a period is not slow');
-select is(pg_temp.choose('slow', '4 seconds'), 'slow', 'more than half is');
-select is(pg_temp.jobs(), (select count + 1 from jobs_before), 'and has a job of its own');
+select is(
+    pg_temp.choose('slow', '3 seconds'), 'common',
+    'a refresh of less than half of the period is not slow');
+select is(pg_temp.choose('slow', '4 seconds'), 'slow', 'a refresh of more than half of the period is slow');
+select is(pg_temp.jobs(), (select count + 1 from jobs_before), 'slow views have a job of their own');
 select is(
     (select schedule from tinydevcrm.matview_status where relation = 'slow'::regclass), '7 seconds',
-    'on the same schedule');
+    'a slow view keeps its schedule');
 select is(
     (tinydevcrm.schedule_matview('slow', '7 seconds')).is_slow, true,
-    'where scheduling it again leaves it');
-select is(pg_temp.choose('slow', '1 second'), 'slow', 'it comes back only when it is fast by far');
-select is(pg_temp.choose('slow', '0.5 seconds'), 'common', 'a tenth of a period');
-select is(pg_temp.jobs(), (select count from jobs_before), 'and the job is gone');
+    'a slow view stays slow when the same schedule is set again');
+select is(pg_temp.choose('slow', '1 second'), 'slow', 'a slow view stays slow at a seventh of the period');
+select is(
+    pg_temp.choose('slow', '0.5 seconds'), 'common',
+    'a slow view returns to the common job below a tenth of the period');
+select is(
+    pg_temp.jobs(), (select count from jobs_before),
+    'the job for slow views is removed with the last of them');
 
 select tinydevcrm.unschedule_matview('fast');
-select is(pg_temp.choose('slow', '30 seconds'), 'common', 'one that holds nobody up stays');
+select is(
+    pg_temp.choose('slow', '30 seconds'), 'common',
+    'a slow refresh that delays no other view stays in the common job');
 select tinydevcrm.drop_matview('slow');
-select is(pg_temp.jobs(), (select count - 1 from jobs_before), 'and its job goes with it');
+select is(pg_temp.jobs(), (select count - 1 from jobs_before), 'its job is removed with the view');
 
 select * from finish();
 

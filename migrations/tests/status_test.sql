@@ -1,4 +1,4 @@
--- How it goes, at a glance.
+-- The overview and the states of subscriptions.
 
 begin;
 
@@ -15,16 +15,16 @@ create function pg_temp.overview(variadic names text[])
     returns text
     language sql
 as $$
-    select string_agg(to_jsonb(overview) ->> name, ' ' order by place)
+    select string_agg(to_jsonb(overview) ->> name, ' ' order by ordinal)
       from tinydevcrm.overview
-     cross join unnest(names) with ordinality as given (name, place)
+     cross join unnest(names) with ordinality as given (name, ordinal)
 $$;
 
 select is(
     (select string_agg(value, ' ' order by key)
        from tinydevcrm.overview
       cross join lateral jsonb_each_text(to_jsonb(overview) - '{cron_is_running}'::text[])),
-    '0 0 0 0 0 0 0 0 0', 'who has nothing sees one row of zeros');
+    '0 0 0 0 0 0 0 0 0', 'a user without anything sees one row of zeros');
 
 create table numbers as
 select 1 as n;
@@ -38,18 +38,19 @@ select tinydevcrm.pause_matview('c');
 
 select is(
     pg_temp.overview('view_count', 'failing_count', 'unscheduled_count', 'paused_count'), '3 0 1 1',
-    'views are counted; what has no schedule is not paused');
+    'views are counted by state; one without a schedule does not count as paused');
 select is(
     (select last_refreshed_at from tinydevcrm.overview),
-    (select max(last_refreshed_at) from tinydevcrm.matviews), 'with the last refresh of any');
+    (select max(last_refreshed_at) from tinydevcrm.matviews),
+    'the overview has the time of the last refresh');
 select is(
-    (select cron_is_running from tinydevcrm.overview), true, 'and whether there will be another');
+    (select cron_is_running from tinydevcrm.overview), true, 'the overview says whether pg_cron runs');
 
 update numbers
    set n = 0;
 select tinydevcrm.refresh_matview('c');
 
-select is(pg_temp.overview('view_count', 'failing_count'), '3 1', 'one that fails is counted');
+select is(pg_temp.overview('view_count', 'failing_count'), '3 1', 'a failing view is counted');
 
 -- deliveries
 
@@ -64,35 +65,36 @@ select tinydevcrm.reject_event(delivery_id, 'no room')
 select is(
     pg_temp.overview(
         'subscription_count', 'troubled_subscription_count', 'pending_count', 'parked_count'),
-    '3 1 1 1', 'subscriptions and what they wait for are counted');
+    '3 1 1 1', 'subscriptions and their deliveries are counted');
 select is(
     (select array[status, pause_reason, is_troubled::text]
        from tinydevcrm.subscription_status where subscription = 'paused'),
-    array['paused', 'deploying', 'false'], 'one that is paused by hand is no trouble, whatever the reason');
+    array['paused', 'deploying', 'false'], 'a paused subscription needs no attention, whatever the reason');
 select tinydevcrm._disable_webhook(id, 'gone')
   from tinydevcrm.subscriptions
  where name = 'paused';
 select is(
     (select status from tinydevcrm.subscription_status where subscription = 'paused'),
-    'switched off', 'one that is switched off is');
+    'switched off', 'a subscription that the orchestrator has paused is switched off');
 select is(
-    (select troubled_subscription_count from tinydevcrm.overview), 2::bigint, 'and is counted');
+    (select troubled_subscription_count from tinydevcrm.overview), 2::bigint,
+    'a subscription that is switched off counts as troubled');
 select is(
     (select troubled_subscription_count from tinydevcrm.overview),
     (select count(*) from tinydevcrm.subscription_status where is_troubled),
-    'as all those that are in trouble');
+    'overview and subscription_status count the same troubled subscriptions');
 
 set local session authorization "Tap Two";
 
 select is(
     pg_temp.overview('view_count', 'subscription_count', 'pending_count', 'parked_count'), '0 0 0 0',
-    'of which another user sees nothing');
+    'another user sees nothing of them');
 
 set local session authorization "Tap Boss";
 
 select is(
     pg_temp.overview('view_count', 'subscription_count', 'pending_count', 'parked_count'), '3 3 1 1',
-    'and an administrator all');
+    'an administrator sees everything');
 
 reset session authorization;
 reset role;
@@ -100,7 +102,7 @@ reset role;
 select is(
     pg_temp.overview('view_count'),
     (select count(*)::text from tinydevcrm.matviews where owner = quote_ident(current_user)::regrole),
-    'and a superuser, who has the rights of all, what is the superuser''s own');
+    'a superuser, who has the rights of all, sees the superuser''s own views only');
 
 select * from finish();
 

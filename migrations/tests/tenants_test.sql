@@ -1,4 +1,4 @@
--- Tenants stay in their rooms: what they make large, lock or write is theirs alone. What takes two sessions is in
+-- Tenants: what a user makes large, locks or writes affects that user alone. What needs two sessions is in
 -- orchestrator/tenants_test.go.
 
 begin;
@@ -29,60 +29,82 @@ select tinydevcrm.create_matview('v', 'select * from numbers', 'rows_added', key
 
 -- code of an owner runs in their sessions
 
-select is(tinydevcrm._is_session_of('"Tap One"'), true, 'a session is of the role that has logged in');
-select is(tinydevcrm._is_session_of(null), false, 'and of nobody else');
-select lives_ok($$ select tinydevcrm._check_session_of('numbers') $$, 'whose relations it reads');
+select is(tinydevcrm._is_session_of('"Tap One"'), true, 'a session belongs to the role that has logged in');
+select is(tinydevcrm._is_session_of(null), false, 'a session does not belong to null');
+select lives_ok(
+    $$ select tinydevcrm._check_session_of('numbers') $$,
+    'a session may read relations of the role that has logged in');
 
 set local session authorization "Tap Member";
-select is(tinydevcrm._is_session_of('"Tap One"'), false, 'membership is not enough');
+select is(tinydevcrm._is_session_of('"Tap One"'), false, 'a session of a member of the role does not count');
 set local role "Tap One";
-select is(tinydevcrm._is_session_of('"Tap One"'), false, 'nor is "set role"');
-select throws_ok($$ select tinydevcrm._check_session_of('numbers') $$, '42501', null, 'so it does not read them');
+select is(tinydevcrm._is_session_of('"Tap One"'), false, '"set role" does not count');
 select throws_ok(
-    $$ select tinydevcrm.create_matview('w', 'select 1 as n') $$, '42501', null, 'and makes none');
-select is((tinydevcrm.refresh_matview('v')).id, null, 'but asks for a refresh');
+    $$ select tinydevcrm._check_session_of('numbers') $$, '42501', null,
+    'after "set role" the role''s relations are not read');
+select throws_ok(
+    $$ select tinydevcrm.create_matview('w', 'select 1 as n') $$, '42501', null,
+    'after "set role" no view is created');
+select is((tinydevcrm.refresh_matview('v')).id, null, 'after "set role" a refresh is requested');
 reset role;
 
 set local session authorization "Tap Two";
-select throws_ok($$ select tinydevcrm.refresh_matview('tap_one.v') $$, 'TD001', null, 'which another cannot');
-set local session authorization "Tap Boss";
-select is((tinydevcrm.refresh_matview('v')).id, null, 'and an administrator can');
 select throws_ok(
-    $$ select tinydevcrm.schedule_matview('v', '1 minute') $$, '42501', null, 'who changes nothing else of it');
+    $$ select tinydevcrm.refresh_matview('tap_one.v') $$, 'TD001', null,
+    'another user cannot request a refresh');
+set local session authorization "Tap Boss";
+select is((tinydevcrm.refresh_matview('v')).id, null, 'an administrator can request a refresh');
+select throws_ok(
+    $$ select tinydevcrm.schedule_matview('v', '1 minute') $$, '42501', null,
+    'an administrator cannot schedule the view');
 reset session authorization;
 
-select is((tinydevcrm.refresh_matview('v')).id, null, 'as a superuser can');
-select is_empty('select from tinydevcrm.matview_refresh_events where matview = ''tap_one.v''', 'nothing is refreshed yet');
+select is((tinydevcrm.refresh_matview('v')).id, null, 'a superuser can request a refresh');
+select is_empty(
+    'select from tinydevcrm.matview_refresh_events where matview = ''tap_one.v''',
+    'a request does not refresh at once');
 select is(
     (select array_agg(requested_by::text) from tinydevcrm.refresh_requests), array['"Tap One"'],
-    'one request is enough');
+    'several requests are one row');
 select is(
-    pg_temp.jobs_of('Tap One'), array['call tinydevcrm.refresh_requested()'], 'for which its owner has a job');
-select is((tinydevcrm.schedule_matview('v', '5 seconds')).schedule, '5 seconds', 'a superuser schedules it');
-select is((tinydevcrm.allow_embedding('v', '{*}')).rows, '[]', 'and makes it public, which shows nothing yet');
+    pg_temp.jobs_of('Tap One'), array['call tinydevcrm.refresh_requested()'],
+    'the owner has a job for the request');
+select is(
+    (tinydevcrm.schedule_matview('v', '5 seconds')).schedule, '5 seconds',
+    'a superuser can schedule the view');
+select is(
+    (tinydevcrm.allow_embedding('v', '{*}')).rows, '[]',
+    'a superuser can make it public, without rows yet');
 select throws_ok(
-    format('call tinydevcrm.refresh_scheduled(%s)', id), '42501', null, 'but does no round of it')
+    format('call tinydevcrm.refresh_scheduled(%s)', id), '42501', null, 'a superuser cannot refresh by its schedule')
   from tinydevcrm.schedules;
-select throws_ok($$ select tinydevcrm._set_key('v', '{n}') $$, '42501', null, 'makes no index on it');
 select throws_ok(
-    $$ select tinydevcrm._copy_rows(max(id)) from tinydevcrm.matviews $$, '42501', null, 'copies no rows');
+    $$ select tinydevcrm._set_key('v', '{n}') $$, '42501', null,
+    'a superuser creates no index on it');
+select throws_ok(
+    $$ select tinydevcrm._copy_rows(max(id)) from tinydevcrm.matviews $$, '42501', null,
+    'a superuser copies no rows of it');
 select throws_ok(
     $$ select tinydevcrm._refresh_matview(matviews) from tinydevcrm.matviews $$, '42501', null,
-    'and refreshes nothing from inside');
-select is_empty('select from tinydevcrm.matview_refresh_events where matview = ''tap_one.v''', 'so nothing was done');
+    'a superuser cannot refresh it by the internal function');
+select is_empty(
+    'select from tinydevcrm.matview_refresh_events where matview = ''tap_one.v''',
+    'the superuser has refreshed nothing');
 
 call tinydevcrm.settle_jobs();
-select is(cardinality(pg_temp.jobs_of('Tap One')), 2, 'upkeep keeps the job while something is asked for');
+select is(cardinality(pg_temp.jobs_of('Tap One')), 2, 'upkeep keeps the job while there is a request');
 
 set local session authorization "Tap One";
 select is(
-    (tinydevcrm._find_requested_matview(0)).relation, 'v'::regclass, 'the job finds what is asked for');
+    (tinydevcrm._find_requested_matview(0)).relation, 'v'::regclass, 'the job finds the requested view');
 select tinydevcrm._refresh_matview(tinydevcrm._find_requested_matview(0), is_job => true);
-select is((tinydevcrm._find_requested_matview(0)).relation, null, 'and has done it');
-select is((select rows from tinydevcrm.embeds), '[["1"]]', 'which copies the rows too');
+select is((tinydevcrm._find_requested_matview(0)).relation, null, 'after the refresh the request is gone');
+select is(
+    (select rows from tinydevcrm.embeds), '[["1"]]',
+    'the requested refresh copies the rows to the widget');
 reset session authorization;
 call tinydevcrm.settle_jobs();
-select is(cardinality(pg_temp.jobs_of('Tap One')), 1, 'then the job goes');
+select is(cardinality(pg_temp.jobs_of('Tap One')), 1, 'without a request upkeep removes the job');
 
 -- seconds
 
@@ -91,10 +113,10 @@ select tinydevcrm.create_matview('loop' || i, 'select 1 as n', 'never') from gen
 select tinydevcrm.schedule_matview(('loop' || i)::regclass, i || ' seconds') from generate_series(1, 12) as i;
 select is(
     (select count(distinct job_id)::integer from tinydevcrm.schedules), case when tinydevcrm._cron_has_seconds() then 12 else 1 end,
-    'where pg_cron has no seconds one job makes those of twelve schedules');
+    'without seconds in pg_cron one job serves twelve schedules');
 select is(
-    (select is_ok from tinydevcrm.check_installation() where finding like 'pg_cron has room%'), true,
-    'for which it has room');
+    (select is_ok from tinydevcrm.check_installation() where finding like 'pg_cron can run all loops%'), true,
+    'pg_cron can run these jobs at once');
 
 -- bounds
 
@@ -117,7 +139,7 @@ select throws_ok(
     $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, rows, duration)
        select max(id), 'refreshed', false, 1, jsonb_build_array(repeat('x', 2097152)), '0 s'
          from tinydevcrm.matviews $$,
-    '23514', null, 'an event carries no more than two megabytes');
+    '23514', null, 'an event has no more than two megabytes of rows');
 
 create function loud() returns integer language plpgsql
 as $$ begin raise exception '%', repeat('é', 1000000); end $$;
@@ -125,27 +147,31 @@ create materialized view loud_view as select loud() as n with no data;
 select tinydevcrm.watch_matview('loud_view');
 select is(
     (select array[outcome, octet_length(error_message)::text] from tinydevcrm.refresh_matview('loud_view')),
-    array['failed', '5000'], 'a long message is cut');
+    array['failed', '5000'], 'a long error message is cut');
 
--- schedules that cannot be read, or would take for ever
+-- schedules that cannot be parsed, or would take for ever
 
 select throws_ok(
-    $$ select tinydevcrm.schedule_matview('v', 'mon * * * *') $$, 'TD003', null, 'a word in the wrong field is no schedule');
+    $$ select tinydevcrm.schedule_matview('v', 'mon * * * *') $$, 'TD003', null,
+    'a word in the wrong field is refused');
 select throws_ok(
     format($$ select tinydevcrm.schedule_matview('v', '%s * * * *') $$, '0' || repeat(',0', 20000)), 'TD003', null,
-    'nor is one of 40 kB');
-select is(tinydevcrm._compute_next_cron_time('mon * * * *', now()::timestamp), null, 'nor read from inside');
-select is(tinydevcrm._compute_next_cron_time('* * * * *', 'infinity'), null, 'nothing follows the end of time');
-select is(tinydevcrm._compute_next_due(0, null, now()), null, 'no seconds are no schedule');
+    'a schedule of 40 kB is refused');
+select is(
+    tinydevcrm._compute_next_cron_time('mon * * * *', now()::timestamp), null,
+    'the internal function returns null for it');
+select is(tinydevcrm._compute_next_cron_time('* * * * *', 'infinity'), null, 'nothing is due after infinity');
+select is(tinydevcrm._compute_next_due(0, null, now()), null, '0 seconds are never due');
 select throws_ok(
     format($$ select tinydevcrm._describe_cron('%1$s', '%1$s', '%1$s', '%1$s', '%1$s', false) $$, array_fill(1, array[1601])),
-    'TD003', null, 'Python, which nothing can stop, gets no more than 1,600 numbers');
+    'TD003', null, 'Python, which a timeout cannot stop, gets at most 1,600 numbers');
 select throws_ok(
-    $$ select tinydevcrm._describe_cron(null, '{}', '{1}', '{1}', '{1}', false) $$, 'TD003', null, 'and no nulls');
+    $$ select tinydevcrm._describe_cron(null, '{}', '{1}', '{1}', '{1}', false) $$, 'TD003', null,
+    'Python gets no nulls');
 select throws_ok('call tinydevcrm.refresh_scheduled(0)', 'TD001', null, 'there is no schedule 0');
-select throws_ok('call tinydevcrm.refresh_scheduled(null)', 'TD001', null, 'and none without a number');
+select throws_ok('call tinydevcrm.refresh_scheduled(null)', 'TD001', null, 'there is no schedule null');
 reset session authorization;
-select throws_ok('call tinydevcrm.remove_expired(0)', 'TD007', null, 'batches of nothing would have no end');
+select throws_ok('call tinydevcrm.remove_expired(0)', 'TD007', null, 'a batch size of 0 is refused');
 
 select * from finish();
 

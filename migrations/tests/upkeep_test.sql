@@ -1,4 +1,4 @@
--- settle_jobs(): pg_cron's jobs are what the registry says, whatever happened to them.
+-- settle_jobs() repairs pg_cron's jobs, whatever happened to them.
 
 begin;
 
@@ -12,11 +12,11 @@ set local session authorization "Tap Owner";
 set local search_path = taps, public;
 select tinydevcrm.create_matview('v', 'select 1 as one');
 select tinydevcrm.schedule_matview('v', '7 seconds');
--- A job of a user's own, which bears the name of one of ours but for the schedule's number.
+-- A job of a user's own, whose name differs from one of ours only by the number.
 select cron.schedule('tinydevcrm schedule 0', '1 1 1 1 *', 'select 1');
 reset session authorization;
 
--- What is wrong, without the numbers.
+-- What check_installation() finds wrong with jobs.
 create function pg_temp.wrong()
     returns text
     language sql
@@ -63,15 +63,17 @@ update cron.job
 
 select is(
     (select count(*)::integer from regexp_matches(pg_temp.wrong(), 'connects to /elsewhere:', 'g')),
-    3, 'jobs that connect to elsewhere are found: the one of the schedule, upkeep and retention');
+    3, 'jobs that connect elsewhere are found: that of the schedule, upkeep and retention');
 
 call tinydevcrm.settle_jobs();
 
-select is(pg_temp.wrong(), null, 'and settled');
-select is(pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes', 'as they were');
+select is(pg_temp.wrong(), null, 'settle_jobs() corrects them');
+select is(
+    pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes',
+    'the schedule''s job connects to this server again');
 select is(
     (select array_agg(nodename || ' ' || database) from cron.job where jobname = 'tinydevcrm schedule 0'),
-    array['/elsewhere old'], 'but not jobs of the user''s own');
+    array['/elsewhere old'], 'settle_jobs() leaves jobs of the user''s own alone');
 
 -- a job is removed by hand
 
@@ -82,9 +84,11 @@ select is(pg_temp.wrong(), '7 seconds: has no job', 'a schedule without a job is
 
 call tinydevcrm.settle_jobs();
 
-select is(pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes', 'and gets another');
+select is(
+    pg_temp.job(), 'in time as Tap Owner at home:home, home: refreshes',
+    'a schedule without a job gets a new one');
 
--- pg_cron is another version: what it was given is the loop of a minute, or seconds that it has no more
+-- pg_cron is another version: the job has the loop of a minute, or seconds that this pg_cron lacks
 
 update tinydevcrm.schedules
    set cron_schedule = case when tinydevcrm._cron_has_seconds() then '* * * * *' else '7 seconds' end;
@@ -93,16 +97,18 @@ update cron.job
   from tinydevcrm.schedules
  where schedules.job_id = job.jobid;
 
-select matches(pg_temp.wrong(), '^7 seconds: (has no job|its job''s schedule is )', 'a schedule of another pg_cron is found');
+select matches(
+    pg_temp.wrong(), '^7 seconds: (has no job|its job''s schedule is )',
+    'a job for another version of pg_cron is found');
 
 call tinydevcrm.settle_jobs();
 
 select is(
     (select array_agg(cron_schedule) from tinydevcrm.schedules),
     array[case when tinydevcrm._cron_has_seconds() then '7 seconds' else '* * * * *' end],
-    'and becomes what this one takes');
+    'the job gets the schedule for this pg_cron');
 
--- its owner has another name
+-- the owner is renamed
 
 alter role "Tap Owner" rename to "Tap Renamed";
 call tinydevcrm.settle_jobs();
@@ -111,9 +117,9 @@ select is(
     pg_temp.job(), 'in time as Tap Renamed at home:home, home: refreshes', 'a job follows a renamed role');
 select is(
     (select count(*)::integer from cron.job where command ~ 'refresh_(scheduled|by_seconds)'), 1,
-    'none is left of the old name');
+    'no job of the old name is left');
 
--- somebody puts our name on a job, and its number on the schedule
+-- somebody changes the command of a job
 
 update cron.job
    set command = 'select 1/0'
@@ -123,7 +129,7 @@ call tinydevcrm.settle_jobs();
 
 select is(
     pg_temp.job(), 'in time as Tap Renamed at home:home, home: refreshes',
-    'a job that says something else is replaced');
+    'a job with another command is replaced');
 
 select * from finish();
 

@@ -25,25 +25,26 @@ select c.oid as relation,
    );
 
 select ok(
-    (select count(distinct relation) = 5 and count(*) > 25 from written), 'users write columns of each table');
+    (select count(distinct relation) = 5 and count(*) > 25 from written),
+    'users can write some columns of each table');
 select is_empty(
     $$ select name
          from written
         where attname in ('id', 'owner')
            or atttypid = 'timestamptz'::regtype $$,
-    'no numbers, owners or times');
+    'users cannot write numbers, owners or times');
 select is_empty(
     $$ select name
          from written
         where attname ~ '_id$'
           and has_column_privilege('tinydevcrm_user', relation, attnum, 'update') $$,
-    'what a row refers to is never changed');
+    'users cannot change what a row refers to');
 select is_empty(
     $$ select distinct relation::regclass, privilege
          from written
         cross join unnest(array['insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as privilege
         where has_table_privilege('tinydevcrm_user', relation, privilege) $$,
-    'and no right on a whole table but to read it');
+    'users have no right on a whole table but select');
 select is_empty(
     $$ select name
          from written
@@ -58,7 +59,7 @@ select is_empty(
                  and k.conrelid = relation
                  and attnum = any (k.conkey)
           ) $$,
-    'what can be long, or an interval, has a bound in a check');
+    'a check bounds each column that can be long or is an interval');
 
 create role "Tap Ann" in role tinydevcrm_user;
 create role "Tap Eve" in role tinydevcrm_user;
@@ -81,7 +82,7 @@ select (select id from tinydevcrm.matviews where relation = 'tap_ann.v'::regclas
        (select min(id) from tinydevcrm.deliveries) as delivery_id;
 grant select on public.tap_facts to public;
 
--- Numbers, times, other rows: as a user by hand
+-- What a user cannot write or lock by hand
 
 set local session authorization "Tap Eve";
 set local search_path = tap_eve, public;
@@ -99,11 +100,12 @@ select throws_ok(
            ('deliveries', 'subscription_id, event_id', '1, 1')
   ) as numbered (relation, columns, value);
 select throws_ok(
-    $$ update tinydevcrm.deliveries set id = default $$, '42501', null, 'nor gives them another number');
+    $$ update tinydevcrm.deliveries set id = default $$, '42501', null,
+    'nobody gives a delivery another number');
 select throws_ok(
     $$ insert into tinydevcrm.imports (source, mode, schema_name, table_name, started_at)
        values ('x', 'create', 'tap_eve', 'x', 'infinity') $$,
-    '42501', null, 'no import begins at a time of one''s choice, for which retention would wait');
+    '42501', null, 'nobody sets the start of an import, by which retention goes');
 select throws_ok(
     format('lock table tinydevcrm.%s in %s mode', relation, lock_mode), '42501', null,
     format('nobody locks %s in %s mode', relation, lock_mode))
@@ -119,20 +121,20 @@ select throws_ok(
 select throws_ok(
     $$ insert into tinydevcrm.subscriptions (name, matview_id) values ('spy', 9223372036854775807) $$,
     '42501', 'new row violates row-level security policy for table "subscriptions"',
-    'nor learns whether there is one of that number');
+    'the same refusal hides whether a view has that number');
 select throws_ok(
     $$ insert into tinydevcrm.webhooks (subscription_id, url, secret)
        select subscription_id, 'https://evil.example/', 'whsec_' || repeat('A', 32) from tap_facts $$,
     '42501', 'new row violates row-level security policy for table "webhooks"',
-    'nor makes another''s subscription a webhook');
+    'nobody makes another''s subscription a webhook');
 select throws_ok(
     $$ insert into tinydevcrm.deliveries (subscription_id, event_id)
        select (select id from tinydevcrm.subscriptions), event_id from tap_facts $$,
     '42501', 'new row violates row-level security policy for table "deliveries"',
-    'nor takes an event that is another''s');
+    'nobody creates a delivery of another''s event');
 select throws_ok(
     $$ select * from tinydevcrm.receive_events('hers', 1, interval '100 years') $$, 'TD007', null,
-    'nothing is taken for ever');
+    'a visibility timeout has a limit');
 
 -- What the triggers write
 
@@ -142,25 +144,25 @@ update tinydevcrm.deliveries set state = 'acknowledged' where id = (select deliv
 select ok(
     (select acknowledged_at between created_at and clock_timestamp() and parked_at is null
        from tinydevcrm.deliveries where id = (select delivery_id from tap_facts)),
-    'the time of an answer is written by us');
+    'a trigger writes the time of an answer');
 update tinydevcrm.deliveries set is_redelivered = true where id = (select delivery_id from tap_facts);
 select results_eq(
     $$ select state, attempts, id > (select delivery_id from tap_facts)
          from tinydevcrm.deliveries
         where subscription_id = (select subscription_id from tap_facts) $$,
     $$ values ('pending', 0, true) $$,
-    'one that is redelivered has a new number');
+    'a redelivered delivery has a new number');
 select tinydevcrm.drop_subscription('mine');
 select is_empty(
     $$ select from tinydevcrm.deliveries where subscription_id = (select subscription_id from tap_facts) $$,
-    'a subscription that is dropped is gone with its deliveries');
+    'a dropped subscription is removed with its deliveries');
 
 -- The orchestrator pauses, and changes nothing else of a subscription.
 
 set local session authorization "Tap Runner";
 select throws_ok(
     $$ update tinydevcrm.subscriptions set is_dropped = true where name = 'hook' $$,
-    '42501', null, 'the orchestrator drops no subscription');
+    '42501', null, 'the orchestrator cannot drop a subscription');
 select tinydevcrm._disable_webhook(id, 'gone'), tinydevcrm._limit_webhook_rate(id, '100 years')
   from tinydevcrm.subscriptions
  where name = 'hook';
@@ -171,7 +173,7 @@ select results_eq(
            on subscription_id = id
         where name = 'hook' $$,
     $$ values (true, 'gone', true) $$,
-    'it pauses one whose endpoint is gone, and lets one rest, not for ever');
+    'it can pause a webhook whose endpoint is gone, and limit a rate for 90 days at most');
 
 -- An import runs code of a table only as its owner, who has logged in.
 
@@ -202,42 +204,47 @@ select throws_ok(
 select throws_ok(
     $$ select tinydevcrm.import_staging('tap_ann.trap', 'copied') $$,
     '42501', 'tap_ann.trap belongs to "Tap Ann", and this session has not logged in as that role',
-    'nor takes rows from one');
+    'a superuser imports no rows of another''s table');
 select throws_ok(
-    $$ select tinydevcrm.import_staging('tap_ann.seen', 'copied') $$, 'TD007', null, 'nor by a view');
+    $$ select tinydevcrm.import_staging('tap_ann.seen', 'copied') $$, 'TD007', null,
+    'a superuser imports no rows through a view');
 select throws_ok(
-    $$ select tinydevcrm._analyze_distributed('tap_ann.trap') $$, '42501', null, 'nor analyzes one');
+    $$ select tinydevcrm._analyze_distributed('tap_ann.trap') $$, '42501', null,
+    'a superuser does not analyze another''s table');
 select throws_ok(
-    $$ select tinydevcrm._check_distributable('tap_ann.trap', 'n') $$, '42501', null, 'nor counts its rows');
+    $$ select tinydevcrm._check_distributable('tap_ann.trap', 'n') $$, '42501', null,
+    'a superuser does not count its rows');
 insert into tinydevcrm.imports (source, mode, schema_name, table_name, columns)
 values ('early.csv', 'create', 'tap_ann', 'trap', '[{"name": "n", "type": "text", "rank": null}]');
 select throws_ok(
     $$ select tinydevcrm.finish_import(max(id), '{5}', 1) from tinydevcrm.imports $$,
-    '42501', null, 'nor finishes an import that names one');
+    '42501', null, 'a superuser does not finish an import into it');
 set local role "Tap Ann";
 select throws_ok(
     $$ select tinydevcrm.begin_import('x.csv', '{n}', '{5}', schema_name => 'tap_ann') $$,
-    '42501', 'this session has not logged in as "Tap Ann"', 'under "set role" nothing is imported');
+    '42501', 'this session has not logged in as "Tap Ann"', '"set role" is not enough to import');
 reset role;
 
 -- Null, nothing, too much
 
 select throws_ok(
     $$ select tinydevcrm._make_column_names(array_fill(''::text, array[1601])) $$, 'TD005', null,
-    'over 1600 names are refused before they are looked at');
+    'over 1600 names are refused before they are read');
 select is(
-    cardinality(tinydevcrm._make_column_names(array_fill(''::text, array[1600]))), 1600, '1600 are not');
+    cardinality(tinydevcrm._make_column_names(array_fill(''::text, array[1600]))), 1600,
+    '1600 names are accepted');
 select is(
     array[tinydevcrm._find_base_type(0), tinydevcrm._find_base_type(null), tinydevcrm._find_base_type('information_schema.cardinal_number')],
-    array['-', null, 'integer'], 'a type that is not there has no base, and ends the search');
+    array['-', null, 'integer'], 'an unknown type has no base type, and the search ends');
 select throws_ok(
-    $$ select tinydevcrm._lock_import(null) $$, 'TD001', null, 'no import is none');
+    $$ select tinydevcrm._lock_import(null) $$, 'TD001', null, 'no import has the number null');
 select throws_ok(
     $$ select tinydevcrm.begin_import(null, null, null) $$, 'TD005', null, 'an import without columns is refused');
 select throws_ok(
-    $$ select tinydevcrm.create_webhook('x', null) $$, 'TD007', null, 'a webhook without a URL');
+    $$ select tinydevcrm.create_webhook('x', null) $$, 'TD007', null, 'a webhook without a URL is refused');
 select throws_ok(
-    $$ select tinydevcrm._receive_deliveries(1, null, '1 second') $$, 'TD007', null, 'a batch of nothing');
+    $$ select tinydevcrm._receive_deliveries(1, null, '1 second') $$, 'TD007', null,
+    'a batch size of null is refused');
 
 select * from finish();
 

@@ -15,17 +15,19 @@ create temporary table staging (n text);
 insert into staging
 values ('1'), ('2');
 
-select lives_ok($$ select tinydevcrm.import_staging('staging', 'numbers') $$, 'a user imports');
 select lives_ok(
-    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{5}') $$, 'either way');
+    $$ select tinydevcrm.import_staging('staging', 'numbers') $$,
+    'a user can import a staging table');
 select lives_ok(
-    $$ select tinydevcrm.create_matview('v', 'select * from numbers') $$, 'makes a view');
-select lives_ok($$ select tinydevcrm.create_subscription('s') $$, 'subscribes');
-select lives_ok($$ select tinydevcrm.schedule_matview('v', '5 seconds') $$, 'schedules it');
+    $$ select tinydevcrm.begin_import('x.csv', '{a}', '{5}') $$, 'a user can begin an import of a file');
+select lives_ok(
+    $$ select tinydevcrm.create_matview('v', 'select * from numbers') $$, 'a user can create a view');
+select lives_ok($$ select tinydevcrm.create_subscription('s') $$, 'a user can create a subscription');
+select lives_ok($$ select tinydevcrm.schedule_matview('v', '5 seconds') $$, 'a user can schedule a view');
 select is_empty(
-    $$ select from tinydevcrm.schedules where job_id is null $$, 'and has a job');
+    $$ select from tinydevcrm.schedules where job_id is null $$, 'the schedule of a user has a job');
 select is(
-    (select (event).row_count from tinydevcrm.receive_events('s')), 2::bigint, 'receives the event');
+    (select (event).row_count from tinydevcrm.receive_events('s')), 2::bigint, 'a user receives the event');
 
 select tinydevcrm.create_matview('added', 'select * from numbers', 'rows_added');
 select tinydevcrm.refresh_matview('added');
@@ -33,15 +35,15 @@ insert into numbers
 values (3);
 select is(
     (select array[added_count::text, rows::text] from tinydevcrm.refresh_matview('added')),
-    array['1', '[{"n": 3}]'], 'is told of added rows');
+    array['1', '[{"n": 3}]'], 'a user is notified of added rows');
 
 select is(
     (select next_due_at > now() from tinydevcrm.matview_status where relation = 'v'::regclass), true,
-    'and sees what is due next');
+    'a user sees when a view is due next');
 
 set local session authorization "Tap Two";
 
-select is_empty('select * from tinydevcrm.matview_baselines', 'which another cannot look at');
+select is_empty('select * from tinydevcrm.matview_baselines', 'another user sees no baselines');
 select results_eq(
     $$ select (select count(*) from tinydevcrm.imports)
             + (select count(*) from tinydevcrm.matviews)
@@ -51,15 +53,15 @@ select results_eq(
             + (select count(*) from tinydevcrm.deliveries)
             + (select count(*) from tinydevcrm.matview_status)
             + (select count(*) from tinydevcrm.job_runs) $$,
-    array[0::bigint], 'of which another user sees nothing');
+    array[0::bigint], 'another user sees nothing');
 select throws_ok(
     $$ select tinydevcrm.schedule_matview('tap_one.v', '1 minute') $$, null, null,
-    'and can change nothing');
+    'another user cannot change the schedule');
 
--- What another user plants is never run with the rights of who looks, and nothing is forged.
+-- A user cannot forge rows, and code of another user never runs with the rights of a reader.
 select throws_ok(
     $$ insert into tinydevcrm.matviews (relation) values ('tap_one.v') $$,
-    '42501', null, 'and cannot register a view that is not theirs');
+    '42501', null, 'another user cannot register the view');
 
 reset session authorization;
 create table forged (job_id bigint, event_id bigint, matview_id bigint);
@@ -111,24 +113,25 @@ select throws_ok(
   from (values ('-1 second'), ('8 days')) as durations (duration);
 select throws_ok(
     $$ select tinydevcrm.schedule_matview('tap_one.mine', '*foo * * * *') $$, 'TD003', null,
-    'a schedule that cannot be read is none');
+    'a schedule that cannot be parsed is refused');
 select throws_ok(
-    $$ update tinydevcrm.matviews set schedule = '*foo * * * *' $$, 'TD003', null, 'nor by hand');
+    $$ update tinydevcrm.matviews set schedule = '*foo * * * *' $$, 'TD003', null,
+    'an update with such a schedule is refused too');
 select is_empty(
     $$ select from tinydevcrm._locks
         where what = 'upkeep'
            or id = (select matview_id from forged)
            or what = 'schedule' and id not in (select id from tinydevcrm.schedules) $$,
-    'a lock of another''s, or of upkeep, is not seen');
+    'a user does not see locks of others or of upkeep');
 select lives_ok(
-    $$ select tinydevcrm.refresh_matview('tap_one.mine') $$, 'and one''s own is refreshed');
+    $$ select tinydevcrm.refresh_matview('tap_one.mine') $$, 'a user can refresh a view of their own');
 
 select lives_ok(
-    $$ select tinydevcrm.create_webhook('theft', 'https://example.com/') $$, 'a webhook of one''s own');
+    $$ select tinydevcrm.create_webhook('theft', 'https://example.com/') $$, 'a user can create a webhook');
 select throws_ok(
     $$ insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
        select owner, subscription_id, event_id from tinydevcrm.webhooks, forged $$,
-    '42501', null, 'cannot have another''s events sent');
+    '42501', null, 'a user cannot have the events of another posted');
 
 create type tap_one.mood as enum ('fine');
 create function tap_one.escalate(mood tap_one.mood) returns json
@@ -144,14 +147,14 @@ reset session authorization;
 
 select is(
     (select count(*) from cron.job where username = 'Tap One'), 1::bigint,
-    'and the job is still there');
+    'the job of the first user is still there');
 
 create materialized view public.moods as select 'fine'::tap_one.mood as mood, 1 as n;
 select tinydevcrm.watch_matview('public.moods');
 select is(
     (select rows from tinydevcrm.refresh_matview('public.moods')),
     '[{"n": 1, "mood": "fine"}]'::jsonb,
-    'a cast of another''s making does not run when an event carries its type');
+    'an event does not run a cast that another user made for a type');
 
 select * from finish();
 

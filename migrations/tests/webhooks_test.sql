@@ -1,4 +1,4 @@
--- Webhooks as SQL sees them; what is posted is a Go test.
+-- The SQL of webhooks; the posts are tested in Go.
 
 begin;
 
@@ -11,32 +11,36 @@ select tinydevcrm.create_matview('v', 'select 1 as one');
 
 select matches(
     tinydevcrm.create_webhook('hook', 'https://example.com/in?a=b', 'v', 3),
-    '^whsec_[A-Za-z0-9+/]{43}=$', 'create_webhook() gives a secret of 32 bytes');
+    '^whsec_[A-Za-z0-9+/]{43}=$', 'create_webhook() returns a secret of 32 bytes');
 select is(
     (select array[url, matview::text, status] from tinydevcrm.subscription_status where subscription = 'hook'),
-    array['https://example.com/in?a=b', 'v', 'ok'], 'and a subscription with a URL');
+    array['https://example.com/in?a=b', 'v', 'ok'], 'create_webhook() creates a subscription with a URL');
 select throws_ok(
     $$ select tinydevcrm.create_webhook('hook', 'https://example.com/') $$, 'TD004',
-    'subscription ''hook'' is there already', 'its name cannot be taken twice');
+    'subscription ''hook'' is there already', 'a webhook cannot have the name of another subscription');
 select throws_ok(
     $$ select tinydevcrm.create_webhook('other', 'gopher://example.com/') $$, 'TD007', null,
-    'a URL is http or https');
+    'a URL that is not http or https is refused');
 select throws_ok(
     $$ select tinydevcrm.create_webhook('other', 'https://example.com/a b') $$, 'TD007', null,
-    'without spaces');
+    'a URL with spaces is refused');
 select is_empty(
-    $$ select from tinydevcrm.subscriptions where name = 'other' $$, 'one that is refused leaves nothing');
+    $$ select from tinydevcrm.subscriptions where name = 'other' $$,
+    'a refused webhook leaves no subscription');
 
-select is_empty('select * from tinydevcrm._list_due_webhooks()', 'with nothing to post none is due');
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'without an event no webhook is due');
 select tinydevcrm.refresh_matview('v');
-select is((select name from tinydevcrm._list_due_webhooks()), 'hook', 'with an event it is');
+select is((select name from tinydevcrm._list_due_webhooks()), 'hook', 'with an event a webhook is due');
 select throws_ok(
-    $$ select tinydevcrm.create_webhook('other', null) $$, 'TD007', null, 'a webhook has a URL');
+    $$ select tinydevcrm.create_webhook('other', null) $$, 'TD007', null,
+    'a webhook without a URL is refused');
 
 create role "Tap Watcher" in role tinydevcrm_admin;
 set local role "Tap Watcher";
-select isnt_empty('select from tinydevcrm.webhooks', 'an administrator sees it');
-select is_empty('select * from tinydevcrm._list_due_webhooks()', 'but has nothing to post, and so none is due');
+select isnt_empty('select from tinydevcrm.webhooks', 'an administrator sees webhooks');
+select is_empty(
+    'select * from tinydevcrm._list_due_webhooks()',
+    'for an administrator, who may not post, none is due');
 reset role;
 
 create function pg_temp.secrets()
@@ -61,15 +65,16 @@ create temporary table secrets as
 select secret
   from tinydevcrm.webhooks;
 select isnt(
-    tinydevcrm.rotate_webhook_secret('hook'), (select secret from secrets), 'rotation gives another secret');
+    tinydevcrm.rotate_webhook_secret('hook'), (select secret from secrets), 'rotation returns a new secret');
 select is(
-    (pg_temp.secrets())[2], (select secret from secrets), 'and the one before still signs');
+    (pg_temp.secrets())[2], (select secret from secrets), 'after a rotation the previous secret signs too');
 update tinydevcrm.webhooks
    set previous_secret_until = clock_timestamp();
-select is(cardinality(pg_temp.secrets()), 1, 'until its time is over');
+select is(cardinality(pg_temp.secrets()), 1, 'after the grace period only the new secret signs');
 select tinydevcrm.create_subscription('plain');
 select throws_ok(
-    $$ select tinydevcrm.rotate_webhook_secret('plain') $$, 'TD001', null, 'others have none to rotate');
+    $$ select tinydevcrm.rotate_webhook_secret('plain') $$, 'TD001', null,
+    'a subscription without a webhook has no secret to rotate');
 
 update tinydevcrm.subscriptions
    set max_attempts = 100;
@@ -77,23 +82,23 @@ update tinydevcrm.deliveries
    set visible_at = clock_timestamp();
 select tinydevcrm._limit_webhook_rate(subscription_id, '1 hour')
   from tinydevcrm._list_due_webhooks();
-select is_empty('select * from tinydevcrm._list_due_webhooks()', 'one that asks for a rest is not due');
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'a rate limited webhook is not due');
 update tinydevcrm.webhooks
    set rate_limited_until = clock_timestamp();
 
 select tinydevcrm._disable_webhook(subscription_id, 'it is gone')
   from tinydevcrm._list_due_webhooks();
-select is_empty('select * from tinydevcrm._list_due_webhooks()', 'one that is gone is not due');
+select is_empty('select * from tinydevcrm._list_due_webhooks()', 'a webhook that is switched off is not due');
 select is(
     (select array[status, pause_reason, is_troubled::text]
        from tinydevcrm.subscription_status where subscription = 'hook'),
-    array['switched off', 'it is gone', 'true'], 'and its owner sees why');
+    array['switched off', 'it is gone', 'true'], 'the owner sees why a webhook is switched off');
 select tinydevcrm.resume_subscription('hook');
 select is(
     (select array[status, pause_reason] from tinydevcrm.subscription_status where subscription = 'hook'),
-    array['ok', null], 'until they resume it');
+    array['ok', null], 'resume_subscription() switches it on again');
 
--- What follows of a refusal.
+-- What a refused post changes.
 
 create function pg_temp.refuse(status integer, reason text, retry_after interval default null)
     returns void
@@ -115,7 +120,7 @@ as $$
 $$;
 
 create function pg_temp.refused()
-    returns table (state text, last_error text, again_in interval, rests_for interval)
+    returns table (state text, last_error text, again_in interval, limited_for interval)
     language sql
 as $$
     select tinydevcrm._subscription_state(subscriptions),
@@ -134,32 +139,33 @@ $$;
 
 select pg_temp.refuse(500, '500 boom');
 select results_eq(
-    'select state, last_error, again_in < ''10 s'', rests_for is null from pg_temp.refused()',
-    $$ values ('failing', '500 boom', true, true) $$, 'a refused post is retried with backoff');
+    'select state, last_error, again_in < ''10 s'', limited_for is null from pg_temp.refused()',
+    $$ values ('failing', '500 boom', true, true) $$, 'a refused post is retried with exponential backoff');
 select pg_temp.refuse(429, 'slowly', '1 hour');
 select results_eq(
-    'select state, again_in > ''59 min'', rests_for between ''59 min'' and ''1 hour'' from pg_temp.refused()',
-    $$ values ('failing', true, true) $$, 'an endpoint that says for how long is left alone for as long');
+    'select state, again_in > ''59 min'', limited_for between ''59 min'' and ''1 hour'' from pg_temp.refused()',
+    $$ values ('failing', true, true) $$, 'Retry-After limits the rate for that long');
 select pg_temp.refuse(503, 'much later', '10 years');
 select results_eq(
-    'select again_in between ''23 h'' and ''1 day'', rests_for between ''23 h'' and ''1 day'' from pg_temp.refused()',
-    $$ values (true, true) $$, 'up to a day');
+    'select again_in between ''23 h'' and ''1 day'', limited_for between ''23 h'' and ''1 day'' from pg_temp.refused()',
+    $$ values (true, true) $$, 'Retry-After counts up to a day');
 select pg_temp.refuse(null, 'no answer', '0');
 select results_eq(
-    'select state, last_error, rests_for is null from pg_temp.refused()',
-    $$ values ('failing', 'no answer', true) $$, 'no answer is a refusal too');
+    'select state, last_error, limited_for is null from pg_temp.refused()',
+    $$ values ('failing', 'no answer', true) $$, 'a post without an answer counts as refused');
 select pg_temp.refuse(410, 'it is gone');
 select results_eq(
     'select state, last_error from pg_temp.refused()',
-    $$ values ('switched off', 'it is gone') $$, 'an endpoint that is gone is switched off');
+    $$ values ('switched off', 'it is gone') $$, 'a webhook whose endpoint is gone is switched off');
 select tinydevcrm.resume_subscription('hook');
 select lives_ok(
     $$ select tinydevcrm._refuse_post(id, -1, 410, 'it is gone') from tinydevcrm.subscriptions where name = 'hook' $$,
-    'a delivery that was dropped or redelivered meanwhile is no error');
+    '_refuse_post() raises nothing for a delivery that was dropped meanwhile');
 select is(
-    (select distinct state from pg_temp.refused()), 'switched off', 'and the answer counts all the same');
+    (select distinct state from pg_temp.refused()), 'switched off',
+    'the webhook is switched off all the same');
 select throws_ok(
-    $$ select tinydevcrm.reject_event(-1) $$, 'TD001', null, 'though a worker hears of it');
+    $$ select tinydevcrm.reject_event(-1) $$, 'TD001', null, 'reject_event() does raise TD001 for it');
 
 select * from finish();
 

@@ -258,8 +258,8 @@ func TestOwnersAllowAndForbidEmbedding(t *testing.T) {
 		says    string
 	}{
 		{"no origins", post("/matviews/embed", "relation", relation), 400, "is missing or empty"},
-		{"only commas", post("/matviews/embed", "relation", relation, "origins", " , "), 422, "these are no origins"},
-		{"no origin", post("/matviews/embed", "relation", relation, "origins", "example.com"), 422, "these are no origins: example.com"},
+		{"only commas", post("/matviews/embed", "relation", relation, "origins", " , "), 422, "these are not origins"},
+		{"no origin", post("/matviews/embed", "relation", relation, "origins", "example.com"), 422, "these are not origins: example.com"},
 		{"a policy", post("/matviews/embed", "relation", relation, "origins", "https://a.b;script-src*"), 422, "TD007"},
 		{"no view", post("/matviews/embed", "relation", "nope", "origins", "*"), 404, "no longer there"},
 		{"no view to forbid", post("/matviews/unembed"), 400, "is missing or empty"},
