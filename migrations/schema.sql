@@ -875,16 +875,16 @@ function _check_schedule(schedule_id bigint) returns void
     -- Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.
 
 procedure refresh_by_seconds(is_slow boolean)
-    -- Refreshes by all schedules below a minute of the role that has logged in, either the slow ones or the others, until the minute is over.
+    -- Serves all schedules below a minute of the role that has logged in, either those for slow materialized views or the others, until the minute is over.
 
 function _list_loop_schedules(is_slow boolean) returns bigint[]
-    -- The slow, or the other, schedules that a loop serves, of the role that has logged in; null when there are none.
+    -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 function _assign_lane(matview_id bigint, took interval) returns void
     -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
 function _find_round_grace(seconds integer, cron_schedule text) returns interval
-    -- How long after it is due a refresh by this schedule is not late yet.
+    -- How long a refresh by this schedule may be overdue before it is late.
 
 
 -- 000032_create_schedule_jobs
