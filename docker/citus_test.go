@@ -26,7 +26,7 @@ func TestCitusMountsWhatIsHere(t *testing.T) {
 			if !volume.ReadOnly {
 				t.Errorf("%s could write to %s", name, volume.Source)
 			}
-			// The settings, where the image looks for them.
+			// The settings are where the image reads them.
 			if strings.HasSuffix(volume.Target, ".conf") && !strings.Contains(dockerfile, "include_if_exists = '"+volume.Target+"'") {
 				t.Errorf("%s: the image does not read %s", name, volume.Target)
 			}
@@ -34,7 +34,7 @@ func TestCitusMountsWhatIsHere(t *testing.T) {
 	}
 }
 
-// address is that of a service among the nodes.
+// address returns the address of a service on the network of the nodes.
 func address(t *testing.T, service types.ServiceConfig) netip.Addr {
 	t.Helper()
 	if service.Networks["nodes"] == nil {
@@ -47,7 +47,7 @@ func address(t *testing.T, service types.ServiceConfig) netip.Addr {
 	return address
 }
 
-// Nodes trust each other's addresses: nothing else may have one.
+// Nodes trust each other's addresses, so no other container may have such an address.
 func TestCitusNodesTrustOnlyEachOther(t *testing.T) {
 	project := load(t, "compose.citus.yaml", "NODES_NETWORK=10.9.8")
 	network := project.Networks["nodes"]
@@ -77,31 +77,31 @@ func TestCitusNodesTrustOnlyEachOther(t *testing.T) {
 	}
 }
 
-// The once-run service names the addresses that the nodes have, and each worker.
-func TestCitusCoordinatorHearsOfEachWorker(t *testing.T) {
+// The service that runs once names the addresses of the nodes, and each worker.
+func TestCitusCoordinatorGetsEachWorker(t *testing.T) {
 	project := load(t, "compose.citus.yaml")
-	teller, _ := service(t, project, "nodes")
+	nodes, _ := service(t, project, "nodes")
 	coordinator, _ := service(t, project, "coordinator")
-	if want := "--set=coordinator=" + address(t, coordinator).String(); !slices.Contains(teller.Command, want) {
-		t.Errorf("%v lacks %s", teller.Command, want)
+	if want := "--set=coordinator=" + address(t, coordinator).String(); !slices.Contains(nodes.Command, want) {
+		t.Errorf("%v lacks %s", nodes.Command, want)
 	}
 	for _, name := range []string{"worker1", "worker2"} {
 		worker, _ := service(t, project, name)
-		told := slices.Index(teller.Command, `--command=\set worker `+address(t, worker).String())
-		if told < 0 || told+1 >= len(teller.Command) || teller.Command[told+1] != "--file=/nodes.sql" {
-			t.Errorf("%v does not tell of %s", teller.Command, name)
+		at := slices.Index(nodes.Command, `--command=\set worker `+address(t, worker).String())
+		if at < 0 || at+1 >= len(nodes.Command) || nodes.Command[at+1] != "--file=/nodes.sql" {
+			t.Errorf("%v does not name %s", nodes.Command, name)
 		}
-		// It does not run pg_cron, and still needs Citus.
+		// It does not run pg_cron, but needs Citus.
 		if !slices.Contains(worker.Command, "shared_preload_libraries=citus") {
 			t.Errorf("%s: %v", name, worker.Command)
 		}
-		if teller.DependsOn[name].Condition != types.ServiceConditionHealthy {
-			t.Errorf("nobody waits for %s", name)
+		if nodes.DependsOn[name].Condition != types.ServiceConditionHealthy {
+			t.Errorf("no service waits for %s", name)
 		}
 	}
 	migrate, _ := service(t, project, "migrate")
 	if migrate.DependsOn["nodes"].Condition != types.ServiceConditionCompletedSuccessfully {
-		t.Error("nobody waits for the nodes before the schema is made")
+		t.Error("no service waits for the nodes before the schema is created")
 	}
 }
 

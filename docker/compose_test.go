@@ -1,5 +1,5 @@
-// Package docker_test reads the compose files as Docker does, and holds them against what they use. What can
-// only be tried with an engine is in docker/test.
+// Package docker_test reads the compose files as Docker does, and compares them with the files that they use.
+// What needs a container engine is tested in docker/test.
 package docker_test
 
 import (
@@ -29,7 +29,7 @@ func load(t *testing.T, file string, environment ...string) *types.Project {
 	return project
 }
 
-// service is one of a compose file, with the text of the Dockerfile that it is built from.
+// service returns a service of a compose file, and the text of the Dockerfile that it is built from.
 func service(t *testing.T, project *types.Project, name string) (types.ServiceConfig, string) {
 	t.Helper()
 	found, err := project.GetService(name)
@@ -61,7 +61,7 @@ func TestComposeBuildsWhatIsHere(t *testing.T) {
 func buildsWhatIsHere(t *testing.T, project *types.Project) {
 	t.Helper()
 	copied := regexp.MustCompile(`(?m)^COPY ([^-].*) \S+$`)
-	// A release of each, with its digest or without.
+	// A release of each image, with or without its digest.
 	image := regexp.MustCompile(`^(postgres:\d+\.\d+-\w+\.\d+|golang:\d\.\d+-alpine|citusdata/citus:\d+\.\d+\.\d+)(@sha256:[0-9a-f]{64})?$`)
 	argument := regexp.MustCompile(`(?m)^ARG (\w+)=?(.*)$`)
 	for _, name := range project.ServiceNames() {
@@ -148,7 +148,7 @@ func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
 	}
 }
 
-// orchestratorIsNoSuperuser: it begins when the superuser has migrated and made its role, and knows neither
+// orchestratorIsNoSuperuser: it starts when the superuser has migrated and created its role, and it has neither
 // the name nor the password of a superuser.
 func orchestratorIsNoSuperuser(t *testing.T, project *types.Project) {
 	t.Helper()
@@ -175,12 +175,12 @@ func orchestratorIsNoSuperuser(t *testing.T, project *types.Project) {
 	}
 	for _, name := range []string{"migrate", "runner"} {
 		if once, _ := service(t, project, name); once.Restart != "" && once.Restart != types.RestartPolicyNo {
-			t.Errorf("%s runs again and again", name)
+			t.Errorf("%s is restarted", name)
 		}
 	}
 }
 
-// keepsTheData wants a volume of its own for each server.
+// keepsTheData requires a volume for each server.
 func keepsTheData(t *testing.T, project *types.Project, servers []string) {
 	t.Helper()
 	var volumes []string
@@ -212,7 +212,7 @@ func orchestratorReadsItsEnvironment(t *testing.T, project *types.Project) {
 	}
 }
 
-// The programs of the health checks know their arguments: they find nobody, and say so.
+// The programs of the health checks accept their arguments: they find no server, and say so.
 func TestComposeAsksForHealthAsItCan(t *testing.T) {
 	project := load(t, "compose.yaml")
 	database, _ := service(t, project, "database")
@@ -246,7 +246,7 @@ func TestComposeAsksForHealthAsItCan(t *testing.T) {
 	}
 }
 
-// docker/pin adds to each image the digest that it is told, and takes another one later.
+// docker/pin adds the digest that it finds to each image, and replaces it by a newer one later.
 func TestPinWritesDigests(t *testing.T) {
 	folder := t.TempDir()
 	digests := []string{strings.Repeat("a1", 32), strings.Repeat("b2", 32)}

@@ -9,7 +9,7 @@ drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;
 
--- As in the up: the workers of a Citus coordinator have them too.
+-- As in the up migration: the workers of a Citus coordinator have these roles too.
 do $$
 begin
     if current_setting('citus.enable_ddl_propagation', true) is not null then
@@ -18,7 +18,7 @@ begin
 end
 $$;
 
--- Fails while one of them still has rights on something of the user's: revoke those first.
+-- Fails while one of these roles has a right on an object of the user's: revoke that first.
 drop role tinydevcrm_orchestrator;
 drop role tinydevcrm_admin;
 drop role tinydevcrm_user;

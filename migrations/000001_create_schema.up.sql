@@ -4,7 +4,7 @@ do $$
 declare
     v_role text;
 begin
-    -- Roles are what the workers of a Citus coordinator need too, for the owners of tables there.
+    -- The workers of a Citus coordinator need the roles too: roles own the tables there.
     if current_setting('citus.enable_ddl_propagation', true) is not null then
         perform set_config('citus.enable_ddl_propagation', 'on', true);
     end if;
@@ -12,7 +12,7 @@ begin
     foreach v_role in array array[
         'tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator'
     ] loop
-        -- Roles belong to the server, so one may be left from another database.
+        -- Roles belong to the server, so another database may have created them already.
         if not exists (
             select
               from pg_catalog.pg_roles
@@ -25,17 +25,17 @@ end
 $$;
 
 comment on role tinydevcrm_user is
-    'Group of those who may use TinyDevCRM''s functions. Grant it to a login role.';
+    'Group of the roles that may use TinyDevCRM''s functions. Grant it to a login role.';
 comment on role tinydevcrm_admin is
-    'Group of those who see what all users of TinyDevCRM have, change its settings, and make and '
-    'drop users. Grant it to a login role.';
+    'Group of administrators: they see what all users of TinyDevCRM have, change its settings, and '
+    'create and drop users. Grant it to a login role.';
 comment on role tinydevcrm_orchestrator is
-    'Group of the orchestrator: receives the events of all users, and posts their webhooks. Grant '
-    'it to the role of its DATABASE_URL, which then need not be a superuser.';
+    'Group of the orchestrator: it receives the events of all users and posts their webhooks. '
+    'Grant it to the role of the orchestrator''s DATABASE_URL, which then need not be a superuser.';
 
 grant tinydevcrm_user to tinydevcrm_admin, tinydevcrm_orchestrator;
 
--- All else stays on the coordinator.
+-- Everything else stays on the coordinator.
 do $$
 begin
     if current_setting('citus.enable_ddl_propagation', true) is not null then
@@ -47,7 +47,7 @@ $$;
 create schema tinydevcrm;
 
 comment on schema tinydevcrm is
-    'TinyDevCRM: upload a CSV, ask a question of it in SQL, be told when the answer changes. '
+    'TinyDevCRM: upload a CSV, ask a question of it in SQL, be notified when the answer changes. '
     'Start with \d+ tinydevcrm.* and \df+ tinydevcrm.*; names that start with _ are internals.';
 
 grant usage on schema tinydevcrm to tinydevcrm_user;
@@ -84,40 +84,44 @@ create table tinydevcrm.settings (
 );
 
 comment on table tinydevcrm.settings is
-    'Settings of this installation: one row. Change it with update; an administrator may.';
+    'Settings of this installation, in one row. An administrator changes them with update.';
 comment on column tinydevcrm.settings.id is
     'Always true: keeps the table at one row.';
 comment on column tinydevcrm.settings.event_retention is
-    'Age after which refresh events, and their deliveries, are removed, unless one of these is '
-    'pending still.';
+    'Age after which refresh events and their deliveries are removed. An event with a pending '
+    'delivery stays.';
 comment on column tinydevcrm.settings.event_limit is
-    'Refresh events that are kept of each materialized view, those with pending deliveries on top.';
+    'Number of refresh events that are kept of each materialized view. Events with pending '
+    'deliveries are kept in addition.';
 comment on column tinydevcrm.settings.event_row_limit is
-    'Most rows of a materialized view that an event carries, 0 to 1000.';
+    'Maximum number of rows of a materialized view that an event carries, 0 to 1000.';
 comment on column tinydevcrm.settings.event_byte_limit is
-    'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
+    'Maximum number of bytes of these rows as JSON, 0 to 1048576. A row that would exceed it is '
+    'left out.';
 comment on column tinydevcrm.settings.embed_row_limit is
-    'Most rows of a materialized view that a widget of it has, 0 to 1000.';
+    'Maximum number of rows of a materialized view that a widget shows, 0 to 1000.';
 comment on column tinydevcrm.settings.embed_byte_limit is
-    'Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.';
+    'Maximum number of bytes of these rows as JSON, 0 to 1048576. A row that would exceed it is '
+    'left out.';
 comment on column tinydevcrm.settings.delivery_retention is
-    'Age after which a refresh event is removed even if a delivery of it is pending still or '
+    'Age after which a refresh event is removed even if one of its deliveries is still pending or '
     'parked: see tinydevcrm.subscriptions.expired_count.';
 comment on column tinydevcrm.settings.job_run_retention is
     'Age after which pg_cron''s history of TinyDevCRM''s jobs is removed.';
 comment on column tinydevcrm.settings.import_retention is
-    'Age after which imports are removed from their log, but for the last one of each table that '
-    'is there.';
+    'Age after which an import is removed from the log. The last import of each table that still '
+    'exists stays.';
 
 comment on column tinydevcrm.settings.user_connections is
-    'Connections that a user may have at once, their jobs included, 1 to 1000: given to users when '
-    'they are made, but on a Citus coordinator, whose workers would have the limit too.';
+    'Maximum number of connections that a user has at once, 1 to 1000. The user''s jobs count too. '
+    'create_user() sets it, except on a Citus coordinator, whose workers would then have the limit '
+    'too.';
 comment on column tinydevcrm.settings.user_timeout is
-    'statement_timeout of users, given to them when they are made. At least two minutes: a '
-    'schedule''s job may take one.';
+    'statement_timeout of users: create_user() sets it. At least two minutes, because the job of a '
+    'schedule may take one.';
 comment on column tinydevcrm.settings.reference_row_limit is
-    'Most rows of a table that distribute_table() copies to every worker of Citus, instead of '
-    'distributing its rows by a column; 0 for none.';
+    'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
+    'of sharding it by a column; 0 for never.';
 
 insert into tinydevcrm.settings default values;
 
@@ -140,8 +144,8 @@ begin
     if _check_schema.schema_name is null then
         raise exception using
             errcode = 'TD007',
-            message = 'no schema of your search_path is there to make it in',
-            hint    = 'Create one, or set search_path to one that is there.';
+            message = 'no schema of your search_path exists',
+            hint    = 'Create one, or set search_path to a schema that exists.';
     end if;
 
     if _check_schema.schema_name in ('tinydevcrm', 'cron', 'information_schema')
@@ -157,8 +161,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_schema(name) is
-    'Checks that tables and views of users may be made in a schema. Raises TD007 when it is null '
-    'or belongs to the system or to TinyDevCRM.';
+    'Checks that users may create tables and views in a schema. Raises TD007 when it is null or '
+    'belongs to the system or to TinyDevCRM.';
 
 create function tinydevcrm._is_session_of(owner regrole)
     returns boolean
@@ -168,15 +172,17 @@ create function tinydevcrm._is_session_of(owner regrole)
 as $$
 begin
     return coalesce(
-        session_user = current_user and current_user = pg_get_userbyid(_is_session_of.owner), false);
+        session_user = current_user and current_user = pg_get_userbyid(_is_session_of.owner),
+        false);
 end
 $$;
 
 comment on function tinydevcrm._is_session_of(regrole) is
-    'Whether the session has logged in as this role, and acts as it. Functions in indexes, '
-    'defaults, checks, triggers and policies of a relation run as the role that reads or writes it, '
-    'so only such a session of its owner may do so for TinyDevCRM. Membership is not enough, nor is '
-    '"set role", which such a function can reset. False for null.';
+    'True when the session has logged in as this role and acts as it; false for null. Functions in '
+    'indexes, defaults, checks, triggers and policies of a relation run as the role that reads or '
+    'writes it. So TinyDevCRM reads and writes a relation only in a session of its owner. '
+    'Membership in the owner is not enough, and neither is "set role", which such a function can '
+    'reset.';
 
 create function tinydevcrm._check_session_of(relation regclass)
     returns void
@@ -206,8 +212,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_session_of(regclass) is
-    'Call it before a relation of a user is read, written, planned on or indexed. Raises 42501 '
-    'unless the session has logged in as its owner: see tinydevcrm._is_session_of().';
+    'Raises 42501 unless the session has logged in as the owner of a relation: see '
+    'tinydevcrm._is_session_of(). Functions call it before they read, write, index or plan on a '
+    'relation of a user.';
 
 create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
     returns void
@@ -216,7 +223,8 @@ create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Locks first: until then another role can put a table of its own under that name.
+    -- Locks before it checks: until it is locked, another role can put a table of its own under
+    -- that name.
     execute format(
         'lock table %s in %s mode', _lock_own_table.table_name, _lock_own_table.lock_mode);
     perform tinydevcrm._check_session_of(_lock_own_table.table_name::regclass);
@@ -227,7 +235,7 @@ comment on function tinydevcrm._lock_own_table(text, text) is
     'Locks a table, given by its qualified and quoted name, and checks that the session has logged '
     'in as its owner. Raises 42501 when it has not.';
 
--- Rows instead of advisory locks, which anyone can take.
+-- Rows instead of advisory locks, because anyone can take an advisory lock.
 create table tinydevcrm._locks (
     what     text not null,
     id       bigint not null,
@@ -238,16 +246,19 @@ create table tinydevcrm._locks (
 );
 
 comment on table tinydevcrm._locks is
-    'Rows to lock, for update, until the transaction ends: they never change. Triggers make them; '
-    'tinydevcrm.settle_jobs() removes those of what is gone, because a trigger that removed one '
-    'would wait for whoever has locked it, who may wait for that transaction. Users see, and may '
-    'lock, the rows of their own views and schedules.';
+    'Rows that a session locks with "for update" until its transaction ends. They never change. '
+    'Triggers create them. tinydevcrm.settle_jobs() removes those whose view or schedule is gone. '
+    'A trigger cannot do that: it would wait for the session that holds the lock, and that session '
+    'may wait for the trigger''s transaction. Users see, and may lock, the rows of their own views '
+    'and schedules.';
 comment on column tinydevcrm._locks.what is
-    'matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.';
+    'matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right '
+    'to settle jobs.';
 comment on column tinydevcrm._locks.id is
     'Number of the registration or the schedule; 0 for upkeep.';
 comment on column tinydevcrm._locks.is_taken is
-    'Nothing reads it: Postgres lets those lock a row who may update a column of it.';
+    'Nothing reads it. It exists because Postgres lets a role lock a row only if the role may '
+    'update a column of it.';
 
 alter table tinydevcrm._locks enable row level security;
 
@@ -273,8 +284,8 @@ end
 $$;
 
 comment on function tinydevcrm._take_lock(text, bigint) is
-    'Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none '
-    'locked; false when another session has it, or it is not yours.';
+    'Locks a row of tinydevcrm._locks until the transaction ends. An error releases the lock too. '
+    'False when another session holds it, or when the row is not yours.';
 
 revoke execute on function
     tinydevcrm._check_schema(name),

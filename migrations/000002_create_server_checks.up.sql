@@ -1,5 +1,5 @@
--- What the server has to be before anything of ours can work: asked by the migrations themselves
--- before they go on, and by check_installation() ever after.
+-- What TinyDevCRM needs of the server. The migrations check it before they go on, and
+-- check_installation() checks it at any time.
 
 create function tinydevcrm._check_server()
     returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
@@ -40,7 +40,8 @@ as $$
            regexp_match(version, '^(\d+)\.(\d+)')::integer[] >= array[1, 3],
            true,
            'version ' || version,
-           'Install it newer, then: alter extension pg_cron update;'
+           'Install a newer version on the machine of the server, then: alter extension pg_cron '
+           'update;'
       from extensions
      where extension = 'pg_cron'
        and version is not null
@@ -66,8 +67,8 @@ as $$
            major >= 13 or has_workers = 'off',
            false,
            format('PostgreSQL %s, cron.use_background_workers = %s', major, has_workers),
-           'Before PostgreSQL 13 those of background workers wait for another session''s: '
-           'alter system set cron.use_background_workers = off; then restart the server.'
+           'Before PostgreSQL 13 a notification of a background worker waits until another session '
+           'sends one: alter system set cron.use_background_workers = off; then restart the server.'
       from server
     union all
     select 'pg_cron connects to this server',
@@ -85,8 +86,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._check_server() is
-    'Whether the server''s software and settings are as TinyDevCRM needs them: each finding with '
-    'whether nothing works without it, what was seen, and what to type where it is not so. Security '
-    'definer: lends the right to see settings that only administrators may.';
+    'Checks that the software and the settings of the server are as TinyDevCRM needs them. Each '
+    'finding has what was seen (detail), what to type when it is not ok (hint), and whether '
+    'nothing works without it (is_needed). Security definer: lends the right to see settings that '
+    'only administrators may see.';
 
 revoke execute on function tinydevcrm._check_server() from public;

@@ -1,5 +1,5 @@
--- Drops the extensions that the up migration made. One that something of the user's has come to
--- lean on (a job of their own, a function in PL/Python) is no longer ours to drop, and stays.
+-- Drops the extensions that the up migration created. An extension stays when an object of the
+-- user's depends on it: a job of their own, a function in PL/Python.
 
 grant delete on cron.job_run_details to public;
 

@@ -1,5 +1,6 @@
--- The two extensions everything else stands on. One that is there already is used as it is; one
--- made here carries a mark in its comment, by which the down migration knows it again.
+-- The two extensions that everything else needs. An extension that the database already has is used
+-- as it is. One that this migration creates gets a mark in its comment, by which the down migration
+-- recognizes it.
 
 do $$
 declare
@@ -16,11 +17,12 @@ begin
     if found then
         raise exception using
             errcode = 'TD010',
-            message = format('not so: %s (%s)', v_problem.finding, v_problem.detail),
+            message = format('requirement not met: %s (%s)', v_problem.finding, v_problem.detail),
             hint    = v_problem.hint;
     end if;
 
-    -- On a Citus coordinator the workers need neither of them, nor what is granted on theirs.
+    -- On a Citus coordinator the workers need neither the extensions nor the rights on their
+    -- objects.
     if current_setting('citus.enable_ddl_propagation', true) is not null then
         perform set_config('citus.enable_ddl_propagation', 'off', true);
     end if;
@@ -37,6 +39,6 @@ begin
 end
 $$;
 
--- pg_cron lets everybody delete from its history, and so lock it, which stops all jobs. Users need
--- nothing of pg_cron: their jobs are made for them.
+-- pg_cron lets every role delete from its history. Any role could then lock that table, which stops
+-- all jobs. Users need no right on pg_cron, because triggers create their jobs.
 revoke delete on cron.job_run_details from public;

@@ -1,5 +1,5 @@
--- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is
--- the authority on what anyone may do.
+-- Many users on one server: each user is a Postgres role with a schema of its own. Postgres decides
+-- what a user may do.
 
 create function tinydevcrm.create_user(name text, password text)
     returns regrole
@@ -22,7 +22,7 @@ begin
             errcode = 'TD007',
             message = format('%L cannot be the name of a user', create_user.name),
             hint    = 'A name has 1 to 63 bytes and no colon, does not begin with pg_ or '
-                      'tinydevcrm, and is no word of the system''s.';
+                      'tinydevcrm, and is not a name that Postgres or pg_cron uses itself.';
     end if;
 
     if coalesce(length(create_user.password), 0) < 8 then
@@ -37,7 +37,7 @@ begin
     then
         raise exception using
             errcode = 'TD004',
-            message = format('there is a role or a schema %I already', create_user.name),
+            message = format('a role or a schema %I already exists', create_user.name),
             hint    = 'Choose another name.';
     end if;
 
@@ -50,7 +50,8 @@ begin
         create_user.name,
         create_user.password,
         case
-            -- The workers would have the limit too, and to each of them one query makes many.
+            -- The workers would have the limit too, and one query opens many connections to each
+            -- worker.
             when exists (select from pg_extension where extname = 'citus') then -1
             else v_settings.user_connections
         end);
@@ -69,10 +70,10 @@ end
 $$;
 
 comment on function tinydevcrm.create_user(text, text) is
-    'Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and '
-    'limits as tinydevcrm.settings says. Raises TD004 when there is a role or schema of that name, '
-    'TD007 for a bad name or a short password. Security definer: lends administrators the right to '
-    'make such roles, and no others.';
+    'Creates a user: a role that can log in, in the group tinydevcrm_user, with a schema of the '
+    'same name, and with the limits of tinydevcrm.settings. Raises TD004 when a role or schema of '
+    'that name exists, TD007 for a bad name or a short password. Security definer: lends '
+    'administrators the right to create such roles, and no others.';
 
 create function tinydevcrm._managed_user(name text)
     returns regrole
@@ -90,7 +91,7 @@ begin
         raise exception using
             errcode = 'TD001',
             message = format('there is no user %I', coalesce(_managed_user.name, 'null')),
-            hint    = 'Users are those made by tinydevcrm.create_user().';
+            hint    = 'Only roles that tinydevcrm.create_user() has created are users.';
     end if;
 
     return quote_ident(_managed_user.name)::regrole;
@@ -98,7 +99,7 @@ end
 $$;
 
 comment on function tinydevcrm._managed_user(text) is
-    'The role of a user that create_user() has made. Raises TD001 when there is none.';
+    'The role of a user that create_user() has created. Raises TD001 when there is none.';
 
 create function tinydevcrm._lock_managed_user(name text)
     returns regrole
@@ -109,13 +110,13 @@ as $$
 declare
     v_user constant regrole := tinydevcrm._managed_user(_lock_managed_user.name);
 begin
-    -- Writes the comment that the role already has: that takes the lock for which drop role waits.
+    -- Writes the comment that the role already has. This takes the lock that "drop role" waits for.
     begin
         execute format(
             'comment on role %I is %L',
             _lock_managed_user.name, 'Created by tinydevcrm.create_user().');
     exception
-        -- Another transaction has just dropped the user: the check below finds that.
+        -- Another transaction has just dropped the user: the check below raises that.
         when undefined_object then
             null;
     end;
@@ -132,7 +133,8 @@ end
 $$;
 
 comment on function tinydevcrm._lock_managed_user(text) is
-    'The same as _managed_user(), but nobody can drop the user until the transaction ends.';
+    'The role of a user, as _managed_user(). Until the transaction ends, no other session can drop '
+    'the user.';
 
 revoke execute on function
     tinydevcrm.create_user(text, text),

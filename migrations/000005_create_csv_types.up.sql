@@ -1,5 +1,5 @@
--- The ladder of column types: data, not code. A type stands on it once for each way in which its
--- values are written: an import that knows the way can take a column back to the text of the file.
+-- The ladder of column types: data, not code. A type is on the ladder once for each way of writing
+-- its values. An import that knows the way can turn a column back into the text of the file.
 
 create table tinydevcrm.csv_types (
     rank       integer not null,
@@ -16,30 +16,31 @@ create table tinydevcrm.csv_types (
 );
 
 comment on table tinydevcrm.csv_types is
-    'Column types that an import chooses from, narrowest first. A column gets the first one that '
-    'accepts every value of it; NULL fits each.';
+    'Column types that an import chooses from, narrowest first: the ladder. A column gets the '
+    'first type that accepts every value of it. NULL fits every type.';
 comment on column tinydevcrm.csv_types.rank is
     'Place on the ladder, 1 to 63; 1 is tried first.';
 comment on column tinydevcrm.csv_types.type_name is
-    'Name of the type, as in create table. It is there once for each way of writing its values.';
+    'Name of the type, as in create table. Each way of writing its values has a row of its own.';
 comment on column tinydevcrm.csv_types.example is
     'A value written this way.';
 comment on column tinydevcrm.csv_types.accepts is
-    'Regular expression that the whole text of a value matches; null accepts any text. Of ASCII '
-    'characters, and written in what PostgreSQL''s advanced expressions and RE2 have in common, '
-    'so that programs use it too.';
+    'Regular expression that the whole text of a value matches; null accepts any text. It has only '
+    'ASCII characters, and only what PostgreSQL''s advanced expressions and RE2 have in common, so '
+    'that programs can use it too.';
 comment on column tinydevcrm.csv_types.max_length is
-    'Most bytes that such a value has; null when there is no bound. Beside the expression, which '
-    'would be several times as slow with a bound of its own: a longer number stays text.';
+    'Maximum number of bytes of such a value; null for no limit. A longer number stays text. The '
+    'limit is not part of the expression, because that would take several times as long.';
 comment on column tinydevcrm.csv_types.restores is
-    'SQL expression that gives the very text of a value back, %s standing for the value. Null when '
-    'none can: an import then keeps the text until it has seen the whole file.';
+    'SQL expression that turns a value back into exactly the text of the file; %s stands for the '
+    'value. Null when no expression can: an import then keeps the text until it has read the whole '
+    'file.';
 comment on column tinydevcrm.csv_types.loses is
-    'What of the text does not come back when the value is printed.';
+    'The part of the text that is lost when the value is printed.';
 
--- Digits are counted out up to each type's own bounds, and the calendar is spelled out with its
--- leap years, so that a text which matches is a value which loads. What a cast would quietly
--- change stays text: leading zeros and signs (007, +15551234567), blanks ( 5), 1e3, -0, yes.
+-- The patterns spell out the range of each type digit by digit, and the calendar with its leap
+-- years, so that every text that matches also loads. What a cast would change without an error
+-- stays text: leading zeros and signs (007, +15551234567), blanks ( 5), 1e3, -0, yes.
 with parts (integer_digits, bigint_digits, calendar_day, clock_time) as (
     values (
         '[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8}|21[0-3][0-9]{7}|214[0-6][0-9]{6}'
@@ -59,8 +60,8 @@ with parts (integer_digits, bigint_digits, calendar_day, clock_time) as (
         '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
     )
 ),
--- A float as programs print one: at most the 17 digits that a double needs to come back, with a
--- point or with an exponent that has a sign.
+-- A float as programs print it: with at most the 17 digits that restore a double exactly, and with
+-- a point or with an exponent that has a sign.
 doubles (accepts) as (
     select '0|-?[1-9][0-9]{0,16}|0\.0{0,5}[0-9]{1,17}|-0\.0{0,5}[1-9][0-9]{0,16}|'
            || string_agg(
@@ -70,7 +71,7 @@ doubles (accepts) as (
            || '|0(?:\.0{1,16})?[eE][+-]00'
       from generate_series(1, 16) as digits
 ),
--- Fractions of a second: none or without zeros at the end, thousandths, millionths.
+-- Fractions of a second: without zeros at the end (or none), thousandths, millionths.
 fractions (rank, written, accepts, template, pick) as (
     values
         (1, '', '(?:\.[0-9]{0,5}[1-9])?', '.US', 'rtrim(rtrim(%s, ''0''), ''.'')'),

@@ -1,4 +1,5 @@
--- What kinds of cell a CSV has, and whether its first record is a header. Text work, so PL/Python.
+-- Finds the kinds of the cells of a CSV, and whether its first record is a header. This is work on
+-- text, so PL/Python.
 
 create function tinydevcrm._load_cell_kinds()
     returns void
@@ -22,7 +23,8 @@ as $$
         '|(?P<date>' + DAY + '(?:(?:t|,? )' + TIME + ')?|' + TIME + ')'
         '|(?P<boolean>true|false|yes|no|[tfyn])'
         r'|(?P<uuid>\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?)'
-        # Words and sentences. No quotes, and a comma only before a blank: a bad cut leaves those.
+        # Words and sentences. A cell with a quote, or with a comma that no blank follows, comes
+        # from a cut at the wrong place.
         r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
         re.IGNORECASE)
     VALUES = {'number', 'date', 'boolean', 'uuid'}
@@ -33,18 +35,18 @@ as $$
         return match and match.lastgroup
 
     def column_kinds(table):
-        """Of each column the one kind of value that all its cells below the first are, or None."""
+        """For each column, the kind that all its cells below the first one share, or None."""
         columns = [{kind(cells[place]) for cells in table[1:200] if place < len(cells)} - {'empty'}
                    for place in range(len(table[0]))]
         return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
 
     def find_header(table):
-        """Whether the cells of the first record differ in kind from those below them."""
+        """Whether the cells of the first record are of other kinds than those below them."""
         if len(table) == 1:
             return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
         for_it = against = 0
         for cell, below in zip(table[0], column_kinds(table)):
-            # A year may well be a heading, and an empty cell says nothing.
+            # A year can be the name of a column, and an empty cell decides nothing.
             if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
                 continue
             if kind(cell) == below:
@@ -57,9 +59,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._load_cell_kinds() is
-    'Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of '
-    'values, the kind of a cell, the kinds of a table''s columns, and whether the first record is a '
-    'header. Take it out with pop(), because it remembers each cell that it has seen.';
+    'Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of '
+    'value kinds, and functions that find the kind of a cell, the kinds of a table''s columns, and '
+    'whether the first record is a header. Remove the entry with pop(), because it caches each '
+    'cell that it has seen.';
 
 revoke execute on function tinydevcrm._load_cell_kinds() from public;
 

@@ -1,5 +1,5 @@
--- The search for how a CSV is written: the delimiter and quote that cut it best. Text work, so
--- PL/Python.
+-- Finds how a CSV is written: the delimiter and the quote that cut it best. This is work on text,
+-- so PL/Python.
 
 create type tinydevcrm.csv_dialect as (
     encoding   text,
@@ -16,20 +16,20 @@ comment on type tinydevcrm.csv_dialect is
 comment on column tinydevcrm.csv_dialect.encoding is
     'UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.';
 comment on column tinydevcrm.csv_dialect.delimiter is
-    'What stands between two cells: one ASCII character, or the two characters comma and blank. In '
-    'a file of one column, a character that does not occur in it.';
+    'Separates two cells: one ASCII character, or the two characters comma and blank. For a file '
+    'of one column, a character that does not occur in it.';
 comment on column tinydevcrm.csv_dialect.quote is
-    'What a quoted cell begins and ends with: one ASCII character.';
+    'Begins and ends a quoted cell: one ASCII character.';
 comment on column tinydevcrm.csv_dialect.escape is
-    'What stands before a quote within a quoted cell: the quote itself when those are doubled, '
-    'else one other ASCII character, mostly a backslash.';
+    'Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else '
+    'one other ASCII character, mostly a backslash.';
 comment on column tinydevcrm.csv_dialect.line_end is
-    'What ends a line: LF, CRLF or CR, by these words.';
+    'What ends a line, by name: LF, CRLF or CR.';
 comment on column tinydevcrm.csv_dialect.has_header is
     'Whether the first record after the skipped lines names the columns.';
 comment on column tinydevcrm.csv_dialect.skip_lines is
-    'How many physical lines stand before the header, or before the first record when there is '
-    'none. Blank ones count, and so do those that end within quotes: with LF, or with CR when '
+    'Number of physical lines before the header, or before the first record when there is no '
+    'header. Blank lines count. Lines within quotes count too: they end with LF, or with CR when '
     'line_end is CR.';
 
 create function tinydevcrm._load_record_cutter()
@@ -46,7 +46,7 @@ as $$
         return not any(cell.strip() for cell in cells)
 
     def cut(text, delimiter, quote, escape):
-        """Pairs of how many lines stand before a record, and its cells; a blank line has none."""
+        """Pairs: the number of lines before a record, and its cells; a blank line has none."""
         reader = csv.reader(
             io.StringIO(text), delimiter=delimiter[0], skipinitialspace=delimiter == ', ',
             quotechar=quote, doublequote=escape == quote,
@@ -57,7 +57,7 @@ as $$
             line = reader.line_num
 
     def complete(records, text):
-        """Without what the end of the text may have cut off, or an open quote has swallowed."""
+        """The records without a last one that the end of the text or an open quote cut."""
         line, cells = records[-1]
         is_open = not text.endswith('\n') or any('\n' in cell for cell in cells)
         if is_open and len(records) > 1 and len(cells) < len(records[-2][1]):
@@ -86,7 +86,7 @@ as $$
                 blank = start
             elif cells[0].startswith('#') and len(cells) != width:
                 continue
-            # Two cells are a name and its value; a title may have the delimiters of the table.
+            # Two cells are a name and its value. A title may contain the delimiter of the table.
             elif len(cells) == 1 or width > 2 and (len(cells) == 2 or is_blank(cells[1:])):
                 titles.append(start)
             else:
@@ -94,8 +94,9 @@ as $$
         else:
             return first
 
-        # Right above the table only what cannot be its header is a title. Where a comma or a blank
-        # cuts, as they do in sentences, even one cell above many can be: the header of one column.
+        # A row directly above the table is a title only when it cannot be the header. When the
+        # delimiter is a comma and a blank, or a blank, sentences contain it. Then even one cell
+        # above many can be the header: that of one column.
         has_table = [len(cells) for _, cells in records[start:] if cells][:3] == [width] * 3
         above = width > 2 and delimiter not in (' ', ', ')
         for title in titles:
@@ -108,9 +109,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._load_record_cutter() is
-    'Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: '
-    'whether a record is blank, the records of a text, those that are complete, and the index of '
-    'the first record that is not blank, and of the first below titles and comments.';
+    'Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: '
+    'whether a record is blank, the records of a text, the complete ones among them, the index of '
+    'the first record that is not blank, and the index of the first record below titles and '
+    'comments.';
 
 create function tinydevcrm._find_dialect(
     sample     bytea,
@@ -125,10 +127,10 @@ create function tinydevcrm._find_dialect(
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    # Cuts the sample by each delimiter and quote that may be, and takes those that cut it best. The
-    # measure is the one of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV
-    # files by detecting row and type patterns" (2019): records of few different widths, times cells
-    # of a known kind. Some rules go before it; each is a function of its own.
+    # Cuts the sample by each possible delimiter and quote, and chooses the pair that cuts it best.
+    # The score is that of G.J.J. van den Burg, A. Nazabal and C. Sutton, "Wrangling messy CSV files
+    # by detecting row and type patterns" (2019): records of few different widths, times cells of a
+    # known kind. Some rules apply before the score; each is a function of its own.
     import csv
     import re
     from collections import Counter, namedtuple
@@ -140,7 +142,7 @@ as $$
     # --- Quotes --------------------------------------------------------------------------------
 
     def quoted(delimiter, quote, escape):
-        """Pattern of a quoted cell, without what comes after it."""
+        """Pattern of a quoted cell, up to its closing quote."""
         mark = re.escape(quote)
         if escape == quote:
             inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
@@ -149,7 +151,7 @@ as $$
         return '(?ms)(?:^|' + re.escape(delimiter) + ')' + mark + inside + mark
 
     def find_escape(delimiter, quote):
-        """Backslash if one is before a quote that ends no cell, and doubling explains it less."""
+        """Backslash if one precedes a quote within a cell and explains more cells than doubling."""
         if escape is not None:
             return escape
         after = '(?!' + re.escape(delimiter) + '|$'
@@ -163,7 +165,7 @@ as $$
         return '\\' if misfits('\\') < misfits(quote) else quote
 
     def find_quotes(delimiter):
-        """Those to try: an apostrophe only where cells begin and end with it, and none with "."""
+        """Quotes to try: an apostrophe only when cells begin and end with it, and none with "."""
         if quote is not None:
             return [quote]
         end = '(?=' + re.escape(delimiter) + '|$)'
@@ -174,7 +176,7 @@ as $$
     # --- Delimiters ----------------------------------------------------------------------------
 
     def find_delimiters():
-        """Those to try, the likelier first. With a blank after each comma it is a part of it."""
+        """Delimiters to try, likeliest first. A blank after every comma is part of it."""
         mark = re.escape(quote or '"')
         cell = r'(?m)(^|, ?){0}[^{0}]*(?:{0}{0}[^{0}]*)*(?:{0}|\Z)'.format(mark)
         bare = re.sub(cell, r'\1', head)
@@ -186,25 +188,26 @@ as $$
         return [delimiter for delimiter in tried if delimiter[0] not in (quote, escape)]
 
     def blanks_delimit(table):
-        """A blank stands in any text: rather sure that these are not words, times or 1 000."""
+        """Whether the blank is the delimiter, and not part of sentences, times or 1 000."""
         return (len({len(cells) for cells in table}) == 1
                 and {'number', 'date'} & set(column_kinds(table))
                 and any(kind(' '.join(cells)) not in VALUES for cells in table[1:]))
 
     def known(table):
-        """Share of the cells that are of a known kind, and never nothing."""
+        """Share of the cells that are of a known kind; never 0."""
         kinds = [kind(cell) for cells in table[:200] for cell in cells]
         return max(len(kinds) - kinds.count(None), 0.001) / len(kinds)
 
     def score(table, delimiter):
-        """How well the table is cut; 0 when it rather is one column."""
+        """How well the table is cut; 0 when it is more likely one column."""
         widths = [len(cells) for cells in table]
         first, others = widths[0], widths[1:]
         if first == 1 or delimiter == ' ' and not blanks_delimit(table):
             return 0
         weight = 1
         if others and 2 * others.count(first) <= len(others):
-            # The first record is unlike most: a delimiter at the end of each but the header, say.
+            # The first record differs from most: for example, all but the header end with a
+            # delimiter.
             if delimiter in (' ', ', ') or 2 * others.count(1) > len(others):
                 return 0
             weight = 0.1
@@ -213,7 +216,7 @@ as $$
         return weight * pattern / len(patterns) * known(table)
 
     def unused_delimiter(quote):
-        """For one column: it must not cut any line of the sample."""
+        """A delimiter for a file of one column: it cuts no line of the sample."""
         for delimiter in ',;\t|':
             if delimiter not in (quote, escape):
                 records = cut(text, delimiter, quote, find_escape(delimiter, quote))
@@ -228,7 +231,7 @@ as $$
         records = complete(list(cut(head, delimiter, quote, escape)), head)
         start = table_start(records, delimiter) if skip_lines is None else 0
         table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
-        # Titles stand above a header. Without one, a short line is a short line.
+        # Titles are above a header. Without a header, a short line is a record.
         first = first_record(records)
         titles = [cells for _, cells in records[first:start] if not (cells and cells[0][:1] == '#')]
         if titles and not (find_header(table) if has_header is None else has_header):
@@ -239,7 +242,8 @@ as $$
     Cut = namedtuple('Cut', 'delimiter quote escape lines table')
     csv.field_size_limit(len(sample) + 1)
 
-    # A thousand lines are enough. A delimiter that is also the escape or the quote is ignored.
+    # A thousand lines are enough. A given delimiter that is also the escape or the quote is
+    # ignored.
     text = sample.decode()
     head = '\n'.join(text[:65536].split('\n')[:1000])
     wanted = None if delimiter in (quote, escape) else delimiter
@@ -264,8 +268,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_dialect(bytea, text, text, text, boolean, integer) is
-    'The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for '
-    'sniff_csv(). Of skip_lines it matters only whether they are given: then none are looked for.';
+    'Finds the dialect of a text, for sniff_csv(), except its encoding and line end. The text is '
+    'in UTF-8 with line feeds. When skip_lines is given, whatever its value, no lines to skip are '
+    'looked for.';
 
 revoke execute on function
     tinydevcrm._load_record_cutter(),

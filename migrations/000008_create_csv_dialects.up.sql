@@ -1,4 +1,4 @@
--- Reading the beginning of a CSV: how it is written. Text work, so PL/Python.
+-- Reads the beginning of a CSV and finds how it is written. This is work on text, so PL/Python.
 
 create function tinydevcrm._read_start(
     sample           bytea,
@@ -30,7 +30,7 @@ as $$
         return re.sub(r'^utf-?(16|32)-?([lb]e)$', r'utf-\1-\2', name)
 
     def decode(name, errors):
-        """The sample may end within a character: an incremental decoder waits for its rest."""
+        """Decodes a sample that may end within a character, with an incremental decoder."""
         'a'.encode(python_name(name))    # refuses what is not for text, such as hex
         return codecs.getincrementaldecoder(python_name(name))(errors).decode(sample)
 
@@ -38,14 +38,14 @@ as $$
         for mark, name in MARKS:
             if sample.startswith(mark):
                 return name
-        # One bad byte among good characters is a bad line, not another encoding.
+        # A bad byte among more good characters is a bad line, not another encoding.
         text = decode('UTF8', 'replace')
         bad = text.count('\ufffd')
         good = sum(character > '\x7f' for character in text) - bad
         return 'UTF8' if good >= bad else 'WIN1252'
 
     def find_line_end(text):
-        """Of those that are not in quotes, the most; the first tells LF and CRLF apart."""
+        """The most frequent line end outside of quotes; the first one decides LF or CRLF."""
         mark = re.escape(quote or '"')
         inside = '[^{0}]*(?:{0}{0}[^{0}]*)*'.format(mark)
         if escape not in (None, quote or '"'):
@@ -72,7 +72,7 @@ as $$
     else:
         text = text.replace('\r\n', '\n').replace('\r', ' ')
 
-    # A first line that names the delimiter for Excel.
+    # The line "sep=" is first and names the delimiter for Excel.
     named = re.match(r'\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|\Z)', text, re.IGNORECASE)
     skipped = skip_lines
     if skipped is None:
@@ -84,9 +84,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._read_start(bytea, text, text, text, integer) is
-    'First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line '
-    'sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line '
-    'feeds. Null for the text when Python does not know the encoding.';
+    'First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a '
+    'line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line '
+    'feeds. The text is null when Python does not know the encoding.';
 
 create function tinydevcrm.sniff_csv(
     sample     bytea,
@@ -110,7 +110,7 @@ declare
             when 'space' then ' '
             else sniff_csv.delimiter
         end;
-    -- One ASCII character that is neither a blank nor a line end.
+    -- One ASCII character, no blank and no line end.
     v_mark      constant text := '^[\x01-\x08\x0b\x0c\x0e-\x1f\x21-\x7f]$';
     v_message            text;
     v_hint               text;
@@ -140,10 +140,10 @@ begin
                 'Give one ASCII character: the quote when quotes are doubled, else mostly \.'),
             (6, v_delimiter = sniff_csv.quote,
                 format('delimiter and quote are both %L', sniff_csv.quote),
-                'Leave one of the two out, and it will be found.'),
+                'Leave one of the two out, and sniff_csv() finds it.'),
             (7, v_delimiter = sniff_csv.escape,
                 format('delimiter and escape are both %L', sniff_csv.escape),
-                'Leave one of the two out, and it will be found.'),
+                'Leave one of the two out, and sniff_csv() finds it.'),
             (8, sniff_csv.skip_lines < 0,
                 format('%s lines cannot be skipped', sniff_csv.skip_lines),
                 'Give 0 to skip none.')
@@ -177,7 +177,7 @@ begin
             hint    =
                 case
                     when sniff_csv.skip_lines > 0 then
-                        'Nothing but blanks comes after the lines to skip: skip fewer.'
+                        'There is only blank text after the lines to skip: skip fewer.'
                     else 'Choose a file with at least one line of text.'
                 end;
     end if;
@@ -203,11 +203,12 @@ end
 $$;
 
 comment on function tinydevcrm.sniff_csv(bytea, text, text, text, text, boolean, integer) is
-    'Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere. Each '
-    'part that is given stays as it is, and the rest is found given it; delimiter may also be tab, '
-    '\t or space. Delimiters tried: comma, semicolon, tab, bar, blank, comma and blank. What has '
-    'no byte order mark is UTF-8 when it is valid, else Windows-1252. Raises TD005 when the sample '
-    'is empty or not text, TD007 for a bad part or an encoding that Python does not know.';
+    'Finds the dialect of a CSV file from its first bytes. 256 kB are plenty, and they may end '
+    'anywhere. A part that you give stays as it is, and the rest is found with it; delimiter may '
+    'also be tab, \t or space. Delimiters tried: comma, semicolon, tab, bar, blank, comma and '
+    'blank. A file without a byte order mark is UTF-8 when that is valid, else Windows-1252. '
+    'Raises TD005 when the sample is empty or not text, TD007 for a bad part or an encoding that '
+    'Python does not know.';
 
 revoke execute on function
     tinydevcrm._read_start(bytea, text, text, text, integer),

@@ -1,4 +1,5 @@
--- What the columns of a CSV, and the table made of it, are to be called. Text work, so PL/Python.
+-- Names the columns of a CSV, and the table that is created from it. This is work on text, so
+-- PL/Python.
 
 create function tinydevcrm._make_column_names(header text[])
     returns text[]
@@ -7,7 +8,7 @@ create function tinydevcrm._make_column_names(header text[])
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    # Before anything is done for each name: no timeout or cancel ends a loop in Python.
+    # Check first, before the loops over all names: no timeout or cancel ends a loop in Python.
     if len(header) > 1600:
         plpy.error(
             f'there are {len(header)} columns', sqlstate='TD005',
@@ -26,7 +27,7 @@ as $$
             candidate = cut(name, 63 - len(suffix)) + suffix
         return candidate
 
-    # A name that needs no change is never taken by one that does: those go first.
+    # Names that need no change go first, so that a changed name never takes one of them.
     kept = {}
     for place, name in enumerate(header):
         if name and name not in system_columns and len(name.encode()) <= 63:
@@ -43,9 +44,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._make_column_names(text[]) is
-    'Column names for the cells of a header: as written, except that an empty one becomes '
-    'column_N, one over 63 bytes is cut, and one in use (or a system column''s, such as xmin) '
-    'gets _2, _3 …. Raises TD005 for more than the 1600 that a table can have.';
+    'Column names for the cells of a header, as written, with three exceptions: an empty name '
+    'becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
+    'as xmin, gets _2, _3 …. Raises TD005 for more than the 1600 columns that a table can have.';
 
 create function tinydevcrm._make_table_name(source text)
     returns text
@@ -73,8 +74,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._make_table_name(text) is
-    'Table name for a file''s name: without folder and endings, in lower case, each run of other '
-    'characters an underscore: "Q3 Sales.csv.gz" is q3_sales.';
+    'Table name for the name of a file: without folder and endings, in lower case, with an '
+    'underscore for each run of other characters. "Q3 Sales.csv.gz" becomes q3_sales.';
 
 revoke execute on function
     tinydevcrm._make_column_names(text[]),

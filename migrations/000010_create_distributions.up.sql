@@ -1,4 +1,4 @@
--- How a table is distributed over the workers of Citus, where this database is a coordinator. Our
+-- How a table is distributed across the workers of Citus, when this database is a coordinator. Our
 -- own tables stay on the coordinator, with pg_cron, the triggers and the channel. Without Citus no
 -- table is distributed.
 
@@ -13,7 +13,7 @@ begin
         return null;
     end if;
 
-    -- A table that Citus knows but keeps on the coordinator is none of these.
+    -- Leaves out a table that Citus knows but keeps on the coordinator.
     return (
         select case
                    when partmethod <> 'n' then
@@ -29,9 +29,9 @@ end
 $$;
 
 comment on function tinydevcrm._find_distribution(regclass) is
-    'How a table is distributed over the workers of Citus: "distributed by x" when its rows are '
+    'How a table is distributed across the workers of Citus: "distributed by x" when its rows are '
     'sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus '
-    'shards by schema. Null for a table of this server alone.';
+    'shards by schema. Null for a table that is only on this server.';
 
 create function tinydevcrm._find_distribution_column(relation regclass)
     returns name
@@ -54,8 +54,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_distribution_column(regclass) is
-    'The column by which the rows of a table are sharded over the workers of Citus; null when they '
-    'are not.';
+    'The column by which the rows of a table are sharded across the workers of Citus. Null when '
+    'they are not sharded.';
 
 create function tinydevcrm._check_citus()
     returns void
@@ -67,7 +67,7 @@ begin
     if not exists (select from pg_extension where extname = 'citus') then
         raise exception using
             errcode = 'TD010',
-            message = 'this database is not a Citus coordinator: there is nothing to distribute to',
+            message = 'this database is not a Citus coordinator: it has no workers',
             hint    = 'Install Citus, set shared_preload_libraries = ''citus,pg_cron'', restart '
                       'the server, then: create extension citus; select '
                       'citus_add_node(''address'', 5432); for each worker.';

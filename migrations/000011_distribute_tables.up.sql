@@ -1,4 +1,5 @@
--- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
+-- More than one machine: a Citus coordinator shards a table across its workers, or copies it to
+-- each worker.
 
 create function tinydevcrm._refuse_distribution(message text, hint text)
     returns void
@@ -25,9 +26,9 @@ create function tinydevcrm._refuse_other_column(relation regclass, present name,
 as $$
 begin
     perform tinydevcrm._refuse_distribution(
-        format('table %s is distributed by %I already, not by %I', relation, present, wanted),
-        'Import the whole file in mode replace, which recreates the table while no view reads it, '
-        'or drop the table first.');
+        format('table %s is already distributed by %I, not by %I', relation, present, wanted),
+        'Import the whole file in mode replace, which recreates the table if no view reads it, or '
+        'drop the table first.');
 end
 $$;
 
@@ -81,9 +82,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_table(regclass, text) is
-    'Checks that the caller may distribute a table by a column, and returns the table. Raises TD006 '
-    'when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, 42501 '
-    'when the session has not logged in as its owner.';
+    'Checks that the caller may distribute a table by a column, and returns the table. Raises '
+    'TD006 when it has no such column, TD007 when it is one of ours, TD011 when it is not a table, '
+    '42501 when the session has not logged in as its owner.';
 
 create function tinydevcrm._check_neighbours(relation regclass)
     returns void
@@ -94,7 +95,7 @@ as $$
 declare
     v_neighbour regclass;
 begin
-    -- Citus would convert that table too, and recreate it and the views on it.
+    -- Citus would convert the other table too, and recreate that table and the views on it.
     select neighbour
       into v_neighbour
       from pg_constraint
@@ -108,23 +109,23 @@ begin
     if found then
         perform tinydevcrm._refuse_distribution(
             format(
-                'table %s has a foreign key in common with %s, which is not distributed',
+                'a foreign key connects table %s with %s, which is not distributed',
                 _check_neighbours.relation, v_neighbour),
-            'Drop the key, distribute both, the one it refers to as a reference table or by the '
-            'same column, and add the key again.');
+            'Drop the key. Distribute both tables: the one that the key refers to as a reference '
+            'table or by the same column. Add the key again.');
     end if;
 
     if exists (select from pg_dist_partition where logicalrelid = _check_neighbours.relation) then
         perform tinydevcrm._refuse_distribution(
             format(
-                'table %s is one that Citus keeps on the coordinator', _check_neighbours.relation),
+                'Citus keeps table %s on the coordinator', _check_neighbours.relation),
             'Drop the views on it, then: select undistribute_table(''table''); and distribute it.');
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_neighbours(regclass) is
-    'Checks that Citus need not recreate other tables to distribute this one. Raises TD011.';
+    'Checks that Citus can distribute this table without recreating others. Raises TD011.';
 
 create function tinydevcrm._check_distributable(relation regclass, distribute_by text)
     returns void
@@ -164,9 +165,10 @@ begin
     if found then
         perform tinydevcrm._refuse_distribution(
             format(
-                'the unique index %s of table %s lacks %I, by which it would be distributed',
+                'the unique index %s of table %s lacks %I, the column to distribute by',
                 v_index, _check_distributable.relation, _check_distributable.distribute_by),
-            'Each worker checks its own rows only: drop the index, or distribute by a column of it.');
+            'Each worker checks only its own rows: drop the index, or distribute by a column of '
+            'it.');
     end if;
 
     execute format(
@@ -177,7 +179,7 @@ begin
     if v_nulls > 0 then
         perform tinydevcrm._refuse_distribution(
             format(
-                'column %I, by which table %s would be distributed, is null in %s of its rows',
+                'column %I cannot distribute table %s: it is null in %s of the rows',
                 _check_distributable.distribute_by, _check_distributable.relation, v_nulls),
             'Fill it in, or choose a column that has a value in each row.');
     end if;
@@ -185,8 +187,8 @@ end
 $$;
 
 comment on function tinydevcrm._check_distributable(regclass, text) is
-    'Checks that the rows of a table can be sharded by a column. Raises TD011, and 42501 in the '
-    'session of another role than its owner.';
+    'Checks that the rows of a table can be sharded by a column. Raises TD011, and 42501 when the '
+    'session has not logged in as the owner.';
 
 create function tinydevcrm.distribute_table(
     relation      regclass,
@@ -213,7 +215,7 @@ begin
 
     if v_is_reference is null and v_column is null then
         execute format(
-            -- Nobody knows how large an empty table will be.
+            -- The size that an empty table will have is unknown.
             'select count(*) between 1 and $1 from (select from %s limit $1 + 1) as first_rows',
             distribute_table.relation)
            into v_is_reference
@@ -225,9 +227,9 @@ begin
        and coalesce(distribute_table.distribute_by, v_column::text) is null
     then
         perform tinydevcrm._refuse_distribution(
-            format('table %s needs a column to be distributed by', distribute_table.relation),
-            'Name one that most of your joins and groups have in common: '
-            'select tinydevcrm.distribute_table(''table'', ''column'');');
+            format('table %s needs a column to distribute by', distribute_table.relation),
+            'Name a column that most of your joins and groups use: select '
+            'tinydevcrm.distribute_table(''table'', ''column'');');
     end if;
 
     if v_column <> distribute_table.distribute_by then
@@ -238,7 +240,7 @@ begin
     then
         perform tinydevcrm._refuse_distribution(
             format(
-                'table %s is on the workers already: %s', distribute_table.relation, v_present),
+                'table %s is already on the workers: %s', distribute_table.relation, v_present),
             'Drop the views on it, then: select undistribute_table(''table''); and distribute it '
             'again.');
     elsif v_present is not null then
@@ -255,7 +257,7 @@ begin
             distribute_table.relation, distribute_table.distribute_by);
     end if;
 
-    -- Citus has copied the rows to the workers and hides those that are left here.
+    -- Citus has copied the rows to the workers and hides the originals here.
     perform truncate_local_data_after_distributing_table(distribute_table.relation);
 
     return tinydevcrm._find_distribution(distribute_table.relation);
@@ -263,13 +265,13 @@ end
 $$;
 
 comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
-    'Distributes a table of yours over the workers of Citus, with its rows; views on it stay. Its '
-    'rows are sharded by a column, or copied to each worker as a reference table: as_reference '
+    'Distributes a table of yours, with its rows, across the workers of Citus. Views on it stay. '
+    'The rows are sharded by a column, or copied to each worker as a reference table: as_reference '
     'decides. When that is null, a table of 1 to settings.reference_row_limit rows becomes a '
-    'reference table. A table that is already distributed so stays as it is. Returns "distributed '
-    'by x" or "reference". Raises TD006 when there is no such column, TD010 when the database has '
-    'no Citus, TD011 when the table cannot be distributed so, 42501 when the session has not logged '
-    'in as its owner, and the errors of Citus.';
+    'reference table. A table that is already distributed in this way stays as it is. Returns '
+    '"distributed by x" or "reference". Raises TD006 when there is no such column, TD010 when the '
+    'database has no Citus, TD011 when the table cannot be distributed in this way, 42501 when the '
+    'session has not logged in as the owner, and the errors of Citus.';
 
 create function tinydevcrm._analyze_distributed(relation regclass)
     returns void
@@ -281,16 +283,16 @@ begin
     perform tinydevcrm._check_session_of(_analyze_distributed.relation);
     execute format('analyze %s', _analyze_distributed.relation);
 exception
-    -- Citus does not analyze a table with rows on the coordinator, as reference tables have, in the
-    -- transaction that filled it. Autovacuum will.
+    -- Citus does not analyze a table that has rows on the coordinator, such as a reference table,
+    -- in the transaction that filled it. Autovacuum does it later.
     when internal_error then
         null;
 end
 $$;
 
 comment on function tinydevcrm._analyze_distributed(regclass) is
-    'Analyzes a distributed table on its workers, where Citus lets a transaction do so. Raises '
-    '42501 in the session of another role than its owner.';
+    'Analyzes a distributed table on its workers, when Citus can do so in a transaction. Raises '
+    '42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm.list_distributions()
     returns setof text
@@ -301,7 +303,7 @@ as $$
 begin
     perform tinydevcrm._check_citus();
 
-    -- Reference tables come first: foreign keys of others may refer to them.
+    -- Reference tables first, because foreign keys of other tables may refer to them.
     return query
     select format(
                'select tinydevcrm.distribute_table(%L, %L, %L);',
@@ -319,9 +321,9 @@ end
 $$;
 
 comment on function tinydevcrm.list_distributions() is
-    'Statements that distribute your tables as they are distributed now. Keep them with a dump, '
-    'which has plain tables, and run them after a restore. Raises TD010 when the database has no '
-    'Citus.';
+    'Statements that distribute your tables as they are distributed now. Keep them with a dump, in '
+    'which all tables are plain, and run them after a restore. Raises TD010 when the database has '
+    'no Citus.';
 
 revoke execute on function
     tinydevcrm._refuse_distribution(text, text),

@@ -37,17 +37,17 @@ create table tinydevcrm.imports (
 );
 
 comment on table tinydevcrm.imports is
-    'Log of the imports that succeeded: one row each, written by the import''s own transaction.';
+    'Log of the imports that succeeded. The transaction of an import writes its row.';
 comment on column tinydevcrm.imports.id is
     'Number of the import.';
 comment on column tinydevcrm.imports.owner is
-    'Role that ran the import and owns the table it made.';
+    'Role that ran the import and owns the table.';
 comment on column tinydevcrm.imports.source is
-    'Where the rows came from: a file''s name, or the staging table''s; of a long one the first 250 '
+    'Where the rows came from: the name of a file or of a staging table, at most its first 250 '
     'characters.';
 comment on column tinydevcrm.imports.mode is
-    'create: a new table; replace: new rows instead of the old; append: new rows beside the old; '
-    'upsert: new rows beside the old, and instead of those of the same key.';
+    'create: a new table; replace: the new rows take the place of the old; append: the new rows '
+    'are added; upsert: rows of the same key are updated, others are added.';
 comment on column tinydevcrm.imports.key is
     'Columns by which mode upsert finds a row; null in the other modes.';
 comment on column tinydevcrm.imports.schema_name is
@@ -55,32 +55,33 @@ comment on column tinydevcrm.imports.schema_name is
 comment on column tinydevcrm.imports.table_name is
     'Name of the table.';
 comment on column tinydevcrm.imports.relation is
-    'The table itself, whatever it is called by now; null while the import is under way.';
+    'The table itself, even after it was renamed; null while the import is running.';
 comment on column tinydevcrm.imports.dialect is
-    'How the file was written; null when it came through a staging table.';
+    'How the file was written; null for an import from a staging table.';
 comment on column tinydevcrm.imports.columns is
-    'Columns in the file''s order: [{"name": …, "type": that of the table, "header": what the file '
-    'called it}]; while the import is under way as in tinydevcrm.import_step.';
+    'Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in '
+    'the file}]. While the import is running, as in tinydevcrm.import_step.';
 comment on column tinydevcrm.imports.row_count is
     'Rows loaded.';
 comment on column tinydevcrm.imports.byte_count is
-    'Bytes read, as counted by the program that sent them; null when psql did.';
+    'Bytes read, counted by the program that sent them; null for an import by psql.';
 comment on column tinydevcrm.imports.problem_count is
-    'Lines that were repaired: rows of tinydevcrm.import_problems.';
+    'Number of lines that were repaired: rows of tinydevcrm.import_problems.';
 comment on column tinydevcrm.imports.rewrite_count is
-    'How often the table was rewritten because a value did not fit the type of its column.';
+    'Number of times that the table was rewritten, because a value did not fit the type of its '
+    'column.';
 comment on column tinydevcrm.imports.distribute_by is
-    'Column by which the import was asked to distribute the table, on a Citus coordinator; null for '
+    'Column by which the import should distribute the table, on a Citus coordinator; null for '
     'none.';
 comment on column tinydevcrm.imports.distribution is
-    'How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() '
-    'returns it; null for a table of this server alone.';
+    'How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() '
+    'returns it; null for a table that is only on this server.';
 comment on column tinydevcrm.imports.notices is
-    'Sentences about what the import did not do although its user may expect it.';
+    'Sentences about what the import did not do although the user may expect it.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is
-    'When the table was complete, just before the commit: written when row_count is.';
+    'When the table was complete, just before the commit. It is set when row_count is set.';
 
 create index imports_owner_idx on tinydevcrm.imports (owner, id);
 
@@ -110,7 +111,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._target(tinydevcrm.imports) is
-    'Name of the table that an import makes or fills, qualified and quoted.';
+    'Name of the table that an import creates or fills, qualified and quoted.';
 
 create function tinydevcrm._imports_finish()
     returns trigger
@@ -129,7 +130,7 @@ end
 $$;
 
 comment on function tinydevcrm._imports_finish() is
-    'Writes when an import was complete, and its table, which users have no right to write.';
+    'Sets when an import was complete, and its table: columns that users may not write.';
 
 create trigger _100_finish
     before update of row_count on tinydevcrm.imports
@@ -152,17 +153,17 @@ create table tinydevcrm.import_problems (
 );
 
 comment on table tinydevcrm.import_problems is
-    'Lines of a file that did not fit and were repaired, as the import was asked to do.';
+    'Lines of a file that did not fit. The import was asked to repair them, and did.';
 comment on column tinydevcrm.import_problems.id is
     'Number of the problem, in the order of the file.';
 comment on column tinydevcrm.import_problems.import_id is
     'The import.';
 comment on column tinydevcrm.import_problems.line is
-    'Line of the file, from 1, where the record begins.';
+    'Line of the file, from 1, on which the record begins.';
 comment on column tinydevcrm.import_problems.reason is
-    'What was wrong with it, and so what was done.';
+    'What was wrong with the record, and so what was done.';
 comment on column tinydevcrm.import_problems.line_text is
-    'The record as it stood in the file; of one over 10000 bytes the first 2500 characters.';
+    'The record as it was in the file. Of a record over 10000 bytes, the first 2500 characters.';
 
 create index import_problems_import_idx on tinydevcrm.import_problems (import_id, id);
 

@@ -1,4 +1,5 @@
--- Where the rows of an import go: the table it makes or fills, and the one that its COPY fills.
+-- Where the rows of an import go: the table that it creates or fills, and the table that its COPY
+-- fills.
 
 create function tinydevcrm._check_table_name(name text)
     returns name
@@ -36,7 +37,7 @@ end
 $$;
 
 comment on function tinydevcrm._refuse_name_in_use(text) is
-    'Raises TD004, with the ways out.';
+    'Raises TD004, with a hint on what else to do.';
 
 create function tinydevcrm._check_target(import tinydevcrm.imports)
     returns void
@@ -50,12 +51,12 @@ declare
 begin
     perform tinydevcrm._check_schema((import).schema_name);
 
-    -- The table is the session's own, or will be.
+    -- The caller owns the table, or will own it.
     if not tinydevcrm._is_session_of(quote_ident(current_user)::regrole) then
         raise exception using
             errcode = '42501',
             message = format('this session has not logged in as %I', current_user),
-            hint    = 'Log in as the role that is to own the table; "set role" is not enough.';
+            hint    = 'Log in as the role that should own the table; "set role" is not enough.';
     end if;
 
     if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
@@ -80,7 +81,7 @@ begin
       from pg_class
      where oid = v_relation;
 
-    -- Refused before the file is read, not after.
+    -- Refused before the file is read, not after it.
     if (import).mode = 'create' and v_kind is not null then
         perform tinydevcrm._refuse_name_in_use(tinydevcrm._target(import));
     end if;
@@ -99,9 +100,10 @@ end
 $$;
 
 comment on function tinydevcrm._check_target(tinydevcrm.imports) is
-    'Checks that an import may make or fill its table. Raises TD004 when the name is in use, TD007 '
-    'when there is no schema to put it in, no such mode, or a key where none belongs or none where '
-    'one does, 42501 when the session has not logged in as the owner of the table.';
+    'Checks that an import may create or fill its table. Raises TD004 when the name is in use; '
+    'TD007 when there is no schema to create it in, no such mode, a key without mode upsert, or '
+    'mode upsert without a key; 42501 when the session has not logged in as the owner of the '
+    'table.';
 
 create function tinydevcrm._find_loading_table(import tinydevcrm.imports)
     returns text
@@ -117,8 +119,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_loading_table(tinydevcrm.imports) is
-    'The table that an import''s COPY fills: the new table itself, or a temporary one when the '
-    'rows are to go into one that was there before.';
+    'The table that the COPY of an import fills: the new table itself, or a temporary one when the '
+    'rows go into an existing table.';
 
 create function tinydevcrm._create_loading_table(import tinydevcrm.imports)
     returns text
@@ -137,7 +139,7 @@ begin
                jsonb_to_recordset((import).columns) as (name text, type text)
            ) with ordinality as planned (name, type, number);
 
-    -- Mode create never fills a table that somebody else has made since the check.
+    -- Mode create never fills a table that another session has created since the check.
     if (import).mode = 'create' or to_regclass(v_target) is null then
         v_statement := format('create table %s (%s)', v_target, v_columns);
     else
@@ -148,12 +150,12 @@ begin
     execute v_statement;
     return v_statement;
 exception
-    -- Somebody else's import of that name committed a moment ago.
+    -- The import of another session has committed a table of that name a moment ago.
     when duplicate_table or duplicate_object or unique_violation then
         if to_regtype(v_target) is not null and to_regclass(v_target) is null then
             raise exception using
                 errcode = 'TD004',
-                message = format('a type is called %s', v_target),
+                message = format('a type already has the name %s', v_target),
                 hint    = 'Import under another name.';
         end if;
         perform tinydevcrm._refuse_name_in_use(v_target);
@@ -161,8 +163,8 @@ end
 $$;
 
 comment on function tinydevcrm._create_loading_table(tinydevcrm.imports) is
-    'Makes the table that an import''s COPY fills, and returns the statement that did. Raises '
-    'TD004 when another import has just made it.';
+    'Creates the table that the COPY of an import fills, and returns the statement. Raises TD004 '
+    'when another import has just created it.';
 
 revoke execute on function
     tinydevcrm._check_table_name(text),

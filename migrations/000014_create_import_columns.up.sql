@@ -1,4 +1,4 @@
--- The types of an import's columns: while rows are loaded, and at the end.
+-- The types of the columns of an import: while rows are loaded, and at the end.
 
 create function tinydevcrm._find_storage_type(
     rank         integer,
@@ -19,9 +19,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_storage_type(integer) is
-    'The type that stores a column whose values so far all fit a rank of the ladder: the type of '
-    'that rank when the text of its values can be restored from it, else text. accepted is the rank '
-    'whose values fit that type; null when each value does.';
+    'The type that stores a column whose values so far all fit a rank of the ladder. It is the '
+    'type of that rank when the text of its values can be restored, else text. accepted is the '
+    'rank whose values fit that type; null when every value fits.';
 
 create function tinydevcrm._check_type(type text)
     returns text
@@ -33,7 +33,7 @@ as $$
 declare
     v_type regtype;
 begin
-    -- It goes into statements as it is, so it has to be the name of a type and nothing beside.
+    -- The text goes into statements as it is, so it must be the name of a type and nothing else.
     if octet_length(_check_type.type) <= 200 and _check_type.type ~ '^[[:alnum:]_ "().,\[\]]+$' then
         begin
             v_type := to_regtype(_check_type.type);
@@ -47,11 +47,11 @@ begin
         raise exception using
             errcode = 'TD007',
             message = format('there is no type %L', left(_check_type.type, 200)),
-            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. A '
-                      'type of your own goes with its schema: public.mood.';
+            hint    = 'Write it as in create table: text, bigint, numeric(10,2), timestamptz. '
+                      'Write a type of your own with its schema: public.mood.';
     end if;
 
-    -- In the one spelling that the catalogs have; numeric(10,2) keeps what is in its parentheses.
+    -- The spelling of the catalogs; numeric(10,2) keeps what is in its parentheses.
     return case
         when strpos(_check_type.type, '(') > 0 then _check_type.type
         else v_type::text
@@ -75,7 +75,7 @@ begin
     select jsonb_agg(
                jsonb_build_object(
                    'name', named.name,
-                   -- No name is longer: the rest of a header makes none different.
+                   -- No name is longer, so the rest of a header makes no difference.
                    'header', left(named.header, 100),
                    'type', coalesce(tinydevcrm._check_type(given.type), stored.type),
                    'rank', case when given.type is null then stored.accepted end,
@@ -92,7 +92,7 @@ begin
                _plan_columns.ranks) with ordinality as named (name, header, rank, number)
      cross join lateral tinydevcrm._find_storage_type(named.rank) as stored
      cross join lateral (
-         -- By the name of the column; by the file's, where that is no other's.
+         -- By the name of the column, or by the name in the file if no other column has that name.
          select coalesce(
                     _plan_columns.types->>named.name,
                     case cardinality(array_positions(_plan_columns.header, named.header))
@@ -115,9 +115,9 @@ end
 $$;
 
 comment on function tinydevcrm._plan_columns(text[], integer[], jsonb) is
-    'Columns of an import, as in tinydevcrm.import_step: from the names in the file, the rank on '
-    'the ladder that fits each so far, and the types that were given by name. Raises TD007 for a '
-    'type or a name that is not there.';
+    'The columns of an import, as in tinydevcrm.import_step. They come from the names in the file, '
+    'the rank of the ladder that fits each column so far, and the types that were given by name. '
+    'Raises TD007 when there is no such type or no column of that name.';
 
 create function tinydevcrm._fits_double(import tinydevcrm.imports, column_name text)
     returns boolean
@@ -138,8 +138,8 @@ end
 $$;
 
 comment on function tinydevcrm._fits_double(tinydevcrm.imports, text) is
-    'Whether a double holds each number of a column of text to its last digit. Two numbers that '
-    'differ in the 17th digit can be the same double.';
+    'Whether double precision holds each number of a column of text exactly, to its last digit. '
+    'Two numbers that differ only in the 17th digit can be the same double.';
 
 create function tinydevcrm._settle_columns(import tinydevcrm.imports, ranks integer[])
     returns jsonb
@@ -164,7 +164,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._settle_columns(tinydevcrm.imports, integer[]) is
-    'Columns of an import with the types that were given, or else fit every value so far.';
+    'The columns of an import with the types that were given, or else the types that fit every '
+    'value so far.';
 
 create function tinydevcrm._read_table_columns(import tinydevcrm.imports, columns jsonb)
     returns jsonb
@@ -189,7 +190,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb) is
-    'Columns of an import with the types of its table; a column that the table lacks keeps its own.';
+    'The columns of an import with the types of its table. A column that the table lacks keeps its '
+    'own type.';
 
 revoke execute on function
     tinydevcrm._find_storage_type(integer),

@@ -1,4 +1,4 @@
--- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
+-- Checks that the columns of an import, and the key of an upsert, fit an existing table.
 
 create function tinydevcrm._find_base_type(type regtype)
     returns text
@@ -17,7 +17,7 @@ begin
           from pg_type
          where oid = v_type;
 
-        -- Null for a type that is not there.
+        -- Null when there is no such type.
         exit when v_base = 0 or v_base is null;
         v_type := v_base;
     end loop;
@@ -27,8 +27,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_base_type(regtype) is
-    'Type to cast a text to before it goes into a column: without modifiers and without domains, '
-    'whose casts would cut a value off where an insert refuses it.';
+    'Type to which a text is cast before it goes into a column: without modifiers and without '
+    'domains. A cast to those would cut off a value that an insert refuses.';
 
 create function tinydevcrm._compare_columns(import tinydevcrm.imports)
     returns table (
@@ -87,10 +87,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
-    'Columns of an import beside those of the table it goes to: type as loaded, null when only the '
-    'table has it; type in the table, null when only the file has it; expressions for the text '
-    'that stood in the file and for the value that goes into the table; and whether the table '
-    'makes no value for it itself.';
+    'The columns of an import beside those of its table. type: as loaded, null when only the table '
+    'has the column; target_type: in the table, null when only the file has it; the expressions '
+    'for the text in the file and for the value that goes into the table; is_needed: whether the '
+    'file must have it, because the table has no default for it.';
 
 create function tinydevcrm._check_columns(import tinydevcrm.imports)
     returns void
@@ -118,14 +118,14 @@ begin
             message = format(
                 'the columns differ from those of table %s', tinydevcrm._target(import)),
             detail  = left(v_differences, 10000),
-            hint    = 'Columns are matched by name. Give both the same, or use mode replace.';
+            hint    = 'Columns are matched by name. Give both the same ones, or use mode replace.';
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
-    'Checks that file and table have the same columns; one that the table fills itself may be '
-    'missing from the file. Raises TD006, which names the difference column by column.';
+    'Checks that file and table have the same columns. A column that the table fills itself may be '
+    'missing from the file. Raises TD006, which names the differences column by column.';
 
 create function tinydevcrm._check_key(import tinydevcrm.imports)
     returns void
@@ -149,7 +149,7 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format('the file has no column %L for the key', left(v_unknown, 200)),
-            hint    = 'The key names columns by the names that they get in the table.';
+            hint    = 'Name the columns of the key as they are named in the table.';
     end if;
 end
 $$;
@@ -179,7 +179,7 @@ begin
             raise exception using
                 errcode = 'TD006',
                 message = format('the file has no column %L to distribute by', v_wanted),
-                hint    = 'Name a column by the name that it gets in the table.';
+                hint    = 'Name the column as it is named in the table.';
         end if;
 
         if (import).mode <> 'replace' and v_column <> v_wanted then
@@ -189,16 +189,16 @@ begin
 
     if (import).mode = 'upsert' and v_wanted <> all ((import).key) then
         perform tinydevcrm._refuse_distribution(
-            format('the key lacks %I, by which the table is distributed', v_wanted),
-            'Each worker checks its own rows only: add the column to the key.');
+            format('the key lacks %I, the column that distributes the table', v_wanted),
+            'Each worker checks only its own rows: add the column to the key.');
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_distribution(tinydevcrm.imports) is
-    'Checks, before the file is read, what an import is to be distributed by. Raises TD006 when the '
-    'file has no such column, TD010 when the database has no Citus, TD011 when the table is '
-    'distributed by another column or the key of mode upsert lacks it.';
+    'Checks the column by which an import is to be distributed, before the file is read. Raises '
+    'TD006 when the file has no such column, TD010 when the database has no Citus, TD011 when the '
+    'table is distributed by another column or the key of mode upsert lacks the column.';
 
 create function tinydevcrm._format_key(import tinydevcrm.imports)
     returns text
@@ -232,7 +232,7 @@ begin
             errcode = 'TD009',
             message = 'a row of the file has no value for the key',
             detail  = left(format('(%s) = %s', v_key, v_text), 1000),
-            hint    = 'Fill it in, or choose another key.';
+            hint    = 'Fill the value in, or choose another key.';
     end if;
 
     execute format(
@@ -243,15 +243,15 @@ begin
     if v_text is not null then
         raise exception using
             errcode = 'TD009',
-            message = 'the file has more than one row of the same key',
+            message = 'two rows of the file have the same key',
             detail  = left(format('(%s) = %s', v_key, v_text), 1000),
-            hint    = 'Which of them should stay? Remove the others, or choose another key.';
+            hint    = 'Remove all but one of them, or choose another key.';
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_key_values(tinydevcrm.imports, text) is
-    'Checks that no two rows of the file have the same key for mode upsert, and that each has one. '
+    'Checks that each row of the file has a key for mode upsert, and that no two rows share one. '
     'Raises TD009.';
 
 create function tinydevcrm._add_key(import tinydevcrm.imports)
@@ -269,8 +269,8 @@ end
 $$;
 
 comment on function tinydevcrm._add_key(tinydevcrm.imports) is
-    'Gives a table that mode upsert has made the primary key by which the next one updates it. '
-    'Raises TD009 when rows have the same key or none.';
+    'Adds the primary key to a table that mode upsert has created. The next upsert needs it. '
+    'Raises TD009 when rows share a key or have none.';
 
 revoke execute on function
     tinydevcrm._find_base_type(regtype),

@@ -1,4 +1,4 @@
--- Whether the values of an import fit the types of a table that was there before.
+-- Checks that the values of an import fit the types of an existing table.
 
 create function tinydevcrm._list_change_conditions(import tinydevcrm.imports, types jsonb)
     returns table (name text, text_value text, target_type text, condition text)
@@ -15,12 +15,12 @@ as $$
                        '(%1$s)::%2$s::text::%3$s is distinct from (%1$s)::%3$s',
                        compared.text_value,
                        compared.target_type,
-                       -- A number may be printed in another way: 2e+07.
+                       -- A number may print in another form, such as 2e+07.
                        case
                            when settled.type in ('integer', 'bigint') then 'numeric'
                            else settled.type
                        end)
-               -- Blanks at the end of a character(n) are none.
+               -- Blanks at the end of a character(n) do not count.
                when pg_type.oid = 'bpchar'::regtype then
                    format(
                        'rtrim((%1$s)::%2$s::text) is distinct from rtrim(%1$s)',
@@ -41,15 +41,15 @@ as $$
         on pg_type.oid = atttypid
      where compared.type <> compared.target_type
        and not settled.is_given
-       -- A column that fits no type of the ladder is checked by the table, as in a COPY.
+       -- The table checks a column whose values fit no type of the ladder, as in a COPY.
        and (settled.type <> 'text' or typcategory in ('S', 'Z'))
        and typcategory <> 'B'
        and pg_type.oid <> 'money'::regtype
 $$;
 
 comment on function tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb) is
-    'For each column, the condition for values that the type of the table would change in silence: '
-    'a time cut off a date, a fraction rounded, a text cut off.';
+    'For each column, the condition that finds values which the type of the table would change '
+    'without an error: the time of a date cut off, a fraction rounded, a text cut off.';
 
 create function tinydevcrm._list_unfit_values(import tinydevcrm.imports, types jsonb)
     returns text
@@ -99,8 +99,8 @@ end
 $$;
 
 comment on function tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb) is
-    'Why values of the file do not fit the types of the table, a line for each column; null when '
-    'all fit.';
+    'Why values of the file do not fit the types of the table, one line per column; null when all '
+    'fit.';
 
 create function tinydevcrm._refuse_values(import tinydevcrm.imports, detail text)
     returns void
@@ -117,14 +117,14 @@ begin
                       when tinydevcrm._find_distribution(
                                to_regclass(tinydevcrm._target(import))) is null
                       then 'Correct them, or change the type of the column.'
-                      else 'Correct them, or change the type of the column; that of one by which '
-                           'the table is distributed only mode replace changes.'
+                      else 'Correct them, or change the type of the column. Only mode replace can '
+                           'change the column that distributes the table.'
                   end;
 end
 $$;
 
 comment on function tinydevcrm._refuse_values(tinydevcrm.imports, text) is
-    'Raises TD006, with what does not fit, column by column.';
+    'Raises TD006 and says, column by column, which values do not fit.';
 
 revoke execute on function
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),

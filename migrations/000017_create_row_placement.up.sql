@@ -1,4 +1,4 @@
--- Modes replace, append and upsert: the loaded rows go into a table that was there before.
+-- Modes replace, append and upsert: the loaded rows go into an existing table.
 
 create function tinydevcrm._build_conflict_clause(import tinydevcrm.imports)
     returns text
@@ -18,7 +18,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_conflict_clause(tinydevcrm.imports) is
-    'The clause by which mode upsert updates the row that is there.';
+    'The clause by which mode upsert updates an existing row.';
 
 create function tinydevcrm._list_lost_properties(relation regclass)
     returns text
@@ -72,7 +72,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_lost_properties(regclass) is
-    'What a table would lose if it were recreated: indexes, rights and the like; null for nothing.';
+    'What a table would lose if it were recreated, such as indexes and rights; null for nothing.';
 
 create function tinydevcrm._plan_replacement(
     import          tinydevcrm.imports,
@@ -121,8 +121,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb) is
-    'For mode replace: how the columns of the file differ from those of the table, a line for each '
-    'difference, empty when they do not; and the columns that a new table would have.';
+    'For mode replace: how the columns of the file differ from those of the table, one line per '
+    'difference, empty when they are the same; and the columns that a new table would have.';
 
 create function tinydevcrm._recreate_target(import tinydevcrm.imports, columns text)
     returns void
@@ -144,10 +144,11 @@ begin
             raise exception using
                 errcode = '2BP01',
                 message = format(
-                    'table %s cannot be replaced by one of other columns: others depend on it',
+                    'table %s cannot be replaced by one with other columns: other objects depend '
+                    'on it',
                     v_target),
                 detail  = left(v_detail, 10000),
-                hint    = 'Drop those first, or import under another name.';
+                hint    = 'Drop these objects first, or import under another name.';
     end;
 
     execute format('create table %s (%s)', v_target, _recreate_target.columns);
@@ -161,8 +162,8 @@ end
 $$;
 
 comment on function tinydevcrm._recreate_target(tinydevcrm.imports, text) is
-    'Drops the table of an import and makes it with these columns, empty, and distributed if it '
-    'was. Raises 2BP01, which names what depends on the table.';
+    'Drops the table of an import and creates it again with these columns, empty. A distributed '
+    'table is distributed again. Raises 2BP01, which names what depends on the table.';
 
 create function tinydevcrm._clear_target(import tinydevcrm.imports, types jsonb)
     returns void
@@ -200,10 +201,11 @@ end
 $$;
 
 comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
-    'Empties the table that mode replace fills. The table stays when the file has the same columns; '
-    'columns that the table fills itself may be missing from the file. With other columns, or '
-    'another column to distribute by, the table is recreated. Raises TD006, with the differences, '
-    'when that would lose indexes, rights or the like, and 2BP01 when others depend on the table.';
+    'Empties the table that mode replace fills. The table stays when the file has the same '
+    'columns; columns that the table fills itself may be missing from the file. With other '
+    'columns, or another column to distribute by, the table is recreated. Raises TD006, with the '
+    'differences, when that would lose indexes, rights or the like; 2BP01 when other objects '
+    'depend on the table.';
 
 create function tinydevcrm._place_rows(import tinydevcrm.imports, types jsonb)
     returns bigint
@@ -262,7 +264,7 @@ begin
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(
                 import, coalesce(tinydevcrm._list_unfit_values(import, types), v_message));
-        -- The conditions below catch their whole class, to which these belong.
+        -- The conditions below catch whole classes, to which these two belong.
         when lock_not_available or object_in_use then
             raise;
         when invalid_column_reference or object_not_in_prerequisite_state then
@@ -282,7 +284,7 @@ begin
             errcode = 'TD006',
             message = format(
                 'table %s took %s of %s rows', v_target, v_row_count, (import).row_count),
-            hint    = 'A trigger or a rule of the table turns the others away.';
+            hint    = 'A trigger or a rule of the table leaves the others out.';
     end if;
 
     return v_row_count;
@@ -290,11 +292,11 @@ end
 $$;
 
 comment on function tinydevcrm._place_rows(tinydevcrm.imports, jsonb) is
-    'Puts the rows that were loaded into the table that was there before, and returns their number. '
-    'types are the columns with the types that fit the whole file. Raises TD006 when columns '
-    'differ, or values do not fit or would be changed; TD009 when rows have the same key or none, '
-    'or the key has no unique index; 2BP01 when mode replace would drop a table that others depend '
-    'on, 42501 when it is not of the role as which the session has logged in.';
+    'Moves the loaded rows into an existing table and returns their number. types are the columns '
+    'with the types that fit the whole file. Raises TD006 when the columns differ, or when values '
+    'do not fit or would be changed; TD009 when rows share a key or have none, or the key has no '
+    'unique index; 2BP01 when mode replace would drop a table on which other objects depend; 42501 '
+    'when the session has not logged in as the owner of the table.';
 
 create function tinydevcrm._distribute_import(import tinydevcrm.imports)
     returns text
@@ -314,7 +316,7 @@ end
 $$;
 
 comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
-    'Distributes the table of an import, with its rows, when the import was asked to. Returns what '
+    'Distributes the table of an import, with its rows, if the import asks for it. Returns what '
     'distribute_table() returns.';
 
 revoke execute on function

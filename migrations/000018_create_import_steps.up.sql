@@ -1,7 +1,7 @@
--- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends
--- it. The beginning of the file suggests the types of the columns. When a value does not fit its
--- column, the COPY ends before that value, widen_import() turns the column back into the text of the
--- file and then into a wider type, and the next COPY continues.
+-- An import is one transaction: begin_import() creates a table, a COPY fills it, and
+-- finish_import() ends the import. The beginning of the file suggests the types of the columns.
+-- When a value does not fit its column, the COPY ends before that value, widen_import() turns the
+-- column back into the text of the file and then into a wider type, and the next COPY continues.
 
 create type tinydevcrm.import_step as (
     import_id        bigint,
@@ -11,10 +11,10 @@ create type tinydevcrm.import_step as (
 );
 
 comment on type tinydevcrm.import_step is
-    'Where an import stands. columns, in the file''s order: [{"name": …, "header": what the file '
-    'calls it, "type": what it is stored as, "rank": that in tinydevcrm.csv_types whose '
-    'values it takes; null when it takes what comes}]. create_statement made the table, '
-    'copy_statement fills it: text format, UTF-8.';
+    'The state of a running import. columns, in the order of the file: [{"name": …, "header": name '
+    'in the file, "type": type that stores it, "rank": rank in tinydevcrm.csv_types whose values '
+    'fit that type; null when every value does}]. create_statement created the table. '
+    'copy_statement fills it, in text format and UTF-8.';
 
 create function tinydevcrm._build_import_step(import tinydevcrm.imports, create_statement text)
     returns tinydevcrm.import_step
@@ -37,7 +37,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_import_step(tinydevcrm.imports, text) is
-    'How the import goes on: its columns, and the COPY to run next.';
+    'The next step of an import: its columns, and the COPY to run.';
 
 create function tinydevcrm._lock_import(import_id bigint)
     returns tinydevcrm.imports
@@ -62,20 +62,20 @@ begin
     if to_regclass(v_loading) is null then
         raise exception using
             errcode = 'TD001',
-            message = format('import %s is not under way', _lock_import.import_id),
+            message = format('import %s is not running', _lock_import.import_id),
             hint    = 'Call tinydevcrm.begin_import() in this transaction first.';
     end if;
 
-    -- The transaction of the import made that table and has the lock. The row of an import that was
-    -- committed too early can name any table.
+    -- The transaction of the import created that table and holds its lock. If an import was
+    -- committed too early, its row can name any table.
     perform tinydevcrm._lock_own_table(v_loading, 'access exclusive');
     return v_import;
 end
 $$;
 
 comment on function tinydevcrm._lock_import(bigint) is
-    'The import''s row, which only its own transaction sees. Raises TD001 when there is none, 42501 '
-    'when its table is not one of the role as which the session has logged in.';
+    'The row of an import, which only its own transaction sees. Raises TD001 when there is none, '
+    '42501 when the session has not logged in as the owner of its table.';
 
 create function tinydevcrm.begin_import(
     source        text,
@@ -140,15 +140,15 @@ $$;
 comment on function tinydevcrm.begin_import(
     text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
 ) is
-    'Begins an import: the names of the columns as the file has them, and for each the first rank '
-    'of tinydevcrm.csv_types that accepts every value seen so far, null when none was. In the same '
-    'transaction run the returned COPY, then finish_import(). The table''s name comes from the '
-    'file''s when none is given; the schema is the first of your search_path. types overrides: '
-    '{"column": "type"}. key belongs to mode upsert, dialect is for the log; distribute_by is for a '
-    'Citus coordinator: see distribute_table(). Raises TD004 when the name is in use, TD005 when '
-    'there are no columns or over 1600, TD006 when a key is not a column, TD007 for a schema, mode, '
-    'name or type that is not there, 42501 when the session has not logged in as the owner of the '
-    'table; with distribute_by also TD010 and TD011.';
+    'Begins an import, and returns the COPY to run in the same transaction, before '
+    'finish_import(). It takes the names of the columns in the file and, for each, the first rank '
+    'of tinydevcrm.csv_types that accepts every value seen so far, null when there was none. '
+    'Without a table name, the table is named after the file; it is created in the first schema of '
+    'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
+    'for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 '
+    'when the name is in use, TD005 when there are no columns or over 1600, TD006 when the key '
+    'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
+    'session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
 
 create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
     returns tinydevcrm.import_step
@@ -158,7 +158,8 @@ create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
 as $$
 declare
     v_import  tinydevcrm.imports := tinydevcrm._lock_import(widen_import.import_id);
-    -- Each change rewrites the table. After a few, columns stay text until the end of the file.
+    -- Each change rewrites the table. So after a few changes, columns stay text until the end of
+    -- the file.
     v_waits   constant boolean := v_import.rewrite_count >= 4;
     v_header  text[];
     v_columns jsonb;
@@ -229,10 +230,10 @@ end
 $$;
 
 comment on function tinydevcrm.widen_import(bigint, integer[]) is
-    'Continues an import whose values no longer fit their columns: give for each column the '
-    'first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come '
-    'next included. Nothing is lost: what is there goes back to the text of the file first. More '
-    'ranks than columns add columns. Raises TD001 when there is no such import under way.';
+    'Continues an import after a value did not fit its column. For each column it takes the first '
+    'rank of tinydevcrm.csv_types that accepts every value seen so far and the values that come '
+    'next. Nothing is lost: the column is first turned back into the text of the file. More ranks '
+    'than columns add columns. Raises TD001 when no such import is running.';
 
 create function tinydevcrm.record_import_problems(
     import_id bigint,
@@ -271,8 +272,8 @@ end
 $$;
 
 comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
-    'Records the repaired lines of an import that is under way: their numbers, what was wrong, and '
-    'the text as it stood in the file. Raises TD001 when there is no such import under way.';
+    'Records the repaired lines of a running import: their numbers, what was wrong, and their text '
+    'in the file. Raises TD001 when no such import is running.';
 
 create function tinydevcrm.finish_import(
     import_id  bigint,
@@ -293,8 +294,8 @@ begin
     if finish_import.row_count is null or finish_import.row_count < 0 then
         raise exception using
             errcode = 'TD007',
-            message = 'an import is finished with the number of its rows',
-            hint    = 'Give row_count: 0 or more.';
+            message = 'finish_import() needs the number of rows',
+            hint    = 'Give row_count, 0 or more.';
     end if;
 
     select string_agg(
@@ -320,14 +321,14 @@ begin
 
     v_import.distribution := tinydevcrm._distribute_import(v_import);
 
-    -- The planner has never seen these rows, and the first query may follow at once.
+    -- Without this the planner knows nothing of these rows, and the first query may follow at once.
     if v_import.distribution is null then
         execute format('analyze %s', tinydevcrm._target(v_import));
     else
         perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
     end if;
 
-    -- The types of the table: one that was there before keeps its own.
+    -- The types of the table: an existing table keeps its own.
     update tinydevcrm.imports
        set columns = tinydevcrm._read_table_columns(v_import, v_types),
            row_count = v_import.row_count,
@@ -343,11 +344,11 @@ end
 $$;
 
 comment on function tinydevcrm.finish_import(bigint, integer[], bigint, bigint) is
-    'Finishes an import that begin_import() began in this transaction, and returns its row: give '
-    'for each column the first rank of tinydevcrm.csv_types that accepts every value of the '
-    'file, null when it has none, then the rows and bytes that were read. Raises TD001 when there '
-    'is no such import under way, TD007 without the number of rows, and what the mode raises: see '
-    '_place_rows(); with distribute_by also what distribute_table() does.';
+    'Finishes an import that begin_import() began in this transaction, and returns its row. For '
+    'each column it takes the first rank of tinydevcrm.csv_types that accepts every value of the '
+    'file, null when there is none, then the number of rows and bytes that were read. Raises TD001 '
+    'when no such import is running, TD007 without the number of rows, and the errors of the mode: '
+    'see _place_rows(); with distribute_by also those of distribute_table().';
 
 create function tinydevcrm._preview_import_columns(import_id bigint, ranks integer[])
     returns jsonb
@@ -359,7 +360,7 @@ declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_import_columns.import_id);
     v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_import_columns.ranks);
 begin
-    -- A table that is there keeps its types, except in mode replace.
+    -- An existing table keeps its types, except in mode replace.
     return case
         when v_import.mode = 'replace'
              or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
@@ -370,8 +371,8 @@ end
 $$;
 
 comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
-    'The columns that an import under way would report if it were finished now. Raises TD001 when '
-    'there is no such import.';
+    'The columns that a running import would report if it were finished now. Raises TD001 when no '
+    'such import is running.';
 
 revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),

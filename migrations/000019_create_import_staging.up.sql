@@ -1,5 +1,5 @@
--- The import by psql: \copy fills a staging table of text columns, and import_staging() makes a
--- typed table from it, by the same rules and steps as a program's import.
+-- The import by psql: \copy fills a staging table of text columns, and import_staging() creates a
+-- typed table from it, by the rules and steps of every import.
 
 create function tinydevcrm._build_fit_condition(column_name text, rank integer)
     returns text
@@ -18,7 +18,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_fit_condition(text, integer) is
-    'SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.';
+    'The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.';
 
 create function tinydevcrm._test_columns(source text, names text[], rank integer)
     returns boolean[]
@@ -47,9 +47,9 @@ end
 $$;
 
 comment on function tinydevcrm._test_columns(text, text[], integer) is
-    'Which columns of text have only values that one rank of tinydevcrm.csv_types accepts; null '
-    'for a column without values. source is a table or a subquery. One rank at a time, because '
-    'Postgres keeps no more than 32 regular expressions compiled.';
+    'For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; '
+    'null for a column without values. source is a table or a subquery. It tests one rank at a '
+    'time, because Postgres keeps at most 32 compiled regular expressions.';
 
 create function tinydevcrm._find_first_ranks(source text, names text[])
     returns integer[]
@@ -96,8 +96,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_first_ranks(text, text[]) is
-    'For each column of text the first rank of tinydevcrm.csv_types that accepts every value in '
-    'it; null when it has none. source is a table or a subquery.';
+    'For each column of text, the first rank of tinydevcrm.csv_types that accepts every value; '
+    'null for a column without values. source is a table or a subquery.';
 
 create function tinydevcrm._find_wider_rank(staging text, column_name text, believed integer)
     returns integer
@@ -110,7 +110,7 @@ declare
     v_unfit text[];
     v_rank    integer;
 begin
-    -- A few of the values that do not fit rule out most ranks.
+    -- A few of the values that do not fit exclude most ranks.
     execute format(
         'select array(select %1$I from %2$s where not %3$s limit 100)',
         _find_wider_rank.column_name,
@@ -137,8 +137,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_wider_rank(text, text, integer) is
-    'The same as _find_first_ranks(), for a column with values that do not fit the rank that its '
-    'first rows suggest.';
+    'The first rank that accepts every value of a column, as _find_first_ranks(), when some do not '
+    'fit the rank that its first rows suggest.';
 
 create function tinydevcrm._choose_ranks(staging text, names text[])
     returns integer[]
@@ -152,7 +152,7 @@ declare
     v_fits     boolean[];
     v_number   integer;
 begin
-    -- The first rows decide most columns; one pass over all rows confirms that.
+    -- The first rows decide most columns. One pass over all rows confirms that.
     v_ranks := tinydevcrm._find_first_ranks(
         format('(select * from %s limit 1000) as first_rows', _choose_ranks.staging),
         _choose_ranks.names);
@@ -185,7 +185,8 @@ end
 $$;
 
 comment on function tinydevcrm._choose_ranks(text, text[]) is
-    'The same as _find_first_ranks(), for a table too large to be read once for each rank.';
+    'The first rank for each column, as _find_first_ranks(), for a table too large to read once '
+    'per rank.';
 
 create function tinydevcrm._check_staging(staging regclass)
     returns void
@@ -211,8 +212,9 @@ end
 $$;
 
 comment on function tinydevcrm._check_staging(regclass) is
-    'Checks that a staging table may be read; a view could read tables of others. Raises TD007 when '
-    'it is not a table, 42501 when it is not of the role as which the session has logged in.';
+    'Checks that an import may read a staging table. It cannot be a view, which could read tables '
+    'of others. Raises TD007 when it is not a table, 42501 when the session has not logged in as '
+    'its owner.';
 
 create function tinydevcrm.import_staging(
     staging       regclass,
@@ -279,7 +281,8 @@ begin
         schema_name   => import_staging.schema_name,
         distribute_by => import_staging.distribute_by);
 
-    -- Without a type's modifiers, which a cast would apply by cutting off: the insert checks them.
+    -- Without the modifiers of a type, by which a cast would cut values off. The insert checks
+    -- them.
     select string_agg(
                format(
                    '%I::%s',
@@ -303,11 +306,11 @@ $$;
 comment on function tinydevcrm.import_staging(
     regclass, text, text, text[], jsonb, text, name, text
 ) is
-    'Makes a typed table from a staging table of text columns that you filled by \copy: the import '
-    'for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
-    'null_text is a text that means NULL; key belongs to mode upsert. Raises what begin_import() '
-    'and finish_import() do, TD007 when a column is not text or it is no table, and 42501 when the '
-    'session has not logged in as its owner.';
+    'Creates a typed table from a staging table of text columns that you filled by \copy: an '
+    'import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
+    'null_text is a text that means NULL; key belongs to mode upsert. Raises the errors of '
+    'begin_import() and finish_import(), TD007 when it is not a table or a column is not text, and '
+    '42501 when the session has not logged in as its owner.';
 
 revoke execute on function
     tinydevcrm._build_fit_condition(text, integer),

@@ -1,5 +1,5 @@
--- How the rows of a table or materialized view are read by whoever may look at it: for the page, as
--- JSON and CSV, and for widgets. Nothing of its owner's making runs with the reader's rights.
+-- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
+-- No code of its owner runs with the rights of the reader.
 
 create function tinydevcrm._is_built_in(type oid)
     returns boolean
@@ -23,7 +23,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._is_built_in(oid) is
-    'Whether a type, without the domains and arrays around it, comes with Postgres.';
+    'Whether a type is part of Postgres, when the domains and arrays around it are left aside.';
 
 create function tinydevcrm._print_rows(
     relation      regclass,
@@ -41,8 +41,9 @@ as $$
 declare
     v_values text;
 begin
-    -- By output functions: a cast to text or json may be one that the owner of a type has made. The
-    -- statement runs with its reader's search_path, so that it qualifies operators too.
+    -- Values are printed by the output functions of their types, because the owner of a type can
+    -- create its cast to text or json. The statement runs with the reader's search_path, so it
+    -- qualifies operators too.
     with columns as (
         select attname,
                attnum,
@@ -86,9 +87,9 @@ end
 $$;
 
 comment on function tinydevcrm._print_rows(regclass, text, boolean, integer) is
-    'Columns of a relation, their types, and the select statement that gives each row of what is '
-    'called so as an array of its values as text, or as JSON; texts are cut to cell_limit '
-    'characters, if that is given.';
+    'The columns of a relation, their types, and the select statement that returns each row as an '
+    'array of texts or of JSON values. The statement reads the relation by the given name. '
+    'cell_limit, if given, cuts texts to that many characters.';
 
 create function tinydevcrm._build_rows_statement(
     relation      regclass,
@@ -118,9 +119,9 @@ begin
                _build_rows_statement.is_json,
                _build_rows_statement.cell_limit) as printed;
 
-    -- Its owner may put something else in its place, such as a view that calls functions of theirs.
-    -- To prepare the statement runs nothing, and keeps what it reads as it is until the transaction
-    -- ends. Then it is time to look.
+    -- The owner may have replaced the relation, for example by a view that calls the owner's
+    -- functions. Preparing the statement runs nothing, and locks what it reads until the
+    -- transaction ends. So the check comes after it.
     execute 'prepare tinydevcrm_rows as ' || _build_rows_statement.statement;
     deallocate tinydevcrm_rows;
 
@@ -140,9 +141,10 @@ end
 $$;
 
 comment on function tinydevcrm._build_rows_statement(regclass, boolean, integer) is
-    'As tinydevcrm._print_rows(), for a table or materialized view of the session''s role. Run the '
-    'statement in the same transaction: until its end nobody changes the relation. Raises 42501 in '
-    'the session of another role, 55000 when somebody has put another relation in its place.';
+    'The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized '
+    'view that the session''s role owns. Run the statement in the same transaction: until its end '
+    'nobody can change the relation. Raises 42501 when the session has not logged in as the owner, '
+    '55000 when another relation has taken its place.';
 
 create function tinydevcrm._describe_columns(names text[], types text[])
     returns jsonb
@@ -157,7 +159,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._describe_columns(text[], text[]) is
-    'Columns as programs get them: [{"name": …, "type": …}].';
+    'Columns in the form that programs get: [{"name": …, "type": …}].';
 
 revoke execute on function
     tinydevcrm._is_built_in(oid),

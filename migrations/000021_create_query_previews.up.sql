@@ -1,6 +1,7 @@
--- A query is looked at before it becomes a materialized view.
+-- Checks and previews a query before it becomes a materialized view.
 
--- These read and run the caller's query: no search_path of their own, and all names qualified.
+-- These functions parse and run the caller's query. So they set no search_path and qualify all
+-- names.
 create function tinydevcrm._check_query(query text)
     returns void
     language plpgsql
@@ -16,16 +17,17 @@ begin
             hint    = 'Write one select, values or table statement.';
     end if;
 
-    -- It returns rows, but cannot be part of another statement.
+    -- Explain returns rows, but cannot be part of another statement.
     if _check_query.query operator(pg_catalog.~*) '^\s*explain\M' then
         raise exception using
             errcode = 'TD002',
-            message = 'explain is no query',
+            message = 'explain is not a query',
             hint    = 'Write one select, values or table statement.';
     end if;
 
-    -- A cursor takes exactly one statement that returns rows. Opening it parses and plans, and
-    -- runs nothing. Data-modifying CTEs get past it, and are refused by what makes a view of them.
+    -- A cursor accepts exactly one statement that returns rows. Opening it parses and plans the
+    -- statement and runs nothing. It accepts data-modifying CTEs too; Postgres refuses to create a
+    -- view of those.
     open v_cursor for execute _check_query.query;
     close v_cursor;
 exception
@@ -38,10 +40,10 @@ end
 $$;
 
 comment on function tinydevcrm._check_query(text) is
-    'Raises TD002 when a text is not exactly one query that returns rows, and what the server says '
-    'of one that it cannot read, with the position.';
+    'Raises TD002 unless a text is exactly one query that returns rows. When the server cannot '
+    'read the query, raises the server''s error with the position.';
 
--- The setting is that of a refresh: a query that it stops is refused here.
+-- The setting is the one of a refresh: a query that fails with it is refused here.
 create function tinydevcrm._make_view(statement text, query text)
     returns void
     language plpgsql
@@ -59,12 +61,12 @@ exception
         end if;
         raise exception using
             errcode = 'TD011',
-            message = 'the query joins a distributed table with one of the coordinator alone',
-            hint    = 'Copy that one to each worker: '
-                      'select tinydevcrm.distribute_table(''table'', as_reference => true);';
+            message = 'the query joins a distributed table with a local table of the coordinator',
+            hint    = 'Copy the local table to each worker: select '
+                      'tinydevcrm.distribute_table(''table'', as_reference => true);';
     when syntax_error then
-        -- A cursor takes "show", and "delete … returning" too. An error in a function that the
-        -- query calls is not of that kind, and begins with where in that function it is.
+        -- A cursor accepts "show" and "delete … returning" too. The context of an error in a
+        -- function that the query calls begins with another function than this one.
         get stacked diagnostics v_context = pg_exception_context;
         if pg_catalog.strpos(
                pg_catalog.split_part(v_context, E'\n', 1), '_make_view') operator(pg_catalog.=) 0
@@ -79,11 +81,11 @@ end
 $$;
 
 comment on function tinydevcrm._make_view(text, text) is
-    'Runs a statement that makes a view of a query, which _check_query() has seen. Raises TD002 '
-    'when that is another statement after all, TD011 when Citus cannot join its tables, and what '
-    'the server says.';
+    'Runs a statement that creates a view of a query, which _check_query() has checked. Raises '
+    'TD002 when the query is another kind of statement after all, TD011 when Citus cannot join its '
+    'tables, and the errors of the server.';
 
--- The workers of Citus, where it is, need not hear of the view.
+-- The workers of Citus do not need the view.
 create function tinydevcrm.preview_query(
     query       text,
     row_limit   integer default 10,
@@ -100,7 +102,7 @@ declare
 begin
     perform tinydevcrm._check_query(preview_query.query);
 
-    -- A view, because only that tells the columns of a query without rows.
+    -- A view, because only a view shows the columns of a query without rows.
     perform tinydevcrm._make_view(
         'create temporary view _query_preview as ', preview_query.query);
     v_printed := tinydevcrm._print_rows(
@@ -117,9 +119,9 @@ end
 $$;
 
 comment on function tinydevcrm.preview_query(text, integer) is
-    'The columns of a query, [{"name": …, "type": …}], and its first rows, each an array of texts '
-    'as psql prints them and nulls, cut after 200 characters. Raises what create_matview() does of '
-    'a query.';
+    'The columns of a query, [{"name": …, "type": …}], and its first rows. A row is an array of '
+    'texts as psql prints them, or nulls. Texts are cut after 200 characters. Raises the errors '
+    'that create_matview() raises for a query.';
 
 revoke execute on function
     tinydevcrm._check_query(text),

@@ -1,7 +1,8 @@
--- Takes the registry away, and leaves the materialized views, which are the user's.
+-- Removes the registry. The materialized views stay, because they are the user's.
 
 drop policy _locks_matview on tinydevcrm._locks;
 drop table tinydevcrm.matviews;
+drop table tinydevcrm.notify_rules;
 delete from tinydevcrm._locks where what = 'matview';
 drop function tinydevcrm._matviews_create_lock();
 drop function tinydevcrm._matviews_fill_in();

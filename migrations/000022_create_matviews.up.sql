@@ -1,4 +1,55 @@
--- The registry of materialized views that ask a question again and again.
+-- The registry of materialized views: each row is a watched materialized view.
+
+create table tinydevcrm.notify_rules (
+    name        text not null,
+    rank        integer not null,
+    label       text not null,
+    description text not null,
+    compares    boolean not null default false,
+
+    constraint notify_rules_pkey primary key (name),
+    constraint notify_rules_rank_unique unique (rank)
+);
+
+comment on table tinydevcrm.notify_rules is
+    'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
+    'rule, the first failure of a streak and the first success after it notify; the first refresh of '
+    'all has none before it to compare with.';
+comment on column tinydevcrm.notify_rules.name is
+    'The rule.';
+comment on column tinydevcrm.notify_rules.rank is
+    'Its place in a list; that of rank 1 is the default.';
+comment on column tinydevcrm.notify_rules.label is
+    'When it notifies, in a few words that go on from "notify me".';
+comment on column tinydevcrm.notify_rules.description is
+    'When it notifies, in one sentence.';
+comment on column tinydevcrm.notify_rules.compares is
+    'Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.';
+
+insert into tinydevcrm.notify_rules (rank, name, label, description, compares)
+values (1, 'not_empty', 'when it has rows',
+        'Each refresh that finds rows, with the first of them.', false),
+       (2, 'empty', 'when it has no rows',
+        'Each refresh that finds none.', false),
+       (3, 'became_not_empty', 'when it has rows again',
+        'The refresh that finds rows where the one before found none.', false),
+       (4, 'rows_added', 'of rows that are new',
+        'A refresh that finds rows which were not there before; the event carries them.', true),
+       (5, 'changed', 'when its rows change',
+        'A refresh that finds other rows than the one before: more, fewer or different.', true),
+       (6, 'always', 'at each refresh',
+        'Every refresh, whatever it finds.', false),
+       (7, 'never', 'only of failures',
+        'Nothing but failures and recoveries, of which the other rules notify too.', false);
+
+alter table tinydevcrm.notify_rules enable row level security;
+
+create policy notify_rules_read on tinydevcrm.notify_rules
+    for select
+    to tinydevcrm_user
+    using (true);
+
+grant select on tinydevcrm.notify_rules to tinydevcrm_user;
 
 create table tinydevcrm.matviews (
     id                 bigint generated always as identity,
@@ -20,10 +71,8 @@ create table tinydevcrm.matviews (
 
     constraint matviews_pkey primary key (id),
     constraint matviews_relation_unique unique (relation),
-    constraint matviews_notify_when_known check (
-        notify_when in (
-            'not_empty', 'empty', 'became_not_empty', 'changed', 'rows_added', 'always', 'never')
-    ),
+    constraint matviews_notify_when_fkey foreign key (notify_when)
+        references tinydevcrm.notify_rules (name),
     constraint matviews_notify_interval_range check (
         notify_interval between interval '0' and interval '10 years'
     ),
@@ -41,54 +90,54 @@ create table tinydevcrm.matviews (
         last_outcome in ('refreshed', 'recovered', 'failed')
     )
 )
--- Each refresh writes its row: room for that on its own page.
+-- Each refresh updates the row: this leaves room for the new version on the same page.
 with (fillfactor = 50);
 
 comment on table tinydevcrm.matviews is
-    'Materialized views whose refreshes are recorded and told: the registry.';
+    'The registry of watched materialized views: their refreshes are recorded as events, and '
+    'notify by a rule.';
 comment on column tinydevcrm.matviews.id is
     'Number of the registration.';
 comment on column tinydevcrm.matviews.owner is
-    'Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this '
-    'role.';
+    'Role that owns the materialized view in Postgres. Its scheduled refreshes run as this role.';
 comment on column tinydevcrm.matviews.relation is
     'The materialized view.';
 comment on column tinydevcrm.matviews.notify_when is
-    'Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has '
-    'rows, and had none), changed (its rows are others than before), rows_added (it has rows that '
-    'were not there before), always, never. "Before" is the refresh before, or the one last told '
-    'where notify_interval kept later ones quiet; the first refresh has none and is not told. The '
-    'first failure of a streak and the first success after it are told whatever the rule.';
+    'Which refreshes notify: a rule of tinydevcrm.notify_rules. A rule compares with the refresh '
+    'before, or with the last one that was not within notify_interval.';
 comment on column tinydevcrm.matviews.ignored_columns is
     'Columns that the rules changed and rows_added leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
-    'Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.';
+    'Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.';
 comment on column tinydevcrm.matviews.key is
-    'Columns that tell its rows apart, as create_matview() was told; a unique index on them lets '
-    'it be refreshed concurrently.';
+    'Columns that identify a row, as given to create_matview(). A unique index on them allows '
+    'concurrent refreshes.';
 comment on column tinydevcrm.matviews.last_outcome is
     'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
     'the first.';
 comment on column tinydevcrm.matviews.last_row_count is
-    'Its rows as the rule became_not_empty remembers them; null before the first refresh.';
+    'Number of rows that the rule became_not_empty compares with; null before the first refresh.';
 comment on column tinydevcrm.matviews.has_baseline is
-    'Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.';
+    'Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and '
+    'rows_added.';
 comment on column tinydevcrm.matviews.plain_reason is
-    'Why its last successful refresh was plain, so that readers had to wait; null when it was '
+    'Why the last successful refresh was plain, so that readers had to wait; null when it was '
     'concurrent.';
 comment on column tinydevcrm.matviews.failing_since is
-    'When the first of the refreshes began that have failed without a success since; null when the '
-    'last one succeeded.';
+    'When the first failed refresh since the last success began; null when the last refresh '
+    'succeeded.';
 comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
 comment on column tinydevcrm.matviews.last_scheduled_at is
-    'When its last refresh by its schedule began, skips included.';
+    'When the last refresh by its schedule began, skipped ones included.';
 comment on column tinydevcrm.matviews.last_notified_at is
-    'When the last refresh began that was told and succeeded.';
+    'When the last refresh that succeeded and notified began.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
 create index matviews_owner_idx on tinydevcrm.matviews (owner);
+
+create index matviews_notify_when_idx on tinydevcrm.matviews (notify_when);
 
 alter table tinydevcrm.matviews enable row level security;
 
@@ -97,7 +146,7 @@ create policy matviews_owner on tinydevcrm.matviews
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- The owner is filled in: see tinydevcrm._matviews_fill_in().
+-- A trigger fills the owner in: see tinydevcrm._matviews_fill_in().
 create policy matviews_owner_insert on tinydevcrm.matviews
     for insert
     to tinydevcrm_user
@@ -108,8 +157,8 @@ create policy matviews_owner_update on tinydevcrm.matviews
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- What a refresh remembers is written by who refreshes, but for outcomes and times: those come of
--- the event.
+-- The role that refreshes writes what a refresh remembers, except outcomes and times: a trigger on
+-- the event writes those.
 grant select,
       insert (relation, notify_when, ignored_columns, notify_interval),
       update (
@@ -135,7 +184,7 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_fill_in() is
-    'The owner of a registration is that of the materialized view, and nobody for what is none.';
+    'Sets the owner of a registration to the owner of the materialized view; null when it is none.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matviews
@@ -170,9 +219,9 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_create_lock() is
-    'Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time. '
-    'Security definer: users do not write those rows; as a trigger it runs only for a registration '
-    'that row-level security has let through.';
+    'Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from '
+    'running at once. Security definer: users do not write those rows. As a trigger it runs only '
+    'for a registration that row-level security has let through.';
 
 create trigger _500_create_lock
     after insert on tinydevcrm.matviews

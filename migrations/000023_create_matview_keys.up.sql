@@ -1,5 +1,5 @@
--- The unique index on a key lets a materialized view be refreshed while others read it. Rows of the
--- same key take it away for as long as they are there.
+-- The unique index on a key lets others read a materialized view during a refresh. When rows share
+-- a key, the index is dropped until they no longer do.
 
 create function tinydevcrm._set_key(relation regclass, key text[])
     returns void
@@ -26,15 +26,15 @@ exception
         get stacked diagnostics v_detail = pg_exception_detail;
         raise exception using
             errcode = 'TD009',
-            message = 'the query gives more than one row of the same key',
+            message = 'two rows of the query have the same key',
             detail  = v_detail,
-            hint    = 'Choose a key that tells its rows apart, or none.';
+            hint    = 'Choose a key that identifies each row, or none.';
 end
 $$;
 
 comment on function tinydevcrm._set_key(regclass, text[]) is
-    'Makes the unique index on the key of a new materialized view. Raises TD009 when two rows have '
-    'the same key, 42501 in the session of another role.';
+    'Creates the unique index on the key of a new materialized view. Raises TD009 when two rows '
+    'have the same key, 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._build_key_index_statement(relation regclass, key text[])
     returns text
@@ -50,7 +50,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_key_index_statement(regclass, text[]) is
-    'The statement that makes the unique index on a key.';
+    'The statement that creates the unique index on a key.';
 
 create function tinydevcrm._key_index(matview tinydevcrm.matviews)
     returns regclass
@@ -96,8 +96,8 @@ end
 $$;
 
 comment on function tinydevcrm._drop_key_index(tinydevcrm.matviews) is
-    'Takes the index on a key away that rows of the same key are in the way of, so that the '
-    'materialized view can be refreshed plainly; false when there is none.';
+    'Drops the index on the key of a materialized view, so that a plain refresh can store rows '
+    'that share a key. False when there is no such index.';
 
 -- As _refresh_matview(): no search_path of its own.
 create function tinydevcrm._refresh_concurrently(matview tinydevcrm.matviews)
@@ -120,8 +120,7 @@ end
 $$;
 
 comment on function tinydevcrm._refresh_concurrently(tinydevcrm.matviews) is
-    'Refreshes a materialized view concurrently, or plainly when rows of the same key are in the '
-    'way; returns which.';
+    'Refreshes a materialized view concurrently, or plainly when rows share a key. Returns which.';
 
 create function tinydevcrm._restore_key(matview tinydevcrm.matviews)
     returns text
@@ -136,19 +135,19 @@ begin
         execute tinydevcrm._build_key_index_statement((matview).relation, (matview).key);
     end if;
 
-    return 'it had no index on its key, or had not been filled, until now';
+    return 'it had no index on its key, or was not populated, until now';
 exception
     when unique_violation then
         get stacked diagnostics v_detail = pg_exception_detail;
-        return format('its key does not tell its rows apart: %s', v_detail);
+        return format('rows share a key: %s', v_detail);
     when undefined_column then
-        return format('its key has a column that is not there: %s', sqlerrm);
+        return format('its key has a column that does not exist: %s', sqlerrm);
 end
 $$;
 
 comment on function tinydevcrm._restore_key(tinydevcrm.matviews) is
-    'After a plain refresh makes the index on the key again, if the rows allow it, so that the '
-    'next refresh is concurrent; returns why this one was not.';
+    'Creates the index on the key again after a plain refresh, if the rows allow it, so that the '
+    'next refresh is concurrent. Returns why this refresh was plain.';
 
 revoke execute on function
     tinydevcrm._set_key(regclass, text[]),

@@ -1,4 +1,4 @@
--- What users call to make, watch, find and drop a materialized view.
+-- The functions that users call to create, watch, find and drop a materialized view.
 
 create function tinydevcrm._find_registration(relation regclass)
     returns tinydevcrm.matviews
@@ -28,7 +28,7 @@ end
 $$;
 
 comment on function tinydevcrm._find_registration(regclass) is
-    'Registration of a materialized view. Raises TD001 when it is not watched.';
+    'The registration of a materialized view. Raises TD001 when it is not watched.';
 
 create function tinydevcrm._find_own_matview(relation regclass)
     returns tinydevcrm.matviews
@@ -39,7 +39,7 @@ as $$
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._find_registration(_find_own_matview.relation);
 begin
-    -- An administrator sees the registrations of others too.
+    -- An administrator sees the registrations of other owners too.
     if not pg_has_role(v_matview.owner, 'usage') then
         raise exception using
             errcode = '42501',
@@ -51,8 +51,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_own_matview(regclass) is
-    'Registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 when '
-    'it is not yours.';
+    'The registration of a materialized view of yours. Raises TD001 when it is not watched, 42501 '
+    'when it is not yours.';
 
 create function tinydevcrm.watch_matview(
     relation        regclass,
@@ -80,7 +80,7 @@ begin
             errcode = 'TD008',
             message = format(
                 '%s is not a materialized view', coalesce(watch_matview.relation::text, 'null')),
-            hint    = 'Make one with create materialized view or tinydevcrm.create_matview().';
+            hint    = 'Create one with create materialized view or tinydevcrm.create_matview().';
     end if;
 
     if not pg_has_role(v_class.relowner, 'usage') then
@@ -112,7 +112,7 @@ begin
             hint    = 'Only columns of the materialized view can be ignored.';
     end if;
 
-    -- As a refresh does: the two wait for each other, and no deadlock comes of it.
+    -- Takes the lock of a refresh first: so the two wait for each other and cannot deadlock.
     perform
        from tinydevcrm._locks
        join tinydevcrm.matviews
@@ -136,25 +136,29 @@ begin
 
     return v_matview;
 exception
-    when check_violation then
+    when check_violation or foreign_key_violation then
         raise exception using
             errcode = 'TD007',
             message = format(
                 'there is no rule %L with the interval %s',
                 coalesce(watch_matview.notify_when, 'not_empty'),
                 coalesce(watch_matview.notify_interval, '0')),
-            hint    = 'The rules are not_empty, empty, became_not_empty, changed, rows_added, '
-                      'always and never; an interval is 0 to 10 years.';
+            hint    = format(
+                'The rules are %s; an interval is 0 to 10 years.',
+                (
+                    select string_agg(notify_rules.name, ', ' order by notify_rules.rank)
+                      from tinydevcrm.notify_rules
+                ));
 end
 $$;
 
 comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
-    'Registers a materialized view made by hand, or changes when one that is registered is told: '
-    'see tinydevcrm.matviews. What is null stays as it is, or is not_empty, no columns and no '
-    'interval for a new one. Raises TD007 for an unknown rule or column, TD008 when the relation '
-    'is not a materialized view, 42501 when it is not yours.';
+    'Registers an existing materialized view, or changes the notify rule of a registered one: see '
+    'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
+    'means not_empty, no columns, no interval. Raises TD007 for an unknown rule or column, TD008 '
+    'when the relation is not a materialized view, 42501 when it is not yours.';
 
--- Runs the caller's query: no search_path of its own, and names of its own all qualified.
+-- Runs the caller's query, so it sets no search_path and qualifies all names.
 create function tinydevcrm.create_matview(
     name            text,
     query           text,
@@ -180,7 +184,7 @@ begin
                 'this session has not logged in as %s, who would own the materialized view',
                 current_user),
             hint    = 'Log in as its owner: code in indexes, defaults, checks and triggers of a '
-                      'table runs as whoever writes or reads it.';
+                      'table runs as the role that writes or reads it.';
     end if;
 
     perform tinydevcrm._check_query(create_matview.query);
@@ -201,14 +205,12 @@ $$;
 comment on function tinydevcrm.create_matview(
     text, text, text, name, text[], text[], interval
 ) is
-    'Makes a materialized view of one query, in the first schema of your search_path, fills it and '
-    'registers it; for rule, ignored columns and interval see tinydevcrm.matviews. A key, columns '
-    'that tell '
-    'rows apart, lets it be refreshed while others read it. Nothing is told until its first '
-    'refresh. '
-    'Raises TD002 when the query is not exactly one that returns rows, TD004 when the name is in '
-    'use, TD007 for a bad name or rule, TD009 when two rows have the same key, 42501 after "set '
-    'role", and whatever the query itself raises.';
+    'Creates a materialized view of one query in the first schema of your search_path, fills it '
+    'and registers it. For rule, ignored columns and interval see tinydevcrm.matviews. The key is '
+    'columns that identify a row; it lets others read the view during a refresh. Nothing notifies '
+    'before the first refresh. Raises TD002 when the query is not exactly one that returns rows, '
+    'TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the '
+    'same key, 42501 after "set role", and the errors of the query.';
 
 create function tinydevcrm._build_matview_statement(schema_name name, name text)
     returns text
@@ -245,8 +247,8 @@ end
 $$;
 
 comment on function tinydevcrm._build_matview_statement(name, text) is
-    'The statement that makes a materialized view, up to its query. Raises TD004 for a name in '
-    'use, TD007 for a bad name or no schema.';
+    'The statement that creates a materialized view, up to its query. Raises TD004 when the name '
+    'is in use, TD007 for a bad name or no schema.';
 
 create function tinydevcrm._relation(schema_name name, name text)
     returns regclass
@@ -287,8 +289,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_unused_name(text, name) is
-    'A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it '
-    'is longer, with _2, _3 … where it is in use.';
+    'A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is '
+    'longer, with _2, _3 … if it is in use.';
 
 create function tinydevcrm._list_read_relations(relation regclass)
     returns regclass[]
@@ -318,8 +320,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_read_relations(regclass) is
-    'The tables and materialized views that the query of a materialized view reads: through views, '
-    'and through the materialized views that it reads.';
+    'The tables and materialized views that the query of a materialized view reads, directly, '
+    'through views, and through other materialized views.';
 
 create function tinydevcrm.drop_matview(relation regclass)
     returns void
@@ -330,15 +332,15 @@ as $$
 declare
     v_matview tinydevcrm.matviews := tinydevcrm._find_registration(drop_matview.relation);
 begin
-    -- The event trigger takes the registration with it, in the order in which a refresh takes its
-    -- locks, so that the two wait for each other and no deadlock comes of it.
+    -- The event trigger removes the registration. It takes its locks in the same order as a
+    -- refresh, so the two wait for each other and cannot deadlock.
     execute format('drop materialized view %s', v_matview.relation);
 end
 $$;
 
 comment on function tinydevcrm.drop_matview(regclass) is
-    'Drops a materialized view with its registration and schedule; its events stay until they '
-    'expire. Raises TD001 when it is not watched, 2BP01 when something depends on it.';
+    'Drops a materialized view with its registration and schedule. Its events stay until they '
+    'expire. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
 
 create function tinydevcrm._find_matview(
     names        text[],
@@ -391,8 +393,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_matview(text[], name[]) is
-    'The watched materialized view that is called by the first of these names that one has, and '
-    'the place of that name: with its schema or, in one of the schemas, without, quoted or not. '
+    'The watched materialized view that the first of these names with a match means, and the place '
+    'of that name. A name has its schema, or is looked up in the given schemas; it may be quoted. '
     'Raises TD001 when there is none.';
 
 revoke execute on function

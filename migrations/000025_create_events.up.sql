@@ -1,4 +1,4 @@
--- One row a refresh is the record of what happened; the notification is only a wake-up.
+-- Each refresh writes one row, the record of what happened. The notification is only a wake-up.
 
 create table tinydevcrm.matview_refresh_events (
     id            bigint generated always as identity,
@@ -51,64 +51,64 @@ create table tinydevcrm.matview_refresh_events (
 );
 
 comment on table tinydevcrm.matview_refresh_events is
-    'What happened at each refresh of a watched materialized view: one row each, written by the '
-    'refresh''s own transaction.';
+    'What happened at each refresh of a watched materialized view. The transaction of the refresh '
+    'writes its row.';
 comment on column tinydevcrm.matview_refresh_events.id is
-    'Number of the event. Handed out before commit: do not read events with "id > last seen", '
-    'which skips those that commit late; use a subscription.';
+    'Number of the event. It is assigned before the commit, so do not read events with "id > last '
+    'seen", which misses those that commit late. Use a subscription.';
 comment on column tinydevcrm.matview_refresh_events.owner is
     'Owner of the materialized view.';
 comment on column tinydevcrm.matview_refresh_events.matview_id is
-    'The registration; null when it has been removed since.';
+    'The registration; null when it has been removed.';
 comment on column tinydevcrm.matview_refresh_events.matview is
-    'Name of the materialized view at the time, with its schema, quoted where needed.';
+    'Name of the materialized view at that time, with its schema, quoted if needed.';
 comment on column tinydevcrm.matview_refresh_events.schedule_id is
     'The schedule that refreshed it; null for a refresh on request.';
 comment on column tinydevcrm.matview_refresh_events.outcome is
     'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the '
-    'old rows stay; skipped: another refresh of it was under way.';
+    'old rows stay; skipped: another refresh of the view was running.';
 comment on column tinydevcrm.matview_refresh_events.is_notified is
-    'Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event '
-    'goes to every subscription.';
+    'Whether the event notifies, which means that it goes to the subscriptions. The rule in '
+    'tinydevcrm.matviews.notify_when decides that.';
 comment on column tinydevcrm.matview_refresh_events.method is
     'How it was refreshed: plain or concurrently; null when it was skipped.';
 comment on column tinydevcrm.matview_refresh_events.plain_reason is
-    'Why it was refreshed plainly from now on, though it has a key: told when that begins.';
+    'Why refreshes of a view with a key are plain from now on. Only the event of the first such '
+    'refresh has it, and that event notifies.';
 comment on column tinydevcrm.matview_refresh_events.row_count is
     'Rows in the materialized view after the refresh; null unless it succeeded.';
 comment on column tinydevcrm.matview_refresh_events.added_count is
-    'Rows that were not there before, by the rules changed and rows_added: see '
-    'tinydevcrm.matviews.notify_when. Copies of one row count each. Null where nothing was '
-    'compared.';
+    'Number of rows that were not there before, with copies, by the rules changed and rows_added: '
+    'see tinydevcrm.matviews.notify_when. Null when nothing was compared.';
 comment on column tinydevcrm.matview_refresh_events.removed_count is
-    'Rows that were there before and are not any more; null where nothing was compared.';
+    'Number of rows that were there before and are gone. Null when nothing was compared.';
 comment on column tinydevcrm.matview_refresh_events.columns is
-    'The columns of its rows, in the order of the materialized view, which jsonb does not keep. '
-    'Null where it carries no rows.';
+    'The columns of its rows, in the order of the materialized view, because jsonb does not keep '
+    'that order. Null when it carries no rows.';
 comment on column tinydevcrm.matview_refresh_events.rows is
-    'Its rows, by the rule rows_added those that were not there before; in no order, as an array '
-    'of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes. '
-    'Null unless the event is told and has some.';
+    'Rows as an array of objects, in no order; by the rule rows_added only those that were not '
+    'there before. At most tinydevcrm.settings.event_row_limit rows and event_byte_limit bytes. '
+    'Null when the event does not notify or has no rows.';
 comment on column tinydevcrm.matview_refresh_events.is_cut is
-    'Whether there are more such rows than it carries.';
+    'Whether there are more rows than the event carries.';
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
-    'Message of the failure, the first 2,500 characters of one over 10,000 bytes.';
+    'Message of the failure. Of one over 10,000 bytes, the first 2,500 characters.';
 comment on column tinydevcrm.matview_refresh_events.started_at is
     'When the refresh began.';
 comment on column tinydevcrm.matview_refresh_events.duration is
-    'How long it took, counting the rows included; at most 7 days.';
+    'How long it took, including the time to count the rows; at most 7 days.';
 
 create index matview_refresh_events_matview_idx
     on tinydevcrm.matview_refresh_events (matview_id, id);
 
--- The latest told events of a user, however many others there are.
+-- For the latest events of a user that notify, however many others there are.
 create index matview_refresh_events_notified_idx
     on tinydevcrm.matview_refresh_events (owner, id)
  where is_notified;
 
--- And those of one materialized view, or those that are no everyday ones.
+-- For those of one materialized view, and for those with an outcome other than refreshed.
 create index matview_refresh_events_notified_matview_idx
     on tinydevcrm.matview_refresh_events (owner, matview, id)
  where is_notified;
@@ -127,7 +127,8 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- The owner is filled in from the registration: see tinydevcrm._matview_refresh_events_fill_in().
+-- A trigger fills the owner in from the registration: see
+-- tinydevcrm._matview_refresh_events_fill_in().
 create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_events
     for insert
     to tinydevcrm_user
@@ -135,8 +136,8 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 
 grant select,
       insert (
-          matview_id, schedule_id, outcome, is_notified, method, plain_reason, row_count, added_count,
-          removed_count, columns, rows, is_cut, error_code, error_message, duration)
+          matview_id, schedule_id, outcome, is_notified, method, plain_reason, row_count,
+          added_count, removed_count, columns, rows, is_cut, error_code, error_message, duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_fill_in()
@@ -153,7 +154,7 @@ begin
       from tinydevcrm.matviews
      where matviews.id = new.matview_id;
 
-    -- Only who owns these tables can have given them.
+    -- Only the owner of these tables can have set the values.
     new.owner := coalesce(new.owner, v_matview.owner);
     new.matview := coalesce(new.matview, v_matview.relation::text);
     new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
@@ -162,8 +163,8 @@ end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_fill_in() is
-    'Owner, name and time of an event, which users do not write: of the registration, and as long '
-    'ago as it took.';
+    'Sets what users do not write of an event: owner and name, from the registration, and the '
+    'start, from the duration.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matview_refresh_events
@@ -198,7 +199,7 @@ end
 $$;
 
 comment on function tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events) is
-    'The rows of an event, with the columns of each in the order of the materialized view.';
+    'The rows of an event. The columns of each row are in the order of the materialized view.';
 
 create function tinydevcrm.event_json(event tinydevcrm.matview_refresh_events)
     returns json
@@ -223,14 +224,15 @@ as $$
                'error_message', (event).error_message,
                'schedule_id', (event).schedule_id,
                'started_at', (event).started_at,
-               -- As a double: a browser takes 0.870 for a number that it cannot hold.
+               -- As a double, so that it has no zeros at its end: JavaScript prints 0.870 as 0.87,
+               -- and the page then takes it for a number that JavaScript cannot hold.
                'duration_ms',
                round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
 $$;
 
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
-    'An event as programs get it: by webhook, by the page''s routes and its stream; on one line, and '
-    'the columns of its rows in the order of the materialized view.';
+    'An event as programs get it, by webhook, by the page''s routes and by its stream: on one '
+    'line, with the columns of its rows in the order of the materialized view.';
 
 create function tinydevcrm._may_see(owner regrole)
     returns boolean
@@ -249,9 +251,9 @@ end
 $$;
 
 comment on function tinydevcrm._may_see(regrole) is
-    'Whether the page and tinydevcrm.overview show what this owner has registered: to the owner, to '
-    'members of the owner, to administrators. A superuser has the rights of all, and sees there '
-    'what is the superuser''s own.';
+    'Whether the page and tinydevcrm.overview show the registrations of this owner. They show them '
+    'to the owner, to members of the owner, and to administrators. To a superuser, who has the '
+    'rights of all roles, they show only the superuser''s own.';
 
 create function tinydevcrm._may_read(reader text, owner regrole)
     returns boolean
@@ -275,8 +277,8 @@ end
 $$;
 
 comment on function tinydevcrm._may_read(text, regrole) is
-    'Whether a user who has logged in to the page may see the events of this owner; null stands '
-    'for the session''s own role, see tinydevcrm._may_see().';
+    'Whether a user who has logged in to the page may see the events of this owner. A null user '
+    'stands for the session''s own role: see tinydevcrm._may_see().';
 
 create function tinydevcrm._list_latest_events(
     reader    text,
@@ -290,12 +292,13 @@ create function tinydevcrm._list_latest_events(
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
-    -- Each set of filters has an index of its own: a plan for all would read the whole log.
+    -- Each set of filters has an index of its own: one plan for all of them would read the whole
+    -- log.
     set plan_cache_mode = force_custom_plan
 as $$
 begin
-    -- Those of each owner from the end of their part of an index. "Between" keeps Postgres from
-    -- reading the whole log in the order of ids for an owner who has none.
+    -- For each owner, from the end of that owner's part of an index. "Between" keeps Postgres from
+    -- reading the whole log in the order of ids for an owner who has no events.
     return query
         select (latest.event).*
           from pg_roles
@@ -305,9 +308,18 @@ begin
               where events.is_notified
                 and events.owner between pg_roles.oid and pg_roles.oid
                 and events.id > _list_latest_events.after_id
-                and (_list_latest_events.before_id is null or events.id < _list_latest_events.before_id)
-                and (_list_latest_events.matview is null or events.matview = _list_latest_events.matview)
-                and (_list_latest_events.outcome is null or events.outcome = _list_latest_events.outcome)
+                and (
+                    _list_latest_events.before_id is null
+                    or events.id < _list_latest_events.before_id
+                )
+                and (
+                    _list_latest_events.matview is null
+                    or events.matview = _list_latest_events.matview
+                )
+                and (
+                    _list_latest_events.outcome is null
+                    or events.outcome = _list_latest_events.outcome
+                )
               order by events.owner desc,
                        events.id desc
               limit _list_latest_events.row_limit
@@ -319,10 +331,10 @@ end
 $$;
 
 comment on function tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint) is
-    'The last told events that a reader may see, newest first; see _may_read(). Their ids are '
-    'greater than after_id and less than before_id. Of one materialized view by its name at the '
-    'time, with its schema, so that one that has been dropped is found and one that has been '
-    'renamed has a part under each name; and of one outcome. What is null does not matter.';
+    'The last events that notify and that a reader may see, newest first: see _may_read(). Their '
+    'ids are greater than after_id and less than before_id. matview is the name at that time, with '
+    'its schema: so a dropped view is found too, and a renamed one has events under each name. '
+    'outcome limits them to one outcome. A null filter is ignored.';
 
 create function tinydevcrm._list_events_by_id(
     reader    text,
@@ -350,8 +362,8 @@ end
 $$;
 
 comment on function tinydevcrm._list_events_by_id(text, bigint[], text, text, boolean) is
-    'The events of these ids that a reader may see, newest first; see _may_read(). With the '
-    'filters of _list_latest_events(), and the told ones only when asked for.';
+    'The events with these ids that a reader may see, newest first: see _may_read(). It has the '
+    'filters of _list_latest_events(), and on request it leaves out events that do not notify.';
 
 create function tinydevcrm._list_recent_refreshes(matview_ids bigint[], row_limit integer)
     returns table (
@@ -391,8 +403,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
-    'The last refreshes of each of these materialized views, as many as row_limit says and without '
-    'those that were skipped; oldest first. duration_ms is in milliseconds.';
+    'The last refreshes of each of these materialized views, up to row_limit per view, without '
+    'skipped ones, oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),
@@ -427,7 +439,8 @@ end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_notify() is
-    'Sends the id of a told event on matview_refresh_channel when the transaction commits.';
+    'Sends the id of an event that notifies on matview_refresh_channel when the transaction '
+    'commits.';
 
 create trigger _900_notify
     after insert on tinydevcrm.matview_refresh_events

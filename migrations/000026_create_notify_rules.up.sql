@@ -1,5 +1,5 @@
--- What is worth telling. Rules that compare remember the rows of the refresh before as hashes, so
--- that they hold whatever happens between: a refresh by hand, a restart, a restored dump.
+-- The notify rules. Rules that compare keep hashes of the rows of the refresh before. So nothing
+-- that happens between two refreshes loses a change: a refresh by hand, a restart, a restored dump.
 
 create table tinydevcrm.matview_baselines (
     matview_id bigint not null,
@@ -14,21 +14,22 @@ create table tinydevcrm.matview_baselines (
 );
 
 comment on table tinydevcrm.matview_baselines is
-    'Rows of materialized views with the rules changed and rows_added, as they were at the refresh '
-    'with which the next one is compared.';
+    'The baseline: hashes of the rows of materialized views with the rules changed and rows_added, '
+    'as of the refresh with which the next one is compared.';
 comment on column tinydevcrm.matview_baselines.matview_id is
     'The materialized view.';
 comment on column tinydevcrm.matview_baselines.row_hash is
     'SHA-256 of the row as text, without ignored columns.';
 comment on column tinydevcrm.matview_baselines.row_count is
-    'How many such rows there were. One that becomes 0 is removed.';
+    'Number of copies of the row. A row with the number 0 is removed.';
 
 alter table tinydevcrm.matview_baselines enable row level security;
 
--- The registry's own policy says which are the caller's; asked once, not for each row.
+-- The policy of the registry decides which views are the caller's. The subquery runs once, not for
+-- each row.
 create policy matview_baselines_owner on tinydevcrm.matview_baselines
     to tinydevcrm_user
-    -- An administrator sees the registrations of others too.
+    -- An administrator sees the registrations of other owners too.
     using (
         matview_id in (
             select matviews.id
@@ -64,7 +65,7 @@ end
 $$;
 
 comment on function tinydevcrm._matview_baselines_remove_gone() is
-    'Removes rows that are there no more. Security definer: users delete nothing of ours; as a '
+    'Removes rows whose count has become 0. Security definer: users delete nothing of ours. As a '
     'trigger it runs only for rows whose update row-level security has let through.';
 
 create trigger _500_remove_gone
@@ -91,8 +92,8 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_forget_baseline() is
-    'Forgets the rows of a materialized view whose comparison is another one from now on; its next '
-    'refresh remembers them anew. Security definer: users delete nothing of ours; as a trigger it '
+    'Removes the baseline of a materialized view whose rule or ignored columns change. The next '
+    'refresh writes a new one. Security definer: users delete nothing of ours. As a trigger it '
     'runs only for a registration whose update row-level security has let through.';
 
 create trigger _500_forget_baseline
@@ -125,10 +126,10 @@ create type tinydevcrm._refresh as (
 );
 
 comment on type tinydevcrm._refresh is
-    'A refresh under way: how it is done (method, plain_reason), what it is to be judged by '
-    '(notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, '
-    'compares: its rows with those remembered, has_baseline), what its event may carry (columns, '
-    'as they are read, column_names, row_limit, byte_limit), and what it has found so far.';
+    'A running refresh. How it is done: method, plain_reason. How the rule judges it: notify_when, '
+    'ignored_columns, is_quiet (the notify_interval since the last notification is not over), '
+    'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
+    'they are read), column_names, row_limit, byte_limit. The rest is what it has found so far.';
 
 create function tinydevcrm._should_notify(
     matview tinydevcrm.matviews,
@@ -162,9 +163,10 @@ end
 $$;
 
 comment on function tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text) is
-    'The rule: whether a refresh of this outcome goes to the subscriptions.';
+    'The notify rule: whether a refresh of this outcome goes to the subscriptions.';
 
--- Rows are compared as text, which every type has. So what makes a text is the same each time.
+-- Rows are compared as text, because every type has a text. These settings make the text of a value
+-- the same each time.
 create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh
     language plpgsql
@@ -230,7 +232,7 @@ begin
        into v_refresh.added_count, v_refresh.removed_count, v_hashes, v_surplus
       using (matview).id, v_refresh.row_limit;
 
-    -- There is nothing to compare with before the first refresh.
+    -- The first refresh has nothing to compare with.
     if not v_refresh.has_baseline then
         v_refresh.added_count := null;
         v_refresh.removed_count := null;
@@ -244,9 +246,9 @@ end
 $$;
 
 comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh) is
-    'Compares the rows of a materialized view, copies counted, with those remembered, adds to the '
-    'refresh what it found, and remembers the new ones. Finds nothing where none are remembered '
-    'yet. Raises 42501 in the session of another role than its owner.';
+    'Compares the rows of a materialized view, copies counted, with its baseline. Adds the '
+    'differences to the refresh and updates the baseline. Without a baseline it finds no '
+    'differences. Raises 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[])
     returns text
@@ -283,7 +285,7 @@ declare
     v_chance constant text := md5(random()::text);
     v_rows   jsonb;
 begin
-    -- Names by chance are none that a column of the view has.
+    -- Random names, so that no column of the view has the same name.
     execute format(
         'select jsonb_agg(to_jsonb(carried.*))
            from (
@@ -324,8 +326,8 @@ $$;
 comment on function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, text, bytea[], bigint[]
 ) is
-    'Rows of these hashes, of each as many copies as were added, as an array of objects within the '
-    'limits; null when one of them cannot be jsonb.';
+    'The rows of these hashes, as many copies of each as were added, as an array of objects within '
+    'the limits. Null when one of them cannot be jsonb.';
 
 create function tinydevcrm._cut_rows(rows jsonb, byte_limit integer)
     returns jsonb
@@ -352,7 +354,7 @@ end
 $$;
 
 comment on function tinydevcrm._cut_rows(jsonb, integer) is
-    'The first elements of an array, as many as have that many bytes of JSON together.';
+    'The first elements of an array, as many as together stay within a number of bytes of JSON.';
 
 revoke execute on function
     tinydevcrm._matview_baselines_remove_gone(),

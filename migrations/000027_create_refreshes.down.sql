@@ -4,6 +4,7 @@ drop function tinydevcrm.refresh_matview(regclass);
 drop function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean);
 drop function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh);
+drop function tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh);
 drop function tinydevcrm._read_rows(regclass, tinydevcrm._refresh);
 drop function tinydevcrm._begin_refresh(tinydevcrm.matviews);
 drop function tinydevcrm._cut_text(text);

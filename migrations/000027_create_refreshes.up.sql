@@ -1,7 +1,7 @@
--- A refresh: how it is done, what it finds, and what is remembered of it.
+-- A refresh: how it runs, what it finds, and what is recorded of it.
 --
--- What each refresh calls is PL/pgSQL, which keeps its plans (plain SQL would be planned anew each
--- time), and as few statements as can be: a refresh of a small view takes half a millisecond.
+-- Each refresh calls PL/pgSQL, which keeps its plans (plain SQL would be planned each time), and as
+-- few statements as possible: a refresh of a small view takes half a millisecond.
 
 create table tinydevcrm.refresh_requests (
     matview_id   bigint not null,
@@ -14,14 +14,15 @@ create table tinydevcrm.refresh_requests (
 );
 
 comment on table tinydevcrm.refresh_requests is
-    'Refreshes that were asked for in a session that has not logged in as the materialized view''s '
-    'owner. A pg_cron job of the owner does them within a minute; any refresh ends the request.';
+    'Refreshes that were requested in a session that has not logged in as the owner of the '
+    'materialized view. A pg_cron job of the owner runs them within a minute. Any refresh of the '
+    'view removes the request.';
 comment on column tinydevcrm.refresh_requests.matview_id is
     'The materialized view.';
 comment on column tinydevcrm.refresh_requests.requested_by is
-    'Role that asked first.';
+    'Role that requested it first.';
 comment on column tinydevcrm.refresh_requests.requested_at is
-    'When it did.';
+    'When it was first requested.';
 
 alter table tinydevcrm.refresh_requests enable row level security;
 
@@ -51,7 +52,7 @@ begin
     values ((matview).id)
     on conflict on constraint refresh_requests_pkey do nothing;
 
-    raise notice '% is refreshed within a minute, by a job of its owner %',
+    raise notice '% will be refreshed within a minute, by a job of its owner %',
         (matview).relation, (matview).owner;
 exception
     when insufficient_privilege then
@@ -62,8 +63,8 @@ end
 $$;
 
 comment on function tinydevcrm._request_refresh(tinydevcrm.matviews) is
-    'Asks the owner''s job for a refresh, and says so in a notice. Raises 42501 when the caller is '
-    'neither an administrator nor has the owner''s rights.';
+    'Requests a refresh by a job of the owner, and says so in a notice. Raises 42501 when the '
+    'caller is not an administrator and does not have the owner''s rights.';
 
 create function tinydevcrm._matview_refresh_events_remember()
     returns trigger
@@ -106,9 +107,9 @@ end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_remember() is
-    'The registry''s memory of outcomes and times. Security definer: users write neither; as a '
-    'trigger it runs only for an event that row-level security has let through, of the '
-    'registration that it names.';
+    'Writes outcomes and times of an event into the registry. Security definer: users write '
+    'neither. As a trigger it runs only for an event that row-level security has let through, and '
+    'writes only the registration that the event names.';
 
 create trigger _500_remember
     after insert on tinydevcrm.matview_refresh_events
@@ -130,7 +131,7 @@ end
 $$;
 
 comment on function tinydevcrm._cut_text(text) is
-    'A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.';
+    'A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.';
 
 create function tinydevcrm._begin_refresh(matview tinydevcrm.matviews)
     returns tinydevcrm._refresh
@@ -142,12 +143,12 @@ declare
     v_refresh tinydevcrm._refresh;
     v_is_own  boolean;
 begin
-    -- A row of its own, so that the registry's can be read and changed meanwhile.
+    -- The lock is a row of its own, so that others can read and change the registry meanwhile.
     if not tinydevcrm._take_lock('matview', (matview).id) then
         return null;
     end if;
 
-    -- The registry is read again: another refresh may have ended since the caller looked.
+    -- Reads the registry again: another refresh may have ended since the caller read it.
     select case
                when not pg_class.relispopulated then 'it had not been filled yet'
                when not exists (
@@ -187,8 +188,9 @@ begin
         on pg_class.oid = registered.relation
      cross join tinydevcrm.settings
      cross join lateral (
-         -- to_jsonb() would call a cast to json that the owner of a type has made, with the rights
-         -- of whoever refreshes. So what is not built in goes by its output function.
+         -- to_jsonb() would call a cast to json that the owner of a type has created, with the
+         -- rights of the role that refreshes. So a value of a type that is not built in is printed
+         -- by its output function.
          select string_agg(
                     case
                         when atttypid >= 16384 then format(
@@ -217,18 +219,23 @@ begin
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
     end;
-    -- What comes while it is to be quiet is left for the first refresh after that.
+    -- Within the notify_interval nothing is compared: the first refresh after it finds the changes.
     v_refresh.compares :=
-        v_refresh.notify_when in ('changed', 'rows_added') and not v_refresh.is_quiet;
+        not v_refresh.is_quiet
+        and (
+            select notify_rules.compares
+              from tinydevcrm.notify_rules
+             where notify_rules.name = v_refresh.notify_when
+        );
     return v_refresh;
 end
 $$;
 
 comment on function tinydevcrm._begin_refresh(tinydevcrm.matviews) is
-    'Takes the right to refresh a materialized view until the transaction ends, and says how: '
-    'concurrently, so that readers do not wait, when it is populated and has a unique index on '
-    'plain columns without a where clause; plain otherwise, with the reason. Null when another '
-    'session has the right. Raises 42501 in the session of another role than its owner.';
+    'Takes the right to refresh a materialized view until the transaction ends, and chooses the '
+    'method. Concurrently, so that readers do not wait, when the view is populated and has a '
+    'unique index on plain columns without a where clause; else plain, with the reason. Null when '
+    'another session has the right. Raises 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh
@@ -254,7 +261,8 @@ begin
     end if;
     return v_refresh;
 exception
-    -- A value that jsonb cannot hold, such as a json text with \u0000, is no fault of the refresh.
+    -- A value that jsonb cannot hold, such as a json text with \u0000, does not make the refresh
+    -- fail.
     when program_limit_exceeded or untranslatable_character or invalid_text_representation then
         execute format('select count(*) from %s', _read_rows.relation)
            into v_refresh.row_count;
@@ -264,9 +272,45 @@ end
 $$;
 
 comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
-    'Adds to a refresh the number of rows, and the first of them as an array of objects within the '
-    'limits; none when one of them cannot be jsonb, or when its event carries added rows. Raises '
-    '42501 in the session of another role than its owner.';
+    'Adds to a refresh the number of rows, and the first rows as an array of objects within the '
+    'limits. No rows when one of them cannot be jsonb, or when the event carries added rows '
+    'instead. Raises 42501 when the session has not logged in as the owner.';
+
+create function tinydevcrm._remember_refresh(
+    matview tinydevcrm.matviews,
+    refresh tinydevcrm._refresh
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_known tinydevcrm.matviews := matview;
+begin
+    -- Rows that come within the notify_interval stay new until a refresh notifies of them.
+    if not (refresh).is_quiet or (refresh).row_count = 0 then
+        v_known.last_row_count := (refresh).row_count;
+    end if;
+
+    v_known.has_baseline := (matview).has_baseline
+        or (refresh).compares
+           and (refresh).notify_when = (matview).notify_when
+           and (refresh).ignored_columns = (matview).ignored_columns;
+    v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
+
+    if v_known is distinct from matview then
+        update tinydevcrm.matviews
+           set last_row_count = v_known.last_row_count,
+               has_baseline = v_known.has_baseline,
+               plain_reason = v_known.plain_reason
+         where matviews.id = v_known.id;
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh) is
+    'Writes to the registry what the next refresh is compared with, where it has changed.';
 
 create function tinydevcrm._record_refresh(
     matview     tinydevcrm.matviews,
@@ -281,14 +325,13 @@ create function tinydevcrm._record_refresh(
 as $$
 declare
     v_matview      tinydevcrm.matviews;
-    v_known        tinydevcrm.matviews;
     v_outcome      text;
     v_is_notified      boolean;
     v_is_plain_now boolean;
     v_event        tinydevcrm.matview_refresh_events;
 begin
-    -- The registry once more, for a skip too. A registration that has been dropped leaves nothing
-    -- to record it of.
+    -- Reads the registry once more, for a skip too. When the registration has been dropped, there
+    -- is nothing to record.
     select matviews.*
       into v_matview
       from tinydevcrm.matviews
@@ -304,32 +347,15 @@ begin
         when v_matview.last_outcome = 'failed' then 'recovered'
         else 'refreshed'
     end;
-    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome);
-    -- A key that does not hold any more is told once.
+    -- A key that rows have come to share notifies once.
     v_is_plain_now := v_matview.key is not null
         and v_matview.plain_reason is null
         and v_outcome = 'refreshed'
         and (refresh).plain_reason is not null;
+    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome) or v_is_plain_now;
 
     if v_outcome in ('refreshed', 'recovered') then
-        v_known := v_matview;
-        -- Rows that come while it is to be quiet are news until they are told.
-        if not (refresh).is_quiet or (refresh).row_count = 0 then
-            v_known.last_row_count := (refresh).row_count;
-        end if;
-        v_known.has_baseline := v_matview.has_baseline
-            or (refresh).compares
-               and (refresh).notify_when = v_matview.notify_when
-               and (refresh).ignored_columns = v_matview.ignored_columns;
-        v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
-
-        if v_known is distinct from v_matview then
-            update tinydevcrm.matviews
-               set last_row_count = v_known.last_row_count,
-                   has_baseline = v_known.has_baseline,
-                   plain_reason = v_known.plain_reason
-             where matviews.id = v_known.id;
-        end if;
+        perform tinydevcrm._remember_refresh(v_matview, refresh);
     end if;
 
     insert into tinydevcrm.matview_refresh_events (
@@ -340,18 +366,15 @@ begin
                v_matview.id,
                _record_refresh.schedule_id,
                v_outcome,
-               v_is_notified or v_is_plain_now,
+               v_is_notified,
                (refresh).method,
                case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
                (refresh).row_count,
                (refresh).added_count,
                (refresh).removed_count,
-               case
-                   when (v_is_notified or v_is_plain_now) and (refresh).rows is not null then
-                       (refresh).column_names
-               end,
-               case when v_is_notified or v_is_plain_now then (refresh).rows end,
-               (v_is_notified or v_is_plain_now)
+               case when v_is_notified and (refresh).rows is not null then (refresh).column_names end,
+               case when v_is_notified then (refresh).rows end,
+               v_is_notified
                and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
                    case
                        when (refresh).notify_when = 'rows_added' then (refresh).added_count
@@ -360,7 +383,7 @@ begin
                    0),
                (refresh).error_code,
                tinydevcrm._cut_text((refresh).error_message),
-               -- A clock that is set back gives no negative one.
+               -- Not negative, even when the clock is set back.
                greatest(
                    least(clock_timestamp() - _record_refresh.started_at, interval '7 days'),
                    interval '0'))
@@ -374,16 +397,16 @@ $$;
 comment on function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh
 ) is
-    'Writes the event of a refresh, and what the next one is compared with; a null refresh is a '
-    'skip, and a registration that is gone leaves nothing, and null. The only writer of '
-    'tinydevcrm.matview_refresh_events.';
+    'Writes the event of a refresh, and what the next refresh is compared with. A null refresh is '
+    'a skip. Writes nothing and returns null when the registration is gone. The only function that '
+    'writes tinydevcrm.matview_refresh_events.';
 
--- Runs the view's query, whose functions may count on the caller's search_path: none of its own,
--- and names of its own all qualified.
+-- Runs the view's query, whose functions may rely on the caller's search_path. So it sets no
+-- search_path and qualifies all names.
 --
--- The setting is one of Citus, and nothing where Citus is not. As it is there, Citus takes the view
--- itself for a local table to join with, and a worker that is away then ends the whole transaction,
--- with the event of the failure.
+-- The setting belongs to Citus and does nothing without it. With the default, Citus would treat the
+-- view as a local table to join with. A worker that is down would then end the whole transaction,
+-- and with it the event of the failure.
 create function tinydevcrm._refresh_matview(
     matview     tinydevcrm.matviews,
     schedule_id bigint default null,
@@ -412,8 +435,8 @@ begin
             v_refresh.method := tinydevcrm._refresh_concurrently(matview);
         end if;
 
-        -- From here on it is locked. Before, the owner of its schema may have put another view in its
-        -- place, whose code the rest would run.
+        -- From here on the view is locked. Before that, the owner of its schema may have put
+        -- another view in its place, and the statements below would run that view's code.
         if pg_catalog.to_regclass(v_name) is distinct from (matview).relation then
             raise exception using
                 errcode = '55000',
@@ -431,9 +454,9 @@ begin
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
     exception
-        -- Nothing is hidden: whatever stopped the refresh is what the event reports. A cancel is
-        -- not among "others", and is how a statement timeout shows; who cancels a refresh of their
-        -- own knows.
+        -- The event reports every error that stopped the refresh. "Others" does not include a
+        -- cancel, which is how a statement timeout shows. A cancel outside of a job is raised: the
+        -- caller caused it.
         when query_canceled or others then
             if sqlstate = '57014' and not is_job then
                 raise;
@@ -449,9 +472,9 @@ end
 $$;
 
 comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean) is
-    'Refreshes a materialized view and records how it went. Does not raise what the refresh '
-    'raises, but a cancel outside of a job. Raises 42501 in the session of another role than its '
-    'owner.';
+    'Refreshes a materialized view and records how it went. Does not raise the errors of the '
+    'refresh, except a cancel outside of a job. Raises 42501 when the session has not logged in as '
+    'the owner.';
 
 -- As _refresh_matview(): no search_path of its own.
 create function tinydevcrm.refresh_matview(relation regclass)
@@ -472,16 +495,16 @@ end
 $$;
 
 comment on function tinydevcrm.refresh_matview(regclass) is
-    'Refreshes a watched materialized view now and returns the event. A failure is such an event '
-    'too, of outcome failed, and does not raise. In a session that has not logged in as its owner, '
-    'such as an administrator''s or one after "set role", asks the owner''s job to do it, and '
-    'returns null: see tinydevcrm.refresh_requests. Raises TD001 when it is not watched, 42501 '
-    'when you may not ask.';
+    'Refreshes a watched materialized view now and returns the event. A failure returns an event '
+    'too, with the outcome failed, and raises no error. A session that has not logged in as the '
+    'owner, such as an administrator''s or one after "set role", only requests the refresh from a '
+    'job of the owner, and gets null: see tinydevcrm.refresh_requests. Raises TD001 when it is not '
+    'watched, 42501 when you may not request it.';
 
 create procedure tinydevcrm.refresh_requested()
     language plpgsql
 as $$
--- Commits, so it cannot have a search_path of its own: names of its own are all qualified.
+-- Commits, so it cannot set a search_path and qualifies all names.
 declare
     v_matview tinydevcrm.matviews;
     v_last_id bigint := 0;
@@ -498,9 +521,9 @@ end
 $$;
 
 comment on procedure tinydevcrm.refresh_requested() is
-    'Refreshes the materialized views of this session''s role that others have asked for, each in '
+    'Refreshes the materialized views of this session''s role that others have requested, each in '
     'a transaction of its own: see tinydevcrm.refresh_requests. A pg_cron job of the owner calls '
-    'it while there are any.';
+    'it while there are requests.';
 
 create function tinydevcrm._find_requested_matview(after_id bigint)
     returns tinydevcrm.matviews
@@ -512,7 +535,7 @@ as $$
       from tinydevcrm.refresh_requests
       join tinydevcrm.matviews
         on matviews.id = refresh_requests.matview_id
-      -- One that has just been given away waits for settle_jobs().
+      -- A view that has just got another owner waits for settle_jobs().
       join pg_class
         on pg_class.oid = matviews.relation
        and pg_class.relowner = matviews.owner
@@ -523,7 +546,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_requested_matview(bigint) is
-    'The next materialized view of this session''s role whose refresh is asked for; null when '
+    'The next materialized view of this session''s role whose refresh is requested; null when '
     'there is none.';
 
 revoke execute on procedure tinydevcrm.refresh_requested() from public;
@@ -533,6 +556,7 @@ revoke execute on function
     tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
@@ -546,6 +570,7 @@ grant execute on function
     tinydevcrm._cut_text(text),
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._record_refresh(
         tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),

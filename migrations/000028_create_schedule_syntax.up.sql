@@ -1,4 +1,4 @@
--- What a schedule may look like, and when it comes round next.
+-- What a schedule may look like, and when it is due next.
 
 create function tinydevcrm._cron_has_seconds()
     returns boolean
@@ -6,14 +6,14 @@ create function tinydevcrm._cron_has_seconds()
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Debian's 1.4 calls itself 1.4-1.
+    -- Debian's package of 1.4 has the version 1.4-1.
     select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
       from pg_extension
      where extname = 'pg_cron'
 $$;
 
 comment on function tinydevcrm._cron_has_seconds() is
-    'Whether pg_cron takes "N seconds" itself: from version 1.5 on.';
+    'Whether pg_cron itself supports "N seconds": from version 1.5 on.';
 
 create function tinydevcrm._schedule_hint()
     returns text
@@ -26,7 +26,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._schedule_hint() is
-    'What schedules look like, for the hint of an error.';
+    'Examples of schedules, for the hint of an error.';
 
 create function tinydevcrm._is_cron(schedule text)
     returns boolean
@@ -50,8 +50,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._is_cron(text) is
-    'Whether a text is written as a cron expression that _compute_next_cron_time() reads: five fields with '
-    'one space between, or a name such as @hourly; at most 200 bytes.';
+    'Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with '
+    'one space between them, or a name such as @hourly; at most 200 bytes.';
 
 create function tinydevcrm._parse_schedule(
     inout schedule    text,
@@ -79,7 +79,7 @@ begin
 
     _parse_schedule.schedule := trim(both from regexp_replace(v_given, '\s+', ' ', 'g'));
     if tinydevcrm._is_cron(_parse_schedule.schedule) then
-        -- pg_cron takes 5-3, and never comes round to it.
+        -- pg_cron accepts 5-3, which is never due.
         if not tinydevcrm._has_cron_values(_parse_schedule.schedule) then
             raise exception using
                 errcode = 'TD003',
@@ -100,8 +100,8 @@ begin
                 hint    = tinydevcrm._schedule_hint();
     end;
 
-    -- The periods that come round evenly: below a minute all, above it those that divide the hour
-    -- or the day, because that is what cron can say.
+    -- The periods that are due at equal distances: below a minute all, above it those that divide
+    -- the hour or the day, because cron can express only those.
     with periods (period, cron_schedule) as (
         select second, null
           from generate_series(1, 59) as second
@@ -127,9 +127,10 @@ begin
     if v_fewer is distinct from v_more then
         raise exception using
             errcode = 'TD003',
-            message = format('%L cannot be a schedule: it does not come round evenly', v_given),
+            message = format(
+                '%L cannot be a schedule: it does not divide an hour or a day', v_given),
             hint    = format(
-                'The nearest that do: %s.',
+                'The nearest that can: %s.',
                 concat_ws(
                     ' and ',
                     tinydevcrm._format_period(v_fewer),
@@ -147,9 +148,9 @@ end
 $$;
 
 comment on function tinydevcrm._parse_schedule(text) is
-    'Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour '
-    'or a day evenly, or a cron expression. Gives its one spelling and what pg_cron is to be '
-    'given. Raises TD003 with the nearest ones that work.';
+    'Reads a schedule: an interval of whole seconds below a minute, an interval that divides an '
+    'hour or a day evenly, or a cron expression. Returns its normal spelling and what pg_cron '
+    'gets. Raises TD003, with the nearest schedules that work.';
 
 create function tinydevcrm._format_period(seconds integer)
     returns text
@@ -172,8 +173,8 @@ $$;
 comment on function tinydevcrm._format_period(integer) is
     'A number of seconds in words: 5 seconds, 1 hour.';
 
--- pg_cron does not tell when a job is due, so the five fields are read here as it reads them
--- (Vixie's cron: days of month and of week are alternatives when both are given).
+-- pg_cron does not show when a job is due, so the five fields are read here as pg_cron reads them.
+-- As in Vixie's cron, days of month and of week are alternatives when both are given.
 create function tinydevcrm._cron_field(field text, low integer, high integer, names text[])
     returns integer[]
     language plpgsql
@@ -198,7 +199,7 @@ begin
     end if;
 
     -- A loop, because it takes a tenth of the time of a query that does the same, and
-    -- tinydevcrm.matview_status reads ten fields a row.
+    -- tinydevcrm.matview_status reads ten fields per row.
     foreach v_item in array string_to_array(lower(_cron_field.field), ',') loop
         v_span := string_to_array(split_part(v_item, '/', 1), '-');
         v_step := nullif(split_part(v_item, '/', 2), '')::integer;
@@ -223,8 +224,8 @@ end
 $$;
 
 comment on function tinydevcrm._cron_field(text, integer, integer, text[]) is
-    'Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose '
-    'first stands for the lowest value. Null for anything else, and for over 200 bytes.';
+    'The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the '
+    'first of which stands for the lowest value. Null for anything else, and for over 200 bytes.';
 
 create function tinydevcrm._cron_fields(
     cron_schedule text,
@@ -268,7 +269,7 @@ begin
         v_fields[5], 0, 7, '{sun,mon,tue,wed,thu,fri,sat}');
     _cron_fields.is_either := v_fields[3] not like '*%' and v_fields[5] not like '*%';
 
-    -- One that cannot be read makes the others mean nothing.
+    -- When one field cannot be read, the whole expression is invalid.
     if num_nulls(
            _cron_fields.minutes, _cron_fields.hours, _cron_fields.days, _cron_fields.months,
            _cron_fields.weekdays) > 0
@@ -279,8 +280,9 @@ end
 $$;
 
 comment on function tinydevcrm._cron_fields(text) is
-    'The values of the five fields of a cron expression, and whether a day has to be only among '
-    'either those of the month or those of the week; minutes is null when it is none.';
+    'The values of the five fields of a cron expression, and is_either: whether a day needs to be '
+    'only among the days of the month or among those of the week. minutes is null when it is not a '
+    'cron expression.';
 
 create function tinydevcrm._has_cron_values(cron_schedule text)
     returns boolean
@@ -305,7 +307,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._has_cron_values(text) is
-    'Whether each field of a cron expression has values, and only such as there are.';
+    'Whether each field of a cron expression has values, and all values exist.';
 
 create function tinydevcrm._compute_next_cron_time(cron_schedule text, after timestamp)
     returns timestamp
@@ -326,7 +328,7 @@ begin
         return null;
     end if;
 
-    -- Day by day, because it is seldom far. Eight years have every date there is, a 29 February
+    -- Day by day, because the next one is seldom far. Eight years contain every date, a 29 February
     -- too.
     while v_day <= _compute_next_cron_time.after::date + 8 * 366 loop
         if extract(month from v_day)::integer <> all (v_fields.months) then
@@ -338,7 +340,7 @@ begin
         v_in_week := array[extract(dow from v_day), extract(isodow from v_day)]::integer[]
                      && v_fields.weekdays;
         if v_in_month and v_in_week or v_fields.is_either and (v_in_month or v_in_week) then
-            -- The rest of this hour, and the beginnings of all.
+            -- The rest of this hour, and the first minute of the other hours.
             select min(moment)
               into v_moment
               from (
@@ -346,7 +348,8 @@ begin
                            hours => extract(hour from _compute_next_cron_time.after)::integer,
                            mins => minute)
                   from unnest(v_fields.minutes) as minute
-                 where extract(hour from _compute_next_cron_time.after)::integer = any (v_fields.hours)
+                 where extract(hour from _compute_next_cron_time.after)::integer
+                       = any (v_fields.hours)
                  union all
                 select v_day + make_interval(
                            hours => hour,
@@ -368,8 +371,8 @@ end
 $$;
 
 comment on function tinydevcrm._compute_next_cron_time(text, timestamp) is
-    'The first minute after a moment at which a cron expression comes round, both in pg_cron''s '
-    'time zone; null when it never does, or is none.';
+    'The first minute after a time at which a cron expression is due, both in pg_cron''s time '
+    'zone. Null when it is never due, or is not a cron expression.';
 
 create function tinydevcrm._cron_timezone()
     returns text
@@ -394,10 +397,15 @@ as $$
     select case
                when _compute_next_due.seconds is not null then
                    to_timestamp(
-                       (floor(extract(epoch from _compute_next_due.after) / nullif(_compute_next_due.seconds, 0)) + 1)
-                       * _compute_next_due.seconds)
+                       (
+                           floor(
+                               extract(epoch from _compute_next_due.after)
+                               / nullif(_compute_next_due.seconds, 0))
+                           + 1
+                       ) * _compute_next_due.seconds)
                else tinydevcrm._compute_next_cron_time(
-                        _compute_next_due.cron_schedule, _compute_next_due.after at time zone zone.name)
+                        _compute_next_due.cron_schedule,
+                        _compute_next_due.after at time zone zone.name)
                     at time zone zone.name
            end
       from (
@@ -406,7 +414,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._compute_next_due(integer, text, timestamptz) is
-    'When a schedule comes round first after a moment.';
+    'When a schedule is first due after a time.';
 
 revoke execute on function
     tinydevcrm._cron_has_seconds(),

@@ -1,4 +1,4 @@
--- A schedule in words, for people to check what they have written.
+-- A schedule in words, with which people check what they have written.
 
 create function tinydevcrm._describe_cron(
     minutes   integer[],
@@ -14,7 +14,7 @@ create function tinydevcrm._describe_cron(
     set search_path = pg_catalog, pg_temp
 as $$
 global minutes, hours, days, months, weekdays
-# Python cannot be cancelled: a field has at most 60 values, given twice or so.
+# A loop in Python cannot be cancelled. A field has at most 60 values; some may be given twice.
 if not all(values and len(values) <= 1600 for values in (minutes, hours, days, months, weekdays)):
     plpy.error("a field of a cron expression has 1 to 1600 values", sqlstate="TD003")
 
@@ -49,7 +49,7 @@ def spoken(numbers, name=str):
 
 
 def step_of(numbers, size):
-    """2 for 0, 2, 4 and so on up to size; None where they do not come round evenly."""
+    """2 for 0, 2, 4 and so on up to size; None when the steps do not divide size evenly."""
     step = size // len(numbers)
     return step if numbers == list(range(0, size, step)) else None
 
@@ -78,7 +78,7 @@ def date():
     in_month = in_week = None
     if len(days) < 31:
         in_month = f"on day {spoken(days)} of {in_months or 'every month'}"
-    # Monday first, as people say it; 0 and 7 are both Sunday.
+    # Monday first, as people say it. 0 and 7 are both Sunday.
     week = sorted({(weekday - 1) % 7 for weekday in weekdays})
     if len(week) < 7:
         in_week = spoken(week, lambda weekday: WEEKDAYS[weekday])
@@ -99,8 +99,8 @@ $$;
 comment on function tinydevcrm._describe_cron(
     integer[], integer[], integer[], integer[], integer[], boolean
 ) is
-    'The values of the five fields of a cron expression in words; is_either as '
-    'tinydevcrm._cron_fields() gives it. Raises TD003 for a field of no or over 1600 values.';
+    'The values of the five fields of a cron expression in words; is_either as in '
+    'tinydevcrm._cron_fields(). Raises TD003 for a field with no values or with over 1600.';
 
 create function tinydevcrm.describe_schedule(
     inout schedule  text,
@@ -143,9 +143,9 @@ end
 $$;
 
 comment on function tinydevcrm.describe_schedule(text) is
-    'A schedule in its one spelling and in words, the time zone of these, and the next three '
-    'moments at which it comes round; none for a day that never comes. Raises TD003 when it is '
-    'none.';
+    'A schedule in its normal spelling and in words, the time zone of the words, and the next '
+    'three times at which it is due; none for a date that never comes. Raises TD003 when it is not '
+    'a schedule.';
 
 revoke execute on function
     tinydevcrm._describe_cron(

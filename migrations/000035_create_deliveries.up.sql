@@ -185,69 +185,6 @@ create trigger _200_redeliver
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
-create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when delivery.state <> 'pending' then delivery.state
-        -- A redelivered one starts again, and keeps its error for people to read.
-        when delivery.attempts = 0 then 'pending'
-        when delivery.last_error is not null then 'failing'
-        when delivery.visible_at > clock_timestamp() then 'in flight'
-        else 'pending'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._delivery_state(tinydevcrm.deliveries) is
-    'The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within '
-    'the visibility timeout), failing (its last attempt failed, and another follows), acknowledged '
-    'or parked.';
-
-create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when subscription.paused_by = 'orchestrator' then 'switched off'
-        when subscription.is_paused then 'paused'
-        -- max() is read from the index of the few deliveries that have an error.
-        when (
-            select max(deliveries.id)
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = subscription.id
-               and deliveries.acknowledged_at is null
-               and deliveries.last_error is not null
-               and deliveries.attempts > 0
-        ) is not null then 'failing'
-        else 'ok'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
-    'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
-    'paused (by its owner), or switched off (its endpoint is gone for good).';
-
-create function tinydevcrm._needs_attention(state text)
-    returns boolean
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select _needs_attention.state in ('failing', 'switched off')
-$$;
-
-comment on function tinydevcrm._needs_attention(text) is
-    'Whether something in this state needs attention: a failure does; a pause is intended and does '
-    'not.';
 
 create function tinydevcrm._matview_refresh_events_fan_out()
     returns trigger
@@ -499,155 +436,21 @@ comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'and null is returned. Raises TD001 when it is not pending, or when another transaction locks '
     'it for over a second.';
 
-create function tinydevcrm._requeue_deliveries(delivery_ids bigint[])
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_count bigint;
-begin
-    update tinydevcrm.deliveries
-       set is_redelivered = true
-     where deliveries.id = any (_requeue_deliveries.delivery_ids);
-
-    get diagnostics v_count = row_count;
-
-    -- Wakes up the programs that wait for events.
-    perform pg_notify('matview_refresh_channel', '0');
-    return v_count;
-end
-$$;
-
-comment on function tinydevcrm._requeue_deliveries(bigint[]) is
-    'Makes deliveries pending again, and returns how many.';
-
-create function tinydevcrm.redeliver_event(delivery_id bigint)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if tinydevcrm._requeue_deliveries(array[redeliver_event.delivery_id]) = 0 then
-        raise exception using
-            errcode = 'TD001',
-            message = format('there is no delivery %s', redeliver_event.delivery_id),
-            hint    = 'tinydevcrm.deliveries lists them.';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm.redeliver_event(bigint) is
-    'Makes a delivery pending again, also one that was parked or acknowledged, with a new number '
-    'and with all its attempts. Raises TD001 when there is none.';
-
-create function tinydevcrm.redeliver_parked(subscription text)
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id constant bigint := tinydevcrm._find_own_subscription(redeliver_parked.subscription);
-begin
-    return tinydevcrm._requeue_deliveries(
-        array(
-            select deliveries.id
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_id
-               and deliveries.parked_at is not null
-        ));
-end
-$$;
-
-comment on function tinydevcrm.redeliver_parked(text) is
-    'Makes all parked deliveries of a subscription pending again, and returns how many. Raises '
-    'TD001 when there is no such subscription.';
-
-create function tinydevcrm.replay_events(subscription text, since timestamptz)
-    returns bigint
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_id           constant bigint := tinydevcrm._find_own_subscription(replay_events.subscription);
-    v_subscription tinydevcrm.subscriptions;
-    v_count        bigint;
-begin
-    if replay_events.since is null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'replay_events() needs a time from which to replay',
-            hint    = 'For all recorded events, type ''-infinity''.';
-    end if;
-
-    select subscriptions.*
-      into v_subscription
-      from tinydevcrm.subscriptions
-     where subscriptions.id = v_id;
-
-    insert into tinydevcrm.deliveries (subscription_id, event_id)
-    select v_subscription.id,
-           events.id
-      from tinydevcrm.matview_refresh_events as events
-     where events.is_notified
-       and events.started_at >= replay_events.since
-       and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
-     order by events.id
-    on conflict on constraint deliveries_event_once do nothing;
-
-    get diagnostics v_count = row_count;
-
-    return v_count + tinydevcrm._requeue_deliveries(
-        array(
-            select deliveries.id
-              from tinydevcrm.deliveries
-              join tinydevcrm.matview_refresh_events as events
-                on events.id = deliveries.event_id
-             where deliveries.subscription_id = v_subscription.id
-               and events.started_at >= replay_events.since
-               and (deliveries.acknowledged_at is not null or deliveries.parked_at is not null)
-        ));
-end
-$$;
-
-comment on function tinydevcrm.replay_events(text, timestamptz) is
-    'Makes pending again all events since a time that notify, also those from before the '
-    'subscription, as far as they are still recorded. Returns how many deliveries became pending. '
-    'Raises TD001 when there is no such subscription, TD007 when the time is null.';
-
 revoke execute on function
     tinydevcrm._deliveries_set_times(),
     tinydevcrm._deliveries_redeliver(),
-    tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
-    tinydevcrm._needs_attention(text),
     tinydevcrm._matview_refresh_events_fan_out(),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
-    tinydevcrm.reject_event(bigint, text, interval),
-    tinydevcrm.redeliver_event(bigint),
-    tinydevcrm.redeliver_parked(text),
-    tinydevcrm._requeue_deliveries(bigint[]),
-    tinydevcrm.replay_events(text, timestamptz)
+    tinydevcrm.reject_event(bigint, text, interval)
 from public;
 
 grant execute on function
-    tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
-    tinydevcrm._needs_attention(text),
     tinydevcrm._receive_deliveries(bigint, integer, interval),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
-    tinydevcrm.reject_event(bigint, text, interval),
-    tinydevcrm.redeliver_event(bigint),
-    tinydevcrm.redeliver_parked(text),
-    tinydevcrm._requeue_deliveries(bigint[]),
-    tinydevcrm.replay_events(text, timestamptz)
+    tinydevcrm.reject_event(bigint, text, interval)
 to tinydevcrm_user;

@@ -12,8 +12,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/migrations"
 )
 
-// newerSyntax is what a parser of Postgres 12 stops at, or reads as something else, with the version that
-// brought it.
+// newerSyntax is syntax that a parser of Postgres 12 refuses or misreads, with the version that added it.
 var newerSyntax = []struct{ version, pattern string }{
 	{"13", `\bwith\s+ties\b`},
 	{"13", `\bis\s+(not\s+)?(nf[ck]+d?\s+)?normalized\b`},
@@ -55,8 +54,8 @@ var newerSyntax = []struct{ version, pattern string }{
 	{"18", `\badd\s+(constraint\s+\w+\s+)?not\s+null\b`},
 }
 
-// TestNothingIsNewerThanPostgres12 looks in all SQL of ours for what 12 does not have yet. It stands in for a
-// server of 12, which Debian has no packages of any more.
+// TestNothingIsNewerThanPostgres12 searches all our SQL for what 12 does not have. It replaces a server of 12,
+// for which Debian no longer has packages.
 func TestNothingIsNewerThanPostgres12(t *testing.T) {
 	newer := newerThan12(t)
 	t.Logf("looks for %d names and %d forms", len(newer.names), len(newer.syntax))
@@ -67,7 +66,7 @@ func TestNothingIsNewerThanPostgres12(t *testing.T) {
 	}
 }
 
-// What looks for nothing finds nothing: here there is something.
+// The search must find something here, or it would find nothing anywhere.
 func TestNewerThanPostgres12IsFound(t *testing.T) {
 	newer := newerThan12(t)
 	for _, statement := range []string{
@@ -99,11 +98,11 @@ func TestNewerThanPostgres12IsFound(t *testing.T) {
 // newerThings are what 12 does not have.
 type newerThings struct {
 	syntax map[*regexp.Regexp]string
-	// names are of functions with "(" at the end; each with its version.
+	// names are names with their versions; those of functions end in "(".
 	names map[string]string
 }
 
-// word is a name, whether it belongs to something, and whether it is called.
+// word matches a name, whether it is qualified, and whether it is called.
 var word = regexp.MustCompile(`(\.?)\b([a-z_]\w*)(\s*\()?`)
 
 func (n newerThings) in(text string) (found []string) {
@@ -115,7 +114,7 @@ func (n newerThings) in(text string) (found []string) {
 	}
 	for _, parts := range word.FindAllStringSubmatch(text, -1) {
 		version, isNewer := n.names[parts[2]]
-		// A function of ours, or of pg_cron's, is called by its schema.
+		// A function of ours, or of pg_cron, is called with its schema.
 		if !isNewer && parts[1] == "" && parts[3] != "" {
 			version, isNewer = n.names[parts[2]+"("]
 		}
@@ -156,11 +155,11 @@ func newerThan12(t *testing.T) newerThings {
 var (
 	sqlComment = regexp.MustCompile(`--[^\n]*`)
 	goComment  = regexp.MustCompile(`(?m)^\s*//.*`)
-	// goText is a string in Go: statements are among them.
+	// goText is a string in Go, which may be an SQL statement.
 	goText = regexp.MustCompile("`[^`]*`|\"(?:[^\"\\\\\n]|\\\\.)*\"")
 )
 
-// statements are the migrations, and what strings of the orchestrator hold, by file.
+// statements are the migrations, and the strings of the orchestrator, by file.
 func statements(t *testing.T) map[string]string {
 	t.Helper()
 	texts := make(map[string]string)
@@ -191,7 +190,7 @@ func statements(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	if len(texts) < 100 {
-		t.Fatalf("only %d files are looked into", len(texts))
+		t.Fatalf("only %d files are searched", len(texts))
 	}
 	return texts
 }

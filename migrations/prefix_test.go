@@ -12,7 +12,7 @@ import (
 )
 
 // TestEachPrefixStandsAlone finds objects that a body, view, trigger, policy, default or hint names before a
-// later migration makes them: a body is looked into only when it runs, so that no server says so.
+// later migration creates them. The server does not find them, because it checks a body only when it runs.
 func TestEachPrefixStandsAlone(t *testing.T) {
 	names, err := fs.Glob(migrations.Files, "*.up.sql")
 	if err != nil {
@@ -31,7 +31,7 @@ func TestEachPrefixStandsAlone(t *testing.T) {
 	}
 }
 
-// What looks for nothing finds nothing: here there is something of each kind.
+// The search must find something of each kind here, or it would find nothing anywhere.
 func TestForwardReferencesAreFound(t *testing.T) {
 	found := forwardReferences([]migration{
 		{"a", `create table tinydevcrm.u ();
@@ -79,7 +79,7 @@ var (
 	named       = regexp.MustCompile(`\btinydevcrm\.(\w+)`)
 )
 
-// forwardReferences compares names only: functions of one name are one.
+// forwardReferences compares only names: it does not distinguish functions of the same name.
 func forwardReferences(all []migration) []string {
 	makers, columns := make(map[string]int), make(map[string]int)
 	for i, m := range all {
@@ -119,9 +119,9 @@ func forwardReferences(all []migration) []string {
 	return sorted
 }
 
-// namesColumn tells whether the last of the migrations names a column, "table.column", that a later one adds:
-// with the table before it; or, where it names the table, as a word that until then is no other column,
-// parameter or variable.
+// namesColumn reports whether the last of the migrations names a column, "table.column", that a later one adds:
+// as table.column; or, where it also names the table, as a word that is no other column, parameter or variable
+// so far.
 func namesColumn(prefix []migration, name string) bool {
 	table, column, _ := strings.Cut(name, ".")
 	text := prefix[len(prefix)-1].text

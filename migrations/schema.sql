@@ -6,103 +6,103 @@
 -- The group roles, and the schema of everything we own.
 
 table settings
-    -- Settings of this installation: one row.
+    -- Settings of this installation, in one row.
     id                   boolean      -- Always true: keeps the table at one row.
-    event_retention      interval     -- Age after which refresh events, and their deliveries, are removed, unless one of these is pending still.
-    event_limit          integer      -- Refresh events that are kept of each materialized view, those with pending deliveries on top.
-    event_row_limit      integer      -- Most rows of a materialized view that an event carries, 0 to 1000.
-    event_byte_limit     integer      -- Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.
-    embed_row_limit      integer      -- Most rows of a materialized view that a widget of it has, 0 to 1000.
-    embed_byte_limit     integer      -- Most bytes of JSON that those rows make, 0 to 1048576; a row that goes over it is left out.
-    delivery_retention   interval     -- Age after which a refresh event is removed even if a delivery of it is pending still or parked: see tinydevcrm.subscriptions.expired_count.
+    event_retention      interval     -- Age after which refresh events and their deliveries are removed.
+    event_limit          integer      -- Number of refresh events that are kept of each materialized view.
+    event_row_limit      integer      -- Maximum number of rows of a materialized view that an event carries, 0 to 1000.
+    event_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    embed_row_limit      integer      -- Maximum number of rows of a materialized view that a widget shows, 0 to 1000.
+    embed_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    delivery_retention   interval     -- Age after which a refresh event is removed even if one of its deliveries is still pending or parked: see tinydevcrm.subscriptions.expired_count.
     job_run_retention    interval     -- Age after which pg_cron's history of TinyDevCRM's jobs is removed.
-    import_retention     interval     -- Age after which imports are removed from their log, but for the last one of each table that is there.
-    user_connections     integer      -- Connections that a user may have at once, their jobs included, 1 to 1000: given to users when they are made, but on a Citus coordinator, whose workers would have the limit too.
-    user_timeout         interval     -- statement_timeout of users, given to them when they are made.
-    reference_row_limit  integer      -- Most rows of a table that distribute_table() copies to every worker of Citus, instead of distributing its rows by a column; 0 for none.
+    import_retention     interval     -- Age after which an import is removed from the log.
+    user_connections     integer      -- Maximum number of connections that a user has at once, 1 to 1000.
+    user_timeout         interval     -- statement_timeout of users: create_user() sets it.
+    reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
     primary key (id)
 
 function _check_schema(schema_name name) returns void
-    -- Checks that tables and views of users may be made in a schema.
+    -- Checks that users may create tables and views in a schema.
 
 function _is_session_of(owner regrole) returns boolean
-    -- Whether the session has logged in as this role, and acts as it.
+    -- True when the session has logged in as this role and acts as it; false for null.
 
 function _check_session_of(relation regclass) returns void
-    -- Call it before a relation of a user is read, written, planned on or indexed.
+    -- Raises 42501 unless the session has logged in as the owner of a relation: see tinydevcrm._is_session_of().
 
 function _lock_own_table(table_name text, lock_mode text) returns void
     -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
 
 table _locks
-    -- Rows to lock, for update, until the transaction ends: they never change.
-    what                 text         -- matview: the right to refresh one; schedule: to do its round; upkeep: to settle jobs.
+    -- Rows that a session locks with "for update" until its transaction ends.
+    what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs.
     id                   bigint       -- Number of the registration or the schedule; 0 for upkeep.
-    is_taken             boolean      -- Nothing reads it: Postgres lets those lock a row who may update a column of it.
+    is_taken             boolean      -- Nothing reads it.
     primary key (what, id)
 
 function _take_lock(what text, id bigint) returns boolean
-    -- Locks a row of tinydevcrm._locks until the transaction ends, so that an error leaves none locked; false when another session has it, or it is not yours.
+    -- Locks a row of tinydevcrm._locks until the transaction ends.
 
 
 -- 000002_create_server_checks
--- What the server has to be before anything of ours can work: asked by the migrations themselves before they go on, and by check_installation() ever after.
+-- What TinyDevCRM needs of the server.
 
 function _check_server() returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
-    -- Whether the server's software and settings are as TinyDevCRM needs them: each finding with whether nothing works without it, what was seen, and what to type where it is not so.
+    -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
 
 
 -- 000004_create_users
--- Many users on one server: each is a role of Postgres with a schema of its own, and Postgres is the authority on what anyone may do.
+-- Many users on one server: each user is a Postgres role with a schema of its own.
 
 function create_user(name text, password text) returns regrole
-    -- Makes a user: a role that logs in, in tinydevcrm_user, with a schema of its own name, and limits as tinydevcrm.settings says.
+    -- Creates a user: a role that can log in, in the group tinydevcrm_user, with a schema of the same name, and with the limits of tinydevcrm.settings.
 
 function _managed_user(name text) returns regrole
-    -- The role of a user that create_user() has made.
+    -- The role of a user that create_user() has created.
 
 function _lock_managed_user(name text) returns regrole
-    -- The same as _managed_user(), but nobody can drop the user until the transaction ends.
+    -- The role of a user, as _managed_user().
 
 
 -- 000005_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
-    -- Column types that an import chooses from, narrowest first.
+    -- Column types that an import chooses from, narrowest first: the ladder.
     rank                 integer      -- Place on the ladder, 1 to 63; 1 is tried first.
     type_name            text         -- Name of the type, as in create table.
     example              text         -- A value written this way.
     accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text.
-    max_length           integer      -- Most bytes that such a value has; null when there is no bound.
-    restores             text         -- SQL expression that gives the very text of a value back, %s standing for the value.
-    loses                text         -- What of the text does not come back when the value is printed.
+    max_length           integer      -- Maximum number of bytes of such a value; null for no limit.
+    restores             text         -- SQL expression that turns a value back into exactly the text of the file; %s stands for the value.
+    loses                text         -- The part of the text that is lost when the value is printed.
     primary key (rank)
     unique (example)
 
 
 -- 000006_create_cell_kinds
--- What kinds of cell a CSV has, and whether its first record is a header.
+-- Finds the kinds of the cells of a CSV, and whether its first record is a header.
 
 function _load_cell_kinds() returns void
-    -- Puts Python into GD[tinydevcrm_cell_kinds] for another PL/Python function to use: the kinds of values, the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
+    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
 
 
 -- 000007_create_dialect_search
--- The search for how a CSV is written: the delimiter and quote that cut it best.
+-- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
     -- How a CSV file is written.
     encoding             text         -- UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.
-    delimiter            text         -- What stands between two cells: one ASCII character, or the two characters comma and blank.
-    quote                text         -- What a quoted cell begins and ends with: one ASCII character.
-    escape               text         -- What stands before a quote within a quoted cell: the quote itself when those are doubled, else one other ASCII character, mostly a backslash.
-    line_end             text         -- What ends a line: LF, CRLF or CR, by these words.
+    delimiter            text         -- Separates two cells: one ASCII character, or the two characters comma and blank.
+    quote                text         -- Begins and ends a quoted cell: one ASCII character.
+    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash.
+    line_end             text         -- What ends a line, by name: LF, CRLF or CR.
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
-    skip_lines           integer      -- How many physical lines stand before the header, or before the first record when there is none.
+    skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
 
 function _load_record_cutter() returns void
-    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function to use: whether a record is blank, the records of a text, those that are complete, and the index of the first record that is not blank, and of the first below titles and comments.
+    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
 
 function _find_dialect(
         sample bytea,
@@ -112,11 +112,11 @@ function _find_dialect(
         has_header boolean,
         skip_lines integer
     ) returns csv_dialect
-    -- The dialect of a text in UTF-8 with line feeds, but for its encoding and line end, for sniff_csv().
+    -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
 
 
 -- 000008_create_csv_dialects
--- Reading the beginning of a CSV: how it is written.
+-- Reads the beginning of a CSV and finds how it is written.
 
 function _read_start(
         sample bytea,
@@ -128,7 +128,7 @@ function _read_start(
         out delimiter text,
         out utf8 bytea
     ) returns record
-    -- First look at a sample, for sniff_csv(): its encoding and line end, the delimiter that a line sep= names, and what comes after that line (or after the lines to skip) as UTF-8 with line feeds.
+    -- First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line feeds.
 
 function sniff_csv(
         sample bytea,
@@ -139,34 +139,34 @@ function sniff_csv(
         has_header boolean default null,
         skip_lines integer default null
     ) returns csv_dialect
-    -- Dialect of a CSV file, from its first bytes (256 kB are plenty), which may end anywhere.
+    -- Finds the dialect of a CSV file from its first bytes.
 
 
 -- 000009_create_csv_names
--- What the columns of a CSV, and the table made of it, are to be called.
+-- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
-    -- Column names for the cells of a header: as written, except that an empty one becomes column_N, one over 63 bytes is cut, and one in use (or a system column's, such as xmin) gets _2, _3 ….
+    -- Column names for the cells of a header, as written, with three exceptions: an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
 
 function _make_table_name(source text) returns text
-    -- Table name for a file's name: without folder and endings, in lower case, each run of other characters an underscore: "Q3 Sales.csv.gz" is q3_sales.
+    -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
 -- 000010_create_distributions
--- How a table is distributed over the workers of Citus, where this database is a coordinator.
+-- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
-    -- How a table is distributed over the workers of Citus: "distributed by x" when its rows are sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus shards by schema.
+    -- How a table is distributed across the workers of Citus: "distributed by x" when its rows are sharded by that column, "reference" when each worker has a copy, "on one worker" when Citus shards by schema.
 
 function _find_distribution_column(relation regclass) returns name
-    -- The column by which the rows of a table are sharded over the workers of Citus; null when they are not.
+    -- The column by which the rows of a table are sharded across the workers of Citus.
 
 function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
 -- 000011_distribute_tables
--- More than one machine: a Citus coordinator shards a table over its workers, or copies it to each.
+-- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
     -- Raises TD011.
@@ -178,16 +178,16 @@ function _check_table(relation regclass, distribute_by text) returns pg_class
     -- Checks that the caller may distribute a table by a column, and returns the table.
 
 function _check_neighbours(relation regclass) returns void
-    -- Checks that Citus need not recreate other tables to distribute this one.
+    -- Checks that Citus can distribute this table without recreating others.
 
 function _check_distributable(relation regclass, distribute_by text) returns void
     -- Checks that the rows of a table can be sharded by a column.
 
 function distribute_table(relation regclass, distribute_by text default null, as_reference boolean default null) returns text
-    -- Distributes a table of yours over the workers of Citus, with its rows; views on it stay.
+    -- Distributes a table of yours, with its rows, across the workers of Citus.
 
 function _analyze_distributed(relation regclass) returns void
-    -- Analyzes a distributed table on its workers, where Citus lets a transaction do so.
+    -- Analyzes a distributed table on its workers, when Citus can do so in a transaction.
 
 function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
@@ -197,169 +197,169 @@ function list_distributions() returns setof text
 -- The log of imports.
 
 table imports
-    -- Log of the imports that succeeded: one row each, written by the import's own transaction.
+    -- Log of the imports that succeeded.
     id                   bigint       -- Number of the import.
-    owner                regrole      -- Role that ran the import and owns the table it made.
-    source               text         -- Where the rows came from: a file's name, or the staging table's; of a long one the first 250 characters.
-    mode                 text         -- create: a new table; replace: new rows instead of the old; append: new rows beside the old; upsert: new rows beside the old, and instead of those of the same key.
+    owner                regrole      -- Role that ran the import and owns the table.
+    source               text         -- Where the rows came from: the name of a file or of a staging table, at most its first 250 characters.
+    mode                 text         -- create: a new table; replace: the new rows take the place of the old; append: the new rows are added; upsert: rows of the same key are updated, others are added.
     key                  text[]       -- Columns by which mode upsert finds a row; null in the other modes.
     schema_name          name         -- Schema of the table.
     table_name           name         -- Name of the table.
-    relation             regclass     -- The table itself, whatever it is called by now; null while the import is under way.
-    dialect              csv_dialect  -- How the file was written; null when it came through a staging table.
-    columns              jsonb        -- Columns in the file's order: [{"name": …, "type": that of the table, "header": what the file called it}]; while the import is under way as in tinydevcrm.import_step.
+    relation             regclass     -- The table itself, even after it was renamed; null while the import is running.
+    dialect              csv_dialect  -- How the file was written; null for an import from a staging table.
+    columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
-    byte_count           bigint       -- Bytes read, as counted by the program that sent them; null when psql did.
-    problem_count        bigint       -- Lines that were repaired: rows of tinydevcrm.import_problems.
-    rewrite_count        integer      -- How often the table was rewritten because a value did not fit the type of its column.
-    distribute_by        text         -- Column by which the import was asked to distribute the table, on a Citus coordinator; null for none.
-    distribution         text         -- How the table is distributed over the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table of this server alone.
-    notices              text[]       -- Sentences about what the import did not do although its user may expect it.
+    byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
+    problem_count        bigint       -- Number of lines that were repaired: rows of tinydevcrm.import_problems.
+    rewrite_count        integer      -- Number of times that the table was rewritten, because a value did not fit the type of its column.
+    distribute_by        text         -- Column by which the import should distribute the table, on a Citus coordinator; null for none.
+    distribution         text         -- How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table that is only on this server.
+    notices              text[]       -- Sentences about what the import did not do although the user may expect it.
     started_at           timestamptz  -- When the import began.
-    finished_at          timestamptz  -- When the table was complete, just before the commit: written when row_count is.
+    finished_at          timestamptz  -- When the table was complete, just before the commit.
     primary key (id)
     trigger _100_finish before update of row_count: _imports_finish()
     trigger _100_note_renamed before update: _imports_note_renamed()
 
 function _target(import imports) returns text
-    -- Name of the table that an import makes or fills, qualified and quoted.
+    -- Name of the table that an import creates or fills, qualified and quoted.
 
 function _imports_finish() returns trigger
-    -- Writes when an import was complete, and its table, which users have no right to write.
+    -- Sets when an import was complete, and its table: columns that users may not write.
 
 table import_problems
-    -- Lines of a file that did not fit and were repaired, as the import was asked to do.
+    -- Lines of a file that did not fit.
     id                   bigint       -- Number of the problem, in the order of the file.
     import_id            bigint       -- The import.
-    line                 bigint       -- Line of the file, from 1, where the record begins.
-    reason               text         -- What was wrong with it, and so what was done.
-    line_text            text         -- The record as it stood in the file; of one over 10000 bytes the first 2500 characters.
+    line                 bigint       -- Line of the file, from 1, on which the record begins.
+    reason               text         -- What was wrong with the record, and so what was done.
+    line_text            text         -- The record as it was in the file.
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
 
 -- 000013_create_import_targets
--- Where the rows of an import go: the table it makes or fills, and the one that its COPY fills.
+-- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
     -- Checks the name of a table and returns it.
 
 function _refuse_name_in_use(target text) returns void
-    -- Raises TD004, with the ways out.
+    -- Raises TD004, with a hint on what else to do.
 
 function _check_target(import imports) returns void
-    -- Checks that an import may make or fill its table.
+    -- Checks that an import may create or fill its table.
 
 function _find_loading_table(import imports) returns text
-    -- The table that an import's COPY fills: the new table itself, or a temporary one when the rows are to go into one that was there before.
+    -- The table that the COPY of an import fills: the new table itself, or a temporary one when the rows go into an existing table.
 
 function _create_loading_table(import imports) returns text
-    -- Makes the table that an import's COPY fills, and returns the statement that did.
+    -- Creates the table that the COPY of an import fills, and returns the statement.
 
 
 -- 000014_create_import_columns
--- The types of an import's columns: while rows are loaded, and at the end.
+-- The types of the columns of an import: while rows are loaded, and at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
-    -- The type that stores a column whose values so far all fit a rank of the ladder: the type of that rank when the text of its values can be restored from it, else text.
+    -- The type that stores a column whose values so far all fit a rank of the ladder.
 
 function _check_type(type text) returns text
     -- Checks the name of a type and returns it.
 
 function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
-    -- Columns of an import, as in tinydevcrm.import_step: from the names in the file, the rank on the ladder that fits each so far, and the types that were given by name.
+    -- The columns of an import, as in tinydevcrm.import_step.
 
 function _fits_double(import imports, column_name text) returns boolean
-    -- Whether a double holds each number of a column of text to its last digit.
+    -- Whether double precision holds each number of a column of text exactly, to its last digit.
 
 function _settle_columns(import imports, ranks integer[]) returns jsonb
-    -- Columns of an import with the types that were given, or else fit every value so far.
+    -- The columns of an import with the types that were given, or else the types that fit every value so far.
 
 function _read_table_columns(import imports, columns jsonb) returns jsonb
-    -- Columns of an import with the types of its table; a column that the table lacks keeps its own.
+    -- The columns of an import with the types of its table.
 
 
 -- 000015_create_import_matching
--- Whether the columns of an import, and the key of an upsert, fit a table that was there before.
+-- Checks that the columns of an import, and the key of an upsert, fit an existing table.
 
 function _find_base_type(type regtype) returns text
-    -- Type to cast a text to before it goes into a column: without modifiers and without domains, whose casts would cut a value off where an insert refuses it.
+    -- Type to which a text is cast before it goes into a column: without modifiers and without domains.
 
 function _compare_columns(import imports) returns table (name text, type text, target_type text, text_value text, value text, is_needed boolean)
-    -- Columns of an import beside those of the table it goes to: type as loaded, null when only the table has it; type in the table, null when only the file has it; expressions for the text that stood in the file and for the value that goes into the table; and whether the table makes no value for it itself.
+    -- The columns of an import beside those of its table.
 
 function _check_columns(import imports) returns void
-    -- Checks that file and table have the same columns; one that the table fills itself may be missing from the file.
+    -- Checks that file and table have the same columns.
 
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
 
 function _check_distribution(import imports) returns void
-    -- Checks, before the file is read, what an import is to be distributed by.
+    -- Checks the column by which an import is to be distributed, before the file is read.
 
 function _format_key(import imports) returns text
     -- The key of mode upsert as a list of quoted names.
 
 function _check_key_values(import imports, loading text) returns void
-    -- Checks that no two rows of the file have the same key for mode upsert, and that each has one.
+    -- Checks that each row of the file has a key for mode upsert, and that no two rows share one.
 
 function _add_key(import imports) returns void
-    -- Gives a table that mode upsert has made the primary key by which the next one updates it.
+    -- Adds the primary key to a table that mode upsert has created.
 
 
 -- 000016_create_value_checks
--- Whether the values of an import fit the types of a table that was there before.
+-- Checks that the values of an import fit the types of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
-    -- For each column, the condition for values that the type of the table would change in silence: a time cut off a date, a fraction rounded, a text cut off.
+    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
 
 function _list_unfit_values(import imports, types jsonb) returns text
-    -- Why values of the file do not fit the types of the table, a line for each column; null when all fit.
+    -- Why values of the file do not fit the types of the table, one line per column; null when all fit.
 
 function _refuse_values(import imports, detail text) returns void
-    -- Raises TD006, with what does not fit, column by column.
+    -- Raises TD006 and says, column by column, which values do not fit.
 
 
 -- 000017_create_row_placement
--- Modes replace, append and upsert: the loaded rows go into a table that was there before.
+-- Modes replace, append and upsert: the loaded rows go into an existing table.
 
 function _build_conflict_clause(import imports) returns text
-    -- The clause by which mode upsert updates the row that is there.
+    -- The clause by which mode upsert updates an existing row.
 
 function _list_lost_properties(relation regclass) returns text
-    -- What a table would lose if it were recreated: indexes, rights and the like; null for nothing.
+    -- What a table would lose if it were recreated, such as indexes and rights; null for nothing.
 
 function _plan_replacement(import imports, types jsonb, out differences text, out columns text) returns record
-    -- For mode replace: how the columns of the file differ from those of the table, a line for each difference, empty when they do not; and the columns that a new table would have.
+    -- For mode replace: how the columns of the file differ from those of the table, one line per difference, empty when they are the same; and the columns that a new table would have.
 
 function _recreate_target(import imports, columns text) returns void
-    -- Drops the table of an import and makes it with these columns, empty, and distributed if it was.
+    -- Drops the table of an import and creates it again with these columns, empty.
 
 function _clear_target(import imports, types jsonb) returns void
     -- Empties the table that mode replace fills.
 
 function _place_rows(import imports, types jsonb) returns bigint
-    -- Puts the rows that were loaded into the table that was there before, and returns their number.
+    -- Moves the loaded rows into an existing table and returns their number.
 
 function _distribute_import(import imports) returns text
-    -- Distributes the table of an import, with its rows, when the import was asked to.
+    -- Distributes the table of an import, with its rows, if the import asks for it.
 
 
 -- 000018_create_import_steps
--- An import is one transaction: begin_import() makes a table, a COPY fills it, finish_import() ends it.
+-- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
-    -- Where an import stands.
+    -- The state of a running import.
     import_id            bigint
     columns              jsonb
     create_statement     text
     copy_statement       text
 
 function _build_import_step(import imports, create_statement text) returns import_step
-    -- How the import goes on: its columns, and the COPY to run next.
+    -- The next step of an import: its columns, and the COPY to run.
 
 function _lock_import(import_id bigint) returns imports
-    -- The import's row, which only its own transaction sees.
+    -- The row of an import, which only its own transaction sees.
 
 function begin_import(
         source text,
@@ -373,41 +373,41 @@ function begin_import(
         schema_name name default "current_schema"(),
         distribute_by text default null
     ) returns import_step
-    -- Begins an import: the names of the columns as the file has them, and for each the first rank of tinydevcrm.csv_types that accepts every value seen so far, null when none was.
+    -- Begins an import, and returns the COPY to run in the same transaction, before finish_import().
 
 function widen_import(import_id bigint, ranks integer[]) returns import_step
-    -- Continues an import whose values no longer fit their columns: give for each column the first rank of tinydevcrm.csv_types that accepts every value seen so far, those to come next included.
+    -- Continues an import after a value did not fit its column.
 
 function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
-    -- Records the repaired lines of an import that is under way: their numbers, what was wrong, and the text as it stood in the file.
+    -- Records the repaired lines of a running import: their numbers, what was wrong, and their text in the file.
 
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
-    -- Finishes an import that begin_import() began in this transaction, and returns its row: give for each column the first rank of tinydevcrm.csv_types that accepts every value of the file, null when it has none, then the rows and bytes that were read.
+    -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that an import under way would report if it were finished now.
+    -- The columns that a running import would report if it were finished now.
 
 
 -- 000019_create_import_staging
--- The import by psql: copy fills a staging table of text columns, and import_staging() makes a typed table from it, by the same rules and steps as a program's import.
+-- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
-    -- SQL condition: a value of this column of text fits this rank of tinydevcrm.csv_types.
+    -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
 
 function _test_columns(source text, names text[], rank integer) returns boolean[]
-    -- Which columns of text have only values that one rank of tinydevcrm.csv_types accepts; null for a column without values.
+    -- For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; null for a column without values.
 
 function _find_first_ranks(source text, names text[]) returns integer[]
-    -- For each column of text the first rank of tinydevcrm.csv_types that accepts every value in it; null when it has none.
+    -- For each column of text, the first rank of tinydevcrm.csv_types that accepts every value; null for a column without values.
 
 function _find_wider_rank(staging text, column_name text, believed integer) returns integer
-    -- The same as _find_first_ranks(), for a column with values that do not fit the rank that its first rows suggest.
+    -- The first rank that accepts every value of a column, as _find_first_ranks(), when some do not fit the rank that its first rows suggest.
 
 function _choose_ranks(staging text, names text[]) returns integer[]
-    -- The same as _find_first_ranks(), for a table too large to be read once for each rank.
+    -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
 
 function _check_staging(staging regclass) returns void
-    -- Checks that a staging table may be read; a view could read tables of others.
+    -- Checks that an import may read a staging table.
 
 function import_staging(
         staging regclass,
@@ -419,14 +419,14 @@ function import_staging(
         schema_name name default "current_schema"(),
         distribute_by text default null
     ) returns imports
-    -- Makes a typed table from a staging table of text columns that you filled by \copy: the import for psql alone.
+    -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
 -- 000020_create_row_readers
--- How the rows of a table or materialized view are read by whoever may look at it: for the page, as JSON and CSV, and for widgets.
+-- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
-    -- Whether a type, without the domains and arrays around it, comes with Postgres.
+    -- Whether a type is part of Postgres, when the domains and arrays around it are left aside.
 
 function _print_rows(
         relation regclass,
@@ -437,7 +437,7 @@ function _print_rows(
         out types text[],
         out statement text
     ) returns record
-    -- Columns of a relation, their types, and the select statement that gives each row of what is called so as an array of its values as text, or as JSON; texts are cut to cell_limit characters, if that is given.
+    -- The columns of a relation, their types, and the select statement that returns each row as an array of texts or of JSON values.
 
 function _build_rows_statement(
         relation regclass,
@@ -447,45 +447,55 @@ function _build_rows_statement(
         out types text[],
         out statement text
     ) returns record
-    -- As tinydevcrm._print_rows(), for a table or materialized view of the session's role.
+    -- The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized view that the session's role owns.
 
 function _describe_columns(names text[], types text[]) returns jsonb
-    -- Columns as programs get them: [{"name": …, "type": …}].
+    -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
 -- 000021_create_query_previews
--- A query is looked at before it becomes a materialized view.
+-- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
-    -- Raises TD002 when a text is not exactly one query that returns rows, and what the server says of one that it cannot read, with the position.
+    -- Raises TD002 unless a text is exactly one query that returns rows.
 
 function _make_view(statement text, query text) returns void
-    -- Runs a statement that makes a view of a query, which _check_query() has seen.
+    -- Runs a statement that creates a view of a query, which _check_query() has checked.
 
 function preview_query(query text, row_limit integer default 10, out columns jsonb, out rows jsonb) returns record
-    -- The columns of a query, [{"name": …, "type": …}], and its first rows, each an array of texts as psql prints them and nulls, cut after 200 characters.
+    -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
 -- 000022_create_matviews
--- The registry of materialized views that ask a question again and again.
+-- The registry of materialized views: each row is a watched materialized view.
+
+table notify_rules
+    -- The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when.
+    name                 text         -- The rule.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    label                text         -- When it notifies, in a few words that go on from "notify me".
+    description          text         -- When it notifies, in one sentence.
+    compares             boolean      -- Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.
+    primary key (name)
+    unique (rank)
 
 table matviews
-    -- Materialized views whose refreshes are recorded and told: the registry.
+    -- The registry of watched materialized views: their refreshes are recorded as events, and notify by a rule.
     id                   bigint       -- Number of the registration.
-    owner                regrole      -- Role that owns the materialized view, as Postgres says; its scheduled refreshes run as this role.
+    owner                regrole      -- Role that owns the materialized view in Postgres.
     relation             regclass     -- The materialized view.
-    notify_when          text         -- Which refreshes are worth telling: not_empty (it has rows), empty, became_not_empty (it has rows, and had none), changed (its rows are others than before), rows_added (it has rows that were not there before), always, never.
+    notify_when          text         -- Which refreshes notify: a rule of tinydevcrm.notify_rules.
     ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
-    notify_interval      interval     -- Shortest time between two refreshes that are told by the rule, up to 10 years; 0 for none.
-    key                  text[]       -- Columns that tell its rows apart, as create_matview() was told; a unique index on them lets it be refreshed concurrently.
+    notify_interval      interval     -- Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.
+    key                  text[]       -- Columns that identify a row, as given to create_matview().
     last_outcome         text         -- Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.
-    last_row_count       bigint       -- Its rows as the rule became_not_empty remembers them; null before the first refresh.
-    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds its rows for the rules changed and rows_added.
-    plain_reason         text         -- Why its last successful refresh was plain, so that readers had to wait; null when it was concurrent.
-    failing_since        timestamptz  -- When the first of the refreshes began that have failed without a success since; null when the last one succeeded.
+    last_row_count       bigint       -- Number of rows that the rule became_not_empty compares with; null before the first refresh.
+    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and rows_added.
+    plain_reason         text         -- Why the last successful refresh was plain, so that readers had to wait; null when it was concurrent.
+    failing_since        timestamptz  -- When the first failed refresh since the last success began; null when the last refresh succeeded.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began, whether it succeeded or not.
-    last_scheduled_at    timestamptz  -- When its last refresh by its schedule began, skips included.
-    last_notified_at     timestamptz  -- When the last refresh began that was told and succeeded.
+    last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
+    last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     created_at           timestamptz  -- When it was registered.
     schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
     is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
@@ -493,6 +503,7 @@ table matviews
     is_paused            boolean      -- Whether its scheduled refreshes are paused.
     primary key (id)
     unique (relation)
+    foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
@@ -502,42 +513,42 @@ table matviews
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
-    -- The owner of a registration is that of the materialized view, and nobody for what is none.
+    -- Sets the owner of a registration to the owner of the materialized view; null when it is none.
 
 function _matviews_create_lock() returns trigger
-    -- Makes the row of tinydevcrm._locks by which a materialized view is refreshed once at a time.
+    -- Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from running at once.
 
 
 -- 000023_create_matview_keys
--- The unique index on a key lets a materialized view be refreshed while others read it.
+-- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
-    -- Makes the unique index on the key of a new materialized view.
+    -- Creates the unique index on the key of a new materialized view.
 
 function _build_key_index_statement(relation regclass, key text[]) returns text
-    -- The statement that makes the unique index on a key.
+    -- The statement that creates the unique index on a key.
 
 function _key_index(matview matviews) returns regclass
     -- The unique index on the key of a materialized view; null when there is none.
 
 function _drop_key_index(matview matviews) returns boolean
-    -- Takes the index on a key away that rows of the same key are in the way of, so that the materialized view can be refreshed plainly; false when there is none.
+    -- Drops the index on the key of a materialized view, so that a plain refresh can store rows that share a key.
 
 function _refresh_concurrently(matview matviews) returns text
-    -- Refreshes a materialized view concurrently, or plainly when rows of the same key are in the way; returns which.
+    -- Refreshes a materialized view concurrently, or plainly when rows share a key.
 
 function _restore_key(matview matviews) returns text
-    -- After a plain refresh makes the index on the key again, if the rows allow it, so that the next refresh is concurrent; returns why this one was not.
+    -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
 -- 000024_watch_matviews
--- What users call to make, watch, find and drop a materialized view.
+-- The functions that users call to create, watch, find and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
-    -- Registration of a materialized view.
+    -- The registration of a materialized view.
 
 function _find_own_matview(relation regclass) returns matviews
-    -- Registration of a materialized view of yours.
+    -- The registration of a materialized view of yours.
 
 function watch_matview(
         relation regclass,
@@ -545,7 +556,7 @@ function watch_matview(
         ignored_columns text[] default null,
         notify_interval interval default null
     ) returns matviews
-    -- Registers a materialized view made by hand, or changes when one that is registered is told: see tinydevcrm.matviews.
+    -- Registers an existing materialized view, or changes the notify rule of a registered one: see tinydevcrm.matviews.
 
 function create_matview(
         name text,
@@ -556,22 +567,22 @@ function create_matview(
         ignored_columns text[] default null,
         notify_interval interval default null
     ) returns regclass
-    -- Makes a materialized view of one query, in the first schema of your search_path, fills it and registers it; for rule, ignored columns and interval see tinydevcrm.matviews.
+    -- Creates a materialized view of one query in the first schema of your search_path, fills it and registers it.
 
 function _build_matview_statement(schema_name name, name text) returns text
-    -- The statement that makes a materialized view, up to its query.
+    -- The statement that creates a materialized view, up to its query.
 
 function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
-    -- A name of at most 63 bytes that no relation of the schema has: the wanted one, cut where it is longer, with _2, _3 … where it is in use.
+    -- A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is longer, with _2, _3 … if it is in use.
 
 function _list_read_relations(relation regclass) returns regclass[]
-    -- The tables and materialized views that the query of a materialized view reads: through views, and through the materialized views that it reads.
+    -- The tables and materialized views that the query of a materialized view reads, directly, through views, and through other materialized views.
 
 function drop_matview(relation regclass) returns void
-    -- Drops a materialized view with its registration and schedule; its events stay until they expire.
+    -- Drops a materialized view with its registration and schedule.
 
 function _find_matview(
         names text[],
@@ -580,33 +591,33 @@ function _find_matview(
         out relation regclass,
         out place bigint
     ) returns record
-    -- The watched materialized view that is called by the first of these names that one has, and the place of that name: with its schema or, in one of the schemas, without, quoted or not.
+    -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
 -- 000025_create_events
--- One row a refresh is the record of what happened; the notification is only a wake-up.
+-- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
-    -- What happened at each refresh of a watched materialized view: one row each, written by the refresh's own transaction.
+    -- What happened at each refresh of a watched materialized view.
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
-    matview_id           bigint       -- The registration; null when it has been removed since.
-    matview              text         -- Name of the materialized view at the time, with its schema, quoted where needed.
+    matview_id           bigint       -- The registration; null when it has been removed.
+    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
-    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of it was under way.
-    is_notified          boolean      -- Whether it was worth telling, by the rule in tinydevcrm.matviews.notify_when: such an event goes to every subscription.
+    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running.
+    is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     method               text         -- How it was refreshed: plain or concurrently; null when it was skipped.
-    plain_reason         text         -- Why it was refreshed plainly from now on, though it has a key: told when that begins.
+    plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
-    added_count          bigint       -- Rows that were not there before, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
-    removed_count        bigint       -- Rows that were there before and are not any more; null where nothing was compared.
-    columns              text[]       -- The columns of its rows, in the order of the materialized view, which jsonb does not keep.
-    rows                 jsonb        -- Its rows, by the rule rows_added those that were not there before; in no order, as an array of objects; at most tinydevcrm.settings.event_row_limit of them and event_byte_limit bytes.
-    is_cut               boolean      -- Whether there are more such rows than it carries.
+    added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
+    removed_count        bigint       -- Number of rows that were there before and are gone.
+    columns              text[]       -- The columns of its rows, in the order of the materialized view, because jsonb does not keep that order.
+    rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before.
+    is_cut               boolean      -- Whether there are more rows than the event carries.
     error_code           text         -- SQLSTATE of the failure.
-    error_message        text         -- Message of the failure, the first 2,500 characters of one over 10,000 bytes.
+    error_message        text         -- Message of the failure.
     started_at           timestamptz  -- When the refresh began.
-    duration             interval     -- How long it took, counting the rows included; at most 7 days.
+    duration             interval     -- How long it took, including the time to count the rows; at most 7 days.
     primary key (id)
     foreign key (matview_id) references matviews(id) on delete set null
     trigger _100_fill_in before insert: _matview_refresh_events_fill_in()
@@ -616,19 +627,19 @@ table matview_refresh_events
     trigger _900_notify after insert: _matview_refresh_events_notify()
 
 function _matview_refresh_events_fill_in() returns trigger
-    -- Owner, name and time of an event, which users do not write: of the registration, and as long ago as it took.
+    -- Sets what users do not write of an event: owner and name, from the registration, and the start, from the duration.
 
 function _order_row_columns(event matview_refresh_events) returns json
-    -- The rows of an event, with the columns of each in the order of the materialized view.
+    -- The rows of an event.
 
 function event_json(event matview_refresh_events) returns json
-    -- An event as programs get it: by webhook, by the page's routes and its stream; on one line, and the columns of its rows in the order of the materialized view.
+    -- An event as programs get it, by webhook, by the page's routes and by its stream: on one line, with the columns of its rows in the order of the materialized view.
 
 function _may_see(owner regrole) returns boolean
-    -- Whether the page and tinydevcrm.overview show what this owner has registered: to the owner, to members of the owner, to administrators.
+    -- Whether the page and tinydevcrm.overview show the registrations of this owner.
 
 function _may_read(reader text, owner regrole) returns boolean
-    -- Whether a user who has logged in to the page may see the events of this owner; null stands for the session's own role, see tinydevcrm._may_see().
+    -- Whether a user who has logged in to the page may see the events of this owner.
 
 function _list_latest_events(
         reader text,
@@ -638,7 +649,7 @@ function _list_latest_events(
         outcome text default null,
         before_id bigint default null
     ) returns setof matview_refresh_events
-    -- The last told events that a reader may see, newest first; see _may_read().
+    -- The last events that notify and that a reader may see, newest first: see _may_read().
 
 function _list_events_by_id(
         reader text,
@@ -647,7 +658,7 @@ function _list_events_by_id(
         outcome text default null,
         notified_only boolean default false
     ) returns setof matview_refresh_events
-    -- The events of these ids that a reader may see, newest first; see _may_read().
+    -- The events with these ids that a reader may see, newest first: see _may_read().
 
 function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns table (
         matview_id bigint,
@@ -657,32 +668,32 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
         duration_ms double precision,
         started_at timestamptz
     )
-    -- The last refreshes of each of these materialized views, as many as row_limit says and without those that were skipped; oldest first.
+    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of a told event on matview_refresh_channel when the transaction commits.
+    -- Sends the id of an event that notifies on matview_refresh_channel when the transaction commits.
 
 
 -- 000026_create_notify_rules
--- What is worth telling.
+-- The notify rules.
 
 table matview_baselines
-    -- Rows of materialized views with the rules changed and rows_added, as they were at the refresh with which the next one is compared.
+    -- The baseline: hashes of the rows of materialized views with the rules changed and rows_added, as of the refresh with which the next one is compared.
     matview_id           bigint       -- The materialized view.
     row_hash             bytea        -- SHA-256 of the row as text, without ignored columns.
-    row_count            bigint       -- How many such rows there were.
+    row_count            bigint       -- Number of copies of the row.
     primary key (matview_id, row_hash)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_remove_gone after update: _matview_baselines_remove_gone()
 
 function _matview_baselines_remove_gone() returns trigger
-    -- Removes rows that are there no more.
+    -- Removes rows whose count has become 0.
 
 function _matviews_forget_baseline() returns trigger
-    -- Forgets the rows of a materialized view whose comparison is another one from now on; its next refresh remembers them anew.
+    -- Removes the baseline of a materialized view whose rule or ignored columns change.
 
 type _refresh
-    -- A refresh under way: how it is done (method, plain_reason), what it is to be judged by (notify_when, ignored_columns, is_quiet: the interval since the last one told is not over, compares: its rows with those remembered, has_baseline), what its event may carry (columns, as they are read, column_names, row_limit, byte_limit), and what it has found so far.
+    -- A running refresh.
     method               text
     plain_reason         text
     notify_when          text
@@ -702,50 +713,53 @@ type _refresh
     error_message        text
 
 function _should_notify(matview matviews, refresh _refresh, outcome text) returns boolean
-    -- The rule: whether a refresh of this outcome goes to the subscriptions.
+    -- The notify rule: whether a refresh of this outcome goes to the subscriptions.
 
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
-    -- Compares the rows of a materialized view, copies counted, with those remembered, adds to the refresh what it found, and remembers the new ones.
+    -- Compares the rows of a materialized view, copies counted, with its baseline.
 
 function _build_row_hash(relation regclass, ignored_columns text[]) returns text
     -- The expression for matview_baselines.row_hash of a row.
 
 function _read_added_rows(relation regclass, refresh _refresh, row_hash text, hashes bytea[], surplus bigint[]) returns jsonb
-    -- Rows of these hashes, of each as many copies as were added, as an array of objects within the limits; null when one of them cannot be jsonb.
+    -- The rows of these hashes, as many copies of each as were added, as an array of objects within the limits.
 
 function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
-    -- The first elements of an array, as many as have that many bytes of JSON together.
+    -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
 -- 000027_create_refreshes
--- A refresh: how it is done, what it finds, and what is remembered of it.
+-- A refresh: how it runs, what it finds, and what is recorded of it.
 
 table refresh_requests
-    -- Refreshes that were asked for in a session that has not logged in as the materialized view's owner.
+    -- Refreshes that were requested in a session that has not logged in as the owner of the materialized view.
     matview_id           bigint       -- The materialized view.
-    requested_by         regrole      -- Role that asked first.
-    requested_at         timestamptz  -- When it did.
+    requested_by         regrole      -- Role that requested it first.
+    requested_at         timestamptz  -- When it was first requested.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_create_job after insert: _refresh_requests_create_job()
 
 function _request_refresh(matview matviews) returns void
-    -- Asks the owner's job for a refresh, and says so in a notice.
+    -- Requests a refresh by a job of the owner, and says so in a notice.
 
 function _matview_refresh_events_remember() returns trigger
-    -- The registry's memory of outcomes and times.
+    -- Writes outcomes and times of an event into the registry.
 
 function _cut_text(text text) returns text
-    -- A text of up to 10,000 bytes, or the first 2,500 characters of a longer one.
+    -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
 
 function _begin_refresh(matview matviews) returns _refresh
-    -- Takes the right to refresh a materialized view until the transaction ends, and says how: concurrently, so that readers do not wait, when it is populated and has a unique index on plain columns without a where clause; plain otherwise, with the reason.
+    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
 
 function _read_rows(relation regclass, refresh _refresh) returns _refresh
-    -- Adds to a refresh the number of rows, and the first of them as an array of objects within the limits; none when one of them cannot be jsonb, or when its event carries added rows.
+    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
+
+function _remember_refresh(matview matviews, refresh _refresh) returns void
+    -- Writes to the registry what the next refresh is compared with, where it has changed.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
-    -- Writes the event of a refresh, and what the next one is compared with; a null refresh is a skip, and a registration that is gone leaves nothing, and null.
+    -- Writes the event of a refresh, and what the next refresh is compared with.
 
 function _refresh_matview(matview matviews, schedule_id bigint default null, is_job boolean default false) returns matview_refresh_events
     -- Refreshes a materialized view and records how it went.
@@ -754,32 +768,32 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 procedure refresh_requested()
-    -- Refreshes the materialized views of this session's role that others have asked for, each in a transaction of its own: see tinydevcrm.refresh_requests.
+    -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
 function _find_requested_matview(after_id bigint) returns matviews
-    -- The next materialized view of this session's role whose refresh is asked for; null when there is none.
+    -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
 -- 000028_create_schedule_syntax
--- What a schedule may look like, and when it comes round next.
+-- What a schedule may look like, and when it is due next.
 
 function _cron_has_seconds() returns boolean
-    -- Whether pg_cron takes "N seconds" itself: from version 1.5 on.
+    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
 
 function _schedule_hint() returns text
-    -- What schedules look like, for the hint of an error.
+    -- Examples of schedules, for the hint of an error.
 
 function _is_cron(schedule text) returns boolean
-    -- Whether a text is written as a cron expression that _compute_next_cron_time() reads: five fields with one space between, or a name such as @hourly; at most 200 bytes.
+    -- Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with one space between them, or a name such as @hourly; at most 200 bytes.
 
 function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
-    -- Reads a schedule: an interval of whole seconds below a minute, or one that divides an hour or a day evenly, or a cron expression.
+    -- Reads a schedule: an interval of whole seconds below a minute, an interval that divides an hour or a day evenly, or a cron expression.
 
 function _format_period(seconds integer) returns text
     -- A number of seconds in words: 5 seconds, 1 hour.
 
 function _cron_field(field text, low integer, high integer, names text[]) returns integer[]
-    -- Values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names whose first stands for the lowest value.
+    -- The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the first of which stands for the lowest value.
 
 function _cron_fields(
         cron_schedule text,
@@ -790,23 +804,23 @@ function _cron_fields(
         out weekdays integer[],
         out is_either boolean
     ) returns record
-    -- The values of the five fields of a cron expression, and whether a day has to be only among either those of the month or those of the week; minutes is null when it is none.
+    -- The values of the five fields of a cron expression, and is_either: whether a day needs to be only among the days of the month or among those of the week.
 
 function _has_cron_values(cron_schedule text) returns boolean
-    -- Whether each field of a cron expression has values, and only such as there are.
+    -- Whether each field of a cron expression has values, and all values exist.
 
 function _compute_next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
-    -- The first minute after a moment at which a cron expression comes round, both in pg_cron's time zone; null when it never does, or is none.
+    -- The first minute after a time at which a cron expression is due, both in pg_cron's time zone.
 
 function _cron_timezone() returns text
     -- Time zone of cron expressions.
 
 function _compute_next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
-    -- When a schedule comes round first after a moment.
+    -- When a schedule is first due after a time.
 
 
 -- 000029_create_schedule_words
--- A schedule in words, for people to check what they have written.
+-- A schedule in words, with which people check what they have written.
 
 function _describe_cron(
         minutes integer[],
@@ -816,10 +830,10 @@ function _describe_cron(
         weekdays integer[],
         is_either boolean
     ) returns text
-    -- The values of the five fields of a cron expression in words; is_either as tinydevcrm._cron_fields() gives it.
+    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its one spelling and in words, the time zone of these, and the next three moments at which it comes round; none for a day that never comes.
+    -- A schedule in its normal spelling and in words, the time zone of the words, and the next three times at which it is due; none for a date that never comes.
 
 
 -- 000030_create_schedules
@@ -1017,15 +1031,6 @@ function _deliveries_set_times() returns trigger
 function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
-function _delivery_state(delivery deliveries) returns text
-    -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
-
-function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
-
-function _needs_attention(state text) returns boolean
-    -- Whether something in this state needs attention: a failure does; a pause is intended and does not.
-
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
@@ -1048,6 +1053,10 @@ function _compute_retry_delay(attempts integer) returns interval
 function reject_event(delivery_id bigint, reason text default null, retry_after interval default null) returns timestamptz
     -- Rejects a delivery that could not be handled, with the reason.
 
+
+-- 000036_create_redeliveries
+-- Makes deliveries pending again: one, all parked ones, or all since a time.
+
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
 
@@ -1058,11 +1067,20 @@ function redeliver_parked(subscription text) returns bigint
     -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Makes pending again all events since a time that notify, also those from before the subscription, as far as they are still recorded.
+    -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
 
 
--- 000036_create_latest_deliveries
--- The newest deliveries of a subscription, with their states.
+-- 000037_create_latest_deliveries
+-- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which only this file defines.
+
+function _delivery_state(delivery deliveries) returns text
+    -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
+
+function _needs_attention(state text) returns boolean
+    -- Whether something in this state needs attention: a failure does; a pause is intended and does not.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1080,7 +1098,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
 
--- 000037_create_webhooks
+-- 000038_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1139,7 +1157,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000038_create_embeds
+-- 000039_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1192,7 +1210,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000039_create_retention
+-- 000040_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1217,7 +1235,7 @@ function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
 
--- 000040_create_status
+-- 000041_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1280,6 +1298,10 @@ view subscription_status
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
+
+-- 000042_create_overview
+-- The overview: one row of counts.
+
 view overview
     -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
     view_count           bigint       -- Watched materialized views.
@@ -1295,7 +1317,71 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000041_follow_changes
+-- 000043_create_page_lists
+-- What the page lists: the imported tables, and the views with all that it shows of each.
+
+view imported_tables
+    -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
+    relation             regclass     -- The table.
+    owner                regrole      -- Its owner now.
+    schema_name          name         -- Name of its schema.
+    table_name           name         -- Its name without the schema.
+    import_id            bigint       -- The newest import: tinydevcrm.imports.id.
+    source               text         -- The file of that import.
+    mode                 text         -- Its mode.
+    key                  text[]       -- Its key, when it was an upsert.
+    distribute_by        text         -- The column by which it was to distribute the table across the workers of Citus.
+    distribution         text         -- How the table is distributed; null when it is not.
+    dialect              csv_dialect  -- How the file was written.
+    row_count            bigint       -- Rows that it added.
+    problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
+    notices              text[]       -- What it did not do although its user may expect it.
+    finished_at          timestamptz  -- When it finished.
+
+function _find_tables(asked text, part text, row_limit integer, column_limit integer) returns table (
+        key text,
+        imported imported_tables,
+        is_asked boolean,
+        is_listed boolean,
+        column_count bigint,
+        column_names text[],
+        column_types text[]
+    )
+    -- The imported table of the name asked for (schema.name, quoted or not) first, and then the newest ones whose names contain a part, each with its first columns as a query writes them.
+
+function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
+    -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
+
+function _read_names(list text) returns text[]
+    -- Names from a list as SQL writes them, separated by commas and quoted where needed; null for null.
+
+function _describe_view(names text[], schemas name[] default current_schemas(true)) returns table (
+        relation regclass,
+        place bigint,
+        key text,
+        name text,
+        refreshed_at timestamptz,
+        failing_since timestamptz,
+        version text
+    )
+    -- What the page of a view's rows shows about the view, which is found as by tinydevcrm._find_matview().
+
+function _find_matviews(asked text, part text, row_limit integer, schemas name[] default current_schemas(true)) returns table (
+        id bigint,
+        key text,
+        matview matview_status,
+        is_asked boolean,
+        is_listed boolean,
+        is_own boolean,
+        is_paused boolean,
+        notify_interval text,
+        ignored_columns text,
+        origins text[]
+    )
+    -- The views whose names contain a part, those that need attention first and then the newest; the view asked for comes last when it is not among them.
+
+
+-- 000044_follow_changes
 -- The registry follows what users do by hand.
 
 function _follow_drops() returns event_trigger
@@ -1317,7 +1403,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000042_create_upkeep
+-- 000045_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1342,7 +1428,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000043_create_checks
+-- 000046_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1355,7 +1441,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000044_create_metrics
+-- 000047_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1374,7 +1460,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000046_drop_users
+-- 000049_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void

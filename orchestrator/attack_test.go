@@ -14,11 +14,11 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// An attack is a statement on something of ann's. She can run it herself, which shows that it is one: it
-// changes or gives something then. Others get an error, or nothing, and change nothing.
+// An attack is a statement on something of ann's. She can run it herself, which shows that it has an effect: it
+// changes or returns something. For others it fails, or returns nothing, and changes nothing.
 type attack struct{ name, statement string }
 
-// attackedTables each hold something of ann's, which is read, changed, deleted and forged.
+// attackedTables each have a row of ann's, which the attacks read, change, delete and forge.
 var attackedTables = []struct{ table, change, forged string }{
 	{"imports", "row_count = 0", "(owner, source, mode, schema_name, table_name) values ('ann', 'forged.csv', 'create', 'ann', 't')"},
 	{"import_problems", "line = 0", "(import_id, line, reason, line_text) values ({import_id}, 1, 'forged', '')"},
@@ -35,7 +35,7 @@ var attackedTables = []struct{ table, change, forged string }{
 		"(matview_id, origins) values ({other_matview_id}, '{*}')"},
 }
 
-// attacks are all but those on tables. {…} is a column of facts.
+// attacks are all other attacks. {…} is a column of facts.
 var attacks = []attack{
 	{"refresh", "select from tinydevcrm.refresh_matview('ann.v')"},
 	{"refresh from inside", "select from tinydevcrm.matviews, tinydevcrm._refresh_matview(matviews) where matviews.id = {matview_id}"},
@@ -77,7 +77,7 @@ var attacks = []attack{
 	{"rotate the secret", "select tinydevcrm.rotate_webhook_secret('hook')"},
 	{"look for webhooks", "select from tinydevcrm._list_due_webhooks()"},
 	{"switch the webhook off", "do $$ begin perform tinydevcrm._disable_webhook({hook_id}, 'gone'); assert (select is_paused from tinydevcrm.subscriptions where id = {hook_id}), 'in vain'; end $$"},
-	{"let the webhook rest", "do $$ begin perform tinydevcrm._limit_webhook_rate({hook_id}, '1 day'); assert (select rate_limited_until is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
+	{"limit the rate of the webhook", "do $$ begin perform tinydevcrm._limit_webhook_rate({hook_id}, '1 day'); assert (select rate_limited_until is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
 	{"receive the posts", "select from tinydevcrm._receive_posts({hook_id}, 10, '1 hour')"},
 	{"list the deliveries", "select from tinydevcrm.latest_deliveries('mine')"},
 	{"preview the table", "select tinydevcrm.preview_query('select * from ann.t')"},
@@ -92,13 +92,13 @@ var attacks = []attack{
 	{"unschedule the job", "select cron.unschedule({job_id})"},
 }
 
-// outOfBounds are attacks on what is nobody's but the server's: no user may do them.
+// outOfBounds are attacks on the server itself, which are forbidden to every user.
 var outOfBounds = []attack{
 	{"make a user", "select tinydevcrm.create_user('mallory', 'secret word')"},
 	{"drop a user", "select tinydevcrm.drop_user('ann')"},
 	{"change settings", "update tinydevcrm.settings set event_limit = 1"},
 	{"run retention", "call tinydevcrm.remove_expired()"},
-	{"do a round of ann's", "call tinydevcrm.refresh_scheduled(1)"},
+	{"run a schedule of ann's", "call tinydevcrm.refresh_scheduled(1)"},
 	{"ask for a refresh of ann's", "insert into tinydevcrm.refresh_requests (matview_id) values ({matview_id})"},
 	{"take ann's lock", "select from tinydevcrm._locks where what = 'matview' and id = {matview_id} for update"},
 	{"take upkeep's lock", "select from tinydevcrm._locks where what = 'upkeep' for update"},
@@ -181,8 +181,8 @@ func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
 	}
 }
 
-// superviseOnly attempts as an administrator, who is no superuser, what an attacker does. To see is no
-// attack of theirs; to change anything is.
+// superviseOnly runs the attacks as an administrator who is no superuser. Administrators may see everything,
+// but change nothing.
 func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack) {
 	dbtest.Exec(t, super, "select tinydevcrm.create_user('adele', 'secret word')")
 	dbtest.Exec(t, super, "grant tinydevcrm_admin to adele")
@@ -214,7 +214,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 	}
 }
 
-// fillIn puts the facts into a statement.
+// fillIn replaces the {…} in a statement by the facts.
 func fillIn(t *testing.T, super *sql.DB, statement string) string {
 	t.Helper()
 	rows, err := super.Query("select key, value from public.facts, jsonb_each_text(to_jsonb(facts))")
@@ -232,12 +232,12 @@ func fillIn(t *testing.T, super *sql.DB, statement string) string {
 	return statement
 }
 
-// attempt runs an attack in a transaction, first as its victim to see that there is something in it.
+// attempt runs an attack in a transaction, first as its victim, to check that it has an effect.
 func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string) {
 	statement := fillIn(t, super, attack.statement)
 	if victim != "" {
 		if count, err := inVain(super, "set local session authorization "+victim, statement); err != nil && !isDenied(err) || err == nil && count == 0 && hasCount(statement) {
-			t.Fatalf("the attack is none: %s gets %d rows, %v", victim, count, err)
+			t.Fatalf("the attack has no effect: %s gets %d rows, %v", victim, count, err)
 		}
 	}
 
@@ -269,13 +269,13 @@ func attempt(t *testing.T, super, attacker *sql.DB, attack attack, victim string
 	}
 }
 
-// hasCount says that Postgres counts the rows of a statement.
+// hasCount reports whether Postgres counts the rows of a statement.
 func hasCount(statement string) bool {
 	verb, _, _ := strings.Cut(statement, " ")
 	return verb != "drop" && verb != "refresh" && verb != "do"
 }
 
-// inVain runs a statement and takes it back.
+// inVain runs a statement and rolls it back.
 func inVain(pool *sql.DB, statements ...string) (int64, error) {
 	tx, err := pool.Begin()
 	if err != nil {
@@ -293,13 +293,13 @@ func inVain(pool *sql.DB, statements ...string) (int64, error) {
 	return count, nil
 }
 
-// isDenied says that not even an owner may do this to our own tables.
+// isDenied reports an error that says that not even an owner may do this to our own tables.
 func isDenied(err error) bool {
 	var refused *pq.Error
 	return errors.As(err, &refused) && (refused.Code == "42501" || refused.Code.Class() == "23")
 }
 
-// fingerprint is all that is ann's.
+// fingerprint is a hash of everything of ann's.
 func fingerprint(t *testing.T, super *sql.DB) string {
 	t.Helper()
 	var parts []string
@@ -322,7 +322,7 @@ func open(t *testing.T, databaseURL, role string) *sql.DB {
 	return pool
 }
 
-// prepareVictim makes the users, and gives ann one of each thing, the numbers of which are in facts.
+// prepareVictim creates the users, and one of each thing for ann. Their ids are in facts.
 func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
 	t.Helper()
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")

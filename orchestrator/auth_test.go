@@ -42,7 +42,7 @@ func TestUsersLogIn(t *testing.T) {
 		t.Fatalf("ann refreshes it: %d %s", status, body)
 	}
 	if name := <-hers; name != "ann.v" {
-		t.Errorf("ann is told of %s", name)
+		t.Errorf("ann is notified of %s", name)
 	}
 	s.readRows()
 	s.attack()
@@ -51,7 +51,7 @@ func TestUsersLogIn(t *testing.T) {
 	select {
 	case name, isOpen := <-others:
 		if isOpen {
-			t.Errorf("eve was told of %s", name)
+			t.Errorf("eve was notified of %s", name)
 		}
 	default:
 	}
@@ -60,7 +60,7 @@ func TestUsersLogIn(t *testing.T) {
 	}
 }
 
-// readRows reads the rows of ann's view, and its widget, as whoever there is.
+// readRows reads the rows of ann's view, and its widget, as each of the users.
 func (s *site) readRows() {
 	t := s.t
 	t.Helper()
@@ -76,7 +76,7 @@ func (s *site) readRows() {
 	check("", "/matviews/ann.v", 401)
 	check("eve", "/matviews/ann.v", 404)
 	check("eve", "/matviews/v", 404)
-	// An administrator knows of the view, and has no right to what is in it.
+	// An administrator knows that the view exists, but may not read its rows.
 	check("adele", "/matviews/ann.v", 403)
 
 	check("", "/embed/ann.v", 404)
@@ -105,7 +105,7 @@ func (s *site) readRows() {
 	check("", "/embed/ann.v", 404)
 }
 
-// attack tries as eve, by HTTP, what is ann's.
+// attack tries to get at ann's things as eve, by HTTP.
 func (s *site) attack() {
 	t := s.t
 	t.Helper()
@@ -141,8 +141,8 @@ func (s *site) attack() {
 	s.unchanged("ann", before)
 }
 
-// keepApart gives ann one of each thing, and tries by HTTP what others could do with it: eve, who is a user
-// as well, and adele, who is an administrator.
+// keepApart creates one of each thing for ann, and tries by HTTP what others could do with it: eve, another
+// user, and adele, an administrator.
 func (s *site) keepApart() {
 	t := s.t
 	t.Helper()
@@ -152,7 +152,8 @@ func (s *site) keepApart() {
 	for _, post := range [][]string{
 		{"/matviews", "name", "confidential_view", "query", "select * from confidential", "notify_when", "always"},
 		{"/subscriptions", "new_subscription", "confidential words", "new_matview", "confidential_view"},
-		// Of a view that is not refreshed meanwhile, so that nothing is posted and changes by itself.
+		// The webhook is of a view that is not refreshed meanwhile, so that nothing is posted or changes by
+		// itself.
 		{"/subscriptions", "new_subscription", "alerts", "new_matview", "v", "url", "https://confidential.example/in"},
 		{"/matviews/refresh", "relation", "confidential_view"},
 		{"/matviews/schedule", "relation", "confidential_view", "schedule", "0 0 1 1 *"},
@@ -161,7 +162,7 @@ func (s *site) keepApart() {
 			t.Fatalf("ann posts %v: %d %s", post, status, body)
 		}
 	}
-	// A name is each one's own.
+	// Two users may use the same name.
 	for _, path := range []string{"/subscriptions", "/subscriptions/pause", "/subscriptions/resume", "/subscriptions/redeliver"} {
 		if status, body := s.post("eve", path, "new_subscription", "alerts", "subscription", "alerts"); status >= 300 {
 			t.Fatalf("eve has alerts of hers: %d %s", status, body)
@@ -217,7 +218,7 @@ func (s *site) keepApart() {
 	}
 	s.unchanged("ann", before)
 
-	// What eve sees has no name of ann's in it, but for those that she asks for.
+	// What eve sees contains no name of ann's, except those that she asks for.
 	for _, path := range []string{
 		"/", "/news", "/matviews", "/subscriptions", "/events", "/?tables=a&matviews=a",
 	} {
@@ -246,7 +247,7 @@ func (s *site) keepApart() {
 func TestPasswordsCannotBeTriedFast(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "ann")
-	// Not so the right one, by all the requests of a page at once.
+	// The right password, with all the requests of a page at once, is not limited.
 	var group sync.WaitGroup
 	for range 30 {
 		group.Go(func() {
@@ -273,7 +274,7 @@ func TestPasswordsCannotBeTriedFast(t *testing.T) {
 	}
 }
 
-// A role that may not log in any more is out within seconds, with the pages that it has open.
+// A role that is locked is logged out within seconds, together with its open pages.
 func TestLockedRoleIsOut(t *testing.T) {
 	s := newSite(t, "ann")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -286,7 +287,7 @@ func TestLockedRoleIsOut(t *testing.T) {
 	select {
 	case _, isOpen := <-events:
 		if isOpen {
-			t.Error("an event came that nobody made")
+			t.Error("an event came that was not recorded")
 		}
 	case <-time.After(dbtest.Deadline):
 		t.Error("the open page stays open")

@@ -8,8 +8,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// While a worker is away an import fails whole and a refresh is a failure event; when it is back both
-// work again, with nothing to be done by hand.
+// While a worker is away, an import fails as a whole and a refresh is a failure event. When the worker is back,
+// both work again without any help.
 func TestCitusWorkerAway(t *testing.T) {
 	cluster, pool := newCitus(t)
 	away := cluster.Workers[1]
@@ -27,7 +27,7 @@ func TestCitusWorkerAway(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select count(*) from sample', 'never')")
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '0 0 1 1 *')")
 	schedule := dbtest.Value[int](t, pool, "select id from tinydevcrm.schedules")
-	// What the job does, when its time has come.
+	// This is what the job does when it is due.
 	round := func() {
 		t.Helper()
 		dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_scheduled_at = null")
@@ -36,7 +36,7 @@ func TestCitusWorkerAway(t *testing.T) {
 	outcomes := func() string {
 		t.Helper()
 		return dbtest.Value[string](t, pool, `
-			select string_agg(concat_ws(' ', outcome, error_code, case when is_notified then 'told' end), ', ' order by id)
+			select string_agg(concat_ws(' ', outcome, error_code, case when is_notified then 'notified' end), ', ' order by id)
 			  from tinydevcrm.matview_refresh_events`)
 	}
 	state := func() string {
@@ -62,7 +62,7 @@ func TestCitusWorkerAway(t *testing.T) {
 		t.Errorf("a table of the coordinator needs the worker: %v", err)
 	}
 	round()
-	if got := refreshed(t, pool, "v"); got != "failed plain, told false" {
+	if got := refreshed(t, pool, "v"); got != "failed plain, notified false" {
 		t.Errorf("refreshed by hand: %s", got)
 	}
 	if findings := dbtest.Column[string](t, pool, "select hint from tinydevcrm.check_installation() where not is_ok"); len(findings) != 1 ||
@@ -75,10 +75,10 @@ func TestCitusWorkerAway(t *testing.T) {
 	if err := upload("--mode", "append"); err != nil {
 		t.Errorf("the worker is back, but: %v", err)
 	}
-	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, told false" {
+	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, notified false" {
 		t.Errorf("refreshed by hand: %s", got)
 	}
-	want := "refreshed, refreshed, failed 08006 told, failed 08006, recovered told, refreshed"
+	want := "refreshed, refreshed, failed 08006 notified, failed 08006, recovered notified, refreshed"
 	if got := outcomes(); got != want {
 		t.Errorf("the events are %s, want %s", got, want)
 	}
@@ -90,7 +90,7 @@ func TestCitusWorkerAway(t *testing.T) {
 	}
 }
 
-// A worker that dies between an import and its commit: nothing of the import is there, on any worker.
+// A worker dies between an import and its commit: nothing of the import is left on any worker.
 func TestCitusWorkerDiesBeforeTheCommit(t *testing.T) {
 	cluster, pool := newCitus(t)
 	mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--distribute-by", "AColumnOfNumbers")
@@ -115,7 +115,7 @@ func TestCitusWorkerDiesBeforeTheCommit(t *testing.T) {
 	if left := dbtest.Value[string](t, pool, "select concat_ws(' ', to_regclass('fresh'), (select count(*) from tinydevcrm.imports))"); left != "1" {
 		t.Errorf("it leaves %s, want the one import from before", left)
 	}
-	// What was prepared for the commit on the other worker goes too.
+	// The transaction that was prepared on the other worker is rolled back too.
 	dbtest.Eventually(t, dbtest.Deadline, "nothing is left prepared", func() bool {
 		dbtest.Exec(t, pool, "select recover_prepared_transactions()")
 		for _, count := range onWorkers(t, pool, "select count(*) from pg_prepared_xacts") {
@@ -128,7 +128,7 @@ func TestCitusWorkerDiesBeforeTheCommit(t *testing.T) {
 	mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--mode", "append")
 }
 
-// A worker that hangs is one that is away, once the time is over that a statement or a connection may take.
+// A worker that hangs counts as away once the timeout of a statement or a connection has passed.
 func TestCitusWorkerFrozen(t *testing.T) {
 	cluster, pool := newCitus(t)
 	mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--distribute-by", "AColumnOfNumbers")
@@ -139,21 +139,22 @@ func TestCitusWorkerFrozen(t *testing.T) {
 		return dbtest.Value[string](t, pool, "show citus.node_connection_timeout") == "2s"
 	})
 	thaw := cluster.Workers[0].Freeze()
-	// A new session, which has no connection to it yet.
+	// A new session has no connection to it yet.
 	fresh := openPool(t, cluster.URL)
 	if got := dbtest.Value[string](t, fresh, "select concat_ws(' ', outcome, error_code) from tinydevcrm.refresh_matview('v')"); got != "failed 08006" {
 		t.Errorf("a refresh that cannot connect: %s", got)
 	}
 	thaw()
-	if got := refreshed(t, fresh, "v"); got != "recovered plain 1, told true" {
-		t.Errorf("when it goes on: %s", got)
+	if got := refreshed(t, fresh, "v"); got != "recovered plain 1, notified true" {
+		t.Errorf("after the worker resumes: %s", got)
 	}
 	if _, stderr, err := command(t, cluster.URL, "", "upload", dbtest.Sample(t), "--mode", "append"); err != nil {
-		t.Errorf("when it goes on: %s", stderr)
+		t.Errorf("after the worker resumes: %s", stderr)
 	}
 }
 
-// A worker that was started without Citus' library answers with no rows, and no error: that is found.
+// A worker that was started without the library of Citus answers with no rows and no error. The checks find
+// that.
 func TestCitusWorkerWithoutTheLibrary(t *testing.T) {
 	cluster, pool := newCitus(t)
 	worker := cluster.Workers[0]

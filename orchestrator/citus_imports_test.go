@@ -8,7 +8,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// Every mode on a distributed table, step by step on the same one.
+// Each mode on a distributed table, step by step on the same table.
 func TestCitusImportModes(t *testing.T) {
 	cluster, pool := newCitus(t)
 	const ab = `[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]`
@@ -20,14 +20,14 @@ func TestCitusImportModes(t *testing.T) {
 		placed              string
 	}{
 		{"no such column", "--distribute-by x", "id,name\n1,a\n", "no column 'x' to distribute by", "", ""},
-		{"a null in the column", "--distribute-by id", "id,name\n1,a\n,b\n", "column id, by which table public.t would be distributed, is null in 1", "", ""},
+		{"a null in the column", "--distribute-by id", "id,name\n1,a\n,b\n", "column id cannot distribute table public.t: it is null in 1 of the rows", "", ""},
 		{"a key without the column", "--mode upsert --key name --distribute-by id", "id,name\n1,a\n", "the key lacks id", "", ""},
 		{"a new table", "--distribute-by id", "id,name\n1,a\n2,b\n", "", ab, "distributed by id"},
 		{"create refuses it", "--distribute-by id", "id,name\n3,c\n", "is there already", ab, ""},
 		{"replace", "--mode replace", "id,name\n3,c\n", "", `[{"id": 3, "name": "c"}]`, "distributed by id"},
 		{"append", "--mode append", "name,id\nd,4\n", "", cd, "distributed by id"},
 		{"append by the same column", "--mode append --distribute-by id", "id,name\n5,e\n", "", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, "distributed by id"},
-		{"append by another column", "--mode append --distribute-by name", "id,name\n6,f\n", "distributed by id already, not by name", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, ""},
+		{"append by another column", "--mode append --distribute-by name", "id,name\n6,f\n", "is already distributed by id, not by name", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, ""},
 		{"append what does not fit the column", "--mode append", "id,name\nsix,f\n", "only mode replace changes", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, ""},
 		{"append of no value for the column", "--mode append", "id,name\n,f\n", "values do not fit", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, ""},
 		{"upsert without an index", "--mode upsert --key id", "id,name\n5,e\n", "no unique index on the key", cd[:len(cd)-1] + `, {"id": 5, "name": "e"}]`, ""},
@@ -61,24 +61,24 @@ func TestCitusImportModes(t *testing.T) {
 		t.Errorf("replaced under a view: %v, %s", err, stderr)
 	}
 	mustCommand(t, cluster.URL, "upload", writeFile(t, "t.csv", "id,name\n9,i\n"), "--mode", "replace")
-	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, told true" {
+	if got := refreshed(t, pool, "v"); got != "refreshed plain 1, notified true" {
 		t.Errorf("the view after a replace: %s", got)
 	}
 }
 
-// rowsOf is a table's rows in order; empty when it is not there.
+// rowsOf returns a table's rows in order; empty when there is no table.
 func rowsOf(t *testing.T, cluster *dbtest.Cluster, table string) string {
 	t.Helper()
 	pool := openPool(t, cluster.URL)
 	if dbtest.Value[bool](t, pool, "select to_regclass($1) is null", table) {
 		return ""
 	}
-	// Rows of one column are sorted where they meet, not where they are.
+	// Rows of one column are sorted after they are collected, not on the workers.
 	return dbtest.Value[string](t, pool, fmt.Sprintf(
 		"select coalesce(jsonb_agg(r order by r), '[]')::text from (select to_jsonb(t) as r from %s as t offset 0) as all_rows", table))
 }
 
-// A small table becomes a reference table, on each worker, and stays one.
+// A small table becomes a reference table, which each worker has a copy of, and remains one.
 func TestCitusReferenceTables(t *testing.T) {
 	cluster, pool := newCitus(t)
 	dbtest.Exec(t, pool, "update tinydevcrm.settings set reference_row_limit = 3")
@@ -114,14 +114,14 @@ func TestCitusReferenceTables(t *testing.T) {
 		{"select tinydevcrm.distribute_table('t')", "reference"},
 		{"select tinydevcrm.distribute_table('large')", "distributed by id"},
 		{"select tinydevcrm.distribute_table('large', 'id', false)", "distributed by id"},
-		{"select tinydevcrm.distribute_table('large', 'name')", "TD011 table public.large is distributed by id already, not by name"},
-		{"select tinydevcrm.distribute_table('large', as_reference => true)", "TD011 table public.large is on the workers already: distributed by id"},
-		{"select tinydevcrm.distribute_table('t', 'id', false)", "TD011 table public.t is on the workers already: reference"},
+		{"select tinydevcrm.distribute_table('large', 'name')", "TD011 table public.large is already distributed by id, not by name"},
+		{"select tinydevcrm.distribute_table('large', as_reference => true)", "TD011 table public.large is already on the workers: distributed by id"},
+		{"select tinydevcrm.distribute_table('t', 'id', false)", "TD011 table public.t is already on the workers: reference"},
 		{"select tinydevcrm.distribute_table('k', 'b', false)",
-			"TD011 the unique index k_pkey (a) of table public.k lacks b, by which it would be distributed"},
+			"TD011 the unique index k_pkey (a) of table public.k lacks b, the column to distribute by"},
 		{"select tinydevcrm.distribute_table('other', 'a')",
-			"TD011 table public.other has a foreign key in common with public.f, which is not distributed"},
-		{"select tinydevcrm.distribute_table('k', as_reference => false)", "TD011 table public.k needs a column to be distributed by"},
+			"TD011 a foreign key connects table public.other with public.f, which is not distributed"},
+		{"select tinydevcrm.distribute_table('k', as_reference => false)", "TD011 table public.k needs a column to distribute by"},
 		{"select tinydevcrm.distribute_table('k', 'a', true)", "reference"},
 	}
 	for _, ask := range asks {

@@ -6,8 +6,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A coordinator is dumped with the rows of its workers and restored into a new cluster, where its tables
-// are plain ones until they are distributed again.
+// A coordinator is dumped with the rows of its workers and restored into a new cluster. There its tables are
+// plain ones until they are distributed again.
 func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 	old, pool := newCitus(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word')")
@@ -22,7 +22,7 @@ func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 	roles, dump := dumpServer(t, old.URL)
 
 	fresh := dbtest.NewCluster(t, 2)
-	// Roles are what the workers need too; the rest is the coordinator's.
+	// The workers need only the roles; everything else belongs to the coordinator.
 	runTool(t, roles, "psql", "-X", "-q", fresh.URL)
 	restoreServer(t, fresh.URL+"&options=-c%20citus.enable_ddl_propagation%3Doff", roles, dump)
 	pool = openPool(t, fresh.URL)
@@ -34,7 +34,7 @@ func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 		if rows := dbtest.Value[int](t, as, `select count(*) from "My Things"`); rows != 300 {
 			t.Errorf("%s: %d rows", when, rows)
 		}
-		if got := refreshed(t, as, "v"); got != "refreshed concurrently 3, told false" {
+		if got := refreshed(t, as, "v"); got != "refreshed concurrently 3, notified false" {
 			t.Errorf("%s: %s", when, got)
 		}
 		if when == "as plain tables" {
@@ -48,11 +48,11 @@ func TestCitusDumpGoesOnElsewhere(t *testing.T) {
 		t.Errorf("it is distributed by %q, was by %q", again, statements)
 	}
 	dbtest.Exec(t, as, `insert into "My Things" values (0, 0)`)
-	if got := refreshed(t, as, "v"); got != "refreshed concurrently 3, told true" {
+	if got := refreshed(t, as, "v"); got != "refreshed concurrently 3, notified true" {
 		t.Errorf("after a change: %s", got)
 	}
 	if findings := dbtest.Column[string](t, pool, "select detail from tinydevcrm.check_installation() where not is_ok"); len(findings) != 1 {
-		// The job of upkeep, until settle_jobs().
+		// This is the upkeep job, until settle_jobs().
 		t.Errorf("check_installation() finds %q", findings)
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// These tests make a Citus coordinator and two workers, and are not run where the server does not offer
+// These tests start a Citus coordinator and two workers. They are skipped where the server does not offer
 // Citus.
 
-// newCitus is a migrated cluster that distributes the smallest of tables too.
+// newCitus is a migrated cluster that distributes even the smallest tables.
 func newCitus(t *testing.T) (*dbtest.Cluster, *sql.DB) {
 	t.Helper()
 	cluster := dbtest.NewCluster(t, 2)
@@ -27,7 +27,7 @@ func newCitus(t *testing.T) (*dbtest.Cluster, *sql.DB) {
 	return cluster, pool
 }
 
-// writeFile puts text into a file and returns its path.
+// writeFile writes text to a file and returns its path.
 func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -37,25 +37,25 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// distribution is what the log says of the last import.
+// distribution is what the log says about the last import.
 func distribution(t *testing.T, pool *sql.DB) string {
 	t.Helper()
 	return dbtest.Value[string](t, pool,
 		"select coalesce(distribution, 'none') from tinydevcrm.imports order by id desc limit 1")
 }
 
-// onWorkers asks each worker for a value.
+// onWorkers queries a value from each worker.
 func onWorkers(t *testing.T, pool *sql.DB, query string) []string {
 	t.Helper()
 	return dbtest.Column[string](t, pool, "select coalesce(result, '') from run_command_on_workers($1)", query)
 }
 
-// The product, unchanged, on a coordinator: file, distributed table, view, pg_cron, event, log, webhook.
+// The unchanged product on a coordinator: file, distributed table, view, pg_cron, event, log, webhook.
 func TestCitusMainJob(t *testing.T) {
 	cluster, pool := newCitus(t)
 	stdout := mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--distribute-by", "AColumnOfNumbers")
 	if !strings.Contains(stdout, `on the workers of Citus: distributed by "AColumnOfNumbers"`) {
-		t.Errorf("the upload does not say where it went: %s", stdout)
+		t.Errorf("the upload does not say how the table is distributed: %s", stdout)
 	}
 	if got := distribution(t, pool); got != `distributed by "AColumnOfNumbers"` {
 		t.Errorf("the log says %s", got)
@@ -73,7 +73,7 @@ func TestCitusMainJob(t *testing.T) {
 	receiver, _ := newWebhook(t, pool, "w", always(http.StatusOK))
 	log, stderr := background(t, cluster.URL, upWithWebhooks...)
 	mustCommand(t, cluster.URL, "schedule", "v", "2 seconds")
-	// Where pg_cron has no seconds, the loop begins with the minute.
+	// Where pg_cron has no seconds, the loop begins at the full minute.
 	dbtest.Eventually(t, 90*time.Second, "three scheduled events, logged and posted", func() bool {
 		count := 0
 		for _, event := range log.events(t) {
@@ -94,7 +94,7 @@ func TestCitusMainJob(t *testing.T) {
 	}
 }
 
-// What is ours stays on the coordinator, needs nothing of the workers, and goes again.
+// Our objects stay on the coordinator, need nothing on the workers, and are removed by the down migrations.
 func TestCitusMigrations(t *testing.T) {
 	cluster, pool := newCitus(t)
 	if ours := dbtest.Value[int](t, pool, `
@@ -126,8 +126,8 @@ func TestCitusMigrations(t *testing.T) {
 	mustCommand(t, cluster.URL, "migrate", "up")
 }
 
-// A server that has been used alone becomes a coordinator, and its tables are distributed one by one,
-// with the views on them.
+// A server that was used without Citus becomes a coordinator, and its tables are distributed one by one, with
+// views that read them.
 func TestCitusAddedToAServerInUse(t *testing.T) {
 	cluster := dbtest.NewCluster(t, 2)
 	pool := cluster.Open()
@@ -150,7 +150,8 @@ func TestCitusAddedToAServerInUse(t *testing.T) {
 	dbtest.Exec(t, as, "select tinydevcrm.refresh_matview('v')")
 
 	cluster.Join(pool)
-	// The workers would have a user's limit of connections too, and to each one query makes many.
+	// The workers would apply a user's connection limit too, although one query opens many connections to each
+	// worker.
 	remedy := dbtest.Value[string](t, pool, "select string_agg(hint, ' ') from tinydevcrm.check_installation() where not is_ok")
 	if remedy != "alter role ann connection limit -1;" {
 		t.Fatalf("check_installation() says %q", remedy)
@@ -163,24 +164,24 @@ func TestCitusAddedToAServerInUse(t *testing.T) {
 	if got := dbtest.Value[string](t, as, "select tinydevcrm.distribute_table('numbers', 'n')"); got != "distributed by n" {
 		t.Errorf("distribute_table() says %s", got)
 	}
-	if got := refreshed(t, as, "v"); got != "refreshed concurrently 7, told false" {
+	if got := refreshed(t, as, "v"); got != "refreshed concurrently 7, notified false" {
 		t.Errorf("after it moved: %s", got)
 	}
 	dbtest.Exec(t, as, "insert into numbers values (0, 0)")
-	if got := refreshed(t, as, "v"); got != "refreshed concurrently 7, told true" {
+	if got := refreshed(t, as, "v"); got != "refreshed concurrently 7, notified true" {
 		t.Errorf("after a change: %s", got)
 	}
 }
 
-// refreshed refreshes a view and says what came of it.
+// refreshed refreshes a view and returns the outcome.
 func refreshed(t *testing.T, pool *sql.DB, view string) string {
 	t.Helper()
 	return dbtest.Value[string](t, pool, `
-		select concat_ws(' ', outcome, method, row_count) || ', told ' || is_notified::text
+		select concat_ws(' ', outcome, method, row_count) || ', notified ' || is_notified::text
 		  from tinydevcrm.refresh_matview($1::text::regclass)`, view)
 }
 
-// asUser is a connection of a user made by create_user().
+// asUser opens a connection of a user that create_user() has created.
 func asUser(t *testing.T, cluster *dbtest.Cluster, name string) *sql.DB {
 	t.Helper()
 	return openPool(t, strings.Replace(cluster.URL, "user=postgres", "user="+name, 1))

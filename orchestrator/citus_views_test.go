@@ -12,14 +12,14 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// The rules over a distributed table: rows_added against a map kept here, the others by example.
+// The rules over a distributed table: rows_added is compared with a map kept here, the others by example.
 func TestCitusRules(t *testing.T) {
 	_, pool := newCitus(t)
 	dbtest.Exec(t, pool, "create table things (id int, name text)")
 	dbtest.Exec(t, pool, "select tinydevcrm.distribute_table('things', 'id')")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select id, name from things', 'rows_added', key => '{id}')")
 	dbtest.Exec(t, pool, "update tinydevcrm.settings set event_row_limit = 1000")
-	if got := refreshed(t, pool, "v"); got != "refreshed concurrently 0, told false" {
+	if got := refreshed(t, pool, "v"); got != "refreshed concurrently 0, notified false" {
 		t.Errorf("the baseline: %s", got)
 	}
 
@@ -61,18 +61,18 @@ func TestCitusRules(t *testing.T) {
 	for _, change := range []string{"insert into things select n, 'n' from generate_series(1, 100) as n", "select", "truncate things"} {
 		dbtest.Exec(t, pool, change)
 		for rule := range views {
-			_, told, _ := strings.Cut(refreshed(t, pool, rule), "told ")
-			views[rule] += " " + told
+			_, notified, _ := strings.Cut(refreshed(t, pool, rule), "notified ")
+			views[rule] += " " + notified
 		}
 	}
 	want := map[string]string{"changed": " true false true", "became_not_empty": " true false false", "empty": " false false true",
 		"not_empty": " true true false", "always": " true true true"}
 	if !maps.Equal(views, want) {
-		t.Errorf("told after rows came, nothing, and rows went: %v, want %v", views, want)
+		t.Errorf("notified after rows were added, nothing changed, and rows were removed: %v, want %v", views, want)
 	}
 }
 
-// without lists what is in one and not in the other, in order.
+// without returns what is in one and not in the other, in order.
 func without(one, other map[string]bool) []string {
 	rows := []string{}
 	for row := range one {
@@ -84,7 +84,7 @@ func without(one, other map[string]bool) []string {
 	return rows
 }
 
-// A join with a table of the coordinator alone is refused when the view is made, with what to do.
+// A join with a local table of the coordinator is refused when the view is created, with a hint.
 func TestCitusJoins(t *testing.T) {
 	_, pool := newCitus(t)
 	dbtest.Exec(t, pool, "create table things as select n as id, n % 3 as kind from generate_series(1, 300) as n")
@@ -92,7 +92,7 @@ func TestCitusJoins(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.distribute_table('things', 'id')")
 	const query = "select label, count(*) from things join kinds using (kind) group by label"
 	_, err := pool.Exec("select tinydevcrm.create_matview('v', $1)", query)
-	if got := dbtest.Explained(err); got != "TD011 the query joins a distributed table with one of the coordinator alone" {
+	if got := dbtest.Explained(err); got != "TD011 the query joins a distributed table with a local table of the coordinator" {
 		t.Errorf("a join with a local table: %s", got)
 	}
 	dbtest.Exec(t, pool, "select tinydevcrm.distribute_table('kinds', as_reference => true)")
@@ -100,18 +100,19 @@ func TestCitusJoins(t *testing.T) {
 		t.Errorf("its preview has %d rows", rows)
 	}
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', $1, key => '{label}')", query)
-	if got := refreshed(t, pool, "v"); got != "refreshed concurrently 3, told true" {
+	if got := refreshed(t, pool, "v"); got != "refreshed concurrently 3, notified true" {
 		t.Errorf("refreshed: %s", got)
 	}
-	// Views over tables of the coordinator alone are what they were.
+	// Views over local tables of the coordinator work as before.
 	dbtest.Exec(t, pool, "create table local as select 1 as n")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('w', 'select one.n from local as one join local as two using (n)')")
-	if got := refreshed(t, pool, "w"); got != "refreshed plain 1, told true" {
+	if got := refreshed(t, pool, "w"); got != "refreshed plain 1, notified true" {
 		t.Errorf("over local tables: %s", got)
 	}
 }
 
-// Dropped and renamed by hand, the registry follows; a table that a view needs stays.
+// When tables are dropped or renamed by hand, the registry follows. A table that a view needs cannot be
+// dropped.
 func TestCitusByHand(t *testing.T) {
 	_, pool := newCitus(t)
 	dbtest.Exec(t, pool, "create table things as select n as id from generate_series(1, 10) as n")
@@ -129,7 +130,7 @@ func TestCitusByHand(t *testing.T) {
 	} {
 		dbtest.Exec(t, pool, statement)
 	}
-	if got := refreshed(t, pool, "w"); got != "refreshed plain 1, told true" {
+	if got := refreshed(t, pool, "w"); got != "refreshed plain 1, notified true" {
 		t.Errorf("renamed: %s", got)
 	}
 	if got := dbtest.Value[string](t, pool, "select tinydevcrm.distribute_table('others')"); got != `distributed by "Id"` {
@@ -150,7 +151,7 @@ func TestCitusByHand(t *testing.T) {
 	}
 }
 
-// Each user's tables are theirs on the workers too.
+// Each user owns their tables on the workers too.
 func TestCitusUsers(t *testing.T) {
 	cluster, pool := newCitus(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word'), tinydevcrm.create_user('bob', 'secret word')")
@@ -160,7 +161,7 @@ func TestCitusUsers(t *testing.T) {
 		t.Errorf("imported by a user: %s", got)
 	}
 	dbtest.Exec(t, ann, "select tinydevcrm.create_matview('v', 'select name, count(*) from t group by name', key => '{name}')")
-	if got := refreshed(t, ann, "v"); got != "refreshed concurrently 1, told true" {
+	if got := refreshed(t, ann, "v"); got != "refreshed concurrently 1, notified true" {
 		t.Errorf("refreshed by a user: %s", got)
 	}
 	for _, statement := range []string{
@@ -174,7 +175,7 @@ func TestCitusUsers(t *testing.T) {
 			t.Errorf("another user, %s: %v", statement, err)
 		}
 	}
-	// On a worker itself, should somebody get there.
+	// A user who connects to a worker directly.
 	shard := dbtest.Value[string](t, pool, "select shard_name from citus_shards where table_name = 'ann.t'::regclass limit 1")
 	for i, worker := range cluster.Workers {
 		onWorker := openPool(t, strings.Replace(worker.URL, "user=postgres", "user=bob", 1))
@@ -185,7 +186,7 @@ func TestCitusUsers(t *testing.T) {
 		}
 	}
 
-	// Policies of a user's own go to the workers with the table.
+	// A user's policies are copied to the workers with the table.
 	dbtest.Exec(t, ann, "grant usage on schema ann to bob; grant select on t to bob")
 	dbtest.Exec(t, ann, "alter table t enable row level security")
 	dbtest.Exec(t, ann, "create policy few on t for select to bob using (id <= 10)")
@@ -195,10 +196,10 @@ func TestCitusUsers(t *testing.T) {
 
 	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('ann', 'bob')")
 	if owner := dbtest.Value[string](t, pool, "select relowner::regrole::text from pg_class where oid = 'ann.t'::regclass"); owner != "bob" {
-		t.Errorf("the table of a user who went is %s's", owner)
+		t.Errorf("the table of a dropped user belongs to %s", owner)
 	}
 	if rows := dbtest.Value[int](t, bob, "select count(*) from ann.t"); rows != 1000 {
-		t.Errorf("the heir reads %d rows", rows)
+		t.Errorf("the new owner reads %d rows", rows)
 	}
 	for i, roles := range onWorkers(t, pool, "select string_agg(rolname, ' ') from pg_roles where rolname in ('ann', 'bob')") {
 		if roles != "bob" {

@@ -20,8 +20,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// TestNothingIsLostInFiftyCrashes is the promise "at least once": whatever is killed and whenever, each
-// event that is committed is logged and accepted by the webhook, and known by its id when it is repeated.
+// TestNothingIsLostInFiftyCrashes tests the promise "at least once": whatever is killed, and whenever, each
+// committed event is logged and accepted by the webhook, and a repetition has the same id.
 func TestNothingIsLostInFiftyCrashes(t *testing.T) {
 	const rounds, writers = 50, 3
 	seed := uint64(time.Now().UnixNano())
@@ -47,8 +47,8 @@ func TestNothingIsLostInFiftyCrashes(t *testing.T) {
 		}
 	}
 
-	// What a killed orchestrator had taken comes back after half a minute for the log, and after a whole
-	// one for webhooks.
+	// What a killed orchestrator had received is delivered again after half a minute for the log, and after a
+	// whole minute for webhooks.
 	start := time.Now()
 	dbtest.Eventually(t, 3*time.Minute, "all is acknowledged", func() bool {
 		var waiting int
@@ -62,7 +62,7 @@ func TestNothingIsLostInFiftyCrashes(t *testing.T) {
 	checkNothingIsLost(t, pool, confirmed, service, r)
 }
 
-// moody answers slowly now and then, and an error to some events when they first come.
+// moody answers slowly from time to time, and answers the first attempt at some events with an error.
 func moody(seed uint64) answer {
 	var mu sync.Mutex
 	chance := rand.New(rand.NewPCG(seed, 1))
@@ -81,8 +81,8 @@ func moody(seed uint64) answer {
 	}
 }
 
-// checkNothingIsLost wants all events in a log and accepted, confirmed being those that somebody was
-// told are committed.
+// checkNothingIsLost requires all events to be logged and accepted. confirmed are the events whose commit was
+// confirmed to the writer.
 func checkNothingIsLost(t *testing.T, pool *sql.DB, confirmed map[int64]bool, s *service, r *receiver) {
 	t.Helper()
 	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified order by id")
@@ -100,7 +100,7 @@ func checkNothingIsLost(t *testing.T, pool *sql.DB, confirmed map[int64]bool, s 
 		delete(confirmed, id)
 	}
 	if len(confirmed) > 0 {
-		t.Errorf("%d events are gone that were committed", len(confirmed))
+		t.Errorf("%d committed events are lost", len(confirmed))
 	}
 	if len(logged) != len(events) || len(accepted) != len(events) {
 		t.Errorf("%d events are logged and %d accepted, but there are %d", len(logged), len(accepted), len(events))
@@ -117,8 +117,8 @@ func checkNothingIsLost(t *testing.T, pool *sql.DB, confirmed map[int64]bool, s 
 		len(events), logRepeats, len(requests), refused, hookRepeats)
 }
 
-// A writer refreshes a materialized view of its own over and over, in transactions that may take a
-// moment, so that ids become visible out of their order.
+// A writer refreshes a materialized view of its own over and over, in transactions that may stay open for a
+// moment, so that ids do not become visible in order.
 type writer struct {
 	pool   *sql.DB
 	view   string
@@ -142,7 +142,8 @@ func startWriter(t *testing.T, pool *sql.DB, view string, seed uint64) *writer {
 	go func() {
 		defer close(w.ended)
 		for ctx.Err() == nil {
-			// An error says that the server is down, or went down: nothing is known of the event then.
+			// An error means that the server is or went down. Then it is unknown whether the event was
+			// committed.
 			if id, err := w.refresh(ctx); err == nil {
 				w.ids = append(w.ids, id)
 			}
@@ -153,7 +154,7 @@ func startWriter(t *testing.T, pool *sql.DB, view string, seed uint64) *writer {
 	return w
 }
 
-// refresh returns the id of an event that is committed.
+// refresh returns the id of a committed event.
 func (w *writer) refresh(ctx context.Context) (int64, error) {
 	tx, err := w.pool.BeginTx(ctx, nil)
 	if err != nil {
@@ -177,8 +178,7 @@ func (w *writer) end() []int64 {
 	return w.ids
 }
 
-// A service is the program as a process that is started again whenever it has ended, each time with
-// another log.
+// A service runs the program as a process, and restarts it whenever it ends, each time with another log.
 type service struct {
 	databaseURL string
 	binary      string
@@ -224,7 +224,7 @@ func startService(t *testing.T, databaseURL string) *service {
 	return s
 }
 
-// run is one run. It is told to end when ctx ends.
+// run is one run of the program. The program is asked to end when ctx ends.
 func (s *service) run(ctx context.Context) error {
 	reader, stdout, err := os.Pipe()
 	if err != nil {
@@ -234,7 +234,7 @@ func (s *service) run(ctx context.Context) error {
 	// What has been read is in the file when this returns.
 	defer s.keepLog(reader)()
 	defer stdout.Close()
-	// One page, so that the program often waits for its log to be read.
+	// It reads one page at a time, so that the program often waits until its log is read.
 	if _, _, code := syscall.Syscall(syscall.SYS_FCNTL, stdout.Fd(), syscall.F_SETPIPE_SZ, 4096); code != 0 {
 		return fmt.Errorf("make the pipe small: %w", code)
 	}
@@ -253,7 +253,7 @@ func (s *service) run(ctx context.Context) error {
 	return command.Wait()
 }
 
-// keepLog writes a file of what it reads, now and then, until the end, for which the result waits.
+// keepLog copies what it reads to a file, with pauses, until the end, and then sends the result.
 func (s *service) keepLog(reader io.Reader) (wait func()) {
 	path := filepath.Join(s.folder, fmt.Sprintf("%04d.log", s.started()))
 	ended := make(chan struct{})
@@ -282,14 +282,14 @@ func (s *service) started() int {
 	return s.runs
 }
 
-// kill says whether there was a process to kill.
+// kill reports whether there was a process to kill.
 func (s *service) kill() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.process != nil && s.process.Kill() == nil
 }
 
-// logged says how often each event is in the logs. No run logs an event twice.
+// logged returns how often each event is in the logs. No run logs an event twice.
 func (s *service) logged(t *testing.T) map[int64]int {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(s.folder, "*.log"))
@@ -328,7 +328,7 @@ func newCrasher(t *testing.T, server *dbtest.Server, pool *sql.DB, s *service, s
 	return &crasher{t, server, pool, s, rand.New(rand.NewPCG(seed, 3))}
 }
 
-// crash does it at a random moment and returns what was killed.
+// crash kills something at a random moment and returns what.
 func (c *crasher) crash() string {
 	c.t.Helper()
 	time.Sleep(time.Duration(c.chance.IntN(300)) * time.Millisecond)
@@ -352,7 +352,7 @@ func (c *crasher) crash() string {
 	}
 }
 
-// onBackend does something to one of the program's backends, once there is one.
+// onBackend runs a function on one of the program's backends, once there is one.
 func (c *crasher) onBackend(what string, do func(pid int) error) {
 	c.t.Helper()
 	dbtest.Eventually(c.t, dbtest.Deadline, what, func() bool {

@@ -13,8 +13,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 )
 
-// However many users there are, with views on schedules and pages open, the connections stay under a
-// bound: those of the orchestrator itself, of the users active just now, and pg_cron's.
+// However many users there are, with scheduled views and open pages, the number of connections is bounded:
+// those of the orchestrator itself, of the active users, and of pg_cron.
 func TestConnectionsDoNotGrowWithUsers(t *testing.T) {
 	const count, own, cron = 200, 15, 20
 	users := make([]string, count)
@@ -72,11 +72,11 @@ func TestConnectionsDoNotGrowWithUsers(t *testing.T) {
 	dbtest.Exec(t, s.super, "update tinydevcrm.matviews set notify_when = 'always' where relation = 'user7.v1'::regclass")
 	dbtest.Exec(t, s.super, "select tinydevcrm.refresh_matview('user7.v1')")
 	if name := <-streams[7]; name != "user7.v1" {
-		t.Errorf("user7 is told of %s", name)
+		t.Errorf("user7 is notified of %s", name)
 	}
 	for i, stream := range streams {
 		if len(stream) > 0 {
-			t.Errorf("user%d is told of %s", i, <-stream)
+			t.Errorf("user%d is notified of %s", i, <-stream)
 		}
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// healthWithin is less than a container's health check waits.
+// healthWithin is less than the timeout of a container's health check.
 const healthWithin = 4 * time.Second
 
-// healthCommand is for containers that hold this program and nothing else to ask with.
+// healthCommand is for containers that have no other program that could send the request.
 func (p *program) healthCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
-		Short: "Ask the page of this machine at $LISTEN_ADDR whether it lives, as Docker does",
+		Short: "Check that the page at $LISTEN_ADDR is alive, for Docker's health check",
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), healthWithin)
 			defer cancel()
@@ -37,7 +37,7 @@ func askHealth(ctx context.Context, addr string) error {
 	if err != nil {
 		return fmt.Errorf("read the address %q: %w", addr, err)
 	}
-	// What listens on all addresses answers on this one.
+	// A server that listens on all addresses also answers on loopback.
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "localhost"
 	}
@@ -61,6 +61,6 @@ func noHealth(message string) error {
 	return &db.UserError{
 		Status:  http.StatusServiceUnavailable,
 		Message: message,
-		Hint:    "orchestrator up serves it. LISTEN_ADDR names another address.",
+		Hint:    "orchestrator up serves it. Set LISTEN_ADDR when it has another address.",
 	}
 }

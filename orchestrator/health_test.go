@@ -8,7 +8,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// The health check is about the program: it passes while one is up, by whatever address it listens on.
+// The health check tests the program: it passes while the program runs, whatever address it listens on.
 func TestHealthIsThatOfThePage(t *testing.T) {
 	_, databaseURL := dbtest.Schema(t)
 	_, stderr, end := begin(t, databaseURL, "up", "--listen-addr", "127.0.0.1:0")

@@ -15,12 +15,12 @@ func (p *program) listenCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:         "listen",
 		Annotations: map[string]string{untilStopped: "yes"},
-		Short:       "Log events without serving the page, those missed meanwhile included",
-		Long: "Writes a line for each event worth telling. What happens while it is not running is\n" +
-			"found when it starts again. Those who use one subscription share its events; another\n" +
-			"subscription gets all of them too.",
+		Short:       "Log events without serving the page, including those missed earlier",
+		Long: "Writes a line for each event that is notified. Events that occur while it is not running are\n" +
+			"logged when it starts again. Several programs with one subscription share its events; with\n" +
+			"subscriptions of their own, each gets all events.",
 	}
-	command.Flags().StringVar(&subscription, "subscription", "listen", "subscription to take events from")
+	command.Flags().StringVar(&subscription, "subscription", "listen", "subscription to receive events from")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		diagnostics := logger(p.stderr)
 		worker := deliver.NewWorker(pool, subscription, deliver.ToLog(logger(p.stdout)), diagnostics)

@@ -1,5 +1,5 @@
-// Orchestrator is TinyDevCRM's program beside Postgres: it applies migrations, streams uploads
-// through COPY, serves the page, and listens for events and delivers them. The rules are SQL.
+// Orchestrator is TinyDevCRM's program beside Postgres: it applies migrations, streams uploads through COPY,
+// serves the page, listens for events and delivers them. The rules are SQL.
 package main
 
 import (
@@ -24,8 +24,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
-		// A second signal ends the program at once. So does time: for a server that has stalled lib/pq waits
-		// whatever the context says, and nothing is lost, because what is not acknowledged comes again.
+		// A second signal ends the program at once. So does the time limit, because lib/pq waits for a
+		// stalled server even after the context has ended. Nothing is lost: what is not acknowledged is
+		// delivered again.
 		stop()
 		time.AfterFunc(endWithin, func() {
 			fmt.Fprintln(os.Stderr, "error: the database has stalled; not waiting for it any longer")
@@ -37,10 +38,10 @@ func main() {
 	os.Exit(exitCode(err))
 }
 
-// endWithin is longer than all that ends in an orderly way takes.
+// endWithin is longer than an orderly end takes.
 const endWithin = 15 * time.Second
 
-// errSilent ends the program with exit code 1 when all has been said already.
+// errSilent ends the program with exit code 1 when everything has been printed already.
 var errSilent = errors.New("")
 
 // run is the program. It writes an error to stderr before it returns it.
@@ -69,8 +70,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	return err
 }
 
-// describe is the error for a terminal. A program's own user is its operator too: what Explain
-// would only log is said in full.
+// describe formats an error for a terminal. The program's user is also its operator, so an internal error,
+// which Explain only logs, is printed in full.
 func describe(err error) string {
 	problem := db.Explain(err)
 	if problem.Status == 500 && problem.Code == "" && problem.Hint == "" {
@@ -82,7 +83,7 @@ func describe(err error) string {
 	return problem.String()
 }
 
-// A program is the settings and streams that the commands share.
+// A program holds the settings and streams that the commands share.
 type program struct {
 	databaseURL string
 	listenAddr  string
@@ -92,7 +93,8 @@ type program struct {
 	hasUsers    bool
 	authURL     string
 	letSupers   bool
-	files       fileLimits
+	maxUpload   int64
+	maxRatio    int64
 	stdin       io.Reader
 	stdout      io.Writer
 	stderr      io.Writer
@@ -102,16 +104,16 @@ func (p *program) rootCommand() *cobra.Command {
 	up := p.upCommand()
 	root := &cobra.Command{
 		Use:   "orchestrator",
-		Short: "Upload a CSV, ask a question of it in SQL, be told when the answer changes",
-		Long: "TinyDevCRM's program beside Postgres. Without a command it does what up does.\n\n" +
-			"DATABASE_URL names the database; scripts/db url prints that of the private one.",
+		Short: "Upload a CSV, ask a question of it in SQL, be notified when the answer changes",
+		Long: "TinyDevCRM's program beside Postgres. Without a command it runs up.\n\n" +
+			"DATABASE_URL names the database. scripts/db url prints the URL of the private one.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Annotations:   up.Annotations,
 		RunE:          up.RunE,
 	}
 	root.PersistentFlags().StringVar(&p.databaseURL, "database-url", p.databaseURL,
-		"database to work on, as libpq writes it (default $DATABASE_URL)")
+		"database URL, as libpq accepts it (default $DATABASE_URL)")
 	// The value comes from the environment and may hold a password, which help must not print.
 	root.PersistentFlags().Lookup("database-url").DefValue = ""
 	root.Flags().AddFlagSet(up.Flags())

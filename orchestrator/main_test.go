@@ -17,10 +17,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
-// output is what the program writes, with the events in it.
+// output is what the program writes, including the events.
 type output struct{ dbtest.Output }
 
-// An eventLine is what the program logs of an event.
+// An eventLine is the log line of an event.
 type eventLine struct {
 	EventID    int64           `json:"event_id"`
 	Matview    string          `json:"matview"`
@@ -36,7 +36,7 @@ func (o *output) events(t *testing.T) []eventLine {
 	return eventLines(t, o.String())
 }
 
-// eventLines reads a log. Its last line may be one that the program did not get to end.
+// eventLines reads a log. The program may not have finished its last line.
 func eventLines(t *testing.T, log string) []eventLine {
 	t.Helper()
 	var events []eventLine
@@ -111,7 +111,7 @@ func background(t *testing.T, databaseURL string, args ...string) (stdout, stder
 	return stdout, stderr
 }
 
-// TestMainJob is the product: file, table, materialized view, pg_cron, event, log.
+// TestMainJob tests the product: file, table, materialized view, pg_cron, event, log.
 func TestMainJob(t *testing.T) {
 	t.Parallel()
 	databaseURL := dbtest.NewServer(t).URL
@@ -123,7 +123,7 @@ func TestMainJob(t *testing.T) {
 	stdout, _ := background(t, databaseURL, "listen", "--subscription", t.Name())
 	mustCommand(t, databaseURL, "schedule", "v", "3 seconds")
 
-	// Where pg_cron has no seconds, the first minute has to begin.
+	// Where pg_cron has no seconds, the first run waits for the full minute.
 	var scheduled []eventLine
 	dbtest.Eventually(t, 90*time.Second, "five scheduled events", func() bool {
 		scheduled = scheduled[:0]
@@ -182,7 +182,7 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
-// To pause by hand is no failure, whatever the reason.
+// A pause by hand is no failure, whatever the reason.
 func TestStatusOfAPausedSubscription(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('s', 'https://example.com/')")
@@ -200,7 +200,7 @@ func TestStatusOfAPausedSubscription(t *testing.T) {
 	}
 }
 
-// What the command prints is what the table has.
+// The command prints what the table has.
 func TestUploadReportsTheTable(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	path := filepath.Join(t.TempDir(), "pairs.csv")

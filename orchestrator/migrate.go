@@ -13,7 +13,7 @@ import (
 func (p *program) migrateCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "migrate COMMAND",
-		Short: "Change the schema's version; the stock migrate program does the same",
+		Short: "Apply or revert migrations, as the stock migrate program does",
 	}
 
 	up := &cobra.Command{
@@ -30,14 +30,14 @@ func (p *program) migrateCommand() *cobra.Command {
 	var all bool
 	down := &cobra.Command{
 		Use:   "down {STEPS | --all}",
-		Short: "Take the last few migrations back, or all; your own tables and views stay",
+		Short: "Revert the last few migrations, or all; your own tables and views stay",
 	}
-	down.Flags().BoolVar(&all, "all", false, "take all of them back: the registry and all events go")
+	down.Flags().BoolVar(&all, "all", false, "revert all of them, which drops the registry and all events")
 	var downSteps int
 	down.PreRunE = func(_ *cobra.Command, args []string) (err error) {
 		downSteps, err = positive(args, "the number of migrations")
 		if err == nil && all == (downSteps > 0) {
-			err = badUsage("orchestrator migrate down 1, or orchestrator migrate down --all", "say how many migrations to take back")
+			err = badUsage("orchestrator migrate down 1, or orchestrator migrate down --all", "say how many migrations to revert")
 		}
 		return err
 	}
@@ -51,7 +51,7 @@ func (p *program) migrateCommand() *cobra.Command {
 
 	force := &cobra.Command{
 		Use:   "force VERSION",
-		Short: "Set the version without applying anything, after mending a broken migration by hand",
+		Short: "Set the version without applying anything, after you have repaired a failed migration by hand",
 	}
 	var forced int
 	force.PreRunE = func(_ *cobra.Command, args []string) (err error) {
@@ -66,7 +66,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	return command
 }
 
-// migration runs work and says which version that leaves.
+// migration runs work and prints the resulting version.
 func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, _ []string) error {
 		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
@@ -84,7 +84,7 @@ func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Comm
 			}
 			note := ""
 			if isDirty {
-				note = " (dirty: a migration broke off)"
+				note = " (dirty: a migration failed halfway)"
 			}
 			fmt.Fprintf(p.stdout, "version %d of %d%s\n", version, migrator.Latest(), note)
 			return nil

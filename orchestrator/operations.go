@@ -3,92 +3,18 @@ package main
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
-
-// webhookConns are for webhooks to receive and acknowledge by.
-const webhookConns = 2
-
-// sockets are where up serves; metrics is nil where it has no address of its own.
-type sockets struct{ page, metrics net.Listener }
-
-func (p *program) openSockets() (sockets, error) {
-	page, err := net.Listen("tcp", p.listenAddr)
-	if err != nil {
-		return sockets{}, &db.UserError{
-			Status:  http.StatusServiceUnavailable,
-			Message: fmt.Sprintf("cannot serve the page: %v", err),
-			Hint:    "--listen-addr or LISTEN_ADDR names another port.",
-		}
-	}
-	if p.metricsAddr == "" {
-		return sockets{page: page}, nil
-	}
-	metrics, err := net.Listen("tcp", p.metricsAddr)
-	if err != nil {
-		page.Close()
-		return sockets{}, &db.UserError{
-			Status:  http.StatusServiceUnavailable,
-			Message: fmt.Sprintf("cannot serve the metrics: %v", err),
-			Hint:    "--metrics-addr names another port.",
-		}
-	}
-	return sockets{page: page, metrics: metrics}, nil
-}
-
-func (s sockets) close() {
-	s.page.Close()
-	if s.metrics != nil {
-		s.metrics.Close()
-	}
-}
-
-// addresses are those to log.
-func (s sockets) addresses() []any {
-	found := []any{"page", "http://" + s.page.Addr().String() + "/"}
-	if s.metrics != nil {
-		found = append(found, "metrics", "http://"+s.metrics.Addr().String()+"/metrics")
-	}
-	return found
-}
-
-// pools are connections of their own for what must go on however busy the page is.
-type pools struct{ log, webhooks, operations *sql.DB }
-
-func (p *program) openPools(ctx context.Context) (pools, error) {
-	var opened pools
-	for _, pool := range []struct {
-		opened   **sql.DB
-		maxConns int
-	}{{&opened.log, 1}, {&opened.webhooks, webhookConns}, {&opened.operations, ops.MaxConns}} {
-		var err error
-		if *pool.opened, err = db.OpenImpatient(ctx, p.databaseURL, pool.maxConns); err != nil {
-			opened.close()
-			return pools{}, err
-		}
-	}
-	return opened, nil
-}
-
-func (s pools) close() {
-	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations} {
-		if pool != nil {
-			pool.Close()
-		}
-	}
-}
 
 // operations says how all of this goes.
 func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, diagnostics *slog.Logger) (*ops.Ops, error) {
@@ -113,7 +39,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 	return operations, nil
 }
 
-// operationsHandler is for an address of its own, under whatever name Prometheus asks for it.
+// operationsHandler serves an address of its own, under any host name that Prometheus uses.
 func operationsHandler(operations *ops.Ops) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", operations.Health())
@@ -122,8 +48,8 @@ func operationsHandler(operations *ops.Ops) http.Handler {
 	return mux
 }
 
-// routesBesidePage are for anyone who reaches the page. Numbers of all users' views are not for strangers:
-// where users log in, metrics have an address of their own or none.
+// routesBesidePage are for everyone who reaches the page. Strangers must not see numbers of all users' views:
+// when users log in, the metrics are served on an address of their own, or not at all.
 func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler {
 	routes := map[string]http.Handler{
 		"GET /healthz": operations.Health(),
@@ -135,12 +61,10 @@ func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler 
 	return routes
 }
 
-type uploadFunc = func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error)
-
-// counted is upload, with how it ended counted.
-func counted(operations *ops.Ops, upload uploadFunc) uploadFunc {
-	return func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
-		imported, err := upload(ctx, pool, file, source, options)
+// counted is load, with how it ended counted.
+func counted(operations *ops.Ops, load web.UploadFunc) web.UploadFunc {
+	return func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error) {
+		imported, err := load(ctx, pool, file, source, options)
 		operations.CountUpload(ctx, err)
 		return imported, err
 	}

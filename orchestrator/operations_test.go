@@ -43,7 +43,7 @@ func get(t *testing.T, url string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// metric is the value of a line of /metrics, and whether it is there.
+// metric is the value of a line of /metrics, and whether it exists.
 func metric(t *testing.T, base, name string) (float64, bool) {
 	t.Helper()
 	status, body := get(t, base+"/metrics")
@@ -113,7 +113,7 @@ func TestMetricsOfTheRunningProgram(t *testing.T) {
 	})
 }
 
-// The orchestrator's role, which is no superuser, sees all that is counted.
+// The orchestrator's role, which is no superuser, sees everything that is counted.
 func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)
@@ -223,7 +223,7 @@ func TestReadyFollowsTheServer(t *testing.T) {
 	dbtest.Exec(t, super, "alter table public.elsewhere rename to schema_migrations")
 }
 
-// stall stops the server's processes as they are, until the test ends or resume is called.
+// stall stops the server's processes until the test ends or resume is called.
 func stall(t *testing.T, pool *sql.DB) (resume func()) {
 	t.Helper()
 	pids := append(
@@ -231,7 +231,7 @@ func stall(t *testing.T, pool *sql.DB) (resume func()) {
 		dbtest.Column[int](t, pool, "select pid from pg_stat_activity where backend_type = 'client backend'")...)
 	signal := func(signal syscall.Signal) {
 		for _, pid := range pids {
-			// One that has ended meanwhile is none that stalls.
+			// A process that has ended meanwhile does not stall.
 			_ = syscall.Kill(pid, signal)
 		}
 	}
@@ -241,8 +241,8 @@ func stall(t *testing.T, pool *sql.DB) (resume func()) {
 	return resume
 }
 
-// A server that takes connections and answers nothing, as one that is out of memory or disk: whoever asks
-// gets an answer in time, and nothing piles up in it.
+// A server accepts connections but answers nothing, like one without memory or disk space. Every request still
+// gets an answer in time, and no requests pile up.
 func TestAStalledServerHoldsNobody(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
 	server := dbtest.NewServer(t)
@@ -288,7 +288,7 @@ func TestAStalledServerHoldsNobody(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "it is ready again", func() bool { status, _ := notReady(t, base); return status == http.StatusOK })
 	after := dbtest.Value[int](t, pool, clients)
 	t.Logf("%d connections before, %d after", before, after)
-	// One more of each of the two that were under way.
+	// One more request for each of the two that are running.
 	if after > before+2 {
 		t.Errorf("%d connections, %d before", after, before)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// doings are what sessions with more rights than a user's do with a user's relations. Some are refused; none
-// runs what their owner has planted.
+// doings are what sessions with more rights than a user do with that user's relations. Some are refused; none
+// runs what the owner has planted.
 var doings = []string{
 	"select from tinydevcrm.refresh_matview('eve.{view}')",
 	"select from tinydevcrm.schedule_matview('eve.{view}', '1 minute')",
@@ -43,7 +43,7 @@ var doings = []string{
 	"select tinydevcrm.drop_matview('eve.{view}')",
 }
 
-// upkeeps are doings of no one relation.
+// upkeeps are doings that concern no single relation.
 var upkeeps = []string{
 	"call tinydevcrm.remove_expired()",
 	"call tinydevcrm.settle_jobs()",
@@ -60,10 +60,10 @@ var upkeeps = []string{
 	"select tinydevcrm.drop_user('eve', 'adele')",
 }
 
-// What a user plants runs in nobody's session but the user's own, whatever others do.
+// What a user has planted runs only in the user's own sessions, whatever others do.
 func TestTrapsCatchNobody(t *testing.T) {
 	s := newSite(t, "eve", "bob", "mate", "adele")
-	// Postgres' own sampling is a session of nobody's.
+	// Sampling by Postgres itself does not run in a user's session.
 	dbtest.Exec(t, s.super, "alter system set autovacuum = off")
 	dbtest.Exec(t, s.super, "select pg_reload_conf()")
 	dbtest.Exec(t, s.super, "grant tinydevcrm_admin to adele")
@@ -94,7 +94,7 @@ func TestTrapsCatchNobody(t *testing.T) {
 	field.isArmed()
 }
 
-// do runs a statement and takes it back. What runs is not wrong in itself.
+// do runs a statement and rolls it back. The statement itself is allowed to succeed.
 func (f *minefield) do(who string, session *sql.DB, statement string) {
 	f.t.Helper()
 	var err error
@@ -110,7 +110,7 @@ func (f *minefield) do(who string, session *sql.DB, statement string) {
 	f.caught(who + ": " + statement)
 }
 
-// doAll does in one transaction, one after the other, what can be done with a table and its view.
+// doAll does, in one transaction, everything that can be done with a table and its view.
 func (f *minefield) doAll(who string, session *sql.DB, place *strings.Replacer) {
 	f.t.Helper()
 	for _, statement := range doings {
@@ -118,8 +118,8 @@ func (f *minefield) doAll(who string, session *sql.DB, place *strings.Replacer) 
 	}
 }
 
-// callEach calls every function of ours that takes a relation or a registration, those that are not meant for
-// it as well, with arguments that are none of them null. New ones are among them by themselves.
+// callEach calls every function of ours that takes a relation or a registration, including those not meant for
+// it, with non-null arguments. It finds new functions by itself.
 func (f *minefield) callEach(sessions map[string]*sql.DB) {
 	f.t.Helper()
 	calls := dbtest.Column[string](f.t, f.super, `
@@ -156,7 +156,7 @@ func (f *minefield) callEach(sessions map[string]*sql.DB) {
 			for _, call := range calls {
 				for _, relation := range []string{"{table}", "{view}"} {
 					statement := placeOf(number).Replace(strings.ReplaceAll(call, "{relation}", relation))
-					// Refused or not: what counts is what runs.
+					// Refused or not: only what runs matters.
 					_, _ = inVain(session, statement)
 					f.caught(who + ": " + statement)
 				}
@@ -165,8 +165,8 @@ func (f *minefield) callEach(sessions map[string]*sql.DB) {
 	}
 }
 
-// askPages asks every page and route about eve's: one without users, as a superuser and as the orchestrator's own
-// role, and one with users, as an administrator, another user, and a member of eve.
+// askPages requests every page and route about eve's relations: from one without users, as a superuser and as
+// the orchestrator's own role, and from one with users, as an administrator, another user, and a member of eve.
 func (f *minefield) askPages(withUsers *site) {
 	f.t.Helper()
 	for _, role := range []string{"postgres", "runner"} {
@@ -193,14 +193,14 @@ func (f *minefield) askPages(withUsers *site) {
 	for _, user := range []string{"adele", "bob", "mate"} {
 		f.ask(withUsers, "the page with users", user)
 	}
-	// Who may ask for a refresh is not told that one has been.
+	// A user who may request a refresh is not informed that one was done.
 	if status, body := withUsers.post("mate", "/matviews/refresh", "relation", "eve.v0"); status != http.StatusOK || !strings.Contains(body, `"is_requested":true`) {
 		f.t.Errorf("mate asks for a refresh: %d %s", status, body)
 	}
 	if _, body := withUsers.sees("mate", "/?matview=eve.v0"); !strings.Contains(body, "It belongs to eve.") || strings.Contains(body, `action="/matviews/drop`) {
 		f.t.Errorf("mate sees eve's view: %s", body)
 	}
-	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job refreshes it") {
+	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job will refresh it") {
 		f.t.Errorf("a superuser asks for a refresh: %s", stdout)
 	}
 }
@@ -243,7 +243,7 @@ func (f *minefield) ask(page *site, name, user string) {
 	}
 }
 
-// runProgram gives a superuser's commands eve's relations.
+// runProgram runs a superuser's commands on eve's relations.
 func (f *minefield) runProgram() {
 	f.t.Helper()
 	for _, number := range f.set {
@@ -253,14 +253,14 @@ func (f *minefield) runProgram() {
 			"upload --schema eve --table {table} --mode append " + dbtest.Sample(f.t),
 		} {
 			args := strings.Fields(placeOf(number).Replace(line))
-			// Refused or not: what counts is what runs.
+			// Refused or not: only what runs matters.
 			_, _, _ = command(f.t, f.server.URL, "", args...)
 			f.caught(fmt.Sprint("orchestrator ", args))
 		}
 	}
 }
 
-// pageOf is the address of a page that has begun.
+// pageOf is the address of a page once it serves.
 func pageOf(t *testing.T, stderr *output) string {
 	t.Helper()
 	dbtest.Eventually(t, dbtest.Deadline, "it is ready", func() bool { return strings.Contains(stderr.String(), `"page":"`) })
@@ -269,7 +269,8 @@ func pageOf(t *testing.T, stderr *output) string {
 	return strings.TrimSuffix(page, "/")
 }
 
-// Whoever reads a view of theirs in another's schema is not led to what that other puts in its place at that moment.
+// A user reads a view of their own in another user's schema. The other user cannot make them read something
+// else by replacing the view at that moment.
 func TestNobodyIsLedElsewhere(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")

@@ -10,7 +10,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// Of imports that make the same table at once, one makes it and the others are told so.
+// Of several imports that create the same table at once, one succeeds and the others get an error.
 func TestImportsOfOneNameAtOnce(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	for range 5 {
@@ -39,7 +39,7 @@ func TestImportsOfOneNameAtOnce(t *testing.T) {
 	}
 }
 
-// Dropping a view waits for a refresh that is under way, and neither breaks the other.
+// Dropping a view waits for a running refresh, and neither breaks the other.
 func TestDropWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	for range 5 {
@@ -70,7 +70,7 @@ func TestDropWhileRefreshing(t *testing.T) {
 	}
 }
 
-// A view leaves its schedule while a round refreshes it: neither waits for the other in a circle.
+// A view leaves its schedule while that schedule refreshes it. They do not deadlock.
 func TestUnscheduleDuringARound(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(0.5)::text as slept')")
@@ -94,11 +94,11 @@ func TestUnscheduleDuringARound(t *testing.T) {
 	}
 	dbtest.Exec(t, pool, "call tinydevcrm.settle_jobs()")
 	if left := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm._locks where what = 'schedule' and id = $1", schedule); left != 0 {
-		t.Error("the lock of a schedule that is gone stays")
+		t.Error("the lock of a dropped schedule stays")
 	}
 }
 
-// A subscription that is dropped just as an event is recorded does not have the refresh fail.
+// When a subscription is dropped just as an event is recorded, the refresh does not fail.
 func TestDropASubscriptionWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
@@ -132,17 +132,17 @@ func TestDropASubscriptionWhileRefreshing(t *testing.T) {
 	if err := <-refreshed; err != nil {
 		t.Fatalf("the refresh fails: %v", err)
 	}
-	if told := dbtest.Column[string](t, pool, `
+	if notified := dbtest.Column[string](t, pool, `
 		select name
 		  from tinydevcrm.deliveries
 		  join tinydevcrm.subscriptions on subscriptions.id = subscription_id
-		 where event_id = (select max(id) from tinydevcrm.matview_refresh_events)`); len(told) != 1 || told[0] != "stays" {
-		t.Errorf("told: %v, want the one that stays", told)
+		 where event_id = (select max(id) from tinydevcrm.matview_refresh_events)`); len(notified) != 1 || notified[0] != "stays" {
+		t.Errorf("notified: %v, want the one that stays", notified)
 	}
 }
 
-// A user who is dropped may have a session with temporary tables, which go with it: here only when another
-// session lets go of one.
+// A dropped user may have a session with temporary tables, which must be dropped too: here only after another
+// session releases one of them.
 func TestDropUserWithASession(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
@@ -177,11 +177,11 @@ func TestDropUserWithASession(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('heir')")
 }
 
-// The heir of a user who is dropped stays until the hand-over is done, and one who has just gone is no heir.
+// A dropped user's new owner exists until the hand-over is done. One that has just been dropped is refused.
 func TestDropUserKeepsTheHeir(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
-	// All that there is to hand over is the log, which keeps nobody.
+	// Only the log has to be handed over, and it keeps nobody.
 	dbtest.Exec(t, pool, "drop schema going; drop schema heir")
 	dbtest.Exec(t, pool, `
 		insert into tinydevcrm.imports (owner, source, mode, schema_name, table_name, finished_at)
@@ -225,7 +225,7 @@ func TestDropUserKeepsTheHeir(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-handedOver; db.Explain(err).Code != "TD001" {
-		t.Errorf("handed over to one who is gone: %v", err)
+		t.Errorf("handed over to a dropped user: %v", err)
 	}
 	dbtest.Exec(t, pool, "select tinydevcrm.drop_user('going')")
 }

@@ -20,10 +20,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// upWithWebhooks are the arguments with which the receivers of a test are reached.
+// upWithWebhooks are the arguments that let webhooks reach the receivers of a test.
 var upWithWebhooks = []string{"up", "--listen-addr", "localhost:0", "--allow-webhooks-to", "127.0.0.0/8"}
 
-// A request is what a receiver got, and the status it answered: 0 while there is none.
+// A request is what a receiver got, and the status of its answer; 0 while there is none.
 type request struct {
 	id      string
 	eventID int64
@@ -35,7 +35,7 @@ type request struct {
 
 func (r request) isAccepted() bool { return r.status >= 200 && r.status <= 299 }
 
-// A receiver is the endpoint of a webhook. It keeps what it gets.
+// A receiver is the endpoint of a webhook. It records what it gets.
 type receiver struct {
 	url    string
 	answer answer
@@ -44,8 +44,8 @@ type receiver struct {
 	requests []request
 }
 
-// An answer returns the status, or 0 when it has done to the connection what is to be done. Attempts
-// at an id are numbered from 0.
+// An answer returns the status, or 0 after it has handled the connection itself. Attempts at an id are numbered
+// from 0.
 type answer func(w http.ResponseWriter, r *http.Request, attempt int) int
 
 func always(status int) answer {
@@ -104,7 +104,7 @@ func (r *receiver) all() []request {
 	return slices.Clone(r.requests)
 }
 
-// accepted says how often each event was.
+// accepted returns how often each event was accepted.
 func (r *receiver) accepted() map[int64]int {
 	counts := make(map[int64]int)
 	for _, request := range r.all() {
@@ -115,7 +115,7 @@ func (r *receiver) accepted() map[int64]int {
 	return counts
 }
 
-// checkIDs wants an event to have one id, an id one event, and a repetition the same body.
+// checkIDs requires an event to have one id, an id one event, and a repetition the same body.
 func (r *receiver) checkIDs(t *testing.T) {
 	t.Helper()
 	bodies := make(map[string][]byte)
@@ -139,14 +139,14 @@ func isSignedBy(t *testing.T, request request, secret string) bool {
 	return verifier.Verify(request.body, request.header) == nil
 }
 
-// newWebhook has a receiver told of everything, and returns the secret.
+// newWebhook creates a webhook of a receiver for all events, and returns the secret.
 func newWebhook(t *testing.T, pool *sql.DB, name string, answer answer) (*receiver, string) {
 	t.Helper()
 	r := newReceiver(t, answer)
 	return r, dbtest.Value[string](t, pool, "select tinydevcrm.create_webhook($1, $2)", name, r.url)
 }
 
-// newServer is a migrated server with a materialized view v that is always told.
+// newServer is a migrated server with a materialized view v that always notifies.
 func newServer(t *testing.T) (*sql.DB, *dbtest.Server) {
 	t.Helper()
 	server := dbtest.NewServer(t)

@@ -16,9 +16,9 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// TestDumpGoesOnElsewhere is what OPERATIONS.md says of backups: a dump restored into a new server keeps
-// registry and settings, and there the schedules go on and the pending deliveries are made. The old server may
-// be of an older Postgres: that is one way to upgrade.
+// TestDumpGoesOnElsewhere tests what OPERATIONS.md says about backups: a dump restored into a new server keeps
+// the registry and settings, and there the schedules run and the pending deliveries are made. The old server
+// may be of an older Postgres: that is one way to upgrade.
 func TestDumpGoesOnElsewhere(t *testing.T) {
 	t.Parallel()
 	oldBindir, isOther := os.LookupEnv("TINYDEVCRM_TEST_OLD_PG_BINDIR")
@@ -42,7 +42,7 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 	for range 3 {
 		pending = append(pending, refresh(t, pool))
 	}
-	// Nothing is to change between what is dumped and what is compared with it.
+	// Nothing may change between the dump and what is compared with it.
 	dbtest.Exec(t, pool, "update cron.job set active = false")
 	before := everyRow(t, pool)
 	roles, dump := dumpServer(t, old.URL)
@@ -69,13 +69,13 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 		return !slices.ContainsFunc(pending, func(id int64) bool { return accepted[id] == 0 })
 	})
 	t.Logf("pending deliveries were made %s after the start", time.Since(restored).Round(time.Millisecond))
-	// Where pg_cron has no seconds, the loop begins with the minute.
+	// Where pg_cron has no seconds, the loop begins at the full minute.
 	dbtest.Eventually(t, 90*time.Second, "the schedule goes on", func() bool {
 		return slices.ContainsFunc(stdout.events(t), func(e eventLine) bool {
 			return e.Matview == "ann.hers" && e.EventID > slices.Max(pending)
 		})
 	})
-	t.Logf("the first scheduled refresh was told %s after the start", time.Since(restored).Round(time.Millisecond))
+	t.Logf("the first scheduled refresh notified %s after the start", time.Since(restored).Round(time.Millisecond))
 	if strings.Contains(stderr.String(), `"WARN"`) {
 		t.Errorf("it complains: %s", stderr)
 	}
@@ -88,7 +88,7 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 
 func openPool(t *testing.T, databaseURL string) *sql.DB {
 	t.Helper()
-	// One connection: what is set in the session stays.
+	// One connection, so that what is set in the session stays.
 	pool, err := db.Open(t.Context(), databaseURL, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func openPool(t *testing.T, databaseURL string) *sql.DB {
 	return pool
 }
 
-// everyRow is every row of ours, table by table, and of pg_cron's jobs; and who owns what with which rights.
+// everyRow is every row of ours, by table, and of pg_cron's jobs, and the owner and rights of everything.
 func everyRow(t *testing.T, pool *sql.DB) []string {
 	t.Helper()
 	tables := dbtest.Column[string](t, pool, `
@@ -120,7 +120,7 @@ func everyRow(t *testing.T, pool *sql.DB) []string {
 	return rows
 }
 
-// dumpServer dumps as OPERATIONS.md does.
+// dumpServer dumps as OPERATIONS.md describes.
 func dumpServer(t *testing.T, databaseURL string) (roles []byte, dump string) {
 	t.Helper()
 	dump = filepath.Join(t.TempDir(), "tinydevcrm.dump")
@@ -130,11 +130,11 @@ func dumpServer(t *testing.T, databaseURL string) (roles []byte, dump string) {
 
 func restoreServer(t *testing.T, databaseURL string, roles []byte, dump string) {
 	t.Helper()
-	// The one that is there already, of the superuser, is an error that is expected.
+	// The role of the superuser exists already, so that error is expected.
 	runTool(t, roles, "psql", "-X", "-q", databaseURL)
-	// A dump of pg_cron before 1.5 would put it into a schema that later ones refuse.
+	// A dump of pg_cron before 1.5 would put it into a schema that later versions refuse.
 	runTool(t, nil, "psql", "-X", "-q", "-c", "create extension pg_cron", databaseURL)
-	// As its own user each.
+	// Each as the user that owns it.
 	restoring := exec.Command("../scripts/restore", dump, strings.Replace(databaseURL, "&user=postgres", "", 1))
 	if output, err := restoring.CombinedOutput(); err != nil {
 		t.Fatalf("scripts/restore: %v\n%s", err, output)
@@ -155,7 +155,7 @@ func runTool(t *testing.T, stdin []byte, name string, args ...string) []byte {
 	return stdout
 }
 
-// What a user planted runs as nobody else when a superuser dumps and restores as OPERATIONS.md says.
+// What a user has planted runs as no other role when a superuser dumps and restores as OPERATIONS.md describes.
 func TestRestoreSpringsNoTraps(t *testing.T) {
 	old := dbtest.NewServer(t)
 	old.Set("autovacuum", "off")

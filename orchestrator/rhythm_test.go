@@ -10,8 +10,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A view that fails and one that takes thirty seconds leave 98 others their rhythm of five, by pg_cron
-// itself: from the second round on the slow one has a job of its own. No round is lost or doubled.
+// A view that fails and one that takes thirty seconds do not disturb 98 others with a schedule of five seconds,
+// run by pg_cron itself: after the first run the slow one has a job of its own. No run is lost or doubled.
 func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
@@ -34,9 +34,9 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 		  from tinydevcrm.matview_refresh_events
 		 where schedule_id is not null and matview like current_schema() || '.%'`)
 
-	// A hundred refreshes at once can make pg_cron miss its new job for a minute, and where it has no
-	// seconds it begins with the next one. Half a minute later the slow view's first turn is over, and
-	// with it the first round.
+	// After a hundred refreshes at once pg_cron may miss its new job for a minute, and where it has no seconds
+	// it begins at the next full minute. Half a minute later the slow view's first refresh is over, and with
+	// it the first run.
 	const secondRound = `select min(floor(extract(epoch from ended_at) / 5)::bigint) + 1 from scheduled where name = 'slow' and ended_at - started_at > interval '20 seconds'`
 	dbtest.Eventually(t, 4*time.Minute, "the slow view has had its turn", func() bool {
 		return dbtest.Value[sql.Null[int64]](t, pool, secondRound).Valid
@@ -65,8 +65,8 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 		select string_agg(distinct outcome, ' ') from scheduled where name like 'v%' or name = 'slow'`); outcomes != "refreshed" {
 		t.Errorf("the healthy views and the slow one were %s", outcomes)
 	}
-	if told := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'failing' and is_notified and outcome = 'failed'"); told != 1 {
-		t.Errorf("the failing view was told %d times, want once", told)
+	if notified := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'failing' and is_notified and outcome = 'failed'"); notified != 1 {
+		t.Errorf("the failing view notified %d times, want once", notified)
 	}
 	if turns := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'slow'"); turns < 2 {
 		t.Errorf("the slow view was refreshed %d times", turns)

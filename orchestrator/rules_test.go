@@ -12,8 +12,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// The rule rows_added against a multiset kept here, over random sequences of inserts, updates, deletes
-// and copies of few values, so that they meet often.
+// The rule rows_added, compared with a multiset kept here, over random sequences of inserts, updates, deletes
+// and copies of few values, so that equal rows are frequent.
 func TestRowsAddedAgainstAReference(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	sequences := 1000
@@ -40,14 +40,14 @@ func TestRowsAddedAgainstAReference(t *testing.T) {
 		wantAdded, wantRemoved := difference(after, before), difference(before, after)
 		added, removed, isNotified := refreshRowsAdded(t, pool)
 		if !slices.Equal(added, wantAdded) || removed != len(wantRemoved) || isNotified != (len(wantAdded) > 0) {
-			t.Fatalf("seed %d, sequence %d: added %v, removed %d, told %t; want added %v, removed %d",
+			t.Fatalf("seed %d, sequence %d: added %v, removed %d, notified %t; want added %v, removed %d",
 				seed, sequence, added, removed, isNotified, wantAdded, len(wantRemoved))
 		}
 		before = after
 	}
 }
 
-// randomChange gives a statement that changes the rows in one of the ways there are.
+// randomChange returns a statement that changes the rows in one of several ways.
 func randomChange(random *rand.Rand) (statement string, args []any) {
 	name := []any{nil, "", "a", "A", "a,b", `"`, "ä"}[random.IntN(7)]
 	count := []any{nil, "0", "1", "1.0", "-1"}[random.IntN(5)]
@@ -63,12 +63,12 @@ func randomChange(random *rand.Rand) (statement string, args []any) {
 	case 4:
 		return "delete from things where name is not distinct from $1", []any{name}
 	default:
-		// A rewrite of all rows that changes none of them.
+		// An update of all rows that changes none of them.
 		return "update things set tags = tags", nil
 	}
 }
 
-// contents counts each row: its JSON, and after a bar the json in it as it is written.
+// contents counts each row: its JSON, and after a bar its json column as text.
 func contents(t *testing.T, pool *sql.DB) map[string]int {
 	t.Helper()
 	var rows []string
@@ -83,7 +83,8 @@ func contents(t *testing.T, pool *sql.DB) map[string]int {
 	return counts
 }
 
-// difference lists the JSON of what there is more of in one than in the other, each as often, in order.
+// difference lists the JSON of the rows of which there are more in one than in the other, as often as the
+// difference, in order.
 func difference(one, other map[string]int) []string {
 	rows := []string{}
 	for row, count := range one {
@@ -95,7 +96,7 @@ func difference(one, other map[string]int) []string {
 	return rows
 }
 
-// refreshRowsAdded refreshes the view and gives what its event says.
+// refreshRowsAdded refreshes the view and returns what its event says.
 func refreshRowsAdded(t *testing.T, pool *sql.DB) (added []string, removed int, isNotified bool) {
 	t.Helper()
 	var addedCount int

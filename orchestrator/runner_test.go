@@ -12,8 +12,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// The page without users does its job as the role that the compose files make, which is no superuser and owns
-// what comes of it.
+// The page without users works with the role that the compose files create, which is no superuser and owns what
+// is created on the page.
 func TestThePageIsNoSuperuser(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
@@ -61,8 +61,8 @@ func TestThePageIsNoSuperuser(t *testing.T) {
 	if dbtest.Value[bool](t, super, "select rolsuper or rolcreaterole or rolcreatedb or rolbypassrls from pg_roles where rolname = 'runner'") {
 		t.Error("the role has more rights than it needs")
 	}
-	// Where pg_cron has no seconds, the loop begins with the minute.
-	dbtest.Eventually(t, 90*time.Second, "its schedule comes round", func() bool {
+	// Where pg_cron has no seconds, the loop begins at the full minute.
+	dbtest.Eventually(t, 90*time.Second, "its schedule runs", func() bool {
 		for _, event := range stdout.events(t) {
 			if event.ScheduleID != 0 {
 				return true

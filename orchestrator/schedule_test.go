@@ -8,7 +8,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A round that two sessions come to at once is one round.
+// When two sessions run a schedule at once, it is run once.
 func TestTwoRoundsAtOnceAreOne(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, `
@@ -43,8 +43,8 @@ func TestTwoRoundsAtOnceAreOne(t *testing.T) {
 	}
 }
 
-// Two sessions that put the first views on one schedule make one job; those that take the last ones
-// off leave none.
+// Two sessions that put the first views on one schedule create one job. Those that take the last ones off leave
+// none.
 func TestSchedulingAtOnceMakesOneJob(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	names := []string{"a", "b", "c", "d"}

@@ -56,7 +56,7 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 	mustCommand(t, server.URL, "migrate", "up")
 }
 
-// A migration needs none that follows it: imports work when their own are the last.
+// No migration needs a later one: imports work when theirs are the last.
 func TestImportsNeedNoLaterMigration(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)
@@ -157,8 +157,8 @@ func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 	for _, event := range stdout.events(t) {
 		counts[event.EventID]++
 	}
-	if told := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where is_notified"); len(counts) != told {
-		t.Errorf("%d of %d events are logged", len(counts), told)
+	if notified := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where is_notified"); len(counts) != notified {
+		t.Errorf("%d of %d events are logged", len(counts), notified)
 	}
 	for id, count := range counts {
 		if count != 1 {
@@ -167,8 +167,7 @@ func TestUpOutlivesAKilledPostmaster(t *testing.T) {
 	}
 }
 
-// The orchestrator needs no superuser once the database is migrated: its role receives the events of all
-// users.
+// The orchestrator needs no superuser once the database is migrated: its role receives the events of all users.
 func TestUpAsTheOrchestratorsRole(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewServer(t)

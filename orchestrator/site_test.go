@@ -25,7 +25,7 @@ type site struct {
 	stderr *output
 }
 
-// newSite makes the users and starts the page as the orchestrator's role.
+// newSite creates the users and starts the page as the orchestrator's role.
 func newSite(t *testing.T, users ...string) *site {
 	t.Helper()
 	server := dbtest.NewServer(t)
@@ -40,14 +40,14 @@ func newSite(t *testing.T, users ...string) *site {
 	runner := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
 	if _, stderr, err := command(t, runner, "", "up", "--listen-addr", "localhost:0", "--auth"); err == nil ||
 		!strings.Contains(stderr, "without a password") || !strings.Contains(stderr, "--auth-url") {
-		t.Errorf("a server that trusts everyone is taken: %v, %s", err, stderr)
+		t.Errorf("a server that trusts everyone is accepted: %v, %s", err, stderr)
 	}
 	_, stderr := background(t, runner, "up", "--listen-addr", "localhost:0",
 		"--auth", "--auth-url", "postgres://"+address+":5432/tinydevcrm?sslmode=disable")
 	return &site{t: t, url: pageOf(t, stderr), super: super, server: server, stderr: stderr}
 }
 
-// send sends a request as a user, and gives the status and the body.
+// send sends a request as a user, and returns the status and the body.
 func (s *site) send(user, password, method, path, contentType, body string) (int, string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
@@ -90,7 +90,7 @@ func (s *site) upload(user, query, content string) (int, string) {
 		"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"numbers.csv\"\r\n\r\n"+content+"\r\n--x--\r\n")
 }
 
-// follow opens a user's event stream, and gives the names of the views whose events come, until it ends.
+// follow opens a user's event stream, and sends the view names of its events until it ends.
 func (s *site) follow(ctx context.Context, user string) <-chan string {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(ctx, "GET", s.url+"/events/stream", nil)
@@ -120,7 +120,7 @@ func (s *site) follow(ctx context.Context, user string) <-chan string {
 	return names
 }
 
-// sees gets what a browser shows to a user.
+// sees returns what a browser shows to a user.
 func (s *site) sees(user, path string) (int, string) {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url+path, nil)
@@ -134,7 +134,7 @@ func (s *site) sees(user, path string) (int, string) {
 	return s.answer(request)
 }
 
-// belongings are the rows of ours that are a user's, and all rows of the user's own relations, by table.
+// belongings are a user's rows in our tables, and all rows of the user's own relations, by table.
 func (s *site) belongings(user string) map[string][]string {
 	t := s.t
 	t.Helper()
@@ -155,7 +155,7 @@ func (s *site) belongings(user string) map[string][]string {
 	return rows
 }
 
-// unchanged compares a user's belongings with those of before, and names each table that is not as it was.
+// unchanged compares a user's belongings with those of before, and names each table that has changed.
 func (s *site) unchanged(user string, before map[string][]string) {
 	s.t.Helper()
 	after := s.belongings(user)

@@ -11,9 +11,12 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A matviewStatus is a row of the view tinydevcrm.matview_status, as far as a table has room.
+// A matviewStatus is a row of the view tinydevcrm.matview_status, with the columns that a terminal has room
+// for.
 type matviewStatus struct {
 	Matview         string  `json:"matview"`
 	Status          string  `json:"status"`
@@ -42,7 +45,7 @@ func (p *program) statusCommand() *cobra.Command {
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	command.Flags().BoolVar(&quiet, "quiet", false,
-		"print nothing; exit code 0 says that the database answers and has the schema")
+		"print nothing; exit code 0 means that the database answers and has the schema")
 	command.PreRunE = func(*cobra.Command, []string) error {
 		if asJSON && quiet {
 			return badUsage("Give one of them.", "--json and --quiet exclude each other")
@@ -71,7 +74,7 @@ func (p *program) statusCommand() *cobra.Command {
 			return err
 		}
 		for _, finding := range findings {
-			fmt.Fprintf(p.stderr, "not so: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
+			fmt.Fprintf(p.stderr, "not ok: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
 		}
 		troubles, err := subscriptionTroubles(command.Context(), pool)
 		if err != nil {
@@ -89,8 +92,14 @@ func (p *program) statusCommand() *cobra.Command {
 	return command
 }
 
+func (m *matviewStatus) fields() []any {
+	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LastRefreshedAt,
+		&m.Outcome, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage,
+		&m.FailingSince, pq.Array(&m.Reads)}
+}
+
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
-	rows, err := pool.QueryContext(ctx, `
+	return db.Collect(ctx, pool, "read the status", (*matviewStatus).fields, `
 		select relation::text, status, notify_when, schedule,
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, method, plain_reason,
@@ -98,77 +107,33 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[]
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	defer rows.Close()
-
-	matviews := []matviewStatus{}
-	for rows.Next() {
-		var m matviewStatus
-		if err := rows.Scan(&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt,
-			&m.LateReason, &m.LastRefreshedAt, &m.Outcome, &m.Method, &m.PlainReason, &m.RowCount,
-			&m.Duration, &m.ErrorCode, &m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads)); err != nil {
-			return nil, fmt.Errorf("read the status: %w", err)
-		}
-		matviews = append(matviews, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	return matviews, nil
 }
 
-// subscriptionTroubles says which subscriptions have deliveries that nobody takes, or were switched off.
+// subscriptionTroubles returns the subscriptions whose deliveries nobody receives, and the webhooks that were
+// switched off.
 func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
-	rows, err := pool.QueryContext(ctx, `
+	return db.Collect(ctx, pool, "read the status of subscriptions", func(trouble *string) []any { return []any{trouble} }, `
 		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
 		              ' (' || coalesce(pause_reason, last_error) || ')')
 		  from tinydevcrm.subscription_status
 		 where is_troubled
 		 order by subscription`)
-	if err != nil {
-		return nil, fmt.Errorf("read the status of subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var troubles []string
-	for rows.Next() {
-		var trouble string
-		if err := rows.Scan(&trouble); err != nil {
-			return nil, fmt.Errorf("read the status of subscriptions: %w", err)
-		}
-		troubles = append(troubles, trouble)
-	}
-	return troubles, rows.Err()
 }
 
-// A finding is something that the server is not set up for.
+// A finding is something that is wrong with the set-up of the server.
 type finding struct{ what, detail, hint string }
+
+func (f *finding) fields() []any { return []any{&f.what, &f.detail, &f.hint} }
 
 // checkInstallation gives what is not as it should be.
 func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
-	rows, err := pool.QueryContext(ctx, `
-		select finding, detail, hint
-		  from tinydevcrm.check_installation()
-		 where not is_ok`)
-	if err != nil {
-		return nil, fmt.Errorf("check the installation: %w", err)
-	}
-	defer rows.Close()
-	var findings []finding
-	for rows.Next() {
-		var f finding
-		if err := rows.Scan(&f.what, &f.detail, &f.hint); err != nil {
-			return nil, fmt.Errorf("check the installation: %w", err)
-		}
-		findings = append(findings, f)
-	}
-	return findings, rows.Err()
+	return db.Collect(ctx, pool, "check the installation", (*finding).fields,
+		"select finding, detail, hint from tinydevcrm.check_installation() where not is_ok")
 }
 
 func printStatuses(w io.Writer, matviews []matviewStatus) error {
 	if len(matviews) == 0 {
-		_, err := fmt.Fprintln(w, "no materialized view is watched; orchestrator matview create makes one")
+		_, err := fmt.Fprintln(w, "no materialized view is watched; create one with orchestrator matview create")
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -10,7 +10,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// tenants is a server with the users ann and eve, who have a view each; eve's events have expired.
+// tenants is a server with the users ann and eve, who have a view each. eve's events have expired.
 func tenants(t *testing.T) (super, ann, eve *sql.DB) {
 	t.Helper()
 	server := dbtest.NewServer(t)
@@ -27,7 +27,7 @@ func tenants(t *testing.T) (super, ann, eve *sql.DB) {
 	return super, ann, eve
 }
 
-// No user can lock a table of ours, or of pg_cron's, in a mode that stops others.
+// No user can lock a table of ours, or of pg_cron, in a mode that blocks others.
 func TestNobodyLocksOurTables(t *testing.T) {
 	super, _, eve := tenants(t)
 	dbtest.Exec(t, super, "grant usage on schema cron to eve")
@@ -46,12 +46,12 @@ func TestNobodyLocksOurTables(t *testing.T) {
 	}
 }
 
-// Whatever a user locks of their own, and leaves locked, the work for the others goes on.
+// When a user locks something of their own and leaves it locked, the work for the others continues.
 func TestNobodyWaitsForATenantsLocks(t *testing.T) {
 	super, ann, eve := tenants(t)
 	dbtest.Exec(t, super, "update tinydevcrm.settings set event_limit = 1")
 	dbtest.Exec(t, super, "update tinydevcrm.matview_refresh_events set started_at = now() - interval '1 year'")
-	// As "reassign owned" would, which upkeep follows.
+	// As "reassign owned" would do. Upkeep then follows.
 	dbtest.Exec(t, eve, "select tinydevcrm.create_matview('given', 'select 1 as n')")
 	dbtest.Exec(t, super, "update pg_class set relowner = 'ann'::regrole where oid = 'eve.given'::regclass")
 
@@ -98,7 +98,7 @@ func TestNobodyWaitsForATenantsLocks(t *testing.T) {
 	}
 }
 
-// What somebody with more rights asks for, the owner's own job does.
+// What a role with more rights requests is done by the owner's own job.
 func TestTheOwnersJobRefreshesOnRequest(t *testing.T) {
 	super, ann, _ := tenants(t)
 	dbtest.Exec(t, ann, "create materialized view who as select session_user::text as session_user_is, current_user::text as n with no data")
@@ -115,8 +115,8 @@ func TestTheOwnersJobRefreshesOnRequest(t *testing.T) {
 	}
 }
 
-// Three users with twelve schedules of seconds take three connections where pg_cron has no seconds, and each
-// schedule has its rounds.
+// Three users with twelve schedules of seconds use three connections where pg_cron has no seconds, and each
+// schedule runs when it is due.
 func TestManySchedulesAreServed(t *testing.T) {
 	super, ann, eve := tenants(t)
 	if dbtest.Value[bool](t, super, "select tinydevcrm._cron_has_seconds()") {

@@ -17,15 +17,17 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A trap is a place where the owner of a relation can put code that somebody else runs who reads it, plans to,
-// writes to it, samples it or refreshes it. {table} and {view} are eve's, an imported table and a materialized view
-// of it; {spring} and {spring n} call the function that says in the server's log who ran it.
+// A trap is a place where the owner of a relation can put code that runs as somebody else: as one who reads the
+// relation, plans a read, writes to it, samples it or refreshes it. {table} and {view} are eve's, an imported
+// table and a materialized view of it. {spring} and {spring n} call the function that logs on the server who
+// ran it.
 type trap struct {
 	name string
 	set  []string
-	// naive is what catches a superuser, or who is named before a colon: it shows that the trap is one.
+	// naive is a statement for which the trap runs code as a superuser, or as the role before a colon. It
+	// shows that the trap works.
 	naive string
-	// since is the major version of Postgres that first has such a place.
+	// since is the first major version of Postgres with such a place.
 	since int
 }
 
@@ -112,7 +114,7 @@ var namesInFront = []string{
 	"create function clock_timestamp() returns timestamptz language plpgsql as $$ begin perform eve.spring('name in front'); return now(); end $$",
 }
 
-// nobodysTraps are places that only a superuser can put code in.
+// nobodysTraps are places where only a superuser can put code.
 var nobodysTraps = []string{
 	"create operator class o default for type circle using btree as function 1 spring_compare(circle, circle)",
 	"create event trigger e on ddl_command_end execute function spring_as_trigger()",
@@ -125,30 +127,30 @@ var nobodysTraps = []string{
 	"create foreign table f (n integer) server nowhere",
 }
 
-// A minefield is a server with eve's traps on it. Each has a table and a view of its own, named in places.
+// A minefield is a server with eve's traps. Each has a table and a view of its own, whose names are in places.
 type minefield struct {
 	t      *testing.T
 	server *dbtest.Server
 	super  *sql.DB
 	// set are the numbers of the traps that this Postgres has a place for.
 	set []int
-	// read is how much of the server's log has been judged.
+	// read is how much of the server's log has been checked.
 	read int64
 }
 
-// placeOf names the table and the view of the trap of a number.
+// placeOf returns the table and the view of the trap with this number.
 func placeOf(number int) *strings.Replacer {
 	return strings.NewReplacer("{table}", fmt.Sprintf("t%d", number), "{view}", fmt.Sprintf("v%d", number))
 }
 
-// layTraps makes eve's tables and views, all of which anyone may read and write, and puts her traps into them.
+// layTraps creates eve's tables and views, which everyone may read and write, and puts her traps into them.
 func layTraps(t *testing.T, server *dbtest.Server, super *sql.DB) *minefield {
 	t.Helper()
 	field := &minefield{t: t, server: server, super: super}
 	major := dbtest.Value[int](t, super, "select current_setting('server_version_num')::integer / 10000")
 	eve := open(t, server.URL, "eve")
 	for _, statement := range []string{
-		// It works in a transaction that may only read, and is there when that has been taken back.
+		// It also works in a read-only transaction, and its log line remains after a rollback.
 		`create function spring(trap text, n integer default 1) returns integer language plpgsql immutable as $$
 		 begin
 		     raise log 'TRAP % ran as % in a session of %', trap, current_user, session_user;
@@ -160,7 +162,7 @@ func layTraps(t *testing.T, server *dbtest.Server, super *sql.DB) *minefield {
 		     return new;
 		 end $$`,
 		"create table staging as select n::text from generate_series(1, 3) as n",
-		// Rights are not what keeps anyone away.
+		// Everyone has the rights, so that rights protect nobody.
 		"grant usage, create on schema eve to public",
 		"alter default privileges grant all on tables to public",
 	} {
@@ -188,7 +190,7 @@ func layTraps(t *testing.T, server *dbtest.Server, super *sql.DB) *minefield {
 		field.set = append(field.set, number)
 	}
 	for _, statement := range namesInFront {
-		// Some are as good as impossible.
+		// Some are practically impossible.
 		if _, err := eve.ExecContext(t.Context(), statement); err != nil {
 			t.Logf("not in front: %v", err)
 		}
@@ -205,7 +207,7 @@ func layTraps(t *testing.T, server *dbtest.Server, super *sql.DB) *minefield {
 
 var sprung = regexp.MustCompile(`TRAP (.*) ran as (\S+) in a session of (\S+)`)
 
-// springs are what has come since the last look, but for what eve ran in a session of hers.
+// springs are the new log lines of traps, except for what eve ran in a session of her own.
 func (f *minefield) springs() []string {
 	f.t.Helper()
 	file, err := os.Open(filepath.Join(filepath.Dir(f.server.Folder()), "log"))
@@ -227,7 +229,7 @@ func (f *minefield) springs() []string {
 	return found
 }
 
-// caught fails the test when something that has been done ran what eve planted.
+// caught fails the test when something that was done ran what eve had planted.
 func (f *minefield) caught(by string) {
 	f.t.Helper()
 	if found := f.springs(); len(found) > 0 {
@@ -235,10 +237,10 @@ func (f *minefield) caught(by string) {
 	}
 }
 
-// isArmed shows that each trap catches who does not look out.
+// isArmed shows that each trap catches a careless role.
 func (f *minefield) isArmed() {
 	f.t.Helper()
-	// New sessions: one remembers what it has planned before.
+	// New sessions, because a session remembers what it has planned.
 	sessions := map[string]*sql.DB{"postgres": open(f.t, f.server.URL, "postgres"), "bob": open(f.t, f.server.URL, "bob")}
 	for _, number := range f.set {
 		trap := traps()[number]
@@ -249,7 +251,7 @@ func (f *minefield) isArmed() {
 		statement := strings.NewReplacer("{table}", "eve.{table}", "{view}", "eve.{view}").Replace(naive)
 		_, err := inVain(sessions[who], placeOf(number).Replace(statement))
 		if found := f.springs(); len(found) == 0 {
-			f.t.Errorf("the trap in a %s would have caught nobody: %v", trap.name, err)
+			f.t.Errorf("the trap in a %s does not work: %v", trap.name, err)
 		}
 	}
 }

@@ -18,22 +18,23 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 const (
 	defaultListenAddr = "localhost:5000"
-	// logSubscription is what up delivers to its log.
+	// logSubscription is the subscription whose events up logs.
 	logSubscription = "log"
-	// shutdownWithin is how long requests under way may take once the program is told to end.
+	// shutdownWithin is how long running requests may take once the program ends.
 	shutdownWithin = 5 * time.Second
 )
 
 func (p *program) upCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:         "up",
-		Short:       "Migrate, serve the page, log events (what no command means)",
+		Short:       "Migrate, serve the page, log events, post webhooks (the default command)",
 		Annotations: map[string]string{untilStopped: "yes"},
 		RunE: func(command *cobra.Command, _ []string) error {
 			return p.up(command.Context())
@@ -46,25 +47,25 @@ func (p *program) upCommand() *cobra.Command {
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
-		"host:port of /metrics, /healthz and /readyz, for whoever reaches it (default: /metrics is on the page, or with --auth nowhere)")
+		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
-		"domain name of the page, as behind a proxy; IP addresses and names without a dot always work")
+		"domain name of the page, for use behind a proxy; IP addresses and names without a dot always work")
 	command.Flags().BoolVar(&p.hasUsers, "auth", false,
-		"have users of the page log in as their Postgres role (HTTP Basic: put TLS in front of it)")
+		"users log in to the page as their Postgres role (HTTP Basic: put a proxy with TLS in front of it)")
 	command.Flags().StringVar(&p.authURL, "auth-url", "",
-		"database URL over which they log in; the server has to ask for passwords (default --database-url)")
+		"database URL for the log-ins of users; the server must ask for passwords (default --database-url)")
 	command.Flags().BoolVar(&p.letSupers, "allow-superuser-login", false,
 		"with --auth: let superusers log in too, whose passwords are worth the whole server")
-	command.Flags().Int64Var(&p.files.maxMegabytes, "max-upload", 4096,
+	command.Flags().Int64Var(&p.maxUpload, "max-upload", 4096,
 		"size in MB up to which the page takes a file, packed and unpacked; 0 takes any")
-	command.Flags().Int64Var(&p.files.maxRatio, "max-unpack-ratio", 100,
+	command.Flags().Int64Var(&p.maxRatio, "max-unpack-ratio", 100,
 		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
 	command.Flags().Func("allow-webhooks-to",
-		"private addresses that webhooks may go to, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
+		"private addresses to which webhooks may post, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
 }
 
-// users are those of the page; none where nobody logs in.
+// users are the users of the page; nil without --auth.
 func (p *program) users(ctx context.Context, pool *sql.DB) (*login.Users, loginFunc, error) {
 	if !p.hasUsers {
 		return nil, nil, nil
@@ -85,7 +86,7 @@ type loginFunc = func(ctx context.Context, name, password, address string) (*sql
 func (p *program) allowWebhooksTo(value string) error {
 	prefix, err := netip.ParsePrefix(value)
 	if err != nil || prefix.Addr().Is4In6() {
-		return fmt.Errorf("%q is no network: write 10.1.0.0/16 or fd00::/8", value)
+		return fmt.Errorf("%q is not a network: write 10.1.0.0/16 or fd00::/8", value)
 	}
 	p.webhooksTo = append(p.webhooksTo, prefix)
 	return nil
@@ -93,10 +94,10 @@ func (p *program) allowWebhooksTo(value string) error {
 
 func (p *program) up(ctx context.Context) error {
 	if p.authURL != "" && !p.hasUsers {
-		return badUsage("Add --auth, or leave it out.", "--auth-url is for --auth, which is not given")
+		return badUsage("Add --auth, or leave it out.", "--auth-url needs --auth")
 	}
 	if p.letSupers && !p.hasUsers {
-		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login is for --auth, which is not given")
+		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login needs --auth")
 	}
 	at, err := p.openSockets()
 	if err != nil {
@@ -113,8 +114,8 @@ func (p *program) up(ctx context.Context) error {
 	})
 }
 
-// prepare migrates, settles what came with a dump from another server, and warns of what the server is not
-// set up for.
+// prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
+// server's set-up.
 func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
 	if err := migrateUp(ctx, pool); err != nil {
 		return err
@@ -127,14 +128,14 @@ func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error 
 		return err
 	}
 	for _, finding := range findings {
-		diagnostics.Warn("the server is not set up as it should be",
-			"not_so", finding.what, "detail", finding.detail, "hint", finding.hint)
+		diagnostics.Warn("a check of the server failed",
+			"check", finding.what, "detail", finding.detail, "hint", finding.hint)
 	}
 	return nil
 }
 
-// settleJobs has pg_cron's jobs run here, after a restore too: those that came with the dump, the one that
-// would settle them among them, connect to the old server. Where our role may not, a finding says so.
+// settleJobs makes pg_cron's jobs run on this server. Jobs that came with a dump connect to the old server,
+// including the upkeep job that would correct this. When our role may not do it, a finding says so.
 func settleJobs(ctx context.Context, pool *sql.DB) error {
 	var may bool
 	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm.settle_jobs()', 'execute')").Scan(&may)
@@ -149,7 +150,7 @@ func settleJobs(ctx context.Context, pool *sql.DB) error {
 
 // runAll listens, delivers and serves until ctx ends.
 func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnostics *slog.Logger) error {
-	// Connections of their own: however busy page and webhooks are, the log goes on.
+	// These connections are separate, so that the log goes on however busy the page and webhooks are.
 	pools, err := p.openPools(ctx)
 	if err != nil {
 		return err
@@ -185,15 +186,16 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if at.metrics != nil {
 		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
 	}
+	files := upload.Limits{MaxBytes: p.maxUpload << 20, MaxRatio: p.maxRatio}
 	group.Go(func() error {
 		return serve(ctx, at.page, web.Handler(web.Config{
 			Pool:      pool,
 			Login:     logIn,
-			Upload:    counted(operations, p.files.upload),
-			Preview:   p.files.preview,
+			Upload:    counted(operations, files.Load),
+			Preview:   files.Preview,
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
-			MaxUpload: p.files.maxBytes(),
+			MaxUpload: files.MaxBytes,
 			Hosts:     p.hosts,
 			Others:    p.routesBesidePage(operations),
 		}), diagnostics)
@@ -214,9 +216,9 @@ func migrateUp(ctx context.Context, pool *sql.DB) error {
 	return migrator.Up(0)
 }
 
-// serve answers requests until ctx ends, then lets those under way finish.
+// serve answers requests until ctx ends, then lets the running ones finish.
 func serve(ctx context.Context, socket net.Listener, handler http.Handler, diagnostics *slog.Logger) error {
-	// Requests outlive ctx by the grace below. Event streams end at once, with the hub.
+	// Requests may outlive ctx by shutdownWithin. Event streams end at once, with the hub.
 	requests, endRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer endRequests()
 	server := &http.Server{

@@ -26,7 +26,7 @@ import (
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:         "upload FILE",
-		Short:       "Make a table of a CSV file, packed by gzip or not; - reads standard input",
+		Short:       "Import a CSV file, plain or compressed by gzip, into a table; - reads standard input",
 		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
@@ -38,7 +38,7 @@ func (p *program) uploadCommand() *cobra.Command {
 		})
 	}
 	isHeadless := flags.Bool("no-header", false, "the same as --header no")
-	isDry := flags.Bool("dry-run", false, "say what would be done, going by the first 256 kB, and do nothing")
+	isDry := flags.Bool("dry-run", false, "print what would be done, judged by the first 256 kB, and change nothing")
 	asJSON := flags.Bool("json", false, "print JSON")
 
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -84,10 +84,10 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 	}
 
 	fmt.Fprintf(p.stdout, "%s.%s: %s in %s\n", done.SchemaName, done.TableName,
-		words.Count(done.RowCount, "row"), words.Duration(done.FinishedAt.Sub(done.StartedAt)))
+		words.Count(done.RowCount, "row"), words.Duration(done.Took()))
 	fmt.Fprintf(p.stdout, "  %s\n", done.Dialect)
 	if done.Distribution != nil {
-		fmt.Fprintf(p.stdout, "  on the workers of Citus: %s\n", *done.Distribution)
+		fmt.Fprintf(p.stdout, "  on the Citus workers: %s\n", *done.Distribution)
 	}
 	if done.ProblemCount > 0 {
 		fmt.Fprintf(p.stdout, "  %s repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
@@ -112,7 +112,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 		return err
 	}
 	if !plan.IsWhole {
-		fmt.Fprintln(p.stdout, "These are the types of the first 256 kB. A value further on that does not fit widens its column.")
+		fmt.Fprintln(p.stdout, "These are the types of the first 256 kB. A later value that does not fit widens its column.")
 	}
 	for _, statement := range plan.Statements {
 		fmt.Fprintf(p.stdout, "%s;\n", statement)
@@ -125,7 +125,7 @@ func (p *program) printColumns(columns []upload.Column) error {
 	for _, column := range columns {
 		note := ""
 		if column.Name != column.Header && column.Header != "" {
-			note = fmt.Sprintf("\t(the file calls it %q)", column.Header)
+			note = fmt.Sprintf("\t(in the file: %q)", column.Header)
 		}
 		fmt.Fprintf(table, "  %s\t%s%s\n", column.Name, column.Type, note)
 	}
@@ -152,8 +152,8 @@ func (p *program) progress(size int64) (show func(upload.Progress), end func()) 
 	}, func() { _ = bar.Finish() }
 }
 
-// interruptible is a file whose reads end with ctx: one of a pipe or a terminal may wait for ever. Then the
-// goroutine stays with it until the program ends.
+// interruptible is a file whose reads end with ctx, because a read of a pipe or a terminal may wait forever.
+// The goroutine of such a read stays until the program ends.
 func interruptible(ctx context.Context, file io.Reader) io.ReadCloser {
 	reader, writer := io.Pipe()
 	go func() {
@@ -164,7 +164,7 @@ func interruptible(ctx context.Context, file io.Reader) io.ReadCloser {
 	return reader
 }
 
-// openFile opens a file and tells its size, -1 when that is not known.
+// openFile opens a file and returns its size; -1 when that is not known.
 func (p *program) openFile(name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
 		return io.NopCloser(p.stdin), -1, nil
@@ -186,7 +186,7 @@ func (p *program) openFile(name string) (io.ReadCloser, int64, error) {
 		return nil, 0, &db.UserError{
 			Status:  http.StatusBadRequest,
 			Message: fmt.Sprintf("%s is a directory", name),
-			Hint:    "Name a CSV file.",
+			Hint:    "Give the path of a CSV file.",
 		}
 	}
 	if err != nil || !info.Mode().IsRegular() {

@@ -18,22 +18,22 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2
-	// exitStopped is what shells say of a program that Ctrl-C has ended.
+	// exitStopped is the exit code that shells use for a program that Ctrl-C has ended.
 	exitStopped = 130
 )
 
 // Annotations of commands.
 const (
-	// whenStopped is what to say when a signal came, and of what it leaves behind.
+	// whenStopped is the message after a signal: what the stopped command leaves behind.
 	whenStopped = "when stopped"
-	// untilStopped marks those that run until a signal comes: it is no failure.
+	// untilStopped marks commands that run until a signal, which is no failure for them.
 	untilStopped = "until stopped"
 )
 
 // errStopped is the error of a command that a signal has ended before it was done.
 var errStopped = errors.New("stopped")
 
-// A usageError is a command line that cannot be read.
+// A usageError is an invalid command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -53,14 +53,14 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, errStopped):
 		return exitStopped
-	// TD007: a bad name, mode, rule, type or option, whoever finds it.
+	// TD007: a bad name, mode, rule, type or option, whether Go or SQL has found it.
 	case errors.As(err, &usage), db.Explain(err).Code == "TD007":
 		return exitUsage
 	}
 	return exitFailure
 }
 
-// afterSignal is what a command's error amounts to when a signal came.
+// afterSignal is what a command's error becomes after a signal.
 func afterSignal(command *cobra.Command, err error) error {
 	switch {
 	case errors.Is(err, upload.ErrCommit):
@@ -75,8 +75,8 @@ func afterSignal(command *cobra.Command, err error) error {
 	return err
 }
 
-// strict has a command, and those below it, refuse what they would pass over: arguments and commands that
-// they do not know, and all but the last value of an option that has one.
+// strict makes a command and its subcommands refuse what they would otherwise ignore: unknown arguments and
+// commands, and all but the last value of an option that has one value.
 func strict(command *cobra.Command) {
 	command.SuggestionsMinimumDistance = 2
 	command.SetFlagErrorFunc(explainFlag)
@@ -86,7 +86,7 @@ func strict(command *cobra.Command) {
 		if !isList && !isDone && flag.Value.Type() != "func" {
 			flag.Value = &onceValue{Value: flag.Value}
 			if flag.DefValue == "0s" {
-				// pflag finds by the value's own type that help need not mention it.
+				// pflag recognizes by the type of the value that help need not print the default.
 				flag.DefValue = ""
 			}
 		}
@@ -112,7 +112,7 @@ func strict(command *cobra.Command) {
 
 func seeHelp(command *cobra.Command) string { return "See " + command.CommandPath() + " --help" }
 
-// isKnown is the check of a command that has others below it: what is left over names none of them.
+// isKnown is the check of a command that has subcommands: an argument left over is not the name of one.
 func isKnown(command *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -124,7 +124,7 @@ func isKnown(command *cobra.Command, args []string) error {
 	return badUsage(hint, "unknown command %q for %q", args[0], command.CommandPath())
 }
 
-// isTopic is isKnown for what help is asked for.
+// isTopic is isKnown for the topic of help.
 func isTopic(help *cobra.Command, args []string) error {
 	command, rest, err := help.Root().Find(args)
 	if err != nil {
@@ -133,8 +133,8 @@ func isTopic(help *cobra.Command, args []string) error {
 	return isKnown(command, rest)
 }
 
-// areExpected compares the arguments with those that the command's Use names: NAME is one that has to be there,
-// [NAME] and {NAME | --flag} are not.
+// areExpected compares the arguments with the command's Use: NAME is required, [NAME] and {NAME | --flag} are
+// not.
 func areExpected(command *cobra.Command, args []string) error {
 	var required []string
 	most := 0
@@ -156,7 +156,7 @@ func areExpected(command *cobra.Command, args []string) error {
 	return nil
 }
 
-// A onceValue is an option that is given once, and not as nothing.
+// A onceValue is an option that may be given once, and not empty.
 type onceValue struct {
 	pflag.Value
 	isSet bool

@@ -10,7 +10,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// No database is named: what cannot be read is refused before one is needed.
+// No database is given: an invalid command line is refused before one is needed.
 func TestUsageErrors(t *testing.T) {
 	tests := []struct {
 		name string
@@ -106,7 +106,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// stopped runs the program, ends its context once it has begun, and gives how it ended.
+// stopped runs the program, ends its context once it has begun, and returns how it ended.
 func stopped(t *testing.T, databaseURL string, stdin io.Reader, hasBegun func() bool, args ...string) (string, error) {
 	t.Helper()
 	var stderr dbtest.Output
@@ -132,7 +132,7 @@ func TestStoppedCommands(t *testing.T) {
 	dbtest.Exec(t, pool, "create table pauses as select 0::float as seconds")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(seconds)::text from pauses')")
 	dbtest.Exec(t, pool, "update pauses set seconds = 100")
-	// A statement that only begins may miss that it is to be cancelled: it has to wait for something.
+	// A statement that has only just begun may miss the cancellation, so it must be waiting for something.
 	waits := func(query string) func() bool {
 		return func() bool {
 			return dbtest.Value[bool](t, pool, `

@@ -11,7 +11,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A user who leaves a transaction open holds up nobody but themselves.
+// A user who leaves a transaction open blocks nobody else.
 func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
@@ -70,7 +70,7 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	}
 }
 
-// What a user has in another database is said before anything is done.
+// drop_user() reports what a user has in another database before it does anything.
 func TestDropUserNamesOtherDatabases(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
@@ -105,7 +105,7 @@ func TestDropUserNamesOtherDatabases(t *testing.T) {
 	}
 }
 
-// Postgres lets the sessions of a role go on that is locked, or is dropped while they begin.
+// Postgres does not end the sessions of a role that is locked, or that begin while the role is dropped.
 func TestUpkeepEndsSessionsOfLockedUsers(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
@@ -123,7 +123,7 @@ func TestUpkeepEndsSessionsOfLockedUsers(t *testing.T) {
 	}
 	dbtest.Exec(t, super, "alter role ann nologin")
 	dbtest.Exec(t, super, "alter role outsider nologin")
-	// As by a session that begins between the look of drop_user() and its commit.
+	// Like a session that begins between the check of drop_user() and its commit.
 	dbtest.Exec(t, super, "drop owned by bob; drop role bob")
 	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
 

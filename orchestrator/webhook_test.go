@@ -16,7 +16,7 @@ import (
 func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
 	t.Parallel()
-	// retryAfter is more than any delay that is not asked for.
+	// retryAfter is longer than any delay without a Retry-After.
 	const events, rotateAt, retryAfter = 10, 5, 2 * time.Minute
 	pool, server := newServer(t)
 	healthy, secret := newWebhook(t, pool, "healthy", always(http.StatusOK))
@@ -29,7 +29,7 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 	background(t, server.URL, upWithWebhooks...)
 
 	var newSecret string
-	var told []int64
+	var ids []int64
 	var slowest time.Duration
 	pace := time.NewTicker(2 * time.Second)
 	defer pace.Stop()
@@ -37,10 +37,10 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 		if i == rotateAt {
 			newSecret = dbtest.Value[string](t, pool, "select tinydevcrm.rotate_webhook_secret('healthy')")
 		}
-		told = append(told, refresh(t, pool))
+		ids = append(ids, refresh(t, pool))
 		start := time.Now()
 		dbtest.Eventually(t, 2*time.Second, "the healthy one gets an event", func() bool {
-			return healthy.accepted()[told[i]] == 1
+			return healthy.accepted()[ids[i]] == 1
 		})
 		slowest = max(slowest, time.Since(start))
 		if i == 0 {
@@ -51,10 +51,10 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 
 	t.Run("healthy", func(t *testing.T) {
 		t.Logf("the slowest of %d events took %s", events, slowest.Round(time.Millisecond))
-		checkSignatures(t, healthy, secret, newSecret, told[rotateAt])
+		checkSignatures(t, healthy, secret, newSecret, ids[rotateAt])
 	})
-	t.Run("failing", func(t *testing.T) { checkFailing(t, failing, failingSecret, told) })
-	t.Run("limited", func(t *testing.T) { checkLimited(t, pool, limited, retryAfter, told) })
+	t.Run("failing", func(t *testing.T) { checkFailing(t, failing, failingSecret, ids) })
+	t.Run("limited", func(t *testing.T) { checkLimited(t, pool, limited, retryAfter, ids) })
 	t.Run("gone", func(t *testing.T) {
 		awaitStatus(t, pool, "gone", "switched off")
 		if got := gone.all(); len(got) != 1 {
@@ -63,7 +63,7 @@ func TestReceiversThatMisbehaveDelayNobody(t *testing.T) {
 	})
 	t.Run("refused", func(t *testing.T) { checkRefused(t, pool, events) })
 	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "subscription gone is switched off") {
-		t.Errorf("status does not tell of it: %v, %s", err, stderr)
+		t.Errorf("status does not mention it: %v, %s", err, stderr)
 	}
 }
 
@@ -77,7 +77,7 @@ func awaitStatus(t *testing.T, pool *sql.DB, name, want string) {
 	})
 }
 
-// checkSignatures wants the old secret to sign all, and the new one what came from an event on.
+// checkSignatures requires the old secret to sign all messages, and the new one those after an event.
 func checkSignatures(t *testing.T, r *receiver, old, new string, from int64) {
 	t.Helper()
 	r.checkIDs(t)
@@ -91,11 +91,11 @@ func checkSignatures(t *testing.T, r *receiver, old, new string, from int64) {
 	}
 }
 
-// checkFailing wants each event at its third attempt, after pauses of 5 and 15 seconds, give or take
-// half, and what it takes to look again.
-func checkFailing(t *testing.T, r *receiver, secret string, told []int64) {
+// checkFailing requires each event to succeed at its third attempt, after pauses of 5 and 15 seconds, plus or
+// minus half, and the time until the next poll.
+func checkFailing(t *testing.T, r *receiver, secret string, ids []int64) {
 	t.Helper()
-	dbtest.Eventually(t, 90*time.Second, "it accepts all events", func() bool { return len(r.accepted()) == len(told) })
+	dbtest.Eventually(t, 90*time.Second, "it accepts all events", func() bool { return len(r.accepted()) == len(ids) })
 	r.checkIDs(t)
 	times := make(map[int64][]time.Time)
 	for _, request := range r.all() {
@@ -105,7 +105,7 @@ func checkFailing(t *testing.T, r *receiver, secret string, told []int64) {
 		times[request.eventID] = append(times[request.eventID], request.at)
 	}
 	const look = 6 * time.Second
-	for _, id := range told {
+	for _, id := range ids {
 		if len(times[id]) != 3 {
 			t.Errorf("event %d came %d times, want 3", id, len(times[id]))
 			continue
@@ -119,17 +119,17 @@ func checkFailing(t *testing.T, r *receiver, secret string, told []int64) {
 	}
 }
 
-// checkLimited wants nothing at all to be sent before the receiver allows it.
-func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Duration, told []int64) {
+// checkLimited requires that nothing is sent before the receiver allows it.
+func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Duration, ids []int64) {
 	t.Helper()
 	requests := r.all()
-	if len(requests) != 1 || requests[0].eventID != told[0] {
+	if len(requests) != 1 || requests[0].eventID != ids[0] {
 		t.Fatalf("it got %d requests, want none after the first", len(requests))
 	}
 	const own = " = (select id from tinydevcrm.subscriptions where name = 'limited')"
 	for what, until := range map[string]time.Time{
 		"the endpoint": dbtest.Value[time.Time](t, pool, "select rate_limited_until from tinydevcrm.webhooks where subscription_id"+own),
-		"the event":    dbtest.Value[time.Time](t, pool, "select visible_at from tinydevcrm.deliveries where event_id = $1 and subscription_id"+own, told[0]),
+		"the event":    dbtest.Value[time.Time](t, pool, "select visible_at from tinydevcrm.deliveries where event_id = $1 and subscription_id"+own, ids[0]),
 	} {
 		if pause := until.Sub(requests[0].at); pause < retryAfter || pause > retryAfter+5*time.Second {
 			t.Errorf("%s rests for %s, want %s", what, pause, retryAfter)
@@ -137,17 +137,17 @@ func checkLimited(t *testing.T, pool *sql.DB, r *receiver, retryAfter time.Durat
 	}
 }
 
-// checkRefused wants the reason with each delivery that was refused, and none to be lost.
+// checkRefused requires the reason to be kept with each refused delivery, and no delivery to be lost.
 func checkRefused(t *testing.T, pool *sql.DB, events int) {
 	t.Helper()
 	for _, test := range []struct {
 		name, want string
-		// least is how many deliveries have been refused by now.
+		// least is how many deliveries must have been refused by now.
 		least int
 	}{
 		{"hanging", "no answer within 15s", 4},
 		{"resetting", "connection reset by peer", events},
-		{"redirecting", "the address is private; --allow-webhooks-to lets it through", events},
+		{"redirecting", "the address is private; --allow-webhooks-to allows it", events},
 		{"limited", "429 Too Many Requests", 1},
 		{"gone", "410 Gone", 1},
 	} {
@@ -178,7 +178,7 @@ func checkRefused(t *testing.T, pool *sql.DB, events int) {
 
 func TestTwoOrchestratorsShareTheWork(t *testing.T) {
 	t.Parallel()
-	// perEndpoint is how many posts to one endpoint each has under way.
+	// perEndpoint is how many posts to one endpoint run at once.
 	const events, perEndpoint = 200, 4
 	pool, server := newServer(t)
 	var mu sync.Mutex
@@ -266,8 +266,8 @@ func TestEndDuringASlowPost(t *testing.T) {
 	}
 }
 
-// A user who fills the log as fast as the server can, and runs queries without end, delays nobody else's
-// deliveries.
+// A user who fills the log as fast as possible, and runs queries without end, does not delay the deliveries of
+// others.
 func TestFloodDelaysNobodyElse(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
 	const lasts, within = 10 * time.Second, 2 * time.Second

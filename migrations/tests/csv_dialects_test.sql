@@ -1,4 +1,4 @@
--- How a CSV file is written: what sniff_csv() finds, what it is given, what it refuses.
+-- How a CSV file is written: what sniff_csv() finds, what can be given to it, what it refuses.
 
 begin;
 
@@ -179,7 +179,7 @@ select is_empty(
          from samples
         cross join tinydevcrm.sniff_csv(convert_to(sample, 'UTF8')) as found
         where pg_temp.shown(found) <> pg_temp.wanted(samples) $$,
-    'each sample is seen for what it is');
+    'the dialect of each sample is found');
 
 select is_empty(
     $$ select name, pg_temp.wanted(samples), pg_temp.shown(found)
@@ -188,7 +188,7 @@ select is_empty(
                   '\xefbbbf' || convert_to(sample, 'UTF8'), null, delimiter, quote, escape,
                   has_header, skip_lines) as found
         where pg_temp.shown(found) <> pg_temp.wanted(samples) $$,
-    'what was found can be given, and a byte order mark changes nothing');
+    'a found dialect can be given, and a byte order mark changes nothing');
 
 -- Encodings
 
@@ -225,7 +225,7 @@ select is_empty(
                   'EUC_JP', 'SJIS', 'GB18030', 'Utf8']) as name
         cross join tinydevcrm.sniff_csv(convert_to(E'a;b\n1;2\n', 'UTF8'), name) as found
         where (found.encoding, found.delimiter) is distinct from (name, ';') $$,
-    'an encoding may be given, and comes back as it was given');
+    'a given encoding is returned as it was given');
 
 -- In Shift JIS, the second byte of a character may be that of a bar.
 select is(
@@ -256,7 +256,7 @@ select is(
     pg_temp.shown(tinydevcrm.sniff_csv(convert_to(E'a, b\n1, 2\n3, "four,five', 'UTF8'))),
     '", " " " LF t 0', 'a sample may end within quotes after a comma and blank');
 
--- Each place to cut, with the header and a record whole.
+-- Every place to cut after the header and one record.
 select is_empty(
     $$ select size, pg_temp.shown(found)
          from convert_to(
@@ -267,7 +267,7 @@ select is_empty(
         where (found.encoding, pg_temp.shown(found)) <> ('UTF8', '";" " " CRLF t 2') $$,
     'a sample may end anywhere');
 
--- What it is given
+-- What can be given
 
 create temporary table given (
     name      text,
@@ -319,7 +319,7 @@ select is_empty(
                   convert_to(sample, 'UTF8'), (parts).encoding, (parts).delimiter, (parts).quote,
                   (parts).escape, (parts).has_header, (parts).skip_lines) as found
         where pg_temp.shown(found) <> shown $$,
-    'each part that is given stays, and the rest is found given it');
+    'a part that is given stays, and the rest is found with it');
 
 -- What it refuses
 

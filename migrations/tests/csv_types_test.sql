@@ -1,4 +1,4 @@
--- The ladder: what each type accepts, and that what it accepts loads and comes back.
+-- The ladder: what each type accepts, and that accepted values load and can be restored.
 
 begin;
 
@@ -74,7 +74,7 @@ select is_empty(
          join pg_temp.narrowest(array(select value from samples)) as narrowest
         using (value)
         where narrowest.type_name is distinct from samples.type_name $$,
-    'each sample gets the narrowest type that loses nothing of it');
+    'each sample gets the narrowest type that loses none of its text');
 
 create function pg_temp.printed(value text, type_name text)
     returns text
@@ -140,7 +140,7 @@ select is(
                  cross join generate_series(1, 31) as day))
       where type_name = 'date'),
     (date '2104-12-31' - date '1896-01-01') + 1,
-    'and no day that is not there is');
+    'a day that does not exist is not a date');
 
 select * from finish();
 

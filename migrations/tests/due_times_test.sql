@@ -1,4 +1,4 @@
--- When a schedule comes round next.
+-- When a schedule is due next.
 
 begin;
 
@@ -40,10 +40,10 @@ select is_empty(
     $$ select *, tinydevcrm._compute_next_cron_time(cron_schedule, after) as got
          from expected
         where tinydevcrm._compute_next_cron_time(cron_schedule, after) is distinct from due $$,
-    'a cron expression comes round when it says');
+    'a cron expression is due at its times');
 select is(
     tinydevcrm._compute_next_due(5, null, '2024-01-31 10:00:03Z'), '2024-01-31 10:00:05Z',
-    'seconds fall on multiples of themselves');
+    'an interval of seconds is due at its multiples');
 select is(
     tinydevcrm._compute_next_due(null, '0 * * * *', '2024-01-31 10:00:03Z'), '2024-01-31 11:00:00Z',
     'cron expressions are in pg_cron''s time zone');

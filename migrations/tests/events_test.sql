@@ -1,4 +1,4 @@
--- What a refresh leaves behind, and whether it is told.
+-- What the event of a refresh records, and whether it notifies.
 
 begin;
 
@@ -16,10 +16,10 @@ select *
   from tinydevcrm.refresh_matview('v');
 
 select is((select matview from event), '"My Data".v', 'an event names the view in full');
-select is((select outcome from event), 'refreshed', 'a refresh that succeeds is refreshed');
-select is((select row_count from event), 0::bigint, 'with its rows counted');
-select is((select is_notified from event), false, 'an empty view is not told by the rule not_empty');
-select is((select rows from event), null, 'and carries no rows');
+select is((select outcome from event), 'refreshed', 'a refresh that succeeds has the outcome refreshed');
+select is((select row_count from event), 0::bigint, 'the event has the number of rows');
+select is((select is_notified from event), false, 'an empty view does not notify by the rule not_empty');
+select is((select rows from event), null, 'the event of an empty view carries no rows');
 
 insert into numbers
 values (5);
@@ -28,7 +28,7 @@ select is(
     (select array[outcome, row_count::text, is_notified::text, rows::text, method]
        from tinydevcrm.refresh_matview('v')),
     array['refreshed', '1', 'true', '[{"tenth": 2}]', 'plain'],
-    'a view with rows is told, with them');
+    'a view with rows notifies, and the event carries them');
 
 insert into numbers
 select 1
@@ -37,7 +37,7 @@ select 1
 select is(
     (select array[row_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('v')),
     array[101, 10]::bigint[],
-    'at most event_row_limit of them are carried');
+    'an event carries at most event_row_limit rows');
 
 select tinydevcrm.create_matview(
     'large', 'select repeat(''x'', 30000) as text from generate_series(1, 5)');
@@ -45,7 +45,7 @@ select tinydevcrm.create_matview(
 select is(
     (select array[row_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('large')),
     array[5, 2]::bigint[],
-    'and at most event_byte_limit bytes of them');
+    'an event carries at most event_byte_limit bytes of rows');
 
 insert into numbers
 values (0);
@@ -54,24 +54,24 @@ select is(
     (select array[outcome, row_count::text, is_notified::text, error_code, error_message]
        from tinydevcrm.refresh_matview('v')),
     array['failed', null, 'true', '22012', 'division by zero'],
-    'a refresh that fails is told, with its SQLSTATE and message');
-select results_eq('select count(*)::integer from v', array[101], 'and the old rows stay');
+    'a refresh that fails notifies, with its SQLSTATE and message');
+select results_eq('select count(*)::integer from v', array[101], 'the old rows stay after a failure');
 select is(
     (select is_notified from tinydevcrm.refresh_matview('v')), false,
-    'the second failure of a streak is not told again');
+    'the second failure of a streak does not notify');
 select is(
     (select array_agg(last_outcome) from tinydevcrm.matviews where relation = 'v'::regclass),
-    array['failed'], 'the registry remembers');
+    array['failed'], 'the registry has the last outcome');
 
 truncate numbers;
 
 select is(
     (select array[outcome, row_count::text, is_notified::text] from tinydevcrm.refresh_matview('v')),
     array['recovered', '0', 'true'],
-    'the first success after it is a recovery, told even when the view is empty');
+    'the first success after it is a recovery, and notifies even when the view is empty');
 select is(
     (select array[outcome, is_notified::text] from tinydevcrm.refresh_matview('v')),
-    array['refreshed', 'false'], 'and the next one is like any other');
+    array['refreshed', 'false'], 'the refresh after a recovery is like any other');
 
 -- concurrently
 
@@ -80,14 +80,14 @@ select is((select method from tinydevcrm.matviews, tinydevcrm._begin_refresh(mat
 create unique index v_tenth_key on v (tenth)
  where tenth > 0;
 
-select is((select method from tinydevcrm.matviews, tinydevcrm._begin_refresh(matviews) where relation = 'v'::regclass), 'plain', 'a partial one does not do');
+select is((select method from tinydevcrm.matviews, tinydevcrm._begin_refresh(matviews) where relation = 'v'::regclass), 'plain', 'with a partial unique index it is plain');
 
 drop index v_tenth_key;
 create unique index v_tenth_key on v (tenth);
 
 select is(
     (select array[outcome, method] from tinydevcrm.refresh_matview('v')),
-    array['refreshed', 'concurrently'], 'with a full one it is concurrent');
+    array['refreshed', 'concurrently'], 'with a full unique index it is concurrent');
 
 -- the search_path of the caller reaches functions in the query
 
@@ -100,12 +100,12 @@ begin
 end
 $$;
 
--- From 17 on Postgres itself takes the search_path away while a materialized view is filled.
+-- From 17 on Postgres itself sets the search_path while a materialized view is filled.
 select case
            when current_setting('server_version_num')::integer >= 170000 then
                throws_ok(
                    $$ select tinydevcrm.create_matview('uses_function', 'select ten()') $$,
-                   '42P01', null, 'a function in the query has to qualify its names')
+                   '42P01', null, 'a function in the query must qualify its names')
            else
                lives_ok(
                    $$ select tinydevcrm.create_matview('uses_function', 'select ten()') $$,
@@ -121,7 +121,7 @@ select is(
         when current_setting('server_version_num')::integer >= 170000 then null
         else 'refreshed'
     end,
-    'when it is refreshed too');
+    'it does so in a refresh too');
 
 select tinydevcrm.drop_matview('v');
 
@@ -136,7 +136,7 @@ select tinydevcrm.create_matview('odd', $$ select '{"a": "\u0000"}'::json as val
 select is(
     (select array[refreshed.outcome, refreshed.row_count::text, refreshed.rows::text]
        from tinydevcrm.refresh_matview('odd') as refreshed),
-    array['refreshed', '1', null], 'a value that jsonb cannot hold is no fault of the refresh');
+    array['refreshed', '1', null], 'a value that jsonb cannot hold does not make a refresh fail');
 
 create function cancel() returns integer
     language plpgsql
@@ -148,7 +148,7 @@ $$;
 create materialized view cancelled as select cancel() with no data;
 select tinydevcrm.watch_matview('cancelled');
 
--- throws_ok() lets a cancel through.
+-- throws_ok() does not catch a cancel.
 create function refresh_cancelled() returns text
     language plpgsql
 as $$
@@ -161,9 +161,9 @@ end
 $$;
 select is(
     refresh_cancelled(), 'raised',
-    'who cancels a refresh of their own is told, and no failure is recorded');
+    'a cancel of one''s own refresh is raised, and no failure is recorded');
 
--- as the page asks for them
+-- as the page reads them
 
 delete from tinydevcrm.matview_refresh_events;
 create role "Tap Reader" login in role tinydevcrm_user;
@@ -174,19 +174,19 @@ set local session authorization "Tap Reader";
 create table answers (n integer);
 insert into answers
 values (1);
-select tinydevcrm.create_matview('told', 'select 1 / n as n from answers');
+select tinydevcrm.create_matview('loud', 'select 1 / n as n from answers');
 select tinydevcrm.create_matview('rare', 'select n from answers', 'never');
 
--- refreshed, failed, failed but not told, recovered
-select tinydevcrm.refresh_matview('told');
+-- refreshed, failed, failed without a notification, recovered
+select tinydevcrm.refresh_matview('loud');
 update answers
    set n = 0;
-select tinydevcrm.refresh_matview('told')
+select tinydevcrm.refresh_matview('loud')
   from generate_series(1, 2);
 select tinydevcrm.refresh_matview('rare');
 update answers
    set n = 1;
-select tinydevcrm.refresh_matview('told');
+select tinydevcrm.refresh_matview('loud');
 select tinydevcrm.watch_matview('rare', 'always');
 select tinydevcrm.refresh_matview('rare');
 
@@ -197,7 +197,7 @@ select id,
        row_number() over (order by id) as number
   from tinydevcrm.matview_refresh_events;
 
--- The numbers of events in the order in which they come.
+-- The numbers of events, in the order of their ids in the array.
 create function pg_temp.numbers(ids bigint[])
     returns integer[]
     language sql
@@ -230,25 +230,25 @@ as $$
     ))
 $$;
 
-select is(pg_temp.latest('Tap Reader'), array[6, 5, 2, 1], 'the latest events are those that were told');
-select is(pg_temp.latest('Tap Reader', 2), array[6, 5], 'the newest first');
-select is(pg_temp.latest('Tap Stranger'), null, 'and not another''s');
+select is(pg_temp.latest('Tap Reader'), array[6, 5, 2, 1], 'the latest events are those that notify');
+select is(pg_temp.latest('Tap Reader', 2), array[6, 5], 'the newest come first');
+select is(pg_temp.latest('Tap Stranger'), null, 'a reader does not see events of another user');
 select is(
-    pg_temp.latest('Tap Reader', matview => '"My Data".told'), array[5, 2, 1], 'those of one view');
+    pg_temp.latest('Tap Reader', matview => '"My Data".loud'), array[5, 2, 1], 'a filter leaves those of one view');
 select is(
-    pg_temp.latest('Tap Stranger', matview => '"My Data".told'), null, 'which are not another''s either');
-select is(pg_temp.latest('Tap Reader', outcome => 'failed'), array[2], 'or of one outcome');
+    pg_temp.latest('Tap Stranger', matview => '"My Data".loud'), null, 'with the filter too, no events of another user');
+select is(pg_temp.latest('Tap Reader', outcome => 'failed'), array[2], 'another leaves those of one outcome');
 select is(
     pg_temp.latest('Tap Reader', matview => '"My Data".rare', outcome => 'refreshed'), array[6],
-    'or both');
+    'both filters work together');
 select is(
-    pg_temp.latest('Tap Reader', 2, before => 5), array[2, 1], 'or older than one that is known');
+    pg_temp.latest('Tap Reader', 2, before => 5), array[2, 1], 'events older than a known one');
 select is(
     pg_temp.numbers(array(
         select events.id
           from tinydevcrm._list_latest_events('Tap Reader', (select id from numbered where number = 2), 10)
                    as events)),
-    array[6, 5], 'or newer');
+    array[6, 5], 'events newer than a known one');
 
 create function pg_temp.by_number(
     reader    text,
@@ -272,11 +272,11 @@ $$;
 
 select is(
     array[pg_temp.by_number('Tap Reader')::text, pg_temp.by_number('Tap Stranger')::text],
-    array['{6,5,4,3,2}', null], 'by their ids all are found, but another''s');
+    array['{6,5,4,3,2}', null], 'all events are found by their ids, except those of another user');
 select is(
-    pg_temp.by_number('Tap Reader', '"My Data".told', notified_only => true), array[5, 2],
-    'or those of one view, or that were told');
-select is(pg_temp.by_number('Tap Reader', outcome => 'failed'), array[3, 2], 'or of one outcome');
+    pg_temp.by_number('Tap Reader', '"My Data".loud', notified_only => true), array[5, 2],
+    'by their ids, those of one view that notify');
+select is(pg_temp.by_number('Tap Reader', outcome => 'failed'), array[3, 2], 'by their ids, those of one outcome');
 
 set local session authorization "Tap Reader";
 
@@ -288,7 +288,7 @@ select is(
                  as asked (reader, owner_name)
          cross join lateral (select owner_name::regrole as owner) as of),
     array[true, true, false, false, false],
-    'where nobody logs in those of the session''s role; a superuser is shown only what is theirs');
+    'without a log-in, events of the session''s role; a superuser sees only their own');
 
 reset session authorization;
 
@@ -297,9 +297,9 @@ select results_eq(
               duration_ms between 0 and 60000, started_at <= clock_timestamp()
          from tinydevcrm.matviews
         cross join lateral tinydevcrm._list_recent_refreshes(array[matviews.id], 2) as recent
-        where relation = 'told'::regclass $$,
+        where relation = 'loud'::regclass $$,
     $$ values (true, array[3], 'failed', null::bigint, true, true), (true, array[5], 'recovered', 1, true, true) $$,
-    'the recent refreshes of a view are told or not, oldest first');
+    'recent refreshes of a view, whether they notify or not, oldest first');
 
 -- the order of columns
 
@@ -318,13 +318,13 @@ values (2);
 select is(
     (select tinydevcrm.event_json(event)->>'rows' from tinydevcrm.refresh_matview('wide_view') as event),
     '[{"zz": 2, "b": null, "Größe": {"k": [1, 2]}, "a \"b\"": "x \"y\"", "10": 1.50, "9": 2}]',
-    'the columns of an event come in the order of the view, among added rows');
+    'added rows of an event have their columns in the order of the view');
 select tinydevcrm.watch_matview('wide_view', 'always');
 select results_eq(
     $$ select tinydevcrm.event_json(event)->>'columns', json_array_length(tinydevcrm.event_json(event)->'rows'),
               array(select json_object_keys(tinydevcrm.event_json(event)->'rows'->1)) = (event).columns
          from tinydevcrm.refresh_matview('wide_view') as event $$,
-    $$ values ('["zz","b","Größe","a \"b\"","10","9"]', 2, true) $$, 'and among the first ones');
+    $$ values ('["zz","b","Größe","a \"b\"","10","9"]', 2, true) $$, 'the first rows of an event too');
 insert into tinydevcrm.matview_refresh_events (
            owner, matview_id, matview, outcome, is_notified, row_count, columns, rows, started_at, duration)
 select owner, id, relation::text, 'refreshed', true, 1, '{x}', '[1, ["x"], {"y": 2}]', now(), interval '0'
@@ -332,7 +332,7 @@ select owner, id, relation::text, 'refreshed', true, 1, '{x}', '[1, ["x"], {"y":
  where relation = 'wide_view'::regclass;
 select lives_ok(
     $$ select tinydevcrm.event_json(events) from tinydevcrm.matview_refresh_events as events $$,
-    'one that a user has written with other rows does no harm');
+    'an event that a user has written with other rows does no harm');
 
 select * from finish();
 

@@ -120,7 +120,7 @@ select is_empty(
               or not coalesce(c.reloptions @> array['security_barrier=true'], false)
                  and not coalesce(c.reloptions @> array['security_barrier'], false)
           ) $$,
-    'every view says itself whose rows the caller may see');
+    'every view limits itself to the rows that the caller may see');
 
 select is_empty(
     $$ select t.tgname
@@ -130,7 +130,7 @@ select is_empty(
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and not t.tgisinternal
           and t.tgname !~ '^_[0-9]{3}_' $$,
-    'the name of a trigger gives its place in the firing order');
+    'the name of a trigger gives the firing order');
 
 select is_empty(
     $$ select c.oid::regclass, acl.privilege_type
@@ -143,7 +143,7 @@ select is_empty(
               or acl.is_grantable
               or acl.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
           ) $$,
-    'public has no right on our tables, and nobody more than to read and write rows');
+    'public has no right on our tables, and others only rights to read and write rows');
 
 select is_empty(
     $$ select acl.privilege_type
@@ -152,7 +152,7 @@ select is_empty(
         where n.nspname = 'tinydevcrm'
           and acl.grantee <> n.nspowner
           and (acl.grantee <> 'tinydevcrm_user'::regrole or acl.privilege_type <> 'USAGE') $$,
-    'users may use our schema, and nobody may make anything in it');
+    'users may use our schema, and nobody may create an object in it');
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -164,7 +164,7 @@ select is_empty(
               has_function_privilege('tinydevcrm_user', p.oid, 'execute')
               or has_function_privilege('tinydevcrm_admin', p.oid, 'execute')
           ) $$,
-    'no function that does something does nothing in silence for null');
+    'no function with an effect silently does nothing for null');
 
 select is(
     array(
@@ -178,7 +178,7 @@ select is(
         '_check_server', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
         '_find_last_upkeep', '_check_workers', '_check_load'
     ],
-    'what users may run with others'' rights is known, and little');
+    'users may run only a few known functions with the rights of others');
 
 -- Users: migrations/README.md says why.
 
@@ -205,7 +205,7 @@ select is_empty(
           and acl.privilege_type <> 'SELECT'
           -- Administrators change settings, and are trusted with their lock.
           and (c.relname, acl.grantee) <> ('settings', 'tinydevcrm_admin'::regrole) $$,
-    'who may write a table of ours may write columns: more lets them lock it, number its rows and delete');
+    'users may write columns, not tables: more would let them lock a table, set ids and delete');
 
 select is_empty(
     $$ select relation, attname, privilege_type
@@ -213,7 +213,7 @@ select is_empty(
         where attname in ('id', 'owner')
            or atttypid in ('timestamptz'::regtype, 'regrole'::regtype)
            or attname like '%\_id' and privilege_type <> 'INSERT' $$,
-    'nobody writes ids, owners and times, or changes what a row refers to');
+    'no user writes ids, owners or times, or changes what a row refers to');
 
 select is_empty(
     $$ select distinct g.relation, g.attname
@@ -224,11 +224,10 @@ select is_empty(
               select
                 from pg_constraint k
                where k.conrelid = g.oid
-                 and k.contype = 'c'
                  and g.attnum = any (k.conkey)
-                 and pg_get_constraintdef(k.oid) ~ 'length\(|= ANY|_are_origins\('
+                 and (k.contype = 'f' or pg_get_constraintdef(k.oid) ~ 'length\(|= ANY|_are_origins\(')
           ) $$,
-    'what users write of texts, documents and arrays has a bound');
+    'texts, documents and arrays that users write have a limit');
 
 select is_empty(
     $$ select distinct g.relation, g.attname
@@ -242,7 +241,7 @@ select is_empty(
                  and k.contype = 'c'
                  and g.attnum = any (k.conkey)
           ) $$,
-    'and every number a range');
+    'every number that users write has a range');
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -257,7 +256,7 @@ select is_empty(
          from pg_proc p
         where p.pronamespace = 'tinydevcrm'::regnamespace
           and p.prosrc ~ 'advisory_(xact_)?lock' $$,
-    'nothing hangs on an advisory lock, which anyone can take');
+    'no function uses an advisory lock, because anyone can take one');
 
 select * from finish();
 

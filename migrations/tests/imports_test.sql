@@ -7,7 +7,7 @@ select plan(74);
 create schema "My Data";
 set local search_path = "My Data", public;
 
--- Place of a value on the ladder.
+-- Rank of a value on the ladder.
 create function pg_temp.rank_of(value text)
     returns integer
     language sql
@@ -45,7 +45,7 @@ exception
 end
 $$;
 
--- A text taken to a type of the ladder and back.
+-- Casts a text to a type of the ladder and restores the text.
 create function pg_temp.through(example text)
     returns text
     language plpgsql
@@ -73,11 +73,11 @@ select is(
     tinydevcrm._make_column_names(array['a', '', 'a', 'xmin', 'a_2', 'A', repeat('é', 40), repeat('é', 40)]),
     array['a', 'column_2', 'a_3', 'xmin_2', 'a_2', 'A', repeat('é', 31), repeat('é', 30) || '_2'],
     'names are kept as written, and made unique within 63 bytes');
-select is(tinydevcrm._make_table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a file''s name makes a table''s');
-select is(tinydevcrm._make_table_name('Q3 Sales.csv.gz'), 'q3_sales', 'packed or not');
+select is(tinydevcrm._make_table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a table is named after its file');
+select is(tinydevcrm._make_table_name('Q3 Sales.csv.gz'), 'q3_sales', 'the ending of a compressed file is left out too');
 select is(tinydevcrm._make_table_name('.csv'), 'imported', 'a name with nothing in it is "imported"');
 
--- the way of a program
+-- the import of a program
 
 create temporary table begun as
 select *
@@ -90,11 +90,11 @@ select is(
     array[
         'create table "My Data".numbers ("AColumnOfNumbers" integer, note text, seen text)',
         'copy "My Data".numbers ("AColumnOfNumbers", note, seen) from stdin with (encoding ''UTF8'')'],
-    'begin_import() makes the table and gives the COPY to run');
+    'begin_import() creates the table and returns the COPY to run');
 select is(
     (select jsonb_agg(value->'rank') from begun, jsonb_array_elements(columns)),
     jsonb_build_array(pg_temp.rank_of('1'), null, null),
-    'and says which values it takes: those whose text can be restored, or any');
+    'begin_import() returns which values each column accepts');
 
 insert into numbers
 values (7, '2024-01-31 10:00:00+05:30', null), (8, null, null);
@@ -105,10 +105,10 @@ select is(
                 (select import_id from begun),
                 array[pg_temp.rank_of('3000000000'), pg_temp.rank_of('x'), null, pg_temp.rank_of('true')])),
     'copy "My Data".numbers ("AColumnOfNumbers", note, seen, column_4) from stdin with (encoding ''UTF8'')',
-    'widen_import() goes on with wider columns, and new ones');
+    'widen_import() continues with wider columns, and new ones');
 select is(
     pg_temp.columns('numbers'), 'AColumnOfNumbers bigint, note text, seen text, column_4 boolean',
-    'whose types fit what comes next');
+    'the wider types fit the values that come next');
 
 insert into numbers
 values (3000000000, '', 'later', true);
@@ -128,7 +128,7 @@ select is(
 select results_eq(
     $$ select line, reason, line_text from tinydevcrm.import_problems order by id $$,
     $$ values (3::bigint, 'short', 'a,b'), (5::bigint, 'long', 'c,d') $$,
-    'each with its line and text');
+    'a repaired line has its number and text');
 select results_eq(
     $$ select "AColumnOfNumbers", coalesce('<' || note || '>', 'NULL') from numbers order by 1 $$,
     $$ values (7::bigint, '<2024-01-31 10:00:00+05:30>'), (8, 'NULL'), (3000000000, '<>') $$,
@@ -139,7 +139,7 @@ select is(
       {"name": "note", "type": "text", "header": "note"},
       {"name": "seen", "type": "text", "header": "seen"},
       {"name": "column_4", "type": "boolean", "header": ""}]'::jsonb,
-    'the import''s row has columns, types and what the file called them');
+    'the row of an import has the columns, their types and their names in the file');
 
 -- widening restores the text, whatever the type
 
@@ -155,7 +155,7 @@ select is_empty(
          from tinydevcrm.csv_types
         where restores is not null
           and pg_temp.rank_of(example) <> rank $$,
-    'and is where its example says');
+    'each way of writing has the rank of its example');
 
 -- refusals
 
@@ -184,10 +184,10 @@ select throws_ok(
     $$ select tinydevcrm.begin_import('x.csv', '{a}', '{1}', types => '{"a": "integer); drop table numbers; --"}') $$,
     'TD007', null, 'and is the name of a type, and nothing else');
 select throws_ok(
-    $$ select tinydevcrm.finish_import(0, '{}', 0) $$, 'TD001', 'import 0 is not under way',
+    $$ select tinydevcrm.finish_import(0, '{}', 0) $$, 'TD001', 'import 0 is not running',
     'an import that did not begin cannot finish');
 
--- the way of psql
+-- the import by psql
 
 create temporary table staging (id text, "when" text, "say ""hi""" text, "none" text);
 insert into staging
@@ -195,7 +195,7 @@ values ('1', '2024-01-31', '007', null), ('2', '2024-02-29', null, null);
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers') $$,
-    'import_staging() takes any name');
+    'import_staging() accepts any name');
 select is(
     pg_temp.columns('"by hand; drop table numbers"'),
     'id integer, when date, say "hi" text, none text',
@@ -205,11 +205,11 @@ select is(
        from tinydevcrm.import_staging(
                 'staging', 'overridden', types => '{"when": "timestamptz", "id": "numeric(10,2)"}')),
     'timestamp with time zone', 'a type can be given');
-select is((select id::text from overridden limit 1), '1.00', 'with its modifiers');
+select is((select id::text from overridden limit 1), '1.00', 'a given type keeps its modifiers');
 select is(
     (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', null_text => '007')),
     'integer', 'a text can mean NULL');
-select is((select count("say ""hi""") from nulled), 0::bigint, 'and is NULL then');
+select is((select count("say ""hi""") from nulled), 0::bigint, 'the null_text becomes NULL');
 
 create temporary table late (n text);
 insert into late
@@ -220,7 +220,7 @@ values ('1.5'), ('007');
 
 select is(
     (select columns->0->>'type' from tinydevcrm.import_staging('late', 'late')), 'text',
-    'a value far down counts as any other');
+    'a value in a late row counts as any other');
 
 create temporary table typed (id integer);
 
@@ -267,7 +267,7 @@ select is(
 select results_eq(
     'select number, id, "when", "say ""hi""", noted_at is null from log order by number',
     $$ values (1, 1::bigint, timestamp '2024-01-31', '007'::varchar, false), (2, 3, '2024-02-29', null, false) $$,
-    'and values become what the table has');
+    'values get the types of the table');
 
 update staging
    set "say ""hi""" = 'four', "none" = 'x'
@@ -280,7 +280,7 @@ select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
     E'"none": invalid input syntax for type integer: "x"\n'
     '"say ""hi""": character varying(3) would change ''four''',
-    'column by column');
+    'the error names each column');
 
 update staging
    set "none" = null;
@@ -288,10 +288,10 @@ update staging
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
     '"say ""hi""": character varying(3) would change ''four''',
-    'nothing is cut off');
+    'a value that would be cut off is refused');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', types => '{"say \"hi\"": "varchar(3)"}') $$, '22001', null,
-    'nor is it in a column whose type was given');
+    'so is one in a column whose type was given');
 
 alter table staging drop column "when";
 
@@ -309,12 +309,12 @@ drop view dependent;
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('staging', 'by hand; drop table numbers', 'replace') $$,
-    'and recreates the table when none does');
+    'replace recreates the table when no view depends on it');
 select is(
     pg_temp.columns('"by hand; drop table numbers"'), 'id integer, say "hi" text, none text',
-    'with the columns of the file');
+    'the recreated table has the columns of the file');
 
--- what a table would change in silence
+-- values that a table would change without an error
 
 create domain short as varchar(3);
 create table strict_log (
@@ -384,15 +384,15 @@ values ('2');
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$,
-    'replace leaves columns to a table that fills them itself');
-select results_eq('select n, id > 1 from kept', $$ values (2, true) $$, 'and does');
+    'replace accepts a file without the columns that the table fills itself');
+select results_eq('select n, id > 1 from kept', $$ values (2, true) $$, 'the table fills them');
 
 update news
    set n = '2.5';
 
 select throws_ok(
     $$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$, 'TD006', null,
-    'it does not recreate a table that would lose what it has');
+    'replace does not recreate a table that would lose indexes or rights');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('news', 'kept', 'replace') $$),
     'n: integer in the table, numeric in the file', 'and says what differs');
@@ -405,8 +405,8 @@ values ('1', 'Ann'), ('2', 'Bob');
 
 select is(
     (select row_count from tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}')),
-    2::bigint, 'upsert makes a table that is not there');
-select col_is_pk('My Data', 'people', 'id', 'with the key that the next one needs');
+    2::bigint, 'upsert creates a table that does not exist');
+select col_is_pk('My Data', 'people', 'id', 'the new table has the key that the next upsert needs');
 
 update people
    set id = '3', name = 'Cid'
@@ -417,17 +417,17 @@ update people
 
 select lives_ok(
     $$ select tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}') $$,
-    'then it updates the rows of the same key');
+    'upsert updates the rows of the same key');
 select results_eq(
     'select id, name from "My Data".people order by id',
-    $$ values (1, 'Ann'), (2, 'Bea'), (3, 'Cid') $$, 'and adds the others');
+    $$ values (1, 'Ann'), (2, 'Bea'), (3, 'Cid') $$, 'upsert adds the other rows');
 
 insert into people
 values ('3', 'Dan');
 
 select throws_ok(
     $$ select tinydevcrm.import_staging('people', 'people', 'upsert', key => '{id}') $$, 'TD009',
-    'the file has more than one row of the same key', 'a key that is there twice is refused');
+    'two rows of the file have the same key', 'a key that two rows share is refused');
 
 update people
    set id = null
@@ -438,7 +438,7 @@ select throws_ok(
     'a row of the file has no value for the key', 'and one that is missing');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'log2', 'upsert', key => '{id,none}') $$, 'TD009',
-    null, 'in a new table too');
+    null, 'so is one in a new table');
 
 -- what an import reports
 
@@ -448,7 +448,7 @@ create table texts (a text primary key, b text);
 select is(
     (select columns from tinydevcrm.import_staging('pairs', 'texts', 'append')),
     '[{"name": "a", "type": "text", "header": "a"}, {"name": "b", "type": "text", "header": "b"}]'::jsonb,
-    'the columns are reported as the table has them');
+    'the columns are reported with the types of the table');
 select is(
     (select jsonb_path_query_array(columns, '$[*].type')
        from tinydevcrm.import_staging('pairs', 'texts', 'upsert', '{a}')),

@@ -1,4 +1,4 @@
--- The registry, and what create_matview() takes for a query.
+-- The registry, and which queries create_matview() accepts.
 
 begin;
 
@@ -13,11 +13,11 @@ select generate_series(0, 9) as n;
 select is(
     tinydevcrm.create_matview('Big "ones"', 'select * from numbers where n > 5 -- all of them')::text,
     '"Big ""ones"""',
-    'create_matview() makes a materialized view in the caller''s schema, any name, any comment');
+    'create_matview() creates a view in the caller''s schema, with any name and any comment');
 select results_eq(
-    'select count(*)::integer from "Big ""ones"""', array[4], 'and fills it');
+    'select count(*)::integer from "Big ""ones"""', array[4], 'create_matview() fills the view');
 select is_empty(
-    'select from tinydevcrm.matview_refresh_events', 'without telling anybody');
+    'select from tinydevcrm.matview_refresh_events', 'create_matview() writes no event');
 select lives_ok(
     $$ select tinydevcrm.create_matview('v', 'values (1), (2);') $$, 'values is a query, with a semicolon');
 select lives_ok(
@@ -29,21 +29,21 @@ select throws_ok(query, sqlstate, null, why)
         ($$ select tinydevcrm.create_matview('x', 'select 1; drop table numbers') $$, 'TD002',
             'two statements are refused'),
         ($$ select tinydevcrm.create_matview('x', 'select 1; select 2') $$, 'TD002',
-            'two queries too'),
+            'two queries are refused'),
         ($$ select tinydevcrm.create_matview('x', 'drop table numbers') $$, 'TD002',
             'a statement that returns no rows is refused'),
         ($$ select tinydevcrm.create_matview('x', 'delete from numbers returning n') $$, 'TD002',
             'a delete is refused'),
         ($$ select tinydevcrm.create_matview(
                 'x', 'with gone as (delete from numbers returning n) select * from gone') $$, '0A000',
-            'a delete within a query too'),
+            'a delete within a query is refused'),
         ($$ select tinydevcrm.create_matview('x', ' ; ') $$, 'TD002', 'an empty query is refused'),
-        ($$ select tinydevcrm.create_matview('x', ' Explain select 1') $$, 'TD002', 'so is explain'),
-        ($$ select tinydevcrm.create_matview('x', null) $$, 'TD002', 'null too'),
+        ($$ select tinydevcrm.create_matview('x', ' Explain select 1') $$, 'TD002', 'explain is refused'),
+        ($$ select tinydevcrm.create_matview('x', null) $$, 'TD002', 'a null query is refused'),
         ($$ select tinydevcrm.create_matview('x', 'select nope from numbers') $$, '42703',
-            'an error in the query is told as it is'),
+            'an error in the query is raised as it is'),
         ($$ select tinydevcrm.create_matview('x', 'select 1 / 0') $$, '22012',
-            'one that shows when it runs too'),
+            'so is an error that appears when the query runs'),
         ($$ select tinydevcrm.create_matview('numbers', 'select 1') $$, 'TD004',
             'a name in use is refused'),
         ($$ select tinydevcrm.create_matview('', 'select 1') $$, 'TD007', 'an empty name is refused'),
@@ -53,17 +53,17 @@ select throws_ok(query, sqlstate, null, why)
             'an unknown rule is refused'),
         ($$ select tinydevcrm.watch_matview('numbers') $$, 'TD008', 'a table is refused'),
         ($$ select tinydevcrm.refresh_matview('numbers') $$, 'TD001',
-            'what is not watched is not refreshed')
+            'a refresh of a relation that is not watched is refused')
   ) as refusals (query, sqlstate, why);
 
-select results_eq('select count(*)::integer from numbers', array[10], 'and nothing of it was run');
+select results_eq('select count(*)::integer from numbers', array[10], 'no refused statement was run');
 
 create materialized view by_hand as
 select 1 as one;
 
 select is(
     (tinydevcrm.watch_matview('by_hand', 'always')).notify_when, 'always',
-    'watch_matview() takes one made by hand');
+    'watch_matview() registers a view made by hand');
 
 select tinydevcrm.drop_matview('by_hand');
 
@@ -81,10 +81,10 @@ select lives_ok(
     'a view may have a key');
 select is(
     (select method from tinydevcrm.refresh_matview('k')), 'concurrently',
-    'by which it is refreshed concurrently');
+    'a view with a key is refreshed concurrently');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass), null,
-    'and there is no reason to tell');
+    'a concurrent refresh has no reason to be plain');
 
 insert into keyed
 values (2, 'c');
@@ -92,51 +92,51 @@ values (2, 'c');
 select is(
     (select array[outcome, method, is_notified::text, plain_reason] from tinydevcrm.refresh_matview('k')),
     array['refreshed', 'plain', 'true',
-          'its key does not tell its rows apart: Key (id)=(2) is duplicated.'],
-    'rows of the same key make it plain, which is told whatever the rule');
-select is((select count(*) from k), 3::bigint, 'and lose nothing');
+          'rows share a key: Key (id)=(2) is duplicated.'],
+    'rows that share a key make the refresh plain, and that notifies whatever the rule');
+select is((select count(*) from k), 3::bigint, 'a plain refresh loses no row');
 select is(
     (select array[method, is_notified::text] from tinydevcrm.refresh_matview('k')),
-    array['plain', 'false'], 'once');
+    array['plain', 'false'], 'it notifies once');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass),
-    'its key does not tell its rows apart: Key (id)=(2) is duplicated.', 'the status shows it');
+    'rows share a key: Key (id)=(2) is duplicated.', 'the status shows the reason');
 
 delete from keyed
  where name = 'c';
 
-select is((select method from tinydevcrm.refresh_matview('k')), 'plain', 'once they are gone');
+select is((select method from tinydevcrm.refresh_matview('k')), 'plain', 'the first refresh without such rows is plain');
 select is(
-    (select method from tinydevcrm.refresh_matview('k')), 'concurrently', 'it is concurrent again');
+    (select method from tinydevcrm.refresh_matview('k')), 'concurrently', 'the next one is concurrent again');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'k'::regclass), null,
-    'without a reason');
+    'and has no reason to be plain');
 select throws_ok(
     $$ select tinydevcrm.create_matview('l', 'select 1 as n union all select 1', key => '{n}') $$,
-    'TD009', 'the query gives more than one row of the same key',
-    'a key that does not hold from the start is refused');
-select is(to_regclass('l'), null, 'and leaves nothing');
+    'TD009', 'two rows of the query have the same key',
+    'a key that rows share from the start is refused');
+select is(to_regclass('l'), null, 'a refused view is not created');
 
 select tinydevcrm.create_matview('plain', 'select 1 as n');
 select tinydevcrm.refresh_matview('plain');
 select is(
     (select plain_reason from tinydevcrm.matview_status where relation = 'plain'::regclass),
-    'it has no unique index on plain columns', 'a view without one has that for a reason');
+    'it has no unique index on plain columns', 'a view without a unique index has that as its reason');
 
 -- names that are free
 
-select is(tinydevcrm._find_unused_name('free'), 'free', 'a name that is free is taken as it is');
+select is(tinydevcrm._find_unused_name('free'), 'free', 'a free name stays as it is');
 create table "Taken"();
 create view "Taken_2" as select 1 as n;
 select is(
-    tinydevcrm._find_unused_name('Taken'), 'Taken_3', 'one that a table or view has gets a number');
+    tinydevcrm._find_unused_name('Taken'), 'Taken_3', 'a name that a table or view has gets a number');
 select is(
     tinydevcrm._find_unused_name(repeat('é', 31) || 'xx'), repeat('é', 31) || 'x',
-    'one over 63 bytes is cut');
+    'a name over 63 bytes is cut');
 select tinydevcrm.create_matview(repeat('é', 31), 'select 1 as n');
 select is(
     tinydevcrm._find_unused_name(repeat('é', 32)), repeat('é', 30) || '_2',
-    'between its letters, and makes room for the number');
+    'a long name is cut between characters, with room for the number');
 
 -- what it reads
 
@@ -149,7 +149,7 @@ select tinydevcrm.create_matview('nearest', 'select n from nearer union all sele
 alter table "Far Away" rename to "Farther";
 select is(
     (select reads::text[] from tinydevcrm.matview_status where relation = 'nearest'::regclass),
-    array['"Farther"', 'nearer'], 'it shows what it reads, through views, by the name of now');
+    array['"Farther"', 'nearer'], 'the status shows what a view reads, through views, by the present names');
 
 select * from finish();
 

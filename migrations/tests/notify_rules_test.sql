@@ -1,4 +1,4 @@
--- When a refresh is told, and with which rows.
+-- When a refresh notifies, and with which rows.
 
 begin;
 
@@ -9,7 +9,7 @@ set local search_path = "My Data", public;
 
 create table numbers (n integer, "Checked At" text);
 
--- What the last refresh came to, in one line.
+-- Refreshes a view and returns the result in one line.
 create function pg_temp.refreshed(relation regclass)
     returns text
     language sql
@@ -17,7 +17,7 @@ as $$
     select concat_ws(
                ' ',
                outcome,
-               case when is_notified then 'told' else 'quiet' end,
+               case when is_notified then 'notified' else 'quiet' end,
                row_count,
                case when added_count is not null then format('+%s-%s', added_count, removed_count) end,
                (select jsonb_agg(value order by value) from jsonb_array_elements(rows)),
@@ -33,31 +33,31 @@ as $$
 $$;
 
 select pg_temp.watch(rule)
-  from unnest(array['not_empty', 'empty', 'became_not_empty', 'changed', 'rows_added', 'always', 'never']) as rule;
+  from (select name from tinydevcrm.notify_rules order by rank) as known (rule);
 
-select is(pg_temp.refreshed('not_empty'), 'refreshed quiet 0', 'not_empty does not tell an empty view');
-select is(pg_temp.refreshed('empty'), 'refreshed told 0', 'empty does');
-select is(pg_temp.refreshed('became_not_empty'), 'refreshed quiet 0', 'became_not_empty does not');
+select is(pg_temp.refreshed('not_empty'), 'refreshed quiet 0', 'not_empty does not notify of an empty view');
+select is(pg_temp.refreshed('empty'), 'refreshed notified 0', 'empty notifies');
+select is(pg_temp.refreshed('became_not_empty'), 'refreshed quiet 0', 'became_not_empty does not notify');
 select is(pg_temp.refreshed('changed'), 'refreshed quiet 0', 'changed has nothing to compare with at first');
-select is(pg_temp.refreshed('rows_added'), 'refreshed quiet 0', 'nor has rows_added');
-select is(pg_temp.refreshed('always'), 'refreshed told 0', 'always tells');
-select is(pg_temp.refreshed('never'), 'refreshed quiet 0', 'never does not');
+select is(pg_temp.refreshed('rows_added'), 'refreshed quiet 0', 'rows_added has nothing to compare with at first');
+select is(pg_temp.refreshed('always'), 'refreshed notified 0', 'always notifies');
+select is(pg_temp.refreshed('never'), 'refreshed quiet 0', 'never does not notify');
 
 insert into numbers
 values (1), (1);
 
-select is(pg_temp.refreshed('not_empty'), 'refreshed told 2 [{"n": 1}, {"n": 1}]', 'not_empty tells a view with rows');
-select is(pg_temp.refreshed('empty'), 'refreshed quiet 2', 'empty does not');
-select is(pg_temp.refreshed('became_not_empty'), 'refreshed told 2 [{"n": 1}, {"n": 1}]', 'became_not_empty does');
-select is(pg_temp.refreshed('became_not_empty'), 'refreshed quiet 2', 'once');
+select is(pg_temp.refreshed('not_empty'), 'refreshed notified 2 [{"n": 1}, {"n": 1}]', 'not_empty notifies of a view with rows');
+select is(pg_temp.refreshed('empty'), 'refreshed quiet 2', 'empty does not notify of a view with rows');
+select is(pg_temp.refreshed('became_not_empty'), 'refreshed notified 2 [{"n": 1}, {"n": 1}]', 'became_not_empty notifies');
+select is(pg_temp.refreshed('became_not_empty'), 'refreshed quiet 2', 'became_not_empty notifies once');
 select is(
-    pg_temp.refreshed('changed'), 'refreshed told 2 +2-0 [{"n": 1}, {"n": 1}]',
-    'changed counts what was added and removed');
-select is(pg_temp.refreshed('changed'), 'refreshed quiet 2 +0-0', 'and does not tell what stays the same');
+    pg_temp.refreshed('changed'), 'refreshed notified 2 +2-0 [{"n": 1}, {"n": 1}]',
+    'changed counts the rows that were added and removed');
+select is(pg_temp.refreshed('changed'), 'refreshed quiet 2 +0-0', 'changed does not notify when nothing changed');
 select is(
-    pg_temp.refreshed('rows_added'), 'refreshed told 2 +2-0 [{"n": 1}, {"n": 1}]',
-    'rows_added carries them, each copy');
-select is(pg_temp.refreshed('never'), 'refreshed quiet 2', 'never does not tell');
+    pg_temp.refreshed('rows_added'), 'refreshed notified 2 +2-0 [{"n": 1}, {"n": 1}]',
+    'rows_added carries the added rows, each copy');
+select is(pg_temp.refreshed('never'), 'refreshed quiet 2', 'never does not notify of a view with rows');
 
 -- multisets
 
@@ -65,20 +65,20 @@ insert into numbers
 values (1), (2);
 
 select is(
-    pg_temp.refreshed('rows_added'), 'refreshed told 4 +2-0 [{"n": 1}, {"n": 2}]',
+    pg_temp.refreshed('rows_added'), 'refreshed notified 4 +2-0 [{"n": 1}, {"n": 2}]',
     'one more copy of a row is an added row');
 
 delete from numbers
  where n = 1;
 
-select is(pg_temp.refreshed('rows_added'), 'refreshed quiet 1 +0-3', 'removed rows are no added ones');
-select is(pg_temp.refreshed('changed'), 'refreshed told 1 +1-2 [{"n": 2}]', 'but they are a change');
+select is(pg_temp.refreshed('rows_added'), 'refreshed quiet 1 +0-3', 'rows_added does not notify of removed rows');
+select is(pg_temp.refreshed('changed'), 'refreshed notified 1 +1-2 [{"n": 2}]', 'changed notifies of removed rows');
 
 insert into numbers
 values (1);
 
 select is(
-    pg_temp.refreshed('rows_added'), 'refreshed told 2 +1-0 [{"n": 1}]', 'what comes back is added again');
+    pg_temp.refreshed('rows_added'), 'refreshed notified 2 +1-0 [{"n": 1}]', 'a removed row that returns is added again');
 
 -- between two refreshes of ours
 
@@ -87,8 +87,8 @@ values (7);
 refresh materialized view rows_added;
 
 select is(
-    pg_temp.refreshed('rows_added'), 'refreshed told 3 +1-0 [{"n": 7}]',
-    'a refresh by hand between takes nothing away');
+    pg_temp.refreshed('rows_added'), 'refreshed notified 3 +1-0 [{"n": 7}]',
+    'a refresh by hand in between loses no added row');
 
 -- limits
 
@@ -109,7 +109,7 @@ values (0), (0);
 select is(
     (select array[added_count, jsonb_array_length(rows), is_cut::integer]
        from tinydevcrm.refresh_matview('wide')),
-    array[2, 1, 1]::bigint[], 'nor more bytes');
+    array[2, 1, 1]::bigint[], 'an event carries at most as many bytes as settings allow');
 
 -- failures
 
@@ -122,17 +122,17 @@ select pg_temp.refreshed('risky');
 insert into numbers (n, m)
 values (50, 0);
 
-select is(pg_temp.refreshed('risky'), 'failed told', 'a failure is told whatever the rule');
-select is(pg_temp.refreshed('risky'), 'failed quiet', 'once');
+select is(pg_temp.refreshed('risky'), 'failed notified', 'a failure notifies whatever the rule');
+select is(pg_temp.refreshed('risky'), 'failed quiet', 'the second failure of a streak does not notify');
 
 update numbers
    set m = 5
  where n = 50;
 
 select is(
-    pg_temp.refreshed('risky'), 'recovered told 1 +1-0 [{"n": 50, "tenth": 2}]',
-    'and so is the recovery, compared with what was before the failure');
-select is(pg_temp.refreshed('risky'), 'refreshed quiet 1 +0-0', 'then the rule goes on');
+    pg_temp.refreshed('risky'), 'recovered notified 1 +1-0 [{"n": 50, "tenth": 2}]',
+    'a recovery notifies, compared with the rows before the failure');
+select is(pg_temp.refreshed('risky'), 'refreshed quiet 1 +0-0', 'after the recovery the rule decides again');
 
 -- intervals
 
@@ -152,25 +152,25 @@ select pg_temp.refreshed('seldom'), pg_temp.refreshed('often');
 insert into numbers
 values (1);
 
-select is(pg_temp.refreshed('seldom'), 'refreshed told 1 +1-0 [{"n": 1}]', 'the first is told');
+select is(pg_temp.refreshed('seldom'), 'refreshed notified 1 +1-0 [{"n": 1}]', 'the first refresh with added rows notifies');
 insert into numbers
 values (2);
-select is(pg_temp.refreshed('seldom'), 'refreshed quiet 2', 'the next within the interval is not');
+select is(pg_temp.refreshed('seldom'), 'refreshed quiet 2', 'the next within the interval does not notify');
 select pg_temp.wait_over('seldom');
 insert into numbers
 values (3);
 select is(
-    pg_temp.refreshed('seldom'), 'refreshed told 3 +2-0 [{"n": 2}, {"n": 3}]',
-    'the first after it tells what came meanwhile');
+    pg_temp.refreshed('seldom'), 'refreshed notified 3 +2-0 [{"n": 2}, {"n": 3}]',
+    'the first after the interval carries what was added meanwhile');
 
-select is(pg_temp.refreshed('often'), 'refreshed told 3 [{"n": 1}, {"n": 2}, {"n": 3}]', 'became_not_empty is told');
+select is(pg_temp.refreshed('often'), 'refreshed notified 3 [{"n": 1}, {"n": 2}, {"n": 3}]', 'became_not_empty notifies');
 delete from numbers;
-select is(pg_temp.refreshed('often'), 'refreshed quiet 0', 'empties');
+select is(pg_temp.refreshed('often'), 'refreshed quiet 0', 'the view becomes empty');
 insert into numbers
 values (4);
-select is(pg_temp.refreshed('often'), 'refreshed quiet 1', 'has rows again too soon');
+select is(pg_temp.refreshed('often'), 'refreshed quiet 1', 'rows within the interval do not notify');
 select pg_temp.wait_over('often');
-select is(pg_temp.refreshed('often'), 'refreshed told 1 [{"n": 4}]', 'and that is told when the interval is over');
+select is(pg_temp.refreshed('often'), 'refreshed notified 1 [{"n": 4}]', 'they notify when the interval is over');
 
 -- columns left out, and changes of the rule
 
@@ -182,12 +182,12 @@ update numbers
 
 select is(pg_temp.refreshed('checked'), 'refreshed quiet 1 +0-0', 'a column left out does not count');
 select lives_ok(
-    $$ select tinydevcrm.watch_matview('checked', ignored_columns => '{}') $$, 'until it is not left out any more');
-select is(pg_temp.refreshed('checked'), 'refreshed quiet 1', 'which begins a new comparison, in silence');
+    $$ select tinydevcrm.watch_matview('checked', ignored_columns => '{}') $$, 'the ignored columns can be changed');
+select is(pg_temp.refreshed('checked'), 'refreshed quiet 1', 'a changed comparison begins anew without a notification');
 update numbers
    set "Checked At" = 'tomorrow';
 select is(
-    pg_temp.refreshed('checked'), 'refreshed told 1 +1-1 [{"n": 4, "Checked At": "tomorrow"}]', 'then it counts');
+    pg_temp.refreshed('checked'), 'refreshed notified 1 +1-1 [{"n": 4, "Checked At": "tomorrow"}]', 'a column that is no longer left out counts');
 select is(
     (select array[notify_when, notify_interval::text]
        from tinydevcrm.watch_matview('checked', 'always', notify_interval => '5 minutes')),
@@ -196,16 +196,16 @@ select is_empty(
     $$ select from tinydevcrm.matview_baselines
          join tinydevcrm.matviews on id = matview_id
         where relation = 'checked'::regclass $$,
-    'a rule that does not compare remembers no rows');
+    'a rule that does not compare has no baseline');
 
 select throws_ok(
     $$ select tinydevcrm.watch_matview('checked', ignored_columns => '{nowhere}') $$, 'TD007',
     '"My Data".checked has no column nowhere', 'a column that is not there cannot be left out');
 select throws_ok(
     $$ select tinydevcrm.watch_matview('checked', notify_interval => '-1 second') $$, 'TD007', null,
-    'an interval is not negative');
+    'a negative interval is refused');
 
--- every type, and whatever the session's settings
+-- every type, with any settings of the session
 
 create type pair as (a integer, b json);
 create table things as
@@ -234,7 +234,7 @@ select '{"b": 1, "a": 2}'::json, x, p, c, js, at, f, bytes, i, nothing
   from things;
 select is(
     (select array[added_count, jsonb_array_length(rows)] from tinydevcrm.refresh_matview('all_types')),
-    array[1, 1]::bigint[], 'a row that is written otherwise is another row');
+    array[1, 1]::bigint[], 'a row with another text is another row');
 insert into things
 select '{"a": "\u0000"}'::json, x, p, c, js, at, f, bytes, i, nothing
   from things
@@ -242,7 +242,7 @@ select '{"a": "\u0000"}'::json, x, p, c, js, at, f, bytes, i, nothing
 select is(
     (select array[outcome, is_notified::text, added_count::text, rows::text, is_cut::text]
        from tinydevcrm.refresh_matview('all_types')),
-    array['refreshed', 'true', '1', null, 'true'], 'one that jsonb cannot hold is told without it');
+    array['refreshed', 'true', '1', null, 'true'], 'a row that jsonb cannot hold notifies and is not carried');
 
 -- odd names
 
@@ -258,7 +258,7 @@ select is(
     'columns may have any names');
 select tinydevcrm.watch_matview('odd_names', 'always');
 select is(
-    (select jsonb_array_length(rows) from tinydevcrm.refresh_matview('odd_names')), 2, 'by the other rules too');
+    (select jsonb_array_length(rows) from tinydevcrm.refresh_matview('odd_names')), 2, 'columns may have any names by the other rules too');
 
 select tinydevcrm.create_matview('keyed', 'select n from numbers', key => '{n}');
 alter materialized view keyed rename column n to m;
@@ -266,7 +266,7 @@ refresh materialized view keyed with no data;
 select pg_temp.refreshed('keyed');
 select alike(
     (select format('%s %s', outcome, plain_reason) from tinydevcrm.matview_status where relation = 'keyed'::regclass),
-    'refreshed its key has a column that is not there%', 'a key whose column has another name is told, and no failure');
+    'refreshed its key has a column that does not exist%', 'a renamed column of the key is a reason, and no failure');
 
 select * from finish();
 

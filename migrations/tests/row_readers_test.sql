@@ -1,4 +1,4 @@
--- Rows as text and as JSON, and who runs what on the way.
+-- Rows as text and as JSON, and whose code runs while they are read.
 
 begin;
 
@@ -36,10 +36,10 @@ select throws_ok(
     format('materialized view %s is not watched', names[cardinality(names)]), why)
   from (
     values
-        ('{unwatched}'::text[], 'one that is not watched is not found'),
-        ('{c/d%}', 'nor one of another schema by its short name'),
-        ('{nope.csv,nope}', 'nor one that is not there'),
-        ('{"\"a.b\"; drop table x"}', 'nor a statement')
+        ('{unwatched}'::text[], 'a view that is not watched is not found'),
+        ('{c/d%}', 'a view of another schema is not found without its schema'),
+        ('{nope.csv,nope}', 'a view that does not exist is not found'),
+        ('{"\"a.b\"; drop table x"}', 'a statement is not a name')
   ) as refusals (names, why);
 
 -- types
@@ -88,18 +88,18 @@ select results_eq(
            null, '""', '"NaN"', '"-Infinity"', '9007199254740993', '1.50', 'true', '"2024-01-31"',
            '"not \"so\""', '[1,2]', '"{fine}"', '"(1,x)"', E'{"b": 1,\n          "a": [null]}',
            '"[1,5)"', '[[1.0,null]]']) $$,
-    'as JSON, those of built-in types are what to_json() makes of them, others are texts');
+    'as JSON, values of built-in types are as by to_json(), others are texts');
 select lives_ok(
     $$ select value::json from read('odd', true) as row (values), unnest(row.values) as value $$,
-    'and all of it is valid');
+    'the JSON is valid');
 select results_eq(
     $$ select (read('odd', false, 3))[5:6] $$, $$ values (array['900', '1.5']) $$,
-    'texts are cut where that is asked for');
+    'texts are cut on request');
 select is(
     (select array[names[7], types[10], types[11], types[3]]
        from tinydevcrm._build_rows_statement('odd')),
     array['yes %s', '"My Data".count[]', '"My Data".moods', 'numeric'],
-    'names and types come with it');
+    'names and types of the columns come too');
 
 create materialized view nothing as select from generate_series(1, 3);
 select is((select count(*) from read('nothing', true)), 3::bigint, 'rows without columns are rows');
@@ -111,7 +111,7 @@ select is(tinydevcrm._is_built_in(type::regtype), wanted, format('%s: %s', type,
            ('pair', false), ('name', true), ('int2vector', true)
   ) as types (type, wanted);
 
--- what another plants
+-- code of another user
 
 create role "Tap One" in role tinydevcrm_user;
 create schema planted authorization "Tap One";
@@ -130,7 +130,7 @@ create materialized view planted.v as select 'fine'::planted.mood as mood, 1 as 
 reset session authorization;
 
 select throws_ok(
-    $$ select read('planted.v', true) $$, '42501', null, 'what is another''s is not read in this session at all');
+    $$ select read('planted.v', true) $$, '42501', null, 'a relation of another user is not read in this session');
 create materialized view planted.w as table planted.v;
 
 set local search_path = planted, pg_catalog;
@@ -141,7 +141,7 @@ set local search_path = "My Data", public;
 
 select results_eq(
     'table seen', $$ values (array['fine', '1'], array['"fine"', '1']) $$,
-    'a reader runs nothing of what another planted');
+    'a reader runs no code of another user');
 
 select * from finish();
 

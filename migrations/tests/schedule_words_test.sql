@@ -35,7 +35,7 @@ select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' i
 
 select is(
     (tinydevcrm.describe_schedule(' 60   seconds ')).schedule, '* * * * *',
-    'it comes in its one spelling');
+    'a schedule is returned in its normal spelling');
 select is(
     (tinydevcrm.describe_schedule('5 seconds')).next_due_at,
     array(
@@ -43,18 +43,18 @@ select is(
           from generate_series(1, 3) as number
          order by number
     ),
-    'with the next three moments');
+    'the next three times are returned');
 select is(
     (tinydevcrm.describe_schedule('0 0 31 2 *')).next_due_at, null,
-    'none for a day that never comes');
+    'a date that never comes has no next times');
 select is(
-    (tinydevcrm.describe_schedule('0 7 * * *')).time_zone, 'GMT', 'and the time zone of them');
+    (tinydevcrm.describe_schedule('0 7 * * *')).time_zone, 'GMT', 'the time zone of the words is returned');
 
 select throws_ok($$ select tinydevcrm.describe_schedule('sometimes') $$, 'TD003', null, 'nonsense is refused');
-select throws_ok($$ select tinydevcrm.describe_schedule('61 * * * *') $$, 'TD003', null, 'so is a minute that there is not');
-select throws_ok($$ select tinydevcrm.describe_schedule('0 7 * * fri-mon') $$, 'TD003', null, 'a range that runs backwards');
-select throws_ok($$ select tinydevcrm._parse_schedule('5-3 * * * *') $$, 'TD003', null, 'by whatever is to be scheduled');
-select throws_ok($$ select tinydevcrm.describe_schedule('7 minutes') $$, 'TD003', null, 'and what does not come round evenly');
+select throws_ok($$ select tinydevcrm.describe_schedule('61 * * * *') $$, 'TD003', null, 'a minute over 59 is refused');
+select throws_ok($$ select tinydevcrm.describe_schedule('0 7 * * fri-mon') $$, 'TD003', null, 'a range that runs backwards is refused');
+select throws_ok($$ select tinydevcrm._parse_schedule('5-3 * * * *') $$, 'TD003', null, '_parse_schedule() refuses it too');
+select throws_ok($$ select tinydevcrm.describe_schedule('7 minutes') $$, 'TD003', null, 'an interval that does not divide an hour is refused');
 
 select * from finish();
 rollback;

@@ -1,4 +1,4 @@
--- What servers differ in, as far as it shows: each is what its version has to be. scripts/test --matrix
+-- How servers differ, as far as it is visible: each behaves as its version must. scripts/test --matrix
 -- lists the tests whose names begin with "differs".
 
 begin;
@@ -38,15 +38,15 @@ select is(
     case
         when pg_temp.cron_version() >= array[1, 5]
             then 'differs: pg_cron has seconds itself (since 1.5)'
-        else 'differs: pg_cron has no seconds (before 1.5): a loop in a job of every minute makes them'
+        else 'differs: pg_cron has no seconds (before 1.5): a job of every minute loops for them'
     end);
 
 select case
            when pg_temp.cron_version() >= array[1, 5] then
-               lives_ok($$ select cron.schedule('s', '5 seconds', 'select 1') $$, 'as pg_cron says itself')
+               lives_ok($$ select cron.schedule('s', '5 seconds', 'select 1') $$, 'pg_cron itself agrees')
            else
                throws_ok($$ select cron.schedule('s', '5 seconds', 'select 1') $$, '22023', null,
-                         'as pg_cron says itself')
+                         'pg_cron itself agrees')
        end;
 
 -- where pg_cron is

@@ -10,10 +10,11 @@ import (
 	"strings"
 )
 
-// ticksPerSecond is the kernel's unit of CPU in /proc: 100 wherever Go runs on Linux.
+// ticksPerSecond is the kernel's unit of CPU time in /proc: 100 wherever Go runs on Linux.
 const ticksPerSecond = 100
 
-// measureWork keeps the CPU that a copy and the refreshes after it take on a plain table and on four workers.
+// measureWork measures the CPU time of a copy and of the refreshes after it, on a plain table and on four
+// workers.
 func (c *citus) measureWork() {
 	c.t.Helper()
 	all := placements()
@@ -27,7 +28,7 @@ func (c *citus) measureWork() {
 	}
 }
 
-// work keeps the seconds of CPU that a run takes of the coordinator, and of the workers together.
+// work records the seconds of CPU that a run takes on the coordinator, and on all workers.
 func (c *citus) work(way string, run func()) {
 	c.t.Helper()
 	coordinator, workers := c.cpu()
@@ -37,7 +38,7 @@ func (c *citus) work(way string, run func()) {
 	c.times[way+" workers"] = append(c.times[way+" workers"], workersAfter-workers)
 }
 
-// cpu is what the nodes have used until now.
+// cpu is the CPU time that the nodes have used so far.
 func (c *citus) cpu() (coordinator, workers float64) {
 	c.t.Helper()
 	coordinator = c.cpuOf(0)
@@ -47,7 +48,7 @@ func (c *citus) cpu() (coordinator, workers float64) {
 	return coordinator, workers
 }
 
-// cpuOf is what a node has used: its postmaster counts the processes that have ended.
+// cpuOf is the CPU time that a node has used: its postmaster counts the processes that have ended.
 func (c *citus) cpuOf(node int) float64 {
 	c.t.Helper()
 	data := c.run("psql", c.script("citus", "url", strconv.Itoa(node)), "-XAtqc", "show data_directory")
@@ -61,12 +62,13 @@ func (c *citus) cpuOf(node int) float64 {
 	}
 	ticks := 0
 	for _, process := range processes {
-		// Those that end meanwhile have neither.
+		// A process that has ended meanwhile has neither file.
 		if cwd, err := os.Stat(process + "/cwd"); err != nil || !os.SameFile(cwd, folder) {
 			continue
 		}
 		text, _ := os.ReadFile(process + "/stat")
-		// After the name, in parentheses: user, system, and both of the children, from the 12th on.
+		// After the name, in parentheses, come the fields. From the 12th on they are: user, system, and both
+		// of the children.
 		_, after, _ := strings.Cut(string(text), ") ")
 		if fields := strings.Fields(after); len(fields) > 14 {
 			for _, field := range fields[11:15] {
@@ -81,7 +83,7 @@ func (c *citus) cpuOf(node int) float64 {
 	return float64(ticks) / ticksPerSecond
 }
 
-// printShare prints the CPU with four workers as parts of what the plain table costs its server.
+// printShare prints the CPU time with four workers as fractions of what the plain table costs its server.
 func (c *citus) printShare(words, way string) {
 	base := way + "_plain coordinator"
 	fmt.Printf("%-44s %6.2f times on the coordinator, %.2f on the workers\n", words,

@@ -8,10 +8,11 @@ import (
 	"testing"
 )
 
-// citusWorkers are those of the cluster. A table is on none of them, or on one, two or four.
+// citusWorkers is the number of workers in the cluster. A table is on none of them, or on one, two or four.
 const citusWorkers = 4
 
-// A placement is where a table lies: its name in ours, how many workers have it, and the same in words.
+// A placement is how a table is distributed: the name of our table, the number of workers, and the same in
+// words.
 type placement struct {
 	name    string
 	workers int
@@ -22,16 +23,16 @@ func placements() []placement {
 	return []placement{{"plain", 0, "plain table"}, {"1", 1, "1 worker"}, {"2", 2, "2 workers"}, {"4", citusWorkers, "4 workers"}}
 }
 
-// A citus is a bench on a coordinator with its workers. All nodes are on this one machine and share its cores and disk.
-// So this shows that the answers are right and what the way through a coordinator costs, and not what more machines
-// give: for that see extensions/citus/README.md.
+// A citus is a bench on a coordinator with its workers. All nodes run on this one machine and share its cores
+// and disk. So it shows that the answers are right and what the coordinator costs, but not the gain of more
+// machines: for that see extensions/citus/README.md.
 type citus struct {
 	*bench
 	rows int
 }
 
-// TestCitus is scripts/bench citus [ROWS [RUNS]]: an import into, and refreshes of, tables on 1, 2 and 4 Citus workers on
-// this machine against a plain table; where Postgres offers Citus.
+// TestCitus is scripts/bench citus [ROWS [RUNS]]: imports into tables on 1, 2 and 4 Citus workers on this
+// machine, and refreshes of views of them, compared with a plain table. It needs a Postgres that offers Citus.
 func TestCitus(t *testing.T) {
 	rows, runs := sizeOf(t, 1_000_000), runsOf(t)
 	c := newCitus(t, rows)
@@ -43,7 +44,7 @@ func TestCitus(t *testing.T) {
 	say("Writing %d rows", rows)
 	c.generate(rows, "plain.csv")
 
-	// The last one leaves its rows for the refreshes.
+	// The last run leaves its rows for the refreshes.
 	imports := []struct {
 		name string
 		run  func(placement)
@@ -77,7 +78,7 @@ func TestCitus(t *testing.T) {
 	c.printAll()
 }
 
-// newCitus makes a coordinator and four workers, or names what is not measured and why.
+// newCitus starts a coordinator and four workers, or says what is not measured and why.
 func newCitus(t *testing.T, rows int) *citus {
 	t.Helper()
 	b := prepare(t)
@@ -97,7 +98,7 @@ func newCitus(t *testing.T, rows int) *citus {
 	return &citus{b, rows}
 }
 
-// place has tables distributed from now on use the first so many workers.
+// place makes the tables that are distributed from now on use this many workers.
 func (c *citus) place(workers int) {
 	c.t.Helper()
 	c.query(fmt.Sprintf(`
@@ -106,7 +107,7 @@ func (c *citus) place(workers int) {
 		 where groupid > 0`, workers))
 }
 
-// makeTables makes a table for each placement, with the columns and types of the file, and two views of each.
+// makeTables creates a table for each placement, with the columns and types of the file, and two views of each.
 func (c *citus) makeTables() {
 	c.t.Helper()
 	c.generate(1000, "first.csv")
@@ -127,7 +128,7 @@ func (c *citus) makeTables() {
 	}
 }
 
-// liesOn makes sure of where a table is.
+// liesOn checks how a table is distributed.
 func (c *citus) liesOn(table string, on placement) {
 	c.t.Helper()
 	if workers := int(c.queryNumber(
@@ -136,7 +137,7 @@ func (c *citus) liesOn(table string, on placement) {
 	}
 }
 
-// empty makes room for the next run, and has no node write behind its back.
+// empty empties the tables for the next run, and makes all nodes finish writing.
 func (c *citus) empty(on placement) {
 	c.t.Helper()
 	c.query("truncate on_" + on.name + "; drop table if exists new")
@@ -146,8 +147,8 @@ func (c *citus) empty(on placement) {
 	c.query("select run_command_on_all_nodes('checkpoint')")
 }
 
-// The ways: into a table that is there and empty, or a new one. That is distributed by a column of another type, for
-// Citus lays a table beside an earlier one of the same type.
+// The ways: into an existing empty table, or a new one. The new one is distributed by a column of another type,
+// because Citus places a table beside an earlier one whose column has the same type.
 
 func (c *citus) copy(on placement) { c.copyInto("on_" + on.name) }
 
@@ -167,7 +168,7 @@ func (c *citus) refresh(view string, on placement) {
 	c.query(fmt.Sprintf("select tinydevcrm.refresh_matview('%s_%s')", view, on.name))
 }
 
-// checkSameAnswers wants each table and view to hold the same, wherever it is.
+// checkSameAnswers requires each table and view to have the same contents, however it is distributed.
 func (c *citus) checkSameAnswers() {
 	c.t.Helper()
 	for _, on := range placements() {

@@ -28,8 +28,9 @@ const insertEvents = `
 	  from tinydevcrm.matviews, generate_series(1, $1)
 	 where relation = 'v'::regclass`
 
-// TestDeliver is scripts/bench deliver [BEHIND]: from commit to log line against a bare LISTEN/NOTIFY, and deliveries a
-// second, with nothing behind and with so many acknowledged deliveries; a queue of pgmq too, where that is installed.
+// TestDeliver is scripts/bench deliver [BEHIND]: the time from commit to log line, compared with a bare
+// LISTEN/NOTIFY, and deliveries a second, with an empty table and with BEHIND acknowledged deliveries in it;
+// also for a queue of pgmq, where that is installed.
 func TestDeliver(t *testing.T) {
 	most := sizeOf(t, 1_000_000)
 	t.Setenv("TINYDEVCRM_TEST_URL", newBench(t).url)
@@ -64,8 +65,8 @@ func vacuum(t *testing.T, pool *sql.DB) {
 	dbtest.Exec(t, pool, "checkpoint")
 }
 
-// measureLatency takes the time from a commit to the log line, in turn with that from the commit of a
-// transaction that writes a row and notifies to the notification in a listener of the same driver.
+// measureLatency measures the time from a commit to the log line. It alternates with the time from the commit
+// of a transaction that writes a row and notifies to the notification in a listener of the same driver.
 func measureLatency(t *testing.T, pool *sql.DB, databaseURL string) {
 	logged := make(lines, 1)
 	stop := logEvents(t, databaseURL, logged)
@@ -92,7 +93,7 @@ func measureLatency(t *testing.T, pool *sql.DB, databaseURL string) {
 	}
 }
 
-// lines is a writer that says when a line has been written.
+// lines is a writer that signals each written line.
 type lines chan struct{}
 
 func (l lines) Write(line []byte) (int, error) {
@@ -116,7 +117,7 @@ func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
 	var group errgroup.Group
 	group.Go(func() error { return hub.Run(ctx) })
 	group.Go(func() error { return worker.Run(ctx, wake) })
-	// The hub says so when it listens.
+	// The hub signals that it listens.
 	time.Sleep(time.Second)
 	return func() {
 		end()
@@ -129,7 +130,7 @@ func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
 	}
 }
 
-// afterCommit is the time from before the commit until something comes.
+// afterCommit is the time from before the commit until something arrives.
 func afterCommit[T any](t *testing.T, pool *sql.DB, comes <-chan T, statement string) time.Duration {
 	tx, err := pool.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -147,10 +148,10 @@ func afterCommit[T any](t *testing.T, pool *sql.DB, comes <-chan T, statement st
 	return time.Since(began)
 }
 
-// rateEvents are handled in each run of measureRate.
+// rateEvents is how many events are handled in each run of measureRate.
 const rateEvents = 20_000
 
-// measureRate takes the time that workers need who read a batch and end it, until there is nothing left.
+// measureRate measures how long workers take that receive and acknowledge batches until none is left.
 func measureRate(t *testing.T, pool, workers *sql.DB, what string, fill func(), read, end string) {
 	for _, count := range []int{1, 8} {
 		fill()

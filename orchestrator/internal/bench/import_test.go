@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestImport is scripts/bench import [ROWS [RUNS]]: an import against psql's \copy into a table that has its types;
-// csvsql too, where that is installed.
+// TestImport is scripts/bench import [ROWS [RUNS]]: an import, compared with psql's \copy into a table with the
+// same types, and with csvsql, where that is installed.
 func TestImport(t *testing.T) {
 	rows, runs := sizeOf(t, 1_000_000), runsOf(t)
 	b := newBench(t)
@@ -27,7 +27,7 @@ func TestImport(t *testing.T) {
 	b.orchestrator("upload", b.path("plain.csv"), "--table", "typed")
 	page := b.serve()
 
-	// Each leaves its rows in a table of its name.
+	// Each way leaves its rows in a table of its name.
 	ways := []struct {
 		name, words string
 		run         func()
@@ -62,20 +62,20 @@ func TestImport(t *testing.T) {
 	b.memory(rows * 10)
 }
 
-// copyInto loads plain.csv as psql does.
+// copyInto loads plain.csv with psql.
 func (b *bench) copyInto(table string) {
 	b.t.Helper()
 	b.run("psql", b.url, "-Xqc", fmt.Sprintf(`\copy %s from '%s' csv header`, table, b.path("plain.csv")))
 }
 
-// clear makes room for the next run, and has the server not write behind its back.
+// clear empties the tables for the next run, and makes the server finish writing.
 func (b *bench) clear() {
 	b.t.Helper()
 	b.query("truncate typed; drop table if exists upload, http, na, zeros, csvsql; checkpoint")
 }
 
-// generator writes rows of eight columns: integer, quoted text with commas, e-mail, numeric, boolean, date, timestamp,
-// and text with quotes in it.
+// generator writes rows of eight columns: integer, quoted text with commas, e-mail, numeric, boolean, date,
+// timestamp, and text with quotes in it.
 func (b *bench) generator(rows int, to io.Writer) *exec.Cmd {
 	command := b.command("psql", b.url, "-XAtqc", fmt.Sprintf(`copy (
 		select i as id,
@@ -125,8 +125,8 @@ func (b *bench) surprise(name string, row int, id string) {
 	}
 }
 
-// memory prints the peak resident memory of the program itself, as the kernel counts it while it lives: what the
-// kernel says of it afterwards would include ours.
+// memory prints the peak resident memory of the program itself, as the kernel counts it while the program runs.
+// What the kernel reports after its end would include our memory.
 func (b *bench) memory(rows int) {
 	b.t.Helper()
 	b.clear()
@@ -141,7 +141,7 @@ func (b *bench) memory(rows int) {
 			b.t.Fatal(err)
 		}
 	}
-	// Each has its own end now; the reader waits for the last one who could write.
+	// Each process has its own end now. The reader waits for the last one that could write.
 	from.Close()
 	to.Close()
 
@@ -165,7 +165,7 @@ func (b *bench) memory(rows int) {
 	fmt.Printf("%-40s %8d MB\n", fmt.Sprintf("peak memory at %d rows", rows), peak/1024)
 }
 
-// peakMemory is that of a process in kB, or nothing when it has ended.
+// peakMemory is that of a process in kB; 0 when it has ended.
 func peakMemory(pid int) int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	var kilobytes int

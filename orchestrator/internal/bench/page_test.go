@@ -15,14 +15,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPage is scripts/bench page [EVENTS [RUNS]]: the first view of the page, and what a browser loads for it, with 500
-// tables, 1000 views and EVENTS events.
+// TestPage is scripts/bench page [EVENTS [RUNS]]: the first view of the page, and what a browser loads for it,
+// with 500 tables, 1000 views and EVENTS events.
 func TestPage(t *testing.T) {
 	events, runs := sizeOf(t, 1_000_000), runsOf(t)
 	b := newBench(t)
 	b.fill(500, 1000, events)
 	address := b.serve() + "/"
-	// A connection of its own for each, as the first view has.
+	// Each has a connection of its own, as the first view of a page has.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tab := newTab(t)
 
@@ -52,8 +52,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// fill makes tables, views and events. Half of the views are refreshed by seconds, half by cron expressions. One view
-// in a hundred fails, and a subscription has all events, of which every hundredth is still pending.
+// fill creates tables, views and events. Half of the views are refreshed by seconds, half by cron expressions.
+// One view in a hundred fails. A subscription has all events, and every hundredth is still pending.
 func (b *bench) fill(tables, views, events int) {
 	b.t.Helper()
 	say("Making %d tables and %d views", tables, views)
@@ -81,7 +81,7 @@ func (b *bench) fill(tables, views, events int) {
 		           ])[id % 8 + 1]))
 		  from tinydevcrm.matviews`)
 	b.query("select tinydevcrm.create_subscription('bench')")
-	// What is measured is the page, not what the schedules do beside it.
+	// The schedules are stopped, so that only the page is measured.
 	b.query("update cron.job set active = false")
 
 	say("Writing %d events", events)
@@ -113,7 +113,7 @@ func (b *bench) fill(tables, views, events int) {
 	b.query("vacuum analyze")
 }
 
-// timeAnswer is how many milliseconds it takes until the whole page has come.
+// timeAnswer is how many milliseconds it takes to receive the whole page.
 func timeAnswer(t *testing.T, client *http.Client, address string) float64 {
 	t.Helper()
 	began := time.Now()
@@ -128,7 +128,7 @@ func timeAnswer(t *testing.T, client *http.Client, address string) float64 {
 	return time.Since(began).Seconds() * 1000
 }
 
-// newTab is one of a Chromium of its own, which keeps nothing from one page to the next.
+// newTab opens a tab of a Chromium of its own, which caches nothing between pages.
 func newTab(t *testing.T) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -142,7 +142,7 @@ func newTab(t *testing.T) context.Context {
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WindowSize(1280, 900),
 	)
-	// Not the test's own context, which ends before the browser can be closed in good order.
+	// This is not the test's own context, which ends before the browser can be closed properly.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestSchedule is scripts/bench schedule [VIEWS [RUNS]]: a round of a schedule against the bare refreshes, and against a
-// pg_cron job for each view; a refresh beside 5000 events a view; and the log's size under retention.
+// TestSchedule is scripts/bench schedule [VIEWS [RUNS]]: a run of a schedule, compared with the bare refreshes
+// and with one pg_cron job per view; a refresh with 5000 events per view; and the size of the log under
+// retention.
 func TestSchedule(t *testing.T) {
 	views, runs := sizeOf(t, 1000), runsOf(t)
 	b := newBench(t)
@@ -18,7 +19,7 @@ func TestSchedule(t *testing.T) {
 
 	schedule := b.query("select id from tinydevcrm.schedules")
 	for run := range runs {
-		// From clean catalogs each time: refreshes leave dead rows there.
+		// Each time with clean catalogs, because refreshes leave dead rows there.
 		b.query("vacuum")
 		b.timed("bare", func() { b.run("psql", b.url, "-Xqf", b.path("refreshes.sql")) })
 		b.query("update tinydevcrm.matviews set last_scheduled_at = null")
@@ -37,7 +38,8 @@ func TestSchedule(t *testing.T) {
 	b.retention()
 }
 
-// makeViews makes views of one table, with one schedule whose rounds are ours to begin: pg_cron begins none for a year.
+// makeViews creates views of one table, with one schedule that only we run: pg_cron would not run it for a
+// year.
 func (b *bench) makeViews(count int) {
 	b.t.Helper()
 	say("Making %d views", count)
@@ -52,8 +54,8 @@ func (b *bench) makeViews(count int) {
 	}
 }
 
-// jobEach has one pg_cron job for each view, as the proof of concept had it, and takes the time from the first start
-// to the last end.
+// jobEach creates one pg_cron job for each view, as the proof of concept did, and measures the time from the
+// first start to the last end.
 func (b *bench) jobEach(views int) {
 	b.t.Helper()
 	b.query("delete from cron.job_run_details")
@@ -70,16 +72,16 @@ func (b *bench) jobEach(views int) {
 	b.times["each"] = append(b.times["each"], b.queryNumber(fmt.Sprintf(`
 		select extract(epoch from max(end_time) - min(start_time))
 		  from (select * from cron.job_run_details where command like 'refresh%%' order by runid limit %d) as round`, views)))
-	// What pg_cron has begun meanwhile is to end.
+	// The runs that pg_cron has started meanwhile must end.
 	time.Sleep(5 * time.Second)
 }
 
-// besideLog takes the time of 500 refreshes with an empty log of events, and with a long one.
+// besideLog measures 500 refreshes with an empty log of events, and with a long one.
 func (b *bench) besideLog(views, runs int) {
 	b.t.Helper()
 	refreshes := func(way string) {
 		for range runs {
-			// From clean catalogs each time: a refresh leaves dead rows there, whatever the log.
+			// Each time with clean catalogs, because a refresh leaves dead rows there, whatever the log.
 			b.query("vacuum")
 			b.query("checkpoint")
 			b.timed(way, func() {
@@ -102,7 +104,7 @@ func (b *bench) besideLog(views, runs int) {
 	fmt.Println(b.report(fmt.Sprintf("500 refreshes beside %d events", 5000*views), "long", "empty"))
 }
 
-// retention has ten periods of it, each in ten steps: the log does not grow after the first.
+// retention runs through ten retention periods, each in ten steps: the log does not grow after the first.
 func (b *bench) retention() {
 	b.t.Helper()
 	b.query("truncate tinydevcrm.matview_refresh_events cascade; update tinydevcrm.settings set event_retention = '4 seconds'")

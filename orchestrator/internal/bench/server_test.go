@@ -19,8 +19,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A bench is a migrated server of its own, with the settings that users have, and the built program. All is done by
-// programs, as users do it: psql, curl and the orchestrator, each a process whose whole time counts.
+// A bench is a migrated server with the settings that users have, and the built program. It runs what users
+// run: psql, curl and the orchestrator, each as a process whose whole time is measured.
 type bench struct {
 	t      *testing.T
 	root   string // of the checkout
@@ -30,7 +30,7 @@ type bench struct {
 	times
 }
 
-// newBench makes the server by scripts/db.
+// newBench starts the server by scripts/db.
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := prepare(t)
@@ -48,7 +48,7 @@ func prepare(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// On the disk of the checkout, where the server is too.
+	// On the disk of the checkout, which the server uses too.
 	b := &bench{t: t, root: root, folder: filepath.Join(root, ".run", "bench"), times: make(times)}
 	if err := os.MkdirAll(b.folder, 0o700); err != nil {
 		t.Fatal(err)
@@ -68,10 +68,10 @@ func (b *bench) migrate(script string) {
 
 func say(format string, args ...any) { fmt.Printf("==> "+format+"\n", args...) }
 
-// sizeOf is what TINYDEVCRM_BENCH_SIZE says, or the usual size.
+// sizeOf returns TINYDEVCRM_BENCH_SIZE, or the default size.
 func sizeOf(t *testing.T, usual int) int { return setting(t, "TINYDEVCRM_BENCH_SIZE", usual) }
 
-// runsOf is what TINYDEVCRM_BENCH_RUNS says, or five.
+// runsOf returns TINYDEVCRM_BENCH_RUNS, or five.
 func runsOf(t *testing.T) int { return setting(t, "TINYDEVCRM_BENCH_RUNS", 5) }
 
 func setting(t *testing.T, name string, usual int) int {
@@ -87,17 +87,17 @@ func setting(t *testing.T, name string, usual int) int {
 	return number
 }
 
-// path is that of a file of the measurement's own.
+// path is the path of a file of this measurement.
 func (b *bench) path(name string) string { return filepath.Join(b.folder, name) }
 
-// command is one that knows the server.
+// command is a command with the server's URL in its environment.
 func (b *bench) command(name string, args ...string) *exec.Cmd {
 	command := exec.CommandContext(b.t.Context(), name, args...)
 	command.Env = append(os.Environ(), "DATABASE_URL="+b.url)
 	return command
 }
 
-// run runs a program that has to succeed, and returns what it writes.
+// run runs a program that must succeed, and returns its output.
 func (b *bench) run(name string, args ...string) string {
 	b.t.Helper()
 	return b.output(b.command(name, args...))
@@ -119,7 +119,7 @@ func (b *bench) orchestrator(args ...string) {
 	b.run(b.binary, args...)
 }
 
-// query runs statements in a session of their own, and returns what they give.
+// query runs statements in a session of their own, and returns their output.
 func (b *bench) query(statements string) string {
 	b.t.Helper()
 	command := b.command("psql", b.url, "-XAtqc", statements)
@@ -136,7 +136,7 @@ func (b *bench) queryNumber(statements string) float64 {
 	return number
 }
 
-// script runs one of the scripts that keep servers.
+// script runs one of the scripts that manage servers.
 func (b *bench) script(name string, args ...string) string {
 	b.t.Helper()
 	output, err := b.tryScript(name, args...)
@@ -147,7 +147,7 @@ func (b *bench) script(name string, args ...string) string {
 }
 
 func (b *bench) tryScript(name string, args ...string) (string, error) {
-	// Not by the test's context: the server goes after that has ended.
+	// Not with the test's context, because the server is destroyed after that has ended.
 	command := exec.Command(filepath.Join(b.root, "scripts", name), args...)
 	command.Env = append(os.Environ(), "TINYDEVCRM_DB=bench", "TINYDEVCRM_DB_FAST=")
 	command.Stderr = os.Stderr
@@ -155,7 +155,7 @@ func (b *bench) tryScript(name string, args ...string) (string, error) {
 	return strings.TrimSpace(string(output)), err
 }
 
-// exitCode is that of a program that has ended.
+// exitCode is the exit code of a program that has ended.
 func exitCode(err error) int {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
@@ -163,7 +163,7 @@ func exitCode(err error) int {
 	return -1
 }
 
-// timed keeps how long a run of a way takes.
+// timed records how long a run of a way takes.
 func (b *bench) timed(way string, run func()) {
 	b.t.Helper()
 	began := time.Now()

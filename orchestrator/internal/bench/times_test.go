@@ -24,7 +24,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// The README's table is made of these lines.
+// The table in the README is made of these lines.
 func TestLines(t *testing.T) {
 	taken := times{"copy": {2, 1, 9}, "upload": {3, 2.5, 4}}
 	for want, got := range map[string]string{

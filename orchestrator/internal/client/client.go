@@ -1,12 +1,12 @@
-// Package client says who is behind an address, where that is all there is to go by.
+// Package client identifies a client by its address, when nothing else identifies it.
 package client
 
 import "net/netip"
 
-// perClient are the bits of an IPv6 address that are a network's: behind them a client has any number.
+// perClient is the length of an IPv6 network. A client can use any number of addresses within its network.
 const perClient = 64
 
-// Of gives the address of a request's other side without its port, and of IPv6 the network of it.
+// Of returns the client's address without the port; for IPv6, the client's network.
 func Of(remote string) string {
 	from, err := netip.ParseAddrPort(remote)
 	if err != nil {

@@ -11,29 +11,30 @@ import (
 )
 
 const (
-	// answerWithin is how long after the end of its context a statement may still wait for the server to
-	// cancel it. Then the connection is given up.
+	// answerWithin is how long a statement whose context has ended may still wait for the server to cancel it.
+	// Then the connection is closed.
 	answerWithin = 5 * time.Second
-	// connectWithin bounds a connection that the pool itself asks for: there is no statement's context.
+	// connectWithin bounds a connection that the pool itself opens, because no statement's context does.
 	connectWithin = 10 * time.Second
 )
 
-// A connector makes connections whose statements end with their contexts. lib/pq's alone do not: it asks
-// the server to cancel, and goes on waiting for the answer, of a server that is frozen or cut off too.
+// A connector makes connections whose statements end with their contexts. lib/pq alone does not ensure that: it
+// asks the server to cancel and then waits for the answer, even when the server is frozen or unreachable.
 type connector struct {
 	*pq.Connector
 	config pq.Config
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	// One of lib/pq's for each, as each needs a dialer that knows which connection is its own.
+	// Each connection has a lib/pq connector of its own, because each needs a dialer that knows its
+	// connection.
 	own, err := pq.NewConnectorConfig(c.config.Clone())
 	if err != nil {
 		return nil, err
 	}
 	var line line
 	own.Dialer(&line)
-	// lib/pq dials with the context, and then waits without it for the server to let it in.
+	// lib/pq dials with the context, but then waits for the server's greeting without it.
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	line.bind(ctx)
@@ -75,18 +76,18 @@ func (c *boundConn) Ping(ctx context.Context) error {
 	return c.pqConn.Ping(ctx)
 }
 
-// A line dials one connection, and knows whether somebody waits for what comes on it.
+// A line dials one connection, and knows whether a read waits on it.
 type line struct {
 	mu   sync.Mutex
 	conn net.Conn
-	// waitsSince is when the read began that is under way; zero while there is none.
+	// waitsSince is when the current read began; zero when there is none.
 	waitsSince time.Time
 	// unbind forgets the context of the last statement, which may live much longer.
 	unbind func() bool
 }
 
-// Dial, DialTimeout and DialContext are what lib/pq asks for: first for the connection itself, and then
-// for each time that a statement is to be cancelled.
+// Dial, DialTimeout and DialContext are what lib/pq calls: first for the connection itself, then once for each
+// statement that it cancels.
 func (l *line) Dial(network, address string) (net.Conn, error) {
 	return l.DialContext(context.Background(), network, address)
 }
@@ -112,8 +113,8 @@ func (l *line) DialContext(ctx context.Context, network, address string) (net.Co
 	return lineConn{conn, l}, nil
 }
 
-// bind gives the connection up if it still waits for an answer some time after ctx has ended. It is in the
-// place of what was bound before: a connection has one statement at a time.
+// bind closes the connection if it still waits for an answer some time after ctx has ended. It replaces the
+// previous binding: a connection runs one statement at a time.
 func (l *line) bind(ctx context.Context) {
 	unbind := context.AfterFunc(ctx, func() {
 		ended := time.Now()
@@ -134,7 +135,7 @@ func (l *line) bind(ctx context.Context) {
 	l.unbind = unbind
 }
 
-// release ends what bind began, when there is no more to wait for.
+// release ends what bind began. It is called when the statement is done.
 func (l *line) release() { l.bind(context.Background()) }
 
 type lineConn struct {

@@ -11,8 +11,8 @@ type Querier interface {
 	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
 }
 
-// Collect gives the rows of a query, empty rather than nil. Fields are where the columns of a row go; what
-// names the work in an error.
+// Collect returns the rows of a query; empty, not nil, when there are none. fields returns where to scan the
+// columns of a row. what names the work in an error.
 func Collect[T any](ctx context.Context, from Querier, what string, fields func(*T) []any, query string, arguments ...any) ([]T, error) {
 	rows, err := from.QueryContext(ctx, query, arguments...)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package db opens the database and turns its errors into words, an HTTP status and an exit code.
-// The other packages import it and words, and nothing else of ours.
+// Package db opens the database and turns its errors into messages, an HTTP status and an exit code. The other
+// packages import it and words, and no other package of ours.
 package db
 
 import (
@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// MaxConns bounds the pool of a command, and of the page.
+	// MaxConns bounds the pool of a command, and that of the page.
 	MaxConns = 8
-	// maxSilence is the longest that OpenImpatient's statements wait for the server.
+	// maxSilence is the longest that statements of OpenImpatient wait for the server.
 	maxSilence = 30 * time.Second
 )
 
@@ -32,7 +32,7 @@ func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	return OpenConfig(ctx, config, maxConns)
 }
 
-// ParseURL reads what Open takes.
+// ParseURL reads a url as Open takes it.
 func ParseURL(url string) (pq.Config, error) {
 	config, err := pq.NewConfig(url)
 	if err != nil {
@@ -42,7 +42,7 @@ func ParseURL(url string) (pq.Config, error) {
 	return config, nil
 }
 
-// OpenConfig is Open for a URL of which something was changed.
+// OpenConfig is Open for a parsed URL, which the caller may have changed.
 func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
 	parsed, err := pq.NewConnectorConfig(config)
 	if err != nil {
@@ -51,8 +51,8 @@ func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, e
 	return open(ctx, connector{parsed, config}, maxConns)
 }
 
-// OpenImpatient is Open for statements that take moments: a server that says nothing for half a minute
-// is given up, and the next statement connects anew.
+// OpenImpatient is Open for short statements. When the server sends nothing for half a minute, the connection
+// is closed, and the next statement opens a new one.
 func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	config, err := ParseURL(url)
 	if err != nil {

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// A Dialer connects for lib/pq, and gives up a connection on which the server says nothing for too long
-// when it is to answer. A context does not: lib/pq asks the server to cancel, and goes on waiting for the
-// answer of one that cannot be reached, or is frozen.
+// A Dialer connects for lib/pq. It closes a connection on which the server sends nothing for too long while an
+// answer is due. A context does not do that: lib/pq asks the server to cancel and then waits for the answer,
+// even when the server is frozen or unreachable.
 type Dialer struct {
-	// Silence is the longest wait for an answer; what takes longer on purpose needs another Dialer.
+	// Silence is the longest wait for an answer. A statement that takes longer on purpose needs another
+	// Dialer.
 	Silence time.Duration
 }
 
-// Dial, DialTimeout and DialContext are what lib/pq asks for.
+// Dial, DialTimeout and DialContext are what lib/pq calls.
 func (d Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// An error of the server's that is longer than 30,000 bytes, as of a long query, is taken by lib/pq for
-// the plain text of a server that could not even start. It leaves the rest of it unread, and whoever used
-// the connection next would take that rest for the answer. So such a connection is closed at once.
+// lib/pq misreads an error of more than 30,000 bytes, such as one that repeats a long query, as the plain text
+// of a server that could not start. It leaves the rest of the error unread, and the next user of the connection
+// would read that rest as an answer. So such a connection is closed at once.
 
-// misread is how lib/pq says that; it does not get as far as the server's own words.
+// misread is how the message of such an error begins. It lacks the server's own text.
 const misread = "pq: server error: "
 
 func isMisread(err error) bool { return err != nil && strings.Contains(err.Error(), misread) }
 
-// pqConn is what a connection of lib/pq's can do.
+// pqConn is the interface of lib/pq's connections.
 type pqConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -28,7 +28,7 @@ type pqConn interface {
 	driver.Validator
 }
 
-// pqRows is what rows of lib/pq's can do.
+// pqRows is the interface of lib/pq's rows.
 type pqRows interface {
 	driver.RowsNextResultSet
 	driver.RowsColumnTypeDatabaseTypeName
@@ -37,14 +37,14 @@ type pqRows interface {
 	driver.RowsColumnTypeScanType
 }
 
-// pqStmt is what a statement of lib/pq's can do that is no COPY. A COPY heeds its errors itself.
+// pqStmt is the interface of lib/pq's statements that are no COPY. A COPY handles its errors itself.
 type pqStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
 	driver.StmtQueryContext
 }
 
-// A waryConnector makes connections that end with the first error that was misread on them.
+// A waryConnector makes connections that close after the first misread error.
 type waryConnector struct{ driver.Connector }
 
 func (c waryConnector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -57,8 +57,8 @@ func (c waryConnector) Connect(ctx context.Context) (driver.Conn, error) {
 
 type waryConn struct{ pqConn }
 
-// heed passes an error on. After one that was misread it closes the connection. lib/pq knows of that, and
-// reads no more, once it has failed to begin a transaction on it.
+// heed passes an error on. After a misread one it closes the connection, and begins a transaction on it: when
+// that fails, lib/pq notes that the connection is closed, and reads no more from it.
 func (c *waryConn) heed(err error) error {
 	if isMisread(err) {
 		_ = c.pqConn.Close()
@@ -128,5 +128,5 @@ type waryTx struct {
 	conn *waryConn
 }
 
-// Commit runs what was deferred, whose errors may be as long as any.
+// Commit runs deferred constraints, whose errors can be of any length.
 func (t waryTx) Commit() error { return t.conn.heed(t.Tx.Commit()) }

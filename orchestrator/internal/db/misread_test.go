@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// An error of more than 30,000 bytes is said in words, and leaves nothing behind for the next user of the
-// connection, whichever way it comes.
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
+// An error of more than 30,000 bytes has a clear message, and leaves nothing behind for the next user of the
+// connection, wherever it occurs.
 func TestLongErrors(t *testing.T) {
 	const (
 		raise     = "do $$ begin raise exception '%', repeat('x', 40000); end $$"
@@ -72,10 +75,7 @@ func TestLongErrors(t *testing.T) {
 			return err
 		},
 	}
-	databaseURL := os.Getenv("TINYDEVCRM_TEST_URL")
-	if databaseURL == "" {
-		t.Fatal("TINYDEVCRM_TEST_URL is not set: it is the URL of a database. scripts/test makes one.")
-	}
+	databaseURL := dbtest.URL(t)
 	opened := map[string]func(context.Context, string, int) (*sql.DB, error){
 		"Open": db.Open, "OpenImpatient": db.OpenImpatient,
 	}
@@ -118,7 +118,7 @@ func TestLongErrors(t *testing.T) {
 				}
 				err = way(ctx, conn)
 				conn.Close()
-				if problem := db.Explain(err); problem.Status != 422 || !strings.Contains(problem.Message, "too long to be read") {
+				if problem := db.Explain(err); problem.Status != 422 || !strings.Contains(problem.Message, "longer than 30,000 bytes") {
 					t.Errorf("got %d %q of %.100v", problem.Status, problem.Message, err)
 				}
 				var one int

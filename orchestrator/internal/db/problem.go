@@ -20,22 +20,22 @@ import (
 // ErrBadURL says that DATABASE_URL could not be read, without repeating it.
 var ErrBadURL = errors.New("the database URL is malformed")
 
-// A Problem is an error in the user's words.
+// A Problem is an error as the user sees it.
 type Problem struct {
-	// Status is the HTTP status that says it. Below 500 the user can put it right.
+	// Status is the HTTP status. Below 500, the user can correct the error.
 	Status int `json:"-"`
-	// Code is the SQLSTATE, empty when the error is not the database's.
+	// Code is the SQLSTATE; empty when the error does not come from the database.
 	Code string `json:"code,omitempty"`
-	// Message says what is wrong, Detail where, Hint what to do about it.
+	// Message says what is wrong, Detail where, and Hint what to do.
 	Message string `json:"message"`
 	Detail  string `json:"detail,omitempty"`
 	Hint    string `json:"hint,omitempty"`
-	// Lines are those of a file that refuse it, the first of them; Detail tells them too.
+	// Lines are the first lines of a file that make it invalid. Detail repeats them.
 	Lines []Line `json:"lines,omitempty"`
-	// Position is the character, from 1, of Query at which the database stopped reading; 0 for none.
+	// Position is the character, from 1, of Query at which the database found the error; 0 for none.
 	Position int    `json:"position,omitempty"`
 	Query    string `json:"-"`
-	// IsAway says that the database could not be reached: nothing is known of what is in it.
+	// IsAway says that the database could not be reached, so that nothing is known of its contents.
 	IsAway bool `json:"-"`
 }
 
@@ -48,7 +48,7 @@ type Line struct {
 
 func (l Line) String() string { return fmt.Sprintf("line %d: %s: %s", l.Number, l.Reason, l.Text) }
 
-// String is the problem as a terminal shows it, in as many lines as it has parts.
+// String formats the problem for a terminal, one line per part.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.Message)
@@ -61,10 +61,10 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// A UserError is a mistake in what the user gave that the program itself finds, before SQL can.
+// A UserError is an error in the user's input that the program finds before it calls SQL.
 type UserError struct {
 	Status int
-	// Code is the SQLSTATE that SQL gives for the like, where it does.
+	// Code is the SQLSTATE that SQL raises for such an error, if it has one.
 	Code    string
 	Message string
 	Detail  string
@@ -74,7 +74,7 @@ type UserError struct {
 
 func (e *UserError) Error() string { return e.Message }
 
-// status gives the HTTP status for an SQLSTATE, or for a class: its first two characters.
+// status is the HTTP status of an SQLSTATE, or of a class, which is its first two characters.
 func status(code string) int {
 	switch code {
 	case "TD001", "42P01", "3F000":
@@ -94,15 +94,15 @@ func status(code string) int {
 		return http.StatusServiceUnavailable
 	case "28":
 		return http.StatusUnauthorized
-	// Bad data, broken constraints, bad SQL, limits, things not supported, our own.
+	// Invalid data, violated constraints, invalid SQL, limits, unsupported features, our own errors.
 	case "0A", "21", "22", "23", "25", "2F", "38", "39", "42", "44", "54", "P0", "TD":
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError
 }
 
-// Explain turns any error into a Problem. Errors that the user cannot put right become "internal
-// error": their text belongs into the log.
+// Explain turns any error into a Problem. An error that the user cannot correct becomes "internal error"; its
+// text goes to the log only.
 func Explain(err error) Problem {
 	var (
 		fromServer *pq.Error
@@ -125,8 +125,8 @@ func Explain(err error) Problem {
 	case isMisread(err):
 		return Problem{
 			Status:  http.StatusUnprocessableEntity,
-			Message: "the database's error is too long to be read: more than 30,000 bytes",
-			Hint:    "It repeats the query: shorten that one, or run it by psql, which shows the error.",
+			Message: "the error of the database is longer than 30,000 bytes, so its text cannot be shown",
+			Hint:    "It probably repeats the query. Shorten the query, or run it in psql, which shows the error.",
 		}
 	case errors.As(err, &tooLarge):
 		return Problem{
@@ -140,16 +140,17 @@ func Explain(err error) Problem {
 			Hint:    "Write DATABASE_URL as postgres://user@host:5432/database; scripts/db url prints one.",
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return Problem{Status: http.StatusBadRequest, Message: "the request broke off before its end"}
+		return Problem{Status: http.StatusBadRequest, Message: "the request ended before it was complete"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return Problem{Status: http.StatusGatewayTimeout, Message: "the database took too long"}
+		return Problem{Status: http.StatusGatewayTimeout, Message: "the database did not answer in time"}
 	case errors.Is(err, driver.ErrBadConn):
-		// All that lib/pq says of a connection that ended under a statement; the server's log knows more.
+		// lib/pq gives no other reason for a connection that ended during a statement. The server's log has
+		// it.
 		return Problem{
 			Status:  http.StatusServiceUnavailable,
 			IsAway:  true,
 			Message: "the connection to the database was lost",
-			Hint:    "Try again. The server's log says why: a restart, a crash, or a limit on time such as idle_in_transaction_session_timeout.",
+			Hint:    "Try again. The server's log has the reason: a restart, a crash, or a timeout such as idle_in_transaction_session_timeout.",
 		}
 	case errors.As(err, &fromNet), errors.Is(err, sql.ErrConnDone), errors.Is(err, net.ErrClosed):
 		return Problem{
@@ -157,7 +158,7 @@ func Explain(err error) Problem {
 			IsAway:  true,
 			Message: "the database does not answer",
 			Detail:  err.Error(),
-			Hint:    "Is it running? scripts/db start starts the private one; DATABASE_URL names another.",
+			Hint:    "Is it running? scripts/db start starts the private server. Set DATABASE_URL for another one.",
 		}
 	}
 	return Problem{Status: http.StatusInternalServerError, Message: "internal error"}
@@ -190,12 +191,12 @@ func explainServer(err *pq.Error) Problem {
 		problem.Query = err.InternalQuery
 		problem.Position, _ = strconv.Atoi(err.InternalPosition)
 		problem.Detail = pointAt(problem.Query, problem.Position)
-		// In which function it is, if it is not in what was given to one of ours.
+		// Which function raised it, unless it is a query that was passed to a function of ours.
 		if where := firstLine(err.Where); !strings.Contains(where, "tinydevcrm.") {
 			problem.Detail += "\n" + where
 		}
 	case err.Code == "55P03":
-		problem.Message, problem.Hint = "others are just at work on it", "Try again in a while."
+		problem.Message, problem.Hint = "another session has locked it", "Try again in a moment."
 	}
 	if problem.Hint == "" {
 		problem.Hint = hint(err)
@@ -203,26 +204,27 @@ func explainServer(err *pq.Error) Problem {
 	return problem
 }
 
-// hint says what to do about what is no fault of the statement, but of where and when it runs.
+// hint is for errors whose cause is not the statement but the server, or the moment at which it ran.
 func hint(err *pq.Error) string {
 	switch {
 	case err.Code == "25006":
-		return "The server is a standby, or has been set read-only: DATABASE_URL has to name the primary."
+		return "The server is a standby, or is set read-only. DATABASE_URL must name the primary."
 	case err.Code == "53300":
-		return "All connections are in use. Try again in a while, or raise max_connections."
+		return "All connections are in use. Try again later, or raise max_connections."
 	case err.Code == "55P03":
-		return "Others are just at work on it. Try again in a while."
+		return "Another session has locked it. Try again in a moment."
 	case err.Code == "53100":
-		return "The server's disk is full: free some space, and try again."
+		return "The server's disk is full. Free some space and try again."
 	case err.Code == "57P03" || err.Code == "57P01":
-		return "The server starts or ends just now. Try again in a while."
+		return "The server is starting or shutting down. Try again in a moment."
 	case err.Code == "57014" && strings.Contains(err.Message, "statement timeout"):
-		return "Its role or database has a statement_timeout: alter role … reset statement_timeout ends it."
+		return "The role or database has a statement_timeout. Remove it with: alter role … reset statement_timeout"
 	}
 	return ""
 }
 
-// pointAt shows the line of a query that holds a character, counted from 1, and points at it, as psql does.
+// pointAt returns the line of a query that holds a character, counted from 1, with a mark below that character,
+// as psql does.
 func pointAt(query string, position int) string {
 	characters := []rune(query)
 	if position < 1 || position > len(characters)+1 {

@@ -36,7 +36,7 @@ func TestExplain(t *testing.T) {
 		{"a timeout that somebody set", &pq.Error{Code: "57014", Message: "canceling statement due to statement timeout"}, 504, "reset statement_timeout"},
 		{"a bug of the server's", &pq.Error{Code: "XX000", Message: "secret detail"}, 500, "internal error"},
 		{"a bug of ours", errors.New("secret detail"), 500, "internal error"},
-		{"cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 400, "broke off"},
+		{"cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 400, "ended before"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,8 +16,8 @@ type Cluster struct {
 	Workers []*Server
 }
 
-// NewCluster makes a coordinator and so many workers; all go when the test ends. Where the server does
-// not offer Citus, the test is not run, and says so.
+// NewCluster makes a coordinator and the given number of workers, and removes them when the test ends. On a
+// server without Citus it skips the test and says so.
 func NewCluster(t *testing.T, workers int) *Cluster {
 	t.Helper()
 	if !offersCitus(t) {
@@ -37,7 +37,7 @@ func NewCluster(t *testing.T, workers int) *Cluster {
 	return c
 }
 
-// Join makes one cluster of servers that have Citus' library.
+// Join makes one cluster of servers that have loaded the library of Citus.
 func (c *Cluster) Join(pool *sql.DB) {
 	c.t.Helper()
 	Exec(c.t, pool, "create extension citus")
@@ -60,7 +60,7 @@ func offersCitus(t *testing.T) bool {
 	return Value[bool](t, pool, "select exists (select from pg_available_extensions where name = 'citus')")
 }
 
-// preloadCitus starts the server anew with Citus' library, on an address of its own.
+// preloadCitus restarts the server with the library of Citus, on an address of its own.
 func (s *Server) preloadCitus(libraries string) {
 	s.t.Helper()
 	s.address = loopback()
@@ -90,7 +90,7 @@ func (s *Server) Open() *sql.DB {
 	return pool
 }
 
-// Explained is an error in the user's words, with its code: "TD010 this database …".
+// Explained is the error as the user sees it, with its code: "TD010 this database …".
 func Explained(err error) string {
 	if err == nil {
 		return ""

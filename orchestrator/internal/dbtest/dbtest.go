@@ -21,11 +21,11 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// Deadline is how long a test waits for what has to come.
+// Deadline is how long a test waits for an expected event.
 const Deadline = 30 * time.Second
 
-// Schema makes a schema and returns a pool, and its URL, whose search_path begins with it. When the
-// test ends, all that was made in it goes.
+// Schema makes a schema, and returns a pool and its URL, whose search_path begins with that schema. When the
+// test ends, everything in it is dropped.
 func Schema(t testing.TB) (*sql.DB, string) {
 	t.Helper()
 	schema := fmt.Sprintf("test_%d", time.Now().UnixNano())
@@ -69,7 +69,7 @@ func WithSearchPath(t testing.TB, databaseURL, searchPath string) string {
 	return parsed.String()
 }
 
-// Exec runs a statement that has to succeed.
+// Exec runs a statement that must succeed.
 func Exec(t testing.TB, pool *sql.DB, statement string, args ...any) {
 	t.Helper()
 	if _, err := pool.ExecContext(t.Context(), statement, args...); err != nil {
@@ -77,7 +77,7 @@ func Exec(t testing.TB, pool *sql.DB, statement string, args ...any) {
 	}
 }
 
-// Value runs a query that has to give one value.
+// Value runs a query that must return one value.
 func Value[T any](t *testing.T, pool *sql.DB, query string, args ...any) T {
 	t.Helper()
 	var value T
@@ -87,7 +87,7 @@ func Value[T any](t *testing.T, pool *sql.DB, query string, args ...any) T {
 	return value
 }
 
-// Column runs a query that gives one column.
+// Column runs a query that returns one column.
 func Column[T any](t *testing.T, pool *sql.DB, query string, args ...any) []T {
 	t.Helper()
 	rows, err := pool.QueryContext(t.Context(), query, args...)
@@ -109,7 +109,7 @@ func Column[T any](t *testing.T, pool *sql.DB, query string, args ...any) []T {
 	return values
 }
 
-// Eventually calls done until it is true, and fails the test when it does not come.
+// Eventually calls done until it returns true, and fails the test after the timeout.
 func Eventually(t *testing.T, within time.Duration, what string, done func() bool) {
 	t.Helper()
 	end := time.Now().Add(within)
@@ -121,28 +121,28 @@ func Eventually(t *testing.T, within time.Duration, what string, done func() boo
 	}
 }
 
-// A Server is a Postgres of a test's own, by scripts/db.
+// A Server is a Postgres server of one test, made by scripts/db.
 type Server struct {
 	t      *testing.T
 	name   string
 	bindir string
 	folder string
 	URL    string
-	// address is where it listens beside its socket, if it does.
+	// address is where it listens in addition to its socket; empty for none.
 	address string
-	// isFast says that it gives up safety in a crash, being one that is not killed.
+	// isFast turns off durability, for a server that no test kills.
 	isFast bool
 }
 
 var servers atomic.Int32
 
-// NewServer makes and starts an empty server; it goes when the test ends.
+// NewServer makes and starts an empty server, and destroys it when the test ends.
 func NewServer(t *testing.T) *Server {
 	t.Helper()
 	return NewServerOf(t, os.Getenv("PG_BINDIR"))
 }
 
-// NewServerOf makes a server of the programs in bindir, or of the machine's own when that is empty.
+// NewServerOf makes a server of the programs in bindir; of the machine's default version when bindir is empty.
 func NewServerOf(t *testing.T, bindir string) *Server {
 	t.Helper()
 	return start(t, &Server{bindir: bindir})
@@ -166,8 +166,7 @@ func start(t *testing.T, s *Server) *Server {
 // Start starts the server after a Stop or a crash.
 func (s *Server) Start() { s.run("start") }
 
-// StartWithoutCron starts the server with other libraries than pg_cron preloaded, of which scripts/db
-// complains once the server runs.
+// StartWithoutCron starts the server without preloading pg_cron. scripts/db reports that once the server runs.
 func (s *Server) StartWithoutCron() {
 	s.t.Helper()
 	if output, err := s.command("start").CombinedOutput(); err == nil ||
@@ -179,7 +178,7 @@ func (s *Server) StartWithoutCron() {
 // Stop stops the server in an orderly way.
 func (s *Server) Stop() { s.run("stop") }
 
-// Restart is a Stop and a Start, as settings need that are read once.
+// Restart is a Stop and a Start, for settings that are read only at the start.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
@@ -189,7 +188,7 @@ func (s *Server) Restart() {
 // Folder is the server's data directory.
 func (s *Server) Folder() string { return s.folder }
 
-// Kill ends the postmaster as nothing else does that could still tidy up.
+// Kill kills the postmaster so that it cannot clean up.
 func (s *Server) Kill() {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.folder, "postmaster.pid"))
@@ -206,19 +205,18 @@ func (s *Server) Kill() {
 	}
 }
 
-// Crash kills the postmaster, and waits until the processes it had have seen that and ended.
+// Crash kills the postmaster, and waits until its child processes have noticed and ended.
 func (s *Server) Crash() {
 	s.t.Helper()
 	s.Kill()
 	Eventually(s.t, Deadline, "all processes of the server end", func() bool { return len(s.processes()) == 0 })
 }
 
-// Freeze stops all processes of the server where they are, until the function that it returns is called,
-// or the test ends.
+// Freeze stops all processes of the server until the returned function is called or the test ends.
 func (s *Server) Freeze() (thaw func()) {
 	s.t.Helper()
 	frozen := s.processes()
-	// Whatever has ended meanwhile needs no signal.
+	// A process that has ended meanwhile needs no signal.
 	for _, pid := range frozen {
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
 	}
@@ -231,7 +229,7 @@ func (s *Server) Freeze() (thaw func()) {
 	return thaw
 }
 
-// processes are those that work in the server's data directory.
+// processes are those whose working directory is the server's data directory.
 func (s *Server) processes() []int {
 	s.t.Helper()
 	folders, err := filepath.Glob("/proc/[0-9]*/cwd")
@@ -240,7 +238,7 @@ func (s *Server) processes() []int {
 	}
 	var pids []int
 	for _, folder := range folders {
-		// One of a process that has ended meanwhile leads nowhere.
+		// The link of a process that has ended meanwhile cannot be read.
 		if target, err := os.Readlink(folder); err != nil || target != s.folder {
 			continue
 		}
@@ -253,19 +251,19 @@ func (s *Server) processes() []int {
 	return pids
 }
 
-// ListenOn has the server listen on a loopback address of its own too, and returns it. There it asks
-// by method, a word of pg_hba.conf, who somebody is.
+// ListenOn makes the server listen on a loopback address of its own too, and returns that address. method is
+// the authentication method for it, as pg_hba.conf names it.
 func (s *Server) ListenOn(method string) string {
 	s.t.Helper()
 	address := loopback()
 	s.Append("pg_hba.conf", "host all all 127.0.0.0/8 "+method)
-	// The file that wins over what scripts/db writes at each start.
+	// This file overrides what scripts/db writes at each start.
 	s.Append("postgresql.auto.conf", "listen_addresses = '"+address+"'")
 	s.Restart()
 	return address
 }
 
-// loopback is an address that no other server has.
+// loopback returns an address that no other server uses.
 func loopback() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(255), 2+rand.IntN(250))
 }
@@ -291,7 +289,7 @@ func (s *Server) Append(name, line string) {
 
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
-	// Most are durable, whatever the server of the other tests is: they get killed.
+	// Most of these servers are durable, whatever the server of the other tests is, because tests kill them.
 	return script(s.t, s.name, s.bindir, s.isFast, command)
 }
 
@@ -306,7 +304,7 @@ func (s *Server) run(command string) string {
 	return string(output)
 }
 
-// script is scripts/db for the server of a name.
+// script runs scripts/db for the server of that name.
 func script(t testing.TB, name, bindir string, isFast bool, command string) *exec.Cmd {
 	t.Helper()
 	fast := ""

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Output collects what a program writes while it runs, and is read meanwhile.
+// Output collects what a program writes, and can be read while the program runs.
 type Output struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// A Proxy stands between the program and the server, and does to their connections what a network does.
+// A Proxy stands between the program and the server, and gives their connections the faults of a network.
 type Proxy struct {
 	address string
 	target  string
 
 	mu      sync.Mutex
-	stalled chan struct{} // closed when bytes may pass; nil while they do
+	stalled chan struct{} // closed when bytes may pass again; nil while they pass
 	delay   time.Duration
-	conns   map[*net.TCPConn]*net.TCPConn // the client's, and the server's
-	// lost are connections of which nothing passes any more; new ones are none of them.
+	conns   map[*net.TCPConn]*net.TCPConn // from the client's connection to the server's
+	// lost are connections that pass no more bytes. New connections are not among them.
 	lost map[net.Conn]bool
 }
 
-// NewProxy makes one before the address of a server; it goes when the test ends.
+// NewProxy starts a proxy in front of the address of a server, and ends it when the test ends.
 func NewProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,7 +89,7 @@ func (p *Proxy) pass(from, to net.Conn) {
 	}
 }
 
-// Stall lets no byte through any more, either way, and closes nothing: the worst of cuts.
+// Stall lets no byte through in either direction, and closes nothing: the worst kind of outage.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +106,7 @@ func (p *Proxy) Flow() {
 	}
 }
 
-// Forget passes on nothing more of what there is, as a firewall that has forgotten it.
+// Forget passes nothing more on the connections that exist now, like a firewall that has lost its state.
 func (p *Proxy) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,7 +115,7 @@ func (p *Proxy) Forget() {
 	}
 }
 
-// Slow has each packet take that long.
+// Slow delays each packet by this time.
 func (p *Proxy) Slow(delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +132,7 @@ func (p *Proxy) Reset() {
 	})
 }
 
-// HalfClose ends what goes to the server, as if the program had: it may still read.
+// HalfClose closes the direction to the server, as if the program had done so. The program can still read.
 func (p *Proxy) HalfClose() { p.each(func(_, server *net.TCPConn) { server.CloseWrite() }) }
 
 func (p *Proxy) each(do func(client, server *net.TCPConn)) {
@@ -144,7 +144,7 @@ func (p *Proxy) each(do func(client, server *net.TCPConn)) {
 	clear(p.conns)
 }
 
-// URL is the server's, by way of the proxy.
+// URL is the server's URL with the proxy's address.
 func (p *Proxy) URL() string {
 	host, port, _ := strings.Cut(p.address, ":")
 	return "postgres://postgres@" + host + ":" + port + "/tinydevcrm?sslmode=disable"

@@ -12,8 +12,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 )
 
-// shared is the server of this package's tests. pg_cron runs in one database of a server, so that packages
-// which are tested at the same time cannot share one.
+// shared is the server of this package's tests. pg_cron runs in one database of a server, so packages that are
+// tested at the same time cannot share a server.
 var shared struct {
 	hasMain bool
 	once    sync.Once
@@ -21,8 +21,8 @@ var shared struct {
 	destroy *exec.Cmd
 }
 
-// URL is that of a migrated database: the one that TINYDEVCRM_TEST_URL names, or that of a server which the
-// first test makes and Main destroys.
+// URL returns the URL of a migrated database: TINYDEVCRM_TEST_URL, or that of a server which the first test
+// starts and Main destroys.
 func URL(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv("TINYDEVCRM_TEST_URL"); url != "" {
@@ -46,7 +46,7 @@ func URL(t testing.TB) string {
 		shared.url = url
 	})
 	if shared.url == "" {
-		t.Fatal("the server of these tests was not made: the first test that asked for it says why")
+		t.Fatal("the shared server could not be made; see the failure of the first test that used it")
 	}
 	return shared.url
 }
@@ -81,7 +81,7 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// SameOnEveryServer skips a test, by name, where only what depends on the server is asked for.
+// SameOnEveryServer skips a test, and names it, in a run that tests only what depends on the server's version.
 func SameOnEveryServer(t testing.TB) {
 	t.Helper()
 	if os.Getenv("TINYDEVCRM_TEST_PART") == "server" {
@@ -89,11 +89,11 @@ func SameOnEveryServer(t testing.TB) {
 	}
 }
 
-// Long skips a test, by name, where a short run is asked for, as with the race detector, which slows down
-// tenfold what reads many bytes.
+// Long skips a test, and names it, in a short run, such as one with the race detector, which is ten times
+// slower on code that reads many bytes.
 func Long(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
-		t.Skipf("not run: %s: it is long, and for scripts/test server", t.Name())
+		t.Skipf("not run: %s: it is long; scripts/test server runs it", t.Name())
 	}
 }

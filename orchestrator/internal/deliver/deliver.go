@@ -1,4 +1,4 @@
-// Package deliver takes the events of a subscription and hands them on, at least once.
+// Package deliver receives the events of a subscription and delivers each at least once.
 package deliver
 
 import (
@@ -17,16 +17,16 @@ import (
 
 const (
 	batchSize = 100
-	// maxCarried bounds the rows of an event, in bytes; an eighth of it the message of a failure.
+	// maxCarried bounds the rows of an event, in bytes. The message of a failure gets an eighth of it.
 	maxCarried = 64 << 10
-	// pollAfter bounds how long an event waits whose notification was lost.
+	// pollAfter bounds how long an event waits when its notification was lost.
 	pollAfter         = 10 * time.Second
 	acknowledgeWithin = 5 * time.Second
-	// visibilityTimeout gives an event to another worker when this one has died with it.
+	// visibilityTimeout is when an event becomes visible to other workers after its worker has died.
 	visibilityTimeout = 30 * time.Second
 )
 
-// An Event is a refresh worth telling: the row of tinydevcrm.matview_refresh_events.
+// An Event is an event that is notified: the row of tinydevcrm.matview_refresh_events.
 type Event struct {
 	ID           int64
 	Matview      string
@@ -51,23 +51,23 @@ type Worker struct {
 	handle       func(context.Context, Event)
 	logger       *slog.Logger
 
-	// receiving and acknowledging are prepared: most of the way from a commit to the handler is the
-	// first.
+	// receiving and acknowledging are prepared statements: preparing them takes most of the time from a commit
+	// to the handler.
 	receiving     *sql.Stmt
 	acknowledging *sql.Stmt
 
-	// handled are deliveries whose acknowledgement has not gone through: when they are received
-	// again, acknowledging is all that is left to do. What is redelivered has another number.
+	// handled are deliveries that are handled but not yet acknowledged. When they are received again, they are
+	// only acknowledged. A redelivered event has another delivery number.
 	handled map[int64]struct{}
 
 	pulse pulse
 }
 
-// IsAlive says whether the subscription has been looked into lately.
+// IsAlive reports whether the Worker has polled the subscription recently.
 func (w *Worker) IsAlive() bool { return w.pulse.isAlive() }
 
-// NewWorker returns a Worker that calls handle for each event of the subscription, which it makes
-// if it is not there. A call that returns has handled the event.
+// NewWorker returns a Worker that calls handle for each event of the subscription, which it creates if there is
+// none. An event is handled when handle returns.
 func NewWorker(pool *sql.DB, subscription string, handle func(context.Context, Event), logger *slog.Logger) *Worker {
 	return &Worker{
 		pool:         pool,
@@ -78,7 +78,7 @@ func NewWorker(pool *sql.DB, subscription string, handle func(context.Context, E
 	}
 }
 
-// Subscribe makes the subscription. Events from then on reach it, whether the Worker runs or not.
+// Subscribe creates the subscription. From then on events are kept for it, even while the Worker does not run.
 func (w *Worker) Subscribe(ctx context.Context) error {
 	if _, err := w.pool.ExecContext(ctx,
 		"select tinydevcrm.create_subscription($1)", w.subscription); err != nil {
@@ -87,11 +87,11 @@ func (w *Worker) Subscribe(ctx context.Context) error {
 	return nil
 }
 
-// Run drains the subscription whenever wake says so, and on a timer, until ctx ends. It outlives
-// the database's absence.
+// Run drains the subscription on each wake-up, and on a timer, until ctx ends. It goes on after the database
+// was away.
 func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 	defer w.close()
-	// A wake-up does not end a pause: while nothing can be received, each event would be an attempt.
+	// A wake-up does not end a pause. Otherwise each event would cause an attempt while the database is away.
 	pauses := retry.NewPauses(pollAfter)
 	isAway := false
 	for {
@@ -107,7 +107,8 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 			}
 			continue
 		case db.Explain(err).Code == "TD001":
-			// Dropped by hand, or the database was made anew, with the same numbers for others.
+			// The subscription was dropped by hand, or the database was recreated: its numbers may now be
+			// those of other deliveries.
 			clear(w.handled)
 			err = w.Subscribe(ctx)
 		}
@@ -130,8 +131,8 @@ func (w *Worker) close() {
 	}
 }
 
-// waitFor returns at the first wake-up from either side or after the pause; false when ctx has ended.
-// Wake-ups that have piled up are one: a drain takes all there is.
+// waitFor returns true at the first wake-up or after the pause, and false when ctx has ended. Several pending
+// wake-ups count as one, because a drain takes all events.
 func waitFor(ctx context.Context, wake, also <-chan int64, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -164,8 +165,9 @@ func (w *Worker) drain(ctx context.Context) error {
 	}
 }
 
-// receiveEvents is receive_events(), without the way through it, and does not wait for the disk: a claim that
-// a crash takes back is a delivery that is received again. What an event carries beyond a bound stays out.
+// receiveEvents does what receive_events() does, without the cost of that function, and does not wait for the
+// disk: when a crash undoes a claim, the delivery is received again. Rows and messages beyond a size are left
+// out.
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
@@ -176,8 +178,8 @@ const receiveEvents = `
 	  from tinydevcrm._receive_deliveries(tinydevcrm._find_own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
-// receive handles a batch of events, each as it comes so that only one is held, and gives the numbers of
-// their deliveries.
+// receive handles a batch of events one by one, so that only one is in memory, and returns the numbers of their
+// deliveries.
 func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 	if w.receiving == nil {
 		var err error
@@ -221,7 +223,7 @@ func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	// What has been handled is worth acknowledging even while the program ends.
+	// What has been handled is acknowledged even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 	defer cancel()
 	if w.acknowledging == nil {

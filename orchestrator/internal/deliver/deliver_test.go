@@ -58,8 +58,8 @@ func start(t *testing.T, pool *sql.DB, subscription string, handle func(context.
 	})
 }
 
-// Writers that commit out of the order of their ids, because their transactions stay open for random
-// times, and several workers for each subscription: none skips an event, and none gets one twice.
+// Writers commit out of the order of their ids, because their transactions stay open for random times, and
+// several workers share each subscription. No event is skipped, and none is handled twice.
 func TestEveryEventReachesEverySubscription(t *testing.T) {
 	const writers, perTransaction, workers = 8, 25, 4
 	each := 12_500
@@ -121,8 +121,8 @@ func TestEveryEventReachesEverySubscription(t *testing.T) {
 	})
 }
 
-// writeEvents writes told events of one materialized view, as its refreshes would, in a transaction that
-// stays open for a while in between.
+// writeEvents writes notified events of one materialized view, as its refreshes would, in a transaction that
+// stays open for a while.
 func writeEvents(ctx context.Context, pool *sql.DB, matview string, count int) error {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
@@ -194,7 +194,7 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
-// writeLargeEvent writes an event as a user can who means no good, with rows of some bytes and a message.
+// writeLargeEvent writes an event as a malicious user can, with this many bytes of rows and a message.
 func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 	t.Helper()
 	id := dbtest.Value[int64](t, pool, `
@@ -215,7 +215,7 @@ func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 	})
 }
 
-// What a user makes large is cut before it is held and logged.
+// What a user makes large is cut before it is kept in memory and logged.
 func TestLargeEventsAreCut(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")

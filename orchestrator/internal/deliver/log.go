@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ToLog returns a handler that writes each event as one structured line.
+// ToLog returns a handler that logs each event as one structured line.
 func ToLog(logger *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, event Event) {
 		level := slog.LevelInfo

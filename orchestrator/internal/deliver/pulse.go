@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// aliveWithin is longer than a loop with nothing to do is silent.
+// aliveWithin is longer than an idle loop goes without a beat.
 const aliveWithin = 3 * pollAfter
 
-// A pulse tells from outside whether a loop goes round: one that waits for a server which has stalled says
-// nothing itself.
+// A pulse shows whether a loop still runs. A loop that waits for a stalled server cannot report that itself.
 type pulse struct{ last atomic.Pointer[time.Time] }
 
 func (p *pulse) beat() {
@@ -19,7 +18,7 @@ func (p *pulse) beat() {
 
 func (p *pulse) stop() { p.last.Store(nil) }
 
-// isAlive goes by the monotonic clock: one that is set does not matter.
+// isAlive uses the monotonic clock, so setting the system's clock does not change it.
 func (p *pulse) isAlive() bool {
 	last := p.last.Load()
 	return last != nil && time.Since(*last) < aliveWithin

@@ -16,7 +16,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
-// These replace functions that the loops call. A sequence counts also what is rolled back.
+// These replace functions that the loops call. A sequence also counts calls that are rolled back.
 const (
 	deliveriesFail = `
 		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval)
@@ -32,10 +32,10 @@ const (
 		$$ begin perform nextval('public.attempts'); %s end $$`
 )
 
-// What fails, and what has nothing to receive after all, is tried again after pauses that grow, however many
-// wake-ups come meanwhile. Once it works again, what has waited is delivered.
+// What fails, or has nothing to receive after all, is retried after growing pauses, however many wake-ups
+// arrive meanwhile. Once it works again, the waiting events are delivered.
 func TestFailuresAreTriedAgainAfterPauses(t *testing.T) {
-	// Half a second, 1, 2 and 4, each half as long at the least: what is tried at 3.75 s is the fifth.
+	// The pauses are half a second, 1, 2 and 4, each at least half as long: an attempt at 3.75 s is the fifth.
 	const watched, most = 4 * time.Second, 6
 	server := dbtest.NewServer(t)
 	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)

@@ -1,7 +1,7 @@
 package deliver
 
-// shares divide something among owners: each may take more while they have less than what is left free. So one
-// alone gets half of all, and something is left for whoever comes later, however much others hold for how long.
+// shares divide a resource among owners: an owner may take more while they have less than what is free. So one
+// owner alone gets half of it, and some is always left for the next one.
 type shares struct {
 	limit, taken int
 	byOwner      map[int64]int
@@ -11,7 +11,7 @@ func newShares(limit int) shares { return shares{limit: limit, byOwner: make(map
 
 func (s *shares) hasRoom(owner int64) bool { return s.byOwner[owner] < s.limit-s.taken }
 
-// add notes that an owner has taken as many more, or given them back.
+// add records that an owner has taken count more; a negative count gives them back.
 func (s *shares) add(owner int64, count int) {
 	s.taken += count
 	s.byOwner[owner] += count

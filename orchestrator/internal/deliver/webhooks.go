@@ -19,81 +19,82 @@ import (
 )
 
 const (
-	// perEndpoint requests to one endpoint are under way at once.
+	// perEndpoint is how many requests to one endpoint run at once.
 	perEndpoint = 4
-	// maxEndpoints are served at once, shared among their owners; one that hangs takes no more than its own
-	// place.
+	// maxEndpoints is how many endpoints are served at once, shared among their owners. One that hangs takes
+	// no more than its own place.
 	maxEndpoints = 512
-	// maxBody bounds a message, and maxBytes all those that are under way, shared as well.
+	// maxBody bounds a message, and maxBytes all messages that are in progress; owners share these too.
 	maxBody      = 2 << 20
 	maxBytes     = 128 << 20
 	maxReceiving = 2
-	// lookAfter is how often deliveries are looked for whose pause is over.
+	// lookAfter is how often we look for deliveries whose retry is due.
 	lookAfter = 5 * time.Second
-	// postTimeout is longer than a post takes, so that nobody else takes up the delivery meanwhile.
+	// postTimeout is longer than a post takes, so that no other program receives the delivery meanwhile.
 	postTimeout = time.Minute
-	// forgetAfter is longer than one that rests and is due waits to be tried again.
+	// forgetAfter is longer than the time from the end of a pause to the next attempt.
 	forgetAfter = time.Minute
-	// drainWithin is how long posts under way may take once the program is told to end.
+	// drainWithin is how long running posts may take once the program ends.
 	drainWithin = 4 * time.Second
 )
 
-// A PostFunc makes one attempt at a webhook, as webhook.Client.Send does. An error that is no Refusal says
-// nothing of the endpoint: the delivery is received again when its time is over.
+// A PostFunc makes one attempt at a webhook, as webhook.Client.Send does. An error that is not a Refusal says
+// nothing about the endpoint: the delivery is received again after its visibility timeout.
 type PostFunc func(context.Context, webhook.Endpoint, webhook.Message) error
 
-// Webhooks posts what the subscriptions with a URL have pending.
+// Webhooks posts the pending deliveries of the subscriptions that have a URL.
 type Webhooks struct {
 	pool   *sql.DB
 	post   PostFunc
 	logger *slog.Logger
 
 	endpoints sync.WaitGroup
-	// ended wakes Run when an endpoint has been served: what came meanwhile is still there.
+	// ended wakes Run when an endpoint has been served: more may be due by then.
 	ended chan int64
 	mu    sync.Mutex
 	busy  map[int64]struct{}
-	// places are those of busy endpoints, bytes those of messages under way.
+	// places are the shares of endpoints that are being served, bytes those of messages in progress.
 	places, bytes shares
-	// receiving are as many as receive messages at once, which by then are not counted.
+	// receiving bounds how many receive messages at once. Messages are counted in bytes only after that.
 	receiving chan struct{}
-	// resting are endpoints that could not be served, or had nothing after all.
-	resting map[int64]*rest
+	// backingOff are endpoints that wait before they are served again: serving them failed, or they had nothing
+	// due after all.
+	backingOff map[int64]*backoff
 
 	pulse pulse
 }
 
-// A rest is the time until an endpoint is tried again.
-type rest struct {
+// A backoff is the time until an endpoint is served again.
+type backoff struct {
 	pauses retry.Pauses
 	until  time.Time
 }
 
-// IsAlive says whether webhooks with something due have been looked for lately.
+// IsAlive reports whether we have recently looked for webhooks with due deliveries.
 func (w *Webhooks) IsAlive() bool { return w.pulse.isAlive() }
 
-// NewWebhooks returns Webhooks that make each attempt by post.
+// NewWebhooks returns Webhooks that call post for each attempt.
 func NewWebhooks(pool *sql.DB, post PostFunc, logger *slog.Logger) *Webhooks {
 	return &Webhooks{
-		pool:      pool,
-		post:      post,
-		logger:    logger,
-		ended:     make(chan int64, 1),
-		busy:      make(map[int64]struct{}),
-		places:    newShares(maxEndpoints),
-		bytes:     newShares(maxBytes),
-		receiving: make(chan struct{}, maxReceiving),
-		resting:   make(map[int64]*rest),
+		pool:       pool,
+		post:       post,
+		logger:     logger,
+		ended:      make(chan int64, 1),
+		busy:       make(map[int64]struct{}),
+		places:     newShares(maxEndpoints),
+		bytes:      newShares(maxBytes),
+		receiving:  make(chan struct{}, maxReceiving),
+		backingOff: make(map[int64]*backoff),
 	}
 }
 
-// Run posts until ctx ends, and then waits for what is under way, but not for long.
+// Run posts until ctx ends, and then waits a short time for running posts.
 func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 	posting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainWithin, cancel) })
 	defer stop()
-	// Before stop, which would keep cancel from being called where the end of ctx is seen here first.
+	// Wait must run before stop, which prevents the call of cancel if the end of ctx is noticed here first.
 	defer w.endpoints.Wait()
 
 	pauses := retry.NewPauses(pollAfter)
@@ -130,7 +131,7 @@ type endpoint struct {
 
 func (e *endpoint) fields() []any { return []any{&e.subscriptionID, &e.name, &e.owner} }
 
-// serveDue begins to serve the endpoints that have something due and are not served already.
+// serveDue starts to serve the endpoints that have something due and are not being served.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 	due, err := db.Collect(ctx, w.pool, "look for webhooks", (*endpoint).fields,
 		"select subscription_id, name, owner::bigint from tinydevcrm._list_due_webhooks()")
@@ -152,14 +153,15 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 	return nil
 }
 
-// take makes an endpoint one that is served, unless it is, rests, or its owner has their share of places.
+// take marks an endpoint as served. It refuses one that is being served or waits, and one whose owner has used
+// their share of the places.
 func (w *Webhooks) take(e endpoint) bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// Those that have been due no more for so long need no rest, or are there no more.
-	maps.DeleteFunc(w.resting, func(_ int64, r *rest) bool { return now.Sub(r.until) > forgetAfter })
-	if r := w.resting[e.subscriptionID]; r != nil && now.Before(r.until) {
+	// An endpoint that has not been due for so long needs no pause, or no longer exists.
+	maps.DeleteFunc(w.backingOff, func(_ int64, b *backoff) bool { return now.Sub(b.until) > forgetAfter })
+	if b := w.backingOff[e.subscriptionID]; b != nil && now.Before(b.until) {
 		return false
 	}
 	if _, isBusy := w.busy[e.subscriptionID]; isBusy || !w.places.hasRoom(e.owner) {
@@ -170,8 +172,8 @@ func (w *Webhooks) take(e endpoint) bool {
 	return true
 }
 
-// release ends the serving of an endpoint. One with which it came to nothing is still due: it rests, and
-// wakes nobody, or it would be served again at once, and so on without end.
+// release ends the serving of an endpoint. When nothing was served, the endpoint is still due: it waits for a
+// pause and does not wake Run, which would serve it again at once, over and over.
 func (w *Webhooks) release(e endpoint, hasServed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,20 +181,20 @@ func (w *Webhooks) release(e endpoint, hasServed bool) {
 	delete(w.busy, id)
 	w.places.add(e.owner, -1)
 	if !hasServed {
-		if w.resting[id] == nil {
-			w.resting[id] = &rest{pauses: retry.NewPauses(pollAfter)}
+		if w.backingOff[id] == nil {
+			w.backingOff[id] = &backoff{pauses: retry.NewPauses(pollAfter)}
 		}
-		w.resting[id].until = time.Now().Add(w.resting[id].pauses.NextBackOff())
+		w.backingOff[id].until = time.Now().Add(w.backingOff[id].pauses.NextBackOff())
 		return
 	}
-	delete(w.resting, id)
+	delete(w.backingOff, id)
 	select {
 	case w.ended <- id:
 	default:
 	}
 }
 
-// serve posts what an endpoint has due, until there is nothing left, and says whether there was anything.
+// serve posts what an endpoint has due until nothing is left, and reports whether there was anything.
 func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bool, err error) {
 	for ctx.Err() == nil {
 		posts, err := w.receive(ctx, e)
@@ -226,7 +228,7 @@ func (w *Webhooks) carry(owner int64, bytes int) {
 	w.bytes.add(owner, bytes)
 }
 
-// A post is a delivery on its way to an endpoint.
+// A post is a delivery that is being posted to an endpoint.
 type post struct {
 	deliveryID int64
 	to         webhook.Endpoint
@@ -237,7 +239,7 @@ func (p *post) fields() []any {
 	return []any{&p.deliveryID, &p.message.ID, &p.message.Body, &p.to.URL, pq.Array(&p.to.Secrets)}
 }
 
-// receive takes deliveries; none while the owner has their share of bytes under way. A message that is too
+// receive receives deliveries; none while the owner has used their share of the bytes. A message that is too
 // long comes without its body.
 func (w *Webhooks) receive(ctx context.Context, e endpoint) ([]post, error) {
 	w.receiving <- struct{}{}
@@ -258,7 +260,7 @@ func (w *Webhooks) receive(ctx context.Context, e endpoint) ([]post, error) {
 	return posts, nil
 }
 
-// attempt posts one delivery and records how it went. What follows of a refusal is decided in SQL.
+// attempt posts one delivery and records the outcome. SQL decides what follows from a refusal.
 func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
 	err := error(&webhook.Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
 	if p.message.Body != nil {
@@ -278,8 +280,8 @@ func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
 		e.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds())
 }
 
-// record runs a statement until it goes through: a database that is away for a moment is no reason to post
-// again. It gives up when the delivery's time is over, or the program ends.
+// record repeats a statement until it succeeds: that the database is away for a moment is no reason to post
+// again. It stops when the delivery's visibility timeout is over, or the program ends.
 func (w *Webhooks) record(ctx context.Context, what, statement string, args ...any) error {
 	pauses := retry.NewPauses(pollAfter)
 	for end := time.Now().Add(postTimeout); ; {

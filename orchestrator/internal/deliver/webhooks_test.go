@@ -30,7 +30,7 @@ func TestWebhooksEndInTime(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// Much else hangs on ctx, so that Run sees its end well before all that does is told.
+	// Many other contexts are derived from ctx, so that Run sees its end well before all of them do.
 	for range others {
 		_, end := context.WithCancel(ctx)
 		defer end()
@@ -54,7 +54,7 @@ func TestWebhooksEndInTime(t *testing.T) {
 	}
 }
 
-// Many webhooks of one owner to endpoints that hang hold up no other owner's.
+// Many webhooks of one owner to endpoints that hang do not delay those of other owners.
 func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
 	const hanging, within = 600, 20 * time.Second
 	pool, _ := dbtest.Schema(t)
@@ -88,7 +88,7 @@ func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
 	}
 }
 
-// Messages that one owner makes large are under way by a share of the memory, not all at once.
+// Large messages of one owner use no more than a share of the memory at once.
 func TestLargeMessagesTakeTurns(t *testing.T) {
 	const endpoints, size, most = 100, 3 << 19, 100 << 20
 	pool, _ := dbtest.Schema(t)

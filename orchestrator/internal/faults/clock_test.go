@@ -22,8 +22,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// shift is part of package time in the program that buildShifted builds. The wall clock alone moves, as
-// when somebody sets it: what Go measures by the monotonic one stays.
+// shift is inserted into package time of the program that buildShifted builds. Only the wall clock moves, as
+// when somebody sets it. The monotonic clock does not.
 const shift = `package time
 
 import "syscall"
@@ -46,8 +46,9 @@ func faultShift(mono int64) int64 {
 }
 `
 
-// buildShifted builds the program with a wall clock that FAULT_CLOCK moves: a Go program has its time from
-// the kernel's page, where no library that is loaded first can change it, and the machine's clock is everybody's.
+// buildShifted builds the program with a wall clock that FAULT_CLOCK moves. A Go program reads the time from
+// the kernel's page, so a preloaded library cannot change it, and setting the machine's clock would affect
+// everybody.
 func buildShifted(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -86,7 +87,7 @@ func buildShifted(t *testing.T) string {
 	return binary
 }
 
-// aTime is a moment in a statement's parameters, which would be the program's.
+// aTime is a time in a statement's parameters, which could only come from the program.
 var aTime = regexp.MustCompile(`(?m)^.*parameters: .*\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*$`)
 
 func TestClockOfTheProgramIsWrong(t *testing.T) {
@@ -125,7 +126,7 @@ func TestClockOfTheProgramIsWrong(t *testing.T) {
 		took := recovered(t, p, pool)
 		upload := p.upload(clock, wholeFeed(1000))
 		upload.says(t, 201)
-		// What is told of now is the server's: events and imports are of this minute.
+		// Times of new events and imports are those of the server: they are of this minute.
 		if late := dbtest.Value[bool](t, pool, `
 			select exists (select from tinydevcrm.imports where abs(extract(epoch from now() - finished_at)) > 60)
 			    or exists (select from tinydevcrm.matview_refresh_events where abs(extract(epoch from now() - started_at)) > 600)`); late {
@@ -147,7 +148,7 @@ func TestClockOfTheProgramIsWrong(t *testing.T) {
 	if sent := aTime.FindString(string(log)); sent != "" {
 		t.Errorf("the program sends a time of its own: %s", sent)
 	}
-	// The clock is put right: what its receiver refused arrives.
+	// The clock is set right: what the receiver had refused now arrives.
 	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set visible_at = now() where acknowledged_at is null")
 	p := startUp(t, binary, server.URL)
 	dbtest.Eventually(t, time.Minute, "all webhooks are accepted", func() bool {
@@ -157,7 +158,7 @@ func TestClockOfTheProgramIsWrong(t *testing.T) {
 		"%d statements with parameters, none with a time of the program's; %s", strings.Count(string(log), "parameters: "), allLogged(t, pool, append(programs, p)...))
 }
 
-// firstLogged is the program's own time, as its first line has it.
+// firstLogged is the program's own time, in its first log line.
 func firstLogged(t *testing.T, p *program) time.Time {
 	t.Helper()
 	line, _, _ := strings.Cut(p.stderr.String(), "\n")

@@ -22,7 +22,7 @@ func TestConnectionLimitReached(t *testing.T) {
 	p := startUp(t, binary, server.URL)
 	refresh(t, pool)
 
-	// The test keeps one, the program loses its own, and somebody takes all there are.
+	// The test keeps one connection, the program loses its own, and all others are taken.
 	keeper, err := pool.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestConnectionLimitReached(t *testing.T) {
 	command.says(t, 1, "too many clients")
 	start := run(t, server.URL, nil, nil, "up", "--listen-addr", "localhost:0")
 	start.says(t, 1, "too many clients")
-	// What is committed meanwhile has to arrive.
+	// Events that are committed meanwhile must arrive.
 	var id int64
 	if err := keeper.QueryRowContext(t.Context(), "select id from tinydevcrm.refresh_matview('v')").Scan(&id); err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestConnectionLimitReached(t *testing.T) {
 		leftovers(t, pool, "small"), seconds(took), seconds(time.Since(began)), allLogged(t, pool, p))
 }
 
-// takeAll ends the program's connections and takes each that there is.
+// takeAll ends the program's connections and takes all that there are.
 func takeAll(t *testing.T, databaseURL string, keeper *sql.Conn) (free func()) {
 	t.Helper()
 	var pools []*sql.DB

@@ -16,8 +16,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// newDisk mounts a disk of that size, which the server's owner owns, beside the server's data. The
-// server has to be stopped before it goes.
+// newDisk mounts a disk of that size, which the server's owner owns, beside the server's data. The server must
+// be stopped before the disk is removed.
 func newDisk(t *testing.T, server *dbtest.Server, megabytes int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -42,7 +42,7 @@ func newDisk(t *testing.T, server *dbtest.Server, megabytes int) string {
 	return path
 }
 
-// fill puts a file on a disk that leaves that much free.
+// fill writes a file to a disk so that this much remains free.
 func fill(t *testing.T, disk string, freeMegabytes uint64) (path string) {
 	t.Helper()
 	var stat syscall.Statfs_t
@@ -68,14 +68,14 @@ func used(t *testing.T, disk string) int {
 	return int((stat.Blocks - stat.Bfree) * uint64(stat.Bsize) >> 10)
 }
 
-// The disk that tables are on gets full: an upload of 25 MB and a disk of 64, most of which is taken.
+// The disk with the tables gets full: an upload of 25 MB on a disk of 64 MB, most of which is used.
 func TestFullDisk(t *testing.T) {
 	server, pool := newServer(t)
 	disk := newDisk(t, server, 64)
 	dbtest.Exec(t, pool, "create tablespace small location '"+disk+"'")
 	dbtest.Exec(t, pool, "alter role postgres set default_tablespace = small")
 	dbtest.Exec(t, pool, "alter role postgres set temp_tablespaces = small")
-	// The test's own connections have to follow, too.
+	// The test's own connections must use it too.
 	pool.SetMaxIdleConns(0)
 	p := startUp(t, binary, server.URL)
 	ballast := fill(t, disk, 10)
@@ -90,11 +90,11 @@ func TestFullDisk(t *testing.T) {
 	// Deliveries do not need the full disk.
 	id := refresh(t, pool)
 	dbtest.Eventually(t, dbtest.Deadline, "an event is logged while the disk is full", func() bool { return p.logged()[id] == 1 })
-	// The file of a dropped table goes with the next checkpoint.
+	// The file of a dropped table is removed at the next checkpoint.
 	dbtest.Exec(t, pool, "checkpoint")
 	more := used(t, disk) - before
 
-	// A refresh whose rows do not fit fails, as an event; the rows of the one before stay.
+	// A refresh whose rows do not fit is a failure event. The rows of the previous refresh stay.
 	dbtest.Exec(t, pool, "create table knobs tablespace pg_default as select 1 as rows")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('wide', $$select n, repeat(n::text, 100) from generate_series(1, (select rows from knobs)) as n$$)")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('wide')")
@@ -112,7 +112,7 @@ func TestFullDisk(t *testing.T) {
 		left, more, failed, again.status, count(t, pool, "big"), allLogged(t, pool, p))
 }
 
-// The disk of the write-ahead log gets full. Postgres then ends, and starts again once there is space.
+// The disk with the write-ahead log gets full. Postgres then ends, and starts again once there is space.
 func TestFullDiskOfTheLog(t *testing.T) {
 	server, pool := newServer(t)
 	disk := newDisk(t, server, 160)
@@ -140,7 +140,7 @@ func TestFullDiskOfTheLog(t *testing.T) {
 		left, orphans(t, server, pool), seconds(took), again.status, count(t, pool, "big"), allLogged(t, pool, p))
 }
 
-// moveLog puts pg_wal on another disk.
+// moveLog moves pg_wal to another disk.
 func moveLog(t *testing.T, server *dbtest.Server, pool *sql.DB, disk string) {
 	t.Helper()
 	dbtest.Exec(t, pool, "checkpoint")

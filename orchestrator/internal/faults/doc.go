@@ -1,4 +1,4 @@
-// Package faults holds no code, only tests: they break what the program stands on, one fault a test, and
-// say what the user sees and what is left after it. The program is the built one, run as a process;
-// the server is a real one of each test's own. They take minutes: scripts/test --faults runs them.
+// Package faults has only tests. Each causes one fault in what the program depends on, and reports what the
+// user sees and what is left afterwards. It runs the built program as a process, with a real server of its own.
+// The tests take minutes: scripts/test --faults runs them.
 package faults

@@ -16,7 +16,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// newServer is a migrated server with a materialized view v that is always told.
+// newServer is a migrated server with a materialized view v that always notifies.
 func newServer(t *testing.T) (*dbtest.Server, *sql.DB) {
 	t.Helper()
 	server := dbtest.NewServer(t)
@@ -31,11 +31,11 @@ func newServer(t *testing.T) (*dbtest.Server, *sql.DB) {
 	return server, pool
 }
 
-// answers waits until the test's own pool reaches the server again.
+// answers waits until the test's own pool can reach the server again.
 func answers(t *testing.T, pool *sql.DB) {
 	t.Helper()
 	dbtest.Eventually(t, dbtest.Deadline, "the server answers", func() bool {
-		// Each one that the pool still has may be dead.
+		// Each connection in the pool may be dead.
 		for range db.MaxConns + 1 {
 			if _, err := pool.ExecContext(t.Context(), "select 1"); err != nil {
 				return false
@@ -50,8 +50,8 @@ func refresh(t *testing.T, pool *sql.DB) int64 {
 	return dbtest.Value[int64](t, pool, "select id from tinydevcrm.refresh_matview('v')")
 }
 
-// recovered waits until the page is whole again and an event of now is in the log, and says how long
-// that took.
+// recovered waits until the page is complete again and a new event is in the log, and returns how long that
+// took.
 func recovered(t *testing.T, p *program, pool *sql.DB) time.Duration {
 	t.Helper()
 	start := time.Now()
@@ -61,8 +61,8 @@ func recovered(t *testing.T, p *program, pool *sql.DB) time.Duration {
 	return time.Since(start)
 }
 
-// allLogged waits until each event worth telling is in the logs, and says how many there are and how many
-// lines more.
+// allLogged waits until each notified event is in the logs, and returns how many events there are and how many
+// surplus lines.
 func allLogged(t *testing.T, pool *sql.DB, programs ...*program) string {
 	t.Helper()
 	events := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified")
@@ -84,8 +84,8 @@ func allLogged(t *testing.T, pool *sql.DB, programs ...*program) string {
 	return fmt.Sprintf("%d of %d events logged, %d twice", len(events), len(events), repeats)
 }
 
-// leftovers wants nothing of a table that did not come to be: no relation, no import under way or done, no
-// temporary table, no type, no transaction that is still open.
+// leftovers requires that nothing is left of a table whose import failed: no relation, no import running or
+// done, no temporary table, no type, no open transaction.
 func leftovers(t *testing.T, pool *sql.DB, table string) string {
 	t.Helper()
 	const open = "select count(*) from pg_stat_activity where application_name = $1 and xact_start is not null"
@@ -105,8 +105,8 @@ func leftovers(t *testing.T, pool *sql.DB, table string) string {
 	return "left " + left
 }
 
-// orphans counts files of the database that no relation has: what Postgres itself leaves of a relation made by a
-// transaction that a crash of the whole server ended.
+// orphans counts files of the database that belong to no relation. Postgres itself leaves such files when a
+// crash of the whole server ends a transaction that had created a relation.
 func orphans(t *testing.T, server *dbtest.Server, pool *sql.DB) string {
 	t.Helper()
 	known := make(map[string]bool)
@@ -130,7 +130,7 @@ func orphans(t *testing.T, server *dbtest.Server, pool *sql.DB) string {
 	return fmt.Sprintf("%d orphaned files of %d kB", count, size/1024)
 }
 
-// A feed is a CSV of two columns that stops in its midst until it is told to go on.
+// A feed is a CSV of two columns that stops halfway until it is resumed.
 type feed struct {
 	rows, stopAt int
 	proceed      chan struct{}
@@ -138,12 +138,12 @@ type feed struct {
 	rest         []byte
 }
 
-// newFeed makes one of that many rows, of about 110 bytes each, which stops halfway.
+// newFeed makes a feed of that many rows, of about 110 bytes each, which stops halfway.
 func newFeed(rows int) *feed {
 	return &feed{rows: rows, stopAt: rows / 2, proceed: make(chan struct{})}
 }
 
-// wholeFeed makes one that does not stop.
+// wholeFeed makes a feed that does not stop.
 func wholeFeed(rows int) *feed {
 	f := newFeed(rows)
 	close(f.proceed)
@@ -170,7 +170,7 @@ func (f *feed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// inCopy waits until the program has a COPY under way.
+// inCopy waits until the program runs a COPY.
 func inCopy(t *testing.T, pool *sql.DB) (pid int) {
 	t.Helper()
 	dbtest.Eventually(t, dbtest.Deadline, "a COPY is under way", func() bool {
@@ -181,7 +181,7 @@ func inCopy(t *testing.T, pool *sql.DB) (pid int) {
 	return pid
 }
 
-// inRefresh waits until a refresh is under way.
+// inRefresh waits until a refresh runs.
 func inRefresh(t *testing.T, pool *sql.DB) (pid int) {
 	t.Helper()
 	dbtest.Eventually(t, 90*time.Second, "a refresh is under way", func() bool {

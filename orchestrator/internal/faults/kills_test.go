@@ -14,7 +14,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// uploadRows make about 20 MB.
+// uploadRows rows are about 20 MB.
 const uploadRows = 200_000
 
 func TestOrchestratorKilledInAnUpload(t *testing.T) {
@@ -59,7 +59,7 @@ func TestUploadCommandKilled(t *testing.T) {
 	report(t, "upload command killed", sees, "%s; the same again: exit %d, %d rows in %s", left, again.status, count(t, pool, "big"), seconds(again.took))
 }
 
-// Three ways in which the server may go away under an upload.
+// Three ways in which the server may go away during an upload.
 func TestServerGoesAwayInAnUpload(t *testing.T) {
 	server, pool := newServer(t)
 	p := startUp(t, binary, server.URL)
@@ -124,7 +124,7 @@ func TestServerKilledInARefresh(t *testing.T) {
 		orphans(t, server, pool), seconds(took), again.status, allLogged(t, pool, p))
 }
 
-// newSlowView makes a view that takes as long as knobs say; it has a first row.
+// newSlowView creates a view that takes as long as the table knobs says, and that has its first row.
 func newSlowView(t *testing.T, pool *sql.DB) {
 	t.Helper()
 	dbtest.Exec(t, pool, "create table knobs as select 0::double precision as seconds, 1 as number")

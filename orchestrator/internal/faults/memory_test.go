@@ -16,7 +16,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A value of more than a gigabyte is too much for Postgres, whatever memory there is.
+// A value of more than a gigabyte is too large for Postgres, however much memory there is.
 func TestQueryOfAGigabyte(t *testing.T) {
 	server, pool := newServer(t)
 	p := startUp(t, binary, server.URL)
@@ -35,7 +35,7 @@ func TestQueryOfAGigabyte(t *testing.T) {
 		seconds(recovered(t, p, pool)), allLogged(t, pool, p))
 }
 
-// A backend gets no more memory from the machine: each may have 700 MB here.
+// The machine gives a backend no more memory: here each may have 700 MB.
 func TestQueryBeyondTheMemory(t *testing.T) {
 	server, pool := newServer(t)
 	pid, err := os.ReadFile(filepath.Join(server.Folder(), "postmaster.pid"))
@@ -66,7 +66,7 @@ func TestQueryBeyondTheMemory(t *testing.T) {
 		"%d row of before kept; page and events in %s; %s", kept, seconds(recovered(t, p, pool)), allLogged(t, pool, p))
 }
 
-// The kernel kills the backend that refreshes for pg_cron, as it does when memory is out.
+// The kernel kills the backend that refreshes for pg_cron, as it does when the machine has no memory left.
 func TestBackendKilledInAScheduledRefresh(t *testing.T) {
 	server, pool := newServer(t)
 	newSlowView(t, pool)

@@ -12,7 +12,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// newCut is a program that reaches its server by a proxy; the test's own pool does not.
+// newCut starts a program that reaches its server through a proxy. The test's own pool does not use the proxy.
 func newCut(t *testing.T) (*dbtest.Proxy, *program, *sql.DB) {
 	t.Helper()
 	server, pool := newServer(t)
@@ -23,7 +23,7 @@ func newCut(t *testing.T) (*dbtest.Proxy, *program, *sql.DB) {
 	return between, p, pool
 }
 
-// Nothing comes and nothing ends, for longer than it takes to find that out.
+// No data arrives and no connection ends, for longer than it takes to detect that.
 func TestNetworkStalls(t *testing.T) {
 	between, p, pool := newCut(t)
 	between.Stall()
@@ -50,11 +50,11 @@ func TestNetworkStalls(t *testing.T) {
 		"the event of meanwhile logged %s after the stall, page and events back in %s; %s", seconds(arrived), seconds(took), allLogged(t, pool, p))
 }
 
-// The listening connection alone stalls, as one does that a firewall has forgotten: events go on.
+// Only the listening connection stalls, like one whose state a firewall has lost. Events are still delivered.
 func TestListeningConnectionIsForgotten(t *testing.T) {
 	between, p, pool := newCut(t)
 	between.Forget()
-	// New connections, of which the page and the log have some, pass.
+	// New connections, such as some of the page and the log, pass.
 	start := time.Now()
 	id := refresh(t, pool)
 	dbtest.Eventually(t, 90*time.Second, "an event is logged without the listener", func() bool { return p.logged()[id] == 1 })
@@ -78,7 +78,7 @@ func TestProgramEndsWhileTheNetworkStalls(t *testing.T) {
 	between.Flow()
 	p = startUp(t, binary, between.URL())
 	dbtest.Eventually(t, time.Minute, "the event of meanwhile is logged", func() bool { return p.logged()[id] == 1 })
-	report(t, "told to end while the network stalls", fmt.Sprintf("it ends in %s, with %v", seconds(took), err),
+	report(t, "asked to end while the network stalls", fmt.Sprintf("it ends in %s, with %v", seconds(took), err),
 		"started again: the event of meanwhile is logged")
 }
 
@@ -110,7 +110,7 @@ func TestNetworkBreaksInAnUpload(t *testing.T) {
 	}
 }
 
-// A stall in an upload, shorter than anybody's patience, only delays it.
+// A stall in an upload that is shorter than all timeouts only delays it.
 func TestNetworkStallsInAnUpload(t *testing.T) {
 	between, p, pool := newCut(t)
 	file := newFeed(uploadRows)
@@ -130,7 +130,7 @@ func TestNetworkStallsInAnUpload(t *testing.T) {
 	report(t, "10 s of stall in an upload", sees.status, "%d rows; %s", count(t, pool, "big"), allLogged(t, pool, p))
 }
 
-// 50 ms each way, as from another continent.
+// 50 ms in each direction, as from another continent.
 func TestSlowNetwork(t *testing.T) {
 	between, p, pool := newCut(t)
 	between.Slow(50 * time.Millisecond)

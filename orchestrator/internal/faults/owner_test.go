@@ -12,7 +12,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// ownerOf says whose a file is.
+// ownerOf returns the owner of a file.
 func ownerOf(t *testing.T, path string) (uid, gid uint32) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -23,16 +23,16 @@ func ownerOf(t *testing.T, path string) (uid, gid uint32) {
 	return stat.Uid, stat.Gid
 }
 
-// asOwner runs a server program as whoever the server runs as, which is not root.
+// asOwner runs a server program as the user who runs the server, who is not root.
 func asOwner(t *testing.T, server *dbtest.Server, command *exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() == 0 {
 		uid, gid := ownerOf(t, server.Folder())
 		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 	}
-	// scripts/db starts it here, by a relative path, which a restart reads again.
+	// scripts/db starts the server in this folder, with a relative path, which a restart reads again.
 	command.Dir = filepath.Dir(server.Folder())
-	// Not a pipe: the server that it starts would hold it open.
+	// Not a pipe, because the server that it starts would hold it open.
 	log, err := os.CreateTemp(t.TempDir(), "log")
 	if err != nil {
 		t.Fatal(err)

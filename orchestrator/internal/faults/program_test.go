@@ -56,7 +56,7 @@ type program struct {
 	ended  chan error
 }
 
-// startUp starts a program and waits until it listens and serves; it ends with the test.
+// startUp starts a program and waits until it listens and serves. It ends with the test.
 func startUp(t *testing.T, binary, databaseURL string, environment ...string) *program {
 	t.Helper()
 	p := &program{t: t, stdout: &dbtest.Output{}, stderr: &dbtest.Output{}, ended: make(chan error, 1)}
@@ -94,7 +94,7 @@ func (p *program) kill() {
 	p.ended <- err
 }
 
-// end tells the program to end and says how long it took; that has to be without an error.
+// end asks the program to end, requires that it does so without an error, and returns how long that took.
 func (p *program) end() time.Duration {
 	p.t.Helper()
 	took, err := p.terminate()
@@ -104,7 +104,7 @@ func (p *program) end() time.Duration {
 	return took
 }
 
-// terminate tells the program to end and says how long it took, and how it ended.
+// terminate asks the program to end, and returns how long that took and its error.
 func (p *program) terminate() (time.Duration, error) {
 	p.t.Helper()
 	start := time.Now()
@@ -119,7 +119,7 @@ func (p *program) terminate() (time.Duration, error) {
 	}
 }
 
-// logged says how often each event is in the log.
+// logged returns how often each event is in the log.
 func (p *program) logged() map[int64]int {
 	counts := make(map[int64]int)
 	for line := range strings.Lines(p.stdout.String()) {
@@ -133,7 +133,7 @@ func (p *program) logged() map[int64]int {
 	return counts
 }
 
-// An answer is what a user sees: of the page, or of a command.
+// An answer is what a user sees: a response of the page, or the output of a command.
 type answer struct {
 	status int
 	text   string
@@ -154,7 +154,7 @@ func (a answer) says(t *testing.T, status int, words ...string) {
 	}
 }
 
-// send makes a request, as a program does: its errors come as JSON.
+// send makes a request as a program does: errors come as JSON.
 func (p *program) send(method, path, contentType string, body io.Reader) answer {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
@@ -179,13 +179,13 @@ func (p *program) send(method, path, contentType string, body io.Reader) answer 
 	return answer{response.StatusCode, short(text), time.Since(start)}
 }
 
-// alert is what the page says in its first problem, with tags in it.
+// alert is the first problem on the page, with its HTML tags.
 var (
 	alert = regexp.MustCompile(`(?s)role="alert"[^>]*>(.*?)</div>`)
 	tag   = regexp.MustCompile(`<[^>]*>`)
 )
 
-// short puts an error's parts into a line, and leaves out what else there is beyond one.
+// short joins the parts of an error in one line, and leaves out all but the first error.
 func short(text []byte) string {
 	var problem struct {
 		Error struct{ Code, Message, Detail, Hint string }
@@ -235,7 +235,7 @@ func (p *program) uploadTo(table, options string, file io.Reader) answer {
 	return p.send("POST", "/upload-file"+options, form.FormDataContentType(), reader)
 }
 
-// run runs a command to its end: the status is its exit code, -1 where a signal ended it.
+// run runs a command to its end. The status is its exit code, or -1 when a signal ended it.
 func run(t *testing.T, databaseURL string, stdin io.Reader, started func(*os.Process), args ...string) answer {
 	t.Helper()
 	var out bytes.Buffer
@@ -272,7 +272,7 @@ func must(t *testing.T, databaseURL string, args ...string) {
 	}
 }
 
-// report is the one line that each fault's outcome has: all of it is measured.
+// report prints the one line with the outcome of each fault. All of it is measured.
 func report(t *testing.T, fault string, sees any, after string, args ...any) {
 	t.Helper()
 	outcome := "PASS"

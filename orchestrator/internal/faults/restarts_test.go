@@ -42,7 +42,7 @@ func TestServerAwayForTwentySeconds(t *testing.T) {
 	server.Start()
 	back := time.Now()
 	answers(t, pool)
-	// Before the program has noticed, or after: it has to find both.
+	// Before the program has noticed, or after: it must handle both.
 	for range 5 {
 		refresh(t, pool)
 	}
@@ -56,8 +56,8 @@ func TestServerAwayForTwentySeconds(t *testing.T) {
 		"page and events back in %s, listening again in %s, by itself; %s", seconds(took), seconds(time.Since(back)), allLogged(t, pool, p))
 }
 
-// look asks for the page over and over, and says in the end which answers there were, each with its
-// number and the first of its kind in full.
+// look requests the page over and over, and returns at the end which answers there were: for each, how often,
+// and the first of its kind in full.
 func (p *program) look() (end func() string) {
 	stop, ended := make(chan struct{}), make(chan string, 1)
 	go func() {

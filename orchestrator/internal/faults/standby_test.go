@@ -15,7 +15,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A standby is a copy that follows a server, by Postgres's own means.
+// A standby is a copy that follows a server by Postgres's own replication.
 type standby struct {
 	t       *testing.T
 	primary *dbtest.Server
@@ -48,14 +48,14 @@ func (s *standby) run(program string, args ...string) {
 	asOwner(s.t, s.primary, exec.Command(filepath.Join(s.bindir, program), args...))
 }
 
-// start starts it where the primary was, as an address that moves to another machine does.
+// start starts it at the address of the primary, like an address that moves to another machine.
 func (s *standby) start() {
 	s.run("pg_ctl", "-D", s.folder, "-l", filepath.Join(s.folder, "log"), "-w", "start")
 }
 
 func (s *standby) promote() { s.run("pg_ctl", "-D", s.folder, "-w", "promote") }
 
-// The primary dies, a standby takes its place, and some time later is promoted.
+// The primary dies, a standby takes its place, and is promoted some time later.
 func TestStandby(t *testing.T) {
 	primary, pool := newServer(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '1 minute')")

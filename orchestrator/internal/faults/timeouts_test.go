@@ -12,7 +12,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// setByAStranger sets something for the role, and has the program connect anew.
+// setByAStranger changes a setting of the role, and makes the program reconnect.
 func setByAStranger(t *testing.T, pool *sql.DB, setting string) {
 	t.Helper()
 	dbtest.Exec(t, pool, "alter role postgres set "+setting)
@@ -44,7 +44,7 @@ func TestStatementTimeoutOfAStranger(t *testing.T) {
 	dbtest.Exec(t, pool, "update knobs set seconds = 5")
 	byHand := p.post("/matviews/refresh", "relation=slow")
 	byHand.says(t, 504, "57014", "statement_timeout")
-	// pg_cron's session has it too: the round is cut off, and the event says why.
+	// pg_cron's session has the timeout too: the refresh is cancelled, and the event says why.
 	dbtest.Exec(t, pool, "select tinydevcrm._assign_schedule('slow', '1 minute')")
 	scheduled := "select concat_ws(' ', outcome, error_code, error_message) from tinydevcrm.matview_refresh_events where schedule_id is not null"
 	dbtest.Eventually(t, 100*time.Second, "a scheduled refresh has been cut off", func() bool {
@@ -67,7 +67,7 @@ func TestIdleTimeoutOfAStranger(t *testing.T) {
 	server, pool := newServer(t)
 	p := startUp(t, binary, server.URL)
 	setByAStranger(t, pool, "idle_in_transaction_session_timeout = '1s'")
-	// A COPY that waits for the client is not idle; between two statements of an import the session is.
+	// A COPY that waits for the client is not idle. Between two statements of an import the session is idle.
 	inCopy := drip(t, p, pool, 2*time.Second)
 	inCopy.says(t, 201)
 	file := &feed{rows: 10, stopAt: 5, proceed: make(chan struct{})}

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// apart is how far apart batches are once some have followed each other closely. Anyone who may log in
-	// may notify, and each batch has every page, the log and the webhooks look once.
+	// apart is the time between batches once several have come in quick succession. Everyone who can log in
+	// can notify, and each batch makes every page, the log and the webhooks query the database once.
 	apart      = 50 * time.Millisecond
 	closeByNow = 20
 )
 
-// A batch gathers notifications, each id once, until they are due: at once where few come, and together
-// where many do. The last one is never left out.
+// A batch gathers notifications, each id once, until they are due: at once when there are few, together when
+// there are many. The last notification is never left out.
 type batch struct {
 	ids     map[int64]struct{}
 	limiter *rate.Limiter
@@ -38,7 +38,7 @@ func (b *batch) add(id int64) {
 	b.ids[id] = struct{}{}
 }
 
-// isDue says when to take what has been gathered; never while there is nothing.
+// isDue returns a channel that fires when the batch is to be taken; nil while there is nothing.
 func (b *batch) isDue() <-chan time.Time { return b.due }
 
 func (b *batch) take() []int64 {

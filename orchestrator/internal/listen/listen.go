@@ -1,4 +1,4 @@
-// Package listen holds the program's one LISTEN connection and wakes whoever waits for events.
+// Package listen holds the program's one LISTEN connection and wakes those who wait for events.
 package listen
 
 import (
@@ -15,17 +15,17 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 )
 
-// Channel carries the ids of told events.
+// Channel carries the ids of events that are notified.
 const Channel = "matview_refresh_channel"
 
-// Missed stands in for ids that may have been lost: on connecting again, or when a subscriber was
-// too slow to take them one by one. The row is the record; look there.
+// Missed replaces ids that may have been lost: after reconnecting, or when a subscriber was too slow to take
+// each one. The row is the record: query the events.
 const Missed int64 = 0
 
 const (
 	reconnectWithin = 5 * time.Second
 	pingAfter       = 30 * time.Second
-	// answerWithin is how long a ping may go unanswered.
+	// answerWithin is how long a ping may remain unanswered.
 	answerWithin = 5 * time.Second
 	backlog      = 1024
 )
@@ -47,12 +47,12 @@ func NewHub(url string, logger *slog.Logger) *Hub {
 	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{})}
 }
 
-// Run listens until ctx ends, and connects again whenever the connection is lost. Then it closes the
-// channels of all subscribers.
+// Run listens until ctx ends, and reconnects whenever the connection is lost. At the end it closes the channels
+// of all subscribers.
 func (h *Hub) Run(ctx context.Context) error {
 	defer h.end()
-	// A ping of lib/pq's waits for ever for its answer. So a connection may be silent only a little longer
-	// than the pings are apart.
+	// lib/pq's ping waits for its answer without a limit. So the connection may be silent only a little longer
+	// than the interval between pings.
 	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, h.url, 0, 0, h.paced(ctx))
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer func() {
@@ -68,7 +68,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		return fmt.Errorf("listen on %q: %w", Channel, err)
 	}
 	h.setListening(true)
-	// Whoever drained before now may have missed what came in between.
+	// Subscribers that drained earlier may have missed events of the meantime.
 	h.publish(Missed)
 
 	silence := time.NewTimer(pingAfter)
@@ -86,7 +86,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-gathered.isDue():
 			h.publish(gathered.take()...)
 		case <-silence.C:
-			// A connection that died without a word fails here, and lib/pq makes a new one.
+			// On a connection that died silently the ping fails, and lib/pq opens a new one.
 			if err := listener.Ping(); err != nil {
 				h.logger.Debug("ping the listening connection", "error", err)
 			}
@@ -95,8 +95,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// paced is logEvent, and has lib/pq wait before it connects again. Its own pauses begin anew with each
-// connection, also with one that is lost at once, and do not end with ctx.
+// paced is logEvent, and makes lib/pq pause before it reconnects. lib/pq's own pauses start over with each
+// connection, even one that is lost at once, and do not end with ctx.
 func (h *Hub) paced(ctx context.Context) pq.EventCallbackType {
 	pauses := retry.NewPauses(reconnectWithin)
 	var connectedAt time.Time
@@ -126,7 +126,7 @@ func (h *Hub) end() {
 	clear(h.subscribers)
 }
 
-// Subscribe returns a channel of event ids, or Missed, and the function that ends it.
+// Subscribe returns a channel of event ids, or Missed, and a function that ends the subscription.
 func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
 	subscriber := make(chan int64, backlog)
 	h.mu.Lock()
@@ -143,7 +143,7 @@ func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
 	}
 }
 
-// publish never waits: a subscriber whose backlog is full finds Missed in it instead.
+// publish never blocks: a subscriber whose backlog is full finds Missed in it instead.
 func (h *Hub) publish(ids ...int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,7 +169,7 @@ func offer(subscriber chan int64, id int64) {
 	subscriber <- Missed
 }
 
-// eventID reads a notification; nil is lib/pq's word for "connected again".
+// eventID reads a notification. lib/pq sends nil after it has reconnected.
 func eventID(notification *pq.Notification) int64 {
 	if notification == nil {
 		return Missed
@@ -181,8 +181,8 @@ func eventID(notification *pq.Notification) int64 {
 	return id
 }
 
-// State says whether the connection is there, and how often one was lost and made again. One that died
-// without a word counts as there until it is pinged.
+// State returns whether the connection is up, and how often it was lost and restored. A connection that died
+// silently counts as up until the next ping.
 func (h *Hub) State() (isListening bool, reconnects int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

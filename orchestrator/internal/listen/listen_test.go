@@ -68,11 +68,11 @@ func TestEachSubscriberGetsEachID(t *testing.T) {
 		t.Errorf("got %d, want 8", id)
 	}
 	if len(second) != 0 {
-		t.Error("a subscriber that has gone is still told")
+		t.Error("a subscriber that has left is still notified")
 	}
 }
 
-// A subscriber that does not take its ids finds that it missed some, and holds up nobody.
+// A subscriber that does not read its ids is informed that it missed some, and delays no other.
 func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
 	pool, url := dbtest.Schema(t)
 	hub, _ := start(t, url)
@@ -85,7 +85,8 @@ func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
 	for id := int64(-1); id != 5000 && id != listen.Missed; {
 		id = receive(t, quick)
 	}
-	// The hub publishes one id after another: when the quick one has the next, the slow one was offered all before.
+	// The hub publishes ids one by one: when the quick subscriber has the next id, the slow one was offered
+	// all ids before it.
 	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '1001')")
 	for receive(t, quick) != 1001 {
 	}
@@ -99,7 +100,8 @@ func TestSlowSubscriberIsToldThatItMissedSome(t *testing.T) {
 	}
 }
 
-// Whoever may log in may notify: a flood of it has subscribers look now and then, and the last one counts.
+// Everyone who can log in can notify. During a flood of notifications subscribers query at a limited rate, and
+// the last notification still counts.
 func TestFloodIsGathered(t *testing.T) {
 	const count, most = 5000, 200
 	pool, url := dbtest.Schema(t)
@@ -107,7 +109,8 @@ func TestFloodIsGathered(t *testing.T) {
 	ids, cancel := hub.Subscribe()
 	defer cancel()
 
-	// Each in a transaction of its own, or Postgres would make one of those that are alike.
+	// Each is in a transaction of its own, because Postgres would merge equal notifications of one
+	// transaction.
 	dbtest.Exec(t, pool, `
 		create procedure flood(count integer) language plpgsql as $$
 		begin
@@ -117,17 +120,26 @@ func TestFloodIsGathered(t *testing.T) {
 		    end loop;
 		end
 		$$`)
-	dbtest.Exec(t, pool, "call flood($1)", count)
-	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '7')")
+	flooded := make(chan error, 1)
+	go func() {
+		_, err := pool.Exec("call flood($1)", count)
+		if err == nil {
+			_, err = pool.Exec("select pg_notify('matview_refresh_channel', '7')")
+		}
+		flooded <- err
+	}()
 	looks := 1
 	for receive(t, ids) != 7 {
 		looks++
+	}
+	if err := <-flooded; err != nil {
+		t.Fatal(err)
 	}
 	if looks > most {
 		t.Errorf("%d notifications wake %d times, want %d at most", count, looks, most)
 	}
 
-	// After it, a single one comes as fast as before.
+	// After the flood, a single notification is as fast as before.
 	time.Sleep(time.Second)
 	began := time.Now()
 	dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', '8')")
@@ -179,7 +191,7 @@ func TestSubscribersEndWithTheHub(t *testing.T) {
 	}
 }
 
-// A connection that is lost as soon as it is made, again and again, is made again after pauses that grow.
+// When the connection is lost as soon as it is made, again and again, the hub reconnects after growing pauses.
 func TestConnectionThatIsLostAtOnce(t *testing.T) {
 	const watched, most = 4 * time.Second, 6
 	pool, url := dbtest.Schema(t)

@@ -10,35 +10,36 @@ import (
 )
 
 const (
-	// A name may be tried in vain from a client this often at once, and then once in perAttempt; a client,
-	// behind which there may be many people, with several names.
+	// burst failed attempts at a name from one client are allowed at once, and then one every perAttempt. A
+	// client, which may be many people, is allowed clientBurst with all names together.
 	burst       = 10
 	clientBurst = 100
 	perAttempt  = 6 * time.Second
-	// A name may be tried in vain this often by all clients from which it never logged in, and then once in
-	// perName. So its owner, whom others could lock out otherwise, gets in from where they were before.
+	// nameBurst failed attempts at a name are allowed to all clients together from which it has never logged
+	// in, and then one every perName. So others cannot lock its owner out of the places where they have logged
+	// in before.
 	nameBurst = 50
 	perName   = 30 * time.Second
-	// maxTracked bounds the memory that strangers can take.
+	// maxTracked bounds the memory that strangers can use.
 	maxTracked = 10_000
 )
 
-// attempts bound how fast passwords can be tried.
+// attempts limit the rate at which passwords can be tried.
 type attempts struct {
 	mu       sync.Mutex
 	limiters map[tried]*rate.Limiter
-	// known are the clients from which names have logged in since the program began.
+	// known are the clients from which each name has logged in since the program started.
 	known map[tried]struct{}
 }
 
-// tried is a client, a name or a name from a client.
+// tried is a client, a name, or a name from a client.
 type tried struct{ client, name string }
 
 func newAttempts() *attempts {
 	return &attempts{limiters: make(map[tried]*rate.Limiter), known: make(map[tried]struct{})}
 }
 
-// begin counts an attempt, and says whether it may be made. One that was not in vain is taken back.
+// begin counts an attempt, and reports whether it is allowed. takeBack uncounts an attempt that did not fail.
 func (a *attempts) begin(name, address string, now time.Time) (takeBack func(), ok bool) {
 	from := client.Of(address)
 	a.mu.Lock()
@@ -66,7 +67,7 @@ func (a *attempts) begin(name, address string, now time.Time) (takeBack func(), 
 	}, true
 }
 
-// remember notes that a name has logged in from an address.
+// remember records that a name has logged in from an address.
 func (a *attempts) remember(name, address string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,7 +88,7 @@ func (a *attempts) limiter(key tried, every time.Duration, burst int, now time.T
 	return limiter
 }
 
-// forget drops those that have been quiet long enough to begin anew anyway.
+// forget drops the limiters that have been idle long enough to be full again.
 func (a *attempts) forget(now time.Time) {
 	for key, limiter := range a.limiters {
 		if limiter.TokensAt(now) >= float64(limiter.Burst()) {
@@ -96,7 +97,7 @@ func (a *attempts) forget(now time.Time) {
 	}
 }
 
-// dropOneOf makes room in a map that is full. Any one goes: to be rid of a certain one takes many attempts.
+// dropOneOf makes room in a full map. It drops any one: to get rid of a certain one takes many attempts.
 func dropOneOf[V any](full map[tried]V) {
 	if len(full) < maxTracked {
 		return

@@ -66,7 +66,7 @@ func TestLogins(t *testing.T) {
 		if tried := statuses[401]; tried > 120 || tried < 100 {
 			t.Errorf("%d of 400 passwords were tried: %v", tried, statuses)
 		}
-		// Whom others lock out gets in from where they were before.
+		// A user whom others have locked out can log in from where they were before.
 		fresh, cancel := context.WithCancel(t.Context())
 		cancel()
 		_ = users.Run(fresh)

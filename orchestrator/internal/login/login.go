@@ -1,5 +1,5 @@
-// Package login lets requests act as users of Postgres: whoever sends a name and a password gets a pool of
-// connections that logged in with them. Postgres keeps the passwords and says what anyone may do.
+// Package login lets requests act as users of Postgres: a request with a name and a password gets a pool of
+// connections that have logged in with them. Postgres keeps the passwords and decides what each user may do.
 package login
 
 import (
@@ -23,30 +23,30 @@ import (
 )
 
 const (
-	// MaxUsers are active at once, each with ConnsPerUser connections at most: all other users' pools
-	// are closed.
+	// MaxUsers is how many users are active at once, each with at most ConnsPerUser connections. The pools of
+	// all other users are closed.
 	MaxUsers     = 20
 	ConnsPerUser = 3
 
-	// trustFor is how long a password that Postgres has taken is not shown to it again: for so long one that was
-	// changed, or a role that was locked or dropped, may go on. While Postgres can be shown none, as when the
-	// role has all its connections in use, it is trustAtMost.
+	// trustFor is how long a password that Postgres has accepted is accepted without asking Postgres again.
+	// For so long a changed password, or a locked or dropped role, still works. While Postgres cannot be
+	// asked, as when the role has all its connections in use, the limit is trustAtMost.
 	trustFor    = 15 * time.Second
 	trustAtMost = 5 * time.Minute
-	// closeAfter ends the pool of a user who does nothing.
+	// closeAfter is when the pool of an idle user is closed.
 	closeAfter  = 2 * time.Minute
 	loginWithin = 10 * time.Second
-	// patience is how long a user waits until another one's requests are over.
+	// patience is how long a user waits until the requests of another user are done.
 	patience = 10 * time.Second
 )
 
-// Users keeps the pools of those who are active.
+// Users keeps the pools of the active users.
 type Users struct {
 	config pq.Config
-	// roles is the orchestrator's own pool, to ask what a role is.
+	// roles is the orchestrator's own pool, for queries about roles.
 	roles     *sql.DB
 	letSupers bool
-	// key makes proofs of passwords that are worth nothing elsewhere.
+	// key makes proofs of passwords that are of no use elsewhere.
 	key      []byte
 	attempts *attempts
 
@@ -54,7 +54,7 @@ type Users struct {
 
 	mu     sync.Mutex
 	active map[string]*user
-	// freed says that a user has no request under way any more.
+	// freed receives a value when a user has no more running requests.
 	freed chan struct{}
 }
 
@@ -67,15 +67,15 @@ type user struct {
 	isOver     bool
 }
 
-// NewUsers returns Users of the server at databaseURL, in place of whose user and password theirs come. It
-// checks that the server asks for passwords. Superusers are among them only if letSupers says so; roles is
-// asked who is one.
+// NewUsers returns Users of the server at databaseURL, whose user and password are replaced by theirs. It
+// checks that the server asks for passwords. Superusers may log in only if letSupers is true; roles is queried
+// for who is one.
 func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers bool) (*Users, error) {
 	config, err := db.ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	// A file of passwords would go before the one that is given.
+	// A password file would take precedence over the given password.
 	config.Passfile = os.DevNull
 	u := &Users{
 		config:    config,
@@ -87,7 +87,7 @@ func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers 
 		freed:     make(chan struct{}, 1),
 	}
 
-	// A role that is not there is refused for its password, unless nobody looks at passwords.
+	// A role that does not exist is refused for its password, unless the server does not check passwords.
 	_, err = u.open(ctx, rand.Text(), rand.Text())
 	var refused *pq.Error
 	if !errors.As(err, &refused) {
@@ -117,21 +117,21 @@ func (u *Users) open(ctx context.Context, name, password string) (*sql.DB, error
 	return pool, nil
 }
 
-// Login gives the pool of a user, and the function that gives it back. Its error is a UserError when the
-// password is wrong, or too many were tried from that address.
+// Login returns the pool of a user, and a function that releases it. The error is a UserError when the password
+// is wrong, or when there were too many attempts from that address.
 func (u *Users) Login(ctx context.Context, name, password, address string) (pool *sql.DB, release func(), err error) {
 	proof := u.prove(name, password)
 	if pool, release := u.hold(name, proof, trustFor); pool != nil {
 		return pool, release, nil
 	}
-	// Postgres takes no such name, and shortens longer ones: several would be the same role.
+	// Postgres refuses such names and shortens longer ones, so that several names would be the same role.
 	if len(name) > 63 || strings.ContainsRune(name+password, 0) {
 		return nil, nil, errWrong
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		// The requests of one page come together: one of them logs in for all.
+		// The requests of one page arrive together: one of them logs in for all.
 		_, err, _ := u.flights.Do(string(proof), func() (any, error) {
 			if pool, release := u.hold(name, proof, trustFor); pool != nil {
 				release()
@@ -172,15 +172,15 @@ var errSuper = &db.UserError{
 	Hint:    "Log in as another role, such as a member of tinydevcrm_admin. up --allow-superuser-login lets superusers in.",
 }
 
-// errUnasked says that Postgres could not be asked whether a password is right.
+// errUnasked means that Postgres could not be asked whether a password is right.
 var errUnasked = errors.New("log in")
 
-// logIn makes a user active; errFull says that too many others are.
+// logIn makes a user active. errFull means that too many others are.
 func (u *Users) logIn(ctx context.Context, name, password, address string, proof []byte) error {
 	if !u.hasRoom(name) {
 		return errFull
 	}
-	// Who shows again what was right a moment ago does not try passwords.
+	// A request with a password that was right a moment ago is not an attempt to guess it.
 	takeBack, ok := func() {}, true
 	if !u.isActive(name, proof) {
 		takeBack, ok = u.attempts.begin(name, address, time.Now())
@@ -192,7 +192,7 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 			Hint:    "Try again in a minute.",
 		}
 	}
-	// Before the password, so that nobody learns here whether it is right.
+	// This comes before the password is checked, so that the answer does not reveal whether it is right.
 	if isSuper, err := u.isSuper(ctx, name); err != nil || isSuper && !u.letSupers {
 		if err != nil {
 			takeBack()
@@ -206,7 +206,7 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 		u.endIf(name, proof)
 		return errWrong
 	}
-	// Only what Postgres refuses counts as an attempt in vain.
+	// Only a refusal by Postgres counts as a failed attempt.
 	takeBack()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnasked, err)
@@ -219,7 +219,7 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 	return nil
 }
 
-// isSuper says of a role that it is a superuser, or can become one.
+// isSuper reports whether a role is a superuser, or can become one.
 func (u *Users) isSuper(ctx context.Context, name string) (isSuper bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loginWithin)
 	defer cancel()
@@ -241,7 +241,7 @@ func (u *Users) isActive(name string, proof []byte) bool {
 	return found != nil && hmac.Equal(found.proof, proof)
 }
 
-// endIf takes a user out whose password was right once, and is no more.
+// endIf makes a user inactive whose password was right once, and no longer is.
 func (u *Users) endIf(name string, proof []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -256,7 +256,7 @@ func (u *Users) prove(name, password string) []byte {
 	return mac.Sum(nil)
 }
 
-// hold gives the pool of a user who has shown this password lately.
+// hold returns the pool of a user who has recently given this password.
 func (u *Users) hold(name string, proof []byte, trusted time.Duration) (*sql.DB, func()) {
 	now := time.Now()
 	u.mu.Lock()
@@ -289,18 +289,18 @@ func (u *Users) release(held *user) {
 
 var errFull = &db.UserError{
 	Status:  http.StatusServiceUnavailable,
-	Message: "as many users are active as can be at once",
-	Hint:    "Try again in a while.",
+	Message: "the maximum number of users is active",
+	Hint:    "Try again later.",
 }
 
-// hasRoom says that a user could become active, so that nobody is asked for a password in vain.
+// hasRoom reports whether a user could become active, so that a password is not checked for nothing.
 func (u *Users) hasRoom(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.active[name] != nil || len(u.active) < MaxUsers || u.idlest() != ""
 }
 
-// idlest is the user who has done nothing for the longest; empty when all have requests under way.
+// idlest is the user who has been idle for the longest; empty when all have running requests.
 func (u *Users) idlest() string {
 	var idlest string
 	for name, candidate := range u.active {
@@ -311,7 +311,7 @@ func (u *Users) idlest() string {
 	return idlest
 }
 
-// admit makes a user active, in the place of the idlest if there are too many.
+// admit makes a user active, and replaces the idlest one if there are too many.
 func (u *Users) admit(name string, proof []byte, pool *sql.DB, now time.Time) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -329,7 +329,7 @@ func (u *Users) admit(name string, proof []byte, pool *sql.DB, now time.Time) er
 	return nil
 }
 
-// end takes a user out; the pool closes when the last request has given it back.
+// end makes a user inactive. The pool closes when the last request has released it.
 func (u *Users) end(name string, ended *user) {
 	delete(u.active, name)
 	ended.isOver = true
@@ -338,7 +338,7 @@ func (u *Users) end(name string, ended *user) {
 	}
 }
 
-// Run closes the pools of users who do nothing, and all of them when ctx ends.
+// Run closes the pools of idle users, and all pools when ctx ends.
 func (u *Users) Run(ctx context.Context) error {
 	tick := time.NewTicker(closeAfter / 4)
 	defer tick.Stop()
@@ -353,7 +353,7 @@ func (u *Users) Run(ctx context.Context) error {
 	}
 }
 
-// closeIdle ends the users who have done nothing since; the zero time stands for all.
+// closeIdle makes users inactive who have been idle since then; the zero time means all users.
 func (u *Users) closeIdle(since time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

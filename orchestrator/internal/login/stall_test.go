@@ -10,8 +10,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 )
 
-// A server that says nothing more holds up a user's statement only a little longer than its context, and a
-// connection that is just being made as well.
+// A server that sends nothing more delays a user's statement only a little longer than its context, and the
+// same holds for a connection that is being made.
 func TestStalledServerHoldsUpNoUser(t *testing.T) {
 	const patience, within = time.Second, 8 * time.Second
 	server := dbtest.NewServer(t)

@@ -1,5 +1,5 @@
-// Package migrate applies the embedded migrations by golang-migrate, in the table that the stock
-// migrate program uses, so that either can go on where the other stopped.
+// Package migrate applies the embedded migrations by golang-migrate. It uses the table of the stock migrate
+// program, so that either program can continue where the other stopped.
 package migrate
 
 import (
@@ -42,13 +42,13 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
-	// On a Citus coordinator all of ours stays there; the files say themselves what the workers need.
-	// Elsewhere the setting is nothing.
+	// On a Citus coordinator all our objects stay on the coordinator; the files themselves create what the
+	// workers need. Elsewhere the setting has no effect.
 	if _, err := conn.ExecContext(ctx, "set citus.enable_ddl_propagation = 'off'"); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)
 	}
-	// The stock program's table is in public, whatever the search_path of this connection.
+	// The stock program's table is in schema public, whatever the search_path of this connection.
 	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{SchemaName: "public"})
 	if err != nil {
 		conn.Close()
@@ -62,8 +62,8 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	return &Migrator{conn: conn, migrate: m, versions: versions}, nil
 }
 
-// IsCurrent says that the database has all migrations, which a role that may not migrate can find out
-// too; false when it cannot.
+// IsCurrent reports whether the database has all migrations. A role that may not migrate can call it too. It is
+// false when the version cannot be read.
 func IsCurrent(ctx context.Context, pool *sql.DB) bool {
 	latest, err := Latest()
 	if err != nil {
@@ -84,9 +84,9 @@ func Latest() (int, error) {
 	return versions[len(versions)-1], nil
 }
 
-// Close gives the connection back.
+// Close returns the connection to the pool.
 func (m *Migrator) Close() error {
-	// For whoever gets the connection next. One that is broken is not given to anybody.
+	// This is for the next user of the connection. The pool does not reuse a broken one.
 	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation")
 	if errors.Is(err, driver.ErrBadConn) {
 		err = nil
@@ -94,7 +94,7 @@ func (m *Migrator) Close() error {
 	return errors.Join(err, errors.Join(m.migrate.Close()))
 }
 
-// Up applies the next steps migrations, or all when steps is 0. Having none to apply is no error.
+// Up applies the next steps migrations, or all when steps is 0. It is no error when there are none to apply.
 func (m *Migrator) Up(steps int) error {
 	if steps == 0 {
 		return m.settle(m.migrate.Up(), -1)
@@ -102,7 +102,7 @@ func (m *Migrator) Up(steps int) error {
 	return m.settle(m.migrate.Steps(steps), -1)
 }
 
-// Down takes the last steps migrations back, or all when steps is 0.
+// Down reverts the last steps migrations, or all when steps is 0.
 func (m *Migrator) Down(steps int) error {
 	if steps == 0 {
 		return m.settle(m.migrate.Down(), +1)
@@ -110,7 +110,7 @@ func (m *Migrator) Down(steps int) error {
 	return m.settle(m.migrate.Steps(-steps), +1)
 }
 
-// Version is that of the last migration applied, 0 when there is none; dirty says that it broke off.
+// Version is that of the last applied migration, 0 when there is none. dirty means that it failed halfway.
 func (m *Migrator) Version() (version int, dirty bool, err error) {
 	v, dirty, err := m.migrate.Version()
 	if errors.Is(err, migrate.ErrNilVersion) {
@@ -132,10 +132,9 @@ func (m *Migrator) Force(version int) error {
 	return m.migrate.Force(version)
 }
 
-// settle ends a run. Each file is one transaction, so when the server refuses one, nothing of it is
-// there: the version goes back to where it was instead of staying dirty, and the next run can just
-// try again. The version marked dirty is the one aimed at, and back is the direction from it to the
-// one that still holds.
+// settle ends a run. Each file is one transaction, so nothing of a file that the server refused is left. The
+// version is set back to what it was instead of staying dirty, so that the next run can try again. The dirty
+// version is that of the failed file; back is the direction from it to the version that holds.
 func (m *Migrator) settle(err error, back int) error {
 	if err == nil || errors.Is(err, migrate.ErrNoChange) {
 		return nil
@@ -152,7 +151,7 @@ func (m *Migrator) settle(err error, back int) error {
 	return refusal
 }
 
-// neighbour is the version before or after the given one; 0 stands for none.
+// neighbour is the version before or after the given one; 0 means none.
 func (m *Migrator) neighbour(version, direction int) int {
 	all := append([]int{0}, m.versions...)
 	for i, v := range all {
@@ -163,8 +162,8 @@ func (m *Migrator) neighbour(version, direction int) int {
 	return version
 }
 
-// refusedBy finds the server's own error in golang-migrate's, which does not unwrap. Nil when the
-// outcome is not known to be a rollback, as when the connection was lost.
+// refusedBy finds the server's error in that of golang-migrate, which does not unwrap. It is nil when a
+// rollback is not certain, as when the connection was lost.
 func refusedBy(err error) error {
 	var (
 		wrapped database.Error

@@ -11,14 +11,14 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A database is what is read from the database.
+// A database reads the metrics that come from the database.
 type database struct {
 	pool *sql.DB
-	// The tails are those of the one read that is under way; it hands out copies.
+	// Only the one running read uses the tails. It hands out copies.
 	refreshes, imports *tail
 }
 
-// A figure is one metric, and its labels' values.
+// A figure is one metric and the values of its labels.
 type figure struct {
 	name   string
 	labels []string
@@ -27,8 +27,8 @@ type figure struct {
 
 func (f *figure) fields() []any { return []any{&f.name, pq.Array(&f.labels), &f.value} }
 
-// A reading is what one look at the database gave. Nil counts are of tables that the role does not see
-// all of.
+// A reading is the result of one scrape of the database. Counts are nil for a table of which the role cannot
+// see all rows.
 type reading struct {
 	figures            []figure
 	refreshes, imports map[string]float64
@@ -43,13 +43,13 @@ func newDatabase(pool *sql.DB) *database {
 	}
 }
 
-// read takes all from one snapshot, and leaves no statement behind that outlives the scrape.
+// read reads everything from one snapshot. None of its statements outlives the scrape.
 func (d *database) read(ctx context.Context) (*reading, error) {
 	tx, err := d.pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("begin a scrape: %w", err)
 	}
-	// Read only: there is nothing to commit.
+	// The transaction only reads, so it needs no commit.
 	defer tx.Rollback()
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("set local statement_timeout = %d", (scrapeWithin-time.Second).Milliseconds())); err != nil {
 		return nil, fmt.Errorf("begin a scrape: %w", err)

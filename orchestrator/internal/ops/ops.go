@@ -1,9 +1,9 @@
-// Package ops tells those who run the program how it goes: whether it lives, whether it is ready, and
-// what Prometheus asks for.
+// Package ops serves the health checks and the metrics: whether the program is alive, whether it is ready, and
+// what Prometheus scrapes.
 //
-// Nothing here waits for long, or for the database at all where that is not the question. One check and
-// one scrape are under way at most, each with a connection: however often they are asked for, a server
-// that has stalled holds no more.
+// Nothing here waits for long, and liveness does not wait for the database at all. At most one check and one
+// scrape run at once, each on one connection. So a stalled server holds no more connections, however many
+// requests come.
 package ops
 
 import (
@@ -27,26 +27,26 @@ import (
 )
 
 const (
-	// MaxConns is what the pool has to have: one for checks, one for scrapes.
+	// MaxConns is the size that the pool must have: one connection for checks, one for scrapes.
 	MaxConns = 2
-	// checkWithin and scrapeWithin are less than what those who ask usually wait, 3 and 10 seconds.
+	// checkWithin and scrapeWithin are shorter than the usual timeouts of the clients, 3 and 10 seconds.
 	checkWithin  = 2 * time.Second
 	scrapeWithin = 5 * time.Second
-	// maxScrapes are answered at once; they share one look at the database.
+	// maxScrapes is how many scrapes are answered at once. They share one read of the database.
 	maxScrapes = 4
 )
 
-// Config is what is looked at.
+// Config is what the checks and metrics read.
 type Config struct {
-	// Pool is for checks and scrapes alone, MaxConns wide.
+	// Pool is for checks and scrapes only, MaxConns wide.
 	Pool *sql.DB
 	// SchemaVersion is that of this program's last migration.
 	SchemaVersion int
-	// Listener says whether the listening connection is there, and how often it was made again.
+	// Listener returns whether the listening connection is up, and how often it was restored.
 	Listener func() (isListening bool, reconnects int64)
-	// Loops say by what they deliver whether they go round.
+	// Loops report whether each delivery loop runs, by what it delivers to.
 	Loops map[string]func() bool
-	// Pools have their connections counted, by what they are for.
+	// Pools are the pools whose connections are counted, by their purpose.
 	Pools  map[string]*sql.DB
 	Logger *slog.Logger
 }
@@ -54,18 +54,18 @@ type Config struct {
 // Ops answers GET /healthz, /readyz and /metrics.
 type Ops struct {
 	Config
-	// ctx ends what is under way with the program.
+	// ctx ends running checks and scrapes when the program ends.
 	ctx      context.Context
 	once     singleflight.Group
 	database *database
 	descs    map[string]*prometheus.Desc
 	registry *prometheus.Registry
 	uploads  *prometheus.CounterVec
-	// isFailing says that the last scrape did not get at the database.
+	// isFailing means that the last scrape could not read the database.
 	isFailing atomic.Bool
 }
 
-// New returns an Ops whose looks at the database end with ctx.
+// New returns an Ops whose queries end with ctx.
 func New(ctx context.Context, config Config) *Ops {
 	o := &Ops{
 		Config:   config,
@@ -75,7 +75,7 @@ func New(ctx context.Context, config Config) *Ops {
 		registry: prometheus.NewPedanticRegistry(),
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tinydevcrm_uploads_total",
-			Help: "Uploads through the page since the program started, by how they ended.",
+			Help: "Uploads through the page since the program started, by result.",
 		}, []string{"outcome"}),
 	}
 	for _, outcome := range []string{"imported", "refused", "failed", "cancelled"} {
@@ -91,7 +91,7 @@ func New(ctx context.Context, config Config) *Ops {
 	return o
 }
 
-// share has all who ask for the same thing at once wait for one answer, each as long as within.
+// share lets all concurrent requests for the same thing wait for one answer, each at most within.
 func (o *Ops) share(what string, within time.Duration, work func(context.Context) (any, error)) (any, error) {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
@@ -104,13 +104,13 @@ func (o *Ops) share(what string, within time.Duration, work func(context.Context
 	case result := <-answer:
 		return result.Val, result.Err
 	case <-timer.C:
-		// lib/pq waits for a server that has stalled whatever the context says. It goes on, alone.
+		// lib/pq waits for a stalled server even after the context has ended. The call goes on in the
+		// background, alone.
 		return nil, context.DeadlineExceeded
 	}
 }
 
-// Start looks at the database once, so that its counters begin with the program and not with the first
-// scrape.
+// Start reads the database once, so that the counters begin with the program and not with the first scrape.
 func (o *Ops) Start() {
 	if _, err := o.registry.Gather(); err != nil {
 		o.Logger.Warn("cannot read the metrics", "error", err)
@@ -131,7 +131,7 @@ func (o *Ops) CountUpload(ctx context.Context, err error) {
 	o.uploads.WithLabelValues(outcome).Inc()
 }
 
-// Metrics is GET /metrics.
+// Metrics answers GET /metrics.
 func (o *Ops) Metrics() http.Handler {
 	return promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
@@ -140,21 +140,21 @@ func (o *Ops) Metrics() http.Handler {
 	})
 }
 
-// Health is GET /healthz: the process lives. It says nothing of the database, for whose absence nobody
-// should restart the program.
+// Health answers GET /healthz: the process is alive. It does not check the database, because a missing database
+// is no reason to restart the program.
 func (o *Ops) Health() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]bool{"is_alive": true})
 	})
 }
 
-// A readiness is what GET /readyz answers. Its words are for anyone: they name nothing of the server.
+// A readiness is the answer of GET /readyz. Anyone may read it, so it names nothing of the server.
 type readiness struct {
 	IsReady  bool              `json:"is_ready"`
 	NotReady map[string]string `json:"not_ready,omitempty"`
 }
 
-// Ready is GET /readyz: 503 while something is missing, with what it is.
+// Ready answers GET /readyz: 503 while something is missing, with what that is.
 func (o *Ops) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		missing := make(map[string]string)
@@ -177,7 +177,7 @@ func (o *Ops) Ready() http.Handler {
 	})
 }
 
-// checkDatabase gives what is wrong with the database or its schema.
+// checkDatabase returns what is wrong with the database or its schema.
 func (o *Ops) checkDatabase() (what, why string) {
 	version, err := o.share("check", checkWithin, func(ctx context.Context) (any, error) {
 		var version int
@@ -207,6 +207,6 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	// Whoever does not wait for the answer has no use for an error.
+	// A caller that does not wait for the answer does not need the error.
 	_ = json.NewEncoder(w).Encode(body)
 }

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
-// start gives an Ops of a pool as wide as the program's, and what else has the database.
+// start returns an Ops with a pool of the program's size, and the expected metrics of an empty database.
 func start(t *testing.T) (*ops.Ops, *sql.DB) {
 	t.Helper()
 	pool, url := dbtest.Schema(t)
@@ -37,7 +37,7 @@ func start(t *testing.T) (*ops.Ops, *sql.DB) {
 	return o, pool
 }
 
-// value is that of one metric, as "name label value label value".
+// value is the value of one metric, named as "name label value label value".
 func value(t *testing.T, o *ops.Ops, want string) float64 {
 	t.Helper()
 	families, err := o.Registry().Gather()
@@ -80,7 +80,7 @@ func TestNamesAreAsPrometheusHasThem(t *testing.T) {
 
 const refreshed = "tinydevcrm_refreshes_total outcome refreshed"
 
-// Ids are handed out before commit: a counter that went by "greater than the last" would miss one.
+// Ids are assigned before the commit: a counter that reads only ids greater than the last would miss one.
 func TestWhatCommitsLateIsCounted(t *testing.T) {
 	o, pool := start(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('early', 'select 1 as one'), tinydevcrm.create_matview('late', 'select 1 as one')")
@@ -124,7 +124,7 @@ func TestCountersDoNotGoDownWithRetention(t *testing.T) {
 	}
 }
 
-// A scrape has a batch at most, and the next goes on.
+// A scrape counts at most one batch, and the next one continues.
 func TestALongSilenceIsCaughtUpWith(t *testing.T) {
 	o, pool := start(t)
 	before := value(t, o, refreshed)
@@ -168,7 +168,7 @@ func TestImportsAreCountedByMode(t *testing.T) {
 	}
 }
 
-// What waits shows by who should take it, and a paused subscription is no reason to call anybody.
+// What waits is shown by its kind of receiver. A paused subscription is no reason for an alert.
 func TestDeliveriesThatWait(t *testing.T) {
 	o, pool := start(t)
 	pending := func() float64 { return value(t, o, "tinydevcrm_deliveries_pending kind worker") }
@@ -245,7 +245,7 @@ func TestLateSchedulesAndFailingViews(t *testing.T) {
 
 func TestUpkeepIsDated(t *testing.T) {
 	o, pool := start(t)
-	// Later than any that the server's own pg_cron has run.
+	// This is later than any run of the server's own pg_cron.
 	ended := time.Now().Add(time.Hour).Truncate(time.Second)
 	for _, status := range []string{"succeeded", "failed"} {
 		dbtest.Exec(t, pool, `

@@ -16,18 +16,18 @@ import (
 const (
 	// tailBatch bounds what one scrape reads; the next goes on from there.
 	tailBatch = 20000
-	// What commits late has an id below those already counted. Such gaps are looked into again for as
-	// long as this, the newest of them.
+	// A transaction that commits late has ids below those already counted. Such gaps are read again for this
+	// long, the newest maxGaps of them.
 	gapTimeout = time.Hour
 	maxGaps    = 1000
 )
 
-// A tail counts the rows that come into a table, by one of its columns. It does not count what is there:
-// retention removes rows, and a counter may not go down. It begins with the program, which is a reset
-// to Prometheus; no row is counted twice.
+// A tail counts the rows that are added to a table, by one of its columns. It does not count the existing rows,
+// because retention removes rows and a counter may not decrease. It starts at 0 with the program, which
+// Prometheus sees as a counter reset. No row is counted twice.
 type tail struct {
-	// newest is the last id of the table, and whether the role sees all of it; query the rows after $1 and
-	// those of the gaps $2.
+	// newest is the query for the last id of the table, and whether the role sees all its rows. query reads
+	// the rows after $1 and those of the gaps $2.
 	newest, query string
 
 	hasBegun bool
@@ -57,8 +57,8 @@ type tailRow struct {
 	value string
 }
 
-// read counts what is new, and gives a copy of the counts; nil where the role does not see the whole table.
-// After an error it has counted nothing, and the next read does.
+// read counts the new rows and returns a copy of the counts; nil when the role does not see the whole table.
+// When it fails, it has counted nothing, and the next read counts those rows.
 func (t *tail) read(ctx context.Context, tx *sql.Tx) (map[string]float64, error) {
 	var seesAll bool
 	var newest int64
@@ -69,7 +69,8 @@ func (t *tail) read(ctx context.Context, tx *sql.Tx) (map[string]float64, error)
 		return nil, nil
 	}
 	if !t.hasBegun || newest != 0 && newest < t.last {
-		// A smaller one is of a database made anew, or the newest rows are gone: there is nothing behind it.
+		// A smaller id means that the database was recreated or that the newest rows were removed. There is
+		// nothing after it to count.
 		t.hasBegun, t.last = true, newest
 		clear(t.gaps)
 		return maps.Clone(t.counts), nil
@@ -87,7 +88,7 @@ func (t *tail) read(ctx context.Context, tx *sql.Tx) (map[string]float64, error)
 	return maps.Clone(t.counts), nil
 }
 
-// count takes the rows that came, and remembers what is missing between them.
+// count counts the new rows, and remembers the gaps between their ids.
 func (t *tail) count(came map[int64]string, now time.Time) {
 	last := t.last
 	for id, value := range came {

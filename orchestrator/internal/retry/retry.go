@@ -1,4 +1,4 @@
-// Package retry says how long to wait before what has failed is tried again.
+// Package retry decides how long to wait before a retry.
 package retry
 
 import (
@@ -10,11 +10,12 @@ import (
 
 const shortest = 500 * time.Millisecond
 
-// Pauses are those between attempts that fail one after the other: each is twice the last, give or take
-// half, so that those who failed together do not come back together. Reset begins again after a success.
+// Pauses are those between consecutive failed attempts, with exponential backoff: each is twice the last, with
+// a jitter of one half, so that clients that failed together do not retry together. Reset starts over after a
+// success.
 type Pauses struct{ *backoff.ExponentialBackOff }
 
-// NewPauses returns pauses of half a second at first, and of longest in the end.
+// NewPauses returns pauses that begin at half a second and grow up to longest.
 func NewPauses(longest time.Duration) Pauses {
 	return Pauses{&backoff.ExponentialBackOff{
 		InitialInterval:     shortest,
@@ -24,7 +25,7 @@ func NewPauses(longest time.Duration) Pauses {
 	}}
 }
 
-// Wait waits for the next pause; false when ctx has ended.
+// Wait waits for the next pause. It returns false when ctx has ended.
 func (p Pauses) Wait(ctx context.Context) bool {
 	timer := time.NewTimer(p.NextBackOff())
 	defer timer.Stop()

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// A view is one that is there from the beginning to the end.
+// A view is a view that exists during the whole run.
 type view struct{ name, query, rule, schedule string }
 
 func views() []view {
@@ -43,7 +43,7 @@ func orders(count, mostAmount int) string {
 	return text.String()
 }
 
-// people have ids of their own, so that they can be upserted.
+// people have unique ids, so that they can be upserted.
 func people(count, of int) string {
 	var text strings.Builder
 	text.WriteString("id,name,seen\n")
@@ -69,7 +69,7 @@ func (w *workload) upload(ctx context.Context, options url.Values, text string) 
 	return w.send(ctx, "POST", "/upload-file?"+options.Encode(), form.FormDataContentType(), &body)
 }
 
-// append adds to the log, and begins it anew when it is long.
+// append appends to the log, and starts a new one when it is long.
 func (w *workload) append() func(context.Context, *rand.Rand) error {
 	count := 0
 	return func(ctx context.Context, _ *rand.Rand) error {
@@ -82,7 +82,7 @@ func (w *workload) append() func(context.Context, *rand.Rand) error {
 	}
 }
 
-// uploadBadFile has each second line too short, and is content when it is refused.
+// uploadBadFile uploads a file in which each second line is too short, and requires that it is refused.
 func (w *workload) uploadBadFile(ctx context.Context, _ *rand.Rand) error {
 	err := w.upload(ctx, url.Values{"table": {"orders"}, "mode": {"append"}}, "id,customer,amount,note\n1,c,2,n\n1\n2,c,3,n\n2\n")
 	if err != nil && strings.HasPrefix(err.Error(), "422 ") {
@@ -94,8 +94,8 @@ func (w *workload) uploadBadFile(ctx context.Context, _ *rand.Rand) error {
 	return err
 }
 
-// makeAndDrop uploads a table, makes a view of it that is scheduled, and drops the oldest of them once
-// there are enough: each second view by the page, the others by hand with the table.
+// makeAndDrop uploads a table, creates a scheduled view of it, and drops the oldest of them once there are
+// enough: each second view by the page, the others by hand with the table.
 func (w *workload) makeAndDrop() func(context.Context, *rand.Rand) error {
 	var names []string
 	count := 0
@@ -120,7 +120,7 @@ func (w *workload) makeAndDrop() func(context.Context, *rand.Rand) error {
 		}
 		oldest := names[0]
 		if count%2 == 0 {
-			// Where its making was cut off, it is not there.
+			// If its creation was interrupted, it does not exist.
 			if err := w.post(ctx, "/matviews/drop", url.Values{"relation": {"of_" + oldest}}); err != nil && !strings.HasPrefix(err.Error(), "4") {
 				return err
 			}

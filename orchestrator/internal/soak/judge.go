@@ -1,5 +1,5 @@
-// Package soak runs the program for long, and judges whether what it takes stays the same. The run itself
-// is behind the build tag soak: scripts/test --soak.
+// Package soak runs the program for hours, and judges whether its use of resources stays the same. The run
+// itself has the build tag soak: scripts/test --soak.
 package soak
 
 import (
@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// A sample is one look at everything. What could not be seen just then is not in it.
+// A sample holds one measurement of everything. A measure that could not be taken is missing.
 type sample struct {
 	at     time.Duration
 	values map[string]float64
 }
 
-// An allowance is by how much a measure may be more at the end than before: a share of it, and so much on
-// top, which small numbers need.
+// An allowance is how much larger a measure may be at the end than before: a share of it, plus a constant that small
+// numbers need.
 type allowance struct {
 	share, plus float64
 	unit        string
 }
 
-// A verdict is a measure's way through a run: at its start, when it has settled, and at its end.
+// A verdict is the course of a measure: at the start of a run, once it has settled, and at the end.
 type verdict struct {
 	name                string
 	unit                string
@@ -34,11 +34,11 @@ type verdict struct {
 	isFlat              bool
 }
 
-// fewestSamples are those that a third of the judged time has to have.
+// fewestSamples is how many samples each third of the judged time must have.
 const fewestSamples = 3
 
-// judge compares the last third of the time since settled with the first third of it, by their medians: what goes
-// up and down in between, as dead rows do from one autovacuum to the next, is the same in both.
+// judge compares the medians of the first and the last third of the time since settled. Regular ups and downs,
+// such as dead rows between two autovacuums, have the same median in both.
 func judge(samples []sample, settled time.Duration, allowed func(name string) allowance) []verdict {
 	names := make(map[string]bool)
 	for _, sample := range samples {
@@ -85,7 +85,7 @@ func median(values []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// writeVerdicts writes a table of them.
+// writeVerdicts writes the verdicts as a table.
 func writeVerdicts(w io.Writer, settled time.Duration, verdicts []verdict) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(table, "measure\tstart\tfrom %s\tend\tmost\tunit\tflat\t\n", settled.Round(time.Second))

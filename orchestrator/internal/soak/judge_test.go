@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// hour is an hour of a measure, seen every ten seconds.
+// hour is an hour of a measure, sampled every ten seconds.
 func hour(value func(minute float64) float64) []sample {
 	var samples []sample
 	for at := time.Duration(0); at <= time.Hour; at += 10 * time.Second {

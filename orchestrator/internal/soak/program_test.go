@@ -20,7 +20,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// build makes the program that is to be measured.
+// build builds the program that is measured.
 func build(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "orchestrator")
@@ -40,7 +40,7 @@ func run(t *testing.T, databaseURL, binary string, args ...string) {
 	}
 }
 
-// A program is a process of `orchestrator up`. A fragile one is started again when it has ended.
+// A program is a process of `orchestrator up`. A fragile one is restarted when it ends.
 type program struct {
 	name, page, logPath string
 	command             func() *exec.Cmd
@@ -54,7 +54,7 @@ type program struct {
 	lastResult error
 }
 
-// startProgram has it listen on a port that is free now, the same after each start.
+// startProgram makes it listen on a port that is free now, and that stays the same after each start.
 func startProgram(t *testing.T, binary, databaseURL, name string, isFragile bool) *program {
 	t.Helper()
 	socket, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,7 +72,7 @@ func startProgram(t *testing.T, binary, databaseURL, name string, isFragile bool
 	p.command = func() *exec.Cmd {
 		command := exec.Command(binary, "up", "--listen-addr", addr, "--allow-webhooks-to", "127.0.0.0/8")
 		command.Env = append(os.Environ(), "DATABASE_URL="+databaseURL+"&application_name="+name)
-		command.Stderr = log // what it tells of events, on stdout, is not kept: there is much
+		command.Stderr = log // the log of events, on stdout, is not kept, because it is long
 		return command
 	}
 	go p.keepRunning()
@@ -103,7 +103,7 @@ func (p *program) keepRunning() {
 		if isOver {
 			return
 		}
-		// As a supervisor would: the database may be away.
+		// As a supervisor would do, because the database may be away.
 		time.Sleep(time.Second)
 	}
 }
@@ -123,14 +123,14 @@ func (p *program) started() int {
 	return p.runs
 }
 
-// kill says whether there was a process to kill.
+// kill reports whether there was a process to kill.
 func (p *program) kill() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.process != nil && p.process.Kill() == nil
 }
 
-// stop tells it to end.
+// stop asks it to end.
 func (p *program) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +140,7 @@ func (p *program) stop() {
 	}
 }
 
-// end wants it to have run until now and to end cleanly.
+// end requires that it has run until now and that it ends cleanly.
 func (p *program) end(t *testing.T) {
 	t.Helper()
 	if _, isRunning := p.pid(); !isRunning {
@@ -170,8 +170,8 @@ func (p *program) waitReady(t *testing.T) {
 	})
 }
 
-// complaints counts the warnings and errors in its log by their message, those that say that the server
-// is away as one.
+// complaints counts the warnings and errors in its log, by message. Those that say that the server is away
+// count as one.
 func (p *program) complaints(t *testing.T) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(p.logPath)

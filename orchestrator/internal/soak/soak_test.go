@@ -18,21 +18,23 @@ import (
 )
 
 const (
-	// usualMinutes stand for an hour when TINYDEVCRM_SOAK_MINUTES says nothing.
+	// usualMinutes is the length of a run unless TINYDEVCRM_SOAK_MINUTES is set. They simulate an hour.
 	usualMinutes = 20
 	sampleEvery  = 10 * time.Second
-	// maxConnections is what README.md promises of a program without users, metrics included.
+	// maxConnections is the limit that README.md promises for a program without users, metrics included.
 	maxConnections = 15
 )
 
-// A pace is how fast the hour goes.
+// A pace is how fast the hour passes.
 type pace struct {
 	total time.Duration
-	// settled is from when on all has to be flat: the tenth minute, or half of a run shorter than twenty.
+	// settled is the time after which everything must be flat: ten minutes, or half of a run shorter than
+	// twenty.
 	settled time.Duration
-	// naps is what Postgres's own upkeep waits for, a minute in a real hour.
+	// naps is the pause of Postgres's autovacuum, which is a minute in a real hour.
 	naps time.Duration
-	// retention is how long events, job runs and imports are kept; what is not delivered is for half as much more.
+	// retention is how long events, job runs and imports are kept. Pending deliveries are kept half as long
+	// again.
 	retention time.Duration
 }
 
@@ -55,19 +57,20 @@ func newPace(t *testing.T) pace {
 	}
 }
 
-// TestSoak is an hour of a busy installation in twenty minutes, or in what TINYDEVCRM_SOAK_MINUTES says, and
-// wants all that it takes to be flat from the tenth minute on (in a run shorter than twenty, from its
-// half): memory, file descriptors, goroutines, connections, tables and indexes, catalogs, files, and pg_cron's rows.
+// TestSoak simulates an hour of a busy installation in twenty minutes, or in TINYDEVCRM_SOAK_MINUTES. It
+// requires its use of resources to be flat from the tenth minute on (in a run shorter than twenty, from its
+// half): memory, file descriptors, goroutines, connections, tables and indexes, catalogs, files, and pg_cron's
+// rows.
 //
-// What is faster than in life, and by how much, for the usual twenty minutes: autovacuum's naps and
-// checkpoints three times (20 s instead of a minute, a minute instead of five); retention runs each
-// minute instead of ten; events live four minutes instead of thirty days, so that the log has its full
-// length at minute five. Views are refreshed each second or two, and page, uploads, schedules,
-// subscriptions, webhooks and workers come several times a second: see work_test.go.
+// What is faster than in reality, for the usual twenty minutes: autovacuum and checkpoints three times (20 s
+// instead of a minute, a minute instead of five); retention runs each minute instead of ten; events are kept
+// four minutes instead of thirty days, so that the log has its full length at minute five. Views are refreshed
+// every one or two seconds, and page, uploads, schedules, subscriptions, webhooks and workers are used several
+// times a second: see work_test.go.
 //
-// Two programs share the work. One is never killed, and its process is the one that is measured; the other
-// is killed each minute. Backends are terminated every twenty seconds, one is killed every 200, which
-// has Postgres start anew, and so is the whole server every ten minutes.
+// Two programs share the work. One is never killed, and its process is measured. The other is killed each
+// minute. A backend is terminated every twenty seconds. Every 200 seconds a backend is killed, which makes
+// Postgres restart, and every ten minutes the whole server is killed.
 func TestSoak(t *testing.T) {
 	speed := newPace(t)
 	seed := uint64(time.Now().UnixNano())
@@ -101,7 +104,7 @@ func TestSoak(t *testing.T) {
 	steady.end(t)
 }
 
-// soak takes samples, and breaks things in between, until time is up.
+// soak takes samples, and causes faults in between, until time is up.
 func soak(t *testing.T, speed pace, watch *watch, harm *trouble) []sample {
 	t.Helper()
 	began := time.Now()
@@ -146,7 +149,7 @@ func prepare(t *testing.T, server *dbtest.Server, binary string, speed pace) *sq
 	for name, value := range map[string]string{
 		"autovacuum_naptime": fmt.Sprintf("%.0fs", speed.naps.Seconds()),
 		"checkpoint_timeout": fmt.Sprintf("%.0fs", max(30, 3*speed.naps.Seconds())),
-		// So little that both are full soon, and stay so.
+		// The limits are so low that both are reached soon, and stay so.
 		"shared_buffers": "32MB",
 		"max_wal_size":   "128MB",
 	} {
@@ -158,7 +161,7 @@ func prepare(t *testing.T, server *dbtest.Server, binary string, speed pace) *sq
 	return pool
 }
 
-// checkVerdicts prints what was measured and wants all of it to be flat.
+// checkVerdicts prints what was measured and requires all of it to be flat.
 func checkVerdicts(t *testing.T, speed pace, samples []sample) {
 	t.Helper()
 	verdicts := judge(samples, speed.settled, allowanceOf)
@@ -182,8 +185,8 @@ func checkVerdicts(t *testing.T, speed pace, samples []sample) {
 	}
 }
 
-// checkNothingIsLeft wants the log and the webhook that always answers to have got everything, and no
-// trace of work that was cut off.
+// checkNothingIsLeft requires that the log and the webhook that always answers have received everything, and
+// that no trace of interrupted work is left.
 func checkNothingIsLeft(t *testing.T, pool *sql.DB) {
 	t.Helper()
 	dbtest.Exec(t, pool, "select tinydevcrm.unschedule_matview(relation) from tinydevcrm.matviews where schedule_id is not null")

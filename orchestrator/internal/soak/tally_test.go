@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 )
 
-// A tally counts what was done, and why what was not was not.
+// A tally counts what was done, and the reasons for what failed.
 type tally struct {
 	mu     sync.Mutex
 	counts map[string]*tallied
@@ -41,7 +41,7 @@ func (c *tally) add(what string, err error) {
 	c.of(what).failed[fmt.Sprintf("%.90s", err)]++
 }
 
-// table has a line for each.
+// table has one line for each.
 func (c *tally) table() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// trouble breaks things. It does so in the goroutine of the test, between two samples.
+// trouble causes faults. It does so in the goroutine of the test, between two samples.
 type trouble struct {
 	t               *testing.T
 	server          *dbtest.Server
@@ -21,7 +21,7 @@ type trouble struct {
 	kinds           map[string]int
 }
 
-// do breaks what is due after a sample.
+// do causes the faults that are due after a sample.
 func (h *trouble) do(sample int) {
 	h.t.Helper()
 	switch {
@@ -45,7 +45,7 @@ func (h *trouble) do(sample int) {
 
 func (h *trouble) count(what string) { h.kinds[what]++ }
 
-// onBackend does something to a backend of the programs or of a job of pg_cron.
+// onBackend runs a function on a backend of the programs or of a job of pg_cron.
 func (h *trouble) onBackend(do func(pid int) error) {
 	h.t.Helper()
 	dbtest.Eventually(h.t, dbtest.Deadline, "there is a backend", func() bool {

@@ -37,7 +37,7 @@ func newWatch(t *testing.T, pool *sql.DB, steady *program) *watch {
 // Sizes are counted in kB.
 const kB = 1024
 
-// allowanceOf is by how much each measure may grow. The small numbers come and go with what is just being done.
+// allowanceOf is how much each measure may grow. Small numbers vary with what is running at that moment.
 func allowanceOf(name string) allowance {
 	switch {
 	case strings.HasPrefix(name, "size of "):
@@ -57,7 +57,7 @@ func allowanceOf(name string) allowance {
 	case "WAL":
 		return allowance{0.25, 2 * 16 * kB, "kB"}
 	case "files of the server":
-		// Those of dropped tables, and of each refresh, stay until the next checkpoint.
+		// Files of dropped tables, and of each refresh, remain until the next checkpoint.
 		return allowance{0.25, 200, "files"}
 	case "relations":
 		return allowance{0.1, 10, "relations"}
@@ -65,14 +65,14 @@ func allowanceOf(name string) allowance {
 	return allowance{0.1, 8, ""}
 }
 
-// wantedMeasures are those that have to have been seen; there is one more for each table.
+// wantedMeasures are the measures that must have been taken, and in addition one for each table.
 func wantedMeasures() []string {
 	return []string{"memory of the program", "files of the program", "goroutines of the program",
 		"memory of the server", "files of the server", "connections", "catalogs", "dead rows", "WAL",
 		"size of tinydevcrm.matview_refresh_events", "size of cron.job_run_details", "rows of cron.job"}
 }
 
-// take looks at everything. What cannot be seen, because the server is just starting, is not in the sample.
+// take measures everything. What cannot be measured, because the server is starting, is not in the sample.
 func (w *watch) take(ctx context.Context, at time.Duration) sample {
 	values := make(map[string]float64)
 	w.lookAtProgram(ctx, values)
@@ -126,13 +126,13 @@ func (w *watch) goroutines(ctx context.Context) (float64, error) {
 	return 0, fmt.Errorf("%s: no go_goroutines", response.Status)
 }
 
-// lookAtFiles counts the server's files, and adds up the memory of its processes: those that work in
-// its data directory. Pss gives each its share of what they share.
+// lookAtFiles counts the server's files, and adds up the memory of its processes, which are those that work in
+// its data directory. Pss divides shared memory among the processes that share it.
 func (w *watch) lookAtFiles(values map[string]float64) {
 	var files, temporary float64
 	filepath.WalkDir(w.folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // it has just gone
+			return nil // it was removed just now
 		}
 		if !entry.IsDir() {
 			files++
@@ -181,7 +181,7 @@ func procFields(path string) (map[string]float64, error) {
 	return fields, lines.Err()
 }
 
-// askServer is one query, so that the measures are of one moment.
+// askServer is one query, so that all measures are of the same moment.
 func (w *watch) askServer(ctx context.Context) (map[string]float64, error) {
 	rows, err := w.pool.QueryContext(ctx, `
 		select 'size of ' || pg_class.oid::regclass, pg_total_relation_size(pg_class.oid) / 1024

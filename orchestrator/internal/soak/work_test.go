@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// steadyHook is the webhook that answers to all in the end.
+	// steadyHook is the webhook that finally accepts every message.
 	steadyHook = "hook"
-	// kept is how many of what is made along the way are there at once.
+	// kept is how many of the things that are created during the run exist at once.
 	kept = 6
 )
 
@@ -39,7 +39,7 @@ type workload struct {
 	group  sync.WaitGroup
 }
 
-// A task is done over and over, with a pause that is the given one on average.
+// A task is repeated, with this pause on average.
 type task struct {
 	name  string
 	pause time.Duration
@@ -51,7 +51,7 @@ func newWorkload(t *testing.T, pool *sql.DB, pages []string, seed uint64) *workl
 	w := &workload{
 		pool:  pool,
 		pages: pages,
-		// A client of its own, whose connections go when it is done.
+		// It has a client of its own, whose connections close when it is done.
 		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}},
 		tally:  newTally(),
 		seed:   seed,
@@ -61,7 +61,7 @@ func newWorkload(t *testing.T, pool *sql.DB, pages []string, seed uint64) *workl
 	return w
 }
 
-// start makes what is there all the time, and begins.
+// start creates what exists during the whole run, and starts the tasks.
 func (w *workload) start(t *testing.T) {
 	t.Helper()
 	for table, text := range map[string]string{"orders": orders(500, 500), "log": orders(100, 1e6), "people": people(1000, 1000)} {
@@ -70,7 +70,7 @@ func (w *workload) start(t *testing.T) {
 		}
 	}
 	for _, view := range views() {
-		// The one that fails at times may do so now.
+		// The view that fails at times may fail now.
 		dbtest.Eventually(t, dbtest.Deadline, view.name+" is made", func() bool {
 			_, err := w.pool.ExecContext(t.Context(),
 				"select tinydevcrm.create_matview($1, $2, $3)", view.name, view.query, view.rule)
@@ -139,7 +139,7 @@ func (w *workload) tasks() []task {
 	}
 }
 
-// checkAllWasDone wants each kind of work to have been done, and most of it to have succeeded.
+// checkAllWasDone requires that each kind of work was done, and that most of it succeeded.
 func (w *workload) checkAllWasDone(t *testing.T) {
 	t.Helper()
 	w.tally.mu.Lock()
@@ -158,7 +158,7 @@ func (w *workload) checkAllWasDone(t *testing.T) {
 	}
 }
 
-// --- What is asked of the page ---
+// --- Requests to the page ---
 
 func (w *workload) send(ctx context.Context, method, path, contentType string, body io.Reader) error {
 	page := w.pages[rand.IntN(len(w.pages))]
@@ -223,7 +223,7 @@ func (w *workload) reschedule(ctx context.Context, chance *rand.Rand) error {
 	case 0:
 		return w.post(ctx, "/matviews/unschedule", view)
 	case 1:
-		// One without a schedule cannot be paused.
+		// A view without a schedule cannot be paused.
 		view.Set("schedule", "5 seconds")
 		if err := w.post(ctx, "/matviews/schedule", view); err != nil {
 			return err
@@ -240,7 +240,7 @@ func (w *workload) reschedule(ctx context.Context, chance *rand.Rand) error {
 
 // --- Webhooks and workers ---
 
-// answerHook takes most of what comes, sometimes slowly, and nothing below /dead.
+// answerHook accepts most messages, sometimes slowly, and none below /dead.
 func (w *workload) answerHook(response http.ResponseWriter, request *http.Request) {
 	io.Copy(io.Discard, request.Body)
 	switch chance := rand.IntN(40); {
@@ -256,7 +256,7 @@ func (w *workload) answerHook(response http.ResponseWriter, request *http.Reques
 	}
 }
 
-// receive is a worker in SQL that gives back some of what it takes, and forgets some.
+// receive is a worker in SQL that rejects some deliveries, and ignores some.
 func (w *workload) receive(ctx context.Context, chance *rand.Rand) error {
 	rows, err := w.pool.QueryContext(ctx,
 		"select delivery_id from tinydevcrm.receive_events('worker', 100, interval '10 seconds')")
@@ -291,7 +291,8 @@ func (w *workload) receive(ctx context.Context, chance *rand.Rand) error {
 	return nil
 }
 
-// subscribeAndDrop makes one each time, a webhook each second time, and drops the oldest once there are enough.
+// subscribeAndDrop creates a subscription each time, each second time a webhook, and drops the oldest once
+// there are enough.
 func (w *workload) subscribeAndDrop() func(context.Context, *rand.Rand) error {
 	var names []string
 	count := 0

@@ -19,11 +19,11 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// citusFiles is how many files are generated for a coordinator: each makes shards, and drops them again.
+// citusFiles is how many files are generated for a coordinator: each one creates and drops shards.
 const citusFiles = 150
 
-// Whatever file is imported, on a coordinator too every cell comes back with the value and the type that it
-// has without Citus, whatever type the column has by which the table is distributed.
+// For any generated file, the import on a coordinator keeps in every cell the value and the type that it has
+// without Citus, whatever the type of the distribution column.
 func TestCitusEveryCellComesBack(t *testing.T) {
 	cluster := dbtest.NewCluster(t, 2)
 	pool := cluster.Open()
@@ -54,10 +54,10 @@ func TestCitusEveryCellComesBack(t *testing.T) {
 	}
 }
 
-// checkDistributed imports a file twice, and compares; it returns the type of the column by which it is
-// distributed. One with a null in each column is refused.
+// checkDistributed imports a file twice, compares, and returns the type of the distribution column. A file with
+// a null in each column is refused.
 func checkDistributed(ctx context.Context, pool *sql.DB, g generated) (kind string, err error) {
-	// A column that every row has a value for, if there is one.
+	// A column in which every row has a value, if there is one.
 	column := slices.IndexFunc(g.header, func(name string) bool {
 		at := slices.Index(g.header, name)
 		return !slices.ContainsFunc(g.rows, func(row []cell) bool { return row[at] == nil })
@@ -70,8 +70,8 @@ func checkDistributed(ctx context.Context, pool *sql.DB, g generated) (kind stri
 	if err != nil {
 		return "", errors.New(db.Explain(err).String())
 	}
-	g.request.Table, g.request.DistributeBy = "parted", g.header[column]
-	parted, err := upload.Load(ctx, pool, bytes.NewReader(g.text), g.request)
+	g.request.Table, g.request.DistributeBy = "distributed", g.header[column]
+	distributed, err := upload.Load(ctx, pool, bytes.NewReader(g.text), g.request)
 	if isRefused {
 		if code := db.Explain(err).Code; code != "TD011" {
 			return "", fmt.Errorf("a null in the column: %v", err)
@@ -82,12 +82,12 @@ func checkDistributed(ctx context.Context, pool *sql.DB, g generated) (kind stri
 	if err != nil {
 		return "", errors.New(db.Explain(err).String())
 	}
-	if !slices.Equal(plain.Columns, parted.Columns) || parted.RowCount != plain.RowCount ||
-		parted.Distribution == nil || *parted.Distribution != "distributed by "+g.header[column] {
-		return "", fmt.Errorf("%+v, without Citus %+v", parted, plain)
+	if !slices.Equal(plain.Columns, distributed.Columns) || distributed.RowCount != plain.RowCount ||
+		distributed.Distribution == nil || *distributed.Distribution != "distributed by "+g.header[column] {
+		return "", fmt.Errorf("%+v, without Citus %+v", distributed, plain)
 	}
 	var rows [2][]string
-	for i, table := range []string{"plain", "parted"} {
+	for i, table := range []string{"plain", "distributed"} {
 		if err := pool.QueryRowContext(ctx, fmt.Sprintf(
 			"select array(select row(%s)::text as r from %s order by r)", castColumns(len(g.header)), table)).
 			Scan(pq.Array(&rows[i])); err != nil {
@@ -97,6 +97,6 @@ func checkDistributed(ctx context.Context, pool *sql.DB, g generated) (kind stri
 	if !slices.Equal(rows[0], rows[1]) {
 		return "", fmt.Errorf("the rows are\n%s, without Citus\n%s", strings.Join(rows[1], "\n"), strings.Join(rows[0], "\n"))
 	}
-	_, err = pool.ExecContext(ctx, "drop table plain, parted")
-	return parted.Columns[column].Type, err
+	_, err = pool.ExecContext(ctx, "drop table plain, distributed")
+	return distributed.Columns[column].Type, err
 }

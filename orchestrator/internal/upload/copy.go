@@ -16,13 +16,13 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// copyData is lib/pq's COPY statement, which sends raw bytes and puts a line feed after each call.
+// copyData is lib/pq's COPY statement, which sends raw bytes and appends a line feed to each call.
 type copyData interface {
 	driver.Stmt
 	CopyData(ctx context.Context, line string) (driver.Result, error)
 }
 
-// A copier is a COPY under way on a connection.
+// A copier is a running COPY on a connection.
 type copier struct{ stmt copyData }
 
 func startCopy(ctx context.Context, conn *sql.Conn, statement string) (*copier, error) {
@@ -38,8 +38,8 @@ func startCopy(ctx context.Context, conn *sql.Conn, statement string) (*copier, 
 	return &c, err
 }
 
-// send sends whole lines. After an error the connection is of no use: closing the statement would end
-// the COPY as if the file were whole.
+// send sends whole lines. After an error the connection cannot be used: closing the statement would end the
+// COPY as if the file were complete.
 func (c *copier) send(ctx context.Context, conn *sql.Conn, lines []byte) error {
 	return conn.Raw(func(any) error {
 		_, err := c.stmt.CopyData(ctx, string(lines[:len(lines)-1]))
@@ -60,8 +60,8 @@ func (c *copier) end(conn *sql.Conn) (rows int64, err error) {
 	return rows, err
 }
 
-// lost names the server's going away as lib/pq does everywhere else: here it gives what it read, an end of
-// file, which would be taken for the end of the request.
+// lost gives a lost connection the error that lib/pq uses for it everywhere else. COPY returns the error of the
+// read, an end of file, which would be mistaken for the end of the request.
 func lost(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return driver.ErrBadConn
@@ -71,8 +71,7 @@ func lost(err error) error {
 
 var copyPlace = regexp.MustCompile(`^COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)
 
-// explainCopy says of a value that its column refuses which one it is, counted over all COPYs of the
-// file.
+// explainCopy names the value that its column refuses. Its line is counted over all COPYs of the file.
 func explainCopy(err error, rowsBefore int64) error {
 	var refusal *pq.Error
 	if !errors.As(err, &refusal) || refusal.Code.Class() != "22" {
@@ -88,6 +87,6 @@ func explainCopy(err error, rowsBefore int64) error {
 		Code:    string(refusal.Code),
 		Message: refusal.Message,
 		Detail:  fmt.Sprintf("row %d, column %s", rowsBefore+row, place[2]),
-		Hint:    "Give the column another type, or none: then one is found that fits all values.",
+		Hint:    "Give the column another type, or none, so that the import chooses a type that all values fit.",
 	}
 }

@@ -11,7 +11,7 @@ func (r Request) WithSizes(first, rest int) Request {
 	return r
 }
 
-// InTransaction does work and takes it back.
+// InTransaction does work and rolls it back.
 func InTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) error) error {
 	return inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) { return false, work(conn) })
 }

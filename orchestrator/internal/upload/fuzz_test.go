@@ -18,9 +18,9 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
-// FuzzRecords has the server's own COPY as the oracle: what it takes as CSV, the reader reads alike.
-// They differ on purpose where a quote stands within a field or text after one, and on a line \.,
-// which COPY takes for the end before PostgreSQL 18.
+// FuzzRecords has the server's own COPY as the oracle: what COPY accepts as CSV, the reader reads in the same
+// way. They differ on purpose where a quote is within a field or text follows one, and on a line \., which COPY
+// takes for the end before PostgreSQL 18.
 func FuzzRecords(f *testing.F) {
 	for _, text := range []string{
 		"a,b\n1,2\n", "\"a\",\"b,\"\"c\"\n", "a\r\nb\r\n", "\"x\ny\",\n,\n", "a", "\n", "a\n\nb\n", "\"\"\n", "é,\\N\n",
@@ -32,7 +32,7 @@ func FuzzRecords(f *testing.F) {
 	pool.SetMaxOpenConns(1)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if bytes.Contains(text, []byte(`\.`)) || len(text) == 0 {
-			return // no case of which they have to say the same
+			return // no case in which they must agree
 		}
 		ours, width, isOdd, err := readRecords(text)
 		if isOdd || width == 0 || width > 1600 {
@@ -51,7 +51,7 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// readRecords reads as the import does; isOdd says that there are quotes on which the two differ.
+// readRecords reads as the import does. isOdd means that there are quotes on which the two differ.
 func readRecords(text []byte) (rows [][]sql.NullString, width int, isOdd bool, err error) {
 	reader := records.NewReader(bytes.NewReader(text), records.Dialect{Delimiter: ",", Quote: '"'}, false)
 	for {
@@ -75,7 +75,7 @@ func readRecords(text []byte) (rows [][]sql.NullString, width int, isOdd bool, e
 	}
 }
 
-// copyCSV has the server read text.
+// copyCSV lets the server read text.
 func copyCSV(ctx context.Context, pool *sql.DB, width int, text []byte) (rows [][]sql.NullString, err error) {
 	columns := make([]string, width)
 	for i := range columns {

@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	// firstChunk is what types are chosen from before the table is made.
+	// firstChunk is the part of the file from which types are chosen before the table is created.
 	firstChunk = 256 << 10
-	// chunkSize is how much goes to the server at a time.
+	// chunkSize is how many bytes are sent to the server at a time.
 	chunkSize = 64 << 10
 )
 
-// A loader takes one file to the database.
+// A loader imports one file.
 type loader struct {
 	conn    *sql.Conn
 	request Request
-	file    *countingReader // the file as it comes
+	file    *countingReader // the file as received
 	dialect Dialect
 	records *records.Reader
-	ahead   *records.Record // read already: the first one of a file without a header
+	ahead   *records.Record // already read: the first record of a file without a header
 
 	header   []string
 	table    table
@@ -38,10 +38,10 @@ type loader struct {
 
 	step   step // empty before begin_import()
 	copy   *copier
-	copied int64 // rows of the COPYs that have ended
+	copied int64 // rows of the completed COPYs
 }
 
-// newLoader reads the file's beginning.
+// newLoader reads the beginning of the file.
 func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Request) (*loader, error) {
 	if err := checkRagged(request.Ragged); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	return l, l.readHeader()
 }
 
-// readHeader finds the columns.
+// readHeader determines the columns.
 func (l *loader) readHeader() error {
 	first, err := l.records.Next()
 	for err == nil && first.IsBlank() && !l.dialect.HasHeader && l.request.HasHeader == nil {
@@ -98,7 +98,7 @@ func (l *loader) readHeader() error {
 	return nil
 }
 
-// next reads a record, but for blank lines that hold no value.
+// next reads a record. It skips blank lines, unless such a line holds a value.
 func (l *loader) next() (*records.Record, error) {
 	if first := l.ahead; first != nil {
 		l.ahead = nil
@@ -141,7 +141,7 @@ func (l *loader) load(ctx context.Context) (Import, error) {
 	return l.finish(ctx)
 }
 
-// preview begins an import of the file's beginning.
+// preview begins an import of the beginning of the file.
 func (l *loader) preview(ctx context.Context) (Plan, error) {
 	isWhole, err := l.read(ctx, firstChunk)
 	if err != nil {
@@ -165,7 +165,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	return plan, nil
 }
 
-// read adds records to the table's lines until they have some size; isWhole says that there are no more.
+// read adds records to the table's lines until they have that size. isWhole means that the file has no more.
 func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 	for count := 0; len(l.table.lines) < size; count++ {
 		if count%1024 == 0 && ctx.Err() != nil {
@@ -185,8 +185,7 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 	return false, nil
 }
 
-// take adds a record, or notes what is wrong with it. Once the file is refused, problems are counted
-// and nothing else.
+// take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
 	problem := l.problems.of(record, len(l.table.fits))
 	isRepairable := !record.IsBad && l.request.Ragged == "pad" && !l.problems.isRefused()
@@ -217,7 +216,7 @@ func (l *loader) take(ctx context.Context, record *records.Record) error {
 	return nil
 }
 
-// flush sends the lines, to columns that have been widened for them if need be.
+// flush sends the lines. If a value does not fit its column, the column is widened first.
 func (l *loader) flush(ctx context.Context) error {
 	if l.problems.isRefused() {
 		return nil
@@ -260,7 +259,7 @@ func (l *loader) endCopy() error {
 	return nil
 }
 
-// addColumns makes room for surplus fields.
+// addColumns adds columns for surplus fields.
 func (l *loader) addColumns(ctx context.Context, width int) error {
 	if err := l.flush(ctx); err != nil {
 		return err
@@ -269,7 +268,7 @@ func (l *loader) addColumns(ctx context.Context, width int) error {
 	return l.widen(ctx)
 }
 
-// A step is tinydevcrm.import_step: where an import stands.
+// A step is the state of an import: tinydevcrm.import_step.
 type step struct {
 	id           int64
 	columns      []storedColumn
@@ -282,7 +281,7 @@ type storedColumn struct {
 	IsGiven bool   `json:"is_given"`
 }
 
-// begin makes the table, unless it has been made.
+// begin creates the table, unless that is done.
 func (l *loader) begin(ctx context.Context) error {
 	if l.step.id != 0 {
 		return nil
@@ -326,7 +325,7 @@ func (l *loader) widen(ctx context.Context) error {
 		l.step.id, l.table.ranks())
 }
 
-// follow goes on as the database says.
+// follow continues with the step that the database returned.
 func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	next := step{create: l.step.create}
 	var columns []byte
@@ -346,6 +345,42 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
 	}
 	return nil
+}
+
+// recordProblems writes down what was repaired.
+func (l *loader) recordProblems(ctx context.Context) error {
+	p := &l.problems
+	if len(p.lines) == 0 {
+		return nil
+	}
+	if err := l.endCopy(); err != nil {
+		return err
+	}
+	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
+		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
+	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
+	return err
+}
+
+func (l *loader) finish(ctx context.Context) (Import, error) {
+	var done Import
+	var columns []byte
+	err := l.conn.QueryRowContext(ctx, `
+		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
+		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
+		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
+		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
+		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
+		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
+		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
+	if err != nil {
+		return Import{}, fmt.Errorf("finish: %w", err)
+	}
+	if err := json.Unmarshal(columns, &done.Columns); err != nil {
+		return Import{}, fmt.Errorf("read the columns: %w", err)
+	}
+	done.Dialect = l.dialect
+	return done, nil
 }
 
 func (l *loader) report() {

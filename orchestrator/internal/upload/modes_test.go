@@ -10,7 +10,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// Options by the names that flags, forms and URLs have for them.
+// Options by the names that flags, forms and URLs use.
 func TestLoadOptions(t *testing.T) {
 	tests := []struct {
 		name, options, text string
@@ -126,7 +126,7 @@ func TestLoadPads(t *testing.T) {
 	}
 }
 
-// Many repairs are written down as they come, not kept.
+// Many repairs are written as they occur, not kept in memory.
 func TestLoadPadsManyLines(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	text := strings.Repeat("1,2\n", 100) + strings.Repeat("1\n", 5000) + strings.Repeat("1,2,3\n", 5000)
@@ -140,7 +140,7 @@ func TestLoadPadsManyLines(t *testing.T) {
 	}
 }
 
-// What cannot be repaired refuses the file, however much of it could be.
+// A line that cannot be repaired makes the file refused, however much of it could be repaired.
 func TestLoadPadsNoBadBytes(t *testing.T) {
 	for name, text := range map[string]string{
 		"short lines after it": "a,b,c\n1,2,\xff\xff\n" + strings.Repeat(strings.Repeat("x", 400)+",2\n", 900),
@@ -150,7 +150,7 @@ func TestLoadPadsNoBadBytes(t *testing.T) {
 			pool, _ := dbtest.Schema(t)
 			request := upload.Request{Source: "t.csv", Ragged: "pad", Encoding: "UTF8", Delimiter: ","}
 			_, err := upload.Load(t.Context(), pool, strings.NewReader(text), request)
-			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Detail, "line 2: bytes that are no text") {
+			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Detail, "line 2: bytes that are not text") {
 				t.Fatalf("got %+v", problem)
 			}
 			assertNothingLeft(t, pool)
@@ -178,7 +178,7 @@ func TestPreview(t *testing.T) {
 	}
 }
 
-// The limit is on the text, however small it is packed.
+// The limit applies to the text, however well it is compressed.
 func TestLoadBoundsTheText(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	bomb := packed("a\n" + strings.Repeat("1\n", 1_000_000))

@@ -13,17 +13,17 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// An Option is a setting of a Request, by the name that it has as a field of a form and in a URL, and,
-// with - for _, as a flag.
+// An Option is a setting of a Request. Its name is that of the field in a form and in a URL; as a flag it has -
+// for _.
 type Option struct {
 	Name, Usage string
 	set         func(*Request, []string) error
 }
 
-// errRepeated says that there is more than one value of an option that has one.
+// errRepeated means that an option with one value is given several.
 var errRepeated = errors.New("repeated")
 
-// Options are all there are.
+// Options are all options of an upload.
 func Options() []Option {
 	one := func(set func(*Request, string) error) func(*Request, []string) error {
 		return func(r *Request, values []string) error {
@@ -43,7 +43,7 @@ func Options() []Option {
 		{"table", "name of the table (default: the file's)", text(func(r *Request) *string { return &r.Table })},
 		{"mode", "create (the default), replace (new rows for the old), append (to the old), or upsert (by key)",
 			text(func(r *Request) *string { return &r.Mode })},
-		{"key", "column by which mode upsert finds a row; again, or a,b, for more", func(r *Request, values []string) error {
+		{"key", "column by which mode upsert finds a row; repeat it, or a,b, for more", func(r *Request, values []string) error {
 			for _, value := range values {
 				for key := range strings.SplitSeq(value, ",") {
 					r.Key = append(r.Key, strings.TrimSpace(key))
@@ -51,13 +51,13 @@ func Options() []Option {
 			}
 			return nil
 		}},
-		{"distribute_by", "on a Citus coordinator: column by which the table is distributed over the workers; a small one is copied to each",
+		{"distribute_by", "on a Citus coordinator: column by which the table is distributed across the workers; a small table is copied to each",
 			text(func(r *Request) *string { return &r.DistributeBy })},
-		{"type", "column=type, for a column that is to have another type than its values suggest; again, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
-		{"null", "text that means NULL, beside the empty one", text(func(r *Request) *string { return &r.Null })},
-		{"ragged", "lines of too few or too many fields: strict (the default: refuse) or pad (fill up, add columns)",
+		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
+		{"null", "text that means NULL, in addition to the empty text", text(func(r *Request) *string { return &r.Null })},
+		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file) or pad (fill up, add columns)",
 			text(func(r *Request) *string { return &r.Ragged })},
-		{"header", "whether the first line names the columns: yes or no (default: look)", one(func(r *Request, value string) error {
+		{"header", "whether the first line names the columns: yes or no (default: found in the file)", one(func(r *Request, value string) error {
 			has := value == "yes"
 			if !has && value != "no" {
 				return badOption("header", value, "Write yes or no.")
@@ -65,13 +65,13 @@ func Options() []Option {
 			r.HasHeader = &has
 			return nil
 		})},
-		{"delimiter", "what stands between fields: a character, or tab or space (default: look)",
+		{"delimiter", "separates fields: a character, or tab or space (default: found in the file)",
 			text(func(r *Request) *string { return &r.Delimiter })},
-		{"quote", "what stands around fields (default: look)", text(func(r *Request) *string { return &r.Quote })},
-		{"escape", "what stands before a quote within quotes: the quote again, or a backslash (default: look)",
+		{"quote", "encloses fields (default: found in the file)", text(func(r *Request) *string { return &r.Quote })},
+		{"escape", "precedes a quote within quotes: the quote again, or a backslash (default: found in the file)",
 			text(func(r *Request) *string { return &r.Escape })},
-		{"encoding", "UTF8, LATIN1, WIN1252 and others (default: look)", text(func(r *Request) *string { return &r.Encoding })},
-		{"skip", "lines to skip before the header (default: look)", one(func(r *Request, value string) error {
+		{"encoding", "UTF8, LATIN1, WIN1252 and others (default: found in the file)", text(func(r *Request) *string { return &r.Encoding })},
+		{"skip", "lines to skip before the header (default: found in the file)", one(func(r *Request, value string) error {
 			lines, err := strconv.Atoi(value)
 			if err != nil || lines < 0 {
 				return badOption("skip", value, "Write a number of lines.")
@@ -98,8 +98,8 @@ func setTypes(r *Request, values []string) error {
 	return nil
 }
 
-// cutName takes a column's name from the beginning of a text, and the sign that follows. A name that is
-// quoted, as identifiers are, may hold anything.
+// cutName cuts a column's name off the beginning of a text, with the separator after it. A quoted name, written
+// like an identifier, may contain any character.
 func cutName(text string) (name, rest string) {
 	if !strings.HasPrefix(text, `"`) {
 		item, _, _ := strings.Cut(text, ";")
@@ -134,7 +134,7 @@ func badOption(name, value, hint string) error {
 	}
 }
 
-// NewRequest makes a Request of options by name. An empty value is as good as none.
+// NewRequest makes a Request from options by name. An empty value counts as not given.
 func NewRequest(source string, values url.Values) (Request, error) {
 	request := Request{Source: source}
 	options := Options()
@@ -153,7 +153,7 @@ func NewRequest(source string, values url.Values) (Request, error) {
 				Status:  http.StatusUnprocessableEntity,
 				Code:    "TD007",
 				Message: fmt.Sprintf("%s is given %d times", name, len(given)),
-				Hint:    "It has one value: give it once.",
+				Hint:    "Give it once.",
 			}
 		}
 		if err != nil {

@@ -16,7 +16,7 @@ func TestOptionType(t *testing.T) {
 	tests := []struct {
 		name  string
 		given []string
-		// want is nil where it is refused.
+		// want is nil when the options are refused.
 		want map[string]string
 	}{
 		{"one", []string{"zip=text"}, map[string]string{"zip": "text"}},

@@ -1,13 +1,10 @@
 package upload
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
@@ -15,10 +12,10 @@ import (
 )
 
 const (
-	// shownProblems is how many lines a refusal lists, and shownText how much of each.
+	// shownProblems is how many lines a refusal lists, and shownText how much of each line.
 	shownProblems = 20
 	shownText     = 60
-	// What is kept before it goes to import_problems: so many, and so many bytes.
+	// The limits, in lines and bytes, of what is kept before it is written to import_problems.
 	keptProblems = 1000
 	keptBytes    = 1 << 20
 )
@@ -26,20 +23,20 @@ const (
 // problems are what is wrong with the lines of a file.
 type problems struct {
 	refused int64
-	first   []db.Line // the first that refuse the file
+	first   []db.Line // the first lines for which the file is refused
 
-	// Those that were repaired, and are not in import_problems yet.
+	// Repaired lines that are not in import_problems yet.
 	lines   []int64
 	reasons []string
 	texts   []string
 	bytes   int
 }
 
-// of says what is wrong with a record for a table of that width; empty when nothing is.
+// of returns what is wrong with a record, for a table of that width; empty when nothing is.
 func (p *problems) of(record *records.Record, width int) string {
 	switch got := len(record.Fields); {
 	case record.IsBad:
-		return "bytes that are no text in this encoding"
+		return "bytes that are not text in this encoding"
 	case got < width:
 		return fmt.Sprintf("%s instead of %d", words.Count(int64(got), "field"), width)
 	case got > width:
@@ -50,7 +47,7 @@ func (p *problems) of(record *records.Record, width int) string {
 	return ""
 }
 
-// note counts a problem that refuses the file.
+// note counts a line for which the file is refused.
 func (p *problems) note(record *records.Record, problem string) {
 	p.refused++
 	if len(p.first) < shownProblems {
@@ -66,26 +63,26 @@ func excerpt(raw []byte) string {
 	return text
 }
 
-// printable is what Postgres takes as text.
+// printable is text that Postgres accepts.
 func printable(raw []byte) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(string(raw), "\uFFFD"), "\x00", "\uFFFD")
 }
 
 func (p *problems) isRefused() bool { return p.refused > 0 }
 
-// refusal tells of the problems that refuse the file.
+// refusal is the error for a file with such lines.
 func (p *problems) refusal() error {
-	var told []string
+	var lines []string
 	for _, line := range p.first {
-		told = append(told, line.String())
+		lines = append(lines, line.String())
 	}
-	detail := strings.Join(told, "\n")
+	detail := strings.Join(lines, "\n")
 	if more := p.refused - int64(len(p.first)); more > 0 {
 		detail += fmt.Sprintf("\nand %d more", more)
 	}
-	hint := "Correct them, or give the delimiter or quote (--delimiter, --quote) if it was not found right; " +
+	hint := "Correct the lines, or give the delimiter or quote (--delimiter, --quote) if a wrong one was found; " +
 		"--ragged pad fills up short lines and adds columns for surplus fields."
-	if strings.Contains(detail, "no text in this encoding") {
+	if strings.Contains(detail, "not text in this encoding") {
 		hint = "Name the file's encoding (--encoding), or correct these lines."
 	}
 	return &db.UserError{
@@ -98,7 +95,7 @@ func (p *problems) refusal() error {
 	}
 }
 
-// repair keeps a problem that is put right, for import_problems.
+// repair keeps a repaired line, for import_problems.
 func (p *problems) repair(record *records.Record, problem string) {
 	p.lines = append(p.lines, record.Line)
 	p.reasons = append(p.reasons, problem)
@@ -108,25 +105,10 @@ func (p *problems) repair(record *records.Record, problem string) {
 
 func (p *problems) isFull() bool { return len(p.lines) >= keptProblems || p.bytes >= keptBytes }
 
-// recordProblems writes down what was repaired.
-func (l *loader) recordProblems(ctx context.Context) error {
-	p := &l.problems
-	if len(p.lines) == 0 {
-		return nil
-	}
-	if err := l.endCopy(); err != nil {
-		return err
-	}
-	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
-		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
-	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
-	return err
-}
-
 var errNoHeader = &db.UserError{
 	Status:  http.StatusUnprocessableEntity,
 	Code:    "TD005",
-	Message: "the file has no lines after those that are skipped",
+	Message: "the file has no lines after the skipped ones",
 	Hint:    "Skip fewer lines.",
 }
 
@@ -138,12 +120,12 @@ func checkRagged(ragged string) error {
 	return &db.UserError{
 		Status:  http.StatusUnprocessableEntity,
 		Code:    "TD007",
-		Message: fmt.Sprintf("there is no way %q to treat lines of too few or too many fields", ragged),
-		Hint:    "The ways are strict and pad.",
+		Message: fmt.Sprintf("ragged cannot be %q", ragged),
+		Hint:    "It is strict or pad.",
 	}
 }
 
-// explainRecord says where a file cannot be read on.
+// explainRecord says at which line a file cannot be read, and why.
 func explainRecord(err error) error {
 	var open *records.OpenQuoteError
 	var wide *records.WideError
@@ -153,21 +135,21 @@ func explainRecord(err error) error {
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD005",
 			Message: open.Error(),
-			Hint:    "Close it, write it twice if it belongs to the text, or name another quote (--quote).",
+			Hint:    "Close it, write it twice if it belongs to the text, or choose another quote (--quote).",
 		}
 	case errors.As(err, &wide):
 		return &db.UserError{
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD005",
 			Message: wide.Error(),
-			Hint:    "Is the delimiter right? --delimiter gives it.",
+			Hint:    "Is the delimiter right? Choose another one with --delimiter.",
 		}
 	case errors.Is(err, records.ErrLong):
 		return &db.UserError{
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD005",
 			Message: err.Error(),
-			Hint:    "Is it a CSV, with ends at its lines?",
+			Hint:    "Is it a CSV file with line ends?",
 		}
 	}
 	return err

@@ -25,8 +25,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// propertyFiles is how many files are generated, shortFiles how many of them where a short test is asked for;
-// propertyStaged of them also go the way of psql.
+// propertyFiles is how many files are generated, shortFiles how many of them in a short run. One in
+// propertyStaged of them is also imported by psql.
 const (
 	propertyFiles  = 10_000
 	shortFiles     = 1_000
@@ -36,7 +36,7 @@ const (
 // A cell is a value of a generated file; nil is NULL.
 type cell = *string
 
-// A generated file: what it says, and how.
+// A generated file: its values, and how they are written.
 type generated struct {
 	header  []string
 	rows    [][]cell
@@ -45,7 +45,7 @@ type generated struct {
 	isPlain bool // encoding/csv can read it
 }
 
-// kinds make the values of a column.
+// kinds generate the values of a column.
 var kinds = []func(*rand.Rand) string{
 	func(r *rand.Rand) string { return strconv.Itoa(r.IntN(2000) - 1000) },
 	func(r *rand.Rand) string { return strconv.FormatInt(r.Int64()-r.Int64(), 10) },
@@ -107,7 +107,7 @@ func generate(r *rand.Rand) generated {
 	return g
 }
 
-// write puts the cells down in some dialect, which the request names.
+// write writes the cells in some dialect, which the request gives.
 func (g *generated) write(r *rand.Rand) {
 	yes, none := true, 0
 	delimiter := []string{",", ";", "\t", "|", " ", ", "}[r.IntN(6)]
@@ -179,7 +179,7 @@ func encode(r *rand.Rand, encoding, text string) []byte {
 	return packed.Bytes()
 }
 
-// Whatever file is imported, every cell comes back with the value it had.
+// For any generated file, the import keeps the value of every cell.
 func TestPropertyEveryCellComesBack(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	files := propertyFiles
@@ -235,7 +235,7 @@ func checkFile(ctx context.Context, pool *sql.DB, g generated, isStaged bool) er
 	return err
 }
 
-// checkPlain reads the file by the standard library.
+// checkPlain reads the file with the standard library.
 func (g generated) checkPlain() error {
 	reader := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(g.text, []byte("\ufeff"))))
 	reader.Comma = rune(g.request.Delimiter[0])
@@ -246,7 +246,7 @@ func (g generated) checkPlain() error {
 	at := 1
 	for _, row := range g.rows {
 		if len(row) == 1 && row[0] == nil {
-			continue // a blank line, which it passes over
+			continue // a blank line, which it skips
 		}
 		for i, value := range row {
 			want := ""
@@ -294,7 +294,7 @@ func castColumns(width int) string {
 	return strings.Join(columns, ", ")
 }
 
-// checkStaged takes the same cells through psql's way, which has to make the same table.
+// checkStaged imports the same cells through psql, which must create the same table.
 func (g generated) checkStaged(ctx context.Context, pool *sql.DB, done upload.Import, back [][]cell) error {
 	columns := slices.Clone(g.header)
 	for i := range columns {
@@ -350,7 +350,7 @@ func show(value cell) string {
 	return strconv.Quote(*value)
 }
 
-// isSame tells whether what Postgres prints is the value that was written, by Go's own reckoning.
+// isSame reports whether what Postgres prints is the value that was written, as Go computes it.
 func isSame(typeName string, written, printed cell) bool {
 	if written == nil || printed == nil {
 		return written == nil && printed == nil

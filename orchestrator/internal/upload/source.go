@@ -21,10 +21,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
-// sampleSize is how much of the file sniff_csv() gets to see.
+// sampleSize is how much of the file sniff_csv() reads.
 const sampleSize = 256 << 10
 
-// A Dialect says how a file is written: tinydevcrm.csv_dialect.
+// A Dialect describes how a file is written: tinydevcrm.csv_dialect.
 type Dialect struct {
 	Encoding  string `json:"encoding"`
 	Delimiter string `json:"delimiter"`
@@ -35,7 +35,7 @@ type Dialect struct {
 	SkipLines int    `json:"skip_lines"`
 }
 
-// String says in a line how a file is written.
+// String describes the dialect in one line.
 func (d Dialect) String() string {
 	delimiter := d.Delimiter
 	names := map[string]string{",": "comma", ";": "semicolon", "\t": "tab", " ": "space", ", ": "comma and space"}
@@ -57,8 +57,8 @@ func (d Dialect) String() string {
 		d.Encoding, delimiter, d.Quote, escape, d.LineEnd, header)
 }
 
-// unpack returns the text of file, which may be packed by gzip, and then is at most maxRatio times as long;
-// 0 takes any.
+// unpack returns the text of file, which may be compressed by gzip. The text is at most maxRatio times the size
+// of the file; 0 means no limit.
 func unpack(file *countingReader, source string, maxRatio int64) (io.Reader, error) {
 	var start [2]byte
 	n, err := io.ReadFull(file, start[:])
@@ -76,11 +76,11 @@ func unpack(file *countingReader, source string, maxRatio int64) (io.Reader, err
 	return &packedReader{Reader: unpacked, source: source, packed: file, maxRatio: maxRatio}, nil
 }
 
-// anyRatio is how much a file may unpack to, however short it is packed.
+// anyRatio is how many bytes a file may always unpack to, whatever its own size.
 const anyRatio = 16 << 20
 
-// A packedReader says of a broken archive that it is one, not that the client went away, and stops at one that
-// unpacks without end.
+// A packedReader reports a corrupt archive as such, not as a client that has left, and stops when an archive
+// unpacks to too much.
 type packedReader struct {
 	*gzip.Reader
 	source   string
@@ -97,7 +97,7 @@ func (r *packedReader) Read(p []byte) (int, error) {
 			Status:  http.StatusRequestEntityTooLarge,
 			Code:    "TD005",
 			Message: fmt.Sprintf("%s unpacks to more than %d times its size", r.source, r.maxRatio),
-			Hint:    "Send it unpacked, or import it by orchestrator upload; up --max-unpack-ratio lets the page take it.",
+			Hint:    "Send it unpacked, or import it with orchestrator upload. The limit of the page is up --max-unpack-ratio.",
 		}
 	}
 	var corrupt flate.CorruptInputError
@@ -113,11 +113,11 @@ func brokenPack(source string, err error) error {
 		Status:  http.StatusUnprocessableEntity,
 		Code:    "TD005",
 		Message: fmt.Sprintf("%s cannot be unpacked: %v", source, err),
-		Hint:    "Is the file whole? gzip -t tells.",
+		Hint:    "Is the file complete? Check it with gzip -t.",
 	}
 }
 
-// sniff asks the database how the file is written, as far as request does not say it.
+// sniff lets the database find how the file is written, where request does not say it.
 func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) (Dialect, error) {
 	var d Dialect
 	err := conn.QueryRowContext(ctx, `
@@ -136,7 +136,7 @@ func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) 
 	return d, err
 }
 
-// newReader returns a reader of text's records, past the lines before the table.
+// newReader returns a reader of the records of text that begins after the skipped lines.
 func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
 	decoded, isDecoded, err := decode(text, dialect.Encoding)
 	if err != nil {
@@ -154,7 +154,7 @@ func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
 	return reader, nil
 }
 
-// decode returns text in UTF-8, without a byte order mark.
+// decode converts text to UTF-8, without a byte order mark.
 func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err error) {
 	var from encoding.Encoding
 	switch strings.ReplaceAll(strings.ToUpper(name), "-", "") {
@@ -172,13 +172,13 @@ func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD007",
 			Message: fmt.Sprintf("there is no encoding %q", name),
-			Hint:    "Some that are there: UTF8, LATIN1, WIN1252, SJIS, EUC-KR, GBK.",
+			Hint:    "Some of them are UTF8, LATIN1, WIN1252, SJIS, EUC-KR, GBK.",
 		}
 	}
 	return from.NewDecoder().Reader(text), true, nil
 }
 
-// ianaName is the name of an encoding in the registry for which PostgreSQL has another.
+// ianaName is the registered name of an encoding for which PostgreSQL has another name.
 func ianaName(name string) string {
 	upper := strings.ToUpper(name)
 	if number, isWindows := strings.CutPrefix(upper, "WIN"); isWindows && !strings.HasPrefix(upper, "WINDOWS") {
@@ -199,7 +199,7 @@ func withoutMark(text io.Reader) io.Reader {
 	return io.MultiReader(bytes.NewReader(start[:n]), text)
 }
 
-// A countingReader counts what is read, and stops at a limit; 0 is none.
+// A countingReader counts the bytes, and stops at a limit; 0 means no limit.
 type countingReader struct {
 	reader io.Reader
 	bytes  int64
@@ -214,7 +214,7 @@ func (r *countingReader) Read(p []byte) (int, error) {
 			Status:  http.StatusRequestEntityTooLarge,
 			Code:    "TD005",
 			Message: fmt.Sprintf("the file has more than %d bytes, unpacked", r.limit),
-			Hint:    "Import it by orchestrator upload; up --max-upload lets the page take it.",
+			Hint:    "Import it with orchestrator upload. The limit of the page is up --max-upload.",
 		}
 	}
 	return n, err

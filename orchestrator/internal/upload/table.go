@@ -3,16 +3,16 @@ package upload
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"math/bits"
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
-// unseen is the bit of a column's mask that stands until it has a value. No pattern has it.
+// unseen is the bit in a column's mask that is set until the column has a value. No pattern has it.
 const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 
 // A ladder is tinydevcrm.csv_types: the patterns, and the rank of each.
@@ -22,27 +22,23 @@ type ladder struct {
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
-	rows, err := conn.QueryContext(ctx, `
+	type rung struct {
+		rank    int64
+		pattern patterns.Pattern
+	}
+	rungs, err := db.Collect(ctx, conn, "read csv_types",
+		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
 		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
 		  from tinydevcrm.csv_types
 		 order by rank`)
 	if err != nil {
-		return nil, fmt.Errorf("read csv_types: %w", err)
+		return nil, err
 	}
-	defer rows.Close()
 	var l ladder
 	var all []patterns.Pattern
-	for rows.Next() {
-		var rank int64
-		var pattern patterns.Pattern
-		if err := rows.Scan(&rank, &pattern.Accepts, &pattern.MaxLength); err != nil {
-			return nil, fmt.Errorf("read csv_types: %w", err)
-		}
-		l.ranks = append(l.ranks, rank)
-		all = append(all, pattern)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read csv_types: %w", err)
+	for _, r := range rungs {
+		l.ranks = append(l.ranks, r.rank)
+		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)
 	return &l, err
@@ -58,13 +54,13 @@ func (l *ladder) maskOf(rank *int64) patterns.Mask {
 	return 0
 }
 
-// A table is what is known of the columns, and the records that have not been sent yet.
+// A table holds what is known of the columns, and the records that are not sent yet.
 type table struct {
 	ladder *ladder
 	null   string
-	// fits has the patterns that accept every value of a column so far.
+	// fits are, for each column, the patterns that accept every value so far.
 	fits []patterns.Mask
-	// stored has the pattern that values must match to be stored; 0 takes any.
+	// stored is, for each column, the pattern that stored values must match; 0 means any value.
 	stored []patterns.Mask
 	// lines are records in COPY's text format.
 	lines []byte
@@ -79,7 +75,7 @@ func (t *table) grow(width int) {
 	}
 }
 
-// ranks is, for each column, the first rank that accepts all its values, NULL when it has none.
+// ranks are, for each column, the first rank that accepts all its values; NULL when there is none.
 func (t *table) ranks() any {
 	all := make([]sql.Null[int64], len(t.fits))
 	for column := range t.fits {
@@ -90,8 +86,7 @@ func (t *table) ranks() any {
 	return pq.Array(all)
 }
 
-// first is the index of the first pattern that accepts all values of a column; -1 when
-// it has none.
+// first is the index of the first pattern that accepts all values of a column; -1 when there is none.
 func (t *table) first(column int) int {
 	fits := t.fits[column]
 	if fits&unseen != 0 {
@@ -100,7 +95,7 @@ func (t *table) first(column int) int {
 	return bits.TrailingZeros64(uint64(fits))
 }
 
-// isMisfit tells whether the lines have values that their columns do not store.
+// isMisfit reports whether the lines have values that their columns cannot store.
 func (t *table) isMisfit() bool {
 	for column, stored := range t.stored {
 		if t.fits[column]&stored == 0 && stored != 0 {
@@ -110,7 +105,7 @@ func (t *table) isMisfit() bool {
 	return false
 }
 
-// add writes a record to the lines; columns that it lacks are NULL.
+// add adds a record to the lines. Columns that it lacks are NULL.
 func (t *table) add(record *records.Record) {
 	anyText := t.ladder.set.Any()
 	for column, fits := range t.fits {

@@ -1,17 +1,16 @@
 // Package upload streams a CSV file into a table.
 //
-// The rules are SQL: sniff_csv() says how the file is written, begin_import() makes a table for the
-// types that its beginning suggests, widen_import() changes it when a value comes that does not fit,
-// finish_import() completes it. This package cuts the file into records, matches each value against
-// the patterns of csv_types, and carries the records to a COPY: in one transaction, in one pass,
-// without a temporary file, and in memory that does not grow with the file.
+// The rules are SQL: sniff_csv() finds how the file is written, begin_import() creates a table with the types
+// that its beginning suggests, widen_import() changes the table when a value does not fit, finish_import()
+// completes it. This package splits the file into records, matches each value against the patterns of
+// csv_types, and sends the records to a COPY: in one transaction, in one pass, without a temporary file, and in
+// memory that does not grow with the file.
 package upload
 
 import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,51 +21,52 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A Request says what to import, and how. Empty means what is found in the file, or the default.
+// A Request says what to import, and how. An empty field means the default, or what is found in the file.
 type Request struct {
-	// Source is the file's name: for the log, and for the table's name if Table is empty.
+	// Source is the name of the file, for the log. It also gives the table's name if Table is empty.
 	Source string
 	Table  string
 	// Mode is create, replace, append or upsert; empty means create.
 	Mode string
-	// Key are the columns by which mode upsert finds a row.
+	// Key is the columns by which mode upsert finds a row.
 	Key []string
 	// DistributeBy is the column by which a Citus coordinator distributes the table.
 	DistributeBy string
-	// Types are columns' types by their names.
+	// Types are the types of columns, by name.
 	Types map[string]string
-	// Null is a text that means NULL, beside the empty one.
+	// Null is a text that means NULL, in addition to the empty text.
 	Null string
 
 	Encoding, Delimiter, Quote, Escape string
-	// HasHeader says whether the first line names the columns.
+	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
 	HasHeader *bool
 	// Skip is how many lines come before the header.
 	Skip *int
 
-	// Ragged is what to do with a record of too few or too many fields: "" and "strict" refuse the
-	// file, "pad" fills up or adds columns and notes it in import_problems.
+	// Ragged is how to treat a record with too few or too many fields: "" and "strict" refuse the file; "pad"
+	// fills it up or adds columns, and notes it in import_problems.
 	Ragged string
 
-	// MaxBytes bounds the text of the file, unpacked; 0 takes any.
+	// MaxBytes limits the text of the file, unpacked; 0 means no limit.
 	MaxBytes int64
-	// MaxRatio is how many times its size a packed file may unpack to, beyond some megabytes; 0 takes any.
+	// MaxRatio limits how many times its own size a file may unpack to, beyond some megabytes; 0 means no
+	// limit.
 	MaxRatio int64
-	// Progress is called now and then; nil is fine.
+	// Progress is called from time to time; it may be nil.
 	Progress func(Progress)
 
-	// sizes are those of the first chunk and of the others, for tests; 0 means the usual ones.
+	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
 }
 
-// Progress is how far an import has come.
+// Progress is how much of a file is imported.
 type Progress struct {
-	// Bytes are those read of the file as it came, packed if it was.
+	// Bytes is how much of the file has been read, as it is received: compressed if it is.
 	Bytes int64
 	Rows  int64
 }
 
-// An Import is what was done: the row of tinydevcrm.imports.
+// An Import is the result of an import: the row of tinydevcrm.imports.
 type Import struct {
 	ID           int64    `json:"id"`
 	Source       string   `json:"source"`
@@ -79,13 +79,17 @@ type Import struct {
 	ByteCount    int64    `json:"byte_count"`
 	ProblemCount int64    `json:"problem_count"`
 	RewriteCount int64    `json:"rewrite_count"`
-	// Distribution says how the table lies on the workers of Citus; nil for one of the server alone.
+	// Distribution describes how Citus distributes the table across its workers; nil for a table of one
+	// server.
 	Distribution *string `json:"distribution,omitempty"`
-	// Notices are what it did not do, and its user may expect.
+	// Notices are what the import did not do, though the user may expect it.
 	Notices    []string  `json:"notices"`
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 }
+
+// Took is how long it took.
+func (i Import) Took() time.Duration { return i.FinishedAt.Sub(i.StartedAt) }
 
 // A Column of the table: its name and type, and what the file called it.
 type Column struct {
@@ -94,23 +98,23 @@ type Column struct {
 	Header string `json:"header"`
 }
 
-// A Plan is what an import would do, going by the beginning of the file.
+// A Plan is what an import would do, judged by the beginning of the file.
 type Plan struct {
 	Dialect Dialect  `json:"dialect"`
 	Columns []Column `json:"columns"`
-	// Statements are those that make the table and fill it.
+	// Statements create the table and fill it.
 	Statements []string `json:"statements"`
-	// IsWhole says that the beginning was the whole file, so that the types are final.
+	// IsWhole means that the beginning is the whole file, so that the types are final.
 	IsWhole bool `json:"is_whole"`
 }
 
-// ErrCommit says that the last step failed. Where the server did not say so itself, but the connection was
-// lost or its answer not waited for, the import may be there.
+// ErrCommit means that the commit failed. Unless the server itself reported the failure, the import may have
+// been committed: the connection was lost, or its answer was not waited for.
 var ErrCommit = errors.New("commit")
 
 const commitWithin = 5 * time.Second
 
-// Load imports file as request says. Either all of it is in the table when Load returns, or nothing.
+// Load imports file as request says. When Load returns, either all of it is in the table, or nothing.
 func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (done Import, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
 		l, err := newLoader(ctx, conn, file, request)
@@ -126,7 +130,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 	return done, nil
 }
 
-// Preview reads the beginning of file and says what Load would do, without doing it.
+// Preview reads the beginning of file and returns what Load would do.
 func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (plan Plan, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
 		l, err := newLoader(ctx, conn, file, request)
@@ -142,9 +146,9 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 	return plan, nil
 }
 
-// inTransaction commits what work does if it says so, or ends the connection: a COPY that breaks off
-// could not be rolled back otherwise, and a connection that ends leaves nothing. Not a sql.Tx, which
-// waits for ever when the connection under it is given up.
+// inTransaction commits the work when work returns true; otherwise it closes the connection. A COPY that is
+// interrupted could not be rolled back in another way, and a closed connection leaves nothing behind. It does
+// not use sql.Tx, which waits forever when its connection is closed.
 func inTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) (bool, error)) error {
 	conn, err := begin(ctx, pool)
 	if err != nil {
@@ -165,7 +169,8 @@ func inTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) (bool
 	return nil
 }
 
-// commit outlives ctx for a while, so that whoever stops an import learns whether it is there.
+// commit continues for a while after ctx has ended, so that the user who stops an import learns whether it was
+// committed.
 func commit(ctx context.Context, conn *sql.Conn) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -180,8 +185,8 @@ func commit(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// begin begins a transaction. What the pool has may have died with a server that has been restarted; a
-// connection that cannot even begin has done nothing, so another one is tried.
+// begin begins a transaction. The pool may hold connections to a server that has since been restarted. A
+// connection that fails to begin has done nothing, so another one is tried.
 func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 	for tries := 0; ; tries++ {
 		conn, err := pool.Conn(ctx)
@@ -199,25 +204,4 @@ func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}
-}
-
-func (l *loader) finish(ctx context.Context) (Import, error) {
-	var done Import
-	var columns []byte
-	err := l.conn.QueryRowContext(ctx, `
-		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
-		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
-		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
-		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
-		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
-	if err != nil {
-		return Import{}, fmt.Errorf("finish: %w", err)
-	}
-	if err := json.Unmarshal(columns, &done.Columns); err != nil {
-		return Import{}, fmt.Errorf("read the columns: %w", err)
-	}
-	done.Dialect = l.dialect
-	return done, nil
 }

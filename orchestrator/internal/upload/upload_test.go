@@ -57,7 +57,7 @@ func rows(t *testing.T, pool *sql.DB, table string) string {
 	return dbtest.Value[string](t, pool, "select coalesce(jsonb_agg(to_jsonb(t))::text, '') from "+table+" as t")
 }
 
-// cr writes a text with carriage returns for line feeds, utf16 in another encoding.
+// cr writes a text with carriage returns instead of line feeds, utf16 in another encoding.
 func cr(text string) string { return strings.ReplaceAll(text, "\n", "\r") }
 
 func utf16(text string) string {
@@ -78,7 +78,7 @@ func packed(text string) string {
 
 func corrupted(text string) string { return text[:12] + "\xff\xff\xff" + text[15:] }
 
-// The sharp edges of CSV: what loads, and as what.
+// The edge cases of CSV: what is loaded, and with which types.
 func TestLoadText(t *testing.T) {
 	long := strings.Repeat("x", 300_000)
 	tests := []struct {
@@ -129,13 +129,13 @@ func TestLoadText(t *testing.T) {
 	}
 }
 
-// A value may come late that the types chosen by then do not fit; nothing before it is lost.
+// A late value may not fit the types that were chosen by then. No earlier value is lost.
 func TestLoadLateSurprises(t *testing.T) {
 	tests := []struct {
 		name   string
 		line   func(int) string
 		late   string
-		column string // its type, and the values it has of the first lines and the last
+		column string // its type, and its values in the first lines and in the last one
 		first  string
 	}{
 		{"007 among integers", strconv.Itoa, "007", "text", "1"},
@@ -207,7 +207,7 @@ func TestLoadAFieldOf100MB(t *testing.T) {
 	}
 }
 
-// A file that unpacks without end is not taken to the end of the disk.
+// The import of a file that unpacks without end stops before the disk is full.
 func TestLoadRefusesWhatUnpacksToTooMuch(t *testing.T) {
 	const maxBytes = 30 << 20
 	lines := func(size int) string { return "n\n" + strings.Repeat("1234567\n", size/8) }
@@ -246,10 +246,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"text after a quote", "a,b\n1,2\n\"x\"y,2\n", "TD005", "1 line", `line 3: text after a closing quote: "x"y,2`},
 		{"an open quote", "a\n1\n\"x\n2\n", "TD005", "the quote on line 3 does not close", ""},
 		{"an open quote far in", "a\n" + strings.Repeat("1\n", 300_000) + "\"x\n2\n", "TD005", "the quote on line 300002 does not close", ""},
-		{"a NUL far in", "a\n" + strings.Repeat("x\n", 300_000) + "\x00\n", "TD005", "1 line", "line 300002: bytes that are no text"},
-		{"bytes that are not UTF-8 far in", "a\n" + strings.Repeat("é\n", 200_000) + "caf\xe9\n", "TD005", "1 line", "line 200002: bytes that are no text"},
+		{"a NUL far in", "a\n" + strings.Repeat("x\n", 300_000) + "\x00\n", "TD005", "1 line", "line 300002: bytes that are not text"},
+		{"bytes that are not UTF-8 far in", "a\n" + strings.Repeat("é\n", 200_000) + "caf\xe9\n", "TD005", "1 line", "line 200002: bytes that are not text"},
 		{"many problems", strings.Repeat("a,b\n", 2000) + strings.Repeat("1\n", 100_000), "TD005", "100000 lines", "and 99980 more"},
-		{"a broken archive, in its midst", corrupted(packed("a\n" + strings.Repeat("1,x\n", 10_000))), "TD005", "cannot be unpacked", ""},
+		{"an archive that is corrupt in the middle", corrupted(packed("a\n" + strings.Repeat("1,x\n", 10_000))), "TD005", "cannot be unpacked", ""},
 		{"commas and nothing else", strings.Repeat(",", 10<<20), "TD005", "line 1 has more than 1600 fields", ""},
 		{"a broken archive", packed("a\n1\n")[:20], "TD005", "cannot be unpacked", ""},
 	}
@@ -270,7 +270,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// endless gives one byte over and over, in small pieces as a request does.
+// endless returns one byte over and over, in small pieces as a request does.
 type endless struct{ b byte }
 
 func (e endless) Read(p []byte) (int, error) {
@@ -323,7 +323,7 @@ func TestLoadTwiceIsRefused(t *testing.T) {
 	}
 }
 
-// brokenReader gives some of a file, then fails as a client does that goes away.
+// brokenReader returns some of a file, then fails like a request whose client has left.
 type brokenReader struct {
 	text io.Reader
 	err  error

@@ -14,10 +14,10 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// maxForm bounds a form: a name and a query.
+// maxForm bounds a form, which is a name and a query.
 const maxForm = 1 << 20
 
-// readForm reads a form and checks that the named fields are there and filled in.
+// readForm reads a form and checks that the named fields are present and not empty.
 func readForm(w http.ResponseWriter, r *http.Request, required ...string) error {
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if contentType != "application/x-www-form-urlencoded" && r.ContentLength != 0 {
@@ -33,7 +33,9 @@ func readForm(w http.ResponseWriter, r *http.Request, required ...string) error 
 		return malformed(err)
 	}
 	if wantsPage(r) {
-		// A browser sends \r\n where its field has \n: the position of an error is that in the field.
+		// A browser sends \r
+		//  for each
+		//  of a text field. The position of an error counts characters of the field.
 		for _, values := range r.PostForm {
 			for i, value := range values {
 				values[i] = strings.ReplaceAll(value, "\r\n", "\n")
@@ -51,10 +53,10 @@ func readForm(w http.ResponseWriter, r *http.Request, required ...string) error 
 	return nil
 }
 
-// An action is what a button does: a step of the page, and that which shows what has been done, if it is
-// another; what it is called when it is done, and while it is not; the fields it cannot do without; the
-// query that does it, with its arguments, null for a field that was not sent; and the status that tells a
-// program that it is done.
+// An action is what a button does: the step of the page that it belongs to, and the next step if the result is
+// shown there; its name when it is done, and its name in an error; the required fields; the query that does it,
+// with the fields that are its arguments (null for a field that was not sent); and the HTTP status for programs
+// when it is done.
 type action struct {
 	step, next string
 	done, says string
@@ -64,7 +66,7 @@ type action struct {
 	status     int
 	// named is the field that names a materialized view.
 	named string
-	// refreshes says that the result is that of a refresh.
+	// refreshes means that the result is that of a refresh.
 	refreshes bool
 }
 
@@ -110,7 +112,7 @@ func (s *server) act(r *http.Request, action action) (json.RawMessage, error) {
 			Status:  http.StatusNotFound,
 			Code:    "42P01",
 			Message: fmt.Sprintf("view %s is no longer there", name),
-			Hint:    "It has been dropped or renamed, or never was. The list of views shows those that are there now.",
+			Hint:    "It was dropped or renamed, or never existed. The list of views shows those that exist.",
 		}
 	}
 	if err != nil {
@@ -119,7 +121,8 @@ func (s *server) act(r *http.Request, action action) (json.RawMessage, error) {
 	return result, nil
 }
 
-// isGone tells that a name in a form is that of no relation, as opposed to one in a query.
+// isGone reports whether the error is that the name in a form is that of no relation, and not that a query
+// names none.
 func isGone(err error) bool {
 	var fromServer *pq.Error
 	return errors.As(err, &fromServer) &&
@@ -127,13 +130,13 @@ func isGone(err error) bool {
 		fromServer.Position == "" && fromServer.Where == ""
 }
 
-// showDone leads a browser to the page that says what has been done.
+// showDone redirects a browser to the page that says what has been done.
 func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action, result json.RawMessage) {
 	var made struct {
 		Relation, Subscription, Secret string
 		Count                          int64
 	}
-	// The database wrote it; a field that is not in it stays empty.
+	// The database has written this JSON. A field that it lacks stays empty.
 	_ = json.Unmarshal(result, &made)
 
 	values := chosenOf(r.PostForm)

@@ -8,7 +8,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// What the user is at goes with each link; what a form held, or what has been done, does not.
+// Each link passes on the current selection, but not the input of a form nor the message about what has been
+// done.
 func TestLinksKeepWhatIsChosen(t *testing.T) {
 	all := url.Values{
 		"table": {`s."a b"`}, "tables": {"50%"}, "matview": {`"v&w"`}, "matviews": {"v_"},
@@ -33,7 +34,7 @@ func TestLinksKeepWhatIsChosen(t *testing.T) {
 		{"nothing chosen", nil, "table", "s.t", "tables", url.Values{"table": {"s.t"}}},
 		{"another table", all, "table", `s."x#y"`, "tables", with("table", `s."x#y"`)},
 		{"another view", all, "matview", "w", "schedule", with("matview", "w")},
-		{"another subscription", all, "subscription", "a&b=c", "told", with("subscription", "a&b=c")},
+		{"another subscription", all, "subscription", "a&b=c", "notify", with("subscription", "a&b=c")},
 		{"older events", all, "before", "17", "events", with("before", "17")},
 		{"not what is not chosen", url.Values{"table": {"s.t"}, "done": {"upload"}, "event": {"3"}, "before": {"4"}, "name": {"v"}},
 			"table", "s.u", "tables", url.Values{"table": {"s.u"}}},

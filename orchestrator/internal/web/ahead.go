@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// aheadCount chunks of aheadSize bytes are read of an upload before they are asked for.
+	// aheadCount chunks of aheadSize bytes of an upload are read before the import asks for them.
 	aheadCount = 64
 	aheadSize  = 64 << 10
 )
 
-// An aheadReader reads some of a body ahead of the import, and so finds that the client has gone while the import
-// is busy with what came before: with a packed file that may be much.
+// An aheadReader reads a body ahead of the import. So it notices that the client has left while the import is
+// still busy with earlier data, which for a compressed file may be a lot.
 type aheadReader struct {
 	body    *steadyReader
 	isGone  func()
@@ -37,7 +37,7 @@ type chunk struct {
 	err    error
 }
 
-// newAheadReader returns a reader of body that calls isGone when the client has gone before its end.
+// newAheadReader returns a reader of body that calls isGone when the client leaves before the end.
 func newAheadReader(body *steadyReader, isGone func()) *aheadReader {
 	return &aheadReader{
 		body:    body,
@@ -73,7 +73,8 @@ func (a *aheadReader) run() {
 	}
 }
 
-// isCutOff tells a client that has gone from one that is too slow or sends too much, and gets to hear it.
+// isCutOff distinguishes a client that has left from one that is too slow or sends too much, which gets an
+// answer.
 func isCutOff(err error) bool {
 	var (
 		fromUser *db.UserError
@@ -83,7 +84,8 @@ func isCutOff(err error) bool {
 }
 
 func (a *aheadReader) Read(p []byte) (int, error) {
-	// Not before: whoever expects to be asked for the body is asked by the first read.
+	// The reading starts with the first read, not before: that read asks a client that sent "Expect:
+	// 100-continue" for the body.
 	a.begin.Do(func() { go a.run() })
 	for len(a.rest) == 0 {
 		if a.current.err != nil {
@@ -100,14 +102,14 @@ func (a *aheadReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain reads on, within bounds: a browser shows an answer only once it has sent everything.
+// drain reads the rest, up to a limit, because a browser shows an answer only after it has sent everything.
 func (a *aheadReader) drain(request *http.Request) {
 	if request.Header.Get("Expect") != "" {
 		return
 	}
 	end := time.AfterFunc(drainTimeout, a.interrupt)
 	defer end.Stop()
-	// Whatever stops it, the answer is the error that we have.
+	// When reading fails, the answer is still the error that we have.
 	_, _ = io.CopyN(io.Discard, a, drainLimit)
 }
 
@@ -123,7 +125,7 @@ func (a *aheadReader) Close() error {
 			return nil
 		default:
 		}
-		// It may have been about to set a deadline of its own.
+		// The reader may have been about to set a deadline of its own.
 		a.interrupt()
 		select {
 		case <-a.ended:

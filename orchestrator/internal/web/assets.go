@@ -21,7 +21,7 @@ import (
 //go:embed static templates
 var files embed.FS
 
-// An asset is a file that the page loads; its tag changes with what is in it.
+// An asset is a file that the page loads. Its tag changes with its contents.
 type asset struct {
 	content []byte
 	tag     string
@@ -52,9 +52,9 @@ func (s *server) serveAsset(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// Widgets load them too, from frames that may have no origin at all.
+	// Widgets load these files too, from frames that may have no origin.
 	w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
-	// The page asks for a file by its tag, so the browser may keep it for good.
+	// The page requests a file with its tag, so the browser may cache it forever.
 	w.Header().Set("Cache-Control", "no-cache")
 	if r.URL.Query().Get("v") == asset.tag {
 		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -82,18 +82,17 @@ func parseTemplates(assets map[string]asset) *template.Template {
 		"scripts":      func() []string { return []string{"page.js", "upload.js", "ask.js", "feed.js"} },
 		"rowsURL":      func(name, form string) string { return "/matviews/" + url.PathEscape(name) + form },
 		"typeOption":   typeOption,
-		"notifyRules":  notifyRules,
 		"newEvent":     func() event { return event{} },
 	}
 	return template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html"))
 }
 
-// literal and identifier quote for the SQL that the page shows.
+// literal and identifier quote values for the SQL that the page shows.
 func literal(text string) string { return strings.TrimSpace(pq.QuoteLiteral(text)) }
 
 func identifier(name string) string { return pq.QuoteIdentifier(name) }
 
-// quoteQuery keeps a query readable inside SQL, if it can.
+// quoteQuery quotes a query inside SQL so that it stays readable, if possible.
 func quoteQuery(query string) string {
 	if strings.Contains(query, "$query$") {
 		return literal(query)
@@ -105,7 +104,7 @@ func countRows(count int64) string {
 	return words.Count(count, "row")
 }
 
-// rowCells gives the values of one of an event's rows; text without its quotes, the rest as JSON.
+// rowCells returns the values of one row of an event: text without its quotes, the rest as JSON.
 func rowCells(row map[string]json.RawMessage, names []string) []cell {
 	cells := make([]cell, len(names))
 	for i, name := range names {

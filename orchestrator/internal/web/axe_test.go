@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// runAxe gives what https://github.com/dequelabs/axe-core finds in the page.
+// runAxe returns what https://github.com/dequelabs/axe-core finds on the page.
 const runAxe = `axe.run(document, {
 	resultTypes: ['violations'],
 	runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice'],
@@ -41,15 +41,14 @@ func (b *browser) checkAccessibility(name string) {
 	}
 }
 
-// checkEveryLook opens a page, and all that is folded away in it, on wide and narrow screens, in both
-// colours.
+// checkEveryLook opens a page and all its folded parts, on wide and narrow screens, in both colour schemes.
 func (b *browser) checkEveryLook(name, address string) {
 	b.t.Helper()
 	b.do("open the page", chromedp.Navigate(address))
 	b.checkLooks(name)
 }
 
-// checkLooks does so with what the page shows just now, which may be no page of its own.
+// checkLooks does the same with what the page shows now, which may have no URL.
 func (b *browser) checkLooks(name string) {
 	b.t.Helper()
 	b.do("unfold", chromedp.Evaluate[chromedp.Void](
@@ -79,7 +78,7 @@ func TestAccessibility(t *testing.T) {
 	b.checkErrors()
 }
 
-// What the page shows after something was done in it, or has gone wrong.
+// What the page shows after something was done, or has failed.
 func TestAccessibilityOfAnswers(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
@@ -106,7 +105,7 @@ func TestAccessibilityOfAnswers(t *testing.T) {
 	b.checkErrors()
 }
 
-// What there is to choose, each by its address.
+// What can be selected, each by its URL.
 func TestAccessibilityOfWhatIsChosen(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
@@ -119,7 +118,8 @@ func TestAccessibilityOfWhatIsChosen(t *testing.T) {
 	}
 
 	f.send(form("POST", "/upload-file?ragged=pad", field{name: "file", file: "ragged.csv", value: "a,b\n1,2\n3\n4,5,6\n"}))
-	b.do("open the page", chromedp.Navigate(address("table", f.schema+".ragged", "done", "upload")))
+	b.do("open the page", chromedp.Navigate(address("table", f.schema+".ragged")))
+	b.click("#tables details summary")
 	b.expect("#tables .lines tbody tr:nth-child(2)", "4,5,6")
 	b.checkLooks("lines that were repaired")
 
@@ -151,18 +151,19 @@ func TestAccessibilityOfWhatIsChosen(t *testing.T) {
 	b.checkLooks("deliveries")
 
 	f.exec(`select tinydevcrm.allow_embedding('numbers', '{https://example.com}')`)
-	b.do("open the page", chromedp.Navigate(address("matview", "numbers", "done", "embed")))
+	b.do("open the page", chromedp.Navigate(address("matview", "numbers")))
+	b.do("unfold the widget", chromedp.Evaluate[chromedp.Void](`document.querySelector('#schedule .snippet').closest('details').open = true`))
 	b.expect("#schedule .snippet", "<iframe src=")
 	b.checkLooks("a snippet")
 
 	b.do("open the page", chromedp.Navigate(address("table", "gone", "matview", "gone", "schedule", "sometimes")))
 	b.expect("#tables .problem", "there is no imported table gone")
 	b.checkLooks("problems")
-	b.takeErrors() // the 404 that was asked for
+	b.takeErrors() // the expected 404
 	b.checkErrors()
 }
 
-// The rows of a view, on their own page and on others' sites.
+// The rows of a view, on their own page and on other sites.
 func TestAccessibilityOfRows(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
@@ -179,13 +180,13 @@ func TestAccessibilityOfRows(t *testing.T) {
 	for _, page := range []struct{ path, selector, says string }{
 		{"/matviews/full.html", "td:nth-child(2)", "null"},
 		{"/matviews/empty.html", "td.empty", "No rows now"},
-		{"/matviews/failing.html", ".problem", "Its refreshes fail since"},
+		{"/matviews/failing.html", ".problem", "Its refreshes have been failing since"},
 		{"/matviews/missing.html", ".problem", "missing"},
 		{f.embedPath("full"), "#rows tr:nth-child(3) td:nth-child(2)", "row 3"},
 		{f.embedPath("full") + "?as=number&label=The+first", "#number", "1"},
 		{f.embedPath("empty"), "#rows td", "no rows"},
 		{f.embedPath("empty") + "?as=number", "#number", "no rows"},
-		{f.embedPath("missing"), "#problem", "nothing to see"},
+		{f.embedPath("missing"), "#problem", "no public view"},
 		{f.embedPath("full") + "?theme=light", "#rows td", "1"},
 		{f.embedPath("full") + "?theme=dark&as=number", "#number", "1"},
 		{f.embedPath("full") + "?back=fdf6e3", "#rows td", "1"},
@@ -196,7 +197,7 @@ func TestAccessibilityOfRows(t *testing.T) {
 		b.expect(page.selector, page.says)
 		b.checkLooks(page.path)
 		if strings.Contains(page.path, "missing") {
-			b.takeErrors() // the 404 that was asked for
+			b.takeErrors() // the expected 404
 		}
 	}
 	b.checkErrors()

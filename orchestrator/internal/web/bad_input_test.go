@@ -14,12 +14,12 @@ type refusal struct {
 	request request
 	status  int
 	says    []string
-	// keeps is what the user had filled in, as it stands in the page.
+	// keeps is the user's input, as the page contains it.
 	keeps []string
 }
 
 // checkRefusals sends each request as a program and as a browser sends it. Both get the same status and
-// words, and nothing is left behind.
+// message, and nothing is left behind.
 func (f *fixture) checkRefusals(t *testing.T, refusals []refusal) {
 	const relations = `
 		select count(*)
@@ -85,7 +85,7 @@ func TestBadInput(t *testing.T) {
 		{"a form that breaks off", request{method: "POST", path: "/upload-file",
 			contentType: "multipart/form-data; boundary=x",
 			body:        "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"new.csv\"\r\n\r\nn\n1\n2\n"},
-			400, []string{"broke off"}, nil},
+			400, []string{"ended before"}, nil},
 		{"an empty file", form("POST", "/upload-file", field{name: "file", file: "new.csv"}),
 			422, []string{"the file is empty", "TD005"}, nil},
 		{"a binary file", form("POST", "/upload-file", field{name: "file", file: "new.csv", value: "\x00\x01\x02"}),
@@ -133,7 +133,7 @@ func TestBadInput(t *testing.T) {
 		{"a query with an error", post("/matviews", "name", "v", "query", "select <b>1 from taken"),
 			422, []string{"syntax error", "LINE 1: select "}, []string{"select &lt;b&gt;1 from taken"}},
 		{"a long query with an error", post("/matviews", "name", "v", "query", "select 1 from missing /* kept "+strings.Repeat("x", 40000)+" */"),
-			422, []string{"too long to be read", "psql"}, []string{"kept"}},
+			422, []string{"longer than 30,000 bytes", "psql"}, []string{"kept"}},
 		{"a query on a missing table", post("/matviews", "name", "v", "query", "select * from missing"),
 			404, []string{`relation "missing" does not exist`, "LINE 1: select * from missing"}, nil},
 		{"a query that fails as it runs", post("/matviews", "name", "v", "query", "select 1 / (n - 1) from taken"),
@@ -194,12 +194,12 @@ func problemOf(t *testing.T, page string) string {
 	if !isThere {
 		t.Fatalf("the page shows no error: %s", page)
 	}
-	// It may hold a table of lines, in a div of its own; what follows it is a form or the next section.
+	// It may contain a table of lines, in a div of its own. What follows it is a form or the next section.
 	problem, _, _ := strings.Cut(rest, "<form")
 	return problem
 }
 
-// checkError checks the shape of an error that a program gets, and gives its words.
+// checkError checks the shape of an error for a program, and returns its text.
 func checkError(t *testing.T, body string) string {
 	t.Helper()
 	var answer struct {

@@ -33,7 +33,7 @@ func newBrowser(t testing.TB) *browser {
 	t.Helper()
 	dbtest.SameOnEveryServer(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, // tests may run as root, and load nothing but our page
+		chromedp.NoSandbox, // tests may run as root, and load only our page
 		chromedp.DisableGPU,
 		chromedp.NoFirstRun,
 		chromedp.Flag("disable-background-networking", true),
@@ -43,7 +43,7 @@ func newBrowser(t testing.TB) *browser {
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WindowSize(1280, 900),
 	)
-	// Not the test's own context, which ends before the browser can be closed in good order.
+	// This is not the test's own context, which ends before the browser can be closed properly.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
@@ -60,7 +60,7 @@ func newBrowser(t testing.TB) *browser {
 	return b
 }
 
-// hear keeps what the browser complains about, except statuses that a test asks for.
+// hear keeps the browser's error messages, except those for statuses that a test expects.
 func (b *browser) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +76,7 @@ func (b *browser) hear(event any) {
 	}
 }
 
-// do runs actions, and says at which step they failed.
+// do runs actions, and reports the step at which they failed.
 func (b *browser) do(step string, actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, actions...); err != nil {
@@ -84,7 +84,7 @@ func (b *browser) do(step string, actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// read runs an action for what it gives.
+// read runs an action and returns its result.
 func read[T any](b *browser, step string, action chromedp.Action[T]) T {
 	b.t.Helper()
 	value, err := chromedp.Run(b.ctx, action)
@@ -102,7 +102,7 @@ func call[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromed
 	})
 }
 
-// text waits for an element that can be seen, and gives what it says.
+// text waits for a visible element, and returns its text.
 func (b *browser) text(selector string) string {
 	b.t.Helper()
 	b.do("wait for "+selector, chromedp.WaitVisible(chromedp.CSS(selector)))
@@ -123,7 +123,7 @@ func (b *browser) click(selector string) {
 		chromedp.Click(chromedp.CSS(selector)))
 }
 
-// press clicks what leads to another page, and waits for that.
+// press clicks what leads to another page, and waits for that page.
 func (b *browser) press(selector string) {
 	b.t.Helper()
 	b.do("wait for "+selector,
@@ -134,7 +134,7 @@ func (b *browser) press(selector string) {
 		chromedp.Click(chromedp.CSS(selector))))
 }
 
-// checkErrors fails for what the browser's console complains about, such as the policy.
+// checkErrors fails for error messages in the browser's console, such as violations of the policy.
 func (b *browser) checkErrors() {
 	b.t.Helper()
 	b.mu.Lock()
@@ -144,7 +144,7 @@ func (b *browser) checkErrors() {
 	}
 }
 
-// fill types into a field what is to stand in it.
+// fill replaces the text of a field by typing.
 func (b *browser) fill(selector, text string) {
 	b.t.Helper()
 	b.do("fill in "+selector,
@@ -154,7 +154,7 @@ func (b *browser) fill(selector, text string) {
 		chromedp.KeyEvent(text))
 }
 
-// choose takes an option of a list, as a click does.
+// choose selects an option of a list, as a click does.
 func (b *browser) choose(selector, value string) {
 	b.t.Helper()
 	b.do("choose "+value+" of "+selector,
@@ -162,7 +162,7 @@ func (b *browser) choose(selector, value string) {
 		chromedp.SetValue(chromedp.CSS(selector), value))
 }
 
-// chooseFile puts a file into the chooser; one with contents is made for it.
+// chooseFile selects a file. One with contents is created for it.
 func (b *browser) chooseFile(name, contents string) {
 	b.t.Helper()
 	path, err := filepath.Abs("../../../scripts/" + name)
@@ -175,7 +175,8 @@ func (b *browser) chooseFile(name, contents string) {
 	}
 	b.do("choose the file",
 		chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), []string{path}),
-		// With JavaScript a preview comes, and the page moves under what is clicked meanwhile.
+		// With JavaScript the preview appears in place, and moves the page under a click that comes
+		// meanwhile.
 		chromedp.WaitEnabled(chromedp.CSS("#upload [formaction]")))
 }
 
@@ -195,8 +196,8 @@ func (b *browser) waitFor(what, expression string) {
 	}
 }
 
-// takeScreenshots checks that the page fits narrow screens, and keeps what it looks like in the
-// folder that TINYDEVCRM_SHOTS names, if it does.
+// takeScreenshots checks that the page fits narrow screens, and saves what it looks like to the folder that
+// TINYDEVCRM_SHOTS names, if it does.
 func (b *browser) takeScreenshots(name string) {
 	b.t.Helper()
 	folder := os.Getenv("TINYDEVCRM_SHOTS")
@@ -222,7 +223,7 @@ func (b *browser) takeScreenshots(name string) {
 	b.do("back to a wide screen", chromedp.ResetViewport())
 }
 
-// prefer has the browser ask for the dark or the light colours.
+// prefer sets the browser's preference for the dark or the light colours.
 func (b *browser) prefer(scheme string) {
 	b.t.Helper()
 	b.do("switch the colours", call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

@@ -8,18 +8,19 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
-	// chartedRefreshes are as many as a chart shows, each barWidth wide.
+	// chartedRefreshes is how many refreshes a chart shows, each barWidth wide.
 	chartedRefreshes = 40
 	barWidth         = 4
 	chartHeight      = 32
 )
 
-// A chart shows the last refreshes of a view, oldest first: a stroke for its rows, or through the whole
-// height where it failed, and a line for how long they took.
+// A chart shows the last refreshes of a view, oldest first: a bar for the number of rows, a full-height bar for
+// a failure, and a line for the duration.
 type chart struct {
 	// Rows, Failures and Durations are paths of SVG.
 	Rows, Failures, Durations string
@@ -27,10 +28,13 @@ type chart struct {
 }
 
 type refresh struct {
+	matviewID  int64
 	isFailed   bool
 	rowCount   int64
 	durationMS float64
 }
+
+func (r *refresh) fields() []any { return []any{&r.matviewID, &r.isFailed, &r.rowCount, &r.durationMS} }
 
 // readCharts reads the charts of these views.
 func (s *server) readCharts(ctx context.Context, matviews []matview) error {
@@ -38,29 +42,16 @@ func (s *server) readCharts(ctx context.Context, matviews []matview) error {
 	for i, matview := range matviews {
 		ids[i] = matview.ID
 	}
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select matview_id,
-		       outcome = 'failed',
-		       coalesce(row_count, 0),
-		       duration_ms
+	found, err := db.Collect(ctx, s.pool(ctx), "read the last refreshes", (*refresh).fields, `
+		select matview_id, outcome = 'failed', coalesce(row_count, 0), duration_ms
 		  from tinydevcrm._list_recent_refreshes($1, $2)
 		 order by matview_id, event_id`, pq.Array(ids), chartedRefreshes)
 	if err != nil {
-		return fmt.Errorf("read the last refreshes: %w", err)
+		return err
 	}
-	defer rows.Close()
-
 	refreshes := map[int64][]refresh{}
-	for rows.Next() {
-		var id int64
-		var next refresh
-		if err := rows.Scan(&id, &next.isFailed, &next.rowCount, &next.durationMS); err != nil {
-			return fmt.Errorf("read the last refreshes: %w", err)
-		}
-		refreshes[id] = append(refreshes[id], next)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the last refreshes: %w", err)
+	for _, next := range found {
+		refreshes[next.matviewID] = append(refreshes[next.matviewID], next)
 	}
 	for i := range matviews {
 		matviews[i].Chart = newChart(refreshes[matviews[i].ID])
@@ -90,7 +81,7 @@ func newChart(refreshes []refresh) chart {
 		if refresh.isFailed {
 			fmt.Fprintf(&failures, "M%d %dV0", x, chartHeight)
 		} else {
-			// One without rows is seen too.
+			// A refresh without rows gets a visible bar too.
 			fmt.Fprintf(&rows, "M%d %dV%d", x, chartHeight, chartHeight-max(1, scale(float64(refresh.rowCount), float64(most))))
 		}
 		step := 'L'
@@ -105,7 +96,7 @@ func newChart(refreshes []refresh) chart {
 	return drawn
 }
 
-// scale is the height of a value, where the greatest one takes all.
+// scale returns the height of a value, where the greatest value has the full height.
 func scale(value, greatest float64) int {
 	if greatest <= 0 {
 		return 0

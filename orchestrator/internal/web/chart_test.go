@@ -54,7 +54,7 @@ func TestChart(t *testing.T) {
 		})
 	}
 
-	// As many as are read begin at the left edge.
+	// When all refreshes that are read are drawn, they begin at the left edge.
 	if drawn := web.NewChart(many...); !strings.HasPrefix(drawn.Rows, "M2 32V") || !strings.HasSuffix(drawn.Rows, "M158 32V0") {
 		t.Errorf("forty are drawn as %q", drawn.Rows)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// An upload that brings next to nothing ends, however long it could go on, and leaves nothing.
+// An upload that sends almost nothing ends, however long it could go on, and leaves nothing behind.
 func TestDrippingUploadEnds(t *testing.T) {
 	const slow, within = 500 * time.Millisecond, 10 * time.Second
 	f := newFixture(t)
@@ -40,7 +40,7 @@ func TestDrippingUploadEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Header.Set("Content-Type", upload.contentType)
-	// As curl sends it: the answer may come before the end of the body.
+	// As curl sends it: the answer may arrive before the end of the body.
 	request.Header.Set("Expect", "100-continue")
 	began := time.Now()
 	answer, err := http.DefaultTransport.RoundTrip(request)
@@ -58,7 +58,7 @@ func TestDrippingUploadEnds(t *testing.T) {
 	}
 }
 
-// Uploads of one client that stand still, as many as you like, leave a turn to another client.
+// Any number of stalled uploads of one client leave a turn to another client.
 func TestUploadsLeaveOneToOthers(t *testing.T) {
 	f := newFixture(t)
 	for i := range 2 * db.MaxConns {
@@ -81,7 +81,8 @@ func TestUploadsLeaveOneToOthers(t *testing.T) {
 	}
 }
 
-// A client that has gone is noticed while what it sent, which unpacks to a thousand times as much, is read.
+// The server notices that a client has left even while it reads what the client sent, which unpacks to a
+// thousand times as much.
 func TestPackedUploadOfClientThatGoes(t *testing.T) {
 	const within = 8 * time.Second
 	f := newFixture(t)

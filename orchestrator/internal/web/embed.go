@@ -20,19 +20,19 @@ func (s *server) forbidEmbedding(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofMatview("unembed", "forbid other sites to show", calling("forbid_embedding")))
 }
 
-// An embedding is what the form for the widget of one view shows.
+// An embedding holds what the form for the widget of one view shows.
 type embedding struct {
-	// Relation is as psql would show it; Name has its schema, and both are quoted where needed.
+	// Relation is the name as psql would show it. Name includes the schema. Both are quoted where needed.
 	Relation, Name string
-	// Origins are those that may embed it; none when that is not allowed.
+	// Origins are the sites that may embed it; none when that is not allowed.
 	Origins []string
-	// Typed is what stands in the form instead, when it was wrong.
+	// Typed is the invalid input that the form shows instead.
 	Typed string
-	// Site is this server, as the user's browser calls it.
+	// Site is the URL of this server, as the user's browser knows it.
 	Site string
 }
 
-// siteOf is the server as whoever sent a request calls it.
+// siteOf returns the URL of this server, as the sender of the request knows it.
 func siteOf(r *http.Request) string {
 	scheme := "http"
 	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
@@ -41,7 +41,7 @@ func siteOf(r *http.Request) string {
 	return scheme + "://" + r.Host
 }
 
-// Written is what stands in the form: origins, one a line.
+// Written is the text in the form: one origin per line.
 func (e embedding) Written() string {
 	if e.Typed != "" {
 		return e.Typed
@@ -49,10 +49,10 @@ func (e embedding) Written() string {
 	return strings.Join(e.Origins, "\n")
 }
 
-// Address is that of the widget.
+// Address is the URL of the widget.
 func (e embedding) Address() string { return e.Site + "/embed/" + url.PathEscape(e.Name) }
 
-// Array is the origins as an array of SQL; an example where there are none.
+// Array is the origins as an SQL array; an example when there are none.
 func (e embedding) Array() string {
 	if len(e.Origins) == 0 {
 		return "{https://example.com}"

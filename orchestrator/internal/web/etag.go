@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// tagOf is an entity tag that changes with any of its parts.
+// tagOf returns an entity tag that changes with any of its parts.
 func tagOf(parts ...any) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", parts))
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// isKnown says that the client has what a tag stands for.
+// isKnown reports whether the client already has the version with this tag.
 func isKnown(r *http.Request, tag string) bool {
 	for given := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
 		given = strings.TrimPrefix(strings.TrimSpace(given), "W/")
@@ -26,7 +26,7 @@ func isKnown(r *http.Request, tag string) bool {
 	return false
 }
 
-// look changes with the templates and static files: pages of another program look other.
+// look changes with the templates and static files, because they change the look of pages.
 func look() string {
 	hash := sha256.New()
 	err := fs.WalkDir(files, ".", func(path string, entry fs.DirEntry, err error) error {

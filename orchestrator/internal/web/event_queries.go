@@ -25,8 +25,8 @@ type event struct {
 	DurationMS   float64   `json:"duration_ms"`
 }
 
-// A rowList is what an event carries. A user can write events of their own views: one that carries
-// something else shows none.
+// A rowList holds the rows of an event. Users can write events of their own views: an event with anything else
+// shows no rows.
 type rowList []map[string]json.RawMessage
 
 func (l *rowList) UnmarshalJSON(data []byte) error {
@@ -37,16 +37,16 @@ func (l *rowList) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// latestEvents gives the last told events that a reader may see, with an id above the second parameter and
-// as many as the third says, newest first; those of one view and of one outcome where these are given.
+// latestEvents returns the latest notified events that a reader may see, newest first: those with an id above
+// the second parameter, as many as the third says, of one view and one outcome if these are given.
 const latestEvents = `
 	select events.id,
 	       tinydevcrm.event_json(events)
 	  from tinydevcrm._list_latest_events(
 	           nullif($1, ''), $2, $3, nullif($4, ''), nullif($5, ''), nullif($6, 0)) as events`
 
-// numberedEvents gives those events of these ids that a reader may see, notifiedEvents those of them that are
-// told, of one view and of one outcome where these are given.
+// numberedEvents returns the events with these ids that a reader may see. notifiedEvents returns those of them
+// that are notified, of one view and one outcome if these are given.
 const (
 	numberedEvents = `
 	select events.id,
@@ -59,21 +59,21 @@ const (
 	           nullif($1, ''), $2, nullif($3, ''), nullif($4, ''), true) as events`
 )
 
-// unsentEvents are latestEvents but for those of the ids in the seventh parameter.
+// unsentEvents are latestEvents without the ids in the seventh parameter.
 const unsentEvents = latestEvents + `
 	 where events.id <> all ($7)`
 
-// A message is an event on its way: its id, and the JSON of it on one line.
+// A message is an event for the stream: its id, and its JSON on one line.
 type message struct {
 	id   int64
 	data json.RawMessage
 }
 
-// maxEventBytes bound what is read at once, but for one event more; the newest come first.
+// maxEventBytes bounds what is read at once. The newest events come first; the last one may exceed the limit.
 const maxEventBytes = 4 << 20
 
-// readEvents reads by the orchestrator's own pool, so that open pages hold no connections, and for the user
-// who asks.
+// readEvents reads, for the user who asks, with the orchestrator's own pool, so that open pages hold no
+// connections.
 func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
 	rows, err := s.Pool.QueryContext(ctx, query, append([]any{s.session(ctx).user}, arguments...)...)
 	if err != nil {

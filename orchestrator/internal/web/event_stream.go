@@ -8,28 +8,29 @@ import (
 	"time"
 )
 
-// rememberedEvents bound what a stream remembers of what it has sent.
+// rememberedEvents bounds how many sent ids a stream remembers.
 const rememberedEvents = 20_000
 
-// An eventStream writes server-sent events, each once: whoever may log in may notify of old ones, again and again.
+// An eventStream writes server-sent events, each only once, although everyone who can log in can notify of old
+// events again and again.
 type eventStream struct {
 	writer  http.ResponseWriter
 	control *http.ResponseController
 	filter  filter
-	// role is that of the user who reads; 0 for none.
+	// role is the role of the user who reads; 0 for none.
 	role int64
-	// sent are the ids of what was sent above the floor; at the floor and below, nothing is news any more.
+	// sent are the ids above the floor that were sent. Ids up to the floor are no longer sent.
 	sent          map[int64]struct{}
 	floor, lastID int64
 }
 
-// has says that an event was sent, or is too old to be.
+// has reports whether an event was sent, or is too old to be sent.
 func (s *eventStream) has(id int64) bool {
 	_, isSent := s.sent[id]
 	return isSent || id <= max(s.floor, 0)
 }
 
-// recent are the ids of what was sent close to the last one.
+// recent are the ids that were sent and are close to the last one.
 func (s *eventStream) recent() []int64 {
 	var ids []int64
 	for id := range s.sent {
@@ -40,7 +41,7 @@ func (s *eventStream) recent() []int64 {
 	return ids
 }
 
-// send writes a text and then messages, which are newest first, in the order in which they happened.
+// send writes a text and then the messages. They come newest first, and are written oldest first.
 func (s *eventStream) send(text string, messages []message) error {
 	body := bytes.NewBufferString(text)
 	for _, message := range slices.Backward(messages) {
@@ -66,7 +67,7 @@ func (s *eventStream) send(text string, messages []message) error {
 	return nil
 }
 
-// forget raises the floor when there is too much above it.
+// forget raises the floor when too many ids are remembered.
 func (s *eventStream) forget() {
 	if len(s.sent) <= rememberedEvents {
 		return

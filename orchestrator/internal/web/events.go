@@ -14,21 +14,22 @@ import (
 )
 
 const (
-	// shownEvents are as many as a page shows that comes for the first time.
+	// shownEvents is how many events a new page shows.
 	shownEvents = 20
-	// missedEvents are as many as one gets that comes back; what is older it finds in the log.
+	// missedEvents is how many events a page gets that reconnects. Older ones are in the event table.
 	missedEvents = 5000
-	// sessionLasts bounds a stream where users log in, and lookAtRole is how often it looks whether they still may.
+	// sessionLasts bounds a stream of a user who has logged in. lookAtRole is how often it checks that the
+	// user may still log in.
 	sessionLasts = 5 * time.Minute
 	lookAtRole   = 5 * time.Second
-	// idMargin is how far before the last id sent a client that comes back begins again: ids are handed
-	// out before commit, so that smaller ones may come late. It drops what it has.
+	// idMargin is how far before the last sent id the stream of a reconnecting client begins: ids are assigned
+	// before the commit, so smaller ones may appear later. The client drops the events that it has.
 	idMargin = 1000
-	// missedApart is how far apart a stream looks for what it may have missed.
+	// missedApart is the time between two queries for missed events.
 	missedApart = time.Second
 )
 
-// A filter is which events a feed shows: those of one view, of one outcome, older than one; or all.
+// A filter selects the events of a feed: those of one view, of one outcome, older than one event; or all.
 type filter struct {
 	matview, outcome string
 	before           int64
@@ -39,25 +40,13 @@ func filterOf(values url.Values) filter {
 	return filter{matview: values.Get("of"), outcome: values.Get("outcome"), before: before}
 }
 
-// fillEvents reads the newest events, or those before one.
+// fillEvents reads the newest events, or those before a given one.
 func (s *server) fillEvents(ctx context.Context, shown *page) error {
 	filter := filterOf(shown.Chosen)
 	filter.before = shown.Before
 	if filter.matview != "" {
 		// Events have the name with its schema; a dropped view is known by that only.
-		err := s.pool(ctx).QueryRowContext(ctx, `
-			select coalesce(
-			           (
-			               select format('%I.%I', nspname, relname)
-			                 from tinydevcrm.matviews
-			                 join pg_catalog.pg_class
-			                   on pg_class.oid = matviews.relation
-			                 join pg_catalog.pg_namespace
-			                   on pg_namespace.oid = pg_class.relnamespace
-			                where matviews.relation::text = $1
-			                limit 1
-			           ),
-			           $1)`, filter.matview).Scan(&filter.matview)
+		err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._matview_key($1)", filter.matview).Scan(&filter.matview)
 		if err != nil {
 			return fmt.Errorf("find a view by its name: %w", err)
 		}
@@ -90,8 +79,8 @@ func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, r, http.StatusOK, events)
 }
 
-// streamEvents sends the recent events, and from then on each one as it is notified, until the
-// client goes or the program ends.
+// streamEvents sends the recent events, and then each new one when it is notified, until the client leaves or
+// the program ends.
 func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	stream := eventStream{
 		sent:    make(map[int64]struct{}),
@@ -100,7 +89,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		filter:  filterOf(r.URL.Query()),
 	}
 	if release := s.session(r.Context()).release; release != nil {
-		// An open page is no active user. It comes back by itself, and logs in again.
+		// An open page does not count as an active user. It reconnects by itself, and logs in again.
 		release()
 		ctx, cancel := context.WithTimeout(r.Context(), sessionLasts)
 		defer cancel()
@@ -112,11 +101,12 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		s.writeProblem(w, r, err)
 		return
 	}
-	// Listens first, reads then: what comes in between comes twice rather than not at all.
+	// It listens before it reads: an event of the meantime is then read twice rather than not at all.
 	ids, cancel := s.Events()
 	defer cancel()
 
-	// A page says from which event on it needs them, and by itself the browser what it has when it comes back.
+	// A page says after which event it needs them. A browser that reconnects by itself sends the last id that
+	// it has.
 	after, _ := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
 	lastID, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
 	limit := missedEvents
@@ -146,7 +136,7 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 	defer quiet.Stop()
 	looking := time.NewTicker(lookAtRole)
 	defer looking.Stop()
-	// What may have been missed is looked for now and then, however often somebody says so.
+	// Missed events are read at intervals, however often notifications ask for it.
 	var lookAgain <-chan time.Time
 	var lookedAt time.Time
 
@@ -178,7 +168,7 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 			quiet.Reset(s.heartbeat)
 		}
 		if err != nil {
-			// The client comes back by itself, and then gets what it lacks.
+			// The client reconnects by itself, and then gets what it missed.
 			if ctx.Err() == nil {
 				s.Logger.WarnContext(ctx, "event stream broke off", "error", err)
 			}
@@ -187,7 +177,7 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 	}
 }
 
-// takeAll adds to an id those that wait behind it, so that a burst is one query.
+// takeAll adds the ids that already wait behind this one, so that a burst needs one query.
 func takeAll(ids <-chan int64, first int64) []int64 {
 	all := []int64{first}
 	for len(all) < 1000 {
@@ -204,7 +194,7 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 	return all
 }
 
-// forward sends the events of these ids that the stream has not sent.
+// forward sends the events with these ids, unless the stream has sent them.
 func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) error {
 	ids = slices.DeleteFunc(ids, stream.has)
 	if len(ids) == 0 {
@@ -217,7 +207,7 @@ func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) 
 	return stream.send("", messages)
 }
 
-// forwardMissed sends what else there is from a little before the last event that was sent.
+// forwardMissed sends the unsent events, from idMargin before the last sent id.
 func (s *server) forwardMissed(ctx context.Context, stream *eventStream) error {
 	messages, err := s.readEventsInTime(ctx, unsentEvents, max(0, stream.lastID-idMargin), missedEvents,
 		stream.filter.matview, stream.filter.outcome, 0, pq.Array(stream.recent()))

@@ -36,15 +36,15 @@ func NewChart(refreshes ...Refresh) chart {
 	return newChart(drawn)
 }
 
-// PlaceIn is the position of an error in a query, where it is at a position of a statement.
+// PlaceIn is the position of an error in a query, given its position in a statement.
 func PlaceIn(query, statement string, position int) int {
 	return placeIn(query, db.Problem{Query: statement, Position: position}).Position
 }
 
-// PageURL is the page with something chosen, at a step.
+// PageURL is the URL of the page with a selection, at a step.
 func PageURL(values url.Values, step string) string { return pageURL(values, step) }
 
-// Link leads from a page where something is chosen to it with one thing chosen otherwise.
+// Link is the URL of the page with one part of the selection changed.
 func Link(chosen url.Values, step, name, value string) string {
 	return page{Chosen: chosen}.Link(step, name, value)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,7 +40,7 @@ type fixture struct {
 	events *broadcaster
 	log    *dbtest.Output
 	server *httptest.Server
-	// cookies are those of the browser that requests come from.
+	// cookies are those of the browser that sends the requests.
 	cookies map[string]string
 }
 
@@ -83,40 +82,12 @@ func (f *fixture) config() web.Config {
 		MaxUpload: maxUpload,
 		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:    f.events.subscribe,
-		Upload: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Imported, error) {
-			request, err := upload.NewRequest(source, options)
-			if err != nil {
-				return web.Imported{}, err
-			}
-			done, err := upload.Load(ctx, pool, file, request)
-			if err != nil {
-				return web.Imported{}, err
-			}
-			row, err := json.Marshal(done)
-			return web.Imported{
-				Schema: done.SchemaName, Table: done.TableName, Source: source, Rows: done.RowCount,
-				Took: done.FinishedAt.Sub(done.StartedAt), Row: row,
-			}, err
-		},
-		Preview: func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (web.Plan, error) {
-			request, err := upload.NewRequest(source, options)
-			if err != nil {
-				return web.Plan{}, err
-			}
-			found, err := upload.Preview(ctx, pool, file, request)
-			plan := web.Plan{Dialect: found.Dialect.String(), Statements: found.Statements, IsWhole: found.IsWhole}
-			for _, column := range found.Columns {
-				plan.Columns = append(plan.Columns, web.PlannedColumn{Name: column.Name, Type: column.Type})
-			}
-			if err == nil {
-				plan.JSON, err = json.Marshal(found)
-			}
-			return plan, err
-		},
+		Upload:    upload.Limits{}.Load,
+		Preview:   upload.Limits{}.Preview,
 	}
 }
 
-// removeAll leaves the database as the test found it.
+// removeAll restores the database to what the test found.
 func (f *fixture) removeAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
@@ -182,7 +153,7 @@ func (f *fixture) importFile(name, contents string) {
 	}
 }
 
-// A request is one that a test sends; a browser's asks for a page.
+// A request of a test. A browser's request asks for a page.
 type request struct {
 	method, path string
 	contentType  string
@@ -197,7 +168,7 @@ type response struct {
 	body   string
 }
 
-// A field of a multipart form; the one called file is a file.
+// A field of a multipart form. The one named file is a file.
 type field struct{ name, file, value string }
 
 func form(method, path string, fields ...field) request {
@@ -237,7 +208,7 @@ func (r request) fromBrowser() request {
 	return r
 }
 
-// send does not follow redirects: they are answers too.
+// send does not follow redirects, because tests check them.
 func (f *fixture) send(request request) response {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), deadline)
@@ -283,7 +254,7 @@ func (f *fixture) send(request request) response {
 	return response{status: answer.StatusCode, header: answer.Header, body: string(body)}
 }
 
-// follow sends what a browser does, and asks for the page that it is led to.
+// follow sends what a browser does, and requests the page that the answer redirects to.
 func (f *fixture) follow(request request) response {
 	f.t.Helper()
 	got := f.send(request.fromBrowser())
@@ -293,7 +264,7 @@ func (f *fixture) follow(request request) response {
 	return f.send(get(pathOf(got)).fromBrowser())
 }
 
-// pathOf is the page that an answer leads to.
+// pathOf is the path of the page that an answer redirects to.
 func pathOf(got response) string {
 	path, _, _ := strings.Cut(got.header.Get("Location"), "#")
 	return path

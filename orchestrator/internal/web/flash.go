@@ -7,34 +7,37 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 const (
 	// flashLasts is longer than a browser takes to follow a redirect.
 	flashLasts = time.Minute
-	// maxFlashes are kept of each user; a new one drops the oldest.
+	// maxFlashes is how many are kept for each user. A new one replaces the oldest.
 	maxFlashes  = 1000
 	flashPrefix = "tinydevcrm-flash-"
 )
 
-// A flash says what has been done, on the page that the answer leads to: once, and only to the browser that did it.
+// A flash is the message about what has been done. The page after the redirect shows it once, and only to the
+// browser that did it.
 type flash struct {
-	// Done is what was done, About the view, table or subscription it was done to.
+	// Done is the name of the action; About is the view, table or subscription.
 	Done, About string
-	// Refreshed is how a refresh went.
+	// Refreshed is the event of a refresh.
 	Refreshed *event
 	// Imported is what an upload made.
-	Imported *Imported
+	Imported *upload.Import
 	// Secret is that of a new webhook.
 	Secret string
-	// Count is of deliveries that are pending again.
+	// Count is the number of deliveries that are pending again.
 	Count int64
 
 	id, query string
 	until     time.Time
 }
 
-// flashes are those of one user that have not been shown yet, oldest first.
+// flashes are the messages for one user that are not shown yet, oldest first.
 type flashes struct {
 	mu   sync.Mutex
 	kept []flash
@@ -48,7 +51,8 @@ func (f *flashes) keep(kept flash) {
 	f.kept = append(f.kept[max(0, len(f.kept)+1-maxFlashes):], kept)
 }
 
-// take gives the flash of an id, if it is for the page of that query. isWaiting says that it is for another.
+// take returns the flash with an id if it is for the page with that query. isWaiting means that it is for
+// another page.
 func (f *flashes) take(id, query string) (found *flash, isWaiting bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,8 +68,8 @@ func (f *flashes) take(id, query string) (found *flash, isWaiting bool) {
 	return &taken, false
 }
 
-// leaveFlash has the page at an address say what was done. Each has a cookie of its own, so that two tabs do not take
-// each other's.
+// leaveFlash leaves a message for the page at an address. Each message has its own cookie, so that two tabs do
+// not take each other's.
 func (s *server) leaveFlash(w http.ResponseWriter, r *http.Request, to string, left flash) {
 	address, _, _ := strings.Cut(to, "#")
 	_, left.query, _ = strings.Cut(address, "?")
@@ -75,7 +79,7 @@ func (s *server) leaveFlash(w http.ResponseWriter, r *http.Request, to string, l
 	http.SetCookie(w, flashCookie(r, left.id, int(flashLasts.Seconds())))
 }
 
-// takeFlash gives what was left for the page that is asked for; nil for nothing.
+// takeFlash returns the message for the requested page; nil for none.
 func (s *server) takeFlash(w http.ResponseWriter, r *http.Request) *flash {
 	if r.Method != http.MethodGet {
 		return nil

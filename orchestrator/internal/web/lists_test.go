@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// fillLists makes many tables, views and subscriptions: x01 to x60 of each, the last one newest, and some
-// older ones with names that a search could take for something else.
+// fillLists creates many tables, views and subscriptions: x01 to x60 of each, the last one newest, and some
+// older ones with names that a search could misread.
 func (f *fixture) fillLists() {
 	f.t.Helper()
 	for _, name := range []string{"50%_off", "50xxoff", `say "x"`, "O'Neil", "Größe", "back\\slash", "a&b=c#d"} {
@@ -35,7 +35,7 @@ func (f *fixture) fillLists() {
 	          from generate_series(1, 60) as number`, f.schema)
 }
 
-// listed gives what a list of a page has, and whether it says that there is more.
+// listed returns the entries of a list of a page, and whether the page says that there are more.
 func listed(t *testing.T, page, list string) (names []string, hasMore bool) {
 	t.Helper()
 	var part, item, more string
@@ -43,15 +43,15 @@ func listed(t *testing.T, page, list string) (names []string, hasMore bool) {
 	case "tables":
 		_, part, _ = strings.Cut(page, `<nav aria-label="Tables">`)
 		part, _, _ = strings.Cut(part, `</nav>`)
-		item, more = `<li><a [^>]*>([^<]*)</a>`, "and more: find them"
+		item, more = `<li><a [^>]*>([^<]*)</a>`, "There are more: find them"
 	case "matviews":
 		_, part, _ = strings.Cut(page, `<div id="matviews-list">`)
 		part, _, _ = strings.Cut(part, `</div>`+"\n"+`<div class="chosen"`)
 		part, _, _ = strings.Cut(part, `<div id="subscriptions-list">`)
-		item, more = `<tr data-relation="([^"]*)"`, "there are more: find them"
+		item, more = `<tr data-relation="([^"]*)"`, "There are more: find them"
 	case "subscriptions":
 		_, part, _ = strings.Cut(page, `<div id="subscriptions-list">`)
-		item, more = `<tr data-subscription="([^"]*)"`, "and more: see tinydevcrm.subscription_status"
+		item, more = `<tr data-subscription="([^"]*)"`, "There are more: see tinydevcrm.subscription_status"
 	}
 	for _, found := range regexp.MustCompile(item).FindAllStringSubmatch(part, -1) {
 		names = append(names, html.UnescapeString(found[1]))
@@ -59,7 +59,7 @@ func listed(t *testing.T, page, list string) (names []string, hasMore bool) {
 	return names, strings.Contains(part, more)
 }
 
-// open gets the page with something chosen.
+// open gets the page with a selection.
 func (f *fixture) open(status int, pairs ...string) string {
 	f.t.Helper()
 	values := url.Values{}
@@ -77,7 +77,7 @@ func TestLists(t *testing.T) {
 	f := newFixture(t)
 	f.fillLists()
 
-	// As many as a list shows and the newest first, whatever else is in the database.
+	// The newest ones are listed, as many as fit, whatever else is in the database.
 	page := f.open(200, "tables", f.schema, "matviews", f.schema)
 	for list, want := range map[string]struct {
 		count       int
@@ -106,7 +106,7 @@ func TestLists(t *testing.T) {
 		}
 	}
 
-	// The news has no more than the lists, and of the same search.
+	// The parts for open pages have the same entries as the lists, also for a search.
 	news := f.send(get("/news?" + url.Values{"matviews": {f.schema}, "matview": {"v01"}}.Encode())).body
 	for _, list := range []string{"matviews", "subscriptions"} {
 		onPage, _ := listed(t, page, list)
@@ -131,7 +131,7 @@ func TestSearches(t *testing.T) {
 
 	tests := []struct {
 		part string
-		// want is what follows "table " or "view ", or the number of what is found where there are many.
+		// want is what follows "table " or "view ", or the number of entries when there are many.
 		want []string
 	}{
 		{"50%_", []string{"50%_off"}},
@@ -169,7 +169,7 @@ func TestSearches(t *testing.T) {
 				}
 			})
 		}
-		// By a part of the schema too.
+		// Also by a part of the schema.
 		if names, hasMore := listed(t, f.open(200, list.name, f.schema[3:]+"."), list.name); len(names) != 20 || !hasMore {
 			t.Errorf("by the schema: %v, and more: %t", names, hasMore)
 		}
@@ -182,7 +182,7 @@ func TestSearches(t *testing.T) {
 	}
 }
 
-// What is asked for is shown, whether or not the list has it.
+// The selected one is shown, whether or not the list has it.
 func TestChosenBeyondTheList(t *testing.T) {
 	f := newFixture(t)
 	f.fillLists()
@@ -236,7 +236,7 @@ func TestChosenBeyondTheList(t *testing.T) {
 	}
 }
 
-// A search goes on with all that is chosen but what it looks for.
+// A search keeps the whole selection except what it searches for.
 func TestSearchesKeepWhatIsChosen(t *testing.T) {
 	f := newFixture(t)
 	f.fillLists()

@@ -13,18 +13,18 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// shownMatviews are as many as the list shows; the others are found by a part of their name.
+// shownMatviews is how many views the list shows. The others are found by a part of their name.
 const shownMatviews = 20
 
-// A matview is a row of tinydevcrm.matview_status, with what the page needs beside it.
+// A matview is a row of tinydevcrm.matview_status, with more that the page needs.
 type matview struct {
 	ID int64
-	// Key is its name with its schema, as events have it; Relation is as psql would show it.
+	// Key is its name with its schema, as in events. Relation is the name as psql would show it.
 	Key, Relation      string
 	NotifyWhen, Status string
-	// NotifyInterval is empty where there is none.
+	// NotifyInterval is empty when there is none.
 	NotifyInterval string
-	// IgnoredColumns are a list, as SQL writes names.
+	// IgnoredColumns is a list of names, as written in SQL.
 	IgnoredColumns  string
 	Schedule        string
 	LateReason      string
@@ -35,30 +35,34 @@ type matview struct {
 	NextDueAt       sql.NullTime
 	FailingSince    sql.NullTime
 	IsPaused        bool
-	// Owner is the role that it belongs to. IsOwn tells whether the user has logged in as that role: only
-	// then its rows are read here, and it is changed.
+	// Owner is the role that owns the view. IsOwn means that the user has logged in as that role. Only then
+	// the page reads its rows and can change it.
 	Owner string
 	IsOwn bool
 	// Origins are the sites that may show it as a widget.
 	Origins []string
 	Chart   chart
+
+	isAsked, isListed bool
 }
 
-// fillMatviews reads those whose names have a part, failing ones and the newest first, and the chosen one.
+// fillMatviews reads the views whose names contain the search text, failing and newest ones first, and the
+// chosen one.
 func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("matview")
-	relations, listed, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
+	found, err := s.findMatviews(ctx, asked, shown.Chosen.Get("matviews"))
 	if err != nil {
 		return err
 	}
-	found, err := s.readMatviews(ctx, relations)
-	if err != nil {
-		return err
+	// The listed ones come first.
+	listed := 0
+	for listed < len(found) && found[listed].isListed {
+		listed++
 	}
-	shown.Matviews = found[:min(listed, shownMatviews, len(found))]
+	shown.Matviews = found[:min(listed, shownMatviews)]
 	shown.HasMore.Matviews = listed > shownMatviews
 
-	at := slices.IndexFunc(found, func(next matview) bool { return asked == next.Relation || asked == next.Key })
+	at := slices.IndexFunc(found, func(next matview) bool { return next.isAsked })
 	switch {
 	case at >= 0:
 		shown.Matview = &found[at]
@@ -68,104 +72,49 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 		shown.setProblem(stepSchedule, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no watched materialized view %s", asked),
-			Hint:    "Choose one of the list, or create it. One of another role is shown to whoever logs in as that role.",
+			Hint:    "Choose one of the list, or create it. To see a view of another role, log in as that role.",
 		})
 	}
 	return nil
 }
 
-// findMatviews gives the relations to show: as many as are listed, and then the one that is asked for.
-func (s *server) findMatviews(ctx context.Context, asked, part string) (relations []int64, listed int, err error) {
-	err = s.pool(ctx).QueryRowContext(ctx, `
-		with named as (
-		    select matviews.id,
-		           matviews.relation::oid,
-		           matviews.failing_since is not null as is_failing,
-		           matviews.relation::text as name,
-		           format('%I.%I', nspname, relname) as key,
-		           nspname || '.' || relname as plain_name
-		      from tinydevcrm.matviews
-		      join pg_catalog.pg_class
-		        on pg_class.oid = matviews.relation
-		      join pg_catalog.pg_namespace
-		        on pg_namespace.oid = pg_class.relnamespace
-		     where tinydevcrm._may_see(matviews.owner)
-		),
-		listed as (
-		    select *
-		      from named
-		     where position(lower($2) in lower(plain_name)) > 0
-		     order by is_failing desc, id desc
-		     limit $3
-		)
-		select array(
-		           select relation from listed
-		            union all
-		           select relation from named
-		            where $1 in (name, key)
-		              and relation not in (select relation from listed)),
-		       (select count(*) from listed)`,
-		asked, part, shownMatviews+1).Scan(pq.Array(&relations), &listed)
-	if err != nil {
-		return nil, 0, fmt.Errorf("find the materialized views: %w", err)
-	}
-	return relations, listed, nil
+func (m *matview) fields() []any {
+	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval,
+		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
+		&m.Schedule, &m.LateReason, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
 
-// readMatviews reads those of these relations, in their order.
-func (s *server) readMatviews(ctx context.Context, relations []int64) ([]matview, error) {
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select matviews.id,
-		       format('%I.%I', nspname, relname),
-		       matview_status.relation::text,
-		       matview_status.notify_when,
-		       matview_status.status,
-		       coalesce(nullif(matviews.notify_interval, '0')::text, ''),
-		       array_to_string(array(select quote_ident(name) from unnest(matviews.ignored_columns) as name), ', '),
-		       matviews.is_paused,
-		       matviews.owner::text,
-		       tinydevcrm._is_session_of(pg_class.relowner),
-		       coalesce(embeds.origins, '{}'),
-		       coalesce(matview_status.schedule, ''),
-		       coalesce(matview_status.late_reason, ''),
-		       coalesce(matview_status.error_message, ''),
-		       matview_status.row_count,
-		       matview_status.last_refreshed_at,
-		       matview_status.next_due_at,
-		       matview_status.failing_since
-		  from tinydevcrm.matview_status
-		  join tinydevcrm.matviews
-		    on matviews.relation = matview_status.relation
-		  join pg_catalog.pg_class
-		    on pg_class.oid = matviews.relation
-		  join pg_catalog.pg_namespace
-		    on pg_namespace.oid = pg_class.relnamespace
-		  left join tinydevcrm.embeds
-		    on embeds.matview_id = matviews.id
-		   and embeds.owner = pg_class.relowner
-		 where matview_status.relation = any ($1::oid[])
-		 order by array_position($1::oid[], matview_status.relation::oid)`, pq.Array(relations))
-	if err != nil {
-		return nil, fmt.Errorf("list the materialized views: %w", err)
-	}
-	defer rows.Close()
+const findMatviews = `
+	select id,
+	       key,
+	       is_asked,
+	       is_listed,
+	       is_own,
+	       is_paused,
+	       notify_interval,
+	       ignored_columns,
+	       origins,
+	       (matview).relation::text,
+	       (matview).owner::text,
+	       (matview).notify_when,
+	       (matview).status,
+	       coalesce((matview).schedule, ''),
+	       coalesce((matview).late_reason, ''),
+	       coalesce((matview).error_message, ''),
+	       (matview).row_count,
+	       (matview).last_refreshed_at,
+	       (matview).next_due_at,
+	       (matview).failing_since
+	  from tinydevcrm._find_matviews($1, $2, $3)`
 
-	var matviews []matview
-	for rows.Next() {
-		var next matview
-		if err := rows.Scan(&next.ID, &next.Key, &next.Relation, &next.NotifyWhen, &next.Status,
-			&next.NotifyInterval, &next.IgnoredColumns, &next.IsPaused, &next.Owner, &next.IsOwn,
-			pq.Array(&next.Origins), &next.Schedule,
-			&next.LateReason, &next.ErrorMessage, &next.RowCount,
-			&next.LastRefreshedAt, &next.NextDueAt, &next.FailingSince); err != nil {
-			return nil, fmt.Errorf("list the materialized views: %w", err)
-		}
-		matviews = append(matviews, next)
+// findMatviews gives those to list, and after them the one that is asked for if it is not among them.
+func (s *server) findMatviews(ctx context.Context, asked, part string) ([]matview, error) {
+	found, err := db.Collect(ctx, s.pool(ctx), "list the materialized views", (*matview).fields,
+		findMatviews, asked, part, shownMatviews+1)
+	if err != nil {
+		return nil, err
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the materialized views: %w", err)
-	}
-	return matviews, s.readCharts(ctx, matviews)
+	return found, s.readCharts(ctx, found)
 }
 
 func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
@@ -180,13 +129,13 @@ func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 			  from tinydevcrm.create_matview(
 			           name => $1,
 			           query => $2,
-			           notify_when => coalesce(nullif($3, ''), 'not_empty')) as created (relation)`,
+			           notify_when => nullif($3, '')) as created (relation)`,
 		fields: []string{"name", "query", "notify_when"},
 		status: http.StatusCreated,
 	})
 }
 
-// ofMatview is an action on one that is there, by a query and more fields than its name.
+// ofMatview is an action on an existing view. The query gets its name and then more fields.
 func ofMatview(done, says, query string, fields ...string) action {
 	return action{
 		step:     stepSchedule,
@@ -200,7 +149,7 @@ func ofMatview(done, says, query string, fields ...string) action {
 	}
 }
 
-// calling is the query of an action that gives nothing but the name.
+// calling is the query of an action that returns only the name.
 func calling(function string) string {
 	return `
 		select json_build_object('relation', $1::text)
@@ -217,7 +166,7 @@ func (s *server) scheduleMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) refreshMatview(w http.ResponseWriter, r *http.Request) {
-	// In the session of another role than its owner's there is no event yet.
+	// In a session of another role than the owner's there is no event yet.
 	refreshing := ofMatview("refresh", "refresh", `
 		select case
 		           when events.outcome is not null then tinydevcrm.event_json(events)
@@ -248,17 +197,14 @@ func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
-	// The ignored columns are a list, in which a name may be quoted as in SQL. What is not sent stays as it is.
+	// The ignored columns are a list, in which a name may be quoted as in SQL. A field that is not sent leaves
+	// its setting as it is.
 	watching := ofMatview("watch", "watch", `
 		select json_build_object('relation', watched.relation::text)
 		  from tinydevcrm.watch_matview(
 		           relation => $1::text::regclass,
 		           notify_when => $2,
-		           ignored_columns => case
-		               when $3::text is not null then array(
-		                   select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
-		                     from regexp_matches($3, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name)
-		           end,
+		           ignored_columns => tinydevcrm._read_names($3),
 		           notify_interval => case when $4 = '' then '0' else $4::text end::interval) as watched`,
 		"notify_when", "ignored_columns", "notify_interval")
 	s.run(w, r, watching)
@@ -271,7 +217,7 @@ func (s *server) listMatviews(w http.ResponseWriter, r *http.Request) {
 		 where tinydevcrm._may_see(owner)`)
 }
 
-// writeQuery answers a program with what a query gives: one value of JSON.
+// writeQuery answers a program with the result of a query: one JSON value.
 func (s *server) writeQuery(w http.ResponseWriter, r *http.Request, query string, arguments ...any) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()

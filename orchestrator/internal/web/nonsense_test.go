@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Whatever stands in whatever field of whatever route, the answer is not that the server is at fault.
+// Any value in any field of any route gives an answer other than a server error.
 func TestNonsenseIsTheCallersFault(t *testing.T) {
 	values := map[string]string{
 		"no schema": "nosuch.v", "no view": "nosuch", "too many parts": "a.b.c.d", "zero": "0", "a negative number": "-1",
@@ -43,7 +43,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"GET /matviews/":                {""},
 		"GET /embed/":                   {""},
 	}
-	// What a route needs besides.
+	// Other fields that a route needs.
 	sound := map[string]string{
 		"relation": "kept", "schedule": "1 hour", "name": "made", "query": "select 1 as n", "origins": "*",
 		"new_subscription": "made", "subscription": "kept", "delivery": "1",

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// An overview is what an owner looks at in the morning: some of tinydevcrm.overview.
+// An overview holds the numbers that an owner checks first: a part of tinydevcrm.overview.
 type overview struct {
 	Views, Failing, Unscheduled, Paused int64
 	Subscriptions, Troubled             int64

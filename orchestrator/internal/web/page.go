@@ -10,63 +10,66 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// The steps of the page, by the ids of their sections; stepPage is the page as a whole.
+// The steps of the page, by the ids of their sections. stepPage is the page as a whole.
 const (
 	stepPage     = "page"
 	stepUpload   = "upload"
 	stepTables   = "tables"
 	stepView     = "view"
 	stepSchedule = "schedule"
-	stepNotify   = "told"
+	stepNotify   = "notify"
 )
 
-// A page is what the template shows: what the user has chosen and filled in, and what is there.
+// A page holds what the template shows: what the user has chosen and typed, and what is in the database.
 type page struct {
 	status   int
 	problems map[string]db.Problem
 
-	// User is who has logged in; empty where nobody does.
+	// User is the role that has logged in; empty without log-ins.
 	User string
-	// Chosen is what the user is at: see chosenNames.
+	// Chosen is the user's current selection: see chosenNames.
 	Chosen url.Values
 	// Done is what has just been done; nil for nothing.
 	Done *flash
-	// Away is why the database cannot be reached, AwayAt the step whose form was sent then, AwaySince when that was
-	// seen first. The page shows nothing else but that form, and asks again by itself where there is none.
+	// Away is why the database cannot be reached, AwayAt the step whose form was then sent, AwaySince when
+	// that was first noticed. The page shows only that form; when no form was sent, it reloads by itself.
 	Away      *db.Problem
 	AwayAt    string
 	AwaySince time.Time
 	IsRetried bool
-	// unread are the parts that could not be read: nothing is said of them.
+	// unread are the parts that could not be read. The page does not show them.
 	unread map[string]bool
 
 	Overview overview
 
-	// Upload are the options of the upload, and Plan what it would do, if that was asked.
+	// Upload are the options of the upload; Plan is its preview, if one was requested.
 	Upload    url.Values
-	Plan      *Plan
+	Plan      *upload.Plan
 	Types     []string
 	MaxUpload int64
 
 	Tables []table
-	// HasMore tells of each list whether there is more than it shows.
+	// HasMore says, for each list, whether there are more entries than it shows.
 	HasMore struct{ Tables, Matviews, Subscriptions, Events bool }
 	Table   *table
 
+	// Rules are those by which a view notifies.
+	Rules   []notifyRule
 	View    viewForm
 	Preview *preview
-	// freeName is one that no relation has.
+	// freeName is a name that no relation has.
 	freeName string
 
 	Schedule string
 	When     *description
 	Matviews []matview
 	Matview  *matview
-	// Watch is what was wrong with the rule of the chosen view.
+	// Watch is the invalid input in the form for the rule of the chosen view.
 	Watch *watchForm
-	// Embedding is the form for the widget of the chosen view, Origins what was typed into it.
+	// Embedding is the form for the widget of the chosen view, Origins the invalid input in it.
 	Embedding *embedding
 	Origins   string
 
@@ -74,8 +77,8 @@ type page struct {
 	Subscriptions []subscription
 	Subscription  *subscription
 
-	// Now makes the link to the newest events another address each time: to the same one, a browser
-	// only scrolls.
+	// Now makes the URL of the link to the newest events different each time, because a browser only scrolls
+	// for a link to the same URL.
 	Now    int64
 	Events []event
 	// Before is the event before which the feed begins; 0 for the newest.
@@ -86,9 +89,9 @@ type viewForm struct{ Name, Query, NotifyWhen string }
 
 type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval string }
 
-// chosenNames are the parameters that say what the user is at: the table, materialized view and
-// subscription, what the lists of the first two are searched for, and whose events of which outcome the
-// feed shows. Each form but the upload's, and each link, carries them on.
+// chosenNames are the parameters of the user's current selection: the table, view and subscription, the search
+// texts for the first two, and the view and outcome of the feed. All links and all forms but the upload's pass
+// them on.
 func chosenNames() []string {
 	return []string{"table", "tables", "matview", "matviews", "subscription", "of", "outcome"}
 }
@@ -103,7 +106,7 @@ func chosenOf(values url.Values) url.Values {
 	return chosen
 }
 
-// ChosenBut is what the user is at, without some of it.
+// ChosenBut is the current selection without the named parameters.
 func (p page) ChosenBut(names ...string) url.Values {
 	values := chosenOf(p.Chosen)
 	for _, name := range names {
@@ -112,19 +115,19 @@ func (p page) ChosenBut(names ...string) url.Values {
 	return values
 }
 
-// Link is the page with one thing chosen otherwise, or one parameter more, at a step.
+// Link is the URL of the page at a step, with one parameter changed.
 func (p page) Link(step, name, value string) string {
 	values := chosenOf(p.Chosen)
 	values.Set(name, value)
 	return pageURL(values, step)
 }
 
-// pageURL is the page with something chosen, at a step.
+// pageURL is the URL of the page at a step, with this selection.
 func pageURL(values url.Values, step string) string {
 	return "/?" + values.Encode() + "#" + step
 }
 
-// Oldest is the number of the last event that the feed shows.
+// Oldest is the id of the oldest event in the feed.
 func (p page) Oldest() string {
 	if len(p.Events) == 0 {
 		return ""
@@ -132,7 +135,7 @@ func (p page) Oldest() string {
 	return strconv.FormatInt(p.Events[len(p.Events)-1].ID, 10)
 }
 
-// Stream is where the events come from that the feed shows.
+// Stream is the URL of the events for the feed.
 func (p page) Stream() string {
 	return "/events/stream?" + url.Values{
 		"of":      {p.Chosen.Get("of")},
@@ -140,10 +143,10 @@ func (p page) Stream() string {
 	}.Encode()
 }
 
-// News is where the parts come from that change by themselves.
+// News is the URL of the parts that change by themselves.
 func (p page) News() string {
 	values := chosenOf(p.Chosen)
-	// Those that are shown stay the chosen ones, whichever comes first in the lists by then.
+	// The shown view and subscription stay selected, even if another one comes first in the lists by then.
 	if p.Matview != nil {
 		values.Set("matview", p.Matview.Relation)
 	}
@@ -153,7 +156,7 @@ func (p page) News() string {
 	return "/news?" + values.Encode()
 }
 
-// Rule is what the form for the rule of the chosen view shows.
+// Rule holds the values of the form for the rule of the chosen view.
 func (p page) Rule() watchForm {
 	if p.Watch != nil {
 		return *p.Watch
@@ -169,7 +172,7 @@ func (p page) Problem(step string) *db.Problem {
 	return nil
 }
 
-// setProblem puts an error at a step, where the first one stays. The first of all is the page's status.
+// setProblem sets the error of a step, unless it has one. The first error of all gives the page its status.
 func (p *page) setProblem(step string, problem db.Problem) {
 	if p.problems == nil {
 		p.problems = map[string]db.Problem{}
@@ -183,18 +186,18 @@ func (p *page) setProblem(step string, problem db.Problem) {
 	}
 }
 
-// setAway has the page say that the database cannot be reached.
+// setAway makes the page say that the database cannot be reached.
 func (p *page) setAway(step string, problem db.Problem) {
 	p.Away, p.AwayAt, p.status = &problem, step, http.StatusServiceUnavailable
 }
 
-// Shows tells whether the section of a step is shown.
+// Shows reports whether the section of a step is shown.
 func (p page) Shows(step string) bool { return p.Away == nil || p.AwayAt == step }
 
-// Knows tells whether a part of the page has been read.
+// Knows reports whether a part of the page has been read.
 func (p page) Knows(part string) bool { return p.Away == nil && !p.unread[part] }
 
-// pageOfForm keeps what the user has filled in, for the page that shows what is wrong with it.
+// pageOfForm keeps the user's input for the page that shows the error.
 func pageOfForm(form url.Values) page {
 	filled := page{
 		Chosen:   chosenOf(form),
@@ -249,7 +252,7 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	s.renderPage(w, r, shown)
 }
 
-// renderPage fills in what is in the database, as far as it can be read, and writes the page.
+// renderPage reads what the page shows, as far as it can be read, and writes the page.
 func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) {
 	shown.MaxUpload = s.MaxUpload
 	shown.User = s.session(r.Context()).user
@@ -283,7 +286,7 @@ func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) 
 	s.write(w, r, shown.status, "text/html; charset=utf-8", body.Bytes())
 }
 
-// fillPage reads the parts of the page, each by itself, until the database is away.
+// fillPage reads the parts of the page one by one, until the database is away.
 func (s *server) fillPage(r *http.Request, shown *page) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
@@ -292,6 +295,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		part, step string
 		from       func(context.Context, *page) error
 	}{
+		{"rules", stepPage, s.fillRules},
 		{"overview", stepPage, s.fillOverview},
 		{"matviews", stepSchedule, s.fillMatviews},
 		{"subscriptions", stepNotify, s.fillSubscriptions},
@@ -316,7 +320,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 	}
 }
 
-// showNews writes the parts of the page that change by themselves, for a page that is open.
+// showNews writes the parts that change by themselves, for an open page.
 func (s *server) showNews(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
@@ -343,7 +347,7 @@ func timeoutOf(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), readTimeout)
 }
 
-// suggest prefills what the user has left empty, so that each button does something when pressed.
+// suggest fills empty fields with examples, so that each button does something.
 func (p *page) suggest() {
 	if p.Schedule == "" && p.Matview != nil {
 		p.Schedule = p.Matview.Schedule
@@ -351,8 +355,8 @@ func (p *page) suggest() {
 	if p.Schedule == "" {
 		p.Schedule = "5 seconds"
 	}
-	if p.View.NotifyWhen == "" {
-		p.View.NotifyWhen = "not_empty"
+	if p.View.NotifyWhen == "" && len(p.Rules) > 0 {
+		p.View.NotifyWhen = p.Rules[0].Name
 	}
 	if p.Table == nil || p.View.Name != "" || p.View.Query != "" {
 		return
@@ -365,7 +369,7 @@ func (p *page) suggest() {
 	p.View.Name = p.freeName
 }
 
-// fillName reads a name that the view of the chosen table can get.
+// fillName finds a free name for a view of the chosen table.
 func (s *server) fillName(ctx context.Context, shown *page) error {
 	if shown.Table == nil {
 		return nil
@@ -377,5 +381,5 @@ func (s *server) fillName(ctx context.Context, shown *page) error {
 	return nil
 }
 
-// HasDone tells whether this has just been done.
+// HasDone reports whether this action has just been done.
 func (p page) HasDone(what string) bool { return p.Done != nil && p.Done.Done == what }

@@ -25,9 +25,9 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press(`#schedule [formaction^="/matviews/refresh"]`)
 	b.expect("#schedule .done", "has been refreshed: 1 row")
 	b.press(`#schedule [formaction^="/matviews/unschedule"]`)
-	b.expect("#schedule .done", "View sample_now has no schedule any more.")
+	b.expect("#schedule .done", "View sample_now is no longer scheduled.")
 
-	// An error keeps what was filled in.
+	// A page with an error keeps the user's input.
 	b.fill("#schedule-schedule", "* * *")
 	b.press(scheduleButton)
 	b.expect("#schedule .problem", "is not a schedule")
@@ -38,7 +38,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press("#schedule .when")
 	b.expect("#schedule-when", "every Monday at 07:00 (GMT); next ")
 
-	// A type is chosen with the file chosen once more.
+	// A type is chosen, and the file is chosen again.
 	b.chooseFile("orders.csv", threeOrders)
 	b.press("#upload .second")
 	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
@@ -58,14 +58,14 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.press(previewButton)
 	b.expect("#view-preview td", "10.50")
 
-	b.click("#told .options summary")
+	b.click("#notify .options summary")
 	name := f.schema + " plain"
-	b.fill("#told-name", name)
-	b.press(`#told form[action^="/subscriptions"] button`)
-	b.expect("#told .done", "is there")
-	b.click("#told .danger summary")
-	b.press("#told .drop")
-	b.expect("#told .done", "is dropped")
+	b.fill("#notify-name", name)
+	b.press(`#notify form[action^="/subscriptions"] button`)
+	b.expect("#notify .done", "is created")
+	b.click("#notify .danger summary")
+	b.press("#notify .drop")
+	b.expect("#notify .done", "is dropped")
 
 	b.click("#schedule .danger summary")
 	b.press("#schedule .drop")
@@ -74,7 +74,7 @@ func TestBrowserWithoutJavaScript(t *testing.T) {
 	b.checkErrors()
 }
 
-// The whole way by the keyboard alone.
+// The whole workflow with only the keyboard.
 func TestBrowserByKeyboard(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()
@@ -92,7 +92,7 @@ func TestBrowserByKeyboard(t *testing.T) {
 	b.do("choose the rule", chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowUp))
 	b.tabTo(createButton)
 	b.pressKey(kb.Enter)
-	b.expect("#schedule .done", "View by_keys is there.")
+	b.expect("#schedule .done", "View by_keys is created.")
 
 	b.tabTo("#schedule-schedule")
 	b.do("write the schedule", chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent("1 hour"))
@@ -106,7 +106,7 @@ func TestBrowserByKeyboard(t *testing.T) {
 	b.checkErrors()
 }
 
-// tabTo presses the tabulator until an element has the focus, which has to be seen.
+// tabTo presses Tab until an element has the focus, which must be visible.
 func (b *browser) tabTo(selector string) {
 	b.t.Helper()
 	for range 200 {
@@ -123,7 +123,7 @@ func (b *browser) tabTo(selector string) {
 	b.t.Fatalf("no key leads to %s", selector)
 }
 
-// pressKey presses one that leads to another page.
+// pressKey presses a key that leads to another page.
 func (b *browser) pressKey(key string) {
 	b.t.Helper()
 	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired,

@@ -9,31 +9,31 @@ import (
 	"github.com/lib/pq"
 )
 
-// An uploadField is an option of an upload that is written into the form.
+// An uploadField is an option of an upload for which the form has a text field.
 type uploadField struct{ Name, Label, Placeholder string }
 
 func uploadFields() []uploadField {
 	return []uploadField{
 		{"key", "Key", "id, or country,year"},
 		{"type", "Types of columns", "zip=text; amount=numeric(10,2)"},
-		{"null", "Text that means NULL", "the empty one"},
-		{"delimiter", "Delimiter", "look"},
-		{"quote", "Quote", "look"},
-		{"escape", "Escape within quotes", "look"},
-		{"encoding", "Encoding", "look"},
-		{"skip", "Lines before the header", "look"},
+		{"null", "Text that means NULL", "the empty text"},
+		{"delimiter", "Delimiter", "from the file"},
+		{"quote", "Quote", "from the file"},
+		{"escape", "Escape within quotes", "from the file"},
+		{"encoding", "Encoding", "from the file"},
+		{"skip", "Lines before the header", "from the file"},
 		{"distribute_by", "Distribute by (Citus)", "a column"},
 	}
 }
 
-// HasUploadOptions tells whether one of the options is set that are folded away.
+// HasUploadOptions reports whether one of the folded options is set.
 func (p page) HasUploadOptions() bool {
 	return p.Upload.Get("header")+p.Upload.Get("ragged") != "" ||
 		slices.ContainsFunc(uploadFields(), func(field uploadField) bool { return p.UploadOption(field.Name) != "" })
 }
 
-// UploadOption is what was written for an option of the upload. Types that were chosen of the plan's
-// lists are shown there.
+// UploadOption is the text that was typed for an option of the upload. The types that were chosen from the
+// preview's lists are not in it: the lists show them.
 func (p page) UploadOption(name string) string {
 	values := slices.Clone(p.Upload[name])
 	if name == "type" && p.Plan != nil {
@@ -46,17 +46,17 @@ func (p page) UploadOption(name string) string {
 	return strings.Join(values, "; ")
 }
 
-// HasType tells whether a type was chosen for a column.
+// HasType reports whether this type was chosen for a column.
 func (p page) HasType(column, typeName string) bool {
 	return slices.Contains(p.Upload["type"], typeOption(column, typeName))
 }
 
-// HasAnyType tells whether one of the ladder's types was chosen for a column.
+// HasAnyType reports whether one of the ladder's types was chosen for a column.
 func (p page) HasAnyType(column string) bool {
 	return slices.ContainsFunc(p.Types, func(typeName string) bool { return p.HasType(column, typeName) })
 }
 
-// typeOption is the upload's option "type" for one column.
+// typeOption is the value of the upload's option "type" for one column.
 func typeOption(column, typeName string) string {
 	if strings.ContainsAny(column, `;"`) || strings.TrimSpace(column) != column {
 		column = identifier(column)
@@ -64,7 +64,7 @@ func typeOption(column, typeName string) string {
 	return column + "=" + typeName
 }
 
-// fillTypes reads the types that a column of a table may get.
+// fillTypes reads the types that can be chosen for a column.
 func (s *server) fillTypes(ctx context.Context, shown *page) error {
 	if shown.Plan == nil {
 		return nil

@@ -14,13 +14,13 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A preview is what a query gives: its columns, and its first rows.
+// A preview holds the columns and the first rows of a query.
 type preview struct {
 	Columns []column    `json:"columns"`
 	Rows    [][]*string `json:"rows"`
 }
 
-// Cells are a row's values.
+// Cells are the values of a row.
 func (p preview) Cells(row []*string) []cell {
 	cells := make([]cell, len(row))
 	for i, value := range row {
@@ -33,7 +33,7 @@ func (p preview) Cells(row []*string) []cell {
 	return cells
 }
 
-// previewQuery runs a query for its first rows. What it may do beside that is rolled back.
+// previewQuery runs a query for its first rows, and rolls back everything else that it does.
 func (s *server) previewQuery(w http.ResponseWriter, r *http.Request) {
 	err := readForm(w, r, "query")
 	filled := pageOfForm(r.PostForm)
@@ -83,7 +83,7 @@ func (s *server) runPreview(r *http.Request, query string) (json.RawMessage, err
 		return nil, &db.UserError{
 			Status:  http.StatusGatewayTimeout,
 			Message: fmt.Sprintf("the first rows took longer than %s", previewTimeout),
-			Hint:    "Narrow the query down; or create the view, whose refreshes may take their time.",
+			Hint:    "Narrow the query down, or create the view: a refresh may take longer.",
 		}
 	}
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *server) runPreview(r *http.Request, query string) (json.RawMessage, err
 	return result, nil
 }
 
-// forget ends what a query may have left in its session. A connection that cannot is not used again.
+// forget removes what a query may have left in its session. When that fails, the connection is closed.
 func forget(conn *sql.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
@@ -101,8 +101,8 @@ func forget(conn *sql.Conn) {
 	}
 }
 
-// placeIn makes the position of an error that of the query as it was written, which may stand in a
-// statement that the database was given, or not be what failed.
+// placeIn converts the position of an error to one in the query as the user wrote it. The query may be a part
+// of the statement that the database was given, or not contain the error at all.
 func placeIn(query string, problem db.Problem) db.Problem {
 	statement, isIn := strings.CutSuffix(problem.Query, query)
 	problem.Position -= utf8.RuneCountInString(statement)

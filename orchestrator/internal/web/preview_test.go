@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever a query does beside giving rows, a preview takes back.
+// A preview rolls back everything that a query does besides returning rows.
 func TestPreviewLeavesNoTrace(t *testing.T) {
 	f := newFixture(t)
 	f.exec("create table numbers (n integer)")
@@ -23,7 +23,7 @@ func TestPreviewLeavesNoTrace(t *testing.T) {
 	            perform pg_notify('matview_refresh_channel', '1');
 	            return count;
 	        end $$`)
-	// As many as there are connections in the pool and more, so that each is used again.
+	// As many as the pool has connections and more, so that each is used again.
 	for range 20 {
 		got := f.send(post("/matviews/preview", "query", "select busy() as n"))
 		if got.status != 200 || !strings.Contains(got.body, `"rows":[["1"]]`) {
@@ -51,7 +51,7 @@ func TestPreviewIsShort(t *testing.T) {
 	if len(got.Rows) != 10 || *got.Rows[9][0] != "10" {
 		t.Fatalf("it has %d rows", len(got.Rows))
 	}
-	// One more than the page shows, to tell that there is more.
+	// One more than the page shows, so that the page says that there are more.
 	if count := utf8.RuneCountInString(*got.Rows[0][1]); count != 201 {
 		t.Errorf("a long value has %d characters", count)
 	}
@@ -69,7 +69,7 @@ func TestPositionOfAnError(t *testing.T) {
 
 	tests := []struct {
 		name, query string
-		// at is what stands where the database stopped; empty where there is no such place.
+		// at is the text at the position of the error; empty when there is no position.
 		at string
 	}{
 		{"a column", "select nope from numbers", "nope"},

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// A dialect is how the file of an import was written.
+// A dialect is how the file of an import is written.
 type dialect struct {
 	HasHeader                          bool
 	Delimiter, Quote, Escape, Encoding string
 	SkipLines                          int
 }
 
-// Headers is the table's columns as a staging table of psql's \copy has them.
+// Headers are the columns of the table, as columns of a staging table for psql's \copy.
 func (t table) Headers() string {
 	columns := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
@@ -21,7 +21,7 @@ func (t table) Headers() string {
 	return strings.Join(columns, ", ")
 }
 
-// CopyOptions are those by which psql's \copy reads the table's file.
+// CopyOptions are the options with which psql's \copy reads the table's file.
 func (t table) CopyOptions() string {
 	options := "format csv"
 	if t.Dialect.HasHeader {
@@ -40,7 +40,8 @@ func (t table) CopyOptions() string {
 	return options
 }
 
-// CopySource is where \copy reads it from. It cannot skip lines itself, nor read UTF-16 or what is packed.
+// CopySource is what \copy reads: the file, or a program, because \copy cannot skip lines or decompress. It cannot
+// read UTF-16 at all.
 func (t table) CopySource() string {
 	var commands []string
 	if strings.HasSuffix(strings.ToLower(t.Source), ".gz") {
@@ -58,7 +59,7 @@ func (t table) CopySource() string {
 	return "program " + literal(strings.Join(commands, " | "))
 }
 
-// ImportOptions are those by which tinydevcrm.import_staging() does it again.
+// ImportOptions are the arguments with which tinydevcrm.import_staging() repeats the import.
 func (t table) ImportOptions() string {
 	options := t.modeOptions()
 	if t.DistributeBy != "" {
@@ -70,7 +71,7 @@ func (t table) ImportOptions() string {
 func (t table) modeOptions() string {
 	switch t.Mode {
 	case "create":
-		// The table is there by now.
+		// The table exists by now.
 		return ", mode => 'replace'"
 	case "upsert":
 		keys := make([]string, len(t.UpsertKey))

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What the page shows of SQL does what was done.
+// The SQL that the page shows does what was done.
 func TestPageShowsHowItWasImported(t *testing.T) {
 	f := newFixture(t)
 	tests := []struct {
@@ -65,7 +65,7 @@ func TestFeedOfAViewByItsShortName(t *testing.T) {
 	}
 }
 
-// Where Citus is not, the form's column to distribute by is refused, with what to do.
+// Without Citus, the form's distribution column is refused, with a hint.
 func TestUploadDistributedWithoutCitus(t *testing.T) {
 	f := newFixture(t)
 	got := f.send(form("POST", "/upload-file", field{name: "distribute_by", value: "a"}, field{name: "file", file: "t.csv", value: "a\n1\n"}))

@@ -11,15 +11,15 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// wantsPage tells a browser, which gets pages and redirects, from a program, which gets JSON.
+// wantsPage distinguishes a browser, which gets pages and redirects, from a program, which gets JSON.
 func wantsPage(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// explain turns an error into the user's words, and logs it if it is not the user's to put right.
+// explain turns an error into a Problem, and logs it if the user cannot correct it.
 func (s *server) explain(r *http.Request, err error) db.Problem {
 	if r.Context().Err() != nil {
-		// The client has gone, or we are about to: the error is only how that shows.
+		// The client has left, or the program ends. The error is only a consequence.
 		s.Logger.InfoContext(r.Context(), "request cancelled", "path", r.URL.Path, "error", err)
 		return db.Problem{
 			Status:  http.StatusServiceUnavailable,
@@ -41,16 +41,16 @@ func (s *server) explain(r *http.Request, err error) db.Problem {
 	return problem
 }
 
-// withoutAddresses leaves out where inner servers are, which is in the log, and not for users.
+// withoutAddresses removes the addresses of internal servers: they are in the log, and not for users.
 func withoutAddresses(problem db.Problem) db.Problem {
 	if strings.HasPrefix(problem.Code, "08") || problem.IsAway && problem.Code == "" {
 		problem.Message, problem.Detail = "the database does not answer", ""
-		problem.Hint = "Try again in a while."
+		problem.Hint = "Try again later."
 	}
 	return problem
 }
 
-// explainIf is explain where there may be no error.
+// explainIf is explain, or nil when there is no error.
 func (s *server) explainIf(r *http.Request, err error) *db.Problem {
 	if err == nil {
 		return nil
@@ -59,8 +59,8 @@ func (s *server) explainIf(r *http.Request, err error) *db.Problem {
 	return &problem
 }
 
-// fail answers with an error: a browser gets the page again with the error at its step and what the
-// user had filled in, a program gets JSON.
+// fail answers with an error. A browser gets the page with the error at its step and the user's input; a
+// program gets JSON.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, filled page, err error) {
 	if !wantsPage(r) {
 		s.writeProblem(w, r, err)
@@ -98,7 +98,7 @@ func (s *server) writeJSON(w http.ResponseWriter, r *http.Request, status int, v
 }
 
 func (s *server) write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
-	// The work may have outlasted the deadline that the server set when the request came.
+	// The work may have outlasted the deadline that the server set at the start of the request.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 
 	w.Header().Set("Content-Type", contentType)
@@ -114,8 +114,8 @@ func (s *server) redirect(w http.ResponseWriter, r *http.Request, to string) {
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
-// takeTime bounds what a button starts. The server's own timeouts do not: that for reading ends with
-// the request's body, and the answer gets a new one for writing.
+// takeTime bounds the work that a button starts. The server's own timeouts do not bound it: the read timeout
+// ends with the request's body, and the answer gets a new write timeout.
 func takeTime(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), runTimeout)
 }

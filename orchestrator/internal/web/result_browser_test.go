@@ -6,7 +6,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// An upload that never ends: what was said of the last one is gone, and when the page is left, it is said on return.
+// During an upload that never ends, the message about the last one is removed. When the user leaves the page
+// and returns, it says that the upload was interrupted.
 func TestBrowserLeavesAnUpload(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()
@@ -17,7 +18,7 @@ func TestBrowserLeavesAnUpload(t *testing.T) {
 	b.expect("#upload .problem", "is there already")
 	b.do("the button works again", chromedp.WaitEnabled(chromedp.CSS("#upload .buttons button")))
 
-	// A request that is never answered, as of a file that takes its time.
+	// A request that is never answered, like one for a file that takes long.
 	b.do("have it take its time", chromedp.Evaluate[chromedp.Void](`XMLHttpRequest.prototype.send = function () { window.held = this; }`))
 	b.click("#upload .buttons button")
 	b.do("it runs", chromedp.WaitVisible(chromedp.CSS("#upload .stop")))
@@ -30,10 +31,10 @@ func TestBrowserLeavesAnUpload(t *testing.T) {
 		t.Error("nothing warns who leaves the page while an upload runs")
 	}
 	b.do("leave the page", chromedp.Evaluate[chromedp.Void](`window.dispatchEvent(new Event('pagehide'))`))
-	// The browser ends it then; without that it would ask.
+	// The browser then ends the request. Without this it would ask the user first.
 	b.do("end the request", chromedp.Evaluate[chromedp.Void](`window.held.onabort()`))
 	b.do("come back", chromedp.Navigate(f.server.URL+"/?again=1"))
-	b.expect("#upload .problem", "the page was left while sample.csv was uploaded")
+	b.expect("#upload .problem", "you left the page during the upload of sample.csv")
 	b.expect("#upload .problem", "Nothing was imported.")
 	b.do("and once more", chromedp.Navigate(f.server.URL+"/"), chromedp.WaitVisible(chromedp.CSS("#upload-file")))
 	if count := read(b, "count the errors", chromedp.Evaluate[int](`document.querySelectorAll('#upload .problem').length`)); count != 0 {
@@ -68,10 +69,10 @@ func TestBrowserSuggestsTheNewTable(t *testing.T) {
 	upload("newer.csv")
 	check("select 7 as n", "mine")
 	b.press(createButton)
-	b.expect("#schedule .done", "View mine is there.")
+	b.expect("#schedule .done", "View mine is created.")
 	check("select *\n  from newer", "newer_now")
 
-	// Back and reload say nothing once more, and do nothing once more.
+	// Back and reload show no message again, and repeat no action.
 	b.do("reload", chromedp.Reload())
 	b.do("it is there", chromedp.WaitVisible(chromedp.CSS("#matviews [data-relation=mine]")))
 	if count := read(b, "count", chromedp.Evaluate[int](`document.querySelectorAll('.done, .problem').length`)); count != 0 {
@@ -89,7 +90,7 @@ func TestBrowserWhileTheDatabaseIsAway(t *testing.T) {
 	b.expect("#feed-state.live", "Live")
 	way.cut(true)
 	f.server.CloseClientConnections()
-	b.expect("#away", "The database cannot be reached since")
+	b.expect("#away", "The database has not answered since")
 	b.expect("#feed-state", "Waiting for the database")
 	way.cut(false)
 	b.waitFor("it is over", `!document.getElementById('away') && document.getElementById('feed-state').textContent === 'Live'`)

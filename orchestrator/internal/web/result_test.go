@@ -19,7 +19,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// sectionOf cuts a step out of a page.
+// sectionOf cuts the section of a step out of a page.
 func sectionOf(t *testing.T, page, step string) string {
 	t.Helper()
 	_, rest, isThere := strings.Cut(page, `<section id="`+step+`"`)
@@ -42,7 +42,7 @@ func TestFirstRefreshThatFails(t *testing.T) {
 		t.Errorf("the page does not say %q: %s", want, section)
 	}
 	if strings.Contains(section, `class="done"`) || strings.Contains(section, "has been refreshed") {
-		t.Errorf("the page says in green what is not so: %s", section)
+		t.Errorf("the page reports success although the refresh failed: %s", section)
 	}
 	if count := f.number("select count(*) from tinydevcrm.matview_status where relation = 'v'::regclass and schedule = '0 * * * *'"); count != 1 {
 		t.Error("the schedule is not set")
@@ -89,7 +89,7 @@ func TestDoneIsSaidOnce(t *testing.T) {
 
 	for _, path := range []string{"/?done=drop", "/?done=schedule&matview=v", "/?done=redeliver", "/?done=upload"} {
 		if page := f.send(get(path).fromBrowser()); page.status != 200 || strings.Contains(page.body, `class="done"`) {
-			t.Errorf("%s: the page says what nobody did", path)
+			t.Errorf("%s: the page has a message about something that was not done", path)
 		}
 	}
 
@@ -103,7 +103,7 @@ func TestDoneIsSaidOnce(t *testing.T) {
 			t.Errorf("the cookie is %s, want it with %s", cookie, want)
 		}
 	}
-	// What another tab asks for does not take it, and neither does who has no cookie.
+	// A request of another tab does not take the message, nor does one without a cookie.
 	for _, request := range []request{get("/?matview=v").fromBrowser(), get(path)} {
 		if strings.Contains(f.send(request).body, "whsec_") {
 			t.Errorf("the secret is on %s", request.path)
@@ -172,7 +172,7 @@ func TestViewThatIsGone(t *testing.T) {
 			}
 		}
 	}
-	// A table that a query lacks is another matter.
+	// A query for a missing table is another case.
 	got := f.send(post("/matviews", "name", "w", "query", "select * from nowhere").fromBrowser())
 	if said := problemOf(t, got.body); !strings.Contains(said, "nowhere&#34; does not exist") || strings.Contains(said, "no longer there") {
 		t.Errorf("a query of a missing table: %s", said)
@@ -188,7 +188,7 @@ func TestSuggestionsAndTablesAtHand(t *testing.T) {
 	f.importFile("wide.csv", strings.Join(names, ",")+"\n"+strings.Repeat("1,", 180)+"1\n")
 	f.exec("select tinydevcrm.create_matview('wide_now', 'select 1 as n')")
 	f.exec("create view wide_now_2 as select 1 as n")
-	// More than the list shows, so that it has not got the first one.
+	// More than the list shows, so that the list lacks the first one.
 	f.exec("select tinydevcrm.create_matview('newer_' || i, 'select 1 as n') from generate_series(1, 25) as i")
 
 	page := f.send(get("/").fromBrowser()).body
@@ -200,7 +200,7 @@ func TestSuggestionsAndTablesAtHand(t *testing.T) {
 	}
 }
 
-// A link is the way to the database, which a test can cut.
+// A link is the connection to the database, which a test can cut.
 type link struct {
 	mu    sync.Mutex
 	isCut bool
@@ -232,7 +232,7 @@ func (l *link) cut(isCut bool) {
 	l.conns = nil
 }
 
-// overLink has the page reach its database by a link.
+// overLink makes the page reach its database by a link.
 func (f *fixture) overLink() *link {
 	f.t.Helper()
 	separator := map[bool]string{true: "&", false: "?"}[strings.Contains(dbtest.URL(f.t), "?")]
@@ -272,12 +272,12 @@ func TestPageOfADatabaseThatIsAway(t *testing.T) {
 		}
 		for _, text := range untrue {
 			if strings.Contains(strings.ReplaceAll(got.body, `<p class="empty" hidden>No events yet`, ""), text) {
-				t.Errorf("the page says %q, which nobody knows", text)
+				t.Errorf("the page says %q, which is unknown now", text)
 			}
 		}
 	}
 	if !strings.Contains(away.body, `http-equiv="refresh"`) || strings.Contains(created.body, `http-equiv="refresh"`) {
-		t.Error("the page does not ask again by itself, or takes away what was typed")
+		t.Error("the page does not try again by itself, or loses the user's input")
 	}
 	if !strings.Contains(created.body, "select 42 as kept") {
 		t.Errorf("what was typed is lost: %s", created.body)
@@ -287,7 +287,7 @@ func TestPageOfADatabaseThatIsAway(t *testing.T) {
 		t.Errorf("status %d after all: %s", page.status, page.body)
 	}
 
-	// The log-in is the database's too.
+	// The log-in needs the database too.
 	config := f.config()
 	config.Login = func(context.Context, string, string, string) (*sql.DB, func(), error) {
 		return nil, nil, fmt.Errorf("log in: %w", &net.OpError{Op: "dial", Err: errors.New("connection refused")})

@@ -2,7 +2,7 @@ package web
 
 import "net/http"
 
-// routes are for anyone, and behind the log-in those of users.
+// routes serves the routes for everyone, and all others to users who have logged in.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// useRoutes makes what the routes act on: a table, a view that is told at each refresh, and a subscription
-// with a delivery. It gives the subscription's name, and the delivery.
+// useRoutes creates what the routes act on: a table, a view that notifies at each refresh, and a subscription
+// with a delivery. It returns the subscription's name and the delivery.
 func (f *fixture) useRoutes() (subscription, delivery string) {
 	f.t.Helper()
 	subscription = f.schema + " mine"
@@ -27,7 +27,7 @@ func (f *fixture) useRoutes() (subscription, delivery string) {
 		 where name = $1`, subscription))
 }
 
-// A program gets exactly this JSON. Where a value is another one each time, … stands for it.
+// A program gets exactly this JSON. … stands for a value that differs each time.
 func TestProgramGetsJSON(t *testing.T) {
 	f := newFixture(t)
 	subscription, delivery := f.useRoutes()
@@ -111,7 +111,7 @@ func TestProgramGetsJSON(t *testing.T) {
 	}
 }
 
-// isLike compares what JSON gives; … is like anything but nothing.
+// isLike compares JSON values. … matches every value except null.
 func isLike(found, want any) bool {
 	switch want := want.(type) {
 	case string:
@@ -146,7 +146,7 @@ func TestRoutesRefuse(t *testing.T) {
 		{"a preview of two statements", post(view, "query", "select 1; drop table numbers", "name", "kept", "notify_when", "changed"),
 			422, []string{"exactly one query", "TD002"}, []string{"drop table numbers", `value="kept"`, `value="changed" checked`}},
 		{"a preview of a command", post(view, "query", "drop table numbers"), 422, []string{"exactly one query", "TD002"}, nil},
-		{"a preview of explain", post(view, "query", "explain analyze select 1"), 422, []string{"explain is no query", "TD002"}, nil},
+		{"a preview of explain", post(view, "query", "explain analyze select 1"), 422, []string{"explain is not a query", "TD002"}, nil},
 		{"a preview that writes", post(view, "query", "with gone as (delete from numbers returning n) select n from gone"),
 			422, []string{"data-modifying statements in WITH", "0A000"}, nil},
 		{"a preview of two columns of a name", post(view, "query", "select 1 as n, 2 as n"), 422, []string{`"n" specified more than once`, "42701"}, nil},
@@ -201,7 +201,7 @@ func TestRoutesRefuse(t *testing.T) {
 		t.Errorf("%d subscriptions are left", count)
 	}
 
-	// Only a program asks for these.
+	// Only programs use these routes.
 	for _, test := range []struct{ schedule, says, code string }{
 		{"", "", "TD003"}, {"sometimes", "sometimes", "TD003"}, {"* * *", "* * *", "TD003"}, {"61 seconds", "1 minute", "TD003"},
 	} {
@@ -217,7 +217,7 @@ func TestRoutesRefuse(t *testing.T) {
 	}
 }
 
-// A browser is sent back to the step, and what it was at goes with it.
+// A browser is redirected to the step, with its selection.
 func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 	f := newFixture(t)
 	subscription, delivery := f.useRoutes()
@@ -228,7 +228,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 		"subscription", subscription, "of", f.schema + ".v", "outcome", "failed",
 	}
 	send := func(path string, fields ...string) request {
-		// What the request is about goes before what is chosen.
+		// What the request is about overrides the selection.
 		return post(path, append(slices.Clone(chosen), fields...)...).fromBrowser()
 	}
 
@@ -246,11 +246,11 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 		{send("/matviews/unschedule", "relation", odd), "schedule", "unschedule", odd},
 		{send("/matviews/embed", "relation", odd, "origins", "*"), "schedule", "embed", odd},
 		{send("/matviews/unembed", "relation", odd), "schedule", "unembed", odd},
-		{send("/deliveries/redeliver", "delivery", delivery), "told", "redeliver", "other"},
-		{send("/subscriptions/redeliver"), "told", "redeliver", "other"},
-		{send("/subscriptions/pause"), "told", "pause-subscription", "other"},
-		{send("/subscriptions/resume"), "told", "resume-subscription", "other"},
-		{send("/subscriptions/drop"), "told", "drop-subscription", "other"},
+		{send("/deliveries/redeliver", "delivery", delivery), "notify", "redeliver", "other"},
+		{send("/subscriptions/redeliver"), "notify", "redeliver", "other"},
+		{send("/subscriptions/pause"), "notify", "pause-subscription", "other"},
+		{send("/subscriptions/resume"), "notify", "resume-subscription", "other"},
+		{send("/subscriptions/drop"), "notify", "drop-subscription", "other"},
 		{send("/matviews/drop", "relation", odd), "schedule", "drop", odd},
 	}
 	for _, test := range tests {
@@ -268,7 +268,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 				want.Set(chosen[i], chosen[i+1])
 			}
 			want.Set("matview", test.matview)
-			// What is gone is chosen no longer.
+			// What no longer exists is no longer selected.
 			switch test.done {
 			case "drop":
 				want.Del("matview")
@@ -282,7 +282,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 		})
 	}
 
-	// Where the answer is the page itself, its forms have it.
+	// When the answer is the page itself, its forms have the selection.
 	for _, request := range []request{
 		send("/matviews/preview", "query", "select 1 as n"),
 		send("/matviews/preview", "query", "select nope"),
@@ -302,7 +302,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 	}
 }
 
-// The buttons are about the subscription that is shown, also where another one was asked for that is gone.
+// The buttons apply to the subscription that is shown, even when the selected one no longer exists.
 func TestButtonsAreOfTheSubscriptionShown(t *testing.T) {
 	f := newFixture(t)
 	gone, shown := f.schema+" a", f.schema+" b"
@@ -312,7 +312,7 @@ func TestButtonsAreOfTheSubscriptionShown(t *testing.T) {
 
 	for _, path := range []string{path, "/news?" + url.Values{"subscription": {gone}}.Encode()} {
 		page := f.send(get(path).fromBrowser())
-		form := formOf(t, page.body, `formaction="/subscriptions/pause#told"`)
+		form := formOf(t, page.body, `formaction="/subscriptions/pause#notify"`)
 		if want := fmt.Sprintf(`name="subscription" value="%s"`, shown); !strings.Contains(form, want) || strings.Contains(form, gone) {
 			t.Errorf("%s: the form lacks %s, or has another: %s", path, want, form)
 		}

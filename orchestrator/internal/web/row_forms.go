@@ -16,17 +16,17 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A rowForm is one of the ways in which rows are given.
+// A rowForm is one of the formats in which rows are returned.
 type rowForm struct {
 	mediaType, suffix, contentType string
 	isJSON, isFile                 bool
-	// cellLimit and rowLimit are for a page that somebody looks at.
+	// cellLimit and rowLimit are for a page that people read.
 	cellLimit sql.Null[int]
 	rowLimit  int
 	write     func(s *server, w io.Writer, rows *viewRows) error
 }
 
-// rowForms begin with the one for whoever does not say.
+// rowForms begin with the default format.
 func rowForms() []rowForm {
 	return []rowForm{
 		{
@@ -47,7 +47,7 @@ func rowForms() []rowForm {
 	}
 }
 
-// chooseForm goes by Accept: the form of the greatest q, of several the first.
+// chooseForm chooses by the header Accept: the format with the greatest q, and the first of several.
 func chooseForm(r *http.Request) rowForm {
 	forms := rowForms()
 	accepts := strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",")
@@ -60,7 +60,7 @@ func chooseForm(r *http.Request) rowForm {
 	return chosen
 }
 
-// qualityOf is the q of the range that fits a media type most closely; 0 when none does.
+// qualityOf is the q of the range that matches a media type most closely; 0 when none does.
 func qualityOf(mediaType string, accepts []string) float64 {
 	main, _, _ := strings.Cut(mediaType, "/")
 	closest, quality := 0, 0.0
@@ -78,7 +78,7 @@ func qualityOf(mediaType string, accepts []string) float64 {
 	return quality
 }
 
-// writeJSONRows writes an array of objects. The database has made each value JSON.
+// writeJSONRows writes an array of objects. The database has formatted each value as JSON.
 func (s *server) writeJSONRows(w io.Writer, rows *viewRows) error {
 	keys := make([]string, len(rows.Columns))
 	for i, column := range rows.Columns {
@@ -121,7 +121,7 @@ func (s *server) writeJSONRows(w io.Writer, rows *viewRows) error {
 	return nil
 }
 
-// writeCSVRows writes what an upload takes back: a header, NULL as nothing, the empty text as "".
+// writeCSVRows writes what an upload can read back: a header, NULL as nothing, the empty text as "".
 func (s *server) writeCSVRows(w io.Writer, rows *viewRows) error {
 	header := make([]sql.NullString, len(rows.Columns))
 	for i, column := range rows.Columns {
@@ -143,7 +143,7 @@ func (s *server) writeCSVRows(w io.Writer, rows *viewRows) error {
 	return nil
 }
 
-// appendLine adds a line of CSV by RFC 4180.
+// appendLine appends a line of CSV, as RFC 4180 describes it.
 func appendLine(line []byte, values []sql.NullString) []byte {
 	for i, value := range values {
 		if i > 0 {
@@ -163,7 +163,7 @@ func appendLine(line []byte, values []sql.NullString) []byte {
 	return append(line, '\r', '\n')
 }
 
-// A rowsPage is what the template shows: rows, or why there are none.
+// A rowsPage holds what the template shows: rows, or why there are none.
 type rowsPage struct {
 	*viewRows
 	Rows    iter.Seq[[]cell]
@@ -190,7 +190,7 @@ func (s *server) writePageRows(w io.Writer, rows *viewRows) error {
 	return broken
 }
 
-// cellsOf are values as a page shows them.
+// cellsOf returns the values as a page shows them.
 func cellsOf(values []sql.NullString) []cell {
 	cells := make([]cell, len(values))
 	for i, value := range values {
@@ -199,7 +199,7 @@ func cellsOf(values []sql.NullString) []cell {
 	return cells
 }
 
-// Home is the view on the page where it is scheduled.
+// Home is the URL of the view on the page, where it is scheduled.
 func (p rowsPage) Home() string {
 	values := url.Values{}
 	if p.viewRows != nil {
@@ -208,12 +208,12 @@ func (p rowsPage) Home() string {
 	return pageURL(values, stepSchedule)
 }
 
-// Address is where the rows are in one of the other forms.
+// Address is the URL of the rows in another format.
 func (p rowsPage) Address(suffix string) string {
 	return "/matviews/" + url.PathEscape(p.Name) + suffix
 }
 
-// IsCut says that there are more rows than the page shows.
+// IsCut means that there are more rows than the page shows.
 func (p rowsPage) IsCut() bool { return p.Count > shownRows }
 
 // Summary says how many rows there are, and how many of them are shown.
@@ -227,7 +227,7 @@ func (p rowsPage) Summary() string {
 	return group(p.Count) + " rows"
 }
 
-// group writes a number with a comma before each three digits.
+// group formats a number with a comma between groups of three digits.
 func group(number int64) string {
 	text := strconv.FormatInt(number, 10)
 	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {

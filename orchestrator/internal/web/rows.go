@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// shownRows are as many as the page of a view shows; its JSON and CSV have all.
+	// shownRows is how many rows the page of a view shows. Its JSON and CSV have all.
 	shownRows = 1000
-	// fetchedRows come from the database at once.
+	// fetchedRows is how many rows are fetched from the database at a time.
 	fetchedRows = 500
 )
 
-// viewRows are the rows of a watched materialized view, open to be read in the transaction.
+// viewRows are the rows of a watched materialized view, with the transaction in which they are read.
 type viewRows struct {
-	// Relation is as psql would show it; Name has its schema, and both are quoted where needed.
+	// Relation is the name as psql would show it. Name includes the schema. Both are quoted where needed.
 	Relation, Name, bareName  string
 	Columns                   []column
 	RefreshedAt, FailingSince sql.NullTime
-	// Count is how many there are, for a form that shows only the first of them.
+	// Count is the number of all rows, for a format that shows only the first of them.
 	Count int64
 
 	form      rowForm
@@ -46,7 +46,7 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
 }
 
-// closeRows gives back what the server has put aside. A connection that cannot is not used again.
+// closeRows closes the cursor, which frees its rows on the server. When that fails, the connection is closed.
 func closeRows(conn *sql.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
@@ -55,8 +55,8 @@ func closeRows(conn *sql.Conn) {
 	}
 }
 
-// showRows gives the rows of a watched materialized view as JSON, CSV or a page: by Accept, or by how the
-// address ends.
+// showRows returns the rows of a watched materialized view as JSON, CSV or a page: by the header Accept, or by
+// the end of the address.
 func (s *server) showRows(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	if err := s.sendRows(w, r); err != nil {
@@ -107,7 +107,8 @@ func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("count the rows of %s: %w", rows.Name, err)
 		}
 	}
-	// The server puts the rows aside, and whoever takes them, however slowly, keeps no refresh waiting.
+	// The server stores the rows of the cursor at the commit. So no refresh waits for the client, however
+	// slowly it reads.
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("read view %s: %w", rows.Name, err)
 	}
@@ -125,14 +126,14 @@ func (s *server) writeRows(w http.ResponseWriter, r *http.Request, rows *viewRow
 		err = body.Flush()
 	}
 	if err != nil && steady.hasBegun {
-		// What is half there must not look whole.
+		// An incomplete answer must not look complete.
 		s.Logger.WarnContext(r.Context(), "rows broke off", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return err
 }
 
-// failRows answers with an error: as a page to those who would have got one.
+// failRows answers with an error: as a page if the rows were to be a page.
 func (s *server) failRows(w http.ResponseWriter, r *http.Request, err error) {
 	for _, name := range []string{"ETag", "Content-Disposition"} {
 		w.Header().Del(name)
@@ -153,37 +154,16 @@ func (s *server) failRows(w http.ResponseWriter, r *http.Request, err error) {
 
 const (
 	// readAsItIs has the rows come in the order in which they stand, and waits for no refresh.
-	readAsItIs = "set local synchronize_seqscans = off; set local lock_timeout = '5s'"
-	findView   = `
-	select found.relation::oid::bigint,
-	       found.place,
-	       found.relation::text,
-	       format('%I.%I', nspname, relname),
-	       relname,
-	       (
-	           select events.started_at
-	             from tinydevcrm.matview_refresh_events as events
-	            where events.matview_id = matviews.id
-	              and events.row_count is not null
-	            order by events.id desc
-	            limit 1
-	       ),
-	       matviews.failing_since,
-	       -- Each refresh writes the row of pg_class, one by hand too.
-	       concat_ws(' ', matviews.id, last_refreshed_at, relfilenode, pg_class.xmin)
-	  from tinydevcrm._find_matview($1) as found
-	  join tinydevcrm.matviews
-	    on matviews.id = found.id
-	  join pg_catalog.pg_class
-	    on pg_class.oid = found.relation
-	  join pg_catalog.pg_namespace
-	    on pg_namespace.oid = relnamespace`
+	readAsItIs   = "set local synchronize_seqscans = off; set local lock_timeout = '5s'"
+	describeView = `
+	select relation::oid::bigint, place, relation::text, key, name, refreshed_at, failing_since, version
+	  from tinydevcrm._describe_view($1)`
 )
 
-// openRows finds the view of an address, and what it is asked for as. To open its rows is enough to learn
-// whether the user may read them; nothing is read yet.
+// openRows finds the view of an address and the requested format. Opening the cursor checks that the user may
+// read the view; it reads nothing yet.
 func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*viewRows, error) {
-	// The name of a view may end like an address itself.
+	// The name of a view may itself end like a format.
 	asked := r.PathValue("name")
 	names, bySuffix := []string{asked}, rowForm{}
 	for _, form := range rowForms() {
@@ -194,13 +174,12 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 
 	rows := &viewRows{form: chooseForm(r), ctx: ctx}
 	var oid, place int64
-	var state string
+	var version string
 	if _, err := tx.ExecContext(ctx, readAsItIs); err != nil {
 		return nil, fmt.Errorf("begin to read view %q: %w", asked, err)
 	}
-	err := tx.QueryRowContext(ctx, findView, pq.Array(names)).
-		Scan(&oid, &place, &rows.Relation, &rows.Name, &rows.bareName,
-			&rows.RefreshedAt, &rows.FailingSince, &state)
+	err := tx.QueryRowContext(ctx, describeView, pq.Array(names)).
+		Scan(&oid, &place, &rows.Relation, &rows.Name, &rows.bareName, &rows.RefreshedAt, &rows.FailingSince, &version)
 	if err != nil {
 		return nil, fmt.Errorf("find view %q: %w", asked, err)
 	}
@@ -212,7 +191,7 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	if err != nil {
 		return nil, fmt.Errorf("describe view %s: %w", rows.Name, err)
 	}
-	rows.tag = tagOf(state, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.look)
+	rows.tag = tagOf(version, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.look)
 	statement := rows.statement
 	if rows.form.rowLimit > 0 {
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)
@@ -223,7 +202,7 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	return rows, nil
 }
 
-// describeRows gives the columns of a relation, by oid or name, and the statement that reads its rows as
+// describeRows returns the columns of a relation, by oid or name, and the statement that reads its rows as
 // arrays of text, in this transaction.
 func describeRows(ctx context.Context, tx *sql.Tx, relation any, isJSON bool, cellLimit sql.Null[int]) (
 	columns []column, statement string, err error) {
@@ -239,7 +218,7 @@ func describeRows(ctx context.Context, tx *sql.Tx, relation any, isJSON bool, ce
 	return columns, statement, err
 }
 
-// all reads the rows, a batch at a time.
+// all returns the rows. It fetches them in batches.
 func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		for count := fetchedRows; count == fetchedRows; {
@@ -254,7 +233,7 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	}
 }
 
-// readRows gives what a statement of describeRows reads. An error is the last that comes.
+// readRows returns the rows of a statement of describeRows. An error ends the sequence.
 func readRows(ctx context.Context, from querier, statement string) iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		rows, err := from.QueryContext(ctx, statement)
@@ -279,7 +258,7 @@ func readRows(ctx context.Context, from querier, statement string) iter.Seq2[[]s
 	}
 }
 
-// attachment is the header that has a browser keep an answer as a file of this name.
+// attachment is a header for which a browser saves the answer as a file with this name.
 func attachment(name string) string {
 	safe := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || strings.ContainsRune(`/\:*?"<>|%`, r) {
@@ -290,7 +269,7 @@ func attachment(name string) string {
 	return mime.FormatMediaType("attachment", map[string]string{"filename": safe})
 }
 
-// A steadyWriter lets an answer take as long as runTimeout while the client keeps taking it.
+// A steadyWriter lets an answer take up to runTimeout while the client keeps reading.
 type steadyWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController

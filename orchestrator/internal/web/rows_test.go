@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// watch makes a watched view of a query.
+// watch creates a watched view of a query.
 func (f *fixture) watch(name, query string) {
 	f.t.Helper()
 	f.exec(`select tinydevcrm.create_matview($1, $2)`, name, query)
@@ -91,7 +91,7 @@ func TestRowsByOddNames(t *testing.T) {
 			f.watch(test.name, fmt.Sprintf("select %d as n", i))
 			want := fmt.Sprintf(`[{"n":%d}]`+"\n", i)
 			for _, name := range []string{test.name, f.schema + "." + test.name} {
-				// That is another folder to every client.
+				// To a client, that is another folder.
 				if name == ".." {
 					continue
 				}
@@ -164,7 +164,7 @@ func TestRowsOfOddValues(t *testing.T) {
 	}
 }
 
-// What goes out as CSV comes back by an upload as the same rows of the same types.
+// Rows that are downloaded as CSV and uploaded again are the same rows with the same types.
 func TestRowsGoRoundAsCSV(t *testing.T) {
 	f := newFixture(t)
 	const file = "id,zip,text,price,day,at,empty\n" +
@@ -317,7 +317,7 @@ func TestManyRows(t *testing.T) {
 	}
 
 	answer := open("/matviews/many.csv")
-	// A reader that takes its time outlasts the server's timeout.
+	// A slow reader may take longer than the server's timeout.
 	buffered := bufio.NewReader(answer.Body)
 	for range 4 {
 		if _, err := io.CopyN(io.Discard, buffered, 1); err != nil {
@@ -373,7 +373,7 @@ func TestManyRows(t *testing.T) {
 	}
 }
 
-// What ends a download gives back its connection, and does not look like the end of the rows.
+// An interrupted download releases its connection, and does not look complete.
 func TestRowsThatBreakOff(t *testing.T) {
 	f := newFixture(t)
 	f.watch("many", "select n, repeat('x', 1000) as text from generate_series(1, 100000) as n")
@@ -432,7 +432,7 @@ func TestRowsOfAFailingView(t *testing.T) {
 	f.exec("update numbers set n = 0")
 	f.refresh("v")
 	page := f.send(get("/matviews/v.html"))
-	if page.status != 200 || !strings.Contains(page.body, "Its refreshes fail since") || !strings.Contains(page.body, "<td>1</td>") {
+	if page.status != 200 || !strings.Contains(page.body, "Its refreshes have been failing since") || !strings.Contains(page.body, "<td>1</td>") {
 		t.Errorf("status %d: %s", page.status, page.body)
 	}
 	if !strings.Contains(page.body, "/?matview=v#schedule") {

@@ -1,16 +1,28 @@
 package web
 
-// A notifyRule is a value of tinydevcrm.matviews.notify_when, and what it tells.
-type notifyRule struct{ Name, Label, Tells string }
+import (
+	"context"
 
-func notifyRules() []notifyRule {
-	return []notifyRule{
-		{"not_empty", "when it has rows", "Each refresh that finds rows, with the first of them."},
-		{"empty", "when it has no rows", "Each refresh that finds none."},
-		{"became_not_empty", "when it has rows again", "The refresh that finds rows where the one before found none."},
-		{"rows_added", "of rows that are new", "Only rows that were not there at the refresh before, and the event carries them."},
-		{"changed", "when its rows change", "A refresh that finds other rows than the one before, more, fewer or different."},
-		{"always", "at each refresh", "Every refresh, whatever it finds."},
-		{"never", "only of failures", "Nothing but failures and recoveries, which the other rules tell too."},
-	}
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// A notifyRule is a row of tinydevcrm.notify_rules.
+type notifyRule struct{ Name, Label, Description string }
+
+func (r *notifyRule) fields() []any { return []any{&r.Name, &r.Label, &r.Description} }
+
+// A ruleChoice is the rules with the one that is chosen. Without the rules, a form keeps that one.
+type ruleChoice struct {
+	Rules  []notifyRule
+	Chosen string
+}
+
+// RulesWith is what a form shows to choose a rule from.
+func (p page) RulesWith(chosen string) ruleChoice { return ruleChoice{p.Rules, chosen} }
+
+func (s *server) fillRules(ctx context.Context, shown *page) error {
+	var err error
+	shown.Rules, err = db.Collect(ctx, s.pool(ctx), "read the rules", (*notifyRule).fields,
+		"select name, label, description from tinydevcrm.notify_rules order by rank")
+	return err
 }

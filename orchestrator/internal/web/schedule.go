@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A description says in words when a schedule comes round.
+// A description says in words when a schedule is due.
 type description struct {
 	Schedule  string      `json:"schedule"`
 	Words     string      `json:"words"`

@@ -8,8 +8,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestScreenshots shows the page as it is after a while. scripts/screenshots keeps the pictures, so nothing
-// in them is left to chance but the time of day.
+// TestScreenshots shows the page after some use. scripts/screenshots keeps the pictures, so only the time of
+// day in them is left to chance.
 func TestScreenshots(t *testing.T) {
 	f := newFixtureIn(t, "shop")
 	f.useForAWhile()
@@ -35,8 +35,8 @@ func orders(first, last int) string {
 	return csv.String()
 }
 
-// useForAWhile fills the database: two tables, views of them, one that fails, one nobody refreshes, what
-// each refresh has found, and a webhook that has taken all of it.
+// useForAWhile fills the database: two tables, views of them, one that fails, one that is not scheduled, the
+// events of each refresh, and a webhook that has accepted all of them.
 func (f *fixture) useForAWhile() {
 	f.t.Helper()
 	f.importSample()
@@ -58,7 +58,7 @@ func (f *fixture) useForAWhile() {
 			f.exec(`select tinydevcrm._assign_schedule($1::text::regclass, $2)`, view.name, view.schedule)
 		}
 	}
-	// It is us who refresh.
+	// Only this test refreshes.
 	f.exec(`update cron.job set active = false where jobid in (select job_id from tinydevcrm.schedules)`)
 
 	for round := range 24 {

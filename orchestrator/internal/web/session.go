@@ -10,16 +10,17 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A session is who acts: a pool of connections, and the work that may be under way in it at once. Uploads
-// and downloads, and actions, each hold a connection for as long as they take; together they leave one to the page.
+// A session is the user or client who acts: a pool of connections, and limits for the work that may run at once
+// in it. Each upload, download and action holds a connection while it runs. Together they leave one connection
+// to the page.
 type session struct {
 	pool *sql.DB
-	// user is the role; empty where nobody logs in.
+	// user is the role; empty without log-ins.
 	user      string
 	transfers slots
 	actions   slots
 	flashes   *flashes
-	// release gives the pool back before the request ends; nil where there is no need.
+	// release releases the pool before the request ends; nil when that is not needed.
 	release func()
 }
 
@@ -31,7 +32,7 @@ func newSession(transfers, actions int) *session {
 	}
 }
 
-// sessions keep the slots and flashes of each user from one request to the next.
+// sessions keep the slots and flashes of each user between requests.
 type sessions struct {
 	mu     sync.Mutex
 	byUser map[string]*session
@@ -42,7 +43,7 @@ func (s *sessions) of(user string, pool *sql.DB, release func()) *session {
 	defer s.mu.Unlock()
 	kept := s.byUser[user]
 	if kept == nil {
-		// One of each: a user has three connections.
+		// One of each, because a user has three connections.
 		kept = newSession(1, 1)
 		if s.byUser == nil {
 			s.byUser = make(map[string]*session)
@@ -56,7 +57,7 @@ func (s *sessions) of(user string, pool *sql.DB, release func()) *session {
 
 type sessionKey struct{}
 
-// session is that of a request.
+// session returns the session of a request.
 func (s *server) session(ctx context.Context) *session {
 	if found, ok := ctx.Value(sessionKey{}).(*session); ok {
 		return found
@@ -66,10 +67,10 @@ func (s *server) session(ctx context.Context) *session {
 
 func (s *server) pool(ctx context.Context) *sql.DB { return s.session(ctx).pool }
 
-// errLocked says that a role may not log in any more.
+// errLocked means that a role may no longer log in.
 var errLocked = errors.New("the role may not log in")
 
-// roleOf gives the number of the role of a session's user, as long as it may log in; 0 where nobody does.
+// roleOf returns the oid of the role of a session's user while it may log in; 0 without log-ins.
 func (s *server) roleOf(ctx context.Context, user string) (role int64, err error) {
 	if user == "" {
 		return 0, nil
@@ -88,7 +89,7 @@ func (s *server) roleOf(ctx context.Context, user string) (role int64, err error
 	return role, err
 }
 
-// authenticate has each request log in to Postgres by HTTP Basic, where there are users.
+// authenticate makes each request log in to Postgres by HTTP Basic, if there are users.
 func (s *server) authenticate(next http.Handler) http.Handler {
 	if s.Login == nil {
 		return next

@@ -11,7 +11,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// slots bound how many of a kind of work run at once.
+// slots bound how many of one kind of work run at once.
 type slots struct {
 	what  string
 	taken chan struct{}
@@ -21,7 +21,7 @@ func newSlots(what string, count int) slots {
 	return slots{what: what, taken: make(chan struct{}, count)}
 }
 
-// take waits for a turn, for as long as patience. The work done, release gives it to the next.
+// take waits for a turn, at most patience. release passes the turn on after the work.
 func (s slots) take(ctx context.Context) (release func(), err error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -33,13 +33,13 @@ func (s slots) take(ctx context.Context) (release func(), err error) {
 	case <-timer.C:
 		return nil, &db.UserError{
 			Status:  http.StatusServiceUnavailable,
-			Message: fmt.Sprintf("%d %s are under way, as many as run at once", cap(s.taken), s.what),
-			Hint:    "Try again in a while.",
+			Message: fmt.Sprintf("%d %s are running, which is the limit", cap(s.taken), s.what),
+			Hint:    "Try again later.",
 		}
 	}
 }
 
-// clientSlots bound the work of each client where nobody logs in.
+// clientSlots bound the work of each client, without log-ins.
 type clientSlots struct {
 	what     string
 	count    int
@@ -80,8 +80,8 @@ func (c *clientSlots) take(ctx context.Context, name string) (release func(), er
 	return func() { give(); leave() }, nil
 }
 
-// takeTransfer waits for a turn to upload or download. Users have one each; where nobody logs in, a client
-// leaves one to others.
+// takeTransfer waits for a turn to upload or download. A user has one turn. Without log-ins, one client can use
+// all turns but one.
 func (s *server) takeTransfer(r *http.Request) (release func(), err error) {
 	session := s.session(r.Context())
 	if session.user != "" {

@@ -19,7 +19,7 @@ import (
 // serverTimeout stands for the program's minute.
 const serverTimeout = 300 * time.Millisecond
 
-// withTimeouts serves the page with a server whose timeouts are over before the work is.
+// withTimeouts serves the page with a server whose timeouts are shorter than the work.
 func (f *fixture) withTimeouts() {
 	f.t.Helper()
 	f.server = httptest.NewUnstartedServer(web.HandlerWithHeartbeat(f.config(), heartbeat))
@@ -38,7 +38,7 @@ func TestLongWorkOutlastsTheServersTimeouts(t *testing.T) {
 		t.Errorf("a long query: status %d: %s", created.status, created.body)
 	}
 
-	// The file comes in pieces over a longer time, and choosing its types takes longer still.
+	// The file arrives in pieces over a longer time, and choosing its types takes longer still.
 	whole := form("POST", "/upload-file", field{name: "file", file: "slow.csv", value: "n\n" + strings.Repeat("1\n", 1000)})
 	f.exec(`create table slow_import (n integer)`)
 	f.exec(`create function wait() returns trigger language plpgsql as
@@ -70,7 +70,7 @@ func TestLongWorkOutlastsTheServersTimeouts(t *testing.T) {
 	}
 }
 
-// trickle sends a body in five pieces, in more time than the server gives.
+// trickle sends a body in five pieces, over more time than the server's timeout.
 func trickle(t *testing.T, body string) io.Reader {
 	reader, writer := io.Pipe()
 	go func() {
@@ -99,8 +99,7 @@ func pieces(text string, count int) []string {
 	return append(all, text)
 }
 
-// What stops a long upload stops it in the midst of the COPY, which must leave nothing and hold
-// nothing up.
+// A long upload is stopped in the middle of the COPY. That must leave nothing behind and delay nothing.
 func TestLongUploadsThatBreakOff(t *testing.T) {
 	f := newFixture(t)
 	const relations = "select count(*) from pg_class where relnamespace = $1::text::regnamespace"
@@ -125,7 +124,7 @@ func TestLongUploadsThatBreakOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.Close()
-		// Close waits for the requests under way.
+		// Close waits for the running requests.
 		f.server.Close()
 	})
 
@@ -137,8 +136,8 @@ func TestLongUploadsThatBreakOff(t *testing.T) {
 	}
 }
 
-// Buttons and uploads that hold on to their connections, as many as you like, leave one to the page.
-// Those that are too many are told so.
+// Any number of buttons and uploads that hold their connections leave one to the page. Surplus ones get an
+// answer that says so.
 func TestBusyPageAnswers(t *testing.T) {
 	f := newFixture(t)
 	const requests = 2 * db.MaxConns
@@ -172,7 +171,7 @@ func TestBusyPageAnswers(t *testing.T) {
 		}
 	}
 	counts := make(map[int]int)
-	// As many uploads stand still as one client may have, and as many buttons are done.
+	// One client has as many stalled uploads as it may have, and all buttons are in use.
 	const held, most = db.MaxConns/2 - 1, db.MaxConns/2 - 1
 	for range 2*requests - held {
 		counts[<-statuses]++

@@ -62,7 +62,7 @@ func openStreamAt(t *testing.T, address, lastID string) *stream {
 	return s
 }
 
-// next gives the data of the next event, and checks that its lines belong together.
+// next returns the data of the next event, and checks that its lines belong together.
 func (s *stream) next() (id int64, data string) {
 	s.t.Helper()
 	for line := range s.lines {
@@ -86,7 +86,7 @@ func (s *stream) next() (id int64, data string) {
 	return 0, ""
 }
 
-// waitFor reads until an event has come.
+// waitFor reads until an event arrives.
 func (s *stream) waitFor(wanted int64) string {
 	s.t.Helper()
 	for {
@@ -120,7 +120,7 @@ func TestStream(t *testing.T) {
 	for _, stream := range []*stream{first, second} {
 		id, _ := stream.next()
 		if id != live {
-			t.Errorf("got event %d, want %d and nothing that is not told", id, live)
+			t.Errorf("got event %d, want %d and no event that is not notified", id, live)
 		}
 	}
 
@@ -139,8 +139,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// Whatever is notified, and however often, a stream has each event once: one whose notification was lost too,
-// when somebody says that there may be some.
+// A stream has each event once, whatever ids are notified, and however often. It also has an event whose
+// notification was lost, once a later one says that some may have been missed.
 func TestStreamSendsEventsOnce(t *testing.T) {
 	const flood = 300
 	f := newFixture(t)
@@ -169,7 +169,7 @@ func TestStreamSendsEventsOnce(t *testing.T) {
 	for id := int64(0); id != last; came = append(came, id) {
 		id, _ = stream.next()
 	}
-	// The look for lost ones may come after the last event.
+	// The query for missed events may come after the last event.
 	if !slices.Contains(came, lost) {
 		id, _ := stream.next()
 		came = append(came, id)
@@ -191,9 +191,9 @@ func TestStreamResumes(t *testing.T) {
 	tests := []struct {
 		name   string
 		lastID string
-		// after is what the page says.
+		// after is what the page sends.
 		after string
-		// wanted are those before the last, whose notification may be on its way still.
+		// wanted are the events before the last one. Its notification may still be on its way.
 		wanted int
 	}{
 		{"at the beginning", "", "", 19},
@@ -207,9 +207,9 @@ func TestStreamResumes(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			stream := openStreamAt(t, f.server.URL+"/events/stream"+test.after, test.lastID)
-			// Told after all others, it ends what the stream sends by itself.
+			// The last event is notified after all others. It ends what the stream sends by itself.
 			end := f.refresh("v")
-			// By id, because what has just been notified may come twice.
+			// By id, because an event that has just been notified may come twice.
 			came := map[int64]bool{}
 			for id, _ := stream.next(); id != end; id, _ = stream.next() {
 				came[id] = true
@@ -234,8 +234,7 @@ func TestStreamHeartbeat(t *testing.T) {
 	t.Fatal("the stream ended without a sign of life")
 }
 
-// A program that ends cancels the requests' contexts; the stream must not hold it up, nor stay
-// subscribed.
+// When the program ends, it cancels the requests' contexts. The stream must then end at once and unsubscribe.
 func TestStreamEndsWithItsContext(t *testing.T) {
 	f := newFixture(t)
 	base, stop := context.WithCancel(t.Context())

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// shownSubscriptions are as many as the list shows, shownDeliveries those of the chosen one.
+	// shownSubscriptions is how many subscriptions the list shows, shownDeliveries how many deliveries of the
+	// chosen one.
 	shownSubscriptions = 50
 	shownDeliveries    = 10
 )
@@ -27,6 +28,11 @@ type subscription struct {
 	Deliveries         []delivery
 }
 
+func (s *subscription) fields() []any {
+	return []any{&s.Name, &s.Matview, &s.URL, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
+		&s.IsPaused, &s.IsTroubled}
+}
+
 // A delivery is a row of tinydevcrm.latest_deliveries().
 type delivery struct {
 	ID, EventID       int64
@@ -38,47 +44,33 @@ type delivery struct {
 	NextAttemptAt     sql.NullTime
 }
 
+func (d *delivery) fields() []any {
+	return []any{&d.ID, &d.EventID, &d.Matview, &d.Outcome, &d.Status, &d.LastError, &d.Attempts, &d.MaxAttempts,
+		&d.CreatedAt, &d.NextAttemptAt}
+}
+
 type subscriptionForm struct{ Name, Matview, URL string }
 
-// fillSubscriptions reads the user's own, those in trouble first, and the deliveries of the chosen one.
+// fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
+// chosen one.
 func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select subscription,
-		       coalesce(matview::text, ''),
-		       coalesce(url, ''),
-		       status,
-		       coalesce(last_error, ''),
-		       pending_count,
-		       parked_count,
-		       coalesce(pause_reason, ''),
-		       status in ('paused', 'switched off'),
-		       is_troubled
+	asked := shown.Chosen.Get("subscription")
+	var err error
+	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
+		select subscription, coalesce(matview::text, ''), coalesce(url, ''), status, coalesce(last_error, ''),
+		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
 		 order by subscription = $1 desc, is_troubled desc, subscription
-		 limit $2`, shown.Chosen.Get("subscription"), shownSubscriptions+1)
+		 limit $2`, asked, shownSubscriptions+1)
 	if err != nil {
-		return fmt.Errorf("list the subscriptions: %w", err)
+		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var next subscription
-		if err := rows.Scan(&next.Name, &next.Matview, &next.URL, &next.Status, &next.LastError,
-			&next.Pending, &next.Parked, &next.PauseReason, &next.IsPaused, &next.IsTroubled); err != nil {
-			return fmt.Errorf("list the subscriptions: %w", err)
-		}
-		shown.Subscriptions = append(shown.Subscriptions, next)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("list the subscriptions: %w", err)
-	}
-
-	asked := shown.Chosen.Get("subscription")
 	if asked != "" && (len(shown.Subscriptions) == 0 || shown.Subscriptions[0].Name != asked) {
 		shown.setProblem(stepNotify, db.Problem{
 			Status:  http.StatusNotFound,
 			Message: fmt.Sprintf("there is no subscription %s of yours", asked),
-			Hint:    "Choose one of the list, or make it.",
+			Hint:    "Choose one of the list, or create it.",
 		})
 	}
 	shown.HasMore.Subscriptions = len(shown.Subscriptions) > shownSubscriptions
@@ -91,37 +83,16 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 }
 
 func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
-	rows, err := s.pool(ctx).QueryContext(ctx, `
-		select delivery_id,
-		       event_id,
-		       matview,
-		       outcome,
-		       status,
-		       coalesce(last_error, ''),
-		       attempts,
-		       max_attempts,
-		       created_at,
-		       next_attempt_at
+	var err error
+	of.Deliveries, err = db.Collect(ctx, s.pool(ctx), fmt.Sprintf("read the deliveries of %q", of.Name), (*delivery).fields, `
+		select delivery_id, event_id, matview, outcome, status, coalesce(last_error, ''), attempts, max_attempts,
+		       created_at, next_attempt_at
 		  from tinydevcrm.latest_deliveries($1, $2)`, of.Name, shownDeliveries)
-	if err != nil {
-		return fmt.Errorf("read the deliveries of %q: %w", of.Name, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var next delivery
-		if err := rows.Scan(&next.ID, &next.EventID, &next.Matview, &next.Outcome, &next.Status, &next.LastError,
-			&next.Attempts, &next.MaxAttempts, &next.CreatedAt, &next.NextAttemptAt); err != nil {
-			return fmt.Errorf("read the deliveries of %q: %w", of.Name, err)
-		}
-		of.Deliveries = append(of.Deliveries, next)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the deliveries of %q: %w", of.Name, err)
-	}
-	return nil
+	return err
 }
 
-// createSubscription makes one, or a webhook where there is a URL. The secret of a webhook is shown once.
+// createSubscription creates a subscription, or a webhook when there is a URL. The secret of a webhook is shown
+// once.
 func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, action{
 		step:     stepNotify,
@@ -143,7 +114,7 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// ofSubscription is an action on one that is there.
+// ofSubscription is an action on an existing subscription.
 func ofSubscription(done, says, call string) action {
 	return action{
 		step:     stepNotify,

@@ -12,25 +12,26 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
-	// slowTimeout is how long an upload may stand still, or bring less than slowRate, in bytes a second.
+	// slowTimeout is how long an upload may send nothing, or less than slowRate bytes a second.
 	slowTimeout = 30 * time.Second
 	slowRate    = 1000
 	// maxField bounds the form's other fields.
 	maxField  = 4 << 10
 	maxFields = 2000
-	// After an error we read on, within these bounds, before we answer.
+	// After an error we read the rest, within these limits, before we answer.
 	drainLimit   = 64 << 20
 	drainTimeout = 10 * time.Second
 )
 
 const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
 
-// uploadFile streams the field "file" of a multipart form into a table, as it arrives. With dry_run in
-// the URL it only says what that would do.
+// uploadFile streams the field "file" of a multipart form into a table as it arrives. With dry_run in the URL
+// it only returns what the upload would do.
 func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -48,10 +49,10 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	isDry := filled.Upload.Get("dry_run") != ""
 	filled.Upload.Del("dry_run")
 
-	var imported Imported
+	var imported upload.Import
 	err := s.receiveFile(r, filled.Upload, func(file io.Reader, source string) (err error) {
 		if isDry {
-			var plan Plan
+			var plan upload.Plan
 			plan, err = s.Preview(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
 			filled.Plan = &plan
 			return err
@@ -72,16 +73,16 @@ func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	name := imported.Schema + "." + imported.Table
+	name := imported.SchemaName + "." + imported.TableName
 	to := pageURL(url.Values{"table": {name}}, stepTables)
-	// The page's own script follows the Location of a program's answer.
+	// The page's own script follows the Location in a program's answer.
 	s.leaveFlash(w, r, to, flash{Done: "upload", About: name, Imported: &imported})
 	if wantsPage(r) {
 		s.redirect(w, r, to)
 		return
 	}
 	w.Header().Set("Location", to)
-	s.writeJSON(w, r, http.StatusCreated, imported.Row)
+	s.writeJSON(w, r, http.StatusCreated, imported)
 }
 
 func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
@@ -89,10 +90,10 @@ func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
 		s.renderPage(w, r, filled)
 		return
 	}
-	s.writeJSON(w, r, http.StatusOK, filled.Plan.JSON)
+	s.writeJSON(w, r, http.StatusOK, filled.Plan)
 }
 
-// receiveFile reads a form's fields into options, and gives the file to use.
+// receiveFile reads a form's fields into options, and calls use with the file.
 func (s *server) receiveFile(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {
 	if s.MaxUpload > 0 && r.ContentLength > s.MaxUpload {
 		return &http.MaxBytesError{Limit: s.MaxUpload}
@@ -122,7 +123,8 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 	return use(&lastPart{file, parts}, file.FileName())
 }
 
-// findFile reads the fields that come before the file. One that is filled in goes before the URL's.
+// findFile reads the fields that come before the file. A field that is not empty overrides the same option in
+// the URL.
 func findFile(parts *multipart.Reader, options url.Values) (*multipart.Part, error) {
 	seen := make(map[string]bool)
 	for range maxFields {
@@ -181,7 +183,7 @@ func readField(part *multipart.Part) (string, error) {
 	return string(value), nil
 }
 
-// malformed says that a form cannot be read, unless the error says something better itself.
+// malformed is the error for a form that cannot be read, unless the cause has a better message.
 func malformed(err error) error {
 	var (
 		tooLarge *http.MaxBytesError
@@ -193,7 +195,7 @@ func malformed(err error) error {
 	case isTimeout(err):
 		return &db.UserError{
 			Status:  http.StatusRequestTimeout,
-			Message: "the request stood still for too long",
+			Message: "the request sent no data for too long",
 		}
 	}
 	return &db.UserError{Status: http.StatusBadRequest, Message: "the form cannot be read: " + err.Error()}
@@ -204,8 +206,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &fromNet) && fromNet.Timeout()
 }
 
-// lastPart is the file. It looks at what follows before it says that the file is whole: a field that
-// comes too late to be heeded must stop the import, not be passed over.
+// lastPart is the file. At its end it checks what follows, before it reports the end of the file: a field that
+// comes too late to have an effect must stop the import, not be ignored.
 type lastPart struct {
 	*multipart.Part
 	parts *multipart.Reader
@@ -244,14 +246,15 @@ func (p *lastPart) checkRest() error {
 	}
 }
 
-// steadyReader lets a body take as long as it needs while it keeps coming. At its end net/http drops
-// the deadline; one that was set after it would end the request in the midst of the database's work.
+// steadyReader lets a body take as long as it needs while data keeps coming. At the end of the body net/http
+// removes the deadline. A deadline set after that would end the request while the database works.
 type steadyReader struct {
 	io.ReadCloser
 	control *http.ResponseController
 	slow    time.Duration
 	err     error
-	// waited is for how long we have waited for the client, and bytes what came. Not while the database works.
+	// waited is how long we have waited for the client, and bytes what it sent. The time in which the database
+	// works does not count.
 	waited time.Duration
 	bytes  int
 }
@@ -273,7 +276,7 @@ func (r *steadyReader) Read(buffer []byte) (int, error) {
 		r.err = &db.UserError{
 			Status:  http.StatusRequestTimeout,
 			Message: fmt.Sprintf("the upload brought less than %d bytes a second for %s", slowRate, words.Duration(r.slow)),
-			Hint:    "Others wait for their turn. Gather the file first, and send it then.",
+			Hint:    "Others wait for their turn. Send the file once you have all of it.",
 		}
 	}
 	r.waited, r.bytes = 0, 0

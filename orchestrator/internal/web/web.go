@@ -1,14 +1,13 @@
-// Package web serves the page: the workflow from a CSV to events, from top to bottom, and the same
-// routes to programs.
+// Package web serves the page, which shows the workflow from a CSV to events, from top to bottom, and the same
+// routes for programs.
 //
-// The rules are SQL. A handler reads a request, calls one function of the database and writes the
-// answer: a page to a browser, JSON to anyone else.
+// The rules are SQL. A handler reads a request, calls one function of the database and writes the answer: a
+// page for a browser, JSON for a program.
 package web
 
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"html/template"
 	"io"
 	"log/slog"
@@ -22,70 +21,50 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 const (
-	// readTimeout bounds what the page reads.
+	// readTimeout bounds the queries of the page.
 	readTimeout = 10 * time.Second
-	// runTimeout bounds what a button starts: a query of the user's, over any amount of data.
+	// runTimeout bounds what a button starts: a query of the user, over any amount of data.
 	runTimeout = 10 * time.Minute
-	// previewTimeout bounds a look at what a query gives.
+	// previewTimeout bounds the preview of a query.
 	previewTimeout = 30 * time.Second
-	// writeTimeout is how long a client may take to accept what we write.
+	// writeTimeout is how long a client may take to accept an answer.
 	writeTimeout = 30 * time.Second
-	// maxTransfers and maxActions run at once; one of them waits for its turn as long as patience.
+	// maxTransfers and maxActions run at once. Further ones wait for a turn, at most patience.
 	maxTransfers = db.MaxConns / 2
 	maxActions   = db.MaxConns - maxTransfers - 1
 	patience     = 10 * time.Second
-	// heartbeat is how often a quiet event stream says that it is there.
+	// heartbeat is how often an idle event stream sends a sign of life.
 	heartbeat = 15 * time.Second
 )
 
-// Config is what the page needs of the rest of the program.
+// Config is what the page needs from the rest of the program.
 type Config struct {
-	// Pool is what everyone acts by, unless they log in.
+	// Pool is used for all requests, unless users log in.
 	Pool *sql.DB
-	// Login gives the pool of a user, and what gives it back; nil asks nobody who they are.
+	// Login returns the pool of a user, and a function that releases it; nil means that users do not log in.
 	Login func(ctx context.Context, name, password, address string) (pool *sql.DB, release func(), err error)
 	// Upload streams a file into a table, as the options say.
-	Upload func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Imported, error)
+	Upload UploadFunc
 	// Preview says what Upload would do, going by the beginning of the file.
-	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (Plan, error)
+	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
 	// Events gives the ids of told events as they are notified; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
-	// MaxUpload is the size in bytes up to which an upload is taken; 0 takes any.
+	// MaxUpload is the size limit of an upload in bytes; 0 means no limit.
 	MaxUpload int64
-	// Hosts are domain names under which the page may be asked for, as behind a proxy. IP addresses,
-	// localhost and names without a dot always work.
+	// Hosts are domain names of the page, as behind a proxy. IP addresses, localhost and names without a dot
+	// always work.
 	Hosts []string
 	// Others are routes of the rest of the program that need no log-in, by their patterns.
 	Others map[string]http.Handler
 }
 
-// Imported says what an upload made.
-type Imported struct {
-	Schema, Table, Source string
-	Rows                  int64
-	Took                  time.Duration
-	// Row is the row of tinydevcrm.imports: what a program gets.
-	Row json.RawMessage
-}
-
-// A Plan says what an upload would do.
-type Plan struct {
-	// Dialect says in words how the file is written.
-	Dialect    string
-	Columns    []PlannedColumn
-	Statements []string
-	// IsWhole says that the types come from the whole file.
-	IsWhole bool
-	// JSON is all of it: what a program gets.
-	JSON json.RawMessage
-}
-
-// A PlannedColumn is a column of a table that is not there yet.
-type PlannedColumn struct{ Name, Type string }
+// An UploadFunc is upload.Limits.Load.
+type UploadFunc func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
 
 type server struct {
 	Config
@@ -94,20 +73,20 @@ type server struct {
 	assets    map[string]asset
 	// look changes with templates and assets.
 	look string
-	// everyone is who acts where nobody logs in.
+	// everyone is the session of all requests when users do not log in.
 	everyone *session
 	users    sessions
-	// widgets are for everyone: one connection has to do for them, so that they take none of the users'.
+	// widgets are public: they share one connection, so that they take none from the users.
 	widgets slots
-	// clients bound the transfers of each where nobody logs in.
+	// clients bound the transfers of each client when users do not log in.
 	clients clientSlots
 	// slow is how long an upload may be slow.
 	slow time.Duration
-	// awaySince is when a request first found the database away; nil while it is there.
+	// awaySince is when a request first noticed that the database is away; nil while it answers.
 	awaySince atomic.Pointer[time.Time]
 }
 
-// Handler serves the page and its routes. Requests' contexts end the event streams.
+// Handler serves the page and its routes. The event streams end with the requests' contexts.
 func Handler(config Config) http.Handler {
 	return newHandler(config, heartbeat)
 }
@@ -138,8 +117,8 @@ func (s *server) handler() http.Handler {
 	return s.guard(protection.Handler(s.routes()))
 }
 
-// guard sets the headers that keep others' code off the page, and checks by which name it was asked
-// for: a site elsewhere can point a name of its own at this machine, and would then count as ours.
+// guard sets the headers that keep foreign code off the page, and checks the host name of the request: another
+// site could point a name of its own to this machine, and would then count as the same site.
 func (s *server) guard(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; " +
 		"img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -158,7 +137,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 			s.writeProblem(w, r, &db.UserError{
 				Status:  http.StatusMisdirectedRequest,
 				Message: "this is not a name of this server: " + r.Host,
-				Hint:    "Ask for it by its IP address, or as localhost.",
+				Hint:    "Use its IP address, or localhost. orchestrator up --host adds a name.",
 			})
 			return
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// A widget is the rows of a view on another site. They are those of tinydevcrm.embeds, which hold what its
-// owner has made public: nothing of the user's own is read for it.
+// A widget shows the rows of a view on another site. It reads only tinydevcrm.embeds, which holds what the
+// owner has made public.
 type widget struct {
 	widgetOptions
 	Tag         string
@@ -31,7 +31,8 @@ type widget struct {
 	origins     []string
 }
 
-// showWidget answers anyone: whoever has the address may read it. The origins say where browsers show it.
+// showWidget answers everyone: everyone who has the address may read it. The origins only limit the sites on
+// which browsers show it.
 func (s *server) showWidget(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	body, err := s.renderWidget(w, r)
@@ -46,7 +47,7 @@ func (s *server) showWidget(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, status, "text/html; charset=utf-8", body)
 }
 
-// renderWidget gives the page of a widget; nil when the client has it.
+// renderWidget returns the page of a widget; nil when the client already has it.
 func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	release, err := s.widgets.take(r.Context())
 	if err != nil {
@@ -81,21 +82,22 @@ func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, e
 	return body.Bytes(), nil
 }
 
-// letFrame has browsers show a page within those of other sites, by a policy as strict as the page's.
+// letFrame allows browsers to show the page within those of other sites, with a policy as strict as that of the
+// page.
 func letFrame(header http.Header, origins []string) {
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; "+
 		"connect-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none'; "+
 		"frame-ancestors "+strings.Join(origins, " "))
 	header.Del("X-Frame-Options")
-	// A page that is isolated from others shows only frames which are so as well.
+	// A site with cross-origin isolation shows only frames that send these headers.
 	header.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	header.Set("Cross-Origin-Embedder-Policy", "require-corp")
 }
 
-// findWidget gives the same error for a view that is not there as for one that is not public.
+// findWidget returns the same error for a view that does not exist as for one that is not public.
 func (s *server) findWidget(ctx context.Context, name string) (*widget, error) {
 	found := &widget{}
-	// What Postgres would not even read as a name is none either.
+	// A name that Postgres cannot read is the name of no view either.
 	name = strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "\xff"), "\uFFFD")
 	err := s.Pool.QueryRowContext(ctx, `
 		select embeds.matview_id,
@@ -110,8 +112,8 @@ func (s *server) findWidget(ctx context.Context, name string) (*widget, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, &db.UserError{
 			Status:  http.StatusNotFound,
-			Message: "there is nothing to see at this address",
-			Hint:    "Its owner has not made it public, or no longer.",
+			Message: "there is no public view at this address",
+			Hint:    "Its owner has not made it public, or has made it private again.",
 		}
 	}
 	if err != nil {
@@ -134,7 +136,7 @@ func (s *server) readWidget(ctx context.Context, shown *widget) error {
 		return fmt.Errorf("read a widget: %w", err)
 	}
 
-	// A user can write these of their own views: something else shows as nothing.
+	// Users can write these rows for their own views. Anything but rows is shown as none.
 	var values [][]*string
 	_ = json.Unmarshal(columns, &shown.Columns)
 	_ = json.Unmarshal(rows, &values)
@@ -151,7 +153,7 @@ func (s *server) readWidget(ctx context.Context, shown *widget) error {
 	return nil
 }
 
-// failWidget answers with an error, in a frame only where the widget would have been.
+// failWidget answers with an error. Sites may show it in a frame only if they may show the widget.
 func (s *server) failWidget(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Del("ETag")
 	w.Header().Set("Cache-Control", "no-store")
@@ -168,18 +170,18 @@ func (s *server) failWidget(w http.ResponseWriter, r *http.Request, err error) {
 	s.write(w, r, problem.Status, "text/html; charset=utf-8", body.Bytes())
 }
 
-// Title is what the widget is called.
+// Title is the title of the page.
 func (w *widget) Title() string {
 	switch {
 	case w.Problem != nil:
-		return "Nothing to see"
+		return "Not public"
 	case w.Label != "":
 		return w.Label
 	}
 	return w.name
 }
 
-// Number is the value of a widget that shows one: the first of the first row; nil where there is none.
+// Number is the value of a widget that shows one: the first value of the first row; nil when there is none.
 func (w *widget) Number() *cell {
 	if len(w.Rows) == 0 || len(w.Rows[0]) == 0 {
 		return nil
@@ -187,7 +189,7 @@ func (w *widget) Number() *cell {
 	return &w.Rows[0][0]
 }
 
-// More says how many rows there are besides those shown.
+// More says how many rows there are in addition to those shown.
 func (w *widget) More() string {
 	if more := w.Count - int64(len(w.Rows)); more > 0 && len(w.Rows) > 0 {
 		return "and " + group(more) + " more"

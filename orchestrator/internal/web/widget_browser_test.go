@@ -14,7 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// elsewhere serves a page that embeds what its query names, from another site than the widget's, and gives
+// elsewhere serves a page that embeds what its query names, from another site than the widget's, and returns
 // its origin.
 func elsewhere(t *testing.T, isIsolated bool) string {
 	t.Helper()
@@ -32,7 +32,7 @@ func elsewhere(t *testing.T, isIsolated bool) string {
 	return strings.Replace(site.URL, "127.0.0.1", "localhost", 1)
 }
 
-// frame gives the browser within a frame of this address: Chromium keeps another site's apart.
+// frame returns the browser context of a frame with this URL: Chromium keeps frames of other sites separate.
 func (b *browser) frame(src string) *browser {
 	b.t.Helper()
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -52,7 +52,7 @@ func (b *browser) frame(src string) *browser {
 	return nil
 }
 
-// takeErrors gives what the console has complained about, and forgets it.
+// takeErrors returns the messages in the console, and clears them.
 func (b *browser) takeErrors() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,10 +87,10 @@ func TestWidgetOnAnotherSite(t *testing.T) {
 	}
 
 	f.exec(`select tinydevcrm.forbid_embedding('v')`)
-	number.waitFor("the end is told", `document.querySelector('#problem')?.textContent.includes('nothing to see')`)
+	number.waitFor("the end is shown", `document.querySelector('#problem')?.textContent.includes('no public view')`)
 	f.exec(`select tinydevcrm.allow_embedding('v', array[$1, $2])`, allowed, isolated)
 	number.waitFor("and the beginning", `document.querySelector('#number')?.textContent === '41'`)
-	// The 404 above is in the console, as it should.
+	// The 404 above is in the console, as expected.
 	b.takeErrors()
 
 	b.do("open an isolated page", chromedp.Navigate(isolated+"/?src="+src))
@@ -123,7 +123,7 @@ func (b *browser) isRendered(info *target.Info) bool {
 	return read(inside, "look into it", chromedp.Evaluate[bool](`document.querySelector('#rows') !== null`))
 }
 
-// A server that is away for a while is told in a few words, and heard again by itself.
+// While the server is away, the widget says so in a few words. It continues by itself.
 func TestWidgetOutlivesItsServer(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)

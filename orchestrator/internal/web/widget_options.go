@@ -19,23 +19,23 @@ const (
 	maxWidgetRows = 1000
 )
 
-// widgetOptions are how the page that embeds a widget would have it: what stands behind the ? of its
-// address.
+// widgetOptions are the settings of the embedding page for a widget: the query part of its address.
 type widgetOptions struct {
 	IsNumber bool
 	// Label is the heading.
 	Label string
-	// Theme is dark, light, or what the reader prefers.
+	// Theme is dark, light, or empty for the reader's preference.
 	Theme   string
 	Palette palette
 
 	rowLimit int
 }
 
-// A palette is colours in place of the theme's, as hexadecimal digits; empty ones stay.
+// A palette is colours that replace those of the theme, as hexadecimal digits. An empty one does not replace
+// any.
 type palette struct{ Back, Text, Accent string }
 
-// parseOptions refuses what it does not know, so that whoever writes an address sees a mistake in it.
+// parseOptions refuses unknown parameters, so that the author of an address notices a mistake in it.
 func parseOptions(query string) (widgetOptions, error) {
 	options := widgetOptions{rowLimit: maxWidgetRows}
 	values, err := url.ParseQuery(query)
@@ -60,23 +60,23 @@ func (o *widgetOptions) set(name, value string) error {
 	case "as":
 		o.IsNumber = value == "number"
 		if !isOne("table", "number") {
-			hint = "It is table or number."
+			hint = "Write table or number."
 		}
 	case "theme":
 		o.Theme = value
 		if !isOne("dark", "light") {
-			hint = "It is dark or light; without it the reader's preference holds."
+			hint = "Write dark or light. Without it, the reader's preference is used."
 		}
 	case "label":
 		o.Label = value
 		if !utf8.ValidString(value) || utf8.RuneCountInString(value) > maxLabel {
-			hint = fmt.Sprintf("It is a text of at most %d characters.", maxLabel)
+			hint = fmt.Sprintf("Write a text of at most %d characters.", maxLabel)
 		}
 	case "rows":
 		number, err := strconv.Atoi(value)
 		o.rowLimit = number
 		if err != nil || number < 1 || number > maxWidgetRows {
-			hint = fmt.Sprintf("It is a number from 1 to %d.", maxWidgetRows)
+			hint = fmt.Sprintf("Write a number from 1 to %d.", maxWidgetRows)
 		}
 	case "back":
 		o.Palette.Back, hint = value, hintOfColour(value)
@@ -86,7 +86,7 @@ func (o *widgetOptions) set(name, value string) error {
 		o.Palette.Accent, hint = value, hintOfColour(value)
 	default:
 		return badOption(fmt.Sprintf("there is no parameter %q", name),
-			"There are as, label, rows, theme, back, text and accent.")
+			"The parameters are as, label, rows, theme, back, text and accent.")
 	}
 	if hint != "" {
 		return badOption(fmt.Sprintf("%q cannot be %q", name, value), hint)
@@ -98,7 +98,7 @@ func badOption(message, hint string) error {
 	return &db.UserError{Status: http.StatusBadRequest, Message: message, Hint: hint}
 }
 
-// hintOfColour says what a colour is, to those who wrote none.
+// hintOfColour is the hint for an invalid colour.
 func hintOfColour(value string) string {
 	if (len(value) == 3 || len(value) == 6) && strings.Trim(value, "0123456789abcdefABCDEF") == "" {
 		return ""
@@ -106,8 +106,8 @@ func hintOfColour(value string) string {
 	return "A colour is three or six hexadecimal digits, such as fdf6e3."
 }
 
-// Address is that of the stylesheet of these colours: the policy lets no style into the page itself. Empty
-// where there are none.
+// Address is the URL of the stylesheet with these colours, because the policy allows no style in the page
+// itself. It is empty when there are none.
 func (p palette) Address() string {
 	if p == (palette{}) {
 		return ""
@@ -121,11 +121,11 @@ func (p palette) Address() string {
 	return "/theme.css?" + values.Encode()
 }
 
-// serveTheme gives a stylesheet of colours, those of its address and nothing else.
+// serveTheme serves a stylesheet with the colours in its address and nothing else.
 func (s *server) serveTheme(w http.ResponseWriter, r *http.Request) {
 	options, err := parseOptions(r.URL.RawQuery)
 	if err == nil && options != (widgetOptions{Palette: options.Palette, rowLimit: maxWidgetRows}) {
-		err = badOption("a stylesheet has colours only", "There are back, text and accent.")
+		err = badOption("a stylesheet has only colours", "The parameters are back, text and accent.")
 	}
 	if err != nil {
 		s.writeProblem(w, r, err)
@@ -135,8 +135,8 @@ func (s *server) serveTheme(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, http.StatusOK, "text/css; charset=utf-8", []byte(options.Palette.css()))
 }
 
-// css goes before embed.css, whose other colours would not suit these: text stays readable on a
-// background that was given, and a background below text.
+// css overrides embed.css. It derives the colours that are not given, because those of embed.css might not fit:
+// text stays readable on a given background, and a background below a given text.
 func (p palette) css() string {
 	back, text, accent := digits(p.Back), digits(p.Text), digits(p.Accent)
 	switch {
@@ -161,7 +161,7 @@ func (p palette) css() string {
 	return css.String()
 }
 
-// digits writes a colour with six of them.
+// digits writes a colour with six digits.
 func digits(colour string) string {
 	if len(colour) != 3 {
 		return colour
@@ -169,8 +169,8 @@ func digits(colour string) string {
 	return fmt.Sprintf("%[1]c%[1]c%[2]c%[2]c%[3]c%[3]c", colour[0], colour[1], colour[2])
 }
 
-// opposite is black or white, whichever is easier to read on a colour. By the contrast of WCAG 2, one of
-// them is at least 4.5 on any.
+// opposite is black or white, whichever has the greater contrast with a colour. By the contrast of WCAG 2, one
+// of them has at least 4.5 on any colour.
 func opposite(colour string) string {
 	number, _ := strconv.ParseUint(colour, 16, 32)
 	luminance := 0.2126*linear(number>>16) + 0.7152*linear(number>>8&0xff) + 0.0722*linear(number&0xff)
@@ -180,7 +180,7 @@ func opposite(colour string) string {
 	return "ffffff"
 }
 
-// linear is how much light a part of a colour gives, from 0 to 1.
+// linear is how much light a component of a colour gives, from 0 to 1.
 func linear(part uint64) float64 {
 	share := float64(part) / 255
 	if share <= 0.04045 {

@@ -41,7 +41,7 @@ func TestWidgetShowsWhatItsOwnerAllows(t *testing.T) {
 			t.Errorf("%s: the error may be framed or kept: %v", ask, got.header)
 		}
 	}
-	if program := f.send(get(path)); program.status != 404 || !strings.Contains(checkError(t, program.body), "nothing to see") {
+	if program := f.send(get(path)); program.status != 404 || !strings.Contains(checkError(t, program.body), "no public view") {
 		t.Errorf("a program gets %d %s", program.status, program.body)
 	}
 
@@ -209,7 +209,7 @@ func TestWidgetOfOddNamesAndRows(t *testing.T) {
 		}
 	}
 
-	// Whatever a user writes about their own view, it is they who look foolish.
+	// Whatever users write about their own views affects only how these views are shown.
 	f.watch("v", "select 1 as n")
 	f.exec(`select tinydevcrm.allow_embedding('v', '{*}')`)
 	for _, rows := range []string{`[1, 2]`, `[{"n": 1}]`, `[[1]]`, `["x"]`, `[[["x"]]]`, `[null]`, `[[]]`, `[["<script>", "y", "z"]]`} {

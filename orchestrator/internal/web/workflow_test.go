@@ -18,14 +18,14 @@ const (
 	threeOrders    = "id,total,zip\n1,10.50,0107\n2,99.90,1234\n3,7.25,5678\n"
 )
 
-// walk goes through the main job on the sample, from the file chooser to a schedule. look is how one
-// gets a preview: with JavaScript it leads to no other page, and comes by itself.
+// walk goes through the main workflow with the sample, from the file chooser to a schedule. look is how to get
+// a preview: with JavaScript it leads to no other page, and appears by itself.
 func (b *browser) walk(f *fixture, look func()) {
 	b.t.Helper()
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
 	b.expect("#tables .empty", "No tables yet")
 	b.expect("#schedule .empty", "No views yet")
-	b.expect("#told .empty", "No subscriptions yet")
+	b.expect("#notify .empty", "No subscriptions yet")
 	b.expect("#events .empty", "No events yet")
 	b.takeScreenshots("empty")
 
@@ -53,7 +53,7 @@ func (b *browser) walk(f *fixture, look func()) {
 	b.expect("#preview tr:nth-child(10) td", "9")
 
 	b.press(createButton)
-	b.expect("#schedule .done", "View sample_now is there.")
+	b.expect("#schedule .done", "View sample_now is created.")
 	b.expect("#matviews [data-relation=sample_now] td", "not scheduled")
 
 	b.fill("#schedule-schedule", "1 hour")
@@ -90,7 +90,7 @@ func TestBrowser(t *testing.T) {
 	b.checkErrors()
 }
 
-// Types that were chosen, lines that do not fit, and a file that is dropped on the page.
+// Types that the user has chosen, lines that do not fit, and a file that is dropped on the page.
 func TestBrowserUploads(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
@@ -211,12 +211,12 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
 	name := f.schema + " hook"
 
-	b.click("#told .options summary")
-	b.fill("#told-name", name)
-	b.fill("#told-matview", "v")
-	b.fill("#told-url", "https://example.com/in")
-	b.press(`#told form[action^="/subscriptions"] button`)
-	b.expect("#told .done code", "whsec_")
+	b.click("#notify .options summary")
+	b.fill("#notify-name", name)
+	b.fill("#notify-matview", "v")
+	b.fill("#notify-url", "https://example.com/in")
+	b.press(`#notify form[action^="/subscriptions"] button`)
+	b.expect("#notify .done code", "whsec_")
 	b.expect("#deliveries-none", "No deliveries yet")
 	b.do("open the page again", chromedp.Navigate(f.server.URL+"/?subscription="+strings.ReplaceAll(name, " ", "+")))
 	b.expect("#subscription-title", name)
@@ -231,17 +231,17 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.press(row + " button")
 	b.expect(row+" td:nth-child(4)", "pending")
 
-	b.press(`#told [formaction^="/subscriptions/pause"]`)
-	b.expect("#told .done", "is paused")
-	b.press(`#told [formaction^="/subscriptions/resume"]`)
-	b.expect("#told .done", "goes on")
-	b.click("#told .danger summary")
-	b.press("#told .drop")
-	b.expect("#told .done", "is dropped")
+	b.press(`#notify [formaction^="/subscriptions/pause"]`)
+	b.expect("#notify .done", "is paused")
+	b.press(`#notify [formaction^="/subscriptions/resume"]`)
+	b.expect("#notify .done", "is resumed")
+	b.click("#notify .danger summary")
+	b.press("#notify .drop")
+	b.expect("#notify .done", "is dropped")
 	b.checkErrors()
 }
 
-// The feed shows what was asked for, finds again what it missed, and goes back to older events.
+// The feed shows the selected events, finds the events that it missed, and goes back to older ones.
 func TestBrowserFeed(t *testing.T) {
 	f := newFixture(t)
 	f.exec(`select tinydevcrm.create_matview(name, 'select 1 as n') from unnest('{loud,quiet}'::text[]) as name`)
@@ -265,7 +265,7 @@ func TestBrowserFeed(t *testing.T) {
 		t.Errorf("the feed has %d items, want the two of this view", items)
 	}
 
-	// The server goes away, and more happens meanwhile than a page shows at first.
+	// The server goes away, and meanwhile more events occur than a page shows at first.
 	address := f.server.Listener.Addr().String()
 	f.server.CloseClientConnections()
 	f.server.Close()
@@ -287,7 +287,7 @@ func TestBrowserFeed(t *testing.T) {
 	}
 }
 
-// checkFeedLikeServer checks that an event looks alike whether it came live or with the page.
+// checkFeedLikeServer checks that an event looks the same whether it arrived live or with the page.
 func (b *browser) checkFeedLikeServer(f *fixture) {
 	b.t.Helper()
 	f.exec(`insert into sample values (null)`)

@@ -29,7 +29,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 				t.Errorf("method %s, want POST", got.method)
 			}
 			if referer := got.header.Get("Referer"); referer != "" {
-				t.Errorf("the last server is told of %s", referer)
+				t.Errorf("the last server gets the referer %s", referer)
 			}
 		})
 	}
@@ -58,7 +58,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 		roots := x509.NewCertPool()
 		roots.AddCert(secure.Certificate())
 		err := newClient(t).WithRoots(roots).Send(t.Context(), to(secure.URL), message)
-		expectReason(t, err, "307 Temporary Redirect: it leaves https")
+		expectReason(t, err, "307 Temporary Redirect: the redirect leaves https")
 		if len(deliveries) != 0 {
 			t.Error("the message went over http")
 		}
@@ -66,7 +66,7 @@ func TestRedirectsThatKeepTheMethod(t *testing.T) {
 }
 
 func TestPrivateAddressesAreRefused(t *testing.T) {
-	// What is behind the port accepts, so that a case fails when its address is let through.
+	// The server behind the port accepts everything, so that a case fails when its address is allowed.
 	server := serve(t, answer(200, ""))
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	if err != nil {
@@ -109,7 +109,7 @@ func TestBadEndpoints(t *testing.T) {
 	handler, deliveries := record(http.StatusOK)
 	server := serve(t, handler)
 	good := secret("the first of two long secrets")
-	const noSecret = "the secret is not whsec_ and base64"
+	const noSecret = "the secret is not whsec_ followed by base64"
 	for _, test := range []struct {
 		name, url string
 		secrets   []string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// NewClientWithin is NewClient with times that a test can wait for.
+// NewClientWithin is NewClient with timeouts that a test can wait for.
 func NewClientWithin(allowed []netip.Prefix, attempt, connect time.Duration) *Client {
 	return newClient(allowed, attempt, connect)
 }

@@ -20,15 +20,15 @@ import (
 
 const (
 	deadline = 10 * time.Second
-	// short is the timeout of a Client that is expected to run into it.
+	// short is the timeout of a Client that is expected to time out.
 	short   = 200 * time.Millisecond
-	private = "the address is private; --allow-webhooks-to lets it through"
+	private = "the address is private; --allow-webhooks-to allows it"
 )
 
 var message = webhook.Message{ID: "msg_1", Body: []byte(`{"outcome":"refreshed"}`)}
 
-// TestMain names a proxy that does not exist. net/http reads the environment once, so a single test
-// could not set it.
+// TestMain names a proxy that does not exist. net/http reads the environment once, so a single test could not
+// set it.
 func TestMain(m *testing.M) {
 	os.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	os.Exit(m.Run())
@@ -69,7 +69,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// hang is a handler that answers nothing until the Client has gone.
+// hang is a handler that answers nothing until the Client has left.
 func hang(_ http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()
@@ -86,7 +86,7 @@ func answer(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// raw is a handler that writes text as its whole answer and does end to the connection.
+// raw is a handler that writes text as its whole answer and then calls end with the connection.
 func raw(text string, end func(*net.TCPConn)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -113,7 +113,7 @@ func waitForPeer(conn *net.TCPConn) {
 	conn.Close()
 }
 
-// A delivery is what a server got.
+// A delivery is what a server received.
 type delivery struct {
 	header http.Header
 	method string
@@ -145,7 +145,7 @@ func receive(t *testing.T, deliveries <-chan delivery) delivery {
 	return delivery{}
 }
 
-// verify checks a delivery as an endpoint does that knows one secret.
+// verify checks a delivery like an endpoint with one secret.
 func verify(t *testing.T, got delivery, secret string) {
 	t.Helper()
 	verifier, err := standardwebhooks.NewWebhook(secret)

@@ -21,13 +21,13 @@ const (
 	maxSeconds   = int64(math.MaxInt64 / time.Second)
 )
 
-// A Refusal is an answer or a failure of the endpoint. What follows is for tinydevcrm._refuse_post() to say.
+// A Refusal is the endpoint's answer or failure. tinydevcrm._refuse_post() decides what follows from it.
 type Refusal struct {
-	// Status is that of the answer; 0 when there is none that counts.
+	// Status is that of the answer; 0 when there is no valid answer.
 	Status int
 	// Reason is one printable line, without the URL, whose path and query may hold a token.
 	Reason string
-	// RetryAfter is how long the endpoint wants to be left alone; 0 when it does not say.
+	// RetryAfter is how long the endpoint asks to wait; 0 when it does not ask.
 	RetryAfter time.Duration
 }
 
@@ -49,14 +49,14 @@ func judge(response *http.Response, body []byte) error {
 	}
 }
 
-// statusLine has the standard's words for the status, because the server's may be anything.
+// statusLine uses the standard text for the status, because the server's text may be anything.
 func statusLine(response *http.Response) string {
 	return strings.TrimSpace(strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode))
 }
 
-// retryAfter reads a number of seconds or a date. What is neither says nothing.
+// retryAfter reads a number of seconds or a date; anything else counts as none.
 func retryAfter(value string, now time.Time) time.Duration {
-	// A number that is out of range comes back as the largest or smallest there is.
+	// A number that is out of range is returned as the largest or smallest possible one.
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(max(seconds, 0), maxSeconds)) * time.Second
@@ -78,7 +78,7 @@ func (c *Client) explain(ctx, attempt context.Context, err error) error {
 	case attempt.Err() != nil:
 		return &Refusal{Reason: fmt.Sprintf("no answer within %v", c.attemptWithin)}
 	case errors.Is(err, ssrf.ErrProhibitedIP):
-		return &Refusal{Reason: "the address is private; --allow-webhooks-to lets it through"}
+		return &Refusal{Reason: "the address is private; --allow-webhooks-to allows it"}
 	case errors.As(err, &name):
 		return &Refusal{Reason: "the host name cannot be resolved: " + excerpt(name.Err)}
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -86,14 +86,14 @@ func (c *Client) explain(ctx, attempt context.Context, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &Refusal{Reason: "the connection was closed without an answer"}
 	}
-	// What wraps the cause says that there was a connection, and to which address.
+	// The error that wraps the cause says that there was a connection, and to which address.
 	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
 		err = cause
 	}
 	return &Refusal{Reason: excerpt(err.Error())}
 }
 
-// excerpt makes one short line of text that a terminal and a database take as it is.
+// excerpt returns one short line that a terminal and a database accept.
 func excerpt(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {

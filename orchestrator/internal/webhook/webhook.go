@@ -24,34 +24,33 @@ const (
 	maxRedirects  = 3
 	maxIdle       = 100
 	headerLimit   = 16 << 10
-	// bodyLimit is enough of an answer for most connections to be used again. A longer one is
-	// closed with its connection.
+	// bodyLimit is how much of an answer is read. For most answers that is all, so that the connection can be
+	// reused. A connection with a longer answer is closed.
 	bodyLimit = 4 << 10
 )
 
-// A Message is what an endpoint gets. Who sends it again keeps its ID, by which the endpoint knows
-// it; the timestamp is that of the attempt.
+// A Message is what an endpoint receives. A retry keeps the ID, by which the endpoint recognizes it; the
+// timestamp is that of the attempt.
 type Message struct {
 	ID   string
 	Body []byte
 }
 
-// An Endpoint is where messages go. Each of the secrets signs, so that one can be changed while the
+// An Endpoint is the receiver of messages. Each of its secrets signs them, so that one can be changed while the
 // other is still in use. They are written "whsec_<base64>".
 type Endpoint struct {
 	URL     string
 	Secrets []string
 }
 
-// A Client sends messages. It is safe for use by many at once.
+// A Client sends messages. It is safe for concurrent use.
 type Client struct {
 	transport     *http.Transport
 	attemptWithin time.Duration
 	connectWithin time.Duration
 }
 
-// NewClient returns a Client that connects to public addresses, and to those of the allowed
-// prefixes.
+// NewClient returns a Client that connects to public addresses, and to those of the allowed prefixes.
 func NewClient(allowed []netip.Prefix) *Client {
 	return newClient(allowed, attemptWithin, connectWithin)
 }
@@ -66,13 +65,13 @@ func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duratio
 		}
 	}
 	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	// Control sees the address that is connected to, so a name that resolves to another one the
-	// second time gains nothing.
+	// Control sees the address of the connection, so a name that resolves to another address the second time
+	// cannot bypass the check.
 	dialer := &net.Dialer{Timeout: connectWithin, Control: guard.Safe}
 	return &Client{
 		attemptWithin: attemptWithin,
 		connectWithin: connectWithin,
-		// There is no proxy: it would connect in our place, behind the guard's back.
+		// It uses no proxy, because a proxy would make the connection without this check.
 		transport: &http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    connectWithin,
@@ -84,9 +83,9 @@ func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duratio
 	}
 }
 
-// Send makes one attempt. It returns nil when the endpoint accepts the message, and a Refusal when
-// it does not or cannot be reached. When ctx ends first the error wraps ctx.Err() instead, because
-// nothing is known of the endpoint.
+// Send makes one attempt. It returns nil when the endpoint accepts the message, and a Refusal when it does not
+// or cannot be reached. When ctx ends first, the error wraps ctx.Err() instead, because nothing is known about
+// the endpoint.
 func (c *Client) Send(ctx context.Context, endpoint Endpoint, message Message) error {
 	header, err := sign(endpoint.Secrets, message, time.Now())
 	if err != nil {
@@ -107,11 +106,11 @@ func (c *Client) Send(ctx context.Context, endpoint Endpoint, message Message) e
 		if err != nil {
 			return &Refusal{Reason: "the URL cannot be requested"}
 		}
-		// The signature goes along with a redirect: it tells no more than the body that it signs,
-		// and who is sent there has to verify it.
+		// The signature is sent along with a redirect. It reveals no more than the body that it signs, and
+		// the new endpoint has to verify it.
 		request.Header = header
-		// Not http.Client: it follows redirects that drop the body, and tells the next host the
-		// whole URL of the last one.
+		// Not http.Client: it follows redirects that drop the body, and sends the whole URL of the last host
+		// to the next one.
 		response, err := c.transport.RoundTrip(request)
 		if err != nil {
 			return c.explain(ctx, attempt, err)
@@ -134,11 +133,11 @@ func sign(secrets []string, message Message, now time.Time) (http.Header, error)
 	}
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
-		// The library takes a secret without the prefix, and an empty one with which anybody signs.
+		// The library accepts a secret without the prefix, and an empty one, with which anybody could sign.
 		key, hasPrefix := strings.CutPrefix(secret, "whsec_")
 		signer, err := standardwebhooks.NewWebhook(key)
 		if err != nil || !hasPrefix || key == "" {
-			return nil, &Refusal{Reason: "the secret is not whsec_ and base64"}
+			return nil, &Refusal{Reason: "the secret is not whsec_ followed by base64"}
 		}
 		if signatures[i], err = signer.Sign(message.ID, now, message.Body); err != nil {
 			return nil, &Refusal{Reason: "the message cannot be signed"}
@@ -150,13 +149,13 @@ func sign(secrets []string, message Message, now time.Time) (http.Header, error)
 	header.Set(standardwebhooks.HeaderWebhookID, message.ID)
 	header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
-	// This key is not sent, but allows net/http to post again when a connection that it kept turns
-	// out to be dead. The endpoint knows the message by its ID.
+	// This key is not sent, but allows net/http to repeat a post when a connection that it kept turns out to
+	// be dead. The endpoint recognizes the message by its ID.
 	header["Idempotency-Key"] = nil
 	return header, nil
 }
 
-// check refuses a URL to which nothing is sent.
+// check refuses a URL to which nothing may be sent.
 func check(target *url.URL) error {
 	switch {
 	case target.Scheme != "http" && target.Scheme != "https":
@@ -173,23 +172,22 @@ func keepsMethod(status int) bool {
 	return status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect
 }
 
-// follow returns where a redirect leads.
+// follow returns the target of a redirect.
 func follow(response *http.Response) (*url.URL, error) {
 	next, err := response.Location()
 	if err != nil {
-		return nil, &Refusal{Reason: statusLine(response) + ": without a usable Location"}
+		return nil, &Refusal{Reason: statusLine(response) + ": no usable Location"}
 	}
 	if err := check(next); err != nil {
 		return nil, &Refusal{Reason: statusLine(response) + ": " + err.Error()}
 	}
 	if response.Request.URL.Scheme == "https" && next.Scheme == "http" {
-		return nil, &Refusal{Reason: statusLine(response) + ": it leaves https"}
+		return nil, &Refusal{Reason: statusLine(response) + ": the redirect leaves https"}
 	}
 	return next, nil
 }
 
-// read returns the start of the body and closes it. A body that breaks off does not change the
-// answer, which is the status.
+// read returns the start of the body and closes it. When the body ends early, the answer is still the status.
 func read(response *http.Response) []byte {
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {

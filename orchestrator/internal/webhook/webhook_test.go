@@ -116,7 +116,7 @@ func TestAnswers(t *testing.T) {
 		{"302", answer(302, "", "Location", "/elsewhere"), webhook.Refusal{Status: 302, Reason: "302 Found"}},
 		{"304", answer(304, ""), webhook.Refusal{Status: 304, Reason: "304 Not Modified"}},
 		{"307 to nowhere", answer(307, ""),
-			webhook.Refusal{Reason: "307 Temporary Redirect: without a usable Location"}},
+			webhook.Refusal{Reason: "307 Temporary Redirect: no usable Location"}},
 		{"308 to another scheme", answer(308, "", "Location", "ftp://127.0.0.1/?token=t"),
 			webhook.Refusal{Reason: "308 Permanent Redirect: the URL is neither http nor https"}},
 		{"307 with a password", answer(307, "", "Location", "http://u:p@127.0.0.1/"),
@@ -165,7 +165,7 @@ func TestFailures(t *testing.T) {
 		{"another protocol", at(raw("220 mail\n", closeConn)), `malformed HTTP status code "mail"`},
 		{"a closed port", "http://" + closed + "/?token=t", "connection refused"},
 		{"a port that does not exist", "http://127.0.0.1:99999/?token=t", "address 99999: invalid port"},
-		// Two dots are refused before anybody is asked.
+		// Two dots are refused before a name server is asked.
 		{"a host that does not exist", "http://a..b/?token=t", "the host name cannot be resolved: no such host"},
 		{"a certificate of nobody", tls.URL + "/?token=t",
 			"x509: certificate signed by unknown authority"},
@@ -193,7 +193,7 @@ func TestHandshakeIsBounded(t *testing.T) {
 	expectReason(t, err, "no connection within 200ms")
 }
 
-// An answer is its status: what happens to the body afterwards does not take it back.
+// An answer is its status: what happens to the body afterwards does not change it.
 func TestBodyDoesNotChangeTheAnswer(t *testing.T) {
 	endless := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -301,7 +301,7 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 	}
 }
 
-// A connection that died while it was idle is the network's fault, not the endpoint's.
+// A connection that died while it was idle is a fault of the network, not of the endpoint.
 func TestDeadConnectionIsReplaced(t *testing.T) {
 	var once sync.Once
 	var first string

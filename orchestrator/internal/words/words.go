@@ -1,4 +1,4 @@
-// Package words writes numbers as people do.
+// Package words formats numbers for people.
 package words
 
 import (
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Count is a number of things: 1 row, 2 rows. The plural of the thing is its name with an s.
+// Count is a number of things: 1 row, 2 rows. The plural is the singular with an s.
 func Count(count int64, thing string) string {
 	if count == 1 {
 		return "1 " + thing
@@ -14,8 +14,8 @@ func Count(count int64, thing string) string {
 	return fmt.Sprintf("%d %ss", count, thing)
 }
 
-// Duration is how long something took, in the units in which one thinks of it: 80 ms, 2.5 s, 3 min 20 s, 2 h 5 min.
-// showDuration() of the page's scripts gives the same.
+// Duration is a duration in common units: 80 ms, 2.5 s, 3 min 20 s, 2 h 5 min. showDuration() of the page's
+// scripts returns the same.
 func Duration(took time.Duration) string {
 	switch {
 	case took < time.Millisecond:
@@ -32,7 +32,7 @@ func Duration(took time.Duration) string {
 	return fmt.Sprintf("%d h %d min", minutes/60, minutes%60)
 }
 
-// Milliseconds is Duration of what an event tells.
+// Milliseconds is the Duration of a number of milliseconds, as an event has it.
 func Milliseconds(took float64) string {
 	return Duration(time.Duration(took * float64(time.Millisecond)))
 }

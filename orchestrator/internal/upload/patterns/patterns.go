@@ -1,9 +1,9 @@
 // Package patterns matches a text against many regular expressions at once.
 //
-// The expressions are made into one deterministic automaton, which reads each byte of a text once and
-// then knows all that accept it: what RE2 does for a set (Russ Cox, "Regular Expression Matching in
-// the Wild", 2010; the subset construction is Rabin and Scott's, 1959). The standard library's regexp
-// takes one expression at a time and is too slow beside a COPY by more than ten times.
+// The expressions are compiled into one deterministic automaton. It reads each byte of a text once and then
+// knows every expression that accepts the text, as RE2 does for a set (Russ Cox, "Regular Expression Matching
+// in the Wild", 2010; the subset construction is Rabin and Scott's, 1959). The standard library's regexp
+// matches one expression at a time, and is more than ten times too slow for use with a COPY.
 package patterns
 
 import (
@@ -17,40 +17,40 @@ import (
 // MaxPatterns is how many patterns a Set can have.
 const MaxPatterns = 64
 
-// A Pattern is a regular expression of ASCII characters that a whole text has to match.
+// A Pattern is a regular expression of ASCII characters that must match a whole text.
 type Pattern struct {
-	// Accepts begins with ^ and ends with $. Empty accepts every text.
+	// Accepts begins with ^ and ends with $. When it is empty, the pattern accepts every text.
 	Accepts string
-	// MaxLength is the length in bytes up to which a text is accepted; 0 sets no bound.
+	// MaxLength is the length in bytes up to which a text is accepted; 0 means no limit.
 	MaxLength int
 }
 
-// Mask has bit i set when pattern i accepts.
+// Mask has bit i set when pattern i accepts the text.
 type Mask uint64
 
-// A Set matches texts against its patterns. It is not safe for concurrent use: the states of the
-// automaton are made when a text first leads there.
+// A Set matches texts against its patterns. It is not safe for concurrent use, because it creates states of the
+// automaton when a text first reaches them.
 type Set struct {
 	programs []*syntax.Prog
 	// always are the patterns that accept every text.
 	always Mask
-	// byLength are those that accept a text of that length; the last one stands for all that are longer.
+	// byLength are the patterns that accept a text of that length; the last element is for all longer texts.
 	byLength []Mask
 
-	// next[state<<7|byte] is the state that a byte leads to.
+	// next[state<<7|byte] is the state that follows on a byte.
 	next    []int32
 	accepts []Mask
-	// threads are the instructions of all programs that a state stands for.
+	// threads are, for each state, the instructions of all programs in that state.
 	threads [][]thread
 	states  map[string]int32
 }
 
-// A thread is a place in one of the programs.
+// A thread is a position in one of the programs.
 type thread struct{ pattern, pc uint32 }
 
 const (
-	unknown = -1 // a transition that has not been made yet
-	dead    = 0  // the state from which nothing is accepted
+	unknown = -1 // a transition that has not been computed yet
+	dead    = 0  // the state in which no pattern can match any more
 )
 
 // Compile makes a Set of patterns.
@@ -120,7 +120,7 @@ func compile(pattern string) (*syntax.Prog, error) {
 	return program, nil
 }
 
-// Match tells which patterns accept text.
+// Match returns the patterns that accept text.
 func (s *Set) Match(text []byte) Mask {
 	state := int32(1)
 	for _, b := range text {
@@ -139,7 +139,7 @@ func (s *Set) Match(text []byte) Mask {
 	return s.accepts[state] & s.byLength[min(len(text), len(s.byLength)-1)]
 }
 
-// step makes a transition.
+// step computes a transition.
 func (s *Set) step(from int32, b byte) int32 {
 	reached := follower{set: s}
 	for _, t := range s.threads[from] {
@@ -153,16 +153,16 @@ func (s *Set) step(from int32, b byte) int32 {
 	return to
 }
 
-// A follower finds the instructions that are reached without reading a byte.
+// A follower finds the instructions that can be reached without reading a byte.
 type follower struct {
 	set   *Set
-	flags syntax.EmptyOp // what holds at this place of the text
+	flags syntax.EmptyOp // the conditions that hold at this position of the text
 	seen  []thread
 	found []thread
 }
 
-// follow adds what is reached from t: instructions that read a byte, and those at which a program has
-// matched if the text ends here.
+// follow adds what t reaches: instructions that read a byte, and those at which a program has matched if the
+// text ends here.
 func (f *follower) follow(t thread) {
 	if slices.Contains(f.seen, t) {
 		return
@@ -188,7 +188,7 @@ func (f *follower) follow(t thread) {
 	}
 }
 
-// state returns the state that stands for threads.
+// state returns the state for threads.
 func (s *Set) state(threads []thread) int32 {
 	slices.SortFunc(threads, func(a, b thread) int {
 		return int(a.pattern)<<20 + int(a.pc) - int(b.pattern)<<20 - int(b.pc)

@@ -1,8 +1,8 @@
 // Package records reads the records of a CSV file.
 //
-// It takes what RFC 4180 describes, and what files are like beside it: other delimiters, quotes and
-// line ends, quotes within a field, backslashes. A field is quoted only if it begins with the quote.
-// Encoding/csv of the standard library knows neither of these, nor where a record began in bytes.
+// It reads what RFC 4180 describes, and how files differ from that: other delimiters, quotes and line ends,
+// quotes within a field, backslashes. A field is quoted only if it begins with the quote. The standard
+// library's encoding/csv does none of this, nor does it return the position of a record in bytes.
 package records
 
 import (
@@ -14,43 +14,44 @@ import (
 )
 
 const (
-	// MaxRecord is how long a record may be, in bytes: it has to fit into memory.
+	// MaxRecord is the maximum size of a record in bytes: a record must fit into memory.
 	MaxRecord = 128 << 20
-	// MaxFields is how many fields a record may have: no table has more columns.
+	// MaxFields is the maximum number of fields of a record: no table has more columns.
 	MaxFields = 1600
 	firstRead = 256 << 10
 )
 
-// A Dialect says how a file is written.
+// A Dialect describes how a file is written.
 type Dialect struct {
-	// Delimiter stands between fields: one or two bytes.
+	// Delimiter separates fields: one or two bytes.
 	Delimiter string
-	// Quote begins and ends a field with delimiters or line ends in it. Within, it is written twice.
+	// Quote begins and ends a field that contains delimiters or line ends. Within such a field it is written
+	// twice.
 	Quote byte
-	// Escape within quotes takes a quote, or itself, as it is. The same as Quote, or 0, when there is no
-	// other than doubling.
+	// Escape within quotes makes the next quote or escape a part of the text. It is the same as Quote, or 0,
+	// when quotes are only doubled.
 	Escape byte
-	// EndsInCR says that lines end in a carriage return. Otherwise they end in a line feed, and a
-	// carriage return before it belongs to the end.
+	// EndsInCR means that lines end in a carriage return. Otherwise they end in a line feed, and a carriage
+	// return before it belongs to the line end.
 	EndsInCR bool
 }
 
-// A Record is a line of the file, or more when there are line ends in quotes. It is good until the
-// next one is read.
+// A Record is a line of the file; several lines when there are line ends in quotes. It is valid until the next
+// one is read.
 type Record struct {
-	// Line is where it begins, from 1.
+	// Line is the line on which it begins, from 1.
 	Line int64
-	// Raw is its text as it stands in the file.
+	// Raw is its text as it is in the file.
 	Raw    []byte
 	Fields []Field
-	// AfterQuote says that a quote was followed by something else than a delimiter or a line end. It
-	// is taken as it is.
+	// AfterQuote means that a closing quote is followed by something else than a delimiter or a line end. That
+	// text is kept as it is.
 	AfterQuote bool
-	// IsBad says that Raw has bytes that no text has.
+	// IsBad means that Raw has bytes that are not text.
 	IsBad bool
 }
 
-// IsBlank tells whether the line is empty.
+// IsBlank reports whether the line is empty.
 func (r *Record) IsBlank() bool { return len(r.Raw) == 0 }
 
 // A Field is a value of a record.
@@ -59,11 +60,11 @@ type Field struct {
 	IsQuoted bool
 }
 
-// An OpenQuoteError tells of a quote that does not close.
+// An OpenQuoteError is the error for a quote that is not closed.
 type OpenQuoteError struct {
-	// Line is where it stands.
+	// Line is the line of the quote.
 	Line int64
-	// IsLong says that the file goes on for more than MaxRecord.
+	// IsLong means that the file continues for more than MaxRecord bytes.
 	IsLong bool
 }
 
@@ -74,17 +75,17 @@ func (e *OpenQuoteError) Error() string {
 	return fmt.Sprintf("the quote on line %d does not close", e.Line)
 }
 
-// A WideError tells of a record of more than MaxFields fields.
+// A WideError is the error for a record of more than MaxFields fields.
 type WideError struct{ Line int64 }
 
 func (e *WideError) Error() string {
 	return fmt.Sprintf("line %d has more than %d fields, the most that a table has columns", e.Line, MaxFields)
 }
 
-// ErrLong tells of a record longer than MaxRecord.
+// ErrLong is the error for a record longer than MaxRecord.
 var ErrLong = fmt.Errorf("a line is longer than %d MB", MaxRecord>>20)
 
-// errMore says that the buffer ends within a record.
+// errMore means that the buffer ends within a record.
 var errMore = errors.New("more is needed")
 
 // A Reader reads records.
@@ -92,22 +93,22 @@ type Reader struct {
 	source  io.Reader
 	dialect Dialect
 	lineEnd byte
-	// stops marks the bytes at which a field without quotes may end.
+	// stops marks the bytes at which an unquoted field may end.
 	stops [256]bool
-	// badText is what a decoder writes for bytes that it does not know; empty for UTF-8 itself.
+	// badText is what a decoder writes for invalid bytes; empty for UTF-8 itself.
 	badText []byte
 
 	buffer []byte // what has been read and not yet parsed
-	start  int    // where in it the next record begins
+	start  int    // where the next record begins in it
 	atEnd  bool   // the source has no more
 	line   int64  // of the next record
 
 	record   Record
-	unquoted []byte // texts of quoted fields that differ from what stands in the file
+	unquoted []byte // texts of quoted fields that differ from the bytes in the file
 }
 
-// NewReader returns a Reader of UTF-8 text. isDecoded says that it was in another encoding, and that
-// U+FFFD stands for what could not be decoded.
+// NewReader returns a Reader of UTF-8 text. isDecoded means that the text was in another encoding, and that
+// U+FFFD replaces bytes that could not be decoded.
 func NewReader(source io.Reader, dialect Dialect, isDecoded bool) *Reader {
 	r := &Reader{source: source, dialect: dialect, lineEnd: '\n', line: 1}
 	if dialect.EndsInCR {
@@ -121,13 +122,13 @@ func NewReader(source io.Reader, dialect Dialect, isDecoded bool) *Reader {
 	return r
 }
 
-// SkipLines passes over lines that are not records.
+// SkipLines skips lines that are not records.
 func (r *Reader) SkipLines(count int) error {
 	for range count {
 		for {
 			at := bytes.IndexByte(r.buffer[r.start:], r.lineEnd)
 			next := r.start + at + 1
-			// In a CR file a CRLF is one line end too: one has to see what comes after the CR.
+			// In a CR file a CRLF is one line end too, so the byte after the CR must be known.
 			if at >= 0 && (!r.dialect.EndsInCR || next < len(r.buffer) || r.atEnd) {
 				if r.dialect.EndsInCR && next < len(r.buffer) && r.buffer[next] == '\n' {
 					next++
@@ -147,8 +148,8 @@ func (r *Reader) SkipLines(count int) error {
 	return nil
 }
 
-// Next reads a record. It returns io.EOF after the last, an *OpenQuoteError or ErrLong where it
-// cannot go on, or the source's error.
+// Next reads a record. It returns io.EOF after the last one, an *OpenQuoteError, a *WideError or ErrLong when
+// it cannot continue, or the error of the source.
 func (r *Reader) Next() (*Record, error) {
 	for {
 		length, lines, err := r.parse(r.buffer[r.start:])
@@ -182,7 +183,7 @@ func (r *Reader) check() {
 		r.badText != nil && bytes.Contains(raw, r.badText)
 }
 
-// fill reads until there is twice as much to parse, so that a long record is parsed a few times only.
+// fill reads until the buffer has twice as much to parse, so that a long record is parsed only a few times.
 func (r *Reader) fill() error {
 	rest := r.buffer[r.start:]
 	wanted := max(2*len(rest), firstRead)
@@ -263,20 +264,21 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 	}
 }
 
-// quoted reads the quoted part of a field that begins at data[at]: its text, and where it is over.
+// quoted reads the quoted part of a field that begins at data[at]. It returns the text and the position after
+// it.
 func (r *Reader) quoted(data []byte, at int) (text []byte, end int, err error) {
 	quote, escape := r.dialect.Quote, r.dialect.Escape
 	if escape == 0 {
 		escape = quote
 	}
 	first := len(r.unquoted)
-	from := at + 1 // of the part that has not been copied to unquoted
+	from := at + 1 // start of the part that is not yet copied to unquoted
 	for at = from; ; {
 		found := bytes.IndexByte(data[at:], quote)
 		if escape != quote {
 			found = bytes.IndexAny(data[at:], string([]byte{quote, escape}))
 		}
-		// Whether a quote closes shows in the byte after it.
+		// The byte after a quote shows whether the quote closes the field.
 		if found < 0 || at+found+1 == len(data) && (!r.atEnd || data[at+found] != quote) {
 			return nil, 0, &OpenQuoteError{}
 		}
@@ -301,8 +303,8 @@ func (r *Reader) quoted(data []byte, at int) (text []byte, end int, err error) {
 	}
 }
 
-// fieldEnd finds where the field that goes on at data[at] ends, where the next one begins, and whether
-// it is the last of its record.
+// fieldEnd finds where the field at data[at] ends, where the next one begins, and whether it is the last of its
+// record.
 func (r *Reader) fieldEnd(data []byte, at int) (end, next int, isLast bool, err error) {
 	delimiter := r.dialect.Delimiter
 	for end = at; end < len(data); end++ {
@@ -331,7 +333,7 @@ func (r *Reader) fieldEnd(data []byte, at int) (end, next int, isLast bool, err 
 	return end, end, true, nil
 }
 
-// lineEndAt takes the other half of a CRLF to the line end at data[end].
+// lineEndAt includes the second half of a CRLF in the line end at data[end].
 func (r *Reader) lineEndAt(data []byte, at, end int) (fieldEnd, next int, isLast bool, err error) {
 	if !r.dialect.EndsInCR {
 		if end > at && data[end-1] == '\r' {

@@ -1,4 +1,4 @@
-// A look at what a query gives, and what a schedule means, without leaving the page.
+// Previews of a query and of a schedule, without leaving the page.
 
 import { clearSaid, fetchPage, showProblem, showTimes, takeOver } from './common.js';
 
@@ -7,11 +7,11 @@ import { clearSaid, fetchPage, showProblem, showTimes, takeOver } from './common
 const view = document.getElementById('view');
 const query = document.getElementById('view-query');
 
-// The database says at which character it stopped.
+// The database reports the character at which it found the error.
 function pointAt(problem) {
     const position = Number(problem?.dataset.position);
     if (!position) return;
-    // Characters are not what a text is counted by here: some take two places.
+    // JavaScript counts UTF-16 code units: some characters take two.
     const start = [...query.value].slice(0, position - 1).join('').length;
     const word = query.value.slice(start).match(/^\w+|^./su)?.[0] ?? '';
     query.focus();
@@ -28,20 +28,20 @@ view.querySelector('form').addEventListener('submit', async event => {
     const said = form.querySelector('output');
     button.disabled = true;
     clearSaid(view);
-    said.textContent = 'Looking …';
+    said.textContent = 'Running the query …';
     try {
         const body = new URLSearchParams(new FormData(form));
         const page = await fetchPage(button.formAction, { method: 'POST', body });
         pointAt(takeOver(view, page, '#view-preview', result => form.querySelector('.fields').after(result)));
     } catch {
-        showProblem(view, { message: 'the connection broke off before the preview came' });
+        showProblem(view, { message: 'the connection was lost before the preview arrived' });
     }
     button.disabled = false;
     said.textContent = '';
 });
 
-// What has been written stays when something else is chosen, until a view is made of it. What the page suggests is
-// not kept: of another table it suggests something else.
+// A typed query is kept when another table is chosen, until a view is created from it. A suggested query is not kept,
+// because the page suggests another one for each table.
 const draft = 'tinydevcrm-view';
 const name = document.getElementById('view-name');
 const isSuggested = field => location.pathname === '/' && field.value === field.defaultValue;
@@ -54,7 +54,7 @@ if (kept && location.pathname === '/') {
 }
 for (const field of [query, name]) {
     field.addEventListener('input', () => {
-        // The name belongs to a query that was written.
+        // The name is kept only with a query that was typed.
         const written = isSuggested(query) ? {} : { query: query.value, name: name.value };
         if (!isSuggested(name)) written.name = name.value;
         sessionStorage.setItem(draft, JSON.stringify(written));
@@ -69,7 +69,7 @@ let waiting = null;
 
 function say(described) {
     const next = (described.next_due_at ?? []).map(moment => new Date(moment).toLocaleString());
-    const comes = next.length ? `next ${next.join(', ')}` : 'that never comes';
+    const comes = next.length ? `next ${next.join(', ')}` : 'that is never';
     when.textContent = `${described.words} (${described.time_zone}); ${comes}`;
 }
 
@@ -77,7 +77,7 @@ async function describe() {
     const asked = schedule.value;
     const answer = await fetch(`/schedules/describe?schedule=${encodeURIComponent(asked)}`);
     const described = await answer.json();
-    if (schedule.value !== asked) return; // typed on meanwhile
+    if (schedule.value !== asked) return; // the user has typed more
     if (answer.ok) say(described);
     else when.textContent = `${described.error.message}. ${described.error.hint ?? ''}`;
 }

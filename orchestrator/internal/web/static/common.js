@@ -38,7 +38,7 @@ function makeCell(value) {
     return cell;
 }
 
-// An object keeps no order of names that are numbers: what has an order of its own comes with it.
+// An object does not keep the order of names that are numbers, so the order of the columns is given separately.
 export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     if (!rows?.length) return;
     const head = table.createTHead().insertRow();
@@ -47,7 +47,7 @@ export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row[name])));
 }
 
-// What was said of the last attempt is not true of the next.
+// The messages of the last attempt do not apply to the next one.
 export function clearSaid(section) {
     section.querySelectorAll('.problem, .done').forEach(old => old.remove());
 }
@@ -74,13 +74,13 @@ export function showProblem(section, problem) {
     box.focus();
 }
 
-// Fetches a page and gives it as a document.
+// Fetches a page and returns it as a document.
 export async function fetchPage(address, options) {
     const answer = await fetch(address, { headers: { Accept: 'text/html' }, ...options });
     return new DOMParser().parseFromString(await answer.text(), 'text/html');
 }
 
-// Puts the newly rendered problem, and what belongs below the form, where the old ones are.
+// Replaces the old problem, and the old part below the form, by those of the new page.
 export function takeOver(section, page, selector, place) {
     section.querySelectorAll(`.problem, .done, ${selector}`).forEach(old => old.remove());
     const problem = page.querySelector(`#${section.id} .problem`) ?? page.querySelector('#away');

@@ -1,7 +1,7 @@
 'use strict';
 
-// The widget works without this file, which asks for news while somebody can see it. It does not hold a
-// stream open: a browser opens six connections to a server, and a page may have more widgets than that.
+// The widget works without this file, which polls for changes while the widget is visible. It does not hold a stream
+// open, because a browser opens six connections to a server, and a page may have more widgets than that.
 
 const pause = 3000;
 const longestPause = 30000;
@@ -17,8 +17,8 @@ function showTimes(page) {
     }
 }
 
-// Only what has changed is put in place: a table keeps where it was scrolled to, and a screen reader
-// reads a number out only when it is another one.
+// Only what has changed is replaced: so a table keeps its scroll position, and a screen reader reads a number out only
+// when it has changed.
 function show(page) {
     showTimes(page);
     document.title = page.title;
@@ -44,7 +44,7 @@ async function ask() {
             headers: tag ? { Accept: 'text/html', 'If-None-Match': tag } : { Accept: 'text/html' },
             signal: AbortSignal.timeout(longestPause),
         });
-        // 404 is news too: its owner has ended it.
+        // 404 counts as a change too: the owner has made the view private.
         hasAnswered = answer.status < 500;
         if (hasAnswered && answer.status !== 304) {
             show(new DOMParser().parseFromString(await answer.text(), 'text/html'));

@@ -3,12 +3,12 @@
 import { countRows, fillRows, make, showDuration, showTimes } from './common.js';
 
 const maxEvents = 200;
-// How far behind the last event an open page that was away begins again, for the same reason.
+// How far before the last event an open page resumes after a pause, because a smaller number may commit later.
 const idMargin = 1000;
-// How long an open page waits before it reads its lists again: after an event, and without one.
+// How long an open page waits before it reloads its lists: after an event, and without one.
 const newsAfter = 2000;
 const newsEvery = 30000;
-// And while the database is away.
+// How long it waits while the database is away.
 const newsWhenAway = 5000;
 
 const feed = document.getElementById('feed');
@@ -17,12 +17,12 @@ const feedNews = document.getElementById('feed-news');
 const shown = new Set(Array.from(feed.children, item => Number(item.dataset.id)));
 let source = null;
 let lastID = Math.max(0, ...shown);
-// From when on events are asked for: at first from the oldest of the page, because a smaller number may
+// Events after this one are requested: at first those after the oldest one of the page, because a smaller number may
 // commit later than a greater one.
 let after = shown.size ? Math.min(...shown) - 1 : 0;
 let news = [];
 
-// A bigint is more than a number holds: it stays as it is written, where the browser can tell.
+// A bigint can exceed the range of a number. Its text is kept where the browser supports that.
 const parse = text => JSON.parse(text, (key, value, context) =>
     typeof value === 'number' && JSON.rawJSON && String(value) !== context.source
         ? JSON.rawJSON(context.source) : value);
@@ -50,12 +50,12 @@ function makeItem(event) {
     return item;
 }
 
-// One sentence for all that came together: a screen reader reads out each change.
+// One sentence for all events that arrive together, because a screen reader reads out each change.
 function announce(event) {
     if (!news.length) {
         setTimeout(() => {
             const last = news.at(-1);
-            feedNews.textContent = news.length > 1 ? `${news.length} new events, the last of ${last}` : last;
+            feedNews.textContent = news.length > 1 ? `${news.length} new events; the last one: ${last}` : last;
             news = [];
         }, 300);
     }
@@ -67,7 +67,7 @@ function receive(event) {
     shown.add(event.id);
     lastID = Math.max(lastID, event.id);
 
-    // An event of a longer refresh may come after one with a greater number.
+    // The event of a longer refresh may arrive after one with a greater number.
     const next = Array.from(feed.children).find(item => Number(item.dataset.id) < event.id);
     feed.insertBefore(makeItem(event), next ?? null);
     feed.hidden = false;
@@ -84,19 +84,19 @@ let expected = null;
 function expectNews(delay = newsAfter) {
     expected ??= setTimeout(() => {
         expected = null;
-        readNews().catch(() => {}); // the server is away, which the feed says
+        readNews().catch(() => {}); // the server is away, as the feed says
     }, delay);
 }
 
-// The lists stay as they were read last, which is said: nobody knows how they are now.
+// The lists stay as they were last read, and the page says so, because their current state is unknown.
 function showAway(problem) {
     if (!document.getElementById('away')) {
         const box = make('div', { id: 'away', className: 'problem' });
         box.setAttribute('role', 'alert');
         const since = new Date().toLocaleTimeString();
         box.append(make('p', { textContent:
-            `The database cannot be reached since ${since}. What this page shows is from before; it tries again by itself.` }));
-        box.append(make('p', { textContent: `The reason: ${problem?.message ?? 'the server does not say'}.` }));
+            `The database has not answered since ${since}. This page shows what it read before, and tries again by itself.` }));
+        box.append(make('p', { textContent: `The reason: ${problem?.message ?? 'the server gives none'}.` }));
         document.querySelector('main').prepend(box);
     }
     showState();
@@ -116,7 +116,7 @@ async function readNews() {
     for (const id of ['glance', 'matviews-list', 'subscriptions-list']) {
         const old = document.getElementById(id);
         const fresh = page.getElementById(id);
-        // Not under the hands of who is just using it.
+        // A list that is in use is not replaced.
         const isInUse = old.contains(document.activeElement) || old.querySelector('.danger[open]');
         if (!fresh || isInUse || old.innerHTML === fresh.innerHTML) continue;
         const places = Array.from(old.querySelectorAll('.scroll'), frame => [frame.scrollLeft, frame.scrollTop]);
@@ -143,12 +143,12 @@ function connect() {
         showState();
         expectNews();
         after = Math.max(after, lastID - idMargin);
-        // It tries again by itself, except when the server answered with an error.
+        // The browser reconnects by itself, except when the server answered with an error.
         if (mine.readyState === EventSource.CLOSED) setTimeout(() => source === mine && connect(), 5000);
     };
 }
 
-// A page of older events stands still. A browser opens few connections to one server: tabs in the
+// A page of older events does not change. A browser opens few connections to one server, so tabs in the
 // background must not hold them all.
 if (feed.dataset.stream) {
     document.addEventListener('visibilitychange', () => {

@@ -1,4 +1,4 @@
-// The upload: drop a file, see how it would be read, watch how far it is.
+// The upload: drop a file, preview it, watch its progress.
 
 import { clearSaid, fetchPage, showProblem, takeOver } from './common.js';
 
@@ -12,7 +12,7 @@ const stop = form.querySelector('.stop');
 const bar = form.querySelector('progress');
 const said = form.querySelector('output');
 
-// With a script the file can stand first, because it is put last into what is sent, and can be dropped.
+// With this script the file field can come first, because the script sends it last. A file can also be dropped.
 form.prepend(form.querySelector('.file'));
 form.querySelector('.file small').textContent = '(or .csv.gz; choose it, or drop it on this page)';
 
@@ -25,7 +25,7 @@ function fieldsWith(file) {
 
 // --- Upload ------------------------------------------------------------------------------------
 
-// The upload that is under way: the file's name, and whether all of it has been sent.
+// The running upload: the file's name, and whether all of it has been sent.
 const cutOff = 'tinydevcrm-upload';
 let running = null;
 
@@ -34,20 +34,20 @@ window.addEventListener('pagehide', () => {
     if (running) sessionStorage.setItem(cutOff, JSON.stringify(running));
 });
 
-// Of one that was cut off: a part of a file is never imported.
-function tellCutOff() {
+// Shows what became of an upload that was interrupted: a part of a file is never imported.
+function showCutOff() {
     const left = JSON.parse(sessionStorage.getItem(cutOff) ?? 'null');
     sessionStorage.removeItem(cutOff);
     if (!left) return;
     showProblem(section, {
-        message: `the page was left while ${left.name} was uploaded`,
+        message: `you left the page during the upload of ${left.name}`,
         hint: left.isSent
-            ? 'All of it had been sent: either all of it is imported, or nothing. Look at the table before you upload it again.'
+            ? 'The whole file had been sent, so either all of it is imported or nothing. Look at the table before you upload it again.'
             : 'Nothing was imported. Choose the file again to upload it.',
     });
 }
 
-tellCutOff();
+showCutOff();
 
 function sendUpload(file) {
     const request = new XMLHttpRequest();
@@ -62,7 +62,7 @@ function sendUpload(file) {
 
     const limit = Number(form.dataset.limit);
     if (limit && file.size > limit) {
-        return end({ message: `${file.name} is larger than the ${limit} bytes that this server takes` });
+        return end({ message: `${file.name} is larger than ${limit} bytes, the limit of this server` });
     }
 
     clearSaid(section);
@@ -76,7 +76,7 @@ function sendUpload(file) {
         said.textContent = event.loaded === event.total
             ? 'Choosing types …' : `${Math.floor(100 * event.loaded / event.total)} %`;
     };
-    request.onerror = () => end({ message: 'the connection broke off before the upload was complete' });
+    request.onerror = () => end({ message: 'the connection was lost before the upload was complete' });
     request.onabort = () => end({ message: 'the upload was stopped; nothing was imported' });
     request.onload = () => {
         const to = request.getResponseHeader('Location');
@@ -100,19 +100,19 @@ function sendUpload(file) {
 
 // --- Preview -----------------------------------------------------------------------------------
 
-// The server looks at the beginning of the file only, so that is all that a preview sends.
+// The server reads only the beginning of the file, so a preview sends no more.
 async function sendPreview() {
     const file = chosen.files[0];
     const preview = form.querySelector('[formaction]');
     preview.disabled = true;
     if (!running) clearSaid(section);
-    said.textContent = 'Looking …';
+    said.textContent = 'Reading the file …';
     try {
         const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith(file.slice(0, previewSize)) });
-        if (chosen.files[0] !== file) return; // another one was chosen meanwhile
+        if (chosen.files[0] !== file) return; // another file was chosen meanwhile
         takeOver(section, page, '#upload-plan', plan => form.querySelector('.buttons').before(plan));
     } catch {
-        showProblem(section, { message: 'the connection broke off before the preview came' });
+        showProblem(section, { message: 'the connection was lost before the preview arrived' });
     } finally {
         preview.disabled = false;
         if (!button.disabled) said.textContent = '';

@@ -1,4 +1,3 @@
-drop view tinydevcrm.overview;
 drop view tinydevcrm.subscription_status;
 drop view tinydevcrm.job_runs;
 drop view tinydevcrm.matview_status;

@@ -1,1 +1,0 @@
-drop function tinydevcrm.latest_deliveries(text, integer);

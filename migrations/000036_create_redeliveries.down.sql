@@ -1,0 +1,4 @@
+drop function tinydevcrm.replay_events(text, timestamptz);
+drop function tinydevcrm.redeliver_parked(text);
+drop function tinydevcrm.redeliver_event(bigint);
+drop function tinydevcrm._requeue_deliveries(bigint[]);

@@ -1,0 +1,133 @@
+-- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which
+-- only this file defines.
+
+create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when delivery.state <> 'pending' then delivery.state
+        -- A redelivered one starts again, and keeps its error for people to read.
+        when delivery.attempts = 0 then 'pending'
+        when delivery.last_error is not null then 'failing'
+        when delivery.visible_at > clock_timestamp() then 'in flight'
+        else 'pending'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._delivery_state(tinydevcrm.deliveries) is
+    'The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within '
+    'the visibility timeout), failing (its last attempt failed, and another follows), acknowledged '
+    'or parked.';
+
+create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when subscription.paused_by = 'orchestrator' then 'switched off'
+        when subscription.is_paused then 'paused'
+        -- max() is read from the index of the few deliveries that have an error.
+        when (
+            select max(deliveries.id)
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = subscription.id
+               and deliveries.acknowledged_at is null
+               and deliveries.last_error is not null
+               and deliveries.attempts > 0
+        ) is not null then 'failing'
+        else 'ok'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
+    'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
+    'paused (by its owner), or switched off (its endpoint is gone for good).';
+
+create function tinydevcrm._needs_attention(state text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select _needs_attention.state in ('failing', 'switched off')
+$$;
+
+comment on function tinydevcrm._needs_attention(text) is
+    'Whether something in this state needs attention: a failure does; a pause is intended and does '
+    'not.';
+
+create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
+    returns table (
+        delivery_id     bigint,
+        event_id        bigint,
+        matview         text,
+        outcome         text,
+        status          text,
+        attempts        integer,
+        max_attempts    integer,
+        last_error      text,
+        created_at      timestamptz,
+        next_attempt_at timestamptz,
+        acknowledged_at timestamptz
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._find_own_subscription(latest_deliveries.subscription);
+begin
+    return query
+        select deliveries.id,
+               deliveries.event_id,
+               events.matview,
+               events.outcome,
+               tinydevcrm._delivery_state(deliveries),
+               deliveries.attempts,
+               subscriptions.max_attempts,
+               deliveries.last_error,
+               deliveries.created_at,
+               case when deliveries.state = 'pending' then deliveries.visible_at end,
+               deliveries.acknowledged_at
+          from (
+            select newest.*
+              from tinydevcrm.deliveries as newest
+             where newest.subscription_id = v_id
+             order by newest.id desc
+             limit greatest(latest_deliveries.row_limit, 0)
+          ) as deliveries
+          join tinydevcrm.subscriptions
+            on subscriptions.id = v_id
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = deliveries.event_id
+         order by deliveries.id desc;
+end
+$$;
+
+comment on function tinydevcrm.latest_deliveries(text, integer) is
+    'The newest deliveries of your subscription, each with its state, as in '
+    'tinydevcrm._delivery_state(), and the time from which it may be received. Raises TD001 when '
+    'there is no such subscription.';
+
+revoke execute on function
+    tinydevcrm._delivery_state(tinydevcrm.deliveries),
+    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
+    tinydevcrm._needs_attention(text),
+    tinydevcrm.latest_deliveries(text, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._delivery_state(tinydevcrm.deliveries),
+    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
+    tinydevcrm._needs_attention(text),
+    tinydevcrm.latest_deliveries(text, integer)
+to tinydevcrm_user;

@@ -1,0 +1,6 @@
+drop function tinydevcrm._find_matviews(text, text, integer, name[]);
+drop function tinydevcrm._describe_view(text[], name[]);
+drop function tinydevcrm._read_names(text);
+drop function tinydevcrm._matview_key(text, name[]);
+drop function tinydevcrm._find_tables(text, text, integer, integer);
+drop view tinydevcrm.imported_tables;

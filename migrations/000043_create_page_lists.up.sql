@@ -1,0 +1,359 @@
+-- What the page lists: the imported tables, and the views with all that it shows of each.
+
+create view tinydevcrm.imported_tables
+    with (security_barrier)
+as
+select pg_class.oid::regclass as relation,
+       pg_class.relowner::regrole as owner,
+       newest.schema_name,
+       newest.table_name,
+       newest.id as import_id,
+       newest.source,
+       newest.mode,
+       newest.key,
+       newest.distribute_by,
+       newest.distribution,
+       newest.dialect,
+       newest.row_count,
+       newest.problem_count,
+       newest.notices,
+       newest.finished_at
+  from (
+    select distinct on (imports.schema_name, imports.table_name)
+           imports.*
+      from tinydevcrm.imports
+     where imports.finished_at is not null
+       and (
+           pg_has_role(imports.owner, 'usage')
+           or pg_has_role('tinydevcrm_admin', 'usage')
+       )
+     order by imports.schema_name, imports.table_name, imports.id desc
+  ) as newest
+  join pg_catalog.pg_namespace
+    on pg_namespace.nspname = newest.schema_name
+  join pg_catalog.pg_class
+    on pg_class.relnamespace = pg_namespace.oid
+   and pg_class.relname = newest.table_name
+   and pg_class.relkind in ('r', 'p');
+
+comment on view tinydevcrm.imported_tables is
+    'The tables that imports have created and that still exist, each with the newest import into '
+    'it that you may see.';
+comment on column tinydevcrm.imported_tables.relation is
+    'The table.';
+comment on column tinydevcrm.imported_tables.owner is
+    'Its owner now.';
+comment on column tinydevcrm.imported_tables.schema_name is
+    'Name of its schema.';
+comment on column tinydevcrm.imported_tables.table_name is
+    'Its name without the schema.';
+comment on column tinydevcrm.imported_tables.import_id is
+    'The newest import: tinydevcrm.imports.id.';
+comment on column tinydevcrm.imported_tables.source is
+    'The file of that import.';
+comment on column tinydevcrm.imported_tables.mode is
+    'Its mode.';
+comment on column tinydevcrm.imported_tables.key is
+    'Its key, when it was an upsert.';
+comment on column tinydevcrm.imported_tables.distribute_by is
+    'The column by which it was to distribute the table across the workers of Citus.';
+comment on column tinydevcrm.imported_tables.distribution is
+    'How the table is distributed; null when it is not.';
+comment on column tinydevcrm.imported_tables.dialect is
+    'How the file was written.';
+comment on column tinydevcrm.imported_tables.row_count is
+    'Rows that it added.';
+comment on column tinydevcrm.imported_tables.problem_count is
+    'Lines of the file that were repaired: see tinydevcrm.import_problems.';
+comment on column tinydevcrm.imported_tables.notices is
+    'What it did not do although its user may expect it.';
+comment on column tinydevcrm.imported_tables.finished_at is
+    'When it finished.';
+
+create function tinydevcrm._find_tables(
+    asked        text,
+    part         text,
+    row_limit    integer,
+    column_limit integer
+)
+    returns table (
+        key           text,
+        imported      tinydevcrm.imported_tables,
+        is_asked      boolean,
+        is_listed     boolean,
+        column_count  bigint,
+        column_names  text[],
+        column_types  text[]
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with found as (
+        select imported_tables,
+               _find_tables.asked in (
+                   format('%I.%I', imported_tables.schema_name, imported_tables.table_name),
+                   imported_tables.schema_name || '.' || imported_tables.table_name) as is_asked,
+               position(
+                   lower(_find_tables.part)
+                   in lower(imported_tables.schema_name || '.' || imported_tables.table_name)) > 0
+                   as is_listed
+          from tinydevcrm.imported_tables
+         where tinydevcrm._is_session_of(imported_tables.owner)
+    ),
+    shown as (
+        select found.*
+          from found
+         where found.is_asked
+            or found.is_listed
+         order by found.is_asked desc, (found.imported_tables).import_id desc
+         limit _find_tables.row_limit
+    )
+    select format('%I.%I', (shown.imported_tables).schema_name, (shown.imported_tables).table_name),
+           shown.imported_tables,
+           shown.is_asked,
+           shown.is_listed,
+           columns.count,
+           coalesce(columns.names, '{}'),
+           coalesce(columns.types, '{}')
+      from shown
+     cross join lateral (
+         select count(*),
+                array_agg(quote_ident(attname) order by place)
+                    filter (where place <= _find_tables.column_limit) as names,
+                array_agg(format_type(atttypid, atttypmod) order by place)
+                    filter (where place <= _find_tables.column_limit) as types
+           from (
+             select pg_attribute.attname,
+                    pg_attribute.atttypid,
+                    pg_attribute.atttypmod,
+                    row_number() over (order by pg_attribute.attnum) as place
+               from pg_attribute
+              where pg_attribute.attrelid = (shown.imported_tables).relation
+                and pg_attribute.attnum > 0
+                and not pg_attribute.attisdropped
+           ) as numbered
+     ) as columns
+     order by shown.is_asked desc, (shown.imported_tables).import_id desc
+$$;
+
+comment on function tinydevcrm._find_tables(text, text, integer, integer) is
+    'The imported table of the name asked for (schema.name, quoted or not) first, and then the '
+    'newest ones whose names contain a part, each with its first columns as a query writes them. '
+    'Only those of the role that has logged in: to plan a query on a table runs code of the '
+    'table''s owner.';
+
+create function tinydevcrm._matview_key(
+    name    text,
+    schemas name[] default current_schemas(true)
+)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               (
+                   select format('%I.%I', pg_namespace.nspname, pg_class.relname)
+                     from tinydevcrm.matviews
+                     join pg_class
+                       on pg_class.oid = matviews.relation
+                     join pg_namespace
+                       on pg_namespace.oid = pg_class.relnamespace
+                    where quote_ident(pg_class.relname) = _matview_key.name
+                      and pg_class.oid = (
+                          select namesakes.oid
+                            from pg_class as namesakes
+                            join pg_namespace as places
+                              on places.oid = namesakes.relnamespace
+                           where namesakes.relname = pg_class.relname
+                             and places.nspname = any (_matview_key.schemas)
+                           order by array_position(_matview_key.schemas, places.nspname)
+                           limit 1
+                      )
+                    limit 1
+               ),
+               _matview_key.name)
+$$;
+
+comment on function tinydevcrm._matview_key(text, name[]) is
+    'The name with schema, as in events, of the watched materialized view that psql would find by '
+    'this name. A name without a schema is looked up in the schemas, as psql does. Any other name, '
+    'also that of a view that was dropped, is returned unchanged.';
+
+create function tinydevcrm._read_names(list text)
+    returns text[]
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+               select coalesce(replace(name[1], '""', '"'), btrim(name[2]))
+                 from regexp_matches(
+                          _read_names.list, '"((?:[^"]|"")*)"|([^",]*[^", ][^",]*)', 'g') as name)
+$$;
+
+comment on function tinydevcrm._read_names(text) is
+    'Names from a list as SQL writes them, separated by commas and quoted where needed; null for '
+    'null.';
+
+create function tinydevcrm._describe_view(
+    names   text[],
+    schemas name[] default current_schemas(true)
+)
+    returns table (
+        relation      regclass,
+        place         bigint,
+        key           text,
+        name          text,
+        refreshed_at  timestamptz,
+        failing_since timestamptz,
+        version       text
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select found.relation,
+           found.place,
+           format('%I.%I', pg_namespace.nspname, pg_class.relname),
+           pg_class.relname,
+           (
+               select events.started_at
+                 from tinydevcrm.matview_refresh_events as events
+                where events.matview_id = matviews.id
+                  and events.row_count is not null
+                order by events.id desc
+                limit 1
+           ),
+           matviews.failing_since,
+           -- Each refresh, also one by hand, writes the row of pg_class.
+           concat_ws(
+               ' ', matviews.id, matviews.last_refreshed_at, pg_class.relfilenode, pg_class.xmin)
+      from tinydevcrm._find_matview(_describe_view.names, _describe_view.schemas) as found
+      join tinydevcrm.matviews
+        on matviews.id = found.id
+      join pg_class
+        on pg_class.oid = found.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+$$;
+
+comment on function tinydevcrm._describe_view(text[], name[]) is
+    'What the page of a view''s rows shows about the view, which is found as by '
+    'tinydevcrm._find_matview(). refreshed_at is when the last successful refresh began; version '
+    'changes with each refresh.';
+
+create function tinydevcrm._find_matviews(
+    asked     text,
+    part      text,
+    row_limit integer,
+    schemas   name[] default current_schemas(true)
+)
+    returns table (
+        id              bigint,
+        key             text,
+        matview         tinydevcrm.matview_status,
+        is_asked        boolean,
+        is_listed       boolean,
+        is_own          boolean,
+        is_paused       boolean,
+        notify_interval text,
+        ignored_columns text,
+        origins         text[]
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- In two steps, so that the status is computed only for those that are shown.
+    with named as (
+        select matviews.id,
+               matviews.relation,
+               tinydevcrm._needs_attention(tinydevcrm._matview_state(matviews)) as is_troubled,
+               format('%I.%I', pg_namespace.nspname, pg_class.relname) = (
+                   select tinydevcrm._matview_key(_find_matviews.asked, _find_matviews.schemas)
+               ) as is_asked,
+               position(
+                   lower(_find_matviews.part)
+                   in lower(pg_namespace.nspname || '.' || pg_class.relname)) > 0 as is_listed
+          from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+         where tinydevcrm._may_see(matviews.owner)
+    ),
+    listed as (
+        select named.*
+          from named
+         where named.is_listed
+         order by named.is_troubled desc, named.id desc
+         limit _find_matviews.row_limit
+    ),
+    shown as (
+        select listed.*
+          from listed
+        union all
+        select named.id,
+               named.relation,
+               named.is_troubled,
+               named.is_asked,
+               false
+          from named
+         where named.is_asked
+           and named.id not in (select listed.id from listed)
+    )
+    select matviews.id,
+           format('%I.%I', pg_namespace.nspname, pg_class.relname),
+           matview_status,
+           shown.is_asked,
+           shown.is_listed,
+           tinydevcrm._is_session_of(pg_class.relowner),
+           matviews.is_paused,
+           coalesce(nullif(matviews.notify_interval, '0')::text, ''),
+           array_to_string(
+               array(
+                   select quote_ident(ignored.name)
+                     from unnest(matviews.ignored_columns) as ignored (name)
+               ),
+               ', '),
+           coalesce(embeds.origins, '{}')
+      from shown
+      join tinydevcrm.matviews
+        on matviews.id = shown.id
+      join tinydevcrm.matview_status
+        on matview_status.relation = shown.relation
+      join pg_class
+        on pg_class.oid = shown.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+      left join tinydevcrm.embeds
+        on embeds.matview_id = shown.id
+       and embeds.owner = pg_class.relowner
+     order by shown.is_listed desc, shown.is_troubled desc, shown.id desc
+$$;
+
+comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
+    'The views whose names contain a part, those that need attention first and then the newest; '
+    'the view asked for comes last when it is not among them. Each has its status and what the '
+    'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
+    'writes names.';
+
+revoke execute on function
+    tinydevcrm._find_tables(text, text, integer, integer),
+    tinydevcrm._matview_key(text, name[]),
+    tinydevcrm._read_names(text),
+    tinydevcrm._describe_view(text[], name[]),
+    tinydevcrm._find_matviews(text, text, integer, name[])
+from public;
+
+grant execute on function
+    tinydevcrm._find_tables(text, text, integer, integer),
+    tinydevcrm._matview_key(text, name[]),
+    tinydevcrm._read_names(text),
+    tinydevcrm._describe_view(text[], name[]),
+    tinydevcrm._find_matviews(text, text, integer, name[])
+to tinydevcrm_user;
+grant select on tinydevcrm.imported_tables to tinydevcrm_user;

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) scheduleCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "schedule NAME SCHEDULE",
+		Short: "Refresh a materialized view now and from now on by a schedule",
+		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
+			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
+		Example: "  orchestrator schedule matview '5 seconds'\n" +
+			"  orchestrator schedule matview '0 7 * * *'",
+	}
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var schedule, code, message string
+		err := pool.QueryRowContext(command.Context(), `
+			select schedule, coalesce(error_code, ''), coalesce(error_message, '')
+			  from tinydevcrm.schedule_matview($1::text::regclass, $2)`, args[0], args[1],
+		).Scan(&schedule, &code, &message)
+		if err != nil {
+			return fmt.Errorf("schedule %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is refreshed on schedule %q\n", args[0], schedule)
+		if code != "" {
+			return failedRefresh("the schedule is set, and the first refresh", args[0], message, code)
+		}
+		return nil
+	})
+	return command
+}
+
+func (p *program) unscheduleCommand() *cobra.Command {
+	return p.relationCommand("unschedule", "Stop the scheduled refreshes of a materialized view",
+		"%s is no longer refreshed on a schedule\n")
+}
+
+func (p *program) pauseCommand() *cobra.Command {
+	return p.relationCommand("pause", "Let the schedule of a materialized view pass it over for now",
+		"%s is paused: no schedule refreshes it until orchestrator resume\n")
+}
+
+func (p *program) resumeCommand() *cobra.Command {
+	return p.relationCommand("resume", "End the pause of a materialized view",
+		"%s is no longer paused\n")
+}
+
+// relationCommand is a command that calls the function of its name for one materialized view.
+func (p *program) relationCommand(verb, short, done string) *cobra.Command {
+	command := &cobra.Command{Use: verb + " NAME", Short: short}
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		if _, err := pool.ExecContext(command.Context(),
+			"select tinydevcrm."+verb+"_matview($1::text::regclass)", args[0]); err != nil {
+			return fmt.Errorf("%s %q: %w", verb, args[0], err)
+		}
+		fmt.Fprintf(p.stdout, done, args[0])
+		return nil
+	})
+	return command
+}
