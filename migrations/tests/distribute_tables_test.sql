@@ -32,7 +32,7 @@ insert into staging values ('1', 'a');
 
 select throws_ok(
     $$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$, 'TD010',
-    'this database is not a Citus coordinator: it has no workers',
+    'this database is not a Citus coordinator: there is nothing to distribute to',
     'without Citus a table is not distributed');
 select matches(
     pg_temp.hint($$ select tinydevcrm.distribute_table('"My Table"', 'Id') $$),
@@ -70,12 +70,12 @@ select throws_ok(
 insert into "My Table" values (1, 'a'), (null, 'b');
 select throws_ok(
     $$ select tinydevcrm._check_distributable('"My Table"', 'Id') $$, 'TD011',
-    'column "Id" cannot distribute table "My Data"."My Table": it is null in 1 of the rows',
+    'column "Id", by which table "My Data"."My Table" would be distributed, is null in 1 of its rows',
     'a null in the distribution column is refused');
 create unique index on "My Table" ("Id");
 select throws_ok(
     $$ select tinydevcrm._check_distributable('"My Table"', 'name') $$, 'TD011',
-    'the unique index "My Table_Id_idx" ("Id") of table "My Data"."My Table" lacks name, the column to distribute by',
+    'the unique index "My Table_Id_idx" ("Id") of table "My Data"."My Table" lacks name, by which it would be distributed',
     'a unique index without the distribution column is refused');
 
 -- imports
