@@ -176,7 +176,8 @@ begin
         commit;
     end loop;
 
-    -- A step that writes no event is the last: the next one could be the same, without end.
+    -- A step that writes no event is the last one. Otherwise the same step could repeat without
+    -- end.
     _refresh_round.is_over := v_event_id is null;
 end
 $$;
@@ -261,9 +262,9 @@ end
 $$;
 
 comment on procedure tinydevcrm.refresh_by_seconds(boolean) is
-    'Refreshes by all schedules below a minute of the role that has logged in, either the slow '
-    'ones or the others, until the minute is over. Where pg_cron has no seconds, a job of each '
-    'owner calls it.';
+    'Serves all schedules below a minute of the role that has logged in, either those for slow '
+    'materialized views or the others, until the minute is over. Where pg_cron has no seconds, a '
+    'job of each owner calls it.';
 
 create function tinydevcrm._list_loop_schedules(is_slow boolean)
     returns bigint[]
@@ -279,8 +280,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_loop_schedules(boolean) is
-    'The slow, or the other, schedules that a loop serves, of the role that has logged in; null '
-    'when there are none.';
+    'The schedules that a loop serves for the role that has logged in, either those for slow '
+    'materialized views or the others; null when there are none.';
 
 create function tinydevcrm._assign_lane(matview_id bigint, took interval)
     returns void
@@ -351,7 +352,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_round_grace(integer, text) is
-    'How long after it is due a refresh by this schedule is not late yet.';
+    'How long a refresh by this schedule may be overdue before it is late.';
 
 revoke execute on function
     tinydevcrm._find_round_grace(integer, text),

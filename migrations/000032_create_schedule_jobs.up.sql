@@ -116,7 +116,7 @@ $$;
 
 comment on function tinydevcrm._schedules_create_job() is
     'Creates the pg_cron job of a new schedule. Only triggers and upkeep write schedules, and they '
-    'have the rights that this needs.';
+    'have the rights that it needs.';
 
 create trigger _500_create_job
     after insert on tinydevcrm.schedules

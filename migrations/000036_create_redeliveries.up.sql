@@ -1,4 +1,4 @@
--- Deliveries that are received once more: one, those that are parked, all since a time.
+-- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 create function tinydevcrm._requeue_deliveries(delivery_ids bigint[])
     returns bigint
@@ -15,7 +15,7 @@ begin
 
     get diagnostics v_count = row_count;
 
-    -- Whoever waits for events looks again.
+    -- Wakes up the programs that wait for events.
     perform pg_notify('matview_refresh_channel', '0');
     return v_count;
 end
@@ -35,7 +35,7 @@ begin
         raise exception using
             errcode = 'TD001',
             message = format('there is no delivery %s', redeliver_event.delivery_id),
-            hint    = 'They are in tinydevcrm.deliveries.';
+            hint    = 'tinydevcrm.deliveries lists them.';
     end if;
 end
 $$;
@@ -81,8 +81,8 @@ begin
     if replay_events.since is null then
         raise exception using
             errcode = 'TD007',
-            message = 'there is no time since which to replay',
-            hint    = 'For all events that are still in the log: ''-infinity''.';
+            message = 'replay_events() needs a time from which to replay',
+            hint    = 'For all recorded events, type ''-infinity''.';
     end if;
 
     select subscriptions.*
@@ -116,7 +116,7 @@ end
 $$;
 
 comment on function tinydevcrm.replay_events(text, timestamptz) is
-    'Makes pending again all events since a time that notify, also those from before the '
+    'Makes all events that notify pending again, from a time on, also those from before the '
     'subscription, as far as they are still recorded. Returns how many deliveries became pending. '
     'Raises TD001 when there is no such subscription, TD007 when the time is null.';
 

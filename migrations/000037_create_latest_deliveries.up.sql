@@ -1,4 +1,5 @@
--- What became of the deliveries of a subscription: the states, each defined here alone.
+-- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which
+-- only this file defines.
 
 create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
     returns text
@@ -9,7 +10,7 @@ as $$
 begin
     return case
         when delivery.state <> 'pending' then delivery.state
-        -- One that is redelivered begins anew, and keeps the error for those who look.
+        -- A redelivered one starts again, and keeps its error for people to read.
         when delivery.attempts = 0 then 'pending'
         when delivery.last_error is not null then 'failing'
         when delivery.visible_at > clock_timestamp() then 'in flight'
@@ -33,7 +34,7 @@ begin
     return case
         when subscription.paused_by = 'orchestrator' then 'switched off'
         when subscription.is_paused then 'paused'
-        -- A maximum is looked up in the index of the few that have an error.
+        -- max() is read from the index of the few deliveries that have an error.
         when (
             select max(deliveries.id)
               from tinydevcrm.deliveries

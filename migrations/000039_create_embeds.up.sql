@@ -369,9 +369,9 @@ comment on function tinydevcrm.allow_embedding(regclass, text[]) is
     'Makes the rows of a materialized view of yours public, as a widget that pages of these '
     'origins may embed: /embed/schema.name at the orchestrator. Anyone who has the address can '
     'read them; the origins only limit the sites on which browsers show them. Call it again to '
-    'change the origins. In a session that has not logged in as the owner it copies no rows, and '
-    'requests a refresh, which does: see tinydevcrm.refresh_matview(). Raises TD001 when it is not '
-    'watched, TD007 for a text that is not an origin, 42501 when it is not yours.';
+    'change the origins. In a session that has not logged in as the owner it copies no rows, but '
+    'requests a refresh, which copies them: see tinydevcrm.refresh_matview(). Raises TD001 when it '
+    'is not watched, TD007 for a text that is not an origin, 42501 when it is not yours.';
 
 create function tinydevcrm.forbid_embedding(relation regclass)
     returns void

@@ -1,4 +1,4 @@
--- How it goes, in one row.
+-- The overview: one row of counts.
 
 create view tinydevcrm.overview
     with (security_barrier)
@@ -41,8 +41,8 @@ select watched.view_count,
              ) as troubled_subscription_count
         from own_subscriptions
   ) as subscribed
- -- Counted to an end: a million take their time. The order is that of an index of no others, in
- -- which each subscription's are looked up.
+ -- A count stops at 10000, because a million would take long. The order is that of an index which
+ -- has only these deliveries, by subscription.
  cross join (
       select count(*) as pending_count
         from (

@@ -1,4 +1,4 @@
--- What the page lists: tables that imports made, and views with all that is shown of each.
+-- What the page lists: the imported tables, and the views with all that it shows of each.
 
 create view tinydevcrm.imported_tables
     with (security_barrier)
@@ -37,8 +37,8 @@ select pg_class.oid::regclass as relation,
    and pg_class.relkind in ('r', 'p');
 
 comment on view tinydevcrm.imported_tables is
-    'The tables that imports made and that are still there, each with the newest import into it that '
-    'you may see.';
+    'The tables that imports have created and that still exist, each with the newest import into '
+    'it that you may see.';
 comment on column tinydevcrm.imported_tables.relation is
     'The table.';
 comment on column tinydevcrm.imported_tables.owner is
@@ -56,17 +56,17 @@ comment on column tinydevcrm.imported_tables.mode is
 comment on column tinydevcrm.imported_tables.key is
     'Its key, when it was an upsert.';
 comment on column tinydevcrm.imported_tables.distribute_by is
-    'The column by which it was asked to distribute the table across the workers of Citus.';
+    'The column by which it was to distribute the table across the workers of Citus.';
 comment on column tinydevcrm.imported_tables.distribution is
-    'How the table lies there; null when it does not.';
+    'How the table is distributed; null when it is not.';
 comment on column tinydevcrm.imported_tables.dialect is
     'How the file was written.';
 comment on column tinydevcrm.imported_tables.row_count is
-    'Rows that it brought.';
+    'Rows that it added.';
 comment on column tinydevcrm.imported_tables.problem_count is
     'Lines of the file that were repaired: see tinydevcrm.import_problems.';
 comment on column tinydevcrm.imported_tables.notices is
-    'What it did not do, and its user may expect.';
+    'What it did not do although its user may expect it.';
 comment on column tinydevcrm.imported_tables.finished_at is
     'When it finished.';
 
@@ -138,10 +138,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_tables(text, text, integer, integer) is
-    'The newest imported tables whose names contain a part, and first the one of the name asked for '
-    '(schema.name, quoted or not), each with its first columns as a query writes them. Only those of '
-    'the session''s own role: what others put into a table''s indexes runs when a query on it is '
-    'planned.';
+    'The imported table of the name asked for (schema.name, quoted or not) first, and then the '
+    'newest ones whose names contain a part, each with its first columns as a query writes them. '
+    'Only those of the role that has logged in: to plan a query on a table runs code of the '
+    'table''s owner.';
 
 create function tinydevcrm._matview_key(
     name    text,
@@ -177,9 +177,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._matview_key(text, name[]) is
-    'The name of a watched materialized view with its schema, as events have it, for the one that psql '
-    'would show. A name without a schema is looked up in the schemas, as psql does; any other name, '
-    'also that of a view that was dropped, comes back as it is.';
+    'The name with schema, as in events, of the watched materialized view that psql would find by '
+    'this name. A name without a schema is looked up in the schemas, as psql does. Any other name, '
+    'also that of a view that was dropped, is returned unchanged.';
 
 create function tinydevcrm._read_names(list text)
     returns text[]
@@ -195,7 +195,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._read_names(text) is
-    'Names from a list as SQL writes them, with commas between and quotes where needed; null for null.';
+    'Names from a list as SQL writes them, separated by commas and quoted where needed; null for '
+    'null.';
 
 create function tinydevcrm._describe_view(
     names   text[],
@@ -227,7 +228,7 @@ as $$
                 limit 1
            ),
            matviews.failing_since,
-           -- Each refresh writes the row of pg_class, one by hand too.
+           -- Each refresh, also one by hand, writes the row of pg_class.
            concat_ws(
                ' ', matviews.id, matviews.last_refreshed_at, pg_class.relfilenode, pg_class.xmin)
       from tinydevcrm._find_matview(_describe_view.names, _describe_view.schemas) as found
@@ -240,8 +241,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._describe_view(text[], name[]) is
-    'What the page of a view''s rows says of it: the view is found as by tinydevcrm._find_matview(); '
-    'refreshed_at is when the last refresh that succeeded began, version changes with each refresh.';
+    'What the page of a view''s rows shows about the view, which is found as by '
+    'tinydevcrm._find_matview(). refreshed_at is when the last successful refresh began; version '
+    'changes with each refresh.';
 
 create function tinydevcrm._find_matviews(
     asked     text,
@@ -265,7 +267,7 @@ create function tinydevcrm._find_matviews(
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Two steps: the status is asked only of those that are shown.
+    -- In two steps, so that the status is computed only for those that are shown.
     with named as (
         select matviews.id,
                matviews.relation,
@@ -334,10 +336,10 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
-    'The views whose names contain a part, those that need attention and the newest first, and after '
-    'them the one asked for when it is not among them: each with its status and what the page '
-    'changes. For the names see tinydevcrm._matview_key(); ignored_columns is a list as SQL writes '
-    'names.';
+    'The views whose names contain a part, those that need attention first and then the newest; '
+    'the view asked for comes last when it is not among them. Each has its status and what the '
+    'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
+    'writes names.';
 
 revoke execute on function
     tinydevcrm._find_tables(text, text, integer, integer),

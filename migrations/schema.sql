@@ -889,16 +889,16 @@ function _check_schedule(schedule_id bigint) returns void
     -- Raises TD001 when the caller has no such schedule, 42501 when the session has not logged in as its owner.
 
 procedure refresh_by_seconds(is_slow boolean)
-    -- Refreshes by all schedules below a minute of the role that has logged in, either the slow ones or the others, until the minute is over.
+    -- Serves all schedules below a minute of the role that has logged in, either those for slow materialized views or the others, until the minute is over.
 
 function _list_loop_schedules(is_slow boolean) returns bigint[]
-    -- The slow, or the other, schedules that a loop serves, of the role that has logged in; null when there are none.
+    -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 function _assign_lane(matview_id bigint, took interval) returns void
     -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
 function _find_round_grace(seconds integer, cron_schedule text) returns interval
-    -- How long after it is due a refresh by this schedule is not late yet.
+    -- How long a refresh by this schedule may be overdue before it is late.
 
 
 -- 000032_create_schedule_jobs
@@ -1055,7 +1055,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
 
 
 -- 000036_create_redeliveries
--- Deliveries that are received once more: one, those that are parked, all since a time.
+-- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
     -- Makes deliveries pending again, and returns how many.
@@ -1067,11 +1067,11 @@ function redeliver_parked(subscription text) returns bigint
     -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Makes pending again all events since a time that notify, also those from before the subscription, as far as they are still recorded.
+    -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
 
 
 -- 000037_create_latest_deliveries
--- What became of the deliveries of a subscription: the states, each defined here alone.
+-- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which only this file defines.
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
@@ -1300,7 +1300,7 @@ view subscription_status
 
 
 -- 000042_create_overview
--- How it goes, in one row.
+-- The overview: one row of counts.
 
 view overview
     -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
@@ -1318,10 +1318,10 @@ view overview
 
 
 -- 000043_create_page_lists
--- What the page lists: tables that imports made, and views with all that is shown of each.
+-- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
-    -- The tables that imports made and that are still there, each with the newest import into it that you may see.
+    -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
     relation             regclass     -- The table.
     owner                regrole      -- Its owner now.
     schema_name          name         -- Name of its schema.
@@ -1330,12 +1330,12 @@ view imported_tables
     source               text         -- The file of that import.
     mode                 text         -- Its mode.
     key                  text[]       -- Its key, when it was an upsert.
-    distribute_by        text         -- The column by which it was asked to distribute the table across the workers of Citus.
-    distribution         text         -- How the table lies there; null when it does not.
+    distribute_by        text         -- The column by which it was to distribute the table across the workers of Citus.
+    distribution         text         -- How the table is distributed; null when it is not.
     dialect              csv_dialect  -- How the file was written.
-    row_count            bigint       -- Rows that it brought.
+    row_count            bigint       -- Rows that it added.
     problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
-    notices              text[]       -- What it did not do, and its user may expect.
+    notices              text[]       -- What it did not do although its user may expect it.
     finished_at          timestamptz  -- When it finished.
 
 function _find_tables(asked text, part text, row_limit integer, column_limit integer) returns table (
@@ -1347,13 +1347,13 @@ function _find_tables(asked text, part text, row_limit integer, column_limit int
         column_names text[],
         column_types text[]
     )
-    -- The newest imported tables whose names contain a part, and first the one of the name asked for (schema.name, quoted or not), each with its first columns as a query writes them.
+    -- The imported table of the name asked for (schema.name, quoted or not) first, and then the newest ones whose names contain a part, each with its first columns as a query writes them.
 
 function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
-    -- The name of a watched materialized view with its schema, as events have it, for the one that psql would show.
+    -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
 
 function _read_names(list text) returns text[]
-    -- Names from a list as SQL writes them, with commas between and quotes where needed; null for null.
+    -- Names from a list as SQL writes them, separated by commas and quoted where needed; null for null.
 
 function _describe_view(names text[], schemas name[] default current_schemas(true)) returns table (
         relation regclass,
@@ -1364,7 +1364,7 @@ function _describe_view(names text[], schemas name[] default current_schemas(tru
         failing_since timestamptz,
         version text
     )
-    -- What the page of a view's rows says of it: the view is found as by tinydevcrm._find_matview(); refreshed_at is when the last refresh that succeeded began, version changes with each refresh.
+    -- What the page of a view's rows shows about the view, which is found as by tinydevcrm._find_matview().
 
 function _find_matviews(asked text, part text, row_limit integer, schemas name[] default current_schemas(true)) returns table (
         id bigint,
@@ -1378,7 +1378,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
         ignored_columns text,
         origins text[]
     )
-    -- The views whose names contain a part, those that need attention and the newest first, and after them the one asked for when it is not among them: each with its status and what the page changes.
+    -- The views whose names contain a part, those that need attention first and then the newest; the view asked for comes last when it is not among them.
 
 
 -- 000044_follow_changes

@@ -66,7 +66,7 @@ func TestCitusWorkerAway(t *testing.T) {
 		t.Errorf("refreshed by hand: %s", got)
 	}
 	if findings := dbtest.Column[string](t, pool, "select hint from tinydevcrm.check_installation() where not is_ok"); len(findings) != 1 ||
-		findings[0] != "See that it runs, and lets this server in." {
+		findings[0] != "Check that it runs and accepts connections from this server." {
 		t.Errorf("check_installation() finds %q", findings)
 	}
 

@@ -27,7 +27,7 @@ func TestEmbedFromTheCommandLine(t *testing.T) {
 	}
 
 	for _, test := range []struct{ origin, says string }{
-		{"--origin=example.com", "these are not origins: example.com"}, {"--origin=", "these are no origins: none"},
+		{"--origin=example.com", "these are not origins: example.com"}, {"--origin=", "these are not origins: none"},
 	} {
 		_, stderr, err := command(t, databaseURL, "", "matview", "embed", `"Odd view"`, test.origin)
 		if err == nil || !strings.Contains(stderr, test.says) || !strings.Contains(stderr, "Hint: ") {

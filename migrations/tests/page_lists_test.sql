@@ -22,18 +22,18 @@ drop table dropped;
 select results_eq(
     $$ select relation::text, mode, row_count from tinydevcrm.imported_tables order by 1 $$,
     $$ values ('others', 'create', 2::bigint), ('things', 'append', 2) $$,
-    'each table that is there, with its newest import');
+    'each existing imported table is listed, with its newest import');
 select results_eq(
     $$ select key, is_asked, is_listed, column_count, column_names, column_types
          from tinydevcrm._find_tables('tap.others', 'THING', 10, 1) $$,
     $$ values ('tap.others', true, false, 2::bigint, array['id'], array['integer']),
               ('tap.things', false, true, 2, array['id'], array['integer']) $$,
-    'the one that is asked for, and those with a part in their names');
+    'the table asked for comes first, then those whose names contain the part');
 select is(
     (select column_names from tinydevcrm._find_tables('', 'things', 10, 9)), array['id', '"A name"'],
     'columns are written as in a query');
 select is(
-    (select count(*) from tinydevcrm._find_tables('', '', 1, 9)), 1::bigint, 'no more than are asked for');
+    (select count(*) from tinydevcrm._find_tables('', '', 1, 9)), 1::bigint, 'row_limit is the limit');
 
 select tinydevcrm.create_matview('v', 'select 1 as one') \g /dev/null
 select tinydevcrm.create_matview('V', 'select 1 as one', schema_name => 'Else', ignored_columns => '{one}') \g /dev/null
@@ -43,39 +43,39 @@ select tinydevcrm.create_matview('breaks', 'select 1 / n as n from numbers') \g 
 update numbers set n = 0;
 select tinydevcrm.refresh_matview('breaks') \g /dev/null
 
-select is(tinydevcrm._matview_key('v'), 'tap.v', 'a name without a schema is that which psql finds first');
-select is(tinydevcrm._matview_key('"V"'), '"Else"."V"', 'quoted where psql quotes it');
-select is(tinydevcrm._matview_key('"Else".v'), '"Else".v', 'a name with its schema stays');
+select is(tinydevcrm._matview_key('v'), 'tap.v', 'a name without a schema is the view that psql finds first');
+select is(tinydevcrm._matview_key('"V"'), '"Else"."V"', 'a name is quoted where psql quotes it');
+select is(tinydevcrm._matview_key('"Else".v'), '"Else".v', 'a name with its schema is returned unchanged');
 select results_eq(
     $$ select key, is_asked, is_listed, (matview).status from tinydevcrm._find_matviews('v', '', 3) $$,
     $$ values ('tap.breaks', false, true, 'failing'),
               ('"Else".v', false, true, 'not scheduled'),
               ('"Else"."V"', false, true, 'not scheduled'),
               ('tap.v', true, false, 'not scheduled') $$,
-    'failing ones and the newest first, and then the one that is asked for');
+    'failing views and the newest come first, then the view asked for');
 select is(
     (select ignored_columns from tinydevcrm._find_matviews('', 'else.v', 9) where key = '"Else"."V"'), 'one',
-    'with what the page changes');
+    'a view is listed with what the page can change');
 
 select is(
     tinydevcrm._read_names(' one,"A, B", "a ""quoted"" name" ,, '), array['one', 'A, B', 'a "quoted" name'],
     'a list of names is read as SQL writes it');
-select is(tinydevcrm._read_names(null), null, 'none is none');
+select is(tinydevcrm._read_names(null), null, 'null is no list');
 select results_eq(
     $$ select relation::text, place, key, name::text, refreshed_at is not null, failing_since is not null
          from tinydevcrm._describe_view(array['breaks.json', 'breaks']) $$,
-    $$ values ('breaks', 2::bigint, 'tap.breaks', 'breaks', false, true) $$, 'a view by the first name that one has');
+    $$ values ('breaks', 2::bigint, 'tap.breaks', 'breaks', false, true) $$, 'the first name that a view has is used');
 
 set local session authorization "Tap Two";
 
-select is_empty('select * from tinydevcrm.imported_tables', 'others see no tables');
-select is_empty($$ select * from tinydevcrm._find_matviews('tap.v', '', 9) $$, 'and no views');
+select is_empty('select * from tinydevcrm.imported_tables', 'another user sees no tables');
+select is_empty($$ select * from tinydevcrm._find_matviews('tap.v', '', 9) $$, 'another user sees no views');
 
 reset session authorization;
 
 select is_empty(
     $$ select * from tinydevcrm._find_tables('tap.things', '', 9, 9) where key like 'tap.%' $$,
-    'nor does a session with more rights plan on tables of others');
+    'a session with more rights does not plan on tables of others');
 
 select * from finish();
 
