@@ -271,7 +271,7 @@ as $$
     with named as (
         select matviews.id,
                matviews.relation,
-               tinydevcrm._needs_attention(tinydevcrm._matview_state(matviews)) as is_troubled,
+               tinydevcrm._matview_state(matviews) = 'failing' as is_failing,
                format('%I.%I', pg_namespace.nspname, pg_class.relname) = (
                    select tinydevcrm._matview_key(_find_matviews.asked, _find_matviews.schemas)
                ) as is_asked,
@@ -289,7 +289,7 @@ as $$
         select named.*
           from named
          where named.is_listed
-         order by named.is_troubled desc, named.id desc
+         order by named.is_failing desc, named.id desc
          limit _find_matviews.row_limit
     ),
     shown as (
@@ -298,7 +298,7 @@ as $$
         union all
         select named.id,
                named.relation,
-               named.is_troubled,
+               named.is_failing,
                named.is_asked,
                false
           from named
@@ -325,6 +325,8 @@ as $$
         on matviews.id = shown.id
       join tinydevcrm.matview_status
         on matview_status.relation = shown.relation
+       -- Goes into the view, which would be read whole otherwise.
+       and matview_status.relation = any (array(select shown.relation from shown))
       join pg_class
         on pg_class.oid = shown.relation
       join pg_namespace
@@ -332,11 +334,11 @@ as $$
       left join tinydevcrm.embeds
         on embeds.matview_id = shown.id
        and embeds.owner = pg_class.relowner
-     order by shown.is_listed desc, shown.is_troubled desc, shown.id desc
+     order by shown.is_listed desc, shown.is_failing desc, shown.id desc
 $$;
 
 comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
-    'The views whose names contain a part, those that need attention first and then the newest; '
+    'The views whose names contain a part, failing ones first and then the newest; '
     'the view asked for comes last when it is not among them. Each has its status and what the '
     'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
     'writes names.';

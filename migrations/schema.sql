@@ -1378,7 +1378,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
         ignored_columns text,
         origins text[]
     )
-    -- The views whose names contain a part, those that need attention first and then the newest; the view asked for comes last when it is not among them.
+    -- The views whose names contain a part, failing ones first and then the newest; the view asked for comes last when it is not among them.
 
 
 -- 000044_follow_changes
