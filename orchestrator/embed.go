@@ -15,7 +15,7 @@ func (p *program) embedCommand() *cobra.Command {
 		Use:   "embed NAME",
 		Short: "Make the rows of a materialized view public, as a widget for other sites",
 		Long: "Make the rows of a materialized view public, as a widget for other sites.\n\n" +
-			"Whoever has the address can read them; the origins only say on which sites browsers show them.",
+			"Everyone who has the address can read them; the origins only say on which sites browsers show them.",
 		Example: "  orchestrator matview embed digit --origin https://example.com",
 	}
 	command.Flags().StringSliceVar(&origins, "origin", nil,

@@ -1,4 +1,4 @@
--- Tells a coordinator its own address and that of a worker, as the nodes reach each other. Each node has
+-- Gives a coordinator its own address and that of a worker, as the nodes reach each other. Each node has
 -- the same database, with the extension in it, on port 5432. Safe to run again, and once for each worker:
 --
 --   psql "$DATABASE_URL" -v coordinator=10.0.0.10 -v worker=10.0.0.11 -f extensions/citus/nodes.sql

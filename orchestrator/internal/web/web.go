@@ -51,7 +51,7 @@ type Config struct {
 	Upload UploadFunc
 	// Preview says what Upload would do, going by the beginning of the file.
 	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
-	// Events gives the ids of told events as they are notified; 0 says that some may have been missed.
+	// Events gives the ids of events that notify; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
 	// MaxUpload is the size limit of an upload in bytes; 0 means no limit.
