@@ -173,7 +173,7 @@ func explainServer(err *pq.Error) Problem {
 		Message: err.Message,
 		Detail:  err.Detail,
 		Hint:    err.Hint,
-		IsAway:  err.Code.Class() == "08" || slices.Contains([]pq.ErrorCode{"53300", "57P01", "57P02", "57P03"}, err.Code),
+		IsAway:  err.Code.Class() == "08" || slices.Contains([]string{"53300", "57P01", "57P02", "57P03"}, string(err.Code)),
 	}
 	switch {
 	case err.Code == "3F000" && err.Message == `schema "tinydevcrm" does not exist`:
