@@ -298,7 +298,7 @@ func TestBadInput(t *testing.T) {
 		{"no database there", "postgres:///x?host=" + folder + "&sslmode=disable", []string{"status"}, "does not answer"},
 		{"bad url", "postgres://u:secret@:bad/x", []string{"status"}, "malformed"},
 		{"unknown type", databaseURL, []string{"upload", dbtest.Sample(t), "--type", "AColumnOfNumbers=nope"}, "there is no type"},
-		{"unknown way with ragged lines", databaseURL, []string{"upload", dbtest.Sample(t), "--ragged", "mend"}, "strict and pad"},
+		{"unknown way with ragged lines", databaseURL, []string{"upload", dbtest.Sample(t), "--ragged", "mend"}, "strict or pad"},
 		{"ragged lines", databaseURL, []string{"upload", write("ragged.csv", "a,b\n1,2\n3\n")}, "line 3: 1 field instead of 2"},
 	}
 	for _, test := range tests {

@@ -50,7 +50,6 @@ func newAheadReader(body *steadyReader, isGone func()) *aheadReader {
 }
 
 func (a *aheadReader) run() {
-	defer close(a.ended)
 	for {
 		var next chunk
 		select {
@@ -62,9 +61,18 @@ func (a *aheadReader) run() {
 		if isCutOff(next.err) {
 			a.isGone()
 		}
+		// The end of the reading comes before the last chunk: who has that chunk finds the reading ended, and
+		// does not interrupt. By then the server waits on the connection for the client to leave, and would
+		// take an interruption for that, and cancel the next requests on this connection.
+		if next.err != nil {
+			close(a.ended)
+		}
 		select {
 		case a.chunks <- next:
 		case <-a.stopped:
+			if next.err == nil {
+				close(a.ended)
+			}
 			return
 		}
 		if next.err != nil {
