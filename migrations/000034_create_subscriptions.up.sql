@@ -70,6 +70,7 @@ create policy subscriptions_create on tinydevcrm.subscriptions
     to tinydevcrm_user
     with check (
         pg_has_role(owner, 'usage')
+        and not tinydevcrm._is_group(owner)
         and (
             matview_id is null
             or exists (
