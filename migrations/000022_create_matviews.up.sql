@@ -150,7 +150,7 @@ create policy matviews_owner on tinydevcrm.matviews
 create policy matviews_owner_insert on tinydevcrm.matviews
     for insert
     to tinydevcrm_user
-    with check (pg_has_role(owner, 'usage'));
+    with check (pg_has_role(owner, 'usage') and not tinydevcrm._is_group(owner));
 
 create policy matviews_owner_update on tinydevcrm.matviews
     for update

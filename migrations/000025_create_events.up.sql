@@ -447,6 +447,26 @@ grant execute on function
     tinydevcrm._list_recent_refreshes(bigint[], integer)
 to tinydevcrm_user;
 
+create function tinydevcrm._notify(event_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A session that listens in an open transaction can fill the queue, and each transaction that
+    -- notifies would then fail at its commit.
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('matview_refresh_channel', _notify.event_id::text);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._notify(bigint) is
+    'Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the '
+    'transaction commits, unless Postgres'' queue of notifications is half full. The notification '
+    'is only a wake-up: the event is not lost without it.';
+
 create function tinydevcrm._matview_refresh_events_notify()
     returns trigger
     language plpgsql
@@ -454,20 +474,13 @@ create function tinydevcrm._matview_refresh_events_notify()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A session that listens in an open transaction can fill the queue, and each refresh would then
-    -- fail at its commit.
-    if pg_notification_queue_usage() < 0.5 then
-        perform pg_notify('matview_refresh_channel', new.id::text);
-    end if;
-
+    perform tinydevcrm._notify(new.id);
     return null;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_notify() is
-    'Sends the id of an event that notifies on matview_refresh_channel when the transaction '
-    'commits, unless Postgres'' queue of notifications is half full. The notification is only a '
-    'wake-up: the event is not lost without it.';
+    'Sends the id of an event that notifies: see tinydevcrm._notify().';
 
 create trigger _900_notify
     after insert on tinydevcrm.matview_refresh_events
@@ -477,5 +490,8 @@ create trigger _900_notify
 
 revoke execute on function
     tinydevcrm._matview_refresh_events_fill_in(),
-    tinydevcrm._matview_refresh_events_notify()
+    tinydevcrm._matview_refresh_events_notify(),
+    tinydevcrm._notify(bigint)
 from public;
+
+grant execute on function tinydevcrm._notify(bigint) to tinydevcrm_user;

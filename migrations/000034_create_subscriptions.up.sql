@@ -236,7 +236,7 @@ begin
      where subscriptions.id = v_id;
 
     -- Wakes up the programs that wait for events.
-    perform pg_notify('matview_refresh_channel', '0');
+    perform tinydevcrm._notify(0);
 end
 $$;
 

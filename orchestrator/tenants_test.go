@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
@@ -190,6 +192,40 @@ func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
 	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
 	if left := dbtest.Value[int](t, super, "select count(*) from tinydevcrm.matviews where relation::text ~ 'given' and owner = 'eve'::regrole"); left != 0 {
 		t.Errorf("%d views are left to their former owner", left)
+	}
+}
+
+// A refresh does not fail because the queue of notifications is full: it no longer notifies when it is half full.
+func TestAFullQueueOfNotificationsFailsNoRefresh(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := server.Open()
+	listener := pq.NewListener(server.URL, time.Second, time.Second, nil)
+	defer listener.Close()
+	if err := listener.Listen("matview_refresh_channel"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, super, "select tinydevcrm.create_matview('v', 'select 1 as n', 'always')")
+
+	// Filling half of the 8 GB takes minutes, so the function that measures them is replaced.
+	for _, usage := range []string{"0.5", "0.49"} {
+		dbtest.Exec(t, super, fmt.Sprintf(`
+			create or replace function pg_catalog.pg_notification_queue_usage() returns double precision
+			language sql volatile as 'select %s::double precision'`, usage))
+		// In a new session, whose plans know the new function.
+		dbtest.Exec(t, server.Open(), "select tinydevcrm.refresh_matview('v')")
+	}
+	events := dbtest.Column[int64](t, super, "select id from tinydevcrm.matview_refresh_events where is_notified order by id")
+	if len(events) != 2 {
+		t.Fatalf("%d events notify", len(events))
+	}
+	select {
+	case notification := <-listener.Notify:
+		if want := fmt.Sprint(events[1]); notification.Extra != want {
+			t.Errorf("the first notification is of event %s, want %s", notification.Extra, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no notification arrives")
 	}
 }
 
