@@ -300,9 +300,8 @@ $$;
 comment on function tinydevcrm._matviews_find_schedule() is
     'Puts a materialized view on the schedule that its registration names, and creates that '
     'schedule if there is none. Raises TD003 when it is not a schedule, TD007 when the owner has '
-    'too many. Security definer: users cannot '
-    'write schedules. As a trigger it runs only for a registration that row-level security '
-    'has let through, and only for the owner of that.';
+    'too many. Security definer: users cannot write schedules. As a trigger it runs only for a '
+    'registration that row-level security has let through, and only for the owner of that.';
 
 create trigger _100_find_schedule
     before update of schedule, is_slow, owner on tinydevcrm.matviews

@@ -128,7 +128,8 @@ $$;
 comment on function tinydevcrm._follow_owners() is
     'Gives the registration and the schedule of a materialized view to its new owner. Security '
     'definer: the role that gives a view away may see neither the registration nor the schedules '
-    'of the new owner. It lends update on the registrations of views whose owner that statement has changed.';
+    'of the new owner. It lends update, and delete when the new owner is a group, on the '
+    'registrations of views whose owner that statement has changed.';
 
 revoke execute on function tinydevcrm._follow_owners() from public;
 

@@ -186,8 +186,9 @@ begin
         exception
             -- The owner may be just creating it, in a transaction that stays open.
             when others then
-                raise warning 'TinyDevCRM could not create the job for requests of %: % (SQLSTATE %)',
-                    v_owner, sqlerrm, sqlstate;
+                raise warning 'TinyDevCRM could not settle the requests of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
         end;
     end loop;
 
