@@ -2,6 +2,7 @@ drop function tinydevcrm._take_lock(text, bigint);
 drop function tinydevcrm._lock_own_table(text, text);
 drop function tinydevcrm._check_session_of(regclass);
 drop function tinydevcrm._is_session_of(regrole);
+drop function tinydevcrm._is_group(regrole);
 drop function tinydevcrm._check_schema(name);
 
 drop table tinydevcrm._locks;

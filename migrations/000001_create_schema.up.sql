@@ -65,6 +65,7 @@ create table tinydevcrm.settings (
     import_retention    interval not null default interval '90 days',
     user_connections    integer not null default 10,
     user_timeout        interval not null default interval '5 minutes',
+    user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
 
     constraint settings_pkey primary key (id),
@@ -80,6 +81,7 @@ create table tinydevcrm.settings (
     constraint settings_import_retention_positive check (import_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
+    constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
     constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0)
 );
 
@@ -119,6 +121,9 @@ comment on column tinydevcrm.settings.user_connections is
 comment on column tinydevcrm.settings.user_timeout is
     'statement_timeout of users: create_user() sets it. At least two minutes, because the job of a '
     'schedule may take one.';
+comment on column tinydevcrm.settings.user_schedules is
+    'Maximum number of different schedules that an owner of materialized views has, 1 to 10000. '
+    'Each is a job. Any number of views share one.';
 comment on column tinydevcrm.settings.reference_row_limit is
     'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
     'of sharding it by a column; 0 for never.';
@@ -163,6 +168,24 @@ $$;
 comment on function tinydevcrm._check_schema(name) is
     'Checks that users may create tables and views in a schema. Raises TD007 when it is null or '
     'belongs to the system or to TinyDevCRM.';
+
+create function tinydevcrm._is_group(role regrole)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from pg_roles
+         where oid = _is_group.role
+           and rolname in ('tinydevcrm_user', 'tinydevcrm_admin', 'tinydevcrm_orchestrator')
+    )
+$$;
+
+comment on function tinydevcrm._is_group(regrole) is
+    'Whether a role is one of our groups. A group owns nothing in the registry: every user has the '
+    'rights of tinydevcrm_user, so what it owned would be of all users.';
 
 create function tinydevcrm._is_session_of(owner regrole)
     returns boolean
@@ -289,6 +312,7 @@ comment on function tinydevcrm._take_lock(text, bigint) is
 
 revoke execute on function
     tinydevcrm._check_schema(name),
+    tinydevcrm._is_group(regrole),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
@@ -297,6 +321,7 @@ from public;
 
 grant execute on function
     tinydevcrm._check_schema(name),
+    tinydevcrm._is_group(regrole),
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),

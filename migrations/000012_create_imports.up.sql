@@ -89,7 +89,8 @@ alter table tinydevcrm.imports enable row level security;
 
 create policy imports_owner on tinydevcrm.imports
     to tinydevcrm_user
-    using (pg_has_role(owner, 'usage'));
+    using (pg_has_role(owner, 'usage'))
+    with check (pg_has_role(owner, 'usage') and not tinydevcrm._is_group(owner));
 
 grant select,
       insert (

@@ -150,7 +150,7 @@ create policy matviews_owner on tinydevcrm.matviews
 create policy matviews_owner_insert on tinydevcrm.matviews
     for insert
     to tinydevcrm_user
-    with check (pg_has_role(owner, 'usage'));
+    with check (pg_has_role(owner, 'usage') and not tinydevcrm._is_group(owner));
 
 create policy matviews_owner_update on tinydevcrm.matviews
     for update
@@ -179,12 +179,21 @@ begin
      where pg_class.oid = new.relation
        and pg_class.relkind = 'm';
 
+    if tinydevcrm._is_group(new.owner) then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                'materialized view %s belongs to the group %s', new.relation, new.owner),
+            hint    = 'Give it to a role that can log in: alter materialized view … owner to ….';
+    end if;
+
     return new;
 end
 $$;
 
 comment on function tinydevcrm._matviews_fill_in() is
-    'Sets the owner of a registration to the owner of the materialized view; null when it is none.';
+    'Sets the owner of a registration to the owner of the materialized view; null when it is none. '
+    'Raises TD007 when that is one of our groups: see tinydevcrm._is_group().';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matviews

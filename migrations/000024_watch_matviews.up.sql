@@ -155,8 +155,9 @@ $$;
 comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
     'Registers an existing materialized view, or changes the notify rule of a registered one: see '
     'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
-    'means not_empty, no columns, no interval. Raises TD007 for an unknown rule or column, TD008 '
-    'when the relation is not a materialized view, 42501 when it is not yours.';
+    'means not_empty, no columns, no interval. Raises TD007 for an unknown rule or column, or when '
+    'the view belongs to a group such as tinydevcrm_user, TD008 when the relation is not a '
+    'materialized view, 42501 when it is not yours.';
 
 -- Runs the caller's query, so it sets no search_path and qualifies all names.
 create function tinydevcrm.create_matview(

@@ -8,3 +8,4 @@ drop function tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events);
 drop table tinydevcrm.matview_refresh_events;
 drop function tinydevcrm._matview_refresh_events_fill_in();
 drop function tinydevcrm._matview_refresh_events_notify();
+drop function tinydevcrm._notify(bigint);

@@ -32,8 +32,12 @@ create table tinydevcrm.matview_refresh_events (
         (outcome = 'failed') = (error_code is not null)
     ),
     constraint matview_refresh_events_rows_are_array check (jsonb_typeof(rows) = 'array'),
-    constraint matview_refresh_events_rows_short check (octet_length(rows::text) <= 2097152),
-    constraint matview_refresh_events_columns_short check (octet_length(columns::text) <= 1000000),
+    constraint matview_refresh_events_rows_short check (
+        octet_length(rows::text) <= 2097152 and jsonb_array_length(rows) <= 1000
+    ),
+    constraint matview_refresh_events_columns_short check (
+        octet_length(columns::text) <= 1000000 and cardinality(columns) <= 1600
+    ),
     constraint matview_refresh_events_texts_short check (
         octet_length(plain_reason) <= 10000
         and octet_length(error_code) <= 5
@@ -132,7 +136,7 @@ create policy matview_refresh_events_owner on tinydevcrm.matview_refresh_events
 create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_events
     for insert
     to tinydevcrm_user
-    with check (pg_has_role(owner, 'usage'));
+    with check (pg_has_role(owner, 'usage') and not tinydevcrm._is_group(owner));
 
 grant select,
       insert (
@@ -177,22 +181,39 @@ create function tinydevcrm._order_row_columns(event tinydevcrm.matview_refresh_e
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_numbers jsonb;
 begin
+    if (event).columns is null then
+        return (event).rows::json;
+    end if;
+
+    -- Each row looks up its own keys. A join of all rows with all columns, which their owner
+    -- writes, would cost rows times columns.
+    select jsonb_object_agg(columns.name, columns.number)
+      into v_numbers
+      from unnest((event).columns) with ordinality as columns (name, number)
+     where columns.name is not null;
+
     return coalesce(
         (
-            select ('[' || string_agg(printed.row, ', ' order by printed.number) || ']')::json
-              from (
-                select rows.number,
-                       '{'
-                       || string_agg(
-                              to_json(columns.name) || ': ' || (rows.value -> columns.name)::text,
-                              ', ' order by columns.number)
-                       || '}' as row
-                  from jsonb_array_elements((event).rows) with ordinality
-                       as rows (value, number)
-                 cross join unnest((event).columns) with ordinality as columns (name, number)
-                 group by rows.number
-              ) as printed
+            select ('[' || string_agg(printed.row, ', ' order by rows.number) || ']')::json
+              from jsonb_array_elements((event).rows) with ordinality as rows (value, number)
+             cross join lateral (
+                 select '{'
+                        || coalesce(
+                               string_agg(
+                                   to_json(cells.key) || ': ' || cells.value::text,
+                                   ', ' order by (v_numbers -> cells.key)::integer),
+                               '')
+                        || '}' as row
+                   from jsonb_each(
+                            case jsonb_typeof(rows.value)
+                                when 'object' then rows.value
+                                else '{}'
+                            end) as cells
+                  where v_numbers ? cells.key
+             ) as printed
         ),
         (event).rows::json);
 end
@@ -426,6 +447,26 @@ grant execute on function
     tinydevcrm._list_recent_refreshes(bigint[], integer)
 to tinydevcrm_user;
 
+create function tinydevcrm._notify(event_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A session that listens in an open transaction can fill the queue, and each transaction that
+    -- notifies would then fail at its commit.
+    if pg_notification_queue_usage() < 0.5 then
+        perform pg_notify('matview_refresh_channel', _notify.event_id::text);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._notify(bigint) is
+    'Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the '
+    'transaction commits, unless Postgres'' queue of notifications is half full. The notification '
+    'is only a wake-up: the event is not lost without it.';
+
 create function tinydevcrm._matview_refresh_events_notify()
     returns trigger
     language plpgsql
@@ -433,14 +474,13 @@ create function tinydevcrm._matview_refresh_events_notify()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_notify('matview_refresh_channel', new.id::text);
+    perform tinydevcrm._notify(new.id);
     return null;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_notify() is
-    'Sends the id of an event that notifies on matview_refresh_channel when the transaction '
-    'commits.';
+    'Sends the id of an event that notifies: see tinydevcrm._notify().';
 
 create trigger _900_notify
     after insert on tinydevcrm.matview_refresh_events
@@ -450,5 +490,8 @@ create trigger _900_notify
 
 revoke execute on function
     tinydevcrm._matview_refresh_events_fill_in(),
-    tinydevcrm._matview_refresh_events_notify()
+    tinydevcrm._matview_refresh_events_notify(),
+    tinydevcrm._notify(bigint)
 from public;
+
+grant execute on function tinydevcrm._notify(bigint) to tinydevcrm_user;

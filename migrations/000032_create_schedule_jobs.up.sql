@@ -54,7 +54,9 @@ begin
      where job.jobname = _create_job.job_name
        and job.username = v_owner
        and job.schedule = _create_job.cron_schedule
-       and job.command = _create_job.command;
+       and job.command = _create_job.command
+       -- Upkeep, which skips locked jobs, then does not remove it as unused before this commits.
+       for key share;
 
     if found then
         return v_job_id;
@@ -206,6 +208,7 @@ create function tinydevcrm._find_or_create_schedule(
 as $$
 declare
     v_schedule tinydevcrm.schedules;
+    v_limit    integer;
 begin
     -- Tries again if another session has dropped the schedule between the two statements.
     loop
@@ -222,6 +225,28 @@ begin
             return v_schedule;
         end if;
 
+        select settings.user_schedules
+          into v_limit
+          from tinydevcrm.settings;
+
+        -- A view that becomes slow keeps its schedule, so those for slow views do not count.
+        if not _find_or_create_schedule.is_slow
+           and (
+               select count(*)
+                 from tinydevcrm.schedules
+                where schedules.owner = _find_or_create_schedule.owner
+                  and not schedules.is_slow
+           ) >= v_limit
+        then
+            raise exception using
+                errcode = 'TD007',
+                message = format(
+                    '%s already has %s different schedules',
+                    _find_or_create_schedule.owner, v_limit),
+                hint    = 'Use one of them, or ask an administrator to raise '
+                          'tinydevcrm.settings.user_schedules.';
+        end if;
+
         insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
         values (
                    _find_or_create_schedule.owner,
@@ -235,7 +260,8 @@ end
 $$;
 
 comment on function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean) is
-    'Returns the schedule of an owner. Creates it, with its job, if there is none.';
+    'Returns the schedule of an owner. Creates it, with its job, if there is none. Raises TD007 '
+    'when the owner has tinydevcrm.settings.user_schedules others.';
 
 create function tinydevcrm._matviews_find_schedule()
     returns trigger
@@ -273,9 +299,9 @@ $$;
 
 comment on function tinydevcrm._matviews_find_schedule() is
     'Puts a materialized view on the schedule that its registration names, and creates that '
-    'schedule if there is none. Raises TD003 when it is not a schedule. Security definer: users '
-    'cannot write schedules. As a trigger it runs only for a registration that row-level security '
-    'has let through, and only for the owner of that.';
+    'schedule if there is none. Raises TD003 when it is not a schedule, TD007 when the owner has '
+    'too many. Security definer: users cannot write schedules. As a trigger it runs only for a '
+    'registration that row-level security has let through, and only for the owner of that.';
 
 create trigger _100_find_schedule
     before update of schedule, is_slow, owner on tinydevcrm.matviews

@@ -70,6 +70,7 @@ create policy subscriptions_create on tinydevcrm.subscriptions
     to tinydevcrm_user
     with check (
         pg_has_role(owner, 'usage')
+        and not tinydevcrm._is_group(owner)
         and (
             matview_id is null
             or exists (
@@ -235,7 +236,7 @@ begin
      where subscriptions.id = v_id;
 
     -- Wakes up the programs that wait for events.
-    perform pg_notify('matview_refresh_channel', '0');
+    perform tinydevcrm._notify(0);
 end
 $$;
 

@@ -16,7 +16,7 @@ begin
     get diagnostics v_count = row_count;
 
     -- Wakes up the programs that wait for events.
-    perform pg_notify('matview_refresh_channel', '0');
+    perform tinydevcrm._notify(0);
     return v_count;
 end
 $$;

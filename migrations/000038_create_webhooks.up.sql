@@ -62,6 +62,7 @@ create policy webhooks_create on tinydevcrm.webhooks
     to tinydevcrm_user
     with check (
         pg_has_role(owner, 'usage')
+        and not tinydevcrm._is_group(owner)
         and exists (
             select
               from tinydevcrm.subscriptions

@@ -305,7 +305,9 @@ as $$
                or exists (
                    select
                      from tinydevcrm.imports as later
-                    where later.schema_name = imports.schema_name
+                    where later.owner = imports.owner
+                      and later.finished_at is not null
+                      and later.schema_name = imports.schema_name
                       and later.table_name = imports.table_name
                       and later.id > imports.id
                )
@@ -327,7 +329,8 @@ $$;
 
 comment on function tinydevcrm._remove_expired_imports(integer) is
     'Removes one batch of expired imports, with their problems, and returns how many. The last '
-    'import of a table stays as long as the table: it says where the rows are from.';
+    'finished import of a table stays as long as the table: it says where the rows are from. Rows '
+    'that another user has written count for nothing, because anyone can write any name.';
 
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function

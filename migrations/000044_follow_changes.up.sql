@@ -40,28 +40,49 @@ comment on event trigger tinydevcrm_follow_drops is
     'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
     'registry.';
 
-create function tinydevcrm._settle_owners()
+create function tinydevcrm._settle_owners(relations oid[] default null)
     returns void
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
     -- A user may have locked a row. Upkeep tries again the next minute.
-    set lock_timeout = '1s'
+    set lock_timeout = '100ms'
 as $$
 declare
     v_changed record;
 begin
     for v_changed in
         select matviews.id,
+               matviews.schedule_id,
+               matviews.relation,
                pg_class.relowner::regrole as owner
           from tinydevcrm.matviews
           join pg_class
             on pg_class.oid = matviews.relation
          where pg_class.relowner <> matviews.owner
+           and (
+               _settle_owners.relations is null
+               or matviews.relation = any (_settle_owners.relations)
+           )
            -- Upkeep follows one that its owner is just changing the next minute.
            for no key update of matviews skip locked
     loop
         begin
+            perform
+               from tinydevcrm.schedules
+              where schedules.id = v_changed.schedule_id
+                for update skip locked;
+            -- Another view is just being put on the schedule: the trigger would wait for that.
+            continue when v_changed.schedule_id is not null and not found;
+
+            if tinydevcrm._is_group(v_changed.owner) then
+                delete from tinydevcrm.matviews
+                 where matviews.id = v_changed.id;
+                raise warning 'materialized view % is no longer watched', v_changed.relation
+                    using hint = 'It belongs to a group now. Give it to a role that can log in.';
+                continue;
+            end if;
+
             update tinydevcrm.matviews
                set owner = v_changed.owner
              where matviews.id = v_changed.id;
@@ -76,11 +97,12 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._settle_owners() is
+comment on function tinydevcrm._settle_owners(oid[]) is
     'Gives the registrations and schedules of materialized views whose owner has changed to the '
-    'new owner.';
+    'new owner: of all views, or of these. Removes the registration of a view that belongs to one '
+    'of our groups: see tinydevcrm._is_group(). Leaves out what a session has locked.';
 
-revoke execute on function tinydevcrm._settle_owners() from public;
+revoke execute on function tinydevcrm._settle_owners(oid[]) from public;
 
 create function tinydevcrm._follow_owners()
     returns event_trigger
@@ -90,7 +112,11 @@ create function tinydevcrm._follow_owners()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tinydevcrm._settle_owners();
+    perform tinydevcrm._settle_owners(array(
+        select commands.objid
+          from pg_event_trigger_ddl_commands() as commands
+         where commands.classid = 'pg_class'::regclass
+    ));
 exception
     -- As in _follow_drops().
     when others then
@@ -102,7 +128,8 @@ $$;
 comment on function tinydevcrm._follow_owners() is
     'Gives the registration and the schedule of a materialized view to its new owner. Security '
     'definer: the role that gives a view away may see neither the registration nor the schedules '
-    'of the new owner. It lends update on the registrations of views whose owner has changed.';
+    'of the new owner. It lends update, and delete when the new owner is a group, on the '
+    'registrations of views whose owner that statement has changed.';
 
 revoke execute on function tinydevcrm._follow_owners() from public;
 

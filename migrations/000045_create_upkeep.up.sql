@@ -170,16 +170,27 @@ create function tinydevcrm._settle_requests()
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_owner regrole;
 begin
-    perform tinydevcrm._create_request_job(asked.owner)
-       from (
-         select distinct matviews.owner
-           from tinydevcrm.refresh_requests
-           join tinydevcrm.matviews
-             on matviews.id = refresh_requests.matview_id
-           join pg_roles
-             on pg_roles.oid = matviews.owner
-       ) as asked;
+    for v_owner in
+        select distinct matviews.owner
+          from tinydevcrm.refresh_requests
+          join tinydevcrm.matviews
+            on matviews.id = refresh_requests.matview_id
+          join pg_roles
+            on pg_roles.oid = matviews.owner
+    loop
+        begin
+            perform tinydevcrm._create_request_job(v_owner);
+        exception
+            -- The owner may be just creating it, in a transaction that stays open.
+            when others then
+                raise warning 'TinyDevCRM could not settle the requests of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
 
     perform cron.unschedule(unused.jobid)
        from (
@@ -244,16 +255,27 @@ create procedure tinydevcrm.settle_jobs()
     -- A user may have locked a row. The next run, a minute later, tries again.
     set lock_timeout = '1s'
 as $$
+declare
+    v_part text;
 begin
     -- Two runs at once would change the same jobs. The first one does the work for both.
     if not tinydevcrm._take_lock('upkeep', 0) then
         return;
     end if;
 
-    perform tinydevcrm._settle_owners();
-    perform tinydevcrm._settle_schedules();
-    perform tinydevcrm._end_locked_sessions();
-    perform tinydevcrm._remove_unused_locks();
+    foreach v_part in array array[
+        '_end_locked_sessions', '_settle_owners', '_settle_schedules', '_remove_unused_locks'
+    ] loop
+        begin
+            execute format('select tinydevcrm.%I()', v_part);
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not run %(): % (SQLSTATE %)',
+                    v_part, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
 
     -- pg_cron up to 1.6.7 can miss a new or removed job among thousands of catalog changes, which a
     -- hundred refreshes in a second cause: https://github.com/citusdata/pg_cron/pull/406.

@@ -19,11 +19,15 @@ table settings
     import_retention     interval     -- Age after which an import is removed from the log.
     user_connections     integer      -- Maximum number of connections that a user has at once, 1 to 1000.
     user_timeout         interval     -- statement_timeout of users: create_user() sets it.
+    user_schedules       integer      -- Maximum number of different schedules that an owner of materialized views has, 1 to 10000.
     reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
     primary key (id)
 
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
+
+function _is_group(role regrole) returns boolean
+    -- Whether a role is one of our groups.
 
 function _is_session_of(owner regrole) returns boolean
     -- True when the session has logged in as this role and acts as it; false for null.
@@ -670,8 +674,11 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     )
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
+function _notify(event_id bigint) returns void
+    -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
+
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of an event that notifies on matview_refresh_channel when the transaction commits.
+    -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
 -- 000026_create_notify_rules
@@ -1390,8 +1397,8 @@ function _follow_drops() returns event_trigger
 event trigger tinydevcrm_follow_drops on sql_drop: _follow_drops()
     -- Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM's registry.
 
-function _settle_owners() returns void
-    -- Gives the registrations and schedules of materialized views whose owner has changed to the new owner.
+function _settle_owners(relations oid[] default null) returns void
+    -- Gives the registrations and schedules of materialized views whose owner has changed to the new owner: of all views, or of these.
 
 function _follow_owners() returns event_trigger
     -- Gives the registration and the schedule of a materialized view to its new owner.

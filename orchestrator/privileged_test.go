@@ -200,7 +200,7 @@ func (f *minefield) askPages(withUsers *site) {
 	if _, body := withUsers.sees("mate", "/?matview=eve.v0"); !strings.Contains(body, "It belongs to eve.") || strings.Contains(body, `action="/matviews/drop`) {
 		f.t.Errorf("mate sees eve's view: %s", body)
 	}
-	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job will refresh it") {
+	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job refreshes it") {
 		f.t.Errorf("a superuser asks for a refresh: %s", stdout)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
@@ -95,6 +97,135 @@ func TestNobodyWaitsForATenantsLocks(t *testing.T) {
 	left := dbtest.Column[string](t, super, "select distinct owner::text from tinydevcrm.matview_refresh_events where started_at < now() - interval '1 month'")
 	if len(left) != 1 || left[0] != "eve" {
 		t.Errorf("expired events are left of %v, want of eve alone, who holds them", left)
+	}
+}
+
+// A user whose transactions stay open stops neither upkeep nor anything that upkeep does for the others.
+func TestUpkeepGoesOnWithoutALockedJob(t *testing.T) {
+	super, _, eve := tenants(t)
+	const request = "insert into tinydevcrm.refresh_requests (matview_id) select id from tinydevcrm.matviews where relation = $1::text::regclass"
+
+	// A request without its job, as upkeep finds it, and the job in a transaction that does not end.
+	dbtest.Exec(t, eve, "select tinydevcrm.create_matview('w', 'select 1 as n')")
+	dbtest.Exec(t, super, "alter table tinydevcrm.refresh_requests disable trigger _500_create_job")
+	dbtest.Exec(t, super, request, "eve.v")
+	dbtest.Exec(t, super, "alter table tinydevcrm.refresh_requests enable trigger _500_create_job")
+	holding, err := eve.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holding.Rollback()
+	if _, err := holding.Exec(request, "eve.w"); err != nil {
+		t.Fatal(err)
+	}
+
+	// What upkeep has to do for ann: give her schedule its job again.
+	dbtest.Exec(t, super, "select cron.unschedule(job_id) from tinydevcrm.schedules where owner = 'ann'::regrole")
+	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
+	if jobs := dbtest.Value[int](t, super, "select count(*) from cron.job where username = 'ann'"); jobs != 1 {
+		t.Errorf("ann has %d jobs, want that of her schedule", jobs)
+	}
+	if err := holding.Commit(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A request that has found the job keeps it until its transaction ends.
+	dbtest.Exec(t, super, "delete from tinydevcrm.refresh_requests")
+	if holding, err = eve.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holding.Exec(request, "eve.v"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
+	if err := holding.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := dbtest.Value[int](t, super, "select count(*) from cron.job where username = 'eve' and command = 'call tinydevcrm.refresh_requested()'"); jobs != 1 {
+		t.Errorf("eve has %d jobs for her request", jobs)
+	}
+}
+
+// Views with new owners that a user keeps locked cost nobody else time.
+func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
+	super, ann, eve := tenants(t)
+	dbtest.Exec(t, eve, `
+		select tinydevcrm.schedule_matview(tinydevcrm.create_matview('given' || i, 'select 1 as n'), '0 0 1 1 *')
+		  from generate_series(1, 5) as i`)
+	dbtest.Exec(t, eve, "select tinydevcrm.create_matview('kept', 'select 1 as n')")
+	dbtest.Exec(t, ann, "create table facts (n integer)")
+	dbtest.Exec(t, eve, "grant usage on schema eve to ann")
+	// As "reassign owned" would do.
+	dbtest.Exec(t, super, "update pg_class set relowner = 'ann'::regrole where relname ~ '^given'")
+	// A view that is just being put on the schedule of the given ones.
+	holding, err := eve.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holding.Rollback()
+	if _, err := holding.Exec("select tinydevcrm.schedule_matview('kept', '0 0 1 1 *')"); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, work := range []struct {
+		pool      *sql.DB
+		statement string
+	}{{ann, "alter table facts add m integer"}, {super, "call tinydevcrm.settle_jobs()"}} {
+		started := time.Now()
+		dbtest.Exec(t, work.pool, work.statement)
+		if took := time.Since(started); took > 2*time.Second {
+			t.Errorf("%s took %s", work.statement, took)
+		}
+	}
+	if owners := dbtest.Column[string](t, super, "select distinct owner::text from tinydevcrm.matviews where relation::text ~ 'given'"); len(owners) != 1 || owners[0] != "eve" {
+		t.Errorf("while they are locked they belong to %v", owners)
+	}
+	if err := holding.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	// A statement settles its own relations alone.
+	dbtest.Exec(t, ann, "alter table facts drop m")
+	dbtest.Exec(t, ann, "alter materialized view eve.given1 set (fillfactor = 90)")
+	if settled := dbtest.Column[string](t, super, "select relation::text from tinydevcrm.matviews where relation::text ~ 'given' and owner = 'ann'::regrole"); len(settled) != 1 || settled[0] != "eve.given1" {
+		t.Errorf("ann's statements have settled %v, want eve.given1", settled)
+	}
+	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
+	if left := dbtest.Value[int](t, super, "select count(*) from tinydevcrm.matviews where relation::text ~ 'given' and owner = 'eve'::regrole"); left != 0 {
+		t.Errorf("%d views are left to their former owner", left)
+	}
+}
+
+// A refresh does not fail because the queue of notifications is full: it no longer notifies when it is half full.
+func TestAFullQueueOfNotificationsFailsNoRefresh(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := server.Open()
+	listener := pq.NewListener(server.URL, time.Second, time.Second, nil)
+	defer listener.Close()
+	if err := listener.Listen("matview_refresh_channel"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, super, "select tinydevcrm.create_matview('v', 'select 1 as n', 'always')")
+
+	// Filling half of the 8 GB takes minutes, so the function that measures them is replaced.
+	for _, usage := range []string{"0.5", "0.49"} {
+		dbtest.Exec(t, super, fmt.Sprintf(`
+			create or replace function pg_catalog.pg_notification_queue_usage() returns double precision
+			language sql volatile as 'select %s::double precision'`, usage))
+		// In a new session, whose plans know the new function.
+		dbtest.Exec(t, server.Open(), "select tinydevcrm.refresh_matview('v')")
+	}
+	events := dbtest.Column[int64](t, super, "select id from tinydevcrm.matview_refresh_events where is_notified order by id")
+	if len(events) != 2 {
+		t.Fatalf("%d events notify", len(events))
+	}
+	select {
+	case notification := <-listener.Notify:
+		if want := fmt.Sprint(events[1]); notification.Extra != want {
+			t.Errorf("the first notification is of event %s, want %s", notification.Extra, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no notification arrives")
 	}
 }
 

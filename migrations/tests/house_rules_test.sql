@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(20);
+select plan(21);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -181,6 +181,30 @@ select is(
     'users may run only a few known functions with the rights of others');
 
 -- Users: migrations/README.md says why.
+
+select is(
+    array(
+        select c.relname::text
+          from pg_policy p
+          join pg_class c
+            on c.oid = p.polrelid
+         where c.relnamespace = 'tinydevcrm'::regnamespace
+           and p.polcmd in ('a', '*')
+           and pg_get_expr(p.polwithcheck, p.polrelid) ~ 'pg_has_role\(\(owner\)::oid, .*NOT tinydevcrm._is_group\(owner\)'
+         order by 1),
+    array(
+        select c.relname::text
+          from pg_class c
+          join pg_attribute a
+            on a.attrelid = c.oid
+           and a.attname = 'owner'
+         where c.relnamespace = 'tinydevcrm'::regnamespace
+           and c.relkind = 'r'
+           and has_any_column_privilege('tinydevcrm_user', c.oid, 'insert')
+           -- Their owner is that of the subscription, and of the view.
+           and c.relname not in ('deliveries', 'embeds')
+         order by 1),
+    'what users insert belongs to a role that they have the rights of, and that is no group');
 
 create view pg_temp.column_grants as
 select c.oid::regclass as relation,

@@ -108,11 +108,19 @@ select table_name || n, 'create', 'public', table_name, now() - age, now() - age
 insert into tinydevcrm.imports (source, mode, schema_name, table_name, finished_at)
 values ('young', 'create', 'public', 'retention_gone', now());
 
+-- Anyone can write any name, and an import that has not finished has put no rows into the table.
+create role "Tap Forger" in role tinydevcrm_user;
+insert into tinydevcrm.imports (owner, source, mode, schema_name, table_name, finished_at)
+values ('"Tap Forger"'::regrole, 'forged', 'create', 'public', 'retention_there', now());
+insert into tinydevcrm.imports (source, mode, schema_name, table_name)
+values ('running', 'append', 'public', 'retention_there');
+
 select is(tinydevcrm._remove_expired_imports(1), 1::bigint, 'expired imports are removed in batches');
 select tinydevcrm._remove_expired_imports(100);
 select is(
     array(select source from tinydevcrm.imports where table_name like 'retention%' order by id),
-    array['retention_there2', 'young'], 'the last import of an existing table stays');
+    array['retention_there2', 'young', 'forged', 'running'],
+    'the last finished import of an existing table by its owner stays');
 
 select is(
     (select command from cron.job where jobname = 'tinydevcrm retention'),

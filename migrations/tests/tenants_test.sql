@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(46);
+select plan(64);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Member" in role tinydevcrm_user, "Tap One";
@@ -141,6 +141,52 @@ select throws_ok(
          from tinydevcrm.matviews $$,
     '23514', null, 'an event has no more than two megabytes of rows');
 
+create function pg_temp.bomb(columns integer, rows integer)
+    returns text
+    language sql
+as $$
+    select format(
+               'insert into tinydevcrm.matview_refresh_events '
+               '    (matview_id, outcome, is_notified, row_count, columns, rows, duration) '
+               'select max(id), ''refreshed'', false, 1, array_fill(''a''::text, array[%s]), '
+               '       (select jsonb_agg(1) from generate_series(1, %s)), ''0 s'' '
+               '  from tinydevcrm.matviews',
+               columns, rows)
+$$;
+
+select lives_ok(pg_temp.bomb(1600, 1000), 'an event has up to 1,600 columns and 1,000 rows');
+select throws_ok(pg_temp.bomb(1601, 1), '23514', null, 'an event has no more than 1,600 columns');
+select throws_ok(pg_temp.bomb(1, 1001), '23514', null, 'an event has no more than 1,000 rows');
+
+create function pg_temp.ordered(columns text[], rows jsonb)
+    returns text
+    language sql
+as $$
+    select tinydevcrm._order_row_columns(
+               jsonb_populate_record(
+                   null::tinydevcrm.matview_refresh_events,
+                   jsonb_build_object('columns', columns, 'rows', rows)))::text
+$$;
+
+select is(
+    pg_temp.ordered('{b,a,NULL}', '[{"a": null, "b": 1, "c": 2}, {"b": 3}, {}, 4]'),
+    '[{"b": 1, "a": null}, {"b": 3}, {}, {}]',
+    'each row has its own keys in the order of the columns, and no others');
+select is(pg_temp.ordered(null, '[{"a": 1}]'), '[{"a": 1}]', 'without columns the rows stay as they are');
+select is(pg_temp.ordered('{}', '[{}]'), '[{}]', 'a view without columns has rows');
+
+-- Far more than the checks let in: rows times columns would be 10^10.
+set local statement_timeout = '20s';
+select is(
+    length(tinydevcrm._order_row_columns(
+        jsonb_populate_record(
+            null::tinydevcrm.matview_refresh_events,
+            jsonb_build_object(
+                'columns', array(select 'c' || i from generate_series(1, 100000) as i),
+                'rows', (select jsonb_agg(jsonb_build_object('c1', 1)) from generate_series(1, 100000)))))::text),
+    1100000, 'the order costs what the rows and the columns cost, not their product');
+set local statement_timeout = 0;
+
 create function loud() returns integer language plpgsql
 as $$ begin raise exception '%', repeat('é', 1000000); end $$;
 create materialized view loud_view as select loud() as n with no data;
@@ -148,6 +194,65 @@ select tinydevcrm.watch_matview('loud_view');
 select is(
     (select array[outcome, octet_length(error_message)::text] from tinydevcrm.refresh_matview('loud_view')),
     array['failed', '5000'], 'a long error message is cut');
+
+-- groups own nothing: every user has the rights of tinydevcrm_user
+
+create materialized view shared as select 1 as n;
+select tinydevcrm.create_matview('becomes_shared', 'select 1 as n');
+select tinydevcrm.schedule_matview('becomes_shared', '1 minute');
+grant create on schema tap_one to tinydevcrm_user;
+alter materialized view shared owner to tinydevcrm_user;
+set local client_min_messages = error;
+alter materialized view becomes_shared owner to tinydevcrm_user;
+set local client_min_messages = notice;
+select throws_ok(
+    $$ select tinydevcrm.watch_matview('shared') $$, 'TD007',
+    'materialized view tap_one.shared belongs to the group tinydevcrm_user', 'a view of the group is not watched');
+reset session authorization;
+select is_empty(
+    $$ select from tinydevcrm.matviews where relation in ('shared'::regclass, 'becomes_shared'::regclass) $$,
+    'a view that is given to the group is no longer watched');
+-- As a registration that is older than this rule.
+set local session_replication_role = replica;
+insert into tinydevcrm.matviews (owner, relation)
+values ('tinydevcrm_user'::regrole, 'shared'::regclass);
+set local session_replication_role = origin;
+set local session authorization "Tap Two";
+select throws_ok(
+    $$ insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, duration)
+       select id, 'refreshed', true, 1, '0 s' from tinydevcrm.matviews where owner = 'tinydevcrm_user'::regrole $$,
+    '42501', null, 'no event can be forged for a view of the group');
+set local role tinydevcrm_user;
+select throws_ok(
+    $$ select tinydevcrm.create_subscription('of all') $$, '42501', null, 'the group has no subscriptions');
+select throws_ok(
+    $$ select tinydevcrm.create_webhook('of all', 'https://example.com/') $$, '42501', null,
+    'the group has no webhooks');
+select throws_ok(
+    $$ insert into tinydevcrm.imports (source, mode, schema_name, table_name) values ('f', 'create', 's', 't') $$,
+    '42501', null, 'the group has no imports');
+reset session authorization;
+select is_empty(
+    $$ select from tinydevcrm.subscriptions where tinydevcrm._is_group(owner) $$, 'nothing of the group is left');
+select is(
+    array(select rolname::text from pg_roles where tinydevcrm._is_group(oid) order by 1),
+    array['tinydevcrm_admin', 'tinydevcrm_orchestrator', 'tinydevcrm_user'], 'the groups are these');
+delete from tinydevcrm.matviews where owner = 'tinydevcrm_user'::regrole;
+
+-- the number of schedules
+
+update tinydevcrm.settings
+   set user_schedules = (select count(*) from tinydevcrm.schedules where owner = '"Tap One"'::regrole and not is_slow);
+set local session authorization "Tap One";
+select throws_ok(
+    $$ select tinydevcrm.schedule_matview('loop1', '0 0 1 1 *') $$, 'TD007', '"Tap One" already has 12 different schedules',
+    'another schedule is refused once the owner has settings.user_schedules');
+select lives_ok(
+    $$ select tinydevcrm.schedule_matview('loop1', '2 seconds') $$,
+    'another view on a schedule that is in use is not');
+select lives_ok(
+    $$ update tinydevcrm.matviews set is_slow = true where relation = 'loop1'::regclass $$,
+    'a view can become slow all the same');
 
 -- schedules that cannot be parsed, or would take for ever
 
