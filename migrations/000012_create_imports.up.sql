@@ -1,5 +1,49 @@
 -- The log of imports.
 
+create table tinydevcrm.import_modes (
+    name        text not null,
+    rank        integer not null,
+    label       text not null,
+    description text not null,
+    takes_key   boolean not null default false,
+
+    constraint import_modes_pkey primary key (name),
+    constraint import_modes_rank_unique unique (rank)
+);
+
+comment on table tinydevcrm.import_modes is
+    'What an import does with an existing table: values of tinydevcrm.imports.mode. Where there is '
+    'no table of that name, each mode creates it.';
+comment on column tinydevcrm.import_modes.name is
+    'The mode.';
+comment on column tinydevcrm.import_modes.rank is
+    'Its place in a list; that of rank 1 is the default.';
+comment on column tinydevcrm.import_modes.label is
+    'What it does, in a few words that go on from "if the table exists".';
+comment on column tinydevcrm.import_modes.description is
+    'What it does, in one sentence.';
+comment on column tinydevcrm.import_modes.takes_key is
+    'Whether it needs a key, the columns by which it finds a row; other modes refuse one.';
+
+insert into tinydevcrm.import_modes (rank, name, label, description, takes_key)
+values (1, 'create', 'stop: only create a new table',
+        'Creates a table, and refuses the name of an existing one.', false),
+       (2, 'replace', 'replace its rows',
+        'The new rows take the place of the old.', false),
+       (3, 'append', 'append to its rows',
+        'The new rows are added to the old.', false),
+       (4, 'upsert', 'update rows of the same key, append others',
+        'Rows of the same key are updated, others are added.', true);
+
+alter table tinydevcrm.import_modes enable row level security;
+
+create policy import_modes_read on tinydevcrm.import_modes
+    for select
+    to tinydevcrm_user
+    using (true);
+
+grant select on tinydevcrm.import_modes to tinydevcrm_user;
+
 create table tinydevcrm.imports (
     id            bigint generated always as identity,
     owner         regrole not null default quote_ident(current_user)::regrole,
@@ -22,7 +66,8 @@ create table tinydevcrm.imports (
     finished_at   timestamptz,
 
     constraint imports_pkey primary key (id),
-    constraint imports_mode_known check (mode in ('create', 'replace', 'append', 'upsert')),
+    constraint imports_mode_fkey foreign key (mode)
+        references tinydevcrm.import_modes (name),
     constraint imports_key_of_upsert check ((mode = 'upsert') = (key is not null)),
     constraint imports_row_count_not_negative check (row_count >= 0),
     constraint imports_byte_count_not_negative check (byte_count >= 0),
@@ -46,8 +91,7 @@ comment on column tinydevcrm.imports.source is
     'Where the rows came from: the name of a file or of a staging table, at most its first 250 '
     'characters.';
 comment on column tinydevcrm.imports.mode is
-    'create: a new table; replace: the new rows take the place of the old; append: the new rows '
-    'are added; upsert: rows of the same key are updated, others are added.';
+    'What it did with an existing table: a mode of tinydevcrm.import_modes.';
 comment on column tinydevcrm.imports.key is
     'Columns by which mode upsert finds a row; null in the other modes.';
 comment on column tinydevcrm.imports.schema_name is
@@ -84,6 +128,8 @@ comment on column tinydevcrm.imports.finished_at is
     'When the table was complete, just before the commit. It is set when row_count is set.';
 
 create index imports_owner_idx on tinydevcrm.imports (owner, id);
+
+create index imports_mode_idx on tinydevcrm.imports (mode);
 
 alter table tinydevcrm.imports enable row level security;
 

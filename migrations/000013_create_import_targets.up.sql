@@ -25,14 +25,20 @@ comment on function tinydevcrm._check_table_name(text) is
 create function tinydevcrm._refuse_name_in_use(target text)
     returns void
     language plpgsql
-    immutable
+    stable
     set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception using
         errcode = 'TD004',
         message = format('table %s is there already', target),
-        hint    = 'Import under another name, or in mode replace, append or upsert.';
+        hint    = format(
+            'Import under another name, or in another mode: %s.',
+            (
+                select string_agg(import_modes.name, ', ' order by import_modes.rank)
+                  from tinydevcrm.import_modes
+                 where import_modes.name <> 'create'
+            ));
 end
 $$;
 
@@ -47,6 +53,7 @@ create function tinydevcrm._check_target(import tinydevcrm.imports)
 as $$
 declare
     v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+    v_mode     tinydevcrm.import_modes;
     v_kind     "char";
 begin
     perform tinydevcrm._check_schema((import).schema_name);
@@ -59,21 +66,36 @@ begin
             hint    = 'Log in as the role that should own the table; "set role" is not enough.';
     end if;
 
-    if (import).mode is null or (import).mode not in ('create', 'replace', 'append', 'upsert') then
+    select import_modes.*
+      into v_mode
+      from tinydevcrm.import_modes
+     where import_modes.name = (import).mode;
+
+    if not found then
         raise exception using
             errcode = 'TD007',
             message = format('there is no import mode %L', (import).mode),
-            hint    = 'The modes are create, replace, append and upsert.';
+            hint    = format(
+                'The modes are %s.',
+                (
+                    select string_agg(import_modes.name, ', ' order by import_modes.rank)
+                      from tinydevcrm.import_modes
+                ));
     end if;
 
-    if ((import).mode = 'upsert') <> (coalesce(cardinality((import).key), 0) > 0) then
+    if v_mode.takes_key <> (coalesce(cardinality((import).key), 0) > 0) then
         raise exception using
             errcode = 'TD007',
-            message = case (import).mode
-                          when 'upsert' then 'mode upsert needs a key'
-                          else format('mode %s takes no key', (import).mode)
-                      end,
-            hint    = 'The key names the columns by which mode upsert finds the row to update.';
+            message = format(
+                'mode %s %s key',
+                v_mode.name, case when v_mode.takes_key then 'needs a' else 'takes no' end),
+            hint    = format(
+                'The key names the columns by which mode %s finds the row to update.',
+                (
+                    select string_agg(import_modes.name, ' or ' order by import_modes.rank)
+                      from tinydevcrm.import_modes
+                     where import_modes.takes_key
+                ));
     end if;
 
     select relkind
@@ -101,9 +123,9 @@ $$;
 
 comment on function tinydevcrm._check_target(tinydevcrm.imports) is
     'Checks that an import may create or fill its table. Raises TD004 when the name is in use; '
-    'TD007 when there is no schema to create it in, no such mode, a key without mode upsert, or '
-    'mode upsert without a key; 42501 when the session has not logged in as the owner of the '
-    'table.';
+    'TD007 when there is no schema to create it in, no such mode, or a key is missing or given '
+    'against tinydevcrm.import_modes.takes_key; 42501 when the session has not logged in as the '
+    'owner of the table.';
 
 create function tinydevcrm._find_loading_table(import tinydevcrm.imports)
     returns text

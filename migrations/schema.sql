@@ -200,12 +200,22 @@ function list_distributions() returns setof text
 -- 000012_create_imports
 -- The log of imports.
 
+table import_modes
+    -- What an import does with an existing table: values of tinydevcrm.imports.mode.
+    name                 text         -- The mode.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    label                text         -- What it does, in a few words that go on from "if the table exists".
+    description          text         -- What it does, in one sentence.
+    takes_key            boolean      -- Whether it needs a key, the columns by which it finds a row; other modes refuse one.
+    primary key (name)
+    unique (rank)
+
 table imports
     -- Log of the imports that succeeded.
     id                   bigint       -- Number of the import.
     owner                regrole      -- Role that ran the import and owns the table.
     source               text         -- Where the rows came from: the name of a file or of a staging table, at most its first 250 characters.
-    mode                 text         -- create: a new table; replace: the new rows take the place of the old; append: the new rows are added; upsert: rows of the same key are updated, others are added.
+    mode                 text         -- What it did with an existing table: a mode of tinydevcrm.import_modes.
     key                  text[]       -- Columns by which mode upsert finds a row; null in the other modes.
     schema_name          name         -- Schema of the table.
     table_name           name         -- Name of the table.
@@ -222,6 +232,7 @@ table imports
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit.
     primary key (id)
+    foreign key (mode) references import_modes(name)
     trigger _100_finish before update of row_count: _imports_finish()
     trigger _100_note_renamed before update: _imports_note_renamed()
 

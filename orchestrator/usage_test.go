@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -184,4 +185,24 @@ func TestStoppedCommands(t *testing.T) {
 			t.Errorf("it ends with %v: %s", err, words)
 		}
 	})
+}
+
+// The help names the modes, because it is shown without a database.
+func TestHelpNamesTheModes(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	var want string
+	if err := pool.QueryRowContext(t.Context(),
+		"select string_agg(name, ' ' order by rank) from tinydevcrm.import_modes").Scan(&want); err != nil {
+		t.Fatal(err)
+	}
+	help := mustCommand(t, databaseURL, "upload", "--help")
+	_, usage, _ := strings.Cut(help, "--mode ")
+	usage, _, _ = strings.Cut(usage, "--")
+	var got []string
+	for _, mode := range regexp.MustCompile(`(\w+) \(`).FindAllStringSubmatch(usage, -1) {
+		got = append(got, mode[1])
+	}
+	if want == "" || strings.Join(got, " ") != want {
+		t.Errorf("the help names the modes %v, want %s: %s", got, want, usage)
+	}
 }

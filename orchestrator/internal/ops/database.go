@@ -38,8 +38,8 @@ func newDatabase(pool *sql.DB) *database {
 	return &database{
 		pool: pool,
 		refreshes: newTail("tinydevcrm.matview_refresh_events", "outcome",
-			"refreshed", "recovered", "failed", "skipped"),
-		imports: newTail("tinydevcrm.imports", "mode", "create", "replace", "append", "upsert"),
+			"values ('refreshed'), ('recovered'), ('failed'), ('skipped')"),
+		imports: newTail("tinydevcrm.imports", "mode", "select name from tinydevcrm.import_modes"),
 	}
 }
 

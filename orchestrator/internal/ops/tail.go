@@ -27,8 +27,8 @@ const (
 // Prometheus sees as a counter reset. No row is counted twice.
 type tail struct {
 	// newest is the query for the last id of the table, and whether the role sees all its rows. query reads
-	// the rows after $1 and those of the gaps $2.
-	newest, query string
+	// the rows after $1 and those of the gaps $2. values is the query for the values that are counted from 0.
+	newest, query, values string
 
 	hasBegun bool
 	last     int64
@@ -36,20 +36,17 @@ type tail struct {
 	counts   map[string]float64
 }
 
-func newTail(relation, column string, values ...string) *tail {
-	t := &tail{
+func newTail(relation, column, values string) *tail {
+	return &tail{
 		newest: fmt.Sprintf("select tinydevcrm._sees_all('%[1]s'), coalesce(max(id), 0) from %[1]s", relation),
 		query: fmt.Sprintf(`
 			select id, %[2]s from %[1]s where id = any ($2)
 			union all
 			(select id, %[2]s from %[1]s where id > $1 order by id limit %[3]d)`, relation, column, tailBatch),
+		values: values,
 		gaps:   make(map[int64]time.Time),
 		counts: make(map[string]float64),
 	}
-	for _, value := range values {
-		t.counts[value] = 0
-	}
-	return t
 }
 
 type tailRow struct {
@@ -71,6 +68,13 @@ func (t *tail) read(ctx context.Context, tx *sql.Tx) (map[string]float64, error)
 	if !t.hasBegun || newest != 0 && newest < t.last {
 		// A smaller id means that the database was recreated or that the newest rows were removed. There is
 		// nothing after it to count.
+		values, err := db.Collect(ctx, tx, "read the values", func(value *string) []any { return []any{value} }, t.values)
+		if err != nil {
+			return nil, err
+		}
+		for _, value := range values {
+			t.counts[value] += 0
+		}
 		t.hasBegun, t.last = true, newest
 		clear(t.gaps)
 		return maps.Clone(t.counts), nil

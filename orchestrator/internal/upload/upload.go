@@ -26,7 +26,7 @@ type Request struct {
 	// Source is the name of the file, for the log. It also gives the table's name if Table is empty.
 	Source string
 	Table  string
-	// Mode is create, replace, append or upsert; empty means create.
+	// Mode is a row of tinydevcrm.import_modes; empty means create.
 	Mode string
 	// Key is the columns by which mode upsert finds a row.
 	Key []string

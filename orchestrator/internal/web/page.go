@@ -45,6 +45,8 @@ type page struct {
 
 	Overview overview
 
+	// Modes are what an upload can do with an existing table.
+	Modes []importMode
 	// Upload are the options of the upload; Plan is its preview, if one was requested.
 	Upload    url.Values
 	Plan      *upload.Plan
@@ -300,6 +302,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		{"matviews", stepSchedule, s.fillMatviews},
 		{"subscriptions", stepNotify, s.fillSubscriptions},
 		{"events", stepPage, s.fillEvents},
+		{"modes", stepPage, s.fillModes},
 		{"types", stepPage, s.fillTypes},
 		{"tables", stepTables, s.fillTables},
 		{"name", stepView, s.fillName},

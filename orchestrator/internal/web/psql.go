@@ -69,16 +69,17 @@ func (t table) ImportOptions() string {
 }
 
 func (t table) modeOptions() string {
-	switch t.Mode {
-	case "create":
+	if t.Mode == "create" {
 		// The table exists by now.
 		return ", mode => 'replace'"
-	case "upsert":
+	}
+	options := ", mode => " + literal(t.Mode)
+	if len(t.UpsertKey) > 0 {
 		keys := make([]string, len(t.UpsertKey))
 		for i, key := range t.UpsertKey {
 			keys[i] = literal(key)
 		}
-		return fmt.Sprintf(", mode => 'upsert', key => array[%s]", strings.Join(keys, ", "))
+		options += fmt.Sprintf(", key => array[%s]", strings.Join(keys, ", "))
 	}
-	return ", mode => " + literal(t.Mode)
+	return options
 }
