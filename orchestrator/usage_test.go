@@ -48,7 +48,7 @@ func TestUsageErrors(t *testing.T) {
 		{"flag without its value", "upload a.csv --null", "flag needs an argument: --null"},
 		{"bad value", "subscription replay s --since x", `invalid argument "x" for "--since"`},
 		{"bad number", "webhook create a b --max-attempts x", `invalid argument "x" for "--max-attempts"`},
-		{"bad network", "up --allow-webhooks-to x", `"x" is no network`},
+		{"bad network", "up --allow-webhooks-to x", `"x" is not a network`},
 		{"bad option of an upload", "upload a.csv --skip x", `skip cannot be "x"`},
 		{"the same switch twice", "status --json --json", "--json is given twice"},
 		{"the same option twice", "matview watch v --notify-when never --notify-when always", "--notify-when is given twice"},
@@ -58,8 +58,8 @@ func TestUsageErrors(t *testing.T) {
 		{"empty address", "up --listen-addr=", "--listen-addr is empty"},
 		{"header and no header", "upload a.csv --header yes --no-header", "--no-header exclude"},
 		{"JSON and nothing", "status --json --quiet", "--quiet exclude"},
-		{"log-in without users", "up --auth-url x", "--auth-url is for --auth"},
-		{"log-in without users, no command", "--auth-url x", "--auth-url is for --auth"},
+		{"log-in without users", "up --auth-url x", "--auth-url needs --auth"},
+		{"log-in without users, no command", "--auth-url x", "--auth-url needs --auth"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
