@@ -376,8 +376,8 @@ end
 $$;
 
 comment on function tinydevcrm._lock_posted(bigint) is
-    'Locks a delivery whose outcome is recorded next. Raises 55P03 at once when its owner has locked '
-    'it: the orchestrator tries again later, and records those of other owners meanwhile.';
+    'Locks a delivery whose outcome is recorded next. Raises 55P03 at once when its owner has '
+    'locked it: the orchestrator tries again later, and records those of other owners meanwhile.';
 
 create function tinydevcrm._accept_post(delivery_id bigint)
     returns void

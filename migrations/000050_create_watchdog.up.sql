@@ -1,4 +1,5 @@
--- The watchdog: what the orchestrator calls each second, so that no user's session blocks the others.
+-- The watchdog: what the orchestrator calls each second, so that no session of a user blocks
+-- everyone.
 
 create function tinydevcrm._end_blocking_sessions(
         queue_usage double precision default pg_notification_queue_usage())
@@ -35,14 +36,15 @@ begin
             on sessions.pid = locks.pid
          where not locks.granted
            and locks.locktype = 'relation'
-           -- A user's own statements need no such lock, and everyone queues behind the one who waits.
+           -- No statement of a user needs such a lock, and everyone queues behind who waits for it.
            and locks.mode in (
                'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
                'AccessExclusiveLock')
            and locks.database in (
                0, (select datid from pg_stat_get_activity(pg_backend_pid())))
            and case
-                   -- The server's own catalogs. Those of extensions, such as Citus, have higher numbers.
+                   -- The server's own catalogs. Those of extensions, as of Citus, have higher
+                   -- numbers.
                    when locks.relation < 16384 then true
                    else locks.relation::regclass::text ~ '^(tinydevcrm|cron)\.'
                end
@@ -79,13 +81,14 @@ $$;
 
 comment on function tinydevcrm._end_blocking_sessions(double precision) is
     'Ends the sessions of users that block everyone, and returns them. A user is a member of '
-    'tinydevcrm_user who is no administrator, orchestrator or superuser. A session blocks when it waits '
-    'for a lock on a table of ours, of pg_cron or of the server that no statement of a user needs: '
-    'Postgres queues it, and everyone behind it, before it checks its rights. While the queue of '
-    'notifications (queue_usage, from 0 to 1) is more than a tenth full, it is also one that is idle in a '
-    'transaction for 10 seconds; more than a quarter full, any in a transaction for a minute: a session '
-    'that listens there keeps the queue from being emptied, and does not show that it listens. The '
-    'orchestrator calls this each second. Security definer: lends the right to end sessions of users.';
+    'tinydevcrm_user who is no administrator, orchestrator or superuser. A session blocks when it '
+    'waits for a lock on a table of ours, of pg_cron or of the server that no statement of a user '
+    'needs: Postgres queues it, and everyone behind it, before it checks its rights. A session that '
+    'listens in an open transaction keeps the queue of notifications from being emptied, and does '
+    'not show that it listens. So while the queue (queue_usage, from 0 to 1) is more than a tenth '
+    'full, each session that is idle in a transaction for 10 seconds blocks too; more than a '
+    'quarter full, each one in a transaction for a minute. The orchestrator calls this each second. '
+    'Security definer: lends the right to end sessions of users.';
 
 revoke execute on function tinydevcrm._end_blocking_sessions(double precision) from public;
 
