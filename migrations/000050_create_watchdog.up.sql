@@ -83,12 +83,12 @@ comment on function tinydevcrm._end_blocking_sessions(double precision) is
     'Ends the sessions of users that block everyone, and returns them. A user is a member of '
     'tinydevcrm_user who is no administrator, orchestrator or superuser. A session blocks when it '
     'waits for a lock on a table of ours, of pg_cron or of the server that no statement of a user '
-    'needs: Postgres queues it, and everyone behind it, before it checks its rights. A session that '
-    'listens in an open transaction keeps the queue of notifications from being emptied, and does '
-    'not show that it listens. So while the queue (queue_usage, from 0 to 1) is more than a tenth '
-    'full, each session that is idle in a transaction for 10 seconds blocks too; more than a '
-    'quarter full, each one in a transaction for a minute. The orchestrator calls this each second. '
-    'Security definer: lends the right to end sessions of users.';
+    'needs: Postgres queues it, and everyone behind it, before it checks its rights. A session '
+    'that listens in an open transaction keeps the queue of notifications from being emptied, and '
+    'does not show that it listens. So while the queue (queue_usage, from 0 to 1) is more than a '
+    'tenth full, each session that is idle in a transaction for 10 seconds blocks too; more than '
+    'a quarter full, each one in a transaction for a minute. The orchestrator calls this each '
+    'second. Security definer: lends the right to end sessions of users.';
 
 revoke execute on function tinydevcrm._end_blocking_sessions(double precision) from public;
 
