@@ -362,6 +362,40 @@ $$;
 comment on function tinydevcrm._limit_webhook_rate(bigint, interval) is
     'Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.';
 
+create function tinydevcrm._lock_posted(delivery_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform
+       from tinydevcrm.deliveries
+      where deliveries.id = _lock_posted.delivery_id
+        for no key update nowait;
+end
+$$;
+
+comment on function tinydevcrm._lock_posted(bigint) is
+    'Locks a delivery whose outcome is recorded next. Raises 55P03 at once when its owner has '
+    'locked it: the orchestrator tries again later, and records those of other owners meanwhile.';
+
+create function tinydevcrm._accept_post(delivery_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._lock_posted(_accept_post.delivery_id);
+    perform tinydevcrm.acknowledge_events(array[_accept_post.delivery_id]);
+end
+$$;
+
+comment on function tinydevcrm._accept_post(bigint) is
+    'Records that an endpoint has accepted the post of a delivery. Raises 55P03 as '
+    'tinydevcrm._lock_posted() does.';
+
 create function tinydevcrm._refuse_post(
     subscription_id bigint,
     delivery_id     bigint,
@@ -378,6 +412,8 @@ declare
     v_retry_after constant interval := least(
         coalesce(_refuse_post.retry_after, interval '0'), interval '1 day');
 begin
+    perform tinydevcrm._lock_posted(_refuse_post.delivery_id);
+
     if _refuse_post.status = 410 then
         perform tinydevcrm._disable_webhook(_refuse_post.subscription_id, _refuse_post.reason);
     end if;
@@ -414,6 +450,8 @@ revoke execute on function
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),
+    tinydevcrm._lock_posted(bigint),
+    tinydevcrm._accept_post(bigint),
     tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 from public;
 
@@ -426,5 +464,7 @@ grant execute on function
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),
+    tinydevcrm._lock_posted(bigint),
+    tinydevcrm._accept_post(bigint),
     tinydevcrm._refuse_post(bigint, bigint, integer, text, interval)
 to tinydevcrm_user;

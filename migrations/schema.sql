@@ -1165,6 +1165,12 @@ function _disable_webhook(subscription_id bigint, reason text) returns void
 function _limit_webhook_rate(subscription_id bigint, retry_after interval) returns void
     -- Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.
 
+function _lock_posted(delivery_id bigint) returns void
+    -- Locks a delivery whose outcome is recorded next.
+
+function _accept_post(delivery_id bigint) returns void
+    -- Records that an endpoint has accepted the post of a delivery.
+
 function _refuse_post(
         subscription_id bigint,
         delivery_id bigint,
@@ -1489,4 +1495,11 @@ function _end_sessions(ended regrole) returns void
 
 function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
+
+
+-- 000050_create_watchdog
+-- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
+
+function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
+    -- Ends the sessions of users that block everyone, and returns them.
 

@@ -16,7 +16,7 @@ import (
 // However many users there are, with scheduled views and open pages, the number of connections is bounded:
 // those of the orchestrator itself, of the active users, and of pg_cron.
 func TestConnectionsDoNotGrowWithUsers(t *testing.T) {
-	const count, own, cron = 200, 15, 20
+	const count, own, cron = 200, 16, 20
 	users := make([]string, count)
 	for i := range users {
 		users[i] = fmt.Sprintf("user%d", i)

@@ -3,7 +3,6 @@ package main
 import (
 	"database/sql"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/lib/pq"
@@ -131,9 +130,9 @@ func (p *program) rulesCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		table := newTable(p.stdout)
 		for _, rule := range rules {
-			fmt.Fprintf(table, "%s\t%s\n", rule[0], rule[1])
+			table.row(rule[0], rule[1])
 		}
 		return table.Flush()
 	})

@@ -6,20 +6,21 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 )
 
 // webhookConns are for webhooks to receive and acknowledge by.
 const webhookConns = 2
 
 // pools are connections of their own for what must go on however busy the page is.
-type pools struct{ log, webhooks, operations *sql.DB }
+type pools struct{ log, webhooks, operations, watchdog *sql.DB }
 
 func (p *program) openPools(ctx context.Context) (pools, error) {
 	var opened pools
 	for _, pool := range []struct {
 		opened   **sql.DB
 		maxConns int
-	}{{&opened.log, 1}, {&opened.webhooks, webhookConns}, {&opened.operations, ops.MaxConns}} {
+	}{{&opened.log, 1}, {&opened.webhooks, webhookConns}, {&opened.operations, ops.MaxConns}, {&opened.watchdog, watchdog.MaxConns}} {
 		var err error
 		if *pool.opened, err = db.OpenImpatient(ctx, p.databaseURL, pool.maxConns); err != nil {
 			opened.close()
@@ -30,7 +31,7 @@ func (p *program) openPools(ctx context.Context) (pools, error) {
 }
 
 func (s pools) close() {
-	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations} {
+	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog} {
 		if pool != nil {
 			pool.Close()
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
@@ -74,14 +73,14 @@ func (p *program) statusCommand() *cobra.Command {
 			return err
 		}
 		for _, finding := range findings {
-			fmt.Fprintf(p.stderr, "not ok: %s (%s)\n  Hint: %s\n", finding.what, finding.detail, finding.hint)
+			fmt.Fprintf(p.stderr, "not ok: %s (%s)\n  Hint: %s\n", finding.what, printable(finding.detail), finding.hint)
 		}
 		troubles, err := subscriptionTroubles(command.Context(), pool)
 		if err != nil {
 			return err
 		}
 		for _, trouble := range troubles {
-			fmt.Fprintln(p.stderr, trouble)
+			fmt.Fprintln(p.stderr, printable(trouble))
 		}
 		isFailing := func(m matviewStatus) bool { return m.Status == "failing" }
 		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isFailing) {
@@ -136,8 +135,8 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		_, err := fmt.Fprintln(w, "no materialized view is watched; create one with orchestrator matview create")
 		return err
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "MATVIEW\tSTATUS\tSCHEDULE\tNOTIFY WHEN\tLAST REFRESH\tNEXT\tROWS\tWHAT IS WRONG")
+	table := newTable(w)
+	table.row("MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST REFRESH", "NEXT", "ROWS", "WHAT IS WRONG")
 	for _, m := range matviews {
 		wrong := "-"
 		switch {
@@ -146,7 +145,7 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		case m.LateReason != nil:
 			wrong = "late: " + *m.LateReason
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Matview, m.Status, orDash(m.Schedule),
+		table.row(m.Matview, m.Status, orDash(m.Schedule),
 			m.NotifyWhen, orDash(m.LastRefreshedAt), orDash(m.NextDueAt), orDash(m.RowCount), wrong)
 	}
 	return table.Flush()

@@ -3,7 +3,6 @@ package main
 import (
 	"database/sql"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,11 +80,10 @@ func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []st
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SUBSCRIPTION\tMATVIEW\tSTATUS\tPENDING\tPARKED\tEXPIRED\tOLDEST\tURL OR WHY")
+	table := newTable(p.stdout)
+	table.row("SUBSCRIPTION", "MATVIEW", "STATUS", "PENDING", "PARKED", "EXPIRED", "OLDEST", "URL OR WHY")
 	for _, r := range rows {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n",
-			r.name, r.matview, r.status, r.pending, r.parked, r.expired, r.age, r.remark)
+		table.row(r.name, r.matview, r.status, r.pending, r.parked, r.expired, r.age, r.remark)
 	}
 	return table.Flush()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -180,6 +181,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return hub.Run(ctx) })
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	if users != nil {
 		group.Go(func() error { return users.Run(ctx) })
 	}

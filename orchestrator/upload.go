@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -121,13 +120,13 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 }
 
 func (p *program) printColumns(columns []upload.Column) error {
-	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	table := newTable(p.stdout)
 	for _, column := range columns {
-		note := ""
+		cells := []any{"  " + column.Name, column.Type}
 		if column.Name != column.Header && column.Header != "" {
-			note = fmt.Sprintf("\t(in the file: %q)", column.Header)
+			cells = append(cells, fmt.Sprintf("(in the file: %q)", column.Header))
 		}
-		fmt.Fprintf(table, "  %s\t%s%s\n", column.Name, column.Type, note)
+		table.row(cells...)
 	}
 	return table.Flush()
 }

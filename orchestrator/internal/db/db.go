@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/lib/pq"
@@ -15,8 +16,11 @@ import (
 const (
 	// MaxConns bounds the pool of a command, and that of the page.
 	MaxConns = 8
-	// maxSilence is the longest that statements of OpenImpatient wait for the server.
-	maxSilence = 30 * time.Second
+	// maxSilence is the longest that statements of OpenImpatient wait for the server. maxStatement is a little
+	// shorter: a server that still answers ends the statement itself, and does not go on computing what nobody
+	// waits for.
+	maxSilence   = 30 * time.Second
+	maxStatement = 25 * time.Second
 )
 
 // Open returns a pool of at most maxConns connections to the database at url and checks that it
@@ -51,13 +55,18 @@ func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, e
 	return open(ctx, connector{parsed, config}, maxConns)
 }
 
-// OpenImpatient is Open for short statements. When the server sends nothing for half a minute, the connection
-// is closed, and the next statement opens a new one.
+// OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it
+// sends nothing for half a minute, the connection is closed, and the next statement opens a new one.
 func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	config, err := ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
+	config = config.Clone()
+	if config.Runtime == nil {
+		config.Runtime = make(map[string]string)
+	}
+	config.Runtime["statement_timeout"] = strconv.FormatInt(maxStatement.Milliseconds(), 10)
 	impatient, err := pq.NewConnectorConfig(config)
 	if err != nil {
 		return nil, err

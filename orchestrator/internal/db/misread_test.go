@@ -129,3 +129,15 @@ func TestLongErrors(t *testing.T) {
 		}
 	}
 }
+
+// The server ends a statement of an impatient pool before the pool gives it up.
+func TestTheServerEndsLongStatements(t *testing.T) {
+	pool, err := db.OpenImpatient(t.Context(), dbtest.URL(t), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if timeout := dbtest.Value[string](t, pool, "show statement_timeout"); timeout != "25s" {
+		t.Errorf("statement_timeout is %s", timeout)
+	}
+}

@@ -270,7 +270,7 @@ func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
 	switch {
 	case err == nil:
 		return w.record(ctx, "acknowledge a delivery",
-			"select tinydevcrm.acknowledge_events(array[$1::bigint])", p.deliveryID)
+			"select tinydevcrm._accept_post($1)", p.deliveryID)
 	case !errors.As(err, &refusal):
 		return err
 	}
@@ -280,8 +280,8 @@ func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
 		e.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds())
 }
 
-// record repeats a statement until it succeeds: that the database is away for a moment is no reason to post
-// again. It stops when the delivery's visibility timeout is over, or the program ends.
+// record repeats a statement until it succeeds: that the database is away for a moment, or that the owner has locked
+// the delivery, is no reason to post again. It holds no connection while it pauses. It stops when the delivery's visibility timeout is over, or the program ends.
 func (w *Webhooks) record(ctx context.Context, what, statement string, args ...any) error {
 	pauses := retry.NewPauses(pollAfter)
 	for end := time.Now().Add(postTimeout); ; {

@@ -74,6 +74,29 @@ func TestLogins(t *testing.T) {
 			t.Errorf("ann, at home: %d", status)
 		}
 	})
+	t.Run("wrong passwords behind the owner's proxy", func(t *testing.T) {
+		users := open(false)
+		const proxy = "203.0.113.1:1"
+		if status := statusOf(t, users, "ann", "secret", proxy); status != 200 {
+			t.Fatalf("ann logs in: %d", status)
+		}
+		limited := 0
+		for range 20 {
+			if statusOf(t, users, "ann", "wrong", proxy) == 429 {
+				limited++
+			}
+		}
+		if limited < 8 {
+			t.Errorf("%d of 20 wrong passwords were limited", limited)
+		}
+		// Without the pools of who is active, as two minutes later.
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = users.Run(over)
+		if status := statusOf(t, users, "ann", "secret", proxy); status != 200 {
+			t.Errorf("ann, with the right password: %d", status)
+		}
+	})
 	t.Run("many passwords from one network", func(t *testing.T) {
 		statuses := map[int]int{}
 		for i := range 200 {

@@ -54,6 +54,8 @@ type Users struct {
 
 	mu     sync.Mutex
 	active map[string]*user
+	// proven are proofs of the password with which each name last logged in.
+	proven map[string][]byte
 	// freed receives a value when a user has no more running requests.
 	freed chan struct{}
 }
@@ -84,6 +86,7 @@ func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers 
 		key:       []byte(rand.Text()),
 		attempts:  newAttempts(),
 		active:    make(map[string]*user),
+		proven:    make(map[string][]byte),
 		freed:     make(chan struct{}, 1),
 	}
 
@@ -180,9 +183,9 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 	if !u.hasRoom(name) {
 		return errFull
 	}
-	// A request with a password that was right a moment ago is not an attempt to guess it.
+	// Who knows the password that was right the last time does not guess it, whatever others have tried from there.
 	takeBack, ok := func() {}, true
-	if !u.isActive(name, proof) {
+	if !u.isProven(name, proof) {
 		takeBack, ok = u.attempts.begin(name, address, time.Now())
 	}
 	if !ok {
@@ -203,7 +206,7 @@ func (u *Users) logIn(ctx context.Context, name, password, address string, proof
 	opened, err := u.open(ctx, name, password)
 	var refused *pq.Error
 	if errors.As(err, &refused) && refused.Code.Class() == "28" {
-		u.endIf(name, proof)
+		u.disprove(name, proof)
 		return errWrong
 	}
 	// Only a refusal by Postgres counts as a failed attempt.
@@ -234,17 +237,19 @@ func (u *Users) isSuper(ctx context.Context, name string) (isSuper bool, err err
 	return isSuper, err
 }
 
-func (u *Users) isActive(name string, proof []byte) bool {
+func (u *Users) isProven(name string, proof []byte) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	found := u.active[name]
-	return found != nil && hmac.Equal(found.proof, proof)
+	return hmac.Equal(u.proven[name], proof)
 }
 
-// endIf makes a user inactive whose password was right once, and no longer is.
-func (u *Users) endIf(name string, proof []byte) {
+// disprove forgets a password that was right once and no longer is, and makes its user inactive.
+func (u *Users) disprove(name string, proof []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if hmac.Equal(u.proven[name], proof) {
+		delete(u.proven, name)
+	}
 	if found := u.active[name]; found != nil && hmac.Equal(found.proof, proof) {
 		u.end(name, found)
 	}
@@ -315,6 +320,7 @@ func (u *Users) idlest() string {
 func (u *Users) admit(name string, proof []byte, pool *sql.DB, now time.Time) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.proven[name] = proof
 	if before := u.active[name]; before != nil {
 		u.end(name, before)
 	}

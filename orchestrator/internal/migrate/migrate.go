@@ -26,6 +26,8 @@ type Migrator struct {
 	conn     *sql.Conn
 	migrate  *migrate.Migrate
 	versions []int
+	// stop ends the search for users who hold the lock.
+	stop func()
 }
 
 // Open takes one connection of the pool for a Migrator, until Close.
@@ -48,18 +50,21 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 		conn.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)
 	}
+	stop := endHolders(ctx, pool)
 	// The stock program's table is in schema public, whatever the search_path of this connection.
-	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{SchemaName: "public"})
+	driver, err := postgres.WithConnection(ctx, conn, &postgres.Config{SchemaName: schemaName, MigrationsTable: tableName})
 	if err != nil {
+		stop()
 		conn.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)
 	}
 	m, err := migrate.NewWithInstance("embedded", source, "postgres", driver)
 	if err != nil {
+		stop()
 		driver.Close()
 		return nil, fmt.Errorf("prepare to migrate: %w", err)
 	}
-	return &Migrator{conn: conn, migrate: m, versions: versions}, nil
+	return &Migrator{conn: conn, migrate: m, versions: versions, stop: stop}, nil
 }
 
 // IsCurrent reports whether the database has all migrations. A role that may not migrate can call it too. It is
@@ -86,6 +91,7 @@ func Latest() (int, error) {
 
 // Close returns the connection to the pool.
 func (m *Migrator) Close() error {
+	m.stop()
 	// This is for the next user of the connection. The pool does not reuse a broken one.
 	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation")
 	if errors.Is(err, driver.ErrBadConn) {

@@ -75,7 +75,15 @@ const maxEventBytes = 4 << 20
 // readEvents reads, for the user who asks, with the orchestrator's own pool, so that open pages hold no
 // connections.
 func (s *server) readEvents(ctx context.Context, query string, arguments ...any) ([]message, error) {
-	rows, err := s.Pool.QueryContext(ctx, query, append([]any{s.session(ctx).user}, arguments...)...)
+	user := s.session(ctx).user
+	if user != "" {
+		release, err := s.reads.take(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	rows, err := s.Pool.QueryContext(ctx, query, append([]any{user}, arguments...)...)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}

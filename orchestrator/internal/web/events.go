@@ -88,6 +88,14 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		control: http.NewResponseController(w),
 		filter:  filterOf(r.URL.Query()),
 	}
+	if user := s.session(r.Context()).user; user != "" {
+		leave, err := s.streams.take(r.Context(), user)
+		if err != nil {
+			s.writeProblem(w, r, err)
+			return
+		}
+		defer leave()
+	}
 	if release := s.session(r.Context()).release; release != nil {
 		// An open page does not count as an active user. It reconnects by itself, and logs in again.
 		release()

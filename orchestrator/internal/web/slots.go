@@ -13,17 +13,18 @@ import (
 
 // slots bound how many of one kind of work run at once.
 type slots struct {
-	what  string
-	taken chan struct{}
+	what     string
+	taken    chan struct{}
+	patience time.Duration
 }
 
 func newSlots(what string, count int) slots {
-	return slots{what: what, taken: make(chan struct{}, count)}
+	return slots{what: what, taken: make(chan struct{}, count), patience: patience}
 }
 
-// take waits for a turn, at most patience. release passes the turn on after the work.
+// take waits for a turn, as long as its patience lasts. release passes the turn on after the work.
 func (s slots) take(ctx context.Context) (release func(), err error) {
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	select {
 	case s.taken <- struct{}{}:
@@ -39,10 +40,11 @@ func (s slots) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// clientSlots bound the work of each client, without log-ins.
+// clientSlots bound the work of each client, or of each user.
 type clientSlots struct {
 	what     string
 	count    int
+	patience time.Duration
 	mu       sync.Mutex
 	byClient map[string]*clientSlot
 }
@@ -60,6 +62,7 @@ func (c *clientSlots) take(ctx context.Context, name string) (release func(), er
 	found := c.byClient[name]
 	if found == nil {
 		found = &clientSlot{slots: newSlots(c.what, c.count)}
+		found.patience = c.patience
 		c.byClient[name] = found
 	}
 	found.users++

@@ -37,6 +37,11 @@ const (
 	maxTransfers = db.MaxConns / 2
 	maxActions   = db.MaxConns - maxTransfers - 1
 	patience     = 10 * time.Second
+	// maxReads and maxStreams are how many reads of events and event streams each user has at once. Further ones
+	// wait readPatience.
+	maxReads     = 2
+	maxStreams   = 50
+	readPatience = 3 * time.Second
 	// heartbeat is how often an idle event stream sends a sign of life.
 	heartbeat = 15 * time.Second
 )
@@ -80,6 +85,9 @@ type server struct {
 	widgets slots
 	// clients bound the transfers of each client when users do not log in.
 	clients clientSlots
+	// reads bound what each user reads at once of the events, on the pool that all users share. streams bound the
+	// event streams of each user.
+	reads, streams clientSlots
 	// slow is how long an upload may be slow.
 	slow time.Duration
 	// awaySince is when a request first noticed that the database is away; nil while it answers.
@@ -102,7 +110,9 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		assets:    loadAssets(),
 		everyone:  newSession(maxTransfers, maxActions),
 		widgets:   newSlots("widgets", 1),
-		clients:   clientSlots{what: "uploads and downloads from your address", count: maxTransfers - 1},
+		clients:   clientSlots{what: "uploads and downloads from your address", count: maxTransfers - 1, patience: patience},
+		reads:     clientSlots{what: "reads of your events", count: maxReads, patience: readPatience},
+		streams:   clientSlots{what: "event streams of yours", count: maxStreams, patience: readPatience},
 		slow:      slowTimeout,
 	}
 	s.everyone.pool = config.Pool

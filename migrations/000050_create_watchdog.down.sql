@@ -1,0 +1,1 @@
+drop function tinydevcrm._end_blocking_sessions(double precision);
