@@ -218,7 +218,7 @@ as $$
     select found.relation,
            found.place,
            format('%I.%I', pg_namespace.nspname, pg_class.relname),
-           pg_class.relname,
+           pg_class.relname::text,
            (
                select events.started_at
                  from tinydevcrm.matview_refresh_events as events
