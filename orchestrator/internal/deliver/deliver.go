@@ -51,8 +51,8 @@ type Worker struct {
 	handle       func(context.Context, Event)
 	logger       *slog.Logger
 
-	// receiving and acknowledging are prepared statements: preparing them takes most of the time from a commit
-	// to the handler.
+	// receiving and acknowledging are prepared statements, because receiving takes most of the time from a
+	// commit to the handler.
 	receiving     *sql.Stmt
 	acknowledging *sql.Stmt
 
