@@ -154,7 +154,7 @@ func TestBadInput(t *testing.T) {
 
 		{"no view to schedule", post("/matviews/schedule", "schedule", "5 seconds"),
 			400, []string{`"relation" is missing`}, nil},
-		{"a schedule that does not come round", post("/matviews/schedule", "relation", "taken_view", "schedule", "61 seconds"),
+		{"a schedule that is not supported", post("/matviews/schedule", "relation", "taken_view", "schedule", "61 seconds"),
 			422, []string{"61 seconds", "TD003", "1 minute"}, []string{`value="61 seconds"`, `name="relation" value="taken_view"`}},
 		{"half a schedule", post("/matviews/schedule", "relation", "taken_view", "schedule", "* * *"),
 			422, []string{"TD003"}, []string{`value="* * *"`}},
