@@ -40,7 +40,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",
 			"subscription %[2]q is paused; orchestrator subscription resume ends the pause\n", "select tinydevcrm.pause_subscription($1)"),
 		p.subscriptionAction("resume NAME", "Resume a paused subscription, or a webhook that was switched off because its endpoint was gone",
-			"subscription %[2]q is no longer paused\n", "select tinydevcrm.resume_subscription($1)"),
+			"subscription %[2]q is resumed\n", "select tinydevcrm.resume_subscription($1)"),
 		p.subscriptionAction("redeliver NAME", "Deliver the parked (dead-lettered) deliveries again",
 			"deliveries of %[2]q pending again: %[1]s\n", "select tinydevcrm.redeliver_parked($1)"))
 	return command
