@@ -271,7 +271,7 @@ as $$
     with named as (
         select matviews.id,
                matviews.relation,
-               tinydevcrm._matview_state(matviews) = 'failing' as is_failing,
+               matviews.failing_since is not null as is_failing,
                format('%I.%I', pg_namespace.nspname, pg_class.relname) = (
                    select tinydevcrm._matview_key(_find_matviews.asked, _find_matviews.schemas)
                ) as is_asked,
@@ -283,7 +283,12 @@ as $$
             on pg_class.oid = matviews.relation
           join pg_namespace
             on pg_namespace.oid = pg_class.relnamespace
-         where tinydevcrm._may_see(matviews.owner)
+         where matviews.owner = any (
+                   array(
+                       select pg_roles.oid
+                         from pg_roles
+                        where tinydevcrm._may_see(pg_roles.oid)
+                   ))
     ),
     listed as (
         select named.*

@@ -44,7 +44,7 @@ func TestLogins(t *testing.T) {
 	} {
 		dbtest.Exec(t, super, statement)
 	}
-	databaseURL := "postgres://" + server.ListenOn("scram-sha-256") + ":5432/postgres?sslmode=disable"
+	databaseURL := "postgres://" + server.ListenOn("md5") + ":5432/postgres?sslmode=disable"
 	open := func(letSupers bool) *login.Users {
 		users, err := login.NewUsers(t.Context(), super, databaseURL, letSupers)
 		if err != nil {

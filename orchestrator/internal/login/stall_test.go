@@ -21,7 +21,7 @@ func TestStalledServerHoldsUpNoUser(t *testing.T) {
 	}
 	dbtest.Exec(t, super, "create role ann login password 'secret'")
 	defer super.Close()
-	address := server.ListenOn("scram-sha-256")
+	address := server.ListenOn("md5")
 	between := dbtest.NewProxy(t, address+":5432")
 	users, err := login.NewUsers(t.Context(), super, between.URL(), false)
 	if err != nil {
