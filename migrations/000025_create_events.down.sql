@@ -1,10 +1,3 @@
-drop function tinydevcrm._list_recent_refreshes(bigint[], integer);
-drop function tinydevcrm._list_events_by_id(text, bigint[], text, text, boolean);
-drop function tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint);
-drop function tinydevcrm._may_read(text, regrole);
-drop function tinydevcrm._may_see(regrole);
-drop function tinydevcrm.event_json(tinydevcrm.matview_refresh_events);
-drop function tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events);
 drop table tinydevcrm.matview_refresh_events;
 drop function tinydevcrm._matview_refresh_events_fill_in();
 drop function tinydevcrm._matview_refresh_events_notify();

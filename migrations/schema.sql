@@ -644,6 +644,16 @@ table matview_refresh_events
 function _matview_refresh_events_fill_in() returns trigger
     -- Sets what users do not write of an event: owner and name, from the registration, and the start, from the duration.
 
+function _notify(event_id bigint) returns void
+    -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
+
+function _matview_refresh_events_notify() returns trigger
+    -- Sends the id of an event that notifies: see tinydevcrm._notify().
+
+
+-- 000026_create_event_readers
+-- How events are read: as programs get them, who may see them, and the latest of them.
+
 function _order_row_columns(event matview_refresh_events) returns json
     -- The rows of an event.
 
@@ -685,14 +695,8 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     )
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
-function _notify(event_id bigint) returns void
-    -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
 
-function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of an event that notifies: see tinydevcrm._notify().
-
-
--- 000026_create_notify_rules
+-- 000027_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -746,8 +750,8 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000027_create_refreshes
--- A refresh: how it runs, what it finds, and what is recorded of it.
+-- 000028_create_refresh_requests
+-- Refreshes that somebody other than the owner has requested, for a job of the owner.
 
 table refresh_requests
     -- Refreshes that were requested in a session that has not logged in as the owner of the materialized view.
@@ -761,23 +765,31 @@ table refresh_requests
 function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
+
+-- 000029_create_refresh_records
+-- What a refresh leaves: its event, and what the registry remembers of it.
+
 function _matview_refresh_events_remember() returns trigger
     -- Writes outcomes and times of an event into the registry.
 
 function _cut_text(text text) returns text
     -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
 
-function _begin_refresh(matview matviews) returns _refresh
-    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
-
-function _read_rows(relation regclass, refresh _refresh) returns _refresh
-    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
-
 function _remember_refresh(matview matviews, refresh _refresh) returns void
     -- Writes to the registry what the next refresh is compared with, where it has changed.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
     -- Writes the event of a refresh, and what the next refresh is compared with.
+
+
+-- 000030_create_refreshes
+-- A refresh: how it runs, what it finds, and what is recorded of it.
+
+function _begin_refresh(matview matviews) returns _refresh
+    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
+
+function _read_rows(relation regclass, refresh _refresh) returns _refresh
+    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
 
 function _refresh_matview(matview matviews, schedule_id bigint default null, is_job boolean default false) returns matview_refresh_events
     -- Refreshes a materialized view and records how it went.
@@ -792,7 +804,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000028_create_schedule_syntax
+-- 000031_create_schedule_syntax
 -- What a schedule may look like, and when it is due next.
 
 function _cron_has_seconds() returns boolean
@@ -837,7 +849,7 @@ function _compute_next_due(seconds integer, cron_schedule text, after timestampt
     -- When a schedule is first due after a time.
 
 
--- 000029_create_schedule_words
+-- 000032_create_schedule_words
 -- A schedule in words, with which people check what they have written.
 
 function _describe_cron(
@@ -854,7 +866,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its normal spelling and in words, the time zone of the words, and the next three times at which it is due; none for a date that never comes.
 
 
--- 000030_create_schedules
+-- 000033_create_schedules
 -- When materialized views are refreshed.
 
 table schedules
@@ -881,7 +893,7 @@ function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
 
--- 000031_create_scheduled_rounds
+-- 000034_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _plan_round(
@@ -919,7 +931,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000032_create_schedule_jobs
+-- 000035_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -950,7 +962,7 @@ function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
 
--- 000033_schedule_matviews
+-- 000036_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text) returns schedules
@@ -978,7 +990,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000034_create_subscriptions
+-- 000037_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1018,7 +1030,7 @@ function resume_subscription(name text) returns void
     -- Ends the pause of a subscription: the deliveries that were kept are received now.
 
 
--- 000035_create_deliveries
+-- 000038_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1052,6 +1064,10 @@ function _deliveries_redeliver() returns trigger
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
+
+-- 000039_receive_deliveries
+-- How a worker takes deliveries, and answers each.
+
 function _receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
     -- As tinydevcrm.receive_events(), by the number of a subscription.
 
@@ -1072,7 +1088,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000036_create_redeliveries
+-- 000040_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1088,7 +1104,7 @@ function replay_events(subscription text, since timestamptz) returns bigint
     -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
 
 
--- 000037_create_latest_deliveries
+-- 000041_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which only this file defines.
 
 function _delivery_state(delivery deliveries) returns text
@@ -1116,7 +1132,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
 
--- 000038_create_webhooks
+-- 000042_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1150,6 +1166,10 @@ function create_webhook(name text, url text, relation regclass default null, max
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
+
+-- 000043_post_webhooks
+-- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
+
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
     -- The webhooks that have deliveries to post now, and that the caller may serve.
 
@@ -1181,7 +1201,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000039_create_embeds
+-- 000044_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1234,7 +1254,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000040_create_retention
+-- 000045_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1259,7 +1279,7 @@ function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
 
--- 000041_create_status
+-- 000046_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1323,7 +1343,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000042_create_overview
+-- 000047_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -1341,7 +1361,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000043_create_page_lists
+-- 000048_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -1405,7 +1425,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000044_follow_changes
+-- 000049_follow_changes
 -- The registry follows what users do by hand.
 
 function _follow_drops() returns event_trigger
@@ -1427,7 +1447,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000045_create_upkeep
+-- 000050_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1452,7 +1472,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000046_create_checks
+-- 000051_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1465,7 +1485,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000047_create_metrics
+-- 000052_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1484,7 +1504,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000049_drop_users
+-- 000054_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -1497,7 +1517,7 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000050_create_watchdog
+-- 000055_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)

@@ -1,0 +1,2 @@
+drop function tinydevcrm._request_refresh(tinydevcrm.matviews);
+drop table tinydevcrm.refresh_requests;

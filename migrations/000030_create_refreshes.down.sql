@@ -1,0 +1,6 @@
+drop procedure tinydevcrm.refresh_requested();
+drop function tinydevcrm._find_requested_matview(bigint);
+drop function tinydevcrm.refresh_matview(regclass);
+drop function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean);
+drop function tinydevcrm._read_rows(regclass, tinydevcrm._refresh);
+drop function tinydevcrm._begin_refresh(tinydevcrm.matviews);
