@@ -60,6 +60,7 @@ create table tinydevcrm.settings (
     event_byte_limit    integer not null default 65536,
     embed_row_limit     integer not null default 100,
     embed_byte_limit    integer not null default 262144,
+    failure_grouping    interval not null default interval '5 seconds',
     delivery_retention  interval not null default interval '90 days',
     job_run_retention   interval not null default interval '7 days',
     import_retention    interval not null default interval '90 days',
@@ -76,6 +77,9 @@ create table tinydevcrm.settings (
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
     constraint settings_embed_row_limit_range check (embed_row_limit between 0 and 1000),
     constraint settings_embed_byte_limit_range check (embed_byte_limit between 0 and 1048576),
+    constraint settings_failure_grouping_range check (
+        failure_grouping between interval '0' and interval '10 minutes'
+    ),
     constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_import_retention_positive check (import_retention > interval '0'),
@@ -105,6 +109,9 @@ comment on column tinydevcrm.settings.embed_row_limit is
 comment on column tinydevcrm.settings.embed_byte_limit is
     'Maximum number of bytes of these rows as JSON, 0 to 1048576. A row that would exceed it is '
     'left out.';
+comment on column tinydevcrm.settings.failure_grouping is
+    'How long a failure or a recovery waits for others like it, so that a webhook of all views '
+    'gets one post for all of them: 0 to 10 minutes; 0 for never.';
 comment on column tinydevcrm.settings.delivery_retention is
     'Age after which a refresh event is removed even if one of its deliveries is still pending or '
     'parked: see tinydevcrm.subscriptions.expired_count.';

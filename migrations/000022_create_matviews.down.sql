@@ -5,4 +5,5 @@ drop table tinydevcrm.matviews;
 drop table tinydevcrm.notify_rules;
 delete from tinydevcrm._locks where what = 'matview';
 drop function tinydevcrm._matviews_create_lock();
+drop function tinydevcrm._matviews_mute();
 drop function tinydevcrm._matviews_fill_in();

@@ -58,12 +58,18 @@ create table tinydevcrm.matviews (
     notify_when        text not null default 'not_empty',
     ignored_columns    text[] not null default '{}',
     notify_interval    interval not null default interval '0',
+    notify_after       integer not null default 1,
+    rule_count         integer not null default 0,
+    muted_for          interval not null default interval '0',
+    muted_until        timestamptz,
     key                text[],
     last_outcome       text,
     last_row_count     bigint,
     has_baseline       boolean not null default false,
     plain_reason       text,
     failing_since      timestamptz,
+    failure_count      integer not null default 0,
+    is_failure_notified    boolean not null default false,
     last_refreshed_at  timestamptz,
     last_scheduled_at  timestamptz,
     last_notified_at       timestamptz,
@@ -76,6 +82,12 @@ create table tinydevcrm.matviews (
     constraint matviews_notify_interval_range check (
         notify_interval between interval '0' and interval '10 years'
     ),
+    constraint matviews_notify_after_range check (notify_after between 1 and 1000),
+    constraint matviews_rule_count_range check (rule_count between 0 and 999),
+    constraint matviews_muted_for_range check (
+        muted_for between interval '0' and interval '10 years'
+    ),
+    constraint matviews_failure_count_not_negative check (failure_count >= 0),
     constraint matviews_ignored_columns_short check (
         cardinality(ignored_columns) <= 1600
         and octet_length(array_to_string(ignored_columns, '', '')) <= 100800
@@ -109,6 +121,17 @@ comment on column tinydevcrm.matviews.ignored_columns is
     'Columns that the rules changed and rows_added leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
     'Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.';
+comment on column tinydevcrm.matviews.notify_after is
+    'In how many refreshes in a row the rule must hold before one notifies, 1 to 1000; likewise '
+    'how many must fail in a row before a failure notifies.';
+comment on column tinydevcrm.matviews.rule_count is
+    'In how many refreshes in a row the rule has held, as far as it matters: at most notify_after '
+    'less 1. Failed and skipped refreshes, and those that were not compared, leave it as it is.';
+comment on column tinydevcrm.matviews.muted_for is
+    'For how long from now on nothing notifies, up to 10 years; 0 to end the mute. Sets '
+    'muted_until.';
+comment on column tinydevcrm.matviews.muted_until is
+    'Until when nothing notifies, failures included; null when it is not muted.';
 comment on column tinydevcrm.matviews.key is
     'Columns that identify a row, as given to create_matview(). A unique index on them allows '
     'concurrent refreshes.';
@@ -126,6 +149,10 @@ comment on column tinydevcrm.matviews.plain_reason is
 comment on column tinydevcrm.matviews.failing_since is
     'When the first failed refresh since the last success began; null when the last refresh '
     'succeeded.';
+comment on column tinydevcrm.matviews.failure_count is
+    'How many refreshes in a row have failed.';
+comment on column tinydevcrm.matviews.is_failure_notified is
+    'Whether a failure has notified, and no recovery has since.';
 comment on column tinydevcrm.matviews.last_refreshed_at is
     'When the last refresh that was not skipped began, whether it succeeded or not.';
 comment on column tinydevcrm.matviews.last_scheduled_at is
@@ -160,10 +187,10 @@ create policy matviews_owner_update on tinydevcrm.matviews
 -- The role that refreshes writes what a refresh remembers, except outcomes and times: a trigger on
 -- the event writes those.
 grant select,
-      insert (relation, notify_when, ignored_columns, notify_interval),
+      insert (relation, notify_when, ignored_columns, notify_interval, notify_after),
       update (
-          notify_when, ignored_columns, notify_interval, key, last_row_count, has_baseline,
-          plain_reason)
+          notify_when, ignored_columns, notify_interval, notify_after, rule_count, muted_for, key,
+          last_row_count, has_baseline, plain_reason)
    on tinydevcrm.matviews to tinydevcrm_user;
 
 create function tinydevcrm._matviews_fill_in()
@@ -199,6 +226,28 @@ create trigger _100_fill_in
     before insert on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_fill_in();
+
+create function tinydevcrm._matviews_mute()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.muted_until := case
+        when new.muted_for > interval '0' then now() + new.muted_for
+    end;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_mute() is
+    'Sets until when a materialized view is muted.';
+
+create trigger _100_mute
+    before update of muted_for on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_mute();
 
 create policy _locks_matview on tinydevcrm._locks
     to tinydevcrm_user
@@ -239,5 +288,6 @@ create trigger _500_create_lock
 
 revoke execute on function
     tinydevcrm._matviews_fill_in(),
+    tinydevcrm._matviews_mute(),
     tinydevcrm._matviews_create_lock()
 from public;

@@ -1,10 +1,13 @@
 drop function tinydevcrm._find_matview(text[], name[]);
+drop function tinydevcrm.unmute_matview(regclass);
+drop function tinydevcrm.mute_matview(regclass, timestamptz);
+drop function tinydevcrm._compute_mute(timestamptz);
 drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._find_unused_name(text, name);
 drop function tinydevcrm._list_read_relations(regclass);
 drop function tinydevcrm._relation(name, text);
 drop function tinydevcrm._build_matview_statement(name, text);
-drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], interval);
-drop function tinydevcrm.watch_matview(regclass, text, text[], interval);
+drop function tinydevcrm.create_matview(text, text, text, name, text[], text[], interval, integer);
+drop function tinydevcrm.watch_matview(regclass, text, text[], interval, integer);
 drop function tinydevcrm._find_own_matview(regclass);
 drop function tinydevcrm._find_registration(regclass);

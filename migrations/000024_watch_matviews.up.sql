@@ -58,7 +58,8 @@ create function tinydevcrm.watch_matview(
     relation        regclass,
     notify_when     text default null,
     ignored_columns text[] default null,
-    notify_interval interval default null
+    notify_interval interval default null,
+    notify_after    integer default null
 )
     returns tinydevcrm.matviews
     language plpgsql
@@ -121,16 +122,19 @@ begin
         and matviews.relation = watch_matview.relation
         for update of _locks;
 
-    insert into tinydevcrm.matviews (relation, notify_when, ignored_columns, notify_interval)
+    insert into tinydevcrm.matviews (
+               relation, notify_when, ignored_columns, notify_interval, notify_after)
     values (
                watch_matview.relation,
                coalesce(watch_matview.notify_when, 'not_empty'),
                coalesce(watch_matview.ignored_columns, '{}'),
-               coalesce(watch_matview.notify_interval, '0'))
+               coalesce(watch_matview.notify_interval, '0'),
+               coalesce(watch_matview.notify_after, 1))
     on conflict on constraint matviews_relation_unique do update
        set notify_when = coalesce(watch_matview.notify_when, matviews.notify_when),
            ignored_columns = coalesce(watch_matview.ignored_columns, matviews.ignored_columns),
-           notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval)
+           notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval),
+           notify_after = coalesce(watch_matview.notify_after, matviews.notify_after)
     returning matviews.*
          into v_matview;
 
@@ -140,11 +144,12 @@ exception
         raise exception using
             errcode = 'TD007',
             message = format(
-                'there is no rule %L with the interval %s',
+                'there is no rule %L with the interval %s after %s refreshes in a row',
                 coalesce(watch_matview.notify_when, 'not_empty'),
-                coalesce(watch_matview.notify_interval, '0')),
+                coalesce(watch_matview.notify_interval, '0'),
+                coalesce(watch_matview.notify_after, 1)),
             hint    = format(
-                'The rules are %s; an interval is 0 to 10 years.',
+                'The rules are %s; an interval is 0 to 10 years; notify_after is 1 to 1000.',
                 (
                     select string_agg(notify_rules.name, ', ' order by notify_rules.rank)
                       from tinydevcrm.notify_rules
@@ -152,11 +157,11 @@ exception
 end
 $$;
 
-comment on function tinydevcrm.watch_matview(regclass, text, text[], interval) is
+comment on function tinydevcrm.watch_matview(regclass, text, text[], interval, integer) is
     'Registers an existing materialized view, or changes the notify rule of a registered one: see '
     'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
-    'means not_empty, no columns, no interval. Raises TD007 for an unknown rule or column, or when '
-    'the view belongs to a group such as tinydevcrm_user, TD008 when the relation is not a '
+    'means not_empty, no columns, no interval, after one refresh. Raises TD007 for an unknown rule '
+    'or column, an interval or a number of refreshes that is out of range, or when the view belongs to a group such as tinydevcrm_user, TD008 when the relation is not a '
     'materialized view, 42501 when it is not yours.';
 
 -- Runs the caller's query, so it sets no search_path and qualifies all names.
@@ -167,7 +172,8 @@ create function tinydevcrm.create_matview(
     schema_name     name default current_schema(),
     key             text[] default null,
     ignored_columns text[] default null,
-    notify_interval interval default null
+    notify_interval interval default null,
+    notify_after    integer default null
 )
     returns regclass
     language plpgsql
@@ -196,7 +202,8 @@ begin
         v_relation,
         create_matview.notify_when,
         create_matview.ignored_columns,
-        create_matview.notify_interval);
+        create_matview.notify_interval,
+        create_matview.notify_after);
     perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
@@ -204,10 +211,11 @@ end
 $$;
 
 comment on function tinydevcrm.create_matview(
-    text, text, text, name, text[], text[], interval
+    text, text, text, name, text[], text[], interval, integer
 ) is
     'Creates a materialized view of one query in the first schema of your search_path, fills it '
-    'and registers it. For rule, ignored columns and interval see tinydevcrm.matviews. The key is '
+    'and registers it. For rule, ignored columns, interval and notify_after see '
+    'tinydevcrm.matviews. The key is '
     'columns that identify a row; it lets others read the view during a refresh. Nothing notifies '
     'before the first refresh. Raises TD002 when the query is not exactly one that returns rows, '
     'TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the '
@@ -343,6 +351,72 @@ comment on function tinydevcrm.drop_matview(regclass) is
     'Drops a materialized view with its registration and schedule. Its events stay until they '
     'expire. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
 
+create function tinydevcrm._compute_mute(until timestamptz)
+    returns interval
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _compute_mute.until > now()
+       and _compute_mute.until <= now() + interval '3650 days'
+    then
+        -- In seconds: days would change the time when the clocks do.
+        return make_interval(secs => extract(epoch from _compute_mute.until - now()));
+    end if;
+
+    raise exception using
+        errcode = 'TD007',
+        message = format(
+            'cannot mute until %s', coalesce(_compute_mute.until::text, 'null')),
+        hint    = 'Give a time from now to ten years from now, such as now() + ''1 hour''.';
+end
+$$;
+
+comment on function tinydevcrm._compute_mute(timestamptz) is
+    'How long a mute lasts that ends at this time. Raises TD007 unless that is from now to ten '
+    'years from now.';
+
+create function tinydevcrm.mute_matview(relation regclass, until timestamptz)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(mute_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set muted_for = tinydevcrm._compute_mute(mute_matview.until)
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.mute_matview(regclass, timestamptz) is
+    'Mutes a materialized view until a time: refreshes go on, and none notifies. The first refresh '
+    'after it compares with the last one before it, and a failure that still lasts then notifies. '
+    'Raises TD001 when the view is not watched, TD007 when the time is not in the next ten years, '
+    '42501 when the view is not yours.';
+
+create function tinydevcrm.unmute_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(unmute_matview.relation);
+begin
+    update tinydevcrm.matviews
+       set muted_for = interval '0'
+     where matviews.id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.unmute_matview(regclass) is
+    'Ends the mute of a materialized view. Raises TD001 when it is not watched, 42501 when it is '
+    'not yours.';
+
 create function tinydevcrm._find_matview(
     names        text[],
     schemas      name[] default current_schemas(true),
@@ -401,25 +475,31 @@ comment on function tinydevcrm._find_matview(text[], name[]) is
 revoke execute on function
     tinydevcrm._find_registration(regclass),
     tinydevcrm._find_own_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text, text[], interval),
-    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
+    tinydevcrm.watch_matview(regclass, text, text[], interval, integer),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval, integer),
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),
     tinydevcrm._list_read_relations(regclass),
     tinydevcrm._find_matview(text[], name[]),
+    tinydevcrm._compute_mute(timestamptz),
+    tinydevcrm.mute_matview(regclass, timestamptz),
+    tinydevcrm.unmute_matview(regclass),
     tinydevcrm.drop_matview(regclass)
 from public;
 
 grant execute on function
     tinydevcrm._find_registration(regclass),
     tinydevcrm._find_own_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text, text[], interval),
-    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval),
+    tinydevcrm.watch_matview(regclass, text, text[], interval, integer),
+    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval, integer),
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),
     tinydevcrm._list_read_relations(regclass),
     tinydevcrm._find_matview(text[], name[]),
+    tinydevcrm._compute_mute(timestamptz),
+    tinydevcrm.mute_matview(regclass, timestamptz),
+    tinydevcrm.unmute_matview(regclass),
     tinydevcrm.drop_matview(regclass)
 to tinydevcrm_user;

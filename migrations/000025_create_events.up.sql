@@ -7,7 +7,8 @@ create table tinydevcrm.matview_refresh_events (
     matview       text not null,
     schedule_id   bigint,
     outcome       text not null,
-    is_notified       boolean not null,
+    is_notified   boolean not null,
+    suppressed_by text,
     method        text,
     plain_reason  text,
     row_count     bigint,
@@ -26,6 +27,12 @@ create table tinydevcrm.matview_refresh_events (
         references tinydevcrm.matviews (id) on delete set null,
     constraint matview_refresh_events_outcome_known check (
         outcome in ('refreshed', 'recovered', 'failed', 'skipped')
+    ),
+    constraint matview_refresh_events_suppressed_by_known check (
+        suppressed_by in ('rule', 'interval', 'mute', 'repeat', 'streak')
+    ),
+    constraint matview_refresh_events_suppressed_or_notified check (
+        (suppressed_by is null) = is_notified
     ),
     constraint matview_refresh_events_method_known check (method in ('plain', 'concurrently')),
     constraint matview_refresh_events_error_of_failure check (
@@ -74,6 +81,11 @@ comment on column tinydevcrm.matview_refresh_events.outcome is
 comment on column tinydevcrm.matview_refresh_events.is_notified is
     'Whether the event notifies, which means that it goes to the subscriptions. The rule in '
     'tinydevcrm.matviews.notify_when decides that.';
+comment on column tinydevcrm.matview_refresh_events.suppressed_by is
+    'Why it does not notify; null when it does. rule: the notify rule does not hold, as for a '
+    'skipped refresh; interval: it came within tinydevcrm.matviews.notify_interval; mute: the view '
+    'was muted; repeat: a failure of this streak has notified; streak: the rule, or the failure, '
+    'has not lasted for notify_after refreshes in a row.';
 comment on column tinydevcrm.matview_refresh_events.method is
     'How it was refreshed: plain or concurrently; null when it was skipped.';
 comment on column tinydevcrm.matview_refresh_events.plain_reason is
@@ -140,8 +152,9 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 
 grant select,
       insert (
-          matview_id, schedule_id, outcome, is_notified, method, plain_reason, row_count,
-          added_count, removed_count, columns, rows, is_cut, error_code, error_message, duration)
+          matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
+          row_count, added_count, removed_count, columns, rows, is_cut, error_code, error_message,
+          duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_fill_in()
@@ -162,13 +175,19 @@ begin
     new.owner := coalesce(new.owner, v_matview.owner);
     new.matview := coalesce(new.matview, v_matview.relation::text);
     new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
+
+    if not new.is_notified then
+        new.suppressed_by := coalesce(new.suppressed_by, 'rule');
+    end if;
+
     return new;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_fill_in() is
     'Sets what users do not write of an event: owner and name, from the registration, and the '
-    'start, from the duration.';
+    'start, from the duration. An event that does not notify and gives no reason is suppressed by '
+    'the rule.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matview_refresh_events

@@ -58,6 +58,7 @@ as $$
                'matview', (event).matview,
                'outcome', (event).outcome,
                'is_notified', (event).is_notified,
+               'suppressed_by', (event).suppressed_by,
                'method', (event).method,
                'plain_reason', (event).plain_reason,
                'row_count', (event).row_count,

@@ -3,7 +3,8 @@ drop function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, text, bytea[], bigint[]);
 drop function tinydevcrm._build_row_hash(regclass, text[]);
 drop function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh);
-drop function tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text);
+drop function tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text);
+drop function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh);
 drop type tinydevcrm._refresh;
 drop trigger _500_forget_baseline on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_forget_baseline();

@@ -87,14 +87,15 @@ begin
      where matview_baselines.matview_id = new.id;
 
     new.has_baseline := false;
+    new.rule_count := 0;
     return new;
 end
 $$;
 
 comment on function tinydevcrm._matviews_forget_baseline() is
-    'Removes the baseline of a materialized view whose rule or ignored columns change. The next '
-    'refresh writes a new one. Security definer: users delete nothing of ours. As a trigger it '
-    'runs only for a registration whose update row-level security has let through.';
+    'Removes the baseline of a materialized view whose rule or ignored columns change, and counts '
+    'anew for notify_after. The next refresh writes a new one. Security definer: users delete '
+    'nothing of ours. As a trigger it runs only for a registration whose update row-level security has let through.';
 
 create trigger _500_forget_baseline
     before update of notify_when, ignored_columns on tinydevcrm.matviews
@@ -110,7 +111,8 @@ create type tinydevcrm._refresh as (
     plain_reason    text,
     notify_when     text,
     ignored_columns text[],
-    is_quiet        boolean,
+    quiet_by        text,
+    is_early        boolean,
     compares        boolean,
     has_baseline    boolean,
     columns         text,
@@ -127,14 +129,15 @@ create type tinydevcrm._refresh as (
 
 comment on type tinydevcrm._refresh is
     'A running refresh. How it is done: method, plain_reason. How the rule judges it: notify_when, '
-    'ignored_columns, is_quiet (the notify_interval since the last notification is not over), '
+    'ignored_columns, quiet_by (mute: it is muted; interval: the notify_interval since the last '
+    'notification is not over; else null), is_early (a rule that holds has not held for '
+    'notify_after refreshes in a row yet), '
     'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
     'they are read), column_names, row_limit, byte_limit. The rest is what it has found so far.';
 
-create function tinydevcrm._should_notify(
+create function tinydevcrm._rule_holds(
     matview tinydevcrm.matviews,
-    refresh tinydevcrm._refresh,
-    outcome text
+    refresh tinydevcrm._refresh
 )
     returns boolean
     language plpgsql
@@ -142,28 +145,62 @@ create function tinydevcrm._should_notify(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case _should_notify.outcome
-        when 'skipped' then false
-        when 'failed' then (matview).last_outcome is distinct from 'failed'
-        when 'recovered' then true
-        else not (refresh).is_quiet and coalesce(
-            case (matview).notify_when
-                when 'not_empty' then (refresh).row_count > 0
-                when 'empty' then (refresh).row_count = 0
-                when 'became_not_empty' then
-                    (refresh).row_count > 0 and (matview).last_row_count = 0
-                when 'changed' then (refresh).added_count + (refresh).removed_count > 0
-                when 'rows_added' then (refresh).added_count > 0
-                when 'always' then true
-                when 'never' then false
-            end,
-            false)
+    return case (matview).notify_when
+        when 'not_empty' then (refresh).row_count > 0
+        when 'empty' then (refresh).row_count = 0
+        when 'became_not_empty' then (refresh).row_count > 0 and (matview).last_row_count = 0
+        when 'changed' then (refresh).added_count + (refresh).removed_count > 0
+        when 'rows_added' then (refresh).added_count > 0
+        when 'always' then true
+        when 'never' then false
     end;
 end
 $$;
 
-comment on function tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text) is
-    'The notify rule: whether a refresh of this outcome goes to the subscriptions.';
+comment on function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh) is
+    'Whether the notify rule holds for a refresh that succeeded; null when there is nothing to '
+    'compare with, or nothing was compared.';
+
+create function tinydevcrm._find_suppression(
+    matview tinydevcrm.matviews,
+    refresh tinydevcrm._refresh,
+    outcome text
+)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_holds boolean;
+begin
+    if _find_suppression.outcome = 'failed' then
+        return case
+            when (matview).is_failure_notified then 'repeat'
+            when (matview).muted_until > clock_timestamp() then 'mute'
+            when (matview).failure_count + 1 < (matview).notify_after then 'streak'
+        end;
+    end if;
+
+    if _find_suppression.outcome = 'recovered' and (matview).is_failure_notified then
+        return nullif((refresh).quiet_by, 'interval');
+    end if;
+
+    v_holds := tinydevcrm._rule_holds(matview, refresh);
+    return case
+        when _find_suppression.outcome = 'skipped' or not v_holds then 'rule'
+        when (refresh).quiet_by is not null then (refresh).quiet_by
+        when v_holds is null then 'rule'
+        when (refresh).is_early then 'streak'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._find_suppression(
+    tinydevcrm.matviews, tinydevcrm._refresh, text
+) is
+    'Why a refresh of this outcome does not notify: a value of '
+    'tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.';
 
 -- Rows are compared as text, because every type has a text. These settings make the text of a value
 -- the same each time.
@@ -214,6 +251,8 @@ begin
                    row_hash,
                    coalesce(row_count, 0)
               from differences
+             where not $3
+                or $4 and not exists (select from differences where surplus > 0)
             on conflict on constraint matview_baselines_pkey do update
                set row_count = excluded.row_count
         ),
@@ -230,7 +269,11 @@ begin
                (select array_agg(surplus) from carried)',
         v_hash, (matview).relation)
        into v_refresh.added_count, v_refresh.removed_count, v_hashes, v_surplus
-      using (matview).id, v_refresh.row_limit;
+      using (matview).id,
+            v_refresh.row_limit,
+            -- What may not notify yet stays a difference.
+            v_refresh.is_early and v_refresh.has_baseline,
+            v_refresh.notify_when = 'rows_added';
 
     -- The first refresh has nothing to compare with.
     if not v_refresh.has_baseline then
@@ -247,8 +290,9 @@ $$;
 
 comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh) is
     'Compares the rows of a materialized view, copies counted, with its baseline. Adds the '
-    'differences to the refresh and updates the baseline. Without a baseline it finds no '
-    'differences. Raises 42501 when the session has not logged in as the owner.';
+    'differences to the refresh and updates the baseline, unless these may not '
+    'notify yet. Without a baseline it finds no differences. Raises 42501 when the session has not '
+    'logged in as the owner.';
 
 create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[])
     returns text
@@ -359,7 +403,8 @@ comment on function tinydevcrm._cut_rows(jsonb, integer) is
 revoke execute on function
     tinydevcrm._matview_baselines_remove_gone(),
     tinydevcrm._matviews_forget_baseline(),
-    tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
@@ -367,7 +412,8 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._should_notify(tinydevcrm.matviews, tinydevcrm._refresh, text),
+    tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),

@@ -29,6 +29,15 @@ begin
            end,
            failing_since = case new.outcome
                when 'failed' then coalesce(matviews.failing_since, new.started_at)
+           end,
+           failure_count = case new.outcome
+               when 'failed' then matviews.failure_count + 1
+               else 0
+           end,
+           is_failure_notified = case new.outcome
+               when 'failed' then matviews.is_failure_notified or new.is_notified
+               when 'recovered' then matviews.is_failure_notified and not new.is_notified
+               else matviews.is_failure_notified
            end
      where matviews.id = new.matview_id;
 
@@ -68,8 +77,9 @@ comment on function tinydevcrm._cut_text(text) is
     'A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.';
 
 create function tinydevcrm._remember_refresh(
-    matview tinydevcrm.matviews,
-    refresh tinydevcrm._refresh
+    matview       tinydevcrm.matviews,
+    refresh       tinydevcrm._refresh,
+    suppressed_by text
 )
     returns void
     language plpgsql
@@ -78,11 +88,19 @@ create function tinydevcrm._remember_refresh(
 as $$
 declare
     v_known tinydevcrm.matviews := matview;
+    v_holds boolean := tinydevcrm._rule_holds(matview, refresh);
 begin
-    -- Rows that come within the notify_interval stay new until a refresh notifies of them.
-    if not (refresh).is_quiet or (refresh).row_count = 0 then
+    -- Rows whose refresh may not notify yet stay new until one notifies of them.
+    if (refresh).row_count = 0 or coalesce(_remember_refresh.suppressed_by, 'rule') = 'rule' then
         v_known.last_row_count := (refresh).row_count;
     end if;
+
+    v_known.rule_count := case
+        when v_holds is null then (matview).rule_count
+        -- The next comparison is with the rows of this refresh: it begins anew.
+        when not v_holds or (refresh).compares and _remember_refresh.suppressed_by is null then 0
+        else least((matview).rule_count + 1, (matview).notify_after - 1)
+    end;
 
     v_known.has_baseline := (matview).has_baseline
         or (refresh).compares
@@ -94,13 +112,16 @@ begin
         update tinydevcrm.matviews
            set last_row_count = v_known.last_row_count,
                has_baseline = v_known.has_baseline,
+               rule_count = v_known.rule_count,
                plain_reason = v_known.plain_reason
          where matviews.id = v_known.id;
     end if;
 end
 $$;
 
-comment on function tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh) is
+comment on function tinydevcrm._remember_refresh(
+    tinydevcrm.matviews, tinydevcrm._refresh, text
+) is
     'Writes to the registry what the next refresh is compared with, where it has changed.';
 
 create function tinydevcrm._record_refresh(
@@ -117,6 +138,7 @@ as $$
 declare
     v_matview      tinydevcrm.matviews;
     v_outcome      text;
+    v_suppressed_by text;
     v_is_notified      boolean;
     v_is_plain_now boolean;
     v_event        tinydevcrm.matview_refresh_events;
@@ -136,21 +158,28 @@ begin
         when (refresh).method is null then 'skipped'
         when (refresh).error_code is not null then 'failed'
         when v_matview.last_outcome = 'failed' then 'recovered'
+        -- The recovery came during a mute, and has not notified.
+        when v_matview.is_failure_notified and (refresh).quiet_by is distinct from 'mute' then
+            'recovered'
         else 'refreshed'
     end;
     -- A key that rows have come to share notifies once.
     v_is_plain_now := v_matview.key is not null
         and v_matview.plain_reason is null
         and v_outcome = 'refreshed'
+        and (refresh).quiet_by is distinct from 'mute'
         and (refresh).plain_reason is not null;
-    v_is_notified := tinydevcrm._should_notify(v_matview, refresh, v_outcome) or v_is_plain_now;
+    v_suppressed_by := case
+        when not v_is_plain_now then tinydevcrm._find_suppression(v_matview, refresh, v_outcome)
+    end;
+    v_is_notified := v_suppressed_by is null;
 
     if v_outcome in ('refreshed', 'recovered') then
-        perform tinydevcrm._remember_refresh(v_matview, refresh);
+        perform tinydevcrm._remember_refresh(v_matview, refresh, v_suppressed_by);
     end if;
 
     insert into tinydevcrm.matview_refresh_events (
-               matview_id, schedule_id, outcome, is_notified, method, plain_reason,
+               matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
                row_count, added_count, removed_count, columns, rows, is_cut,
                error_code, error_message, duration)
     values (
@@ -158,6 +187,7 @@ begin
                _record_refresh.schedule_id,
                v_outcome,
                v_is_notified,
+               v_suppressed_by,
                (refresh).method,
                case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
                (refresh).row_count,
@@ -195,12 +225,12 @@ comment on function tinydevcrm._record_refresh(
 revoke execute on function
     tinydevcrm._matview_refresh_events_remember(),
     tinydevcrm._cut_text(text),
-    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._record_refresh( tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh)
 from public;
 
 grant execute on function
     tinydevcrm._cut_text(text),
-    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._record_refresh( tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh)
 to tinydevcrm_user;

@@ -34,9 +34,13 @@ begin
            end as plain_reason,
            registered.notify_when,
            registered.ignored_columns,
-           coalesce(
-               registered.last_notified_at + registered.notify_interval > clock_timestamp(),
-               false) as is_quiet,
+           case
+               when registered.muted_until > clock_timestamp() then 'mute'
+               when registered.last_notified_at + registered.notify_interval > clock_timestamp()
+               then 'interval'
+           end as quiet_by,
+           not registered.is_failure_notified
+               and registered.rule_count + 1 < registered.notify_after as is_early,
            registered.has_baseline,
            carried.columns,
            carried.column_names,
@@ -46,7 +50,8 @@ begin
       into v_refresh.plain_reason,
            v_refresh.notify_when,
            v_refresh.ignored_columns,
-           v_refresh.is_quiet,
+           v_refresh.quiet_by,
+           v_refresh.is_early,
            v_refresh.has_baseline,
            v_refresh.columns,
            v_refresh.column_names,
@@ -89,9 +94,9 @@ begin
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
     end;
-    -- Within the notify_interval nothing is compared: the first refresh after it finds the changes.
+    -- While it is quiet nothing is compared: the first refresh after that finds the changes.
     v_refresh.compares :=
-        not v_refresh.is_quiet
+        v_refresh.quiet_by is null
         and (
             select notify_rules.compares
               from tinydevcrm.notify_rules

@@ -9,6 +9,9 @@ create table tinydevcrm.subscriptions (
     paused_by     text,
     pause_reason  text,
     is_paused     boolean not null generated always as (paused_by is not null) stored,
+    groups_failures boolean not null default false,
+    muted_for     interval not null default interval '0',
+    muted_until   timestamptz,
     is_dropped    boolean not null default false,
     expired_count bigint not null default 0,
     created_at    timestamptz not null default now(),
@@ -19,6 +22,9 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
     constraint subscriptions_paused_by_known check (paused_by in ('user', 'orchestrator')),
     constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
+    constraint subscriptions_muted_for_range check (
+        muted_for between interval '0' and interval '10 years'
+    ),
     constraint subscriptions_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete cascade
 );
@@ -46,6 +52,15 @@ comment on column tinydevcrm.subscriptions.pause_reason is
     'The reason that was given for the pause.';
 comment on column tinydevcrm.subscriptions.is_paused is
     'Whether it is paused: nothing is received, and its deliveries are kept.';
+comment on column tinydevcrm.subscriptions.groups_failures is
+    'Whether views that fail for one reason at about the same time are one delivery, and their '
+    'recoveries are another: see tinydevcrm.deliveries.leader_event_id. create_webhook() sets it. '
+    'It matters only to a subscription to all views.';
+comment on column tinydevcrm.subscriptions.muted_for is
+    'For how long from now on it gets no events, up to 10 years; 0 to end the mute. Sets '
+    'muted_until.';
+comment on column tinydevcrm.subscriptions.muted_until is
+    'Until when it gets no events; null when it is not muted.';
 comment on column tinydevcrm.subscriptions.is_dropped is
     'Set by tinydevcrm.drop_subscription(): the same statement removes the row.';
 comment on column tinydevcrm.subscriptions.expired_count is
@@ -88,7 +103,7 @@ create policy subscriptions_change on tinydevcrm.subscriptions
 
 grant select,
       insert (name, matview_id, max_attempts),
-      update (max_attempts, paused_by, pause_reason, is_dropped)
+      update (max_attempts, paused_by, pause_reason, groups_failures, muted_for, is_dropped)
    on tinydevcrm.subscriptions
    to tinydevcrm_user;
 
@@ -118,6 +133,28 @@ create trigger _500_drop
     for each row
     when (new.is_dropped)
     execute function tinydevcrm._subscriptions_drop();
+
+create function tinydevcrm._subscriptions_mute()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.muted_until := case
+        when new.muted_for > interval '0' then now() + new.muted_for
+    end;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._subscriptions_mute() is
+    'Sets until when a subscription is muted.';
+
+create trigger _100_mute
+    before update of muted_for on tinydevcrm.subscriptions
+    for each row
+    execute function tinydevcrm._subscriptions_mute();
 
 create function tinydevcrm._find_own_subscription(name text)
     returns bigint
@@ -244,13 +281,55 @@ comment on function tinydevcrm.resume_subscription(text) is
     'Ends the pause of a subscription: the deliveries that were kept are received now. Raises '
     'TD001 when there is none.';
 
+create function tinydevcrm.mute_subscription(name text, until timestamptz)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._find_own_subscription(mute_subscription.name);
+begin
+    update tinydevcrm.subscriptions
+       set muted_for = tinydevcrm._compute_mute(mute_subscription.until)
+     where subscriptions.id = v_id;
+end
+$$;
+
+comment on function tinydevcrm.mute_subscription(text, timestamptz) is
+    'Mutes a subscription until a time: it never gets the events of that time, while a paused one '
+    'gets them later. What it has to deliver already is delivered. replay_events() gets the muted '
+    'events after all. Raises TD001 when there is no such subscription, TD007 when the time is not in the next '
+    'ten years.';
+
+create function tinydevcrm.unmute_subscription(name text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._find_own_subscription(unmute_subscription.name);
+begin
+    update tinydevcrm.subscriptions
+       set muted_for = interval '0'
+     where subscriptions.id = v_id;
+end
+$$;
+
+comment on function tinydevcrm.unmute_subscription(text) is
+    'Ends the mute of a subscription. Raises TD001 when there is none.';
+
 revoke execute on function
     tinydevcrm._subscriptions_drop(),
+    tinydevcrm._subscriptions_mute(),
     tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
-    tinydevcrm.resume_subscription(text)
+    tinydevcrm.resume_subscription(text),
+    tinydevcrm.mute_subscription(text, timestamptz),
+    tinydevcrm.unmute_subscription(text)
 from public;
 
 grant execute on function
@@ -258,5 +337,7 @@ grant execute on function
     tinydevcrm.create_subscription(text, regclass, integer),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
-    tinydevcrm.resume_subscription(text)
+    tinydevcrm.resume_subscription(text),
+    tinydevcrm.mute_subscription(text, timestamptz),
+    tinydevcrm.unmute_subscription(text)
 to tinydevcrm_user;

@@ -59,6 +59,8 @@ begin
               from tinydevcrm.deliveries
              where deliveries.subscription_id = v_id
                and deliveries.parked_at is not null
+               -- The others go with the one that carries them.
+               and coalesce(deliveries.leader_event_id, deliveries.event_id) = deliveries.event_id
         ));
 end
 $$;

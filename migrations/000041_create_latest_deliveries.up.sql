@@ -69,6 +69,7 @@ create function tinydevcrm.latest_deliveries(subscription text, row_limit intege
     returns table (
         delivery_id     bigint,
         event_id        bigint,
+        carried_by      bigint,
         matview         text,
         outcome         text,
         status          text,
@@ -89,6 +90,7 @@ begin
     return query
         select deliveries.id,
                deliveries.event_id,
+               nullif(deliveries.leader_event_id, deliveries.event_id),
                events.matview,
                events.outcome,
                tinydevcrm._delivery_state(deliveries),
@@ -96,7 +98,9 @@ begin
                subscriptions.max_attempts,
                deliveries.last_error,
                deliveries.created_at,
-               case when deliveries.state = 'pending' then deliveries.visible_at end,
+               case
+                   when deliveries.state = 'pending' then nullif(deliveries.visible_at, 'infinity')
+               end,
                deliveries.acknowledged_at
           from (
             select newest.*
@@ -115,7 +119,8 @@ $$;
 
 comment on function tinydevcrm.latest_deliveries(text, integer) is
     'The newest deliveries of your subscription, each with its state, as in '
-    'tinydevcrm._delivery_state(), and the time from which it may be received. Raises TD001 when '
+    'tinydevcrm._delivery_state(), and the time from which it may be received. carried_by is the '
+    'event whose delivery carries it: see tinydevcrm.deliveries.leader_event_id. Raises TD001 when '
     'there is no such subscription.';
 
 revoke execute on function

@@ -169,6 +169,10 @@ begin
     v_subscription_id := tinydevcrm.create_subscription(
         create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
 
+    update tinydevcrm.subscriptions
+       set groups_failures = true
+     where subscriptions.id = v_subscription_id;
+
     insert into tinydevcrm.webhooks (subscription_id, url, secret)
     values (v_subscription_id, coalesce(create_webhook.url, ''), v_secret);
 

@@ -4,5 +4,5 @@ drop function tinydevcrm._lock_posted(bigint);
 drop function tinydevcrm._limit_webhook_rate(bigint, interval);
 drop function tinydevcrm._disable_webhook(bigint, text);
 drop function tinydevcrm._receive_posts(bigint, integer, interval);
-drop function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events);
+drop function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, json);
 drop function tinydevcrm._list_due_webhooks();

@@ -35,21 +35,32 @@ comment on function tinydevcrm._list_due_webhooks() is
     'The webhooks that have deliveries to post now, and that the caller may serve. Owners take '
     'turns.';
 
-create function tinydevcrm._build_webhook_body(event tinydevcrm.matview_refresh_events)
+create function tinydevcrm._build_webhook_body(
+    event  tinydevcrm.matview_refresh_events,
+    others json
+)
     returns json
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select json_build_object(
-               'type', 'matview.' || (event).outcome,
-               'timestamp', (event).started_at,
-               'data', tinydevcrm.event_json(event))
+    select case
+               when (event).outcome in ('failed', 'recovered') then json_build_object(
+                   'type', 'matview.' || (event).outcome,
+                   'timestamp', (event).started_at,
+                   'data', tinydevcrm.event_json(event),
+                   'also_' || (event).outcome, coalesce(_build_webhook_body.others, '[]'))
+               else json_build_object(
+                   'type', 'matview.' || (event).outcome,
+                   'timestamp', (event).started_at,
+                   'data', tinydevcrm.event_json(event))
+           end
 $$;
 
-comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events) is
+comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, json) is
     'The body of the post of an event: its type is matview.refreshed, matview.recovered or '
-    'matview.failed, its data the event.';
+    'matview.failed, its data the event. also_failed or also_recovered lists the events that the '
+    'post carries besides: see tinydevcrm.grouped_events().';
 
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,
@@ -63,7 +74,18 @@ create function tinydevcrm._receive_posts(
 as $$
     select received.delivery_id,
            'event_' || (received.event).id,
-           tinydevcrm._build_webhook_body(received.event),
+           tinydevcrm._build_webhook_body(
+               received.event,
+               (
+                   select json_agg(
+                              json_build_object(
+                                  'id', grouped.id,
+                                  'matview', grouped.matview,
+                                  'row_count', grouped.row_count,
+                                  'started_at', grouped.started_at)
+                              order by grouped.id)
+                     from tinydevcrm.grouped_events(received.delivery_id) as grouped
+               )),
            webhooks.url,
            array_remove(
                array[
@@ -209,7 +231,7 @@ comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, inter
 
 revoke execute on function
     tinydevcrm._list_due_webhooks(),
-    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events),
+    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, json),
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),
@@ -220,7 +242,7 @@ from public;
 
 grant execute on function
     tinydevcrm._list_due_webhooks(),
-    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events),
+    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, json),
     tinydevcrm._receive_posts(bigint, integer, interval),
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),

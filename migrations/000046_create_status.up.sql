@@ -67,6 +67,7 @@ as
 select matviews.relation,
        matviews.owner,
        matviews.notify_when,
+       case when matviews.muted_until > now() then matviews.muted_until end as muted_until,
        schedules.schedule,
        case
            when due.since_at > now() then due.since_at
@@ -75,6 +76,7 @@ select matviews.relation,
        end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
+       last_event.suppressed_by,
        last_event.method,
        matviews.plain_reason,
        last_event.row_count,
@@ -133,6 +135,7 @@ select matviews.relation,
     on true
   left join lateral (
       select events.outcome,
+             events.suppressed_by,
              events.method,
              events.row_count,
              events.duration,
@@ -157,6 +160,8 @@ comment on column tinydevcrm.matview_status.owner is
     'Its owner. Scheduled refreshes run as this role.';
 comment on column tinydevcrm.matview_status.notify_when is
     'Which refreshes notify: see tinydevcrm.matviews.';
+comment on column tinydevcrm.matview_status.muted_until is
+    'Until when nothing notifies: see tinydevcrm.mute_matview(). Null when it is not muted.';
 comment on column tinydevcrm.matview_status.schedule is
     'Its schedule; null when it has none.';
 comment on column tinydevcrm.matview_status.next_due_at is
@@ -167,6 +172,8 @@ comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.outcome is
     'How it ended: refreshed, recovered or failed.';
+comment on column tinydevcrm.matview_status.suppressed_by is
+    'Why it did not notify: see tinydevcrm.matview_refresh_events. Null when it did.';
 comment on column tinydevcrm.matview_status.method is
     'plain or concurrently: see tinydevcrm._begin_refresh().';
 comment on column tinydevcrm.matview_status.plain_reason is
@@ -250,6 +257,9 @@ select subscriptions.name as subscription,
        troubled.last_error,
        subscriptions.pause_reason,
        subscriptions.is_paused,
+       case
+           when subscriptions.muted_until > now() then subscriptions.muted_until
+       end as muted_until,
        judged.status,
        tinydevcrm._needs_attention(judged.status) as is_troubled
   from tinydevcrm.subscriptions
@@ -351,6 +361,8 @@ comment on column tinydevcrm.subscription_status.pause_reason is
     'Why it is paused or switched off.';
 comment on column tinydevcrm.subscription_status.is_paused is
     'Whether it is paused or switched off.';
+comment on column tinydevcrm.subscription_status.muted_until is
+    'Until when it gets no events: see tinydevcrm.mute_subscription(). Null when it is not muted.';
 comment on column tinydevcrm.subscription_status.status is
     'Its state: see tinydevcrm._subscription_state().';
 comment on column tinydevcrm.subscription_status.is_troubled is

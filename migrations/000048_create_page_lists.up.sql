@@ -260,6 +260,7 @@ create function tinydevcrm._find_matviews(
         is_own          boolean,
         is_paused       boolean,
         notify_interval text,
+        notify_after    integer,
         ignored_columns text,
         origins         text[]
     )
@@ -318,6 +319,7 @@ as $$
            tinydevcrm._is_session_of(pg_class.relowner),
            matviews.is_paused,
            coalesce(nullif(matviews.notify_interval, '0')::text, ''),
+           matviews.notify_after,
            array_to_string(
                array(
                    select quote_ident(ignored.name)
