@@ -161,8 +161,9 @@ comment on function tinydevcrm.watch_matview(regclass, text, text[], interval, i
     'Registers an existing materialized view, or changes the notify rule of a registered one: see '
     'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
     'means not_empty, no columns, no interval, after one refresh. Raises TD007 for an unknown rule '
-    'or column, an interval or a number of refreshes that is out of range, or when the view belongs to a group such as tinydevcrm_user, TD008 when the relation is not a '
-    'materialized view, 42501 when it is not yours.';
+    'or column, an interval or a number of refreshes that is out of range, or when the view '
+    'belongs to a group such as tinydevcrm_user, TD008 when the relation is not a materialized '
+    'view, 42501 when it is not yours.';
 
 -- Runs the caller's query, so it sets no search_path and qualifies all names.
 create function tinydevcrm.create_matview(

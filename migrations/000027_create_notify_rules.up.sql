@@ -95,7 +95,8 @@ $$;
 comment on function tinydevcrm._matviews_forget_baseline() is
     'Removes the baseline of a materialized view whose rule or ignored columns change, and counts '
     'anew for notify_after. The next refresh writes a new one. Security definer: users delete '
-    'nothing of ours. As a trigger it runs only for a registration whose update row-level security has let through.';
+    'nothing of ours. As a trigger it runs only for a registration whose update row-level security '
+    'has let through.';
 
 create trigger _500_forget_baseline
     before update of notify_when, ignored_columns on tinydevcrm.matviews

@@ -299,8 +299,8 @@ $$;
 comment on function tinydevcrm.mute_subscription(text, timestamptz) is
     'Mutes a subscription until a time: it never gets the events of that time, while a paused one '
     'gets them later. What it has to deliver already is delivered. replay_events() gets the muted '
-    'events after all. Raises TD001 when there is no such subscription, TD007 when the time is not in the next '
-    'ten years.';
+    'events after all. Raises TD001 when there is no such subscription, TD007 when the time is not '
+    'in the next ten years.';
 
 create function tinydevcrm.unmute_subscription(name text)
     returns void
