@@ -176,6 +176,12 @@ begin
     new.matview := coalesce(new.matview, v_matview.relation::text);
     new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
 
+    -- Whatever the event, a muted view does not notify.
+    if v_matview.muted_until > clock_timestamp() and new.is_notified then
+        new.is_notified := false;
+        new.suppressed_by := 'mute';
+    end if;
+
     if not new.is_notified then
         new.suppressed_by := coalesce(new.suppressed_by, 'rule');
     end if;
@@ -186,8 +192,8 @@ $$;
 
 comment on function tinydevcrm._matview_refresh_events_fill_in() is
     'Sets what users do not write of an event: owner and name, from the registration, and the '
-    'start, from the duration. An event that does not notify and gives no reason is suppressed by '
-    'the rule.';
+    'start, from the duration. An event of a muted view does not notify. One that does not notify '
+    'and gives no reason is suppressed by the rule.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matview_refresh_events

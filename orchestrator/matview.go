@@ -48,7 +48,10 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, refresh, list, p.embedCommand(), p.unembedCommand())
+	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, refresh, list, p.embedCommand(), p.unembedCommand(),
+		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
+			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
+		p.unmuteCommand("End the mute of a materialized view", "select tinydevcrm.unmute_matview($1::text::regclass)"))
 	return command
 }
 
@@ -56,6 +59,7 @@ func (p *program) createCommand() *cobra.Command {
 	var notifyWhen string
 	var key, ignored []string
 	var interval time.Duration
+	var after int
 	command := &cobra.Command{
 		Use:     "create NAME QUERY",
 		Short:   "Create a materialized view of one query",
@@ -67,6 +71,7 @@ func (p *program) createCommand() *cobra.Command {
 	flags.StringSliceVar(&ignored, "ignore", nil,
 		"columns that the rules changed and rows_added ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
+	flags.IntVar(&after, "notify-after", 1, "in how many refreshes in a row the rule must hold, or the refresh fail, before it notifies")
 	flags.StringSliceVar(&key, "key", nil,
 		"columns that identify a row: with them, the view can be read during a refresh")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
@@ -74,8 +79,8 @@ func (p *program) createCommand() *cobra.Command {
 		err := pool.QueryRowContext(command.Context(), `
 			select tinydevcrm.create_matview(
 			           name => $1, query => $2, notify_when => nullif($3, ''), key => $4, ignored_columns => $5,
-			           notify_interval => make_interval(secs => $6))::text`,
-			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(),
+			           notify_interval => make_interval(secs => $6), notify_after => $7)::text`,
+			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(), after,
 		).Scan(&relation)
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
@@ -91,6 +96,7 @@ func (p *program) watchCommand() *cobra.Command {
 	var notifyWhen string
 	var ignored []string
 	var interval time.Duration
+	var after int
 	command := &cobra.Command{
 		Use:   "watch NAME",
 		Short: "Watch a materialized view made by hand, or change when one notifies",
@@ -99,15 +105,17 @@ func (p *program) watchCommand() *cobra.Command {
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
 	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= ignores none")
 	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create")
+	flags.IntVar(&after, "notify-after", 1, "as in matview create")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var rule string
 		err := pool.QueryRowContext(command.Context(), `
 			select notify_when
 			  from tinydevcrm.watch_matview(
 			           $1::text::regclass, nullif($2, ''), case when $3 then $4::text[] end,
-			           case when $5 then make_interval(secs => $6) end)`,
+			           case when $5 then make_interval(secs => $6) end, case when $7 then $8::integer end)`,
 			args[0], notifyWhen, flags.Changed("ignore"), pq.Array(ignored),
 			flags.Changed("notify-interval"), interval.Seconds(),
+			flags.Changed("notify-after"), after,
 		).Scan(&rule)
 		if err != nil {
 			return fmt.Errorf("watch %q: %w", args[0], err)

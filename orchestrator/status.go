@@ -20,11 +20,13 @@ type matviewStatus struct {
 	Matview         string  `json:"matview"`
 	Status          string  `json:"status"`
 	NotifyWhen      string  `json:"notify_when"`
+	MutedUntil      *string `json:"muted_until"`
 	Schedule        *string `json:"schedule"`
 	NextDueAt       *string `json:"next_due_at"`
 	LateReason      *string `json:"late_reason"`
 	LastRefreshedAt *string `json:"last_refreshed_at"`
 	Outcome         *string `json:"outcome"`
+	SuppressedBy    *string `json:"suppressed_by"`
 	Method          *string `json:"method"`
 	PlainReason     *string `json:"plain_reason"`
 	RowCount        *int64  `json:"row_count"`
@@ -92,16 +94,16 @@ func (p *program) statusCommand() *cobra.Command {
 }
 
 func (m *matviewStatus) fields() []any {
-	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LastRefreshedAt,
-		&m.Outcome, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage,
+	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LastRefreshedAt,
+		&m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage,
 		&m.FailingSince, pq.Array(&m.Reads)}
 }
 
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
 	return db.Collect(ctx, pool, "read the status", (*matviewStatus).fields, `
-		select relation::text, status, notify_when, schedule,
+		select relation::text, status, notify_when, to_char(muted_until, 'YYYY-MM-DD HH24:MI:SSOF'), schedule,
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
-		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, method, plain_reason,
+		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, suppressed_by, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
 		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[]
 		  from tinydevcrm.matview_status
@@ -145,8 +147,12 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		case m.LateReason != nil:
 			wrong = "late: " + *m.LateReason
 		}
+		notifyWhen := m.NotifyWhen
+		if m.MutedUntil != nil {
+			notifyWhen += ", muted until " + *m.MutedUntil
+		}
 		table.row(m.Matview, m.Status, orDash(m.Schedule),
-			m.NotifyWhen, orDash(m.LastRefreshedAt), orDash(m.NextDueAt), orDash(m.RowCount), wrong)
+			notifyWhen, orDash(m.LastRefreshedAt), orDash(m.NextDueAt), orDash(m.RowCount), wrong)
 	}
 	return table.Flush()
 }

@@ -13,7 +13,7 @@ import (
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "subscription COMMAND",
-		Short: "List, pause and replay subscriptions",
+		Short: "List, pause, mute and replay subscriptions",
 	}
 	list := &cobra.Command{
 		Use:   "list",
@@ -33,6 +33,9 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	})
 
 	command.AddCommand(list, replay,
+		p.muteCommand("Mute a subscription; it never gets the events of that time",
+			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
+		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),
 		p.subscriptionAction("create NAME", "Subscribe to all events; orchestrator listen --subscription NAME receives them",
 			"subscription %[2]q has number %[1]s\n", "select tinydevcrm.create_subscription($1)"),
 		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
@@ -74,7 +77,8 @@ func (r *subscriptionRow) fields() []any {
 func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []string) error {
 	rows, err := db.Collect(command.Context(), pool, "list the subscriptions", (*subscriptionRow).fields, `
 		select subscription, coalesce(matview::text, 'all'), status, pending_count, parked_count, expired_count,
-		       coalesce(oldest_pending_age::text, '-'), coalesce(pause_reason, last_error, url, '-')
+		       coalesce(oldest_pending_age::text, '-'),
+		       coalesce(to_char(muted_until, '"muted until" YYYY-MM-DD HH24:MI:SSOF'), pause_reason, last_error, url, '-')
 		  from tinydevcrm.subscription_status
 		 order by subscription`)
 	if err != nil {

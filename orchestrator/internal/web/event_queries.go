@@ -11,7 +11,7 @@ import (
 type event struct {
 	ID           int64  `json:"id"`
 	Outcome      string `json:"outcome"`
-	IsNotified   bool   `json:"is_notified"`
+	SuppressedBy string `json:"suppressed_by"`
 	Matview      string `json:"matview"`
 	RowCount     *int64 `json:"row_count"`
 	AddedCount   *int64 `json:"added_count"`

@@ -24,6 +24,10 @@ type matview struct {
 	NotifyWhen, Status string
 	// NotifyInterval is empty when there is none.
 	NotifyInterval string
+	NotifyAfter    int
+	MutedUntil     sql.NullTime
+	// SuppressedBy is why the last refresh did not notify.
+	SuppressedBy string
 	// IgnoredColumns is a list of names, as written in SQL.
 	IgnoredColumns  string
 	Schedule        string
@@ -79,7 +83,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 }
 
 func (m *matview) fields() []any {
-	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval,
+	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval, &m.NotifyAfter, &m.MutedUntil, &m.SuppressedBy,
 		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
 		&m.Schedule, &m.LateReason, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
@@ -92,6 +96,9 @@ const findMatviews = `
 	       is_own,
 	       is_paused,
 	       notify_interval,
+	       notify_after,
+	       (matview).muted_until,
+	       coalesce((matview).suppressed_by, ''),
 	       ignored_columns,
 	       origins,
 	       (matview).relation::text,
@@ -192,6 +199,18 @@ func (s *server) resumeMatview(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofMatview("resume", "resume", calling("resume_matview")))
 }
 
+func (s *server) muteMatview(w http.ResponseWriter, r *http.Request) {
+	muting := ofMatview("mute", "mute", `
+		select json_build_object('relation', $1::text)
+		  from tinydevcrm.mute_matview($1::text::regclass, now() + $2::interval)`, "mute_for")
+	muting.required = append(muting.required, "mute_for")
+	s.run(w, r, muting)
+}
+
+func (s *server) unmuteMatview(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("unmute", "end the mute of", calling("unmute_matview")))
+}
+
 func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofMatview("drop", "drop", calling("drop_matview")))
 }
@@ -205,8 +224,9 @@ func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
 		           relation => $1::text::regclass,
 		           notify_when => $2,
 		           ignored_columns => tinydevcrm._read_names($3),
-		           notify_interval => case when $4 = '' then '0' else $4::text end::interval) as watched`,
-		"notify_when", "ignored_columns", "notify_interval")
+		           notify_interval => case when $4 = '' then '0' else $4::text end::interval,
+		           notify_after => case when $5 = '' then '1' else $5::text end::integer) as watched`,
+		"notify_when", "ignored_columns", "notify_interval", "notify_after")
 	s.run(w, r, watching)
 }
 

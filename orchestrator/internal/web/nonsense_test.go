@@ -19,11 +19,13 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /upload-file":             {"table", "mode", "key", "type", "null", "ragged", "header", "delimiter", "quote", "escape", "encoding", "skip", "distribute_by", "dry_run"},
 		"POST /matviews/preview":        {"query"},
 		"POST /matviews":                {"name", "query", "notify_when"},
-		"POST /matviews/watch":          {"relation", "notify_when", "ignored_columns", "notify_interval"},
+		"POST /matviews/watch":          {"relation", "notify_when", "ignored_columns", "notify_interval", "notify_after"},
 		"POST /matviews/schedule":       {"relation", "schedule"},
 		"POST /matviews/unschedule":     {"relation"},
 		"POST /matviews/pause":          {"relation"},
 		"POST /matviews/resume":         {"relation"},
+		"POST /matviews/mute":           {"relation", "mute_for"},
+		"POST /matviews/unmute":         {"relation"},
 		"POST /matviews/refresh":        {"relation"},
 		"POST /matviews/drop":           {"relation"},
 		"POST /matviews/embed":          {"relation", "origins"},
@@ -31,6 +33,8 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /subscriptions":           {"new_subscription", "new_matview", "url"},
 		"POST /subscriptions/pause":     {"subscription"},
 		"POST /subscriptions/resume":    {"subscription"},
+		"POST /subscriptions/mute":      {"subscription", "mute_for"},
+		"POST /subscriptions/unmute":    {"subscription"},
 		"POST /subscriptions/redeliver": {"subscription"},
 		"POST /subscriptions/drop":      {"subscription"},
 		"POST /deliveries/redeliver":    {"delivery"},
@@ -46,7 +50,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 	// Other fields that a route needs.
 	sound := map[string]string{
 		"relation": "kept", "schedule": "1 hour", "name": "made", "query": "select 1 as n", "origins": "*",
-		"new_subscription": "made", "subscription": "kept", "delivery": "1",
+		"new_subscription": "made", "subscription": "kept", "delivery": "1", "mute_for": "1 hour",
 	}
 
 	f := newFixture(t)

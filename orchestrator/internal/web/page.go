@@ -89,7 +89,7 @@ type page struct {
 
 type viewForm struct{ Name, Query, NotifyWhen string }
 
-type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval string }
+type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval, NotifyAfter string }
 
 // chosenNames are the parameters of the user's current selection: the table, view and subscription, the search
 // texts for the first two, and the view and outcome of the feed. All links and all forms but the upload's pass
@@ -163,7 +163,7 @@ func (p page) Rule() watchForm {
 	if p.Watch != nil {
 		return *p.Watch
 	}
-	return watchForm{p.Matview.NotifyWhen, p.Matview.IgnoredColumns, p.Matview.NotifyInterval}
+	return watchForm{p.Matview.NotifyWhen, p.Matview.IgnoredColumns, p.Matview.NotifyInterval, strconv.Itoa(p.Matview.NotifyAfter)}
 }
 
 // Problem is the error to show at a step, if there is one.
@@ -226,6 +226,7 @@ func pageOfForm(form url.Values) page {
 			NotifyWhen:     form.Get("notify_when"),
 			IgnoredColumns: form.Get("ignored_columns"),
 			NotifyInterval: form.Get("notify_interval"),
+			NotifyAfter:    form.Get("notify_after"),
 		}
 	}
 	return filled

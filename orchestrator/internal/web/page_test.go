@@ -145,6 +145,25 @@ func TestPageShowsWhatAnImportDidNotDo(t *testing.T) {
 	}
 }
 
+func TestPageShowsWhatIsMuted(t *testing.T) {
+	f := newFixture(t)
+	f.watch("seen", "select 1 as n where false")
+	f.exec("select tinydevcrm.create_subscription('s')")
+	defer f.exec("select tinydevcrm.drop_subscription('s')")
+	f.exec("select tinydevcrm.refresh_matview('seen')")
+	before := f.send(get("/?subscription=s&matview=seen")).body
+	if strings.Contains(before, "muted until") || strings.Contains(before, "End the mute") ||
+		!strings.Contains(before, "not notified: rule") {
+		t.Errorf("before the mutes: %s", before)
+	}
+	f.send(post("/matviews/mute", "relation", "seen", "mute_for", "1 hour"))
+	f.send(post("/subscriptions/mute", "subscription", "s", "mute_for", "1 day"))
+	muted := f.send(get("/?subscription=s&matview=seen")).body
+	if strings.Count(muted, "; muted until <time") != 2 || strings.Count(muted, "End the mute") != 2 {
+		t.Errorf("during the mutes: %s", muted)
+	}
+}
+
 func TestPageShowsPausedSubscriptions(t *testing.T) {
 	f := newFixture(t)
 	f.exec("select tinydevcrm.create_webhook('s', 'https://example.com/')")

@@ -61,8 +61,10 @@ func TestProgramGetsJSON(t *testing.T) {
 			200, `{"schedule":"0 0 30 2 *","words":"on day 30 of February at 00:00","time_zone":"…","next_due_at":null}`},
 
 		{"a rule", post("/matviews/watch", "relation", odd, "notify_when", "changed",
-			"ignored_columns", " name , ,", "notify_interval", "90 minutes"), 200, `{"relation":"\"Odd view\""}`},
+			"ignored_columns", " name , ,", "notify_interval", "90 minutes", "notify_after", "2"), 200, `{"relation":"\"Odd view\""}`},
 		{"a pause", post("/matviews/pause", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
+		{"a mute", post("/matviews/mute", "relation", odd, "mute_for", "1 day"), 200, `{"relation":"\"Odd view\""}`},
+		{"an end of the mute", post("/matviews/unmute", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
 		{"an end of the pause", post("/matviews/resume", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
 
 		{"a subscription", post("/subscriptions", "new_subscription", f.schema+" to one", "new_matview", odd),
@@ -71,6 +73,8 @@ func TestProgramGetsJSON(t *testing.T) {
 			201, fmt.Sprintf(`{"subscription":"%s hook","secret":"…"}`, f.schema)},
 		{"a paused subscription", post("/subscriptions/pause", "subscription", subscription), 200, `{"subscription":` + name + `}`},
 		{"a resumed one", post("/subscriptions/resume", "subscription", subscription), 200, `{"subscription":` + name + `}`},
+		{"a muted subscription", post("/subscriptions/mute", "subscription", subscription, "mute_for", "1 hour"), 200, `{"subscription":` + name + `}`},
+		{"an unmuted one", post("/subscriptions/unmute", "subscription", subscription), 200, `{"subscription":` + name + `}`},
 		{"what is parked, once more", post("/subscriptions/redeliver", "subscription", subscription), 200, `{"subscription":` + name + `,"count":0}`},
 		{"a delivery, once more", post("/deliveries/redeliver", "delivery", delivery), 200, `{"delivery":` + delivery + `}`},
 		{"a dropped subscription", post("/subscriptions/drop", "subscription", subscription), 200, `{"subscription":` + name + `}`},
@@ -90,7 +94,7 @@ func TestProgramGetsJSON(t *testing.T) {
 
 	if count := f.number(`select count(*) from tinydevcrm.matviews
 		where relation = '"Odd view"'::regclass and notify_when = 'changed'
-		  and ignored_columns = '{name}' and notify_interval = '90 minutes' and not is_paused`); count != 1 {
+		  and ignored_columns = '{name}' and notify_interval = '90 minutes' and notify_after = 2 and muted_until is null and not is_paused`); count != 1 {
 		t.Error("the rule is not as it was asked for")
 	}
 
@@ -161,6 +165,10 @@ func TestRoutesRefuse(t *testing.T) {
 		{"a rule of a table", post("/matviews/watch", "relation", "numbers", "notify_when", "always"), 422, []string{"is not a materialized view", "TD008"}, nil},
 		{"a period that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "always", "notify_interval", "soon"),
 			422, []string{"soon", "22007"}, nil},
+		{"a mute of no time", post("/matviews/mute", "relation", `"Odd view"`), 400, []string{`"mute_for" is missing`}, nil},
+		{"a mute in the past", post("/matviews/mute", "relation", `"Odd view"`, "mute_for", "-1 hour"), 422, []string{"cannot mute until", "TD007"}, nil},
+		{"a number of refreshes that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "always", "notify_after", "1001"),
+			422, []string{"1001", "TD007"}, nil},
 		{"a column that is none", post("/matviews/watch", "relation", `"Odd view"`, "notify_when", "changed", "ignored_columns", "n, missing"),
 			422, []string{"missing", "TD007"}, nil},
 		{"a pause of no view", post("/matviews/pause"), 400, []string{`"relation" is missing`}, nil},

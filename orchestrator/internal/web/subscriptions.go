@@ -25,17 +25,20 @@ type subscription struct {
 	Pending, Parked    int64
 	IsPaused           bool
 	IsTroubled         bool
+	MutedUntil         sql.NullTime
 	Deliveries         []delivery
 }
 
 func (s *subscription) fields() []any {
 	return []any{&s.Name, &s.Matview, &s.URL, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
-		&s.IsPaused, &s.IsTroubled}
+		&s.IsPaused, &s.IsTroubled, &s.MutedUntil}
 }
 
 // A delivery is a row of tinydevcrm.latest_deliveries().
 type delivery struct {
-	ID, EventID       int64
+	ID, EventID int64
+	// CarriedBy is the event whose delivery carries this one; 0 for none.
+	CarriedBy         int64
 	Matview, Outcome  string
 	Status, LastError string
 	Attempts          int
@@ -45,7 +48,7 @@ type delivery struct {
 }
 
 func (d *delivery) fields() []any {
-	return []any{&d.ID, &d.EventID, &d.Matview, &d.Outcome, &d.Status, &d.LastError, &d.Attempts, &d.MaxAttempts,
+	return []any{&d.ID, &d.EventID, &d.CarriedBy, &d.Matview, &d.Outcome, &d.Status, &d.LastError, &d.Attempts, &d.MaxAttempts,
 		&d.CreatedAt, &d.NextAttemptAt}
 }
 
@@ -58,7 +61,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	var err error
 	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
 		select subscription, coalesce(matview::text, ''), coalesce(url, ''), status, coalesce(last_error, ''),
-		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled
+		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
 		 order by subscription = $1 desc, is_troubled desc, subscription
@@ -85,7 +88,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 func (s *server) readDeliveries(ctx context.Context, of *subscription) error {
 	var err error
 	of.Deliveries, err = db.Collect(ctx, s.pool(ctx), fmt.Sprintf("read the deliveries of %q", of.Name), (*delivery).fields, `
-		select delivery_id, event_id, matview, outcome, status, coalesce(last_error, ''), attempts, max_attempts,
+		select delivery_id, event_id, coalesce(carried_by, 0), matview, outcome, status, coalesce(last_error, ''), attempts, max_attempts,
 		       created_at, next_attempt_at
 		  from tinydevcrm.latest_deliveries($1, $2)`, of.Name, shownDeliveries)
 	return err
@@ -137,6 +140,19 @@ func (s *server) pauseSubscription(w http.ResponseWriter, r *http.Request) {
 func (s *server) resumeSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofSubscription("resume-subscription", "resume a subscription",
 		"tinydevcrm.resume_subscription($1)"))
+}
+
+func (s *server) muteSubscription(w http.ResponseWriter, r *http.Request) {
+	muting := ofSubscription("mute-subscription", "mute a subscription",
+		"tinydevcrm.mute_subscription($1, now() + $2::interval)")
+	muting.required = append(muting.required, "mute_for")
+	muting.fields = append(muting.fields, "mute_for")
+	s.run(w, r, muting)
+}
+
+func (s *server) unmuteSubscription(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofSubscription("unmute-subscription", "end the mute of a subscription",
+		"tinydevcrm.unmute_subscription($1)"))
 }
 
 func (s *server) dropSubscription(w http.ResponseWriter, r *http.Request) {

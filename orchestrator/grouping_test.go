@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// A posted is the body of a webhook's request.
+type posted struct {
+	Type          string
+	Data          struct{ Matview string }
+	AlsoFailed    []struct{ Matview string } `json:"also_failed"`
+	AlsoRecovered []struct{ Matview string } `json:"also_recovered"`
+}
+
+func TestFiftyFailuresAreOnePost(t *testing.T) {
+	t.Parallel()
+	const views = 50
+	pool, server := newServer(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.drop_matview('v')")
+	dbtest.Exec(t, pool, "create table numbers as select 1 as n")
+	dbtest.Exec(t, pool, `
+		select tinydevcrm.create_matview('v' || number, 'select 1 / n as n from numbers', 'never')
+		  from generate_series(1, $1) as number`, views)
+	hook, _ := newWebhook(t, pool, "hook", always(http.StatusOK))
+	background(t, server.URL, upWithWebhooks...)
+
+	refreshAll := func(want string) {
+		t.Helper()
+		for _, name := range dbtest.Column[string](t, pool, "select relation::text from tinydevcrm.matviews order by id") {
+			if got := dbtest.Value[string](t, pool, "select outcome from tinydevcrm.refresh_matview($1::text::regclass)", name); got != want {
+				t.Fatalf("%s: %s, want %s", name, got, want)
+			}
+		}
+		dbtest.Eventually(t, dbtest.Deadline, want+" is delivered for each view", func() bool {
+			return dbtest.Value[int](t, pool, `
+				select count(*)
+				  from tinydevcrm.deliveries
+				  join tinydevcrm.matview_refresh_events as events
+				    on events.id = deliveries.event_id
+				  join tinydevcrm.webhooks
+				    on webhooks.subscription_id = deliveries.subscription_id
+				 where events.outcome = $1 and deliveries.state = 'acknowledged'`, want) == views
+		})
+	}
+	dbtest.Exec(t, pool, "update numbers set n = 0")
+	refreshAll("failed")
+	dbtest.Exec(t, pool, "update numbers set n = 1")
+	refreshAll("recovered")
+
+	var got []posted
+	for _, request := range hook.all() {
+		var next posted
+		if err := json.Unmarshal(request.body, &next); err != nil {
+			t.Fatalf("%s: %v", request.body, err)
+		}
+		got = append(got, next)
+	}
+	if len(got) != 2 || got[0].Type != "matview.failed" || got[1].Type != "matview.recovered" {
+		t.Fatalf("got %d posts, want one failure and one recovery: %+v", len(got), got)
+	}
+	if n := len(got[0].AlsoFailed); n != views-1 {
+		t.Errorf("the failure lists %d other views, want %d", n, views-1)
+	}
+	if n := len(got[1].AlsoRecovered); n != views-1 {
+		t.Errorf("the recovery lists %d other views, want %d", n, views-1)
+	}
+}
+
+// A failure that joins a delivery goes with it, even when its transaction ends after the delivery is due.
+func TestJoiningFailureIsNotLeftBehind(t *testing.T) {
+	t.Parallel()
+	pool, _ := newServer(t)
+	dbtest.Exec(t, pool, "create table numbers as select 0 as n")
+	for _, name := range []string{"a", "b"} {
+		dbtest.Exec(t, pool, "create materialized view "+name+" as select 1 / n as n from numbers with no data")
+		dbtest.Exec(t, pool, "select tinydevcrm.watch_matview($1::text::regclass)", name)
+	}
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('hook', 'https://example.com/')")
+	receive := func() []string {
+		t.Helper()
+		return dbtest.Column[string](t, pool, `
+			select posts.body -> 'data' ->> 'matview' || coalesce(posts.body -> 'also_failed' -> 0 ->> 'matview', '')
+			  from tinydevcrm.webhooks
+			 cross join lateral tinydevcrm._receive_posts(webhooks.subscription_id, 10, '1 minute') as posts`)
+	}
+
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('a')")
+	tx, err := pool.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(t.Context(), "select tinydevcrm.refresh_matview('b')"); err != nil {
+		t.Fatal(db.Explain(err))
+	}
+	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set visible_at = clock_timestamp()")
+	if got := receive(); len(got) != 0 {
+		t.Fatalf("received %q while another failure joins it", got)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Eventually(t, 5*time.Second, "both are received", func() bool {
+		got := receive()
+		if len(got) > 0 && got[0] != "public.apublic.b" {
+			t.Fatalf("received %q", got)
+		}
+		return len(got) == 1
+	})
+}
