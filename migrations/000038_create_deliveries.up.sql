@@ -84,6 +84,11 @@ create index deliveries_troubled_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where acknowledged_at is null and last_error is not null;
 
+-- Those that others may join: see tinydevcrm._find_leader().
+create index deliveries_leading_idx
+    on tinydevcrm.deliveries (subscription_id, event_id)
+ where leader_event_id = event_id and acknowledged_at is null and parked_at is null;
+
 create index deliveries_leader_idx
     on tinydevcrm.deliveries (leader_event_id, subscription_id)
  where leader_event_id is not null;
@@ -269,17 +274,23 @@ as $$
     -- The lock keeps the leader from being received before this transaction ends. Others may join
     -- it at the same time.
     select deliveries.event_id
-      from tinydevcrm.settings
-     cross join tinydevcrm.deliveries
+      from tinydevcrm.deliveries
       join tinydevcrm.matview_refresh_events as events
         on events.id = deliveries.event_id
      where deliveries.subscription_id = _find_leader.subscription_id
-       and deliveries.visible_at > clock_timestamp()
-       and deliveries.visible_at <= clock_timestamp() + settings.failure_grouping
+       and deliveries.leader_event_id = deliveries.event_id
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
-       and deliveries.leader_event_id = deliveries.event_id
        and deliveries.attempts = 0
+       and deliveries.visible_at > clock_timestamp()
+       -- An event waits only for an earlier one, so no two wait for each other.
+       and deliveries.event_id < (event).id
+       and (
+           select count(*)
+             from tinydevcrm.deliveries as carried
+            where carried.leader_event_id = deliveries.event_id
+              and carried.subscription_id = deliveries.subscription_id
+       ) <= 1000
        and events.outcome = (event).outcome
        and events.error_code is not distinct from (event).error_code
        and events.error_message is not distinct from (event).error_message
@@ -289,7 +300,7 @@ $$;
 
 comment on function tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events) is
     'The event whose delivery an event joins: one of the same outcome and the same error that '
-    'still waits for others. Null when there is none.';
+    'still waits for others, of which up to 1000 join it. Null when there is none.';
 
 create function tinydevcrm._matview_refresh_events_group()
     returns trigger

@@ -45,14 +45,14 @@ create function tinydevcrm._build_webhook_body(
     set search_path = pg_catalog, pg_temp
 as $$
     select case
-               when (event).outcome in ('failed', 'recovered') then json_build_object(
+               when _build_webhook_body.others is null then json_build_object(
                    'type', 'matview.' || (event).outcome,
                    'timestamp', (event).started_at,
-                   'data', tinydevcrm.event_json(event),
-                   'also_' || (event).outcome, coalesce(_build_webhook_body.others, '[]'))
+                   'data', tinydevcrm.event_json(event))
                else json_build_object(
                    'type', 'matview.' || (event).outcome,
                    'timestamp', (event).started_at,
+                   'also_' || (event).outcome, _build_webhook_body.others,
                    'data', tinydevcrm.event_json(event))
            end
 $$;

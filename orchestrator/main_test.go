@@ -200,6 +200,33 @@ func TestStatusOfAPausedSubscription(t *testing.T) {
 	}
 }
 
+func TestStatusOfWhatIsMuted(t *testing.T) {
+	pool, databaseURL := dbtest.Schema(t)
+	mustCommand(t, databaseURL, "matview", "create", "seldom", "select 1 as n", "--notify-after", "3")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('s')")
+	defer dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('s')")
+	mustCommand(t, databaseURL, "matview", "refresh", "seldom")
+	mustCommand(t, databaseURL, "matview", "watch", "seldom", "--notify-when", "always")
+	status := mustCommand(t, databaseURL, "status", "--json")
+	if !strings.Contains(status, `"suppressed_by": "streak"`) || strings.Contains(status, `"muted_until": "`) {
+		t.Errorf("before the mute: %s", status)
+	}
+	mustCommand(t, databaseURL, "matview", "mute", "seldom", "--for", "2h")
+	mustCommand(t, databaseURL, "subscription", "mute", "s")
+	for _, args := range [][]string{{"status"}, {"subscription", "list"}} {
+		if shown := mustCommand(t, databaseURL, args...); !strings.Contains(shown, "muted until 20") {
+			t.Errorf("%v does not say until when: %s", args, shown)
+		}
+	}
+	mustCommand(t, databaseURL, "matview", "unmute", "seldom")
+	mustCommand(t, databaseURL, "subscription", "unmute", "s")
+	if count := dbtest.Value[int](t, pool, `
+		select (select count(*) from tinydevcrm.matviews where muted_until is not null or notify_after <> 3)
+		       + (select count(*) from tinydevcrm.subscriptions where muted_until is not null)`); count != 0 {
+		t.Errorf("%d are muted, or have lost notify_after", count)
+	}
+}
+
 // The command prints what the table has.
 func TestUploadReportsTheTable(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)

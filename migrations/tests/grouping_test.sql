@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(32);
+select plan(33);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -98,6 +98,9 @@ select body
   from pg_temp.posts('hook') as body;
 select is((select count(*)::integer from posts), 2, 'there are two posts');
 select is(
+    (select count(*)::integer from posts where (body -> 'also_failed') is null), 1,
+    'that of a failure alone is like any other');
+select is(
     (select body -> 'data' ->> 'matview' from posts where json_array_length(body -> 'also_failed') > 0),
     '"My Data".v1', 'the post has the data of the first failure');
 select results_eq(
@@ -150,13 +153,13 @@ select is(
     'a delivery that is parked parks those that it carries');
 select is(tinydevcrm.redeliver_parked('hook'), 3::bigint, 'redeliver_parked() redelivers those that carry others');
 select is(
-    (select array_agg(json_array_length(body -> 'also_failed') order by body -> 'data' ->> 'id') from pg_temp.posts('hook') as body),
+    (select array_agg(coalesce(json_array_length(body -> 'also_failed'), 0) order by body -> 'data' ->> 'id') from pg_temp.posts('hook') as body),
     array[2, 0, 0], 'with what they carry');
 select is(tinydevcrm.replay_events('hook', '-infinity'), 0::bigint, 'replay_events() leaves what is pending');
 update tinydevcrm.deliveries set state = 'acknowledged' where event_id = leader_event_id;
 select is(tinydevcrm.replay_events('hook', '-infinity'), 5::bigint, 'and replays each event');
 select is(
-    (select array_agg(json_array_length(body -> 'also_failed')) from pg_temp.posts('hook') as body),
+    (select array_agg(coalesce(json_array_length(body -> 'also_failed'), 0)) from pg_temp.posts('hook') as body),
     array[0, 0, 0, 0, 0], 'by itself');
 
 -- recoveries
