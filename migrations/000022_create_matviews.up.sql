@@ -13,8 +13,8 @@ create table tinydevcrm.notify_rules (
 
 comment on table tinydevcrm.notify_rules is
     'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
-    'rule, the first failure of a streak and the first success after it notify; the first refresh of '
-    'all has none before it to compare with.';
+    'rule, a failure notifies once in a streak, and so does the first success after it; the first '
+    'refresh of all has none before it to compare with.';
 comment on column tinydevcrm.notify_rules.name is
     'The rule.';
 comment on column tinydevcrm.notify_rules.rank is

@@ -14,6 +14,7 @@ table settings
     event_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
     embed_row_limit      integer      -- Maximum number of rows of a materialized view that a widget shows, 0 to 1000.
     embed_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    failure_grouping     interval     -- How long a failure or a recovery waits for others like it, so that a webhook of all views gets one post for all of them: 0 to 10 minutes; 0 for never.
     delivery_retention   interval     -- Age after which a refresh event is removed even if one of its deliveries is still pending or parked: see tinydevcrm.subscriptions.expired_count.
     job_run_retention    interval     -- Age after which pg_cron's history of TinyDevCRM's jobs is removed.
     import_retention     interval     -- Age after which an import is removed from the log.
@@ -502,12 +503,18 @@ table matviews
     notify_when          text         -- Which refreshes notify: a rule of tinydevcrm.notify_rules.
     ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
     notify_interval      interval     -- Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.
+    notify_after         integer      -- In how many refreshes in a row the rule must hold before one notifies, 1 to 1000; likewise how many must fail in a row before a failure notifies.
+    rule_count           integer      -- In how many refreshes in a row the rule has held, as far as it matters: at most notify_after less 1.
+    muted_for            interval     -- For how long from now on nothing notifies, up to 10 years; 0 to end the mute.
+    muted_until          timestamptz  -- Until when nothing notifies, failures included; null when it is not muted.
     key                  text[]       -- Columns that identify a row, as given to create_matview().
     last_outcome         text         -- Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.
     last_row_count       bigint       -- Number of rows that the rule became_not_empty compares with; null before the first refresh.
     has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and rows_added.
     plain_reason         text         -- Why the last successful refresh was plain, so that readers had to wait; null when it was concurrent.
     failing_since        timestamptz  -- When the first failed refresh since the last success began; null when the last refresh succeeded.
+    failure_count        integer      -- How many refreshes in a row have failed.
+    is_failure_notified  boolean      -- Whether a failure has notified, and no recovery has since.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began, whether it succeeded or not.
     last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
@@ -522,6 +529,7 @@ table matviews
     foreign key (schedule_id, owner) references schedules(id, owner)
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
+    trigger _100_mute before update of muted_for: _matviews_mute()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
@@ -529,6 +537,9 @@ table matviews
 
 function _matviews_fill_in() returns trigger
     -- Sets the owner of a registration to the owner of the materialized view; null when it is none.
+
+function _matviews_mute() returns trigger
+    -- Sets until when a materialized view is muted.
 
 function _matviews_create_lock() returns trigger
     -- Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from running at once.
@@ -569,7 +580,8 @@ function watch_matview(
         relation regclass,
         notify_when text default null,
         ignored_columns text[] default null,
-        notify_interval interval default null
+        notify_interval interval default null,
+        notify_after integer default null
     ) returns matviews
     -- Registers an existing materialized view, or changes the notify rule of a registered one: see tinydevcrm.matviews.
 
@@ -580,7 +592,8 @@ function create_matview(
         schema_name name default "current_schema"(),
         key text[] default null,
         ignored_columns text[] default null,
-        notify_interval interval default null
+        notify_interval interval default null,
+        notify_after integer default null
     ) returns regclass
     -- Creates a materialized view of one query in the first schema of your search_path, fills it and registers it.
 
@@ -598,6 +611,15 @@ function _list_read_relations(relation regclass) returns regclass[]
 
 function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule.
+
+function _compute_mute(until timestamptz) returns interval
+    -- How long a mute lasts that ends at this time.
+
+function mute_matview(relation regclass, until timestamptz) returns void
+    -- Mutes a materialized view until a time: refreshes go on, and none notifies.
+
+function unmute_matview(relation regclass) returns void
+    -- Ends the mute of a materialized view.
 
 function _find_matview(
         names text[],
@@ -621,6 +643,7 @@ table matview_refresh_events
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
+    suppressed_by        text         -- Why it does not notify; null when it does.
     method               text         -- How it was refreshed: plain or concurrently; null when it was skipped.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
@@ -639,6 +662,7 @@ table matview_refresh_events
     trigger _500_copy_rows after insert: _matview_refresh_events_copy_rows()
     trigger _500_fan_out after insert: _matview_refresh_events_fan_out()
     trigger _500_remember after insert: _matview_refresh_events_remember()
+    trigger _510_group after insert: _matview_refresh_events_group()
     trigger _900_notify after insert: _matview_refresh_events_notify()
 
 function _matview_refresh_events_fill_in() returns trigger
@@ -712,7 +736,7 @@ function _matview_baselines_remove_gone() returns trigger
     -- Removes rows whose count has become 0.
 
 function _matviews_forget_baseline() returns trigger
-    -- Removes the baseline of a materialized view whose rule or ignored columns change.
+    -- Removes the baseline of a materialized view whose rule or ignored columns change, and counts anew for notify_after.
 
 type _refresh
     -- A running refresh.
@@ -720,7 +744,8 @@ type _refresh
     plain_reason         text
     notify_when          text
     ignored_columns      text[]
-    is_quiet             boolean
+    quiet_by             text
+    is_early             boolean
     compares             boolean
     has_baseline         boolean
     columns              text
@@ -734,8 +759,11 @@ type _refresh
     error_code           text
     error_message        text
 
-function _should_notify(matview matviews, refresh _refresh, outcome text) returns boolean
-    -- The notify rule: whether a refresh of this outcome goes to the subscriptions.
+function _rule_holds(matview matviews, refresh _refresh) returns boolean
+    -- Whether the notify rule holds for a refresh that succeeded; null when there is nothing to compare with, or nothing was compared.
+
+function _find_suppression(matview matviews, refresh _refresh, outcome text) returns text
+    -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
     -- Compares the rows of a materialized view, copies counted, with its baseline.
@@ -775,7 +803,7 @@ function _matview_refresh_events_remember() returns trigger
 function _cut_text(text text) returns text
     -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
 
-function _remember_refresh(matview matviews, refresh _refresh) returns void
+function _remember_refresh(matview matviews, refresh _refresh, suppressed_by text) returns void
     -- Writes to the registry what the next refresh is compared with, where it has changed.
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
@@ -1003,16 +1031,23 @@ table subscriptions
     paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook has answered that it is gone (410).
     pause_reason         text         -- The reason that was given for the pause.
     is_paused            boolean      -- Whether it is paused: nothing is received, and its deliveries are kept.
+    groups_failures      boolean      -- Whether views that fail for one reason at about the same time are one delivery, and their recoveries are another: see tinydevcrm.deliveries.leader_event_id.
+    muted_for            interval     -- For how long from now on it gets no events, up to 10 years; 0 to end the mute.
+    muted_until          timestamptz  -- Until when it gets no events; null when it is not muted.
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _100_mute before update of muted_for: _subscriptions_mute()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
+
+function _subscriptions_mute() returns trigger
+    -- Sets until when a subscription is muted.
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
@@ -1029,6 +1064,12 @@ function pause_subscription(name text, reason text default null) returns void
 function resume_subscription(name text) returns void
     -- Ends the pause of a subscription: the deliveries that were kept are received now.
 
+function mute_subscription(name text, until timestamptz) returns void
+    -- Mutes a subscription until a time: it never gets the events of that time, while a paused one gets them later.
+
+function unmute_subscription(name text) returns void
+    -- Ends the mute of a subscription.
+
 
 -- 000038_create_deliveries
 -- Delivery is at least once.
@@ -1039,6 +1080,7 @@ table deliveries
     owner                regrole      -- Owner of the subscription.
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
+    leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
     hidden_for           interval     -- For how long from now on no worker receives it, at most 90 days.
@@ -1054,6 +1096,7 @@ table deliveries
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
+    trigger _500_lead after update: _deliveries_lead()
 
 function _deliveries_set_times() returns trigger
     -- Sets the times of a delivery, which users cannot write.
@@ -1063,6 +1106,18 @@ function _deliveries_redeliver() returns trigger
 
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
+
+function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
+    -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
+
+function _matview_refresh_events_group() returns trigger
+    -- Makes the deliveries of a failure or a recovery wait for others like it, or join one that waits, where the subscription groups failures.
+
+function _deliveries_lead() returns trigger
+    -- Gives the deliveries that another one carries the state of that one.
+
+function grouped_events(delivery_id bigint) returns setof matview_refresh_events
+    -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
 -- 000039_receive_deliveries
@@ -1119,6 +1174,7 @@ function _needs_attention(state text) returns boolean
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
         event_id bigint,
+        carried_by bigint,
         matview text,
         outcome text,
         status text,
@@ -1173,7 +1229,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
     -- The webhooks that have deliveries to post now, and that the caller may serve.
 
-function _build_webhook_body(event matview_refresh_events) returns json
+function _build_webhook_body(event matview_refresh_events, others json) returns json
     -- The body of the post of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
 
 function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
@@ -1296,10 +1352,12 @@ view matview_status
     relation             regclass     -- The materialized view.
     owner                regrole      -- Its owner.
     notify_when          text         -- Which refreshes notify: see tinydevcrm.matviews.
+    muted_until          timestamptz  -- Until when nothing notifies: see tinydevcrm.mute_matview().
     schedule             text         -- Its schedule; null when it has none.
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     outcome              text         -- How it ended: refreshed, recovered or failed.
+    suppressed_by        text         -- Why it did not notify: see tinydevcrm.matview_refresh_events.
     method               text         -- plain or concurrently: see tinydevcrm._begin_refresh().
     plain_reason         text         -- Why it was plain, so that readers had to wait.
     row_count            bigint       -- Rows after that refresh; null when it failed.
@@ -1339,6 +1397,7 @@ view subscription_status
     last_error           text         -- Why the last attempt failed, of the newest delivery that is not acknowledged and has an error.
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
+    muted_until          timestamptz  -- Until when it gets no events: see tinydevcrm.mute_subscription().
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
@@ -1419,6 +1478,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
         is_own boolean,
         is_paused boolean,
         notify_interval text,
+        notify_after integer,
         ignored_columns text,
         origins text[]
     )

@@ -89,10 +89,11 @@ func (b *bench) fill(tables, views, events int) {
 	b.query(fmt.Sprintf(`
 		set session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
-		    (owner, matview_id, matview, outcome, is_notified, method, row_count, rows,
+		    (owner, matview_id, matview, outcome, is_notified, suppressed_by, method, row_count, rows,
 		     error_code, error_message, started_at, duration)
 		select owner, id, 'public.' || relation,
-		       case when is_failure then 'failed' else 'refreshed' end, (i + id) %% 2 = 0 or is_failure, 'plain',
+		       case when is_failure then 'failed' else 'refreshed' end, (i + id) %% 2 = 0 or is_failure,
+		       case when (i + id) %% 2 <> 0 and not is_failure then 'rule' end, 'plain',
 		       case when not is_failure then 5 end,
 		       case when not is_failure and (i + id) %% 2 = 0 then '[{"id": 6, "name": "name 6", "amount": 9.0}]'::jsonb end,
 		       case when is_failure then '22012' end, case when is_failure then 'division by zero' end,

@@ -96,8 +96,8 @@ func (b *bench) besideLog(views, runs int) {
 	b.query(`
 		set session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
-		    (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
-		select owner, id, relation::text, 'refreshed', false, 'plain', 1, now() - i * interval '1 second', '1 ms'
+		    (owner, matview_id, matview, outcome, is_notified, suppressed_by, method, row_count, started_at, duration)
+		select owner, id, relation::text, 'refreshed', false, 'rule', 'plain', 1, now() - i * interval '1 second', '1 ms'
 		  from generate_series(1, 5000) as i
 		 cross join tinydevcrm.matviews`)
 	b.query("analyze tinydevcrm.matview_refresh_events")

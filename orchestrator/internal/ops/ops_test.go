@@ -132,8 +132,8 @@ func TestALongSilenceIsCaughtUpWith(t *testing.T) {
 	dbtest.Exec(t, pool, `
 		set local session_replication_role = replica;
 		insert into tinydevcrm.matview_refresh_events
-		       (owner, matview_id, matview, outcome, is_notified, row_count, started_at, duration)
-		select owner, id, relation::text, 'refreshed', false, 1, now(), interval '0'
+		       (owner, matview_id, matview, outcome, is_notified, suppressed_by, row_count, started_at, duration)
+		select owner, id, relation::text, 'refreshed', false, 'rule', 1, now(), interval '0'
 		  from tinydevcrm.matviews
 		 cross join generate_series(1, 50000)
 		 where relation = 'v'::regclass`)
