@@ -67,6 +67,7 @@ create table tinydevcrm.settings (
     user_timeout        interval not null default interval '5 minutes',
     user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
+    webhook_networks    cidr[] not null default '{}',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -82,7 +83,8 @@ create table tinydevcrm.settings (
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
-    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0)
+    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
+    constraint settings_webhook_networks_count check (cardinality(webhook_networks) <= 100)
 );
 
 comment on table tinydevcrm.settings is
@@ -127,6 +129,9 @@ comment on column tinydevcrm.settings.user_schedules is
 comment on column tinydevcrm.settings.reference_row_limit is
     'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
     'of sharding it by a column; 0 for never.';
+comment on column tinydevcrm.settings.webhook_networks is
+    'Private networks whose addresses a webhook''s URL may name, at most 100. The orchestrator '
+    'writes those of its --allow-webhooks-to here each time it starts, and posts to no others.';
 
 insert into tinydevcrm.settings default values;
 

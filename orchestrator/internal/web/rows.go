@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"iter"
 	"mime"
@@ -16,6 +18,8 @@ import (
 	"unicode"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 const (
@@ -37,8 +41,10 @@ type viewRows struct {
 	form      rowForm
 	tag       string
 	statement string
-	ctx       context.Context
-	from      querier
+	// cursor has a name of its own, so that a pooler in transaction mode cannot mix two downloads up.
+	cursor string
+	ctx    context.Context
+	from   querier
 }
 
 // A querier is a connection, or a transaction on one.
@@ -47,10 +53,10 @@ type querier interface {
 }
 
 // closeRows closes the cursor, which frees its rows on the server. When that fails, the connection is closed.
-func closeRows(conn *sql.Conn) {
+func closeRows(conn *sql.Conn, cursor string) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
-	if _, err := conn.ExecContext(ctx, "close tinydevcrm_rows"); err != nil {
+	if _, err := conn.ExecContext(ctx, "close "+cursor); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 }
@@ -113,7 +119,7 @@ func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("read view %s: %w", rows.Name, err)
 	}
 	rows.from = conn
-	defer closeRows(conn)
+	defer closeRows(conn, rows.cursor)
 	return s.writeRows(w, r, rows)
 }
 
@@ -196,7 +202,8 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	if rows.form.rowLimit > 0 {
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)
 	}
-	if _, err := tx.ExecContext(ctx, "declare tinydevcrm_rows no scroll cursor with hold for "+statement); err != nil {
+	rows.cursor = "tinydevcrm_rows_" + strings.ToLower(rand.Text())
+	if _, err := tx.ExecContext(ctx, "declare "+rows.cursor+" no scroll cursor with hold for "+statement); err != nil {
 		return nil, fmt.Errorf("open view %s: %w", rows.Name, err)
 	}
 	return rows, nil
@@ -223,7 +230,7 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		for count := fetchedRows; count == fetchedRows; {
 			count = 0
-			for values, err := range readRows(v.ctx, v.from, fmt.Sprintf("fetch %d from tinydevcrm_rows", fetchedRows)) {
+			for values, err := range readRows(v.ctx, v.from, fmt.Sprintf("fetch %d from %s", fetchedRows, v.cursor)) {
 				if !yield(values, err) || err != nil {
 					return
 				}
@@ -233,10 +240,26 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	}
 }
 
+// errPooled means that the session with the cursor has been given to somebody else.
+var errPooled = &db.UserError{
+	Status:  http.StatusServiceUnavailable,
+	Message: "rows cannot be read through a pooler in transaction mode",
+	Hint:    "Connect the orchestrator to Postgres directly, or to a pooler in session mode.",
+}
+
+func isLostCursor(err error) bool {
+	var refusal *pq.Error
+	return errors.As(err, &refusal) && refusal.Code == "34000"
+}
+
 // readRows returns the rows of a statement of describeRows. An error ends the sequence.
 func readRows(ctx context.Context, from querier, statement string) iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		rows, err := from.QueryContext(ctx, statement)
+		if isLostCursor(err) {
+			yield(nil, errPooled)
+			return
+		}
 		if err != nil {
 			yield(nil, fmt.Errorf("read rows: %w", err))
 			return
