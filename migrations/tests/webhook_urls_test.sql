@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(45);
+select plan(44);
 
 create schema "My Data";
 set local search_path = "My Data", public;

@@ -59,7 +59,8 @@ func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, e
 }
 
 // inOneMessage has lib/pq send a statement and its arguments in one message. Otherwise it sends two, and a pooler in
-// transaction mode may give the second to a session that does not know the statement.
+// transaction mode may give the second to a session that does not know the statement. A []byte is then a bytea: JSON is
+// given as a string.
 func inOneMessage(config pq.Config) pq.Config {
 	config = config.Clone()
 	config.BinaryParameters = true
