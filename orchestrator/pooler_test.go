@@ -16,6 +16,7 @@ import (
 // Through a pooler in transaction mode no notification arrives, and each statement may run in another session. The
 // program says so, looks for events instead, and does everything else.
 func TestPoolerInTransactionMode(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	t.Parallel()
 	// lookAfter is the longest time from one look for events to the next.
 	const lookAfter, watched, mostLines = 12 * time.Second, 30 * time.Second, 20
