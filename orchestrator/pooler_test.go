@@ -23,6 +23,9 @@ func TestPoolerInTransactionMode(t *testing.T) {
 	super, server := newServer(t)
 	pooled := server.Pooler()
 	shuffle(t, pooled)
+	if _, stderr, err := command(t, pooled, "", "migrate", "up"); err == nil || !strings.Contains(stderr, "a session of their own") {
+		t.Errorf("migrate up: %v %s", err, stderr)
+	}
 	r, _ := newWebhook(t, super, "w", always(http.StatusOK))
 
 	began := time.Now()
@@ -47,9 +50,13 @@ func TestPoolerInTransactionMode(t *testing.T) {
 	if status, body := page.get("", "/"); status != http.StatusOK || !strings.Contains(body, `data-relation="pooled"`) {
 		t.Errorf("the page: %d, lacks the view", status)
 	}
-	if status, body := page.get("", "/matviews/pooled.csv"); status == http.StatusOK && body != "n\r\n1\r\n2\r\n" ||
-		status != http.StatusOK && !strings.Contains(body, "pooler") {
-		t.Errorf("the rows: %d %s", status, body)
+	// By chance a cursor is found again. Never does an answer have other rows.
+	for range 10 {
+		status, body := page.get("", "/matviews/pooled.csv")
+		if isWhole := status == http.StatusOK && body == "n\r\n1\r\n2\r\n"; !isWhole &&
+			(status != http.StatusServiceUnavailable || !strings.Contains(body, "pooler")) {
+			t.Errorf("the rows: %d %s", status, body)
+		}
 	}
 
 	names := page.follow(t.Context(), "")
