@@ -18,8 +18,6 @@ import (
 	"unicode"
 
 	"github.com/lib/pq"
-
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 const (
@@ -65,7 +63,12 @@ func closeRows(conn *sql.Conn, cursor string) {
 // the end of the address.
 func (s *server) showRows(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
-	if err := s.sendRows(w, r); err != nil {
+	err := s.sendRows(w, r)
+	if isLostCursor(err) {
+		// Nothing has been sent yet.
+		err = s.sendRows(w, r)
+	}
+	if err != nil {
 		s.failRows(w, r, err)
 	}
 }
@@ -113,6 +116,10 @@ func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("count the rows of %s: %w", rows.Name, err)
 		}
 	}
+	if s.isPooled.Load() {
+		rows.from = tx
+		return s.writeRows(w, r, rows)
+	}
 	// The server stores the rows of the cursor at the commit. So no refresh waits for the client, however
 	// slowly it reads.
 	if err := tx.Commit(); err != nil {
@@ -130,6 +137,9 @@ func (s *server) writeRows(w http.ResponseWriter, r *http.Request, rows *viewRow
 	err := rows.form.write(s, body, rows)
 	if err == nil {
 		err = body.Flush()
+	}
+	if isLostCursor(err) {
+		s.isPooled.Store(true)
 	}
 	if err != nil && steady.hasBegun {
 		// An incomplete answer must not look complete.
@@ -203,7 +213,11 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)
 	}
 	rows.cursor = "tinydevcrm_rows_" + strings.ToLower(rand.Text())
-	if _, err := tx.ExecContext(ctx, "declare "+rows.cursor+" no scroll cursor with hold for "+statement); err != nil {
+	hold := " no scroll cursor with hold for "
+	if s.isPooled.Load() {
+		hold = " no scroll cursor for "
+	}
+	if _, err := tx.ExecContext(ctx, "declare "+rows.cursor+hold+statement); err != nil {
 		return nil, fmt.Errorf("open view %s: %w", rows.Name, err)
 	}
 	return rows, nil
@@ -240,13 +254,7 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	}
 }
 
-// errPooled means that the session with the cursor has been given to somebody else.
-var errPooled = &db.UserError{
-	Status:  http.StatusServiceUnavailable,
-	Message: "rows cannot be read through a pooler in transaction mode",
-	Hint:    "Connect the orchestrator to Postgres directly, or to a pooler in session mode.",
-}
-
+// isLostCursor reports whether the session does not have our cursor: after the commit a pooler has given us another one.
 func isLostCursor(err error) bool {
 	var refusal *pq.Error
 	return errors.As(err, &refusal) && refusal.Code == "34000"
@@ -256,10 +264,6 @@ func isLostCursor(err error) bool {
 func readRows(ctx context.Context, from querier, statement string) iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		rows, err := from.QueryContext(ctx, statement)
-		if isLostCursor(err) {
-			yield(nil, errPooled)
-			return
-		}
 		if err != nil {
 			yield(nil, fmt.Errorf("read rows: %w", err))
 			return
