@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,8 +57,7 @@ func newReceiver(t *testing.T, answer answer) *receiver {
 	r := &receiver{answer: answer}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	// By name: the database refuses a private address that the program has not allowed yet.
-	r.url = strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	r.url = dbtest.ByName(server.URL)
 	return r
 }
 
