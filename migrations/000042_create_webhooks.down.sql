@@ -5,8 +5,5 @@ drop function tinydevcrm._generate_webhook_secret();
 drop table tinydevcrm.webhooks;
 drop function tinydevcrm._webhooks_limit_rate();
 drop function tinydevcrm._webhooks_keep_secret();
-drop function tinydevcrm._allow_webhook_networks(cidr[]);
 drop function tinydevcrm._webhooks_check_url();
-drop function tinydevcrm._check_webhook_url(text);
 drop function tinydevcrm._find_url_problem(text);
-drop function tinydevcrm._is_private_address(inet);

@@ -35,9 +35,8 @@ comment on column tinydevcrm.webhooks.subscription_id is
 comment on column tinydevcrm.webhooks.owner is
     'Owner of the subscription.';
 comment on column tinydevcrm.webhooks.url is
-    'The endpoint, http or https, without a user name or password: see '
-    'tinydevcrm._check_webhook_url(). A name is resolved at each post, and the orchestrator posts '
-    'to private addresses only if it was started with --allow-webhooks-to.';
+    'The endpoint: see tinydevcrm._find_url_problem(). Posts go to private addresses only if the '
+    'orchestrator was started with --allow-webhooks-to.';
 comment on column tinydevcrm.webhooks.secret is
     'The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.';
 comment on column tinydevcrm.webhooks.secret_grace is
@@ -84,35 +83,6 @@ grant select,
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
-create function tinydevcrm._is_private_address(address inet)
-    returns boolean
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select not exists (
-               select
-                 from tinydevcrm.settings
-                where _is_private_address.address <<= any (webhook_networks)
-           )
-           and case family(_is_private_address.address)
-               when 4 then _is_private_address.address <<= any (
-                   '{0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, '
-                   '172.16.0.0/12, 192.0.0.0/24, 192.0.2.0/24, 192.31.196.0/24, 192.52.193.0/24, '
-                   '192.88.99.0/24, 192.168.0.0/16, 192.175.48.0/24, 198.18.0.0/15, '
-                   '198.51.100.0/24, 203.0.113.0/24, 224.0.0.0/4, 240.0.0.0/4}'::inet[])
-               else not _is_private_address.address <<= '2000::/3'
-                    or _is_private_address.address <<= any (
-                        '{2001::/23, 2001:db8::/32, 2002::/16, 2620:4f:8000::/48, '
-                        '3fff::/20}'::inet[])
-           end
-$$;
-
-comment on function tinydevcrm._is_private_address(inet) is
-    'Whether an address is private, of the machine itself or of another special purpose, and not '
-    'in tinydevcrm.settings.webhook_networks. The orchestrator checks the address of each '
-    'connection by the same networks.';
-
 create function tinydevcrm._find_url_problem(url text)
     returns text
     language plpgsql
@@ -127,6 +97,8 @@ declare
 begin
     if v_authority is null then
         return 'a URL begins with http:// or https://';
+    elsif length(_find_url_problem.url) > 2000 then
+        return 'a URL has up to 2000 characters';
     elsif position('@' in v_authority) > 0 then
         return 'a URL has no user name or password: whoever sees the URL would see them';
     elsif _find_url_problem.url ~ '[[:space:][:cntrl:]]'
@@ -165,11 +137,10 @@ begin
         end if;
     end if;
 
-    if tinydevcrm._is_private_address(v_address) then
-        return format('the address %s is private', v_host);
-    end if;
-
-    return null;
+    return case
+        when tinydevcrm._is_private_address(v_address) then
+            format('the address %s is private', v_host)
+    end;
 end
 $$;
 
@@ -177,14 +148,14 @@ comment on function tinydevcrm._find_url_problem(text) is
     'Why nothing can be posted to a URL; null when there is nothing against it. Names are not '
     'resolved here: the orchestrator checks the address of each connection.';
 
-create function tinydevcrm._check_webhook_url(url text)
-    returns void
+create function tinydevcrm._webhooks_check_url()
+    returns trigger
     language plpgsql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_problem constant text := tinydevcrm._find_url_problem(_check_webhook_url.url);
+    v_problem constant text := tinydevcrm._find_url_problem(new.url);
 begin
     -- Without the URL, which may hold a password.
     if v_problem is not null then
@@ -198,49 +169,18 @@ begin
                 else 'Write it as https://example.com/in.'
             end;
     end if;
-end
-$$;
 
-comment on function tinydevcrm._check_webhook_url(text) is
-    'Raises TD007 when nothing can be posted to a URL, and says why: not http or https, a user '
-    'name or password, no valid host name, address or port, or a private address.';
-
-create function tinydevcrm._webhooks_check_url()
-    returns trigger
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform tinydevcrm._check_webhook_url(new.url);
     return new;
 end
 $$;
 
 comment on function tinydevcrm._webhooks_check_url() is
-    'Checks the URL of a webhook when it is created or changed.';
+    'Raises TD007 when nothing can be posted to the URL of a webhook, and says why.';
 
 create trigger _100_check_url
     before insert or update of url on tinydevcrm.webhooks
     for each row
     execute function tinydevcrm._webhooks_check_url();
-
-create function tinydevcrm._allow_webhook_networks(networks cidr[])
-    returns void
-    language sql
-    volatile
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-    update tinydevcrm.settings
-       set webhook_networks = _allow_webhook_networks.networks
-     where webhook_networks <> _allow_webhook_networks.networks
-$$;
-
-comment on function tinydevcrm._allow_webhook_networks(cidr[]) is
-    'Records the private networks to which the orchestrator may post, so that others are refused '
-    'when a webhook is created. The orchestrator calls it when it starts. Security definer: lends '
-    'the right to change this one setting.';
 
 create function tinydevcrm._webhooks_keep_secret()
     returns trigger
@@ -342,8 +282,7 @@ exception
         raise exception using
             errcode = 'TD007',
             message = format('%L cannot be a webhook', create_webhook.name),
-            hint    = 'A name has 1 to 200 bytes, a URL has up to 2000 characters, and there are 1 '
-                      'to 100 attempts.';
+            hint    = 'A name has 1 to 200 bytes, and there are 1 to 100 attempts.';
 end
 $$;
 
@@ -352,7 +291,7 @@ comment on function tinydevcrm.create_webhook(text, text, regclass, integer, boo
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
     'Returns the secret that signs the messages. Raises TD001 when the materialized view is not '
     'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL (see '
-    'tinydevcrm._check_webhook_url()) or number of attempts.';
+    'tinydevcrm._find_url_problem()) or number of attempts.';
 
 create function tinydevcrm.alter_webhook(name text, url text)
     returns void
@@ -391,19 +330,13 @@ begin
        and deliveries.last_error is not null;
 
     perform tinydevcrm._notify(0);
-exception
-    when check_violation then
-        raise exception using
-            errcode = 'TD007',
-            message = 'a URL has up to 2000 characters';
 end
 $$;
 
 comment on function tinydevcrm.alter_webhook(text, text) is
-    'Changes the URL of a webhook. The secret stays, and the pending deliveries go to the new URL: '
-    'those that the old endpoint has refused do so at once. Ends a pause that the old endpoint has '
-    'caused by saying that it is gone (410). Raises TD001 when there is no such webhook, TD007 for '
-    'a bad URL.';
+    'Changes the URL of a webhook. The secret stays. Pending deliveries go to the new URL, and '
+    'what the old endpoint has refused is due at once. Ends a pause because the old endpoint was gone '
+    '(410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
 
 create function tinydevcrm.rotate_webhook_secret(
     name  text,
@@ -448,11 +381,8 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'out of range.';
 
 revoke execute on function
-    tinydevcrm._is_private_address(inet),
     tinydevcrm._find_url_problem(text),
-    tinydevcrm._check_webhook_url(text),
     tinydevcrm._webhooks_check_url(),
-    tinydevcrm._allow_webhook_networks(cidr[]),
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
@@ -461,12 +391,8 @@ revoke execute on function
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
 
-grant execute on function tinydevcrm._allow_webhook_networks(cidr[]) to tinydevcrm_orchestrator;
-
 grant execute on function
-    tinydevcrm._is_private_address(inet),
     tinydevcrm._find_url_problem(text),
-    tinydevcrm._check_webhook_url(text),
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
     tinydevcrm.alter_webhook(text, text),

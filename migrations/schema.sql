@@ -24,6 +24,12 @@ table settings
     webhook_networks     cidr[]       -- Private networks whose addresses a webhook's URL may name, at most 100.
     primary key (id)
 
+function _is_private_address(address inet) returns boolean
+    -- Whether an address is private, of the machine itself or of another special purpose, and not in tinydevcrm.settings.webhook_networks.
+
+function _allow_webhook_networks(networks cidr[]) returns void
+    -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
+
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
 
@@ -1152,7 +1158,7 @@ table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
-    url                  text         -- The endpoint, http or https, without a user name or password: see tinydevcrm._check_webhook_url().
+    url                  text         -- The endpoint: see tinydevcrm._find_url_problem().
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1165,20 +1171,11 @@ table webhooks
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
 
-function _is_private_address(address inet) returns boolean
-    -- Whether an address is private, of the machine itself or of another special purpose, and not in tinydevcrm.settings.webhook_networks.
-
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
 
-function _check_webhook_url(url text) returns void
-    -- Raises TD007 when nothing can be posted to a URL, and says why: not http or https, a user name or password, no valid host name, address or port, or a private address.
-
 function _webhooks_check_url() returns trigger
-    -- Checks the URL of a webhook when it is created or changed.
-
-function _allow_webhook_networks(networks cidr[]) returns void
-    -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.

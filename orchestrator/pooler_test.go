@@ -36,25 +36,7 @@ func TestPoolerInTransactionMode(t *testing.T) {
 	})
 	checkDeafness(t, page)
 
-	if status, body := page.upload("", "", "n\n1\n2\n"); status != http.StatusCreated {
-		t.Fatalf("upload: %d %s\n%s", status, body, stderr)
-	}
-	for _, post := range [][]string{
-		{"/matviews", "name", "pooled", "query", "select * from numbers", "notify_when", "always"},
-		{"/matviews/schedule", "relation", "pooled", "schedule", "5 seconds"},
-	} {
-		if status, body := page.post("", post[0], post[1:]...); status >= 300 {
-			t.Fatalf("%v: %d %s", post, status, body)
-		}
-	}
-	if status, body := page.get("", "/"); status != http.StatusOK || !strings.Contains(body, `data-relation="pooled"`) {
-		t.Errorf("the page: %d, lacks the view", status)
-	}
-	for range 10 {
-		if status, body := page.get("", "/matviews/pooled.csv"); status != http.StatusOK || body != "n\r\n1\r\n2\r\n" {
-			t.Errorf("the rows: %d %s", status, body)
-		}
-	}
+	usePooledPage(t, page, stderr)
 
 	names := page.follow(t.Context(), "")
 	id := refresh(t, super)
@@ -111,6 +93,30 @@ func shuffle(t *testing.T, pooled string) {
 		group.Wait()
 		pool.Close()
 	})
+}
+
+// usePooledPage uploads, creates a view, schedules it and downloads its rows.
+func usePooledPage(t *testing.T, page *site, stderr *output) {
+	t.Helper()
+	if status, body := page.upload("", "", "n\n1\n2\n"); status != http.StatusCreated {
+		t.Fatalf("upload: %d %s\n%s", status, body, stderr)
+	}
+	for _, post := range [][]string{
+		{"/matviews", "name", "pooled", "query", "select * from numbers", "notify_when", "always"},
+		{"/matviews/schedule", "relation", "pooled", "schedule", "5 seconds"},
+	} {
+		if status, body := page.post("", post[0], post[1:]...); status >= 300 {
+			t.Fatalf("%v: %d %s", post, status, body)
+		}
+	}
+	if status, body := page.get("", "/"); status != http.StatusOK || !strings.Contains(body, `data-relation="pooled"`) {
+		t.Errorf("the page: %d, lacks the view", status)
+	}
+	for range 10 {
+		if status, body := page.get("", "/matviews/pooled.csv"); status != http.StatusOK || body != "n\r\n1\r\n2\r\n" {
+			t.Errorf("the rows: %d %s", status, body)
+		}
+	}
 }
 
 func checkDeafness(t *testing.T, page *site) {
