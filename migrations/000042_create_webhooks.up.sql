@@ -335,8 +335,8 @@ $$;
 
 comment on function tinydevcrm.alter_webhook(text, text) is
     'Changes the URL of a webhook. The secret stays. Pending deliveries go to the new URL, and '
-    'what the old endpoint has refused is due at once. Ends a pause because the old endpoint was gone '
-    '(410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
+    'what the old endpoint has refused is due at once. Ends a pause because the old endpoint was '
+    'gone (410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
 
 create function tinydevcrm.rotate_webhook_secret(
     name  text,
