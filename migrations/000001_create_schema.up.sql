@@ -68,6 +68,7 @@ create table tinydevcrm.settings (
     user_timeout        interval not null default interval '5 minutes',
     user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
+    webhook_networks    cidr[] not null default '{}',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -86,7 +87,8 @@ create table tinydevcrm.settings (
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
-    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0)
+    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
+    constraint settings_webhook_networks_count check (cardinality(webhook_networks) <= 100)
 );
 
 comment on table tinydevcrm.settings is
@@ -134,6 +136,9 @@ comment on column tinydevcrm.settings.user_schedules is
 comment on column tinydevcrm.settings.reference_row_limit is
     'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
     'of sharding it by a column; 0 for never.';
+comment on column tinydevcrm.settings.webhook_networks is
+    'Private networks whose addresses a webhook''s URL may name, at most 100. The orchestrator '
+    'writes those of its --allow-webhooks-to here each time it starts, and posts to no others.';
 
 insert into tinydevcrm.settings default values;
 
@@ -145,6 +150,52 @@ create policy settings_all_read on tinydevcrm.settings
     using (true);
 
 grant select on tinydevcrm.settings to tinydevcrm_user;
+
+create function tinydevcrm._is_private_address(address inet)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select not exists (
+               select
+                 from tinydevcrm.settings
+                where _is_private_address.address <<= any (webhook_networks)
+           )
+           and case family(_is_private_address.address)
+               when 4 then _is_private_address.address <<= any (
+                   '{0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, '
+                   '172.16.0.0/12, 192.0.0.0/24, 192.0.2.0/24, 192.31.196.0/24, 192.52.193.0/24, '
+                   '192.88.99.0/24, 192.168.0.0/16, 192.175.48.0/24, 198.18.0.0/15, '
+                   '198.51.100.0/24, 203.0.113.0/24, 224.0.0.0/4, 240.0.0.0/4}'::inet[])
+               else not _is_private_address.address <<= '2000::/3'
+                    or _is_private_address.address <<= any (
+                        '{2001::/23, 2001:db8::/32, 2002::/16, 2620:4f:8000::/48, '
+                        '3fff::/20}'::inet[])
+           end
+$$;
+
+comment on function tinydevcrm._is_private_address(inet) is
+    'Whether an address is private, of the machine itself or of another special purpose, and not '
+    'in tinydevcrm.settings.webhook_networks. The orchestrator checks the address of each '
+    'connection by the same networks.';
+
+create function tinydevcrm._allow_webhook_networks(networks cidr[])
+    returns void
+    language sql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.settings
+       set webhook_networks = _allow_webhook_networks.networks
+     where webhook_networks <> _allow_webhook_networks.networks
+$$;
+
+comment on function tinydevcrm._allow_webhook_networks(cidr[]) is
+    'Records the private networks to which the orchestrator may post, so that others are refused '
+    'when a webhook is created. The orchestrator calls it when it starts. Security definer: lends '
+    'the right to change this one setting.';
 
 create function tinydevcrm._check_schema(schema_name name)
     returns void
@@ -318,6 +369,8 @@ comment on function tinydevcrm._take_lock(text, bigint) is
     'False when another session holds it, or when the row is not yours.';
 
 revoke execute on function
+    tinydevcrm._is_private_address(inet),
+    tinydevcrm._allow_webhook_networks(cidr[]),
     tinydevcrm._check_schema(name),
     tinydevcrm._is_group(regrole),
     tinydevcrm._is_session_of(regrole),
@@ -326,7 +379,10 @@ revoke execute on function
     tinydevcrm._take_lock(text, bigint)
 from public;
 
+grant execute on function tinydevcrm._allow_webhook_networks(cidr[]) to tinydevcrm_orchestrator;
+
 grant execute on function
+    tinydevcrm._is_private_address(inet),
     tinydevcrm._check_schema(name),
     tinydevcrm._is_group(regrole),
     tinydevcrm._is_session_of(regrole),

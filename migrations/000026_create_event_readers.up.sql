@@ -47,7 +47,48 @@ $$;
 comment on function tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events) is
     'The rows of an event. The columns of each row are in the order of the materialized view.';
 
-create function tinydevcrm.event_json(event tinydevcrm.matview_refresh_events)
+create function tinydevcrm._quote_numbers(document text)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- By tokens instead of by levels: a document may be nested more deeply than the stack is. No
+    -- JSON has the character 1 unescaped. It is left on both sides of each number, and twice behind
+    -- each string.
+    select replace(
+               replace(
+                   regexp_replace(
+                       _quote_numbers.document,
+                       '("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]*)',
+                       e'\\1\x01\\2\x01',
+                       'g'),
+                   e'\x01\x01', ''),
+               e'\x01', '"')
+$$;
+
+comment on function tinydevcrm._quote_numbers(text) is
+    'A JSON document in which every number is a text with the same digits, at every level.';
+
+create function tinydevcrm._print_numbers_as_text(event tinydevcrm.matview_refresh_events)
+    returns tinydevcrm.matview_refresh_events
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_populate_record(
+               event,
+               jsonb_build_object(
+                   'rows', tinydevcrm._quote_numbers((event).rows::text)::jsonb))
+$$;
+
+comment on function tinydevcrm._print_numbers_as_text(tinydevcrm.matview_refresh_events) is
+    'An event in whose rows every number is a text: see tinydevcrm.subscriptions.numbers_as_text.';
+
+create function tinydevcrm.event_json(
+    event           tinydevcrm.matview_refresh_events,
+    numbers_as_text boolean default false
+)
     returns json
     language sql
     stable
@@ -65,7 +106,12 @@ as $$
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
                'columns', (event).columns,
-               'rows', tinydevcrm._order_row_columns(event),
+               'rows',
+               case
+                   when event_json.numbers_as_text then
+                       tinydevcrm._quote_numbers(tinydevcrm._order_row_columns(event)::text)::json
+                   else tinydevcrm._order_row_columns(event)
+               end,
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -77,9 +123,11 @@ as $$
                round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
 $$;
 
-comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events) is
+comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean) is
     'An event as programs get it, by webhook, by the page''s routes and by its stream: on one '
-    'line, with the columns of its rows in the order of the materialized view.';
+    'line, with the columns of its rows in the order of the materialized view. With '
+    'numbers_as_text the numbers in its rows are texts, for readers that would round them, as '
+    'JavaScript does beyond 2^53.';
 
 create function tinydevcrm._may_see(owner regrole)
     returns boolean
@@ -255,7 +303,9 @@ comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
 
 revoke execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),
-    tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._quote_numbers(text),
+    tinydevcrm._print_numbers_as_text(tinydevcrm.matview_refresh_events),
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean),
     tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint),
@@ -265,7 +315,9 @@ from public;
 
 grant execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),
-    tinydevcrm.event_json(tinydevcrm.matview_refresh_events),
+    tinydevcrm._quote_numbers(text),
+    tinydevcrm._print_numbers_as_text(tinydevcrm.matview_refresh_events),
+    tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean),
     tinydevcrm._may_see(regrole),
     tinydevcrm._may_read(text, regrole),
     tinydevcrm._list_latest_events(text, bigint, integer, text, text, bigint),

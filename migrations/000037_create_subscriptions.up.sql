@@ -14,6 +14,7 @@ create table tinydevcrm.subscriptions (
     muted_until   timestamptz,
     is_dropped    boolean not null default false,
     expired_count bigint not null default 0,
+    numbers_as_text boolean not null default false,
     created_at    timestamptz not null default now(),
 
     constraint subscriptions_pkey primary key (id),
@@ -66,6 +67,9 @@ comment on column tinydevcrm.subscriptions.is_dropped is
 comment on column tinydevcrm.subscriptions.expired_count is
     'Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, '
     'and were removed.';
+comment on column tinydevcrm.subscriptions.numbers_as_text is
+    'Whether every number in the rows of its events is a text. Readers that hold numbers as '
+    'JavaScript does, with 53 bits, round greater ones and numerics.';
 comment on column tinydevcrm.subscriptions.created_at is
     'When it was created.';
 
@@ -102,8 +106,10 @@ create policy subscriptions_change on tinydevcrm.subscriptions
     using (pg_has_role(owner, 'usage'));
 
 grant select,
-      insert (name, matview_id, max_attempts),
-      update (max_attempts, paused_by, pause_reason, groups_failures, muted_for, is_dropped)
+      insert (name, matview_id, max_attempts, numbers_as_text),
+      update (
+          max_attempts, numbers_as_text, paused_by, pause_reason, groups_failures, muted_for,
+          is_dropped)
    on tinydevcrm.subscriptions
    to tinydevcrm_user;
 
@@ -186,9 +192,10 @@ comment on function tinydevcrm._find_own_subscription(text) is
     'Number of the caller''s subscription of that name. Raises TD001 when there is none.';
 
 create function tinydevcrm.create_subscription(
-    name         text,
-    relation     regclass default null,
-    max_attempts integer default 12
+    name            text,
+    relation        regclass default null,
+    max_attempts    integer default 12,
+    numbers_as_text boolean default false
 )
     returns bigint
     language plpgsql
@@ -202,20 +209,22 @@ begin
         v_matview_id := (tinydevcrm._find_registration(create_subscription.relation)).id;
     end if;
 
-    insert into tinydevcrm.subscriptions (name, matview_id, max_attempts)
+    insert into tinydevcrm.subscriptions (name, matview_id, max_attempts, numbers_as_text)
     values (
                coalesce(create_subscription.name, ''),
                v_matview_id,
-               coalesce(create_subscription.max_attempts, 0))
+               coalesce(create_subscription.max_attempts, 0),
+               coalesce(create_subscription.numbers_as_text, false))
     on conflict on constraint subscriptions_name_unique do nothing;
 
     return tinydevcrm._find_own_subscription(create_subscription.name);
 end
 $$;
 
-comment on function tinydevcrm.create_subscription(text, regclass, integer) is
+comment on function tinydevcrm.create_subscription(text, regclass, integer, boolean) is
     'Subscribes to the events of one materialized view, or of all, that notify, and returns the '
-    'number of the subscription. One of that name stays as it is, with its deliveries. Raises '
+    'number of the subscription. With numbers_as_text the numbers in the rows of its events are '
+    'texts. One of that name stays as it is, with its deliveries. Raises '
     'TD001 when the materialized view is not watched, 23514 when the name is empty or over 200 '
     'bytes, or max_attempts is not 1 to 100.';
 
@@ -324,7 +333,7 @@ revoke execute on function
     tinydevcrm._subscriptions_drop(),
     tinydevcrm._subscriptions_mute(),
     tinydevcrm._find_own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass, integer),
+    tinydevcrm.create_subscription(text, regclass, integer, boolean),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
     tinydevcrm.resume_subscription(text),
@@ -334,7 +343,7 @@ from public;
 
 grant execute on function
     tinydevcrm._find_own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass, integer),
+    tinydevcrm.create_subscription(text, regclass, integer, boolean),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
     tinydevcrm.resume_subscription(text),

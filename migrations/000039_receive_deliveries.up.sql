@@ -25,6 +25,7 @@ begin
         -- By ctid: the statistics of a queue are too poor for the planner to find rows by number.
         with taken as (
             select deliveries.ctid,
+                   subscriptions.numbers_as_text,
                    deliveries.attempts >= subscriptions.max_attempts as is_last_over
               from tinydevcrm.deliveries
               join tinydevcrm.subscriptions
@@ -53,11 +54,15 @@ begin
             returning deliveries.id,
                       deliveries.attempts,
                       deliveries.event_id,
-                      deliveries.parked_at
+                      deliveries.parked_at,
+                      taken.numbers_as_text
         )
         select received.id,
                received.attempts,
-               events
+               case
+                   when received.numbers_as_text then tinydevcrm._print_numbers_as_text(events)
+                   else events
+               end
           from received
           join tinydevcrm.matview_refresh_events as events
             on events.id = received.event_id

@@ -28,14 +28,15 @@ create table tinydevcrm.webhooks (
 );
 
 comment on table tinydevcrm.webhooks is
-    'Where the orchestrator posts the deliveries of a subscription. Change the URL with update.';
+    'Where the orchestrator posts the deliveries of a subscription. Change the URL with '
+    'tinydevcrm.alter_webhook().';
 comment on column tinydevcrm.webhooks.subscription_id is
     'The subscription.';
 comment on column tinydevcrm.webhooks.owner is
     'Owner of the subscription.';
 comment on column tinydevcrm.webhooks.url is
-    'The endpoint, http or https. Private addresses are refused unless the orchestrator was '
-    'started with --allow-webhooks-to.';
+    'The endpoint: see tinydevcrm._find_url_problem(). Posts go to private addresses only if the '
+    'orchestrator was started with --allow-webhooks-to.';
 comment on column tinydevcrm.webhooks.secret is
     'The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.';
 comment on column tinydevcrm.webhooks.secret_grace is
@@ -81,6 +82,105 @@ grant select,
       update (url, secret, secret_grace, rate_limited_for)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
+
+create function tinydevcrm._find_url_problem(url text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_authority constant text := substring(_find_url_problem.url from '^https?://([^/?#]*)');
+    v_port      text;
+    v_host      text;
+    v_address   inet;
+begin
+    if v_authority is null then
+        return 'a URL begins with http:// or https://';
+    elsif length(_find_url_problem.url) > 2000 then
+        return 'a URL has up to 2000 characters';
+    elsif position('@' in v_authority) > 0 then
+        return 'a URL has no user name or password: whoever sees the URL would see them';
+    elsif _find_url_problem.url ~ '[[:space:][:cntrl:]]'
+          or regexp_replace(_find_url_problem.url, '\?[^#]*', '') ~ '%(?![0-9A-Fa-f]{2})'
+    then
+        return 'a space, a control character or a % that is no escape is in it';
+    end if;
+
+    v_port := substring(v_authority from ':([0-9]*)$');
+    v_host := regexp_replace(v_authority, ':[0-9]*$', '');
+
+    if v_port <> '' and (length(v_port) > 5 or v_port::integer not between 1 and 65535) then
+        return format('there is no port %s', v_port);
+    elsif v_host ~ '^\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]$' then
+        begin
+            v_address := trim(both '[]' from v_host)::inet;
+        exception
+            when invalid_text_representation then
+                return format('%s is no address', v_host);
+        end;
+    else
+        v_host := regexp_replace(v_host, '\.$', '');
+
+        if octet_length(v_host) > 253
+           or v_host !~ '^([^\x01-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f]{1,63}(\.|$))+$'
+           or v_host ~ '\.$'
+        then
+            return format('%L is no host name', left(v_host, 100));
+        elsif v_host ~ '(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)$' then
+            -- Resolvers read 0x7f.1, 017700000001 and 2130706433 as 127.0.0.1.
+            if v_host !~ '^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.|$)){4}$' then
+                return format('%s is not an address of four decimal numbers', v_host);
+            end if;
+
+            v_address := v_host::inet;
+        end if;
+    end if;
+
+    return case
+        when tinydevcrm._is_private_address(v_address) then
+            format('the address %s is private', v_host)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._find_url_problem(text) is
+    'Why nothing can be posted to a URL; null when there is nothing against it. Names are not '
+    'resolved here: the orchestrator checks the address of each connection.';
+
+create function tinydevcrm._webhooks_check_url()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_problem constant text := tinydevcrm._find_url_problem(new.url);
+begin
+    -- Without the URL, which may hold a password.
+    if v_problem is not null then
+        raise exception using
+            errcode = 'TD007',
+            message = 'no webhook can post there: ' || v_problem,
+            hint    = case
+                when v_problem like '% is private' then
+                    'Use a public address, or start the orchestrator with --allow-webhooks-to and '
+                    'its network.'
+                else 'Write it as https://example.com/in.'
+            end;
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._webhooks_check_url() is
+    'Raises TD007 when nothing can be posted to the URL of a webhook, and says why.';
+
+create trigger _100_check_url
+    before insert or update of url on tinydevcrm.webhooks
+    for each row
+    execute function tinydevcrm._webhooks_check_url();
 
 create function tinydevcrm._webhooks_keep_secret()
     returns trigger
@@ -140,10 +240,11 @@ comment on function tinydevcrm._generate_webhook_secret() is
     'read before PostgreSQL 13.';
 
 create function tinydevcrm.create_webhook(
-    name         text,
-    url          text,
-    relation     regclass default null,
-    max_attempts integer default 12
+    name            text,
+    url             text,
+    relation        regclass default null,
+    max_attempts    integer default 12,
+    numbers_as_text boolean default false
 )
     returns text
     language plpgsql
@@ -167,7 +268,10 @@ begin
     end if;
 
     v_subscription_id := tinydevcrm.create_subscription(
-        create_webhook.name, create_webhook.relation, create_webhook.max_attempts);
+        create_webhook.name,
+        create_webhook.relation,
+        create_webhook.max_attempts,
+        create_webhook.numbers_as_text);
 
     update tinydevcrm.subscriptions
        set groups_failures = true
@@ -181,18 +285,62 @@ exception
     when check_violation or not_null_violation then
         raise exception using
             errcode = 'TD007',
-            message = format(
-                '%L cannot be a webhook at %L', create_webhook.name, create_webhook.url),
-            hint    = 'A name has 1 to 200 bytes, a URL begins with http:// or https://, and there '
-                      'are 1 to 100 attempts.';
+            message = format('%L cannot be a webhook', create_webhook.name),
+            hint    = 'A name has 1 to 200 bytes, and there are 1 to 100 attempts.';
 end
 $$;
 
-comment on function tinydevcrm.create_webhook(text, text, regclass, integer) is
+comment on function tinydevcrm.create_webhook(text, text, regclass, integer, boolean) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
-    'posts them to a URL. Returns the secret that signs the messages. Raises TD001 when the '
-    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
-    'a bad name, URL or number of attempts.';
+    'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
+    'Returns the secret that signs the messages. Raises TD001 when the materialized view is not '
+    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL (see '
+    'tinydevcrm._find_url_problem()) or number of attempts.';
+
+create function tinydevcrm.alter_webhook(name text, url text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._find_own_subscription(alter_webhook.name);
+begin
+    -- How long the old endpoint wanted no posts does not matter to the new one.
+    update tinydevcrm.webhooks
+       set url = coalesce(alter_webhook.url, ''),
+           rate_limited_for = interval '0'
+     where webhooks.subscription_id = v_id;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('subscription %L is not a webhook', alter_webhook.name),
+            hint    = 'Create one with tinydevcrm.create_webhook().';
+    end if;
+
+    update tinydevcrm.subscriptions
+       set paused_by = null,
+           pause_reason = null
+     where subscriptions.id = v_id
+       and subscriptions.paused_by = 'orchestrator';
+
+    -- What the old endpoint has refused is due at the new one.
+    update tinydevcrm.deliveries
+       set hidden_for = interval '0'
+     where deliveries.subscription_id = v_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+       and deliveries.last_error is not null;
+
+    perform tinydevcrm._notify(0);
+end
+$$;
+
+comment on function tinydevcrm.alter_webhook(text, text) is
+    'Changes the URL of a webhook. The secret stays. Pending deliveries go to the new URL, and '
+    'what the old endpoint has refused is due at once. Ends a pause because the old endpoint was '
+    'gone (410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
 
 create function tinydevcrm.rotate_webhook_secret(
     name  text,
@@ -237,15 +385,20 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     'out of range.';
 
 revoke execute on function
+    tinydevcrm._find_url_problem(text),
+    tinydevcrm._webhooks_check_url(),
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
+    tinydevcrm.alter_webhook(text, text),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
 
 grant execute on function
+    tinydevcrm._find_url_problem(text),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
+    tinydevcrm.alter_webhook(text, text),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

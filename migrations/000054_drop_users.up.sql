@@ -131,6 +131,8 @@ begin
 
     delete from tinydevcrm.subscriptions
      where owner = v_user;
+    delete from tinydevcrm.listeners
+     where owner = v_user;
 
     if v_new_owner is null then
         delete from tinydevcrm.matview_refresh_events

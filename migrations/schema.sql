@@ -22,7 +22,14 @@ table settings
     user_timeout         interval     -- statement_timeout of users: create_user() sets it.
     user_schedules       integer      -- Maximum number of different schedules that an owner of materialized views has, 1 to 10000.
     reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
+    webhook_networks     cidr[]       -- Private networks whose addresses a webhook's URL may name, at most 100.
     primary key (id)
+
+function _is_private_address(address inet) returns boolean
+    -- Whether an address is private, of the machine itself or of another special purpose, and not in tinydevcrm.settings.webhook_networks.
+
+function _allow_webhook_networks(networks cidr[]) returns void
+    -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
 
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
@@ -681,7 +688,13 @@ function _matview_refresh_events_notify() returns trigger
 function _order_row_columns(event matview_refresh_events) returns json
     -- The rows of an event.
 
-function event_json(event matview_refresh_events) returns json
+function _quote_numbers(document text) returns text
+    -- A JSON document in which every number is a text with the same digits, at every level.
+
+function _print_numbers_as_text(event matview_refresh_events) returns matview_refresh_events
+    -- An event in whose rows every number is a text: see tinydevcrm.subscriptions.numbers_as_text.
+
+function event_json(event matview_refresh_events, numbers_as_text boolean default false) returns json
     -- An event as programs get it, by webhook, by the page's routes and by its stream: on one line, with the columns of its rows in the order of the materialized view.
 
 function _may_see(owner regrole) returns boolean
@@ -1036,6 +1049,7 @@ table subscriptions
     muted_until          timestamptz  -- Until when it gets no events; null when it is not muted.
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
+    numbers_as_text      boolean      -- Whether every number in the rows of its events is a text.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
@@ -1052,7 +1066,12 @@ function _subscriptions_mute() returns trigger
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
-function create_subscription(name text, relation regclass default null, max_attempts integer default 12) returns bigint
+function create_subscription(
+        name text,
+        relation regclass default null,
+        max_attempts integer default 12,
+        numbers_as_text boolean default false
+    ) returns bigint
     -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
 
 function drop_subscription(name text) returns void
@@ -1195,7 +1214,7 @@ table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
-    url                  text         -- The endpoint, http or https.
+    url                  text         -- The endpoint: see tinydevcrm._find_url_problem().
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1204,8 +1223,15 @@ table webhooks
     rate_limited_until   timestamptz  -- Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_check_url before insert or update of url: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
+
+function _find_url_problem(url text) returns text
+    -- Why nothing can be posted to a URL; null when there is nothing against it.
+
+function _webhooks_check_url() returns trigger
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -1216,8 +1242,17 @@ function _webhooks_limit_rate() returns trigger
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
-function create_webhook(name text, url text, relation regclass default null, max_attempts integer default 12) returns text
+function create_webhook(
+        name text,
+        url text,
+        relation regclass default null,
+        max_attempts integer default 12,
+        numbers_as_text boolean default false
+    ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
+
+function alter_webhook(name text, url text) returns void
+    -- Changes the URL of a webhook.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
@@ -1537,6 +1572,20 @@ function _find_last_upkeep() returns timestamptz
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Checks the workers of Citus, if it is installed: whether they run, and are set up as TinyDevCRM needs it.
+
+table listeners
+    -- Whether notifications reach the programs of a role: one row for each role.
+    owner                regrole      -- Role of the program.
+    is_deaf              boolean      -- Whether the last probe did not arrive within five seconds, as through a pooler in transaction mode.
+    probed_at            timestamptz  -- When the last probe was sent.
+    primary key (owner)
+    trigger _100_set_time before update: _listeners_set_time()
+
+function _listeners_set_time() returns trigger
+    -- Sets the time of a probe.
+
+function _record_listener(is_deaf boolean) returns void
+    -- Records whether the last probe of a program of the caller's role did not arrive.
 
 function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Checks whether pg_cron can run what all users have scheduled.

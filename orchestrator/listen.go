@@ -33,6 +33,7 @@ func (p *program) listenCommand() *cobra.Command {
 
 		group, ctx := errgroup.WithContext(command.Context())
 		group.Go(func() error { return hub.Run(ctx) })
+		group.Go(func() error { return hub.Probe(ctx, pool) })
 		group.Go(func() error { return worker.Run(ctx, wake) })
 		return group.Wait()
 	})

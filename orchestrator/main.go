@@ -91,13 +91,15 @@ type program struct {
 	hosts       []string
 	webhooksTo  []netip.Prefix
 	hasUsers    bool
-	authURL     string
-	letSupers   bool
-	maxUpload   int64
-	maxRatio    int64
-	stdin       io.Reader
-	stdout      io.Writer
-	stderr      io.Writer
+	// webhookProxy is whether webhooks go through the proxy of the environment.
+	webhookProxy bool
+	authURL      string
+	letSupers    bool
+	maxUpload    int64
+	maxRatio     int64
+	stdin        io.Reader
+	stdout       io.Writer
+	stderr       io.Writer
 }
 
 func (p *program) rootCommand() *cobra.Command {

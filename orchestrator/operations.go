@@ -25,7 +25,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 	operations := ops.New(ctx, ops.Config{
 		Pool:          own.operations,
 		SchemaVersion: latest,
-		Listener:      hub.State,
+		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
 		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive},
 		Pools: map[string]*sql.DB{
 			"page":       page,

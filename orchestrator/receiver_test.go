@@ -57,7 +57,7 @@ func newReceiver(t *testing.T, answer answer) *receiver {
 	r := &receiver{answer: answer}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
-	r.url = server.URL
+	r.url = dbtest.ByName(server.URL)
 	return r
 }
 

@@ -32,12 +32,27 @@ func (p *program) subscriptionCommand() *cobra.Command {
 			"select tinydevcrm.replay_events($1, now() - make_interval(secs => $2))", args[0], since.Seconds())
 	})
 
+	var numbersAsText bool
+	create := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Subscribe to all events; orchestrator listen --subscription NAME receives them",
+	}
+	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
+	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var number int64
+		if err := pool.QueryRowContext(command.Context(),
+			"select tinydevcrm.create_subscription($1, numbers_as_text => $2)", args[0], numbersAsText).Scan(&number); err != nil {
+			return fmt.Errorf("%s: %w", command.CommandPath(), err)
+		}
+		fmt.Fprintf(p.stdout, "subscription %q has number %d\n", args[0], number)
+		return nil
+	})
+
 	command.AddCommand(list, replay,
 		p.muteCommand("Mute a subscription; it never gets the events of that time",
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),
-		p.subscriptionAction("create NAME", "Subscribe to all events; orchestrator listen --subscription NAME receives them",
-			"subscription %[2]q has number %[1]s\n", "select tinydevcrm.create_subscription($1)"),
+		create,
 		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
 			"subscription %[2]q is dropped\n", "select tinydevcrm.drop_subscription($1)"),
 		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -61,6 +62,8 @@ func (p *program) upCommand() *cobra.Command {
 		"size in MB up to which the page takes a file, packed and unpacked; 0 takes any")
 	command.Flags().Int64Var(&p.maxRatio, "max-unpack-ratio", 100,
 		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
+	command.Flags().BoolVar(&p.webhookProxy, "webhook-proxy", false,
+		"post webhooks through the proxy that $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY name")
 	command.Flags().Func("allow-webhooks-to",
 		"private addresses to which webhooks may post, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
@@ -90,6 +93,22 @@ func (p *program) allowWebhooksTo(value string) error {
 		return fmt.Errorf("%q is not a network: write 10.1.0.0/16 or fd00::/8", value)
 	}
 	p.webhooksTo = append(p.webhooksTo, prefix)
+	return nil
+}
+
+// recordWebhookNetworks lets the database refuse other private addresses when a webhook is created. A role that may
+// not record them leaves what an administrator has set.
+func (p *program) recordWebhookNetworks(ctx context.Context, pool *sql.DB) error {
+	networks := make([]string, len(p.webhooksTo))
+	for i, prefix := range p.webhooksTo {
+		networks[i] = prefix.Masked().String()
+	}
+	if _, err := pool.ExecContext(ctx, `
+		select tinydevcrm._allow_webhook_networks($1::text[]::cidr[])
+		 where has_function_privilege('tinydevcrm._allow_webhook_networks(cidr[])', 'execute')`,
+		pq.Array(networks)); err != nil {
+		return fmt.Errorf("record the networks of webhooks: %w", err)
+	}
 	return nil
 }
 
@@ -165,7 +184,14 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if err != nil {
 		return err
 	}
-	webhooks := deliver.NewWebhooks(pools.webhooks, webhook.NewClient(p.webhooksTo).Send, diagnostics)
+	if err := p.recordWebhookNetworks(ctx, pool); err != nil {
+		return err
+	}
+	client := webhook.NewClient(p.webhooksTo)
+	if p.webhookProxy {
+		client.UseProxy(http.ProxyFromEnvironment)
+	}
+	webhooks := deliver.NewWebhooks(pools.webhooks, client.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()
@@ -179,6 +205,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return hub.Run(ctx) })
+	group.Go(func() error { return hub.Probe(ctx, pools.log) })
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(9);
+select plan(14);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -86,6 +86,44 @@ select is(
         and finding like 'jobs of %'),
     '5 seconds: connection failed', 'the owner of the job sees pg_cron''s message');
 reset session authorization;
+
+-- Whether notifications arrive
+
+create function pg_temp.deaf()
+    returns table (finding text, is_ok boolean)
+    language sql
+as $$
+    select finding,
+           is_ok
+      from tinydevcrm.check_installation()
+     where finding like 'notifications reach%'
+$$;
+
+set local session authorization "Tap User";
+select tinydevcrm._record_listener(true);
+select results_eq(
+    'select * from pg_temp.deaf()',
+    $$ values ('notifications reach the programs of "Tap User"', false) $$,
+    'a program that hears nothing is found');
+select tinydevcrm._record_listener(false);
+select results_eq(
+    'select * from pg_temp.deaf()',
+    $$ values ('notifications reach the programs of "Tap User"', true) $$,
+    'one that hears again is fine');
+select throws_ok(
+    'update tinydevcrm.listeners set probed_at = now()', '42501', null, 'a user cannot write times');
+reset session authorization;
+create role "Tap Other" in role tinydevcrm_user;
+select tinydevcrm._record_listener(true);
+set local session authorization "Tap Other";
+select is(
+    (select count(*) from pg_temp.deaf() where finding like '%Tap User%'), 0::bigint,
+    'others do not see a user''s programs');
+reset session authorization;
+alter table tinydevcrm.listeners disable trigger user;
+update tinydevcrm.listeners
+   set probed_at = now() - interval '3 minutes';
+select is_empty('select * from pg_temp.deaf()', 'a program that has ended is not reported');
 
 select * from finish();
 

@@ -6,8 +6,10 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -48,11 +50,21 @@ func ParseURL(url string) (pq.Config, error) {
 
 // OpenConfig is Open for a parsed URL, which the caller may have changed.
 func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
+	config = inOneMessage(config)
 	parsed, err := pq.NewConnectorConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	return open(ctx, connector{parsed, config}, maxConns)
+}
+
+// inOneMessage has lib/pq send a statement and its arguments in one message. Otherwise it sends two, and a pooler in
+// transaction mode may give the second to a session that does not know the statement. A []byte is then a bytea: JSON is
+// given as a string.
+func inOneMessage(config pq.Config) pq.Config {
+	config = config.Clone()
+	config.BinaryParameters = true
+	return config
 }
 
 // OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it
@@ -62,11 +74,28 @@ func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, erro
 	if err != nil {
 		return nil, err
 	}
-	config = config.Clone()
+	config = inOneMessage(config)
+	plain := config.Clone()
 	if config.Runtime == nil {
 		config.Runtime = make(map[string]string)
 	}
 	config.Runtime["statement_timeout"] = strconv.FormatInt(maxStatement.Milliseconds(), 10)
+	pool, err := openImpatient(ctx, config, maxConns)
+	if isUnsupported(err) {
+		// The pooler passes on no settings. A statement still ends after maxSilence, by the connection.
+		return openImpatient(ctx, plain, maxConns)
+	}
+	return pool, err
+}
+
+// isUnsupported reports whether a pooler has refused a connection for a setting that it cannot pass on.
+func isUnsupported(err error) bool {
+	var refusal *pq.Error
+	return errors.As(err, &refusal) && refusal.Code == "08P01" &&
+		strings.Contains(refusal.Message, "statement_timeout")
+}
+
+func openImpatient(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
 	impatient, err := pq.NewConnectorConfig(config)
 	if err != nil {
 		return nil, err

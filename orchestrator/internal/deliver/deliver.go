@@ -51,11 +51,6 @@ type Worker struct {
 	handle       func(context.Context, Event)
 	logger       *slog.Logger
 
-	// receiving and acknowledging are prepared statements, because receiving takes most of the time from a
-	// commit to the handler.
-	receiving     *sql.Stmt
-	acknowledging *sql.Stmt
-
 	// handled are deliveries that are handled but not yet acknowledged. When they are received again, they are
 	// only acknowledged. A redelivered event has another delivery number.
 	handled map[int64]struct{}
@@ -90,7 +85,6 @@ func (w *Worker) Subscribe(ctx context.Context) error {
 // Run drains the subscription on each wake-up, and on a timer, until ctx ends. It goes on after the database
 // was away.
 func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
-	defer w.close()
 	// A wake-up does not end a pause. Otherwise each event would cause an attempt while the database is away.
 	pauses := retry.NewPauses(pollAfter)
 	isAway := false
@@ -119,14 +113,6 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 		isAway = err != nil
 		if !pauses.Wait(ctx) {
 			return nil
-		}
-	}
-}
-
-func (w *Worker) close() {
-	for _, statement := range []*sql.Stmt{w.receiving, w.acknowledging} {
-		if statement != nil {
-			statement.Close()
 		}
 	}
 }
@@ -181,13 +167,7 @@ const receiveEvents = `
 // receive handles a batch of events one by one, so that only one is in memory, and returns the numbers of their
 // deliveries.
 func (w *Worker) receive(ctx context.Context) ([]int64, error) {
-	if w.receiving == nil {
-		var err error
-		if w.receiving, err = w.pool.PrepareContext(ctx, receiveEvents); err != nil {
-			return nil, fmt.Errorf("receive events: %w", err)
-		}
-	}
-	rows, err := w.receiving.QueryContext(ctx, w.subscription, batchSize, visibilityTimeout.Seconds(), maxCarried)
+	rows, err := w.pool.QueryContext(ctx, receiveEvents, w.subscription, batchSize, visibilityTimeout.Seconds(), maxCarried)
 	if err != nil {
 		return nil, fmt.Errorf("receive events: %w", err)
 	}
@@ -226,13 +206,7 @@ func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	// What has been handled is acknowledged even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 	defer cancel()
-	if w.acknowledging == nil {
-		var err error
-		if w.acknowledging, err = w.pool.PrepareContext(ctx, "select tinydevcrm.acknowledge_events($1)"); err != nil {
-			return fmt.Errorf("acknowledge events: %w", err)
-		}
-	}
-	if _, err := w.acknowledging.ExecContext(ctx, pq.Array(ids)); err != nil {
+	if _, err := w.pool.ExecContext(ctx, "select tinydevcrm.acknowledge_events($1)", pq.Array(ids)); err != nil {
 		return fmt.Errorf("acknowledge events: %w", err)
 	}
 	for _, id := range ids {

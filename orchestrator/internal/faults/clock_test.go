@@ -112,7 +112,7 @@ func TestClockOfTheProgramIsWrong(t *testing.T) {
 		accepted.Add(1)
 	}))
 	defer receiver.Close()
-	secret = dbtest.Value[string](t, pool, "select tinydevcrm.create_webhook('w', $1)", receiver.URL)
+	secret = dbtest.Value[string](t, pool, "select tinydevcrm.create_webhook('w', $1)", dbtest.ByName(receiver.URL))
 
 	var programs []*program
 	for _, clock := range []string{"ahead", "behind", "stepping"} {

@@ -40,6 +40,10 @@ type Hub struct {
 	reconnects  int64
 	hasEnded    bool
 	subscribers map[chan int64]struct{}
+	// probe is the payload that is awaited, and arrived is closed when it arrives.
+	probe   string
+	arrived chan struct{}
+	isDeaf  bool
 }
 
 // NewHub returns a Hub for the database at url. Run starts it.
@@ -82,7 +86,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			if !open {
 				return nil
 			}
-			gathered.add(eventID(notification))
+			if id, isOurs := h.read(notification); isOurs {
+				gathered.add(id)
+			}
 		case <-gathered.isDue():
 			h.publish(gathered.take()...)
 		case <-silence.C:
@@ -169,24 +175,35 @@ func offer(subscriber chan int64, id int64) {
 	subscriber <- Missed
 }
 
-// eventID reads a notification. lib/pq sends nil after it has reconnected.
-func eventID(notification *pq.Notification) int64 {
+// read returns the id that a notification carries. Everything else on the channel is for others, but for our own
+// probe. lib/pq sends nil after it has reconnected.
+func (h *Hub) read(notification *pq.Notification) (id int64, isOurs bool) {
 	if notification == nil {
-		return Missed
+		return Missed, true
 	}
 	id, err := strconv.ParseInt(notification.Extra, 10, 64)
-	if err != nil {
-		return Missed
+	if err != nil || id < 0 {
+		h.hear(notification.Extra)
+		return 0, false
 	}
-	return id
+	return id, true
 }
 
-// State returns whether the connection is up, and how often it was lost and restored. A connection that died
-// silently counts as up until the next ping.
-func (h *Hub) State() (isListening bool, reconnects int64) {
+// A State is that of the listening connection.
+type State struct {
+	// IsListening is whether it is up. One that died silently counts as up until the next ping.
+	IsListening bool
+	// IsDeaf is whether notifications do not arrive although it is up.
+	IsDeaf bool
+	// Reconnects is how often it was lost and restored.
+	Reconnects int64
+}
+
+// State returns the state of the listening connection.
+func (h *Hub) State() State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.isListening, h.reconnects
+	return State{IsListening: h.isListening, IsDeaf: h.isDeaf, Reconnects: h.reconnects}
 }
 
 func (h *Hub) setListening(isListening bool) {

@@ -202,11 +202,10 @@ func TestConnectionThatIsLostAtOnce(t *testing.T) {
 			  from pg_stat_activity
 			 where application_name = 'lost' and state = 'idle' and query ilike 'listen%'`)
 	}
-	if _, reconnects := hub.State(); reconnects < 2 || reconnects > most {
+	if reconnects := hub.State().Reconnects; reconnects < 2 || reconnects > most {
 		t.Errorf("it was made again %d times in %s, want 2 to %d", reconnects, watched, most)
 	}
 	dbtest.Eventually(t, dbtest.Deadline, "it listens again", func() bool {
-		isListening, _ := hub.State()
-		return isListening
+		return hub.State().IsListening
 	})
 }

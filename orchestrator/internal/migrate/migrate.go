@@ -44,6 +44,10 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
+	if err := checkOwnSession(ctx, conn, pool); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	// On a Citus coordinator all our objects stay on the coordinator; the files themselves create what the
 	// workers need. Elsewhere the setting has no effect.
 	if _, err := conn.ExecContext(ctx, "set citus.enable_ddl_propagation = 'off'"); err != nil {

@@ -18,6 +18,8 @@ func descriptions() map[string]*prometheus.Desc {
 	add("tinydevcrm_schema_version", "Version of the schema in the database.")
 	add("tinydevcrm_schema_version_expected", "Version of the schema that this program has.")
 	add("tinydevcrm_listener_up", "Whether the listening connection is up.")
+	add("tinydevcrm_listener_deaf",
+		"Whether no notifications arrive although the listening connection is up, as through a pooler in transaction mode.")
 	add("tinydevcrm_listener_reconnects_total",
 		"How often the listening connection was lost and restored since the program started.")
 	add("tinydevcrm_delivery_loop_up", "Whether the delivery loop has run recently.", "kind")
@@ -57,9 +59,10 @@ func (o *Ops) Collect(metrics chan<- prometheus.Metric) {
 	send := func(kind prometheus.ValueType, name string, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(o.descs[name], kind, value, labels...)
 	}
-	isListening, reconnects := o.Listener()
-	send(prometheus.GaugeValue, "tinydevcrm_listener_up", number(isListening))
-	send(prometheus.CounterValue, "tinydevcrm_listener_reconnects_total", float64(reconnects))
+	listener := o.Listener()
+	send(prometheus.GaugeValue, "tinydevcrm_listener_up", number(listener.IsListening))
+	send(prometheus.GaugeValue, "tinydevcrm_listener_deaf", number(listener.IsDeaf))
+	send(prometheus.CounterValue, "tinydevcrm_listener_reconnects_total", float64(listener.Reconnects))
 	for kind, isAlive := range o.Loops {
 		send(prometheus.GaugeValue, "tinydevcrm_delivery_loop_up", number(isAlive()), kind)
 	}

@@ -42,13 +42,20 @@ type Config struct {
 	Pool *sql.DB
 	// SchemaVersion is that of this program's last migration.
 	SchemaVersion int
-	// Listener returns whether the listening connection is up, and how often it was restored.
-	Listener func() (isListening bool, reconnects int64)
+	// Listener returns the state of the listening connection.
+	Listener func() Listener
 	// Loops report whether each delivery loop runs, by what it delivers to.
 	Loops map[string]func() bool
 	// Pools are the pools whose connections are counted, by their purpose.
 	Pools  map[string]*sql.DB
 	Logger *slog.Logger
+}
+
+// A Listener is the state of the listening connection: whether it is up, whether nothing arrives on it all the same,
+// and how often it was restored.
+type Listener struct {
+	IsListening, IsDeaf bool
+	Reconnects          int64
 }
 
 // Ops answers GET /healthz, /readyz and /metrics.
@@ -152,17 +159,22 @@ func (o *Ops) Health() http.Handler {
 type readiness struct {
 	IsReady  bool              `json:"is_ready"`
 	NotReady map[string]string `json:"not_ready,omitempty"`
+	Degraded map[string]string `json:"degraded,omitempty"`
 }
 
-// Ready answers GET /readyz: 503 while something is missing, with what that is.
+// Ready answers GET /readyz: 503 while something is missing, with what that is. What works, but worse than it
+// should, is named and is no reason to send requests elsewhere.
 func (o *Ops) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		missing := make(map[string]string)
+		missing, degraded := make(map[string]string), make(map[string]string)
 		if what, why := o.checkDatabase(); why != "" {
 			missing[what] = why
 		}
-		if isListening, _ := o.Listener(); !isListening {
+		switch listener := o.Listener(); {
+		case !listener.IsListening:
 			missing["listener"] = "is not connected"
+		case listener.IsDeaf:
+			degraded["listener"] = "receives no notifications; events are looked for every ten seconds"
 		}
 		for name, isAlive := range o.Loops {
 			if !isAlive() {
@@ -173,7 +185,7 @@ func (o *Ops) Ready() http.Handler {
 		if len(missing) > 0 {
 			status = http.StatusServiceUnavailable
 		}
-		writeJSON(w, status, readiness{IsReady: len(missing) == 0, NotReady: missing})
+		writeJSON(w, status, readiness{IsReady: len(missing) == 0, NotReady: missing, Degraded: degraded})
 	})
 }
 

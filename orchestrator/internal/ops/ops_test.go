@@ -28,7 +28,7 @@ func start(t *testing.T) (*ops.Ops, *sql.DB) {
 	t.Cleanup(func() { own.Close() })
 	o := ops.New(t.Context(), ops.Config{
 		Pool:     own,
-		Listener: func() (bool, int64) { return true, 0 },
+		Listener: func() ops.Listener { return ops.Listener{IsListening: true} },
 		Loops:    map[string]func() bool{"log": func() bool { return true }},
 		Pools:    map[string]*sql.DB{"operations": own},
 		Logger:   slog.New(slog.DiscardHandler),

@@ -57,6 +57,7 @@ func newWorkload(t *testing.T, pool *sql.DB, pages []string, seed uint64) *workl
 		seed:   seed,
 	}
 	w.hook = httptest.NewServer(http.HandlerFunc(w.answerHook))
+	w.hook.URL = dbtest.ByName(w.hook.URL)
 	t.Cleanup(w.hook.Close)
 	return w
 }

@@ -311,7 +311,7 @@ func (l *loader) begin(ctx context.Context) error {
 		           dialect       => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect,
 		           distribute_by => $15)`,
 		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
-		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
+		pq.Array(l.request.Key), string(given), l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.request.DistributeBy)
 }
 

@@ -3,10 +3,12 @@ package watchdog
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -25,8 +27,12 @@ const (
 // errNotOurs means that our role may not end sessions, as that of a lone user.
 var errNotOurs = errors.New("may not end sessions")
 
+// looking is what the watchdog does each second.
+const looking = "select pid, role_name, reason from tinydevcrm._end_blocking_sessions()"
+
 // Run looks each second until ctx ends. It keeps one connection with a prepared statement: while somebody blocks
-// the server's catalogs, no new connection can be opened and no new statement be prepared.
+// the server's catalogs, no new connection can be opened and no new statement be prepared. Through a pooler in
+// transaction mode there is neither, and the watchdog looks only while nobody blocks the catalogs.
 func Run(ctx context.Context, pool *sql.DB, logger *slog.Logger) error {
 	pauses := retry.NewPauses(reconnectAfter)
 	for {
@@ -57,17 +63,22 @@ func watch(ctx context.Context, pool *sql.DB, logger *slog.Logger, begun func())
 	if err != nil {
 		return fmt.Errorf("check the right to end sessions: %w", err)
 	}
-	ending, err := conn.PrepareContext(ctx, "select pid, role_name, reason from tinydevcrm._end_blocking_sessions()")
-	if err != nil {
+	// lib/pq numbers its statements, so another client of a pooler may have one of the same name.
+	name := "tinydevcrm_watchdog_" + strings.ToLower(rand.Text())
+	if _, err := conn.ExecContext(ctx, "prepare "+name+" as "+looking); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	defer ending.Close()
+	statement := "execute " + name
 
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
 	isFailing := false
 	for {
-		err := end(ctx, ending, logger)
+		err := end(ctx, conn, statement, logger)
+		if isUnknown(err) {
+			statement = looking
+			err = end(ctx, conn, statement, logger)
+		}
 		switch {
 		case err == nil:
 			begun()
@@ -91,9 +102,15 @@ func isLost(err error) bool {
 	return !errors.As(err, &refusal) || refusal.Code.Class() == "08" || refusal.Code == "57P01"
 }
 
+// isUnknown reports whether the session does not have our prepared statement: a pooler has given us another one.
+func isUnknown(err error) bool {
+	var refusal *pq.Error
+	return errors.As(err, &refusal) && refusal.Code == "26000"
+}
+
 // end ends the sessions that block others, and logs whose they were.
-func end(ctx context.Context, ending *sql.Stmt, logger *slog.Logger) error {
-	rows, err := ending.QueryContext(ctx)
+func end(ctx context.Context, conn *sql.Conn, statement string, logger *slog.Logger) error {
+	rows, err := conn.QueryContext(ctx, statement)
 	if err != nil {
 		return fmt.Errorf("end sessions: %w", err)
 	}

@@ -31,6 +31,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /matviews/embed":          {"relation", "origins"},
 		"POST /matviews/unembed":        {"relation"},
 		"POST /subscriptions":           {"new_subscription", "new_matview", "url"},
+		"POST /subscriptions/alter":     {"subscription", "new_url"},
 		"POST /subscriptions/pause":     {"subscription"},
 		"POST /subscriptions/resume":    {"subscription"},
 		"POST /subscriptions/mute":      {"subscription", "mute_for"},

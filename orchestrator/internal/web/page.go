@@ -209,6 +209,8 @@ func pageOfForm(form url.Values) page {
 			Name:    form.Get("new_subscription"),
 			Matview: form.Get("new_matview"),
 			URL:     form.Get("url"),
+
+			NumbersAsText: form.Get("numbers_as_text") == "true",
 		},
 	}
 	if relation := form.Get("relation"); relation != "" {

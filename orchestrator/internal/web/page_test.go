@@ -180,6 +180,36 @@ func TestPageShowsPausedSubscriptions(t *testing.T) {
 	}
 }
 
+// The form of a webhook has its URL, and changes it. Numbers are texts when the box is ticked.
+func TestPageChangesWebhooks(t *testing.T) {
+	f := newFixture(t)
+	f.follow(post("/subscriptions", "new_subscription", "hook", "url", "https://example.com/old", "numbers_as_text", "true").fromBrowser())
+	page := f.send(get("/?subscription=hook")).body
+	if !strings.Contains(page, `name="new_url" type="url" value="https://example.com/old"`) {
+		t.Errorf("no form has the URL: %s", page)
+	}
+	page = f.follow(post("/subscriptions/alter", "subscription", "hook", "new_url", "https://example.com/new").fromBrowser()).body
+	if !strings.Contains(page, "Webhook hook has a new URL") || !strings.Contains(page, "<td>https://example.com/new</td>") {
+		t.Errorf("the page does not say that it is changed: %s", page)
+	}
+	if got := f.number(`
+		select count(*)
+		  from tinydevcrm.subscriptions
+		  join tinydevcrm.webhooks
+		    on subscription_id = id
+		 where name = 'hook' and numbers_as_text and url = 'https://example.com/new'`); got != 1 {
+		t.Error("it is not changed")
+	}
+	f.exec("select tinydevcrm.create_subscription('worker')")
+	if page := f.send(get("/?subscription=worker")).body; strings.Contains(page, "new_url") {
+		t.Error("a worker has a form for a URL")
+	}
+	refused := f.send(post("/subscriptions", "new_subscription", "x", "url", "http://10.0.0.1/", "numbers_as_text", "true").fromBrowser())
+	if !strings.Contains(refused.body, "10.0.0.1 is private") || !strings.Contains(refused.body, `value="true" checked`) {
+		t.Errorf("the form loses what was ticked: %s", refused.body)
+	}
+}
+
 func TestPageShowsTables(t *testing.T) {
 	f := newFixture(t)
 	const file = `"<b>","O'Neil ""x""",n` + "\n<script>alert(1)</script>,,1\n" + `"",two,2` + "\n"

@@ -45,6 +45,7 @@ func (s *server) userRoutes() http.Handler {
 
 	mux.HandleFunc("GET /subscriptions", s.listSubscriptions)
 	mux.HandleFunc("POST /subscriptions", s.createSubscription)
+	mux.HandleFunc("POST /subscriptions/alter", s.alterWebhook)
 	mux.HandleFunc("POST /subscriptions/pause", s.pauseSubscription)
 	mux.HandleFunc("POST /subscriptions/resume", s.resumeSubscription)
 	mux.HandleFunc("POST /subscriptions/mute", s.muteSubscription)

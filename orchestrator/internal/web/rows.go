@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"iter"
 	"mime"
@@ -37,8 +39,10 @@ type viewRows struct {
 	form      rowForm
 	tag       string
 	statement string
-	ctx       context.Context
-	from      querier
+	// cursor has a name of its own, so that a pooler in transaction mode cannot mix two downloads up.
+	cursor string
+	ctx    context.Context
+	from   querier
 }
 
 // A querier is a connection, or a transaction on one.
@@ -47,10 +51,10 @@ type querier interface {
 }
 
 // closeRows closes the cursor, which frees its rows on the server. When that fails, the connection is closed.
-func closeRows(conn *sql.Conn) {
+func closeRows(conn *sql.Conn, cursor string) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
-	if _, err := conn.ExecContext(ctx, "close tinydevcrm_rows"); err != nil {
+	if _, err := conn.ExecContext(ctx, "close "+cursor); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 }
@@ -59,7 +63,12 @@ func closeRows(conn *sql.Conn) {
 // the end of the address.
 func (s *server) showRows(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
-	if err := s.sendRows(w, r); err != nil {
+	err := s.sendRows(w, r)
+	if isLostCursor(err) {
+		// Nothing has been sent yet.
+		err = s.sendRows(w, r)
+	}
+	if err != nil {
 		s.failRows(w, r, err)
 	}
 }
@@ -107,13 +116,17 @@ func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("count the rows of %s: %w", rows.Name, err)
 		}
 	}
+	if s.isPooled.Load() {
+		rows.from = tx
+		return s.writeRows(w, r, rows)
+	}
 	// The server stores the rows of the cursor at the commit. So no refresh waits for the client, however
 	// slowly it reads.
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("read view %s: %w", rows.Name, err)
 	}
 	rows.from = conn
-	defer closeRows(conn)
+	defer closeRows(conn, rows.cursor)
 	return s.writeRows(w, r, rows)
 }
 
@@ -124,6 +137,9 @@ func (s *server) writeRows(w http.ResponseWriter, r *http.Request, rows *viewRow
 	err := rows.form.write(s, body, rows)
 	if err == nil {
 		err = body.Flush()
+	}
+	if isLostCursor(err) {
+		s.isPooled.Store(true)
 	}
 	if err != nil && steady.hasBegun {
 		// An incomplete answer must not look complete.
@@ -196,7 +212,12 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	if rows.form.rowLimit > 0 {
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)
 	}
-	if _, err := tx.ExecContext(ctx, "declare tinydevcrm_rows no scroll cursor with hold for "+statement); err != nil {
+	rows.cursor = "tinydevcrm_rows_" + strings.ToLower(rand.Text())
+	hold := " no scroll cursor with hold for "
+	if s.isPooled.Load() {
+		hold = " no scroll cursor for "
+	}
+	if _, err := tx.ExecContext(ctx, "declare "+rows.cursor+hold+statement); err != nil {
 		return nil, fmt.Errorf("open view %s: %w", rows.Name, err)
 	}
 	return rows, nil
@@ -223,7 +244,7 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 	return func(yield func([]sql.NullString, error) bool) {
 		for count := fetchedRows; count == fetchedRows; {
 			count = 0
-			for values, err := range readRows(v.ctx, v.from, fmt.Sprintf("fetch %d from tinydevcrm_rows", fetchedRows)) {
+			for values, err := range readRows(v.ctx, v.from, fmt.Sprintf("fetch %d from %s", fetchedRows, v.cursor)) {
 				if !yield(values, err) || err != nil {
 					return
 				}
@@ -231,6 +252,12 @@ func (v *viewRows) all() iter.Seq2[[]sql.NullString, error] {
 			}
 		}
 	}
+}
+
+// isLostCursor reports whether the session does not have our cursor: after the commit a pooler has given us another one.
+func isLostCursor(err error) bool {
+	var refusal *pq.Error
+	return errors.As(err, &refusal) && refusal.Code == "34000"
 }
 
 // readRows returns the rows of a statement of describeRows. An error ends the sequence.

@@ -413,7 +413,7 @@ func TestRowsThatBreakOff(t *testing.T) {
 		defer answer.Body.Close()
 		_, _ = io.CopyN(io.Discard, answer.Body, 1000)
 		f.exec(`select pg_terminate_backend(pid) from pg_stat_activity
-		         where query like 'fetch % from tinydevcrm_rows' and datname = current_database()`)
+		         where query like 'fetch % from tinydevcrm_rows%' and datname = current_database()`)
 		if rest, err := io.ReadAll(answer.Body); err == nil {
 			t.Errorf("it ends well, after %d bytes", len(rest))
 		}

@@ -52,7 +52,10 @@ func (d *delivery) fields() []any {
 		&d.CreatedAt, &d.NextAttemptAt}
 }
 
-type subscriptionForm struct{ Name, Matview, URL string }
+type subscriptionForm struct {
+	Name, Matview, URL string
+	NumbersAsText      bool
+}
 
 // fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
 // chosen one.
@@ -104,12 +107,14 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 			select case
 			           when coalesce($3, '') = '' then json_build_object(
 			               'subscription', $1::text,
-			               'id', tinydevcrm.create_subscription($1, nullif($2, '')::regclass))
+			               'id', tinydevcrm.create_subscription(
+			                   $1, nullif($2, '')::regclass, numbers_as_text => $4))
 			           else json_build_object(
 			               'subscription', $1::text,
-			               'secret', tinydevcrm.create_webhook($1, $3, nullif($2, '')::regclass))
+			               'secret', tinydevcrm.create_webhook(
+			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4))
 			       end`,
-		fields: []string{"new_subscription", "new_matview", "url"},
+		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text"},
 		named:  "new_matview",
 		status: http.StatusCreated,
 		done:   "subscribe",
@@ -130,6 +135,13 @@ func ofSubscription(done, says, call string) action {
 		done:   done,
 		says:   says,
 	}
+}
+
+// alterWebhook changes the URL of a webhook.
+func (s *server) alterWebhook(w http.ResponseWriter, r *http.Request) {
+	altering := ofSubscription("alter-webhook", "change the URL of a webhook", "tinydevcrm.alter_webhook($1, $2)")
+	altering.required, altering.fields = []string{"subscription", "new_url"}, []string{"subscription", "new_url"}
+	s.run(w, r, altering)
 }
 
 func (s *server) pauseSubscription(w http.ResponseWriter, r *http.Request) {

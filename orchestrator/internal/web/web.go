@@ -92,6 +92,9 @@ type server struct {
 	slow time.Duration
 	// awaySince is when a request first noticed that the database is away; nil while it answers.
 	awaySince atomic.Pointer[time.Time]
+	// isPooled means that a pooler in transaction mode has lost a cursor after its transaction. From then on rows are
+	// read in their transaction, and a refresh waits for a client that reads slowly.
+	isPooled atomic.Bool
 }
 
 // Handler serves the page and its routes. The event streams end with the requests' contexts.

@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -97,6 +98,15 @@ func raw(text string, end func(*net.TCPConn)) http.HandlerFunc {
 		io.WriteString(conn, text)
 		end(conn.(*net.TCPConn))
 	}
+}
+
+// pack is text as gzip has it.
+func pack(text string) string {
+	var packed bytes.Buffer
+	writer := gzip.NewWriter(&packed)
+	io.WriteString(writer, text)
+	writer.Close()
+	return packed.String()
 }
 
 func closeConn(conn *net.TCPConn) { conn.Close() }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,9 @@ func judge(response *http.Response, body []byte) error {
 		return nil
 	}
 	reason := statusLine(response)
+	if location := shownLocation(response); location != "" {
+		reason += " to " + location
+	}
 	if text := excerpt(string(body)); text != "" {
 		reason += ": " + text
 	}
@@ -47,6 +51,16 @@ func judge(response *http.Response, body []byte) error {
 		Reason:     reason,
 		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
 	}
+}
+
+// shownLocation is where a redirect leads, without what may hold a token or a password.
+func shownLocation(response *http.Response) string {
+	location, err := response.Location()
+	if err != nil || response.StatusCode < 300 || response.StatusCode > 399 {
+		return ""
+	}
+	shown := url.URL{Scheme: location.Scheme, Host: location.Host, Path: location.Path}
+	return excerpt(shown.String())
 }
 
 // statusLine uses the standard text for the status, because the server's text may be anything.
@@ -72,11 +86,14 @@ func retryAfter(value string, now time.Time) time.Duration {
 func (c *Client) explain(ctx, attempt context.Context, err error) error {
 	var name *net.DNSError
 	var timeout net.Error
+	var refusal *Refusal
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("send a message: %w", ctx.Err())
 	case attempt.Err() != nil:
 		return &Refusal{Reason: fmt.Sprintf("no answer within %v", c.attemptWithin)}
+	case errors.As(err, &refusal):
+		return refusal
 	case errors.Is(err, ssrf.ErrProhibitedIP):
 		return &Refusal{Reason: "the address is private; --allow-webhooks-to allows it"}
 	case errors.As(err, &name):

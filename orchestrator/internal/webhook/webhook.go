@@ -3,6 +3,7 @@ package webhook
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"io"
 	"net"
@@ -45,7 +46,11 @@ type Endpoint struct {
 
 // A Client sends messages. It is safe for concurrent use.
 type Client struct {
-	transport     *http.Transport
+	transport *http.Transport
+	guard     *ssrf.Guardian
+	// proxy chooses the proxy of a request, and proxied connects to it. They are nil without UseProxy.
+	proxy         func(*http.Request) (*url.URL, error)
+	proxied       *http.Transport
 	attemptWithin time.Duration
 	connectWithin time.Duration
 }
@@ -69,9 +74,10 @@ func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duratio
 	// cannot bypass the check.
 	dialer := &net.Dialer{Timeout: connectWithin, Control: guard.Safe}
 	return &Client{
+		guard:         guard,
 		attemptWithin: attemptWithin,
 		connectWithin: connectWithin,
-		// It uses no proxy, because a proxy would make the connection without this check.
+		// It uses no proxy unless UseProxy is called, because a proxy makes the connection without this check.
 		transport: &http.Transport{
 			DialContext:            dialer.DialContext,
 			TLSHandshakeTimeout:    connectWithin,
@@ -111,7 +117,7 @@ func (c *Client) Send(ctx context.Context, endpoint Endpoint, message Message) e
 		request.Header = header
 		// Not http.Client: it follows redirects that drop the body, and sends the whole URL of the last host
 		// to the next one.
-		response, err := c.transport.RoundTrip(request)
+		response, err := c.exchange(request)
 		if err != nil {
 			return c.explain(ctx, attempt, err)
 		}
@@ -187,7 +193,8 @@ func follow(response *http.Response) (*url.URL, error) {
 	return next, nil
 }
 
-// read returns the start of the body and closes it. When the body ends early, the answer is still the status.
+// read returns the start of the body, unpacked, and closes it. When the body ends early, the answer is still the
+// status.
 func read(response *http.Response) []byte {
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {
@@ -195,5 +202,14 @@ func read(response *http.Response) []byte {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, bodyLimit))
-	return body
+	if encoding := response.Header.Get("Content-Encoding"); !strings.EqualFold(encoding, "gzip") {
+		return body
+	}
+	// We did not ask for it, but some servers pack their errors all the same.
+	unpacked, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return body
+	}
+	text, _ := io.ReadAll(io.LimitReader(unpacked, bodyLimit))
+	return text
 }

@@ -117,7 +117,7 @@ async function readNews() {
         const old = document.getElementById(id);
         const fresh = page.getElementById(id);
         // A list that is in use is not replaced.
-        const isInUse = old.contains(document.activeElement) || old.querySelector('.danger[open]');
+        const isInUse = old.contains(document.activeElement) || old.querySelector('details[open]');
         if (!fresh || isInUse || old.innerHTML === fresh.innerHTML) continue;
         const places = Array.from(old.querySelectorAll('.scroll'), frame => [frame.scrollLeft, frame.scrollTop]);
         old.replaceWith(document.adoptNode(fresh));

@@ -1,0 +1,41 @@
+package migrate
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+// errShared keeps a pooler from holding golang-migrate's lock, which belongs to a session, for good.
+var errShared = &db.UserError{
+	Status:  http.StatusServiceUnavailable,
+	Message: "migrations need a session of their own, and a pooler in transaction mode gives it to others too",
+	Hint:    "Run orchestrator migrate up with the --database-url of Postgres itself. Then up works through the pooler.",
+}
+
+// sharedTries are enough that a pooler which spreads statements over its sessions uses one of them twice.
+const sharedTries = 5
+
+// checkOwnSession returns errShared when another connection is given the same session as conn, or conn another one.
+func checkOwnSession(ctx context.Context, conn *sql.Conn, pool *sql.DB) error {
+	first := 0
+	for range sharedTries {
+		var own, other int
+		if err := conn.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&own); err != nil {
+			return fmt.Errorf("look at the session: %w", err)
+		}
+		if err := pool.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&other); err != nil {
+			return fmt.Errorf("look at another session: %w", err)
+		}
+		if first == 0 {
+			first = own
+		}
+		if own == other || own != first {
+			return errShared
+		}
+	}
+	return nil
+}
