@@ -117,6 +117,7 @@ create type tinydevcrm._refresh as (
     column_names    text[],
     row_limit       integer,
     byte_limit      integer,
+    lock_timeout    interval,
     row_count       bigint,
     added_count     bigint,
     removed_count   bigint,
@@ -129,7 +130,8 @@ comment on type tinydevcrm._refresh is
     'A running refresh. How it is done: method, plain_reason. How the rule judges it: notify_when, '
     'ignored_columns, is_quiet (the notify_interval since the last notification is not over), '
     'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
-    'they are read), column_names, row_limit, byte_limit. The rest is what it has found so far.';
+    'they are read), column_names, row_limit, byte_limit. How long it waits for a lock: '
+    'lock_timeout. The rest is what it has found so far.';
 
 create function tinydevcrm._should_notify(
     matview tinydevcrm.matviews,

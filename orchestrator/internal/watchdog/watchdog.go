@@ -1,4 +1,5 @@
-// Package watchdog ends the sessions of users that block everyone. SQL says which ones these are.
+// Package watchdog ends the sessions of users that block everyone, and cancels refreshes that take too long. SQL
+// says which ones these are.
 package watchdog
 
 import (
@@ -62,12 +63,21 @@ func watch(ctx context.Context, pool *sql.DB, logger *slog.Logger, begun func())
 		return fmt.Errorf("prepare: %w", err)
 	}
 	defer ending.Close()
+	canceling, err := conn.PrepareContext(ctx, "select pid, role_name, reason from tinydevcrm._cancel_overdue_refreshes()")
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	defer canceling.Close()
 
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
 	isFailing := false
 	for {
-		err := end(ctx, ending, logger)
+		// The second reads tables of ours, which somebody may block until the first has ended them.
+		err := report(ctx, ending, logger, "ended a session that blocked others")
+		if err == nil {
+			err = report(ctx, canceling, logger, "canceled a refresh")
+		}
 		switch {
 		case err == nil:
 			begun()
@@ -91,23 +101,23 @@ func isLost(err error) bool {
 	return !errors.As(err, &refusal) || refusal.Code.Class() == "08" || refusal.Code == "57P01"
 }
 
-// end ends the sessions that block others, and logs whose they were.
-func end(ctx context.Context, ending *sql.Stmt, logger *slog.Logger) error {
-	rows, err := ending.QueryContext(ctx)
+// report runs a statement that ends or cancels something in sessions, and logs whose they were.
+func report(ctx context.Context, acting *sql.Stmt, logger *slog.Logger, done string) error {
+	rows, err := acting.QueryContext(ctx)
 	if err != nil {
-		return fmt.Errorf("end sessions: %w", err)
+		return fmt.Errorf("watch sessions: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var pid int
 		var role, reason string
 		if err := rows.Scan(&pid, &role, &reason); err != nil {
-			return fmt.Errorf("end sessions: %w", err)
+			return fmt.Errorf("watch sessions: %w", err)
 		}
-		logger.Warn("ended a session that blocked others", "pid", pid, "role", role, "reason", reason)
+		logger.Warn(done, "pid", pid, "role", role, "reason", reason)
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("end sessions: %w", err)
+		return fmt.Errorf("watch sessions: %w", err)
 	}
 	return nil
 }
