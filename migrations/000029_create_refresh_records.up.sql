@@ -369,54 +369,64 @@ comment on function tinydevcrm._describe_lock_holder(regclass, boolean, interval
     'others. It shows process, role, application and the start of the transaction, and only of a '
     'session that holds such a lock.';
 
+create function tinydevcrm._find_refresh_timeout(out timeout interval, out name text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select limits.timeout,
+           limits.name
+      from (
+        select nullif(current_setting('statement_timeout')::interval, interval '0'),
+               format(
+                   'statement_timeout of role %I is %s',
+                   current_user, current_setting('statement_timeout'))
+         union all
+        select settings.refresh_timeout,
+               'refresh_timeout of tinydevcrm.settings is ' || settings.refresh_timeout
+          from tinydevcrm.settings
+      ) as limits (timeout, name)
+     where limits.timeout is not null
+     order by limits.timeout
+     limit 1
+$$;
+
+comment on function tinydevcrm._find_refresh_timeout() is
+    'How long a refresh of this session''s job may take, and which setting says so. Null when it '
+    'may take as long as it does.';
+
 create function tinydevcrm._explain_failure(
     relation regclass,
     refresh  tinydevcrm._refresh,
     took     interval
 )
     returns text
-    language plpgsql
+    language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_statement_timeout interval :=
-        nullif(current_setting('statement_timeout')::interval, interval '0');
-    v_refresh_timeout   interval;
-begin
-    if (refresh).error_code = '55P03' then
-        return coalesce(
-            case
-                when (refresh).lock_timeout > interval '0' then format(
-                    'waited %s s for ', extract(epoch from (refresh).lock_timeout)::real)
-                else 'did not wait for '
-            end
-            || tinydevcrm._describe_lock_holder(
-                _explain_failure.relation, (refresh).method = 'concurrently'),
-            (refresh).error_message);
-    elsif (refresh).error_code <> '57014' then
-        return (refresh).error_message;
-    end if;
-
-    select settings.refresh_timeout
-      into v_refresh_timeout
-      from tinydevcrm.settings;
-
-    return case
-        when _explain_failure.took >= 0.9 * least(v_statement_timeout, v_refresh_timeout) then format(
-            '%s was canceled after %s s: %s',
-            _explain_failure.relation,
-            round(extract(epoch from _explain_failure.took)::numeric, 1),
-            case
-                when v_refresh_timeout <= v_statement_timeout or v_statement_timeout is null then
-                    'refresh_timeout of tinydevcrm.settings is ' || v_refresh_timeout
-                else format(
-                    'statement_timeout of role %I is %s',
-                    current_user, current_setting('statement_timeout'))
-            end)
-        else (refresh).error_message
-    end;
-end
+    select coalesce(
+               case (refresh).error_code
+                   when '55P03' then
+                       case
+                           when (refresh).lock_timeout > interval '0' then format(
+                               'waited %s s for ', extract(epoch from (refresh).lock_timeout)::real)
+                           else 'did not wait for '
+                       end
+                       || tinydevcrm._describe_lock_holder(
+                           _explain_failure.relation, (refresh).method = 'concurrently')
+                   -- The timer of the first refresh began a little earlier, with its job.
+                   when '57014' then (
+                       select format(
+                                  '%s was canceled after %s s: %s',
+                                  _explain_failure.relation,
+                                  round(extract(epoch from _explain_failure.took)::numeric, 1),
+                                  found.name)
+                         from tinydevcrm._find_refresh_timeout() as found
+                        where _explain_failure.took >= 0.9 * found.timeout
+                   )
+               end,
+               (refresh).error_message)
 $$;
 
 comment on function tinydevcrm._explain_failure(regclass, tinydevcrm._refresh, interval) is
@@ -432,6 +442,7 @@ revoke execute on function
     tinydevcrm._take_ended_refreshes(text, bigint[]),
     tinydevcrm._record_ended_refresh(tinydevcrm.matviews, bigint),
     tinydevcrm._describe_lock_holder(regclass, boolean, interval),
+    tinydevcrm._find_refresh_timeout(),
     tinydevcrm._explain_failure(regclass, tinydevcrm._refresh, interval)
 from public;
 
@@ -443,5 +454,6 @@ grant execute on function
     tinydevcrm._take_ended_refreshes(text, bigint[]),
     tinydevcrm._record_ended_refresh(tinydevcrm.matviews, bigint),
     tinydevcrm._describe_lock_holder(regclass, boolean, interval),
+    tinydevcrm._find_refresh_timeout(),
     tinydevcrm._explain_failure(regclass, tinydevcrm._refresh, interval)
 to tinydevcrm_user;

@@ -177,29 +177,40 @@ comment on function tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, i
     'refresh_lock_timeout, in a job at most lock_wait and the session''s own lock_timeout. Else '
     'the session''s own lock_timeout counts, if it has one.';
 
-create function tinydevcrm._is_round_timeout(started_at timestamptz, share real default null)
+create function tinydevcrm._is_round_timeout(started_at timestamptz)
     returns boolean
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_limit   interval := current_setting('statement_timeout')::interval;
-    v_ends_at timestamptz := statement_timestamp() + v_limit;
+    v_ends_at timestamptz := statement_timestamp()
+        + nullif(current_setting('statement_timeout')::interval, interval '0');
 begin
-    return v_limit > interval '0'
-       and _is_round_timeout.started_at < v_ends_at
-       and clock_timestamp() >= v_ends_at
-       and coalesce(
-           clock_timestamp() - _is_round_timeout.started_at < v_limit * _is_round_timeout.share,
-           true);
+    return coalesce(
+        _is_round_timeout.started_at < v_ends_at and clock_timestamp() >= v_ends_at, false);
 end
 $$;
 
-comment on function tinydevcrm._is_round_timeout(timestamptz, real) is
-    'Whether statement_timeout has canceled what began at that time, in a job. It counts from the '
-    'call of the job''s procedure on, over all refreshes, and cancels once. With a share: and only '
-    'if it began so late that it has run for less than this share of the timeout.';
+comment on function tinydevcrm._is_round_timeout(timestamptz) is
+    'Whether statement_timeout has canceled what a job began at that time. It counts from the call '
+    'of the job''s procedure on, over all refreshes, and cancels once.';
+
+create function tinydevcrm._is_overdue(started_at timestamptz, share real default 1)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               clock_timestamp() - _is_overdue.started_at >= found.timeout * _is_overdue.share,
+               false)
+      from tinydevcrm._find_refresh_timeout() as found
+$$;
+
+comment on function tinydevcrm._is_overdue(timestamptz, real) is
+    'Whether a refresh that a job began at that time takes longer than it may, or than a share of '
+    'that.';
 
 -- Runs the view's query, whose functions may rely on the caller's search_path. So it sets no
 -- search_path and qualifies all names.
@@ -272,7 +283,9 @@ begin
         -- caller caused it. So is one that other refreshes of the job have caused.
         when query_canceled or others then
             if sqlstate = '57014'
-               and (not is_job or tinydevcrm._is_round_timeout(v_started_at, 0.9))
+               and (not is_job
+                    or tinydevcrm._is_round_timeout(v_started_at)
+                       and not tinydevcrm._is_overdue(v_started_at, 0.9))
             then
                 raise;
             end if;
@@ -348,9 +361,11 @@ begin
             perform tinydevcrm._mark_lock('matview', v_matview.id, null);
             v_last_id := v_matview.id;
         exception
-            -- The timeout cancels once: the refresh is tried again.
+            -- As in _refresh_round(): the refresh is tried again.
             when query_canceled then
-                if not tinydevcrm._is_round_timeout(v_began_at) then
+                if not tinydevcrm._is_round_timeout(v_began_at)
+                   and not tinydevcrm._is_overdue(v_began_at)
+                then
                     raise;
                 end if;
         end;
@@ -416,7 +431,8 @@ revoke execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, interval),
-    tinydevcrm._is_round_timeout(timestamptz, real),
+    tinydevcrm._is_round_timeout(timestamptz),
+    tinydevcrm._is_overdue(timestamptz, real),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),
     tinydevcrm.refresh_matview(regclass),
     tinydevcrm._record_ended_requests(),
@@ -429,7 +445,8 @@ grant execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, interval),
-    tinydevcrm._is_round_timeout(timestamptz, real),
+    tinydevcrm._is_round_timeout(timestamptz),
+    tinydevcrm._is_overdue(timestamptz, real),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),
     tinydevcrm.refresh_matview(regclass),
     tinydevcrm._record_ended_requests(),

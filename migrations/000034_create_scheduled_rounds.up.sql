@@ -281,8 +281,11 @@ begin
                     v_round.lock_id, v_round.matview_ids, v_index, v_event.id is not null);
                 v_is_done := true;
             exception
+                -- Or the refresh was canceled again while its failure was recorded.
                 when query_canceled then
-                    if not tinydevcrm._is_round_timeout(v_began_at) then
+                    if not tinydevcrm._is_round_timeout(v_began_at)
+                       and not tinydevcrm._is_overdue(v_began_at)
+                    then
                         raise;
                     end if;
             end;
