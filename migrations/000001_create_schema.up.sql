@@ -82,7 +82,7 @@ create table tinydevcrm.settings (
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_import_retention_positive check (import_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
-    constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
+    constraint settings_user_timeout_range check (user_timeout >= interval '1 second'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
     constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
     constraint settings_refresh_lock_timeout_range check (
@@ -127,8 +127,8 @@ comment on column tinydevcrm.settings.user_connections is
     'create_user() sets it, except on a Citus coordinator, whose workers would then have the limit '
     'too.';
 comment on column tinydevcrm.settings.user_timeout is
-    'statement_timeout of users: create_user() sets it. At least two minutes, because the job of a '
-    'schedule may take one.';
+    'statement_timeout of users: create_user() sets it. At least a second. It limits each refresh '
+    'of their jobs too.';
 comment on column tinydevcrm.settings.user_schedules is
     'Maximum number of different schedules that an owner of materialized views has, 1 to 10000. '
     'Each is a job. Any number of views share one.';
