@@ -409,9 +409,8 @@ as $$
                case (refresh).error_code
                    when '55P03' then
                        case
-                           when (refresh).lock_timeout > interval '0' then format(
+                           when (refresh).error_message not like 'did not wait for %' then format(
                                'waited %s s for ', extract(epoch from (refresh).lock_timeout)::real)
-                           else 'did not wait for '
                        end
                        || tinydevcrm._describe_lock_holder(
                            _explain_failure.relation, (refresh).method = 'concurrently')

@@ -149,9 +149,11 @@ comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
     'instead. Raises 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._limit_lock_waits(
-    refresh   tinydevcrm._refresh,
-    is_job    boolean,
-    lock_wait interval
+    matview     tinydevcrm.matviews,
+    refresh     tinydevcrm._refresh,
+    is_job      boolean,
+    lock_wait   interval,
+    looks_first boolean
 )
     returns interval
     language plpgsql
@@ -159,23 +161,37 @@ create function tinydevcrm._limit_lock_waits(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_own   interval := nullif(current_setting('lock_timeout')::interval, interval '0');
-    v_limit interval := case
+    v_own    interval := nullif(current_setting('lock_timeout')::interval, interval '0');
+    v_limit  interval := case
         when v_own is null or _limit_lock_waits.is_job then
             least((refresh).lock_timeout, _limit_lock_waits.lock_wait, v_own)
         else v_own
     end;
+    v_holder text;
 begin
+    if _limit_lock_waits.looks_first then
+        v_holder := tinydevcrm._describe_lock_holder(
+            (matview).relation, (refresh).method = 'concurrently', v_limit);
+        if v_holder is not null then
+            raise exception using
+                errcode = '55P03',
+                message = 'did not wait for ' || v_holder;
+        end if;
+    end if;
+
     perform set_config(
         'lock_timeout', ceil(extract(epoch from v_limit) * 1000)::bigint::text, true);
     return v_limit;
 end
 $$;
 
-comment on function tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, interval) is
+comment on function tinydevcrm._limit_lock_waits(
+    tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean
+) is
     'Sets the lock_timeout of the transaction, and returns it: tinydevcrm.settings.'
     'refresh_lock_timeout, in a job at most lock_wait and the session''s own lock_timeout. Else '
-    'the session''s own lock_timeout counts, if it has one.';
+    'the session''s own lock_timeout counts, if it has one. When it looks first, raises 55P03 '
+    'instead of waiting for a transaction that is older than that.';
 
 create function tinydevcrm._is_round_timeout(started_at timestamptz)
     returns boolean
@@ -243,13 +259,8 @@ begin
     end if;
 
     begin
-        v_begun.lock_timeout := tinydevcrm._limit_lock_waits(v_refresh, is_job, lock_wait);
-        if looks_first and tinydevcrm._describe_lock_holder(
-            (matview).relation, v_refresh.method = 'concurrently', v_begun.lock_timeout) is not null
-        then
-            v_begun.lock_timeout := '0'::pg_catalog.interval;
-            raise exception using errcode = '55P03', message = 'a lock is not available';
-        end if;
+        v_begun.lock_timeout := tinydevcrm._limit_lock_waits(
+            matview, v_refresh, is_job, lock_wait, looks_first);
 
         if v_refresh.method = 'plain' then
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
@@ -430,7 +441,8 @@ revoke execute on procedure tinydevcrm.refresh_requested() from public;
 revoke execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
-    tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, interval),
+    tinydevcrm._limit_lock_waits(
+        tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean),
     tinydevcrm._is_round_timeout(timestamptz),
     tinydevcrm._is_overdue(timestamptz, real),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),
@@ -444,7 +456,8 @@ grant execute on procedure tinydevcrm.refresh_requested() to tinydevcrm_user;
 grant execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
-    tinydevcrm._limit_lock_waits(tinydevcrm._refresh, boolean, interval),
+    tinydevcrm._limit_lock_waits(
+        tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean),
     tinydevcrm._is_round_timeout(timestamptz),
     tinydevcrm._is_overdue(timestamptz, real),
     tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),

@@ -41,7 +41,8 @@ comment on column tinydevcrm.schedules.cron_schedule is
     'seconds (pg_cron before 1.5).';
 comment on column tinydevcrm.schedules.is_slow is
     'Whether it is for slow materialized views, whose refreshes take more than half of the time '
-    'between two rounds. They have a job of their own, in which they delay only each other.';
+    'between two rounds, or end the session. They have a job of their own, in which they delay '
+    'only each other.';
 comment on column tinydevcrm.schedules.job_id is
     'The job: cron.job.jobid. Schedules of one owner that the same loop serves share a job.';
 comment on column tinydevcrm.schedules.created_at is

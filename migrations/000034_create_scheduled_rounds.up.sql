@@ -208,6 +208,54 @@ comment on function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz) 
     'dropped, paused, rescheduled or refreshed by its schedule, or when another session has locked '
     'the schedule.';
 
+-- As _refresh_matview(): no search_path of its own.
+create function tinydevcrm._refresh_due_matview(
+    matview_id   bigint,
+    schedule_ids bigint[],
+    due_at       timestamptz,
+    lock_wait    interval,
+    looks_first  boolean
+)
+    returns tinydevcrm.matview_refresh_events
+    language plpgsql
+    volatile
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_due_matview(
+        _refresh_due_matview.matview_id,
+        _refresh_due_matview.schedule_ids,
+        _refresh_due_matview.due_at);
+    v_event   tinydevcrm.matview_refresh_events;
+begin
+    if v_matview.id is null then
+        return null;
+    end if;
+
+    v_event := tinydevcrm._refresh_matview(
+        v_matview,
+        v_matview.schedule_id,
+        is_job => true,
+        lock_wait => _refresh_due_matview.lock_wait,
+        looks_first => _refresh_due_matview.looks_first or v_matview.blocked_since is not null);
+
+    -- The shortest period is a second, so less than half a second is never slow.
+    if v_matview.is_slow
+       or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
+    then
+        perform tinydevcrm._assign_lane(v_matview.id, v_event.duration);
+    end if;
+
+    return v_event;
+end
+$$;
+
+comment on function tinydevcrm._refresh_due_matview(
+    bigint, bigint[], timestamptz, interval, boolean
+) is
+    'Refreshes a materialized view by its schedule if it is still due, and moves it to the job '
+    'that fits how long that took. Null when it is not due: see tinydevcrm._find_due_matview(). '
+    'For the last two arguments see tinydevcrm._refresh_matview().';
+
 -- It commits, as its callers do, so it cannot set a search_path: all of its names are qualified.
 create procedure tinydevcrm._refresh_round(
     schedule_ids  bigint[],
@@ -218,7 +266,6 @@ create procedure tinydevcrm._refresh_round(
 as $$
 declare
     v_round      record;
-    v_matview    tinydevcrm.matviews;
     v_event      tinydevcrm.matview_refresh_events;
     v_event_id   bigint;
     v_began_at   timestamptz := pg_catalog.clock_timestamp();
@@ -257,26 +304,12 @@ begin
             v_began_at := pg_catalog.clock_timestamp();
             v_event := null;
             begin
-                v_matview := tinydevcrm._find_due_matview(
+                v_event := tinydevcrm._refresh_due_matview(
                     v_round.matview_ids[v_index],
                     _refresh_round.schedule_ids,
-                    v_round.matview_dues[v_index]);
-                if v_matview.id is not null then
-                    v_event := tinydevcrm._refresh_matview(
-                        v_matview,
-                        v_matview.schedule_id,
-                        is_job => true,
-                        lock_wait => v_round.lock_wait,
-                        looks_first => v_is_blocked or v_matview.blocked_since is not null);
-
-                    -- The shortest period is a second, so less than half a second is never slow.
-                    if v_matview.is_slow
-                       or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
-                    then
-                        perform tinydevcrm._assign_lane(v_matview.id, v_event.duration);
-                    end if;
-                end if;
-
+                    v_round.matview_dues[v_index],
+                    v_round.lock_wait,
+                    v_is_blocked);
                 perform tinydevcrm._move_mark(
                     v_round.lock_id, v_round.matview_ids, v_index, v_event.id is not null);
                 v_is_done := true;
@@ -289,8 +322,8 @@ begin
                         raise;
                     end if;
             end;
+            commit;
         end loop;
-        commit;
 
         v_event_id := coalesce(v_event.id, v_event_id);
         -- One wait is enough for a round: what else is blocked for so long does not wait.
@@ -409,6 +442,7 @@ comment on function tinydevcrm._list_loop_schedules(boolean) is
 revoke execute on function
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean),
     tinydevcrm._record_ended_rounds(bigint[]),
@@ -424,6 +458,7 @@ from public;
 grant execute on function
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean),
     tinydevcrm._record_ended_rounds(bigint[]),

@@ -321,11 +321,12 @@ func TestARequestThatEndsItsSession(t *testing.T) {
 // view and the limit.
 func TestStatementTimeoutBoundsEachRefresh(t *testing.T) {
 	t.Parallel()
-	b := newRoundBench(t, "a: select pg_sleep(seconds)::text from knobs", "b: select pg_sleep(seconds)::text from knobs",
+	b := newRoundBench(t, "a: select pg_sleep(seconds / 5)::text from knobs", "b: select pg_sleep(seconds)::text from knobs",
 		"c: select pg_sleep(seconds)::text from knobs", "d: select pg_sleep(seconds * 20)::text from knobs", "e: select 1 as n")
 	b.exec("update knobs set seconds = 0.6")
 	b.outcomes()
-	b.watchOverdue()
+	_, stderr := background(t, b.server.URL, "up", "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "ready", func() bool { return strings.Contains(stderr.String(), `"msg":"ready"`) })
 	took := b.mustRound("set statement_timeout = '1s'")
 	if message := b.lastMessage(); !regexp.MustCompile(`^public\.d was canceled after [12]\.\d s: statement_timeout of role postgres is 1s$`).MatchString(message) {
 		t.Errorf("d says %q", message)
@@ -335,8 +336,14 @@ func TestStatementTimeoutBoundsEachRefresh(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 
+	// A refresh that the timer of another one has ended has its whole time again.
+	b.exec("update tinydevcrm.matviews set is_paused = true where relation = 'd'::regclass")
+	b.exec("update knobs set seconds = 1.75")
+	b.mustRound("set statement_timeout = '2s'")
+	b.want("a round of long ones", b.outcomes(), "a refreshed, b refreshed, c refreshed, e refreshed")
+
 	// The timer itself hits the right view.
-	b.exec("update knobs set seconds = 5")
+	b.exec("update knobs set seconds = 25")
 	b.exec("update tinydevcrm.matviews set is_paused = true where relation not in ('a'::regclass, 'e'::regclass)")
 	b.mustRound("set statement_timeout = '1s'")
 	if message := b.lastMessage(); !strings.HasPrefix(message, "public.a was canceled after 1.0 s: statement_timeout of role postgres is 1s") {
@@ -351,21 +358,7 @@ func TestStatementTimeoutBoundsEachRefresh(t *testing.T) {
 		t.Errorf("a says %q", message)
 	}
 	b.want("refresh_timeout", b.outcomes(), "a failed 57014, e refreshed")
-}
-
-// watchOverdue does what the orchestrator does each second.
-func (b roundBench) watchOverdue() {
-	watch := openPool(b.T, b.server.URL)
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for ctx.Err() == nil {
-			if _, err := watch.ExecContext(ctx, "select from tinydevcrm._cancel_overdue_refreshes()"); err != nil && ctx.Err() == nil {
-				b.Error(err)
-			}
-			time.Sleep(time.Second)
-		}
-	}()
-	b.Cleanup(func() { cancel(); <-ended })
+	if log := stderr.String(); strings.Count(log, `"msg":"canceled a refresh"`) < 2 || !strings.Contains(log, "longer than 00:00:01") {
+		t.Errorf("the log does not say what was canceled: %s", log)
+	}
 }
