@@ -260,8 +260,8 @@ begin
             on matviews.id = marked.id
          where coalesce(
                    case v_lock.what
-                       when 'schedule' then matviews.last_scheduled_at
-                       else matviews.last_refreshed_at
+                       when 'matview' then matviews.last_refreshed_at
+                       else matviews.last_scheduled_at
                    end < v_lock.marked_at,
                    true)
            and v_lock.server_id = (pg_control_system()).system_identifier
@@ -311,18 +311,15 @@ create function tinydevcrm._describe_lock_holder(
     set search_path = pg_catalog, pg_temp
 as $$
     with wanted as (
+        -- A concurrent refresh waits for everything but AccessShareLock. SIReadLock blocks nobody.
         select _describe_lock_holder.relation::oid as oid,
                case
-                   when not _describe_lock_holder.is_concurrent then
-                       array['AccessShareLock', 'RowShareLock']
-                   else array['RowShareLock']
-               end
-               || array[
-                   'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock',
-                   'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'] as modes
+                   when _describe_lock_holder.is_concurrent then '^(Row|Share|Ex|AccessEx)'
+                   else '^(Row|Share|Ex|Access)'
+               end as modes
          union all
         select unnest(tinydevcrm._list_read_relations(_describe_lock_holder.relation)),
-               array['AccessExclusiveLock']
+               '^AccessEx'
     )
     select format(
                'a lock on %s that %s %s since %s',
@@ -344,7 +341,7 @@ as $$
       from wanted
       join pg_locks as locks
         on locks.relation = wanted.oid
-       and locks.mode = any (wanted.modes)
+       and locks.mode ~ wanted.modes
        and locks.pid is distinct from pg_backend_pid()
        and locks.database = (
            select oid from pg_database where datname = current_database()
