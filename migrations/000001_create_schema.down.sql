@@ -1,3 +1,4 @@
+drop function tinydevcrm._mark_lock(text, bigint, bigint[]);
 drop function tinydevcrm._take_lock(text, bigint);
 drop function tinydevcrm._lock_own_table(text, text);
 drop function tinydevcrm._check_session_of(regclass);
@@ -8,6 +9,7 @@ drop function tinydevcrm._allow_webhook_networks(cidr[]);
 drop function tinydevcrm._is_private_address(inet);
 
 drop table tinydevcrm._locks;
+drop function tinydevcrm._locks_fill_in();
 drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;

@@ -69,6 +69,8 @@ create table tinydevcrm.settings (
     user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
     webhook_networks    cidr[] not null default '{}',
+    refresh_lock_timeout interval not null default interval '3 seconds',
+    refresh_timeout     interval,
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -85,10 +87,16 @@ create table tinydevcrm.settings (
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_import_retention_positive check (import_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
-    constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
+    constraint settings_user_timeout_range check (user_timeout >= interval '1 second'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
     constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
-    constraint settings_webhook_networks_count check (cardinality(webhook_networks) <= 100)
+    constraint settings_webhook_networks_count check (cardinality(webhook_networks) <= 100),
+    constraint settings_refresh_lock_timeout_range check (
+        refresh_lock_timeout between interval '10 ms' and interval '1 hour'
+    ),
+    constraint settings_refresh_timeout_range check (
+        refresh_timeout between interval '1 second' and interval '7 days'
+    )
 );
 
 comment on table tinydevcrm.settings is
@@ -128,8 +136,8 @@ comment on column tinydevcrm.settings.user_connections is
     'create_user() sets it, except on a Citus coordinator, whose workers would then have the limit '
     'too.';
 comment on column tinydevcrm.settings.user_timeout is
-    'statement_timeout of users: create_user() sets it. At least two minutes, because the job of a '
-    'schedule may take one.';
+    'statement_timeout of users: create_user() sets it. At least a second. It limits each refresh '
+    'of their jobs too.';
 comment on column tinydevcrm.settings.user_schedules is
     'Maximum number of different schedules that an owner of materialized views has, 1 to 10000. '
     'Each is a job. Any number of views share one.';
@@ -139,6 +147,14 @@ comment on column tinydevcrm.settings.reference_row_limit is
 comment on column tinydevcrm.settings.webhook_networks is
     'Private networks whose addresses a webhook''s URL may name, at most 100. The orchestrator '
     'writes those of its --allow-webhooks-to here each time it starts, and posts to no others.';
+comment on column tinydevcrm.settings.refresh_lock_timeout is
+    'How long a refresh waits for each lock, 10 ms to 1 hour: readers of the view queue behind a '
+    'refresh that waits. A job waits no longer than a quarter of the seconds of its schedule, and '
+    'than its role''s lock_timeout. A session that has set a lock_timeout keeps it for a refresh by '
+    'hand.';
+comment on column tinydevcrm.settings.refresh_timeout is
+    'How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes. The '
+    'statement_timeout of the role limits it too.';
 
 insert into tinydevcrm.settings default values;
 
@@ -318,34 +334,81 @@ comment on function tinydevcrm._lock_own_table(text, text) is
 
 -- Rows instead of advisory locks, because anyone can take an advisory lock.
 create table tinydevcrm._locks (
-    what     text not null,
-    id       bigint not null,
-    is_taken boolean not null default false,
+    what              text not null,
+    id                bigint not null,
+    matview_ids       bigint[],
+    pid               integer,
+    backend_start     timestamptz,
+    server_id         bigint,
+    statement_timeout interval,
+    marked_at         timestamptz,
 
     constraint _locks_pkey primary key (what, id),
-    constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep'))
-);
+    constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep')),
+    constraint _locks_matview_ids_short check (
+        array_ndims(matview_ids) = 1 and array_length(matview_ids, 1) <= 100000
+    )
+)
+-- Each round updates a row: this leaves room for the new version on the same page.
+with (fillfactor = 50);
 
 comment on table tinydevcrm._locks is
-    'Rows that a session locks with "for update" until its transaction ends. They never change. '
-    'Triggers create them. tinydevcrm.settle_jobs() removes those whose view or schedule is gone. '
-    'A trigger cannot do that: it would wait for the session that holds the lock, and that session '
-    'may wait for the trigger''s transaction. Users see, and may lock, the rows of their own views '
-    'and schedules.';
+    'Rows that a session locks with "for update" until its transaction ends. A job also marks its '
+    'row, and commits that, before it refreshes: a mark of a session that is gone names the '
+    'refresh during which it ended. Triggers create the rows. tinydevcrm.settle_jobs() removes '
+    'those whose view or schedule is gone. A trigger cannot do that: it would wait for the session '
+    'that holds the lock, and that session may wait for the trigger''s transaction. Users see, and '
+    'may lock and mark, the rows of their own views and schedules.';
 comment on column tinydevcrm._locks.what is
     'matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right '
     'to settle jobs.';
 comment on column tinydevcrm._locks.id is
     'Number of the registration or the schedule; 0 for upkeep.';
-comment on column tinydevcrm._locks.is_taken is
-    'Nothing reads it. It exists because Postgres lets a role lock a row only if the role may '
-    'update a column of it.';
+comment on column tinydevcrm._locks.matview_ids is
+    'The mark: the registrations that a job refreshes, in this order, those included that it has '
+    'done. At most 100000. Null when no job does.';
+comment on column tinydevcrm._locks.pid is
+    'Process of the session that has marked the row. A trigger writes this and the columns below.';
+comment on column tinydevcrm._locks.backend_start is
+    'When that session began. Another process may get the same number later.';
+comment on column tinydevcrm._locks.server_id is
+    'System identifier of its server. A restored dump has marks of another server.';
+comment on column tinydevcrm._locks.statement_timeout is
+    'The statement_timeout of that session; 0 for none.';
+comment on column tinydevcrm._locks.marked_at is
+    'When it was marked.';
 
 alter table tinydevcrm._locks enable row level security;
 
-grant select, update (is_taken) on tinydevcrm._locks to tinydevcrm_user;
+-- Postgres lets a role lock a row only if the role may update a column of it.
+grant select, update (matview_ids) on tinydevcrm._locks to tinydevcrm_user;
 
 insert into tinydevcrm._locks (what, id) values ('upkeep', 0);
+
+create function tinydevcrm._locks_fill_in()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.pid := pg_backend_pid();
+    new.backend_start := (pg_stat_get_activity(new.pid)).backend_start;
+    new.server_id := (pg_control_system()).system_identifier;
+    new.statement_timeout := current_setting('statement_timeout')::interval;
+    new.marked_at := clock_timestamp();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._locks_fill_in() is
+    'Sets which session marks a row, and when.';
+
+create trigger _100_fill_in
+    before update of matview_ids on tinydevcrm._locks
+    for each row
+    when (new.matview_ids is not null)
+    execute function tinydevcrm._locks_fill_in();
 
 create function tinydevcrm._take_lock(what text, id bigint)
     returns boolean
@@ -368,6 +431,27 @@ comment on function tinydevcrm._take_lock(text, bigint) is
     'Locks a row of tinydevcrm._locks until the transaction ends. An error releases the lock too. '
     'False when another session holds it, or when the row is not yours.';
 
+create function tinydevcrm._mark_lock(what text, id bigint, matview_ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Never waits: without the lock, another session does the work.
+    if tinydevcrm._take_lock(_mark_lock.what, _mark_lock.id) then
+        update tinydevcrm._locks
+           set matview_ids = nullif(_mark_lock.matview_ids[1:100000], '{}')
+         where _locks.what = _mark_lock.what
+           and _locks.id = _mark_lock.id;
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._mark_lock(text, bigint, bigint[]) is
+    'Marks a row of tinydevcrm._locks with the registrations that this session is going to '
+    'refresh. Null or none removes the mark. Does nothing when another session holds the lock.';
+
 revoke execute on function
     tinydevcrm._is_private_address(inet),
     tinydevcrm._allow_webhook_networks(cidr[]),
@@ -376,6 +460,8 @@ revoke execute on function
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
+    tinydevcrm._locks_fill_in(),
+    tinydevcrm._mark_lock(text, bigint, bigint[]),
     tinydevcrm._take_lock(text, bigint)
 from public;
 
@@ -388,5 +474,6 @@ grant execute on function
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
+    tinydevcrm._mark_lock(text, bigint, bigint[]),
     tinydevcrm._take_lock(text, bigint)
 to tinydevcrm_user;

@@ -120,6 +120,7 @@ create type tinydevcrm._refresh as (
     column_names    text[],
     row_limit       integer,
     byte_limit      integer,
+    lock_timeout    interval,
     row_count       bigint,
     added_count     bigint,
     removed_count   bigint,
@@ -134,7 +135,8 @@ comment on type tinydevcrm._refresh is
     'notification is not over; else null), is_early (a rule that holds has not held for '
     'notify_after refreshes in a row yet), '
     'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
-    'they are read), column_names, row_limit, byte_limit. The rest is what it has found so far.';
+    'they are read), column_names, row_limit, byte_limit. How long it waits for a lock: '
+    'lock_timeout. The rest is what it has found so far.';
 
 create function tinydevcrm._rule_holds(
     matview tinydevcrm.matviews,

@@ -46,6 +46,7 @@ begin
            carried.column_names,
            settings.event_row_limit as row_limit,
            settings.event_byte_limit as byte_limit,
+           settings.refresh_lock_timeout as lock_timeout,
            tinydevcrm._is_session_of(pg_class.relowner)
       into v_refresh.plain_reason,
            v_refresh.notify_when,
@@ -57,6 +58,7 @@ begin
            v_refresh.column_names,
            v_refresh.row_limit,
            v_refresh.byte_limit,
+           v_refresh.lock_timeout,
            v_is_own
       from tinydevcrm.matviews as registered
       join pg_class
@@ -151,6 +153,86 @@ comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
     'limits. No rows when one of them cannot be jsonb, or when the event carries added rows '
     'instead. Raises 42501 when the session has not logged in as the owner.';
 
+create function tinydevcrm._limit_lock_waits(
+    matview     tinydevcrm.matviews,
+    refresh     tinydevcrm._refresh,
+    is_job      boolean,
+    lock_wait   interval,
+    looks_first boolean
+)
+    returns interval
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_own    interval := nullif(current_setting('lock_timeout')::interval, interval '0');
+    v_limit  interval := case
+        when v_own is null or _limit_lock_waits.is_job then
+            least((refresh).lock_timeout, _limit_lock_waits.lock_wait, v_own)
+        else v_own
+    end;
+    v_holder text;
+begin
+    if _limit_lock_waits.looks_first then
+        v_holder := tinydevcrm._describe_lock_holder(
+            (matview).relation, (refresh).method = 'concurrently', v_limit);
+        if v_holder is not null then
+            raise exception using
+                errcode = '55P03',
+                message = 'did not wait for ' || v_holder;
+        end if;
+    end if;
+
+    perform set_config(
+        'lock_timeout', ceil(extract(epoch from v_limit) * 1000)::bigint::text, true);
+    return v_limit;
+end
+$$;
+
+comment on function tinydevcrm._limit_lock_waits(
+    tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean
+) is
+    'Sets the lock_timeout of the transaction, and returns it: tinydevcrm.settings.'
+    'refresh_lock_timeout, in a job at most lock_wait and the session''s own lock_timeout. Else '
+    'the session''s own lock_timeout counts, if it has one. When it looks first, raises 55P03 '
+    'instead of waiting for a transaction that is older than that.';
+
+create function tinydevcrm._is_round_timeout(started_at timestamptz)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ends_at timestamptz := statement_timestamp()
+        + nullif(current_setting('statement_timeout')::interval, interval '0');
+begin
+    return coalesce(
+        _is_round_timeout.started_at < v_ends_at and clock_timestamp() >= v_ends_at, false);
+end
+$$;
+
+comment on function tinydevcrm._is_round_timeout(timestamptz) is
+    'Whether statement_timeout has canceled what a job began at that time. It counts from the call '
+    'of the job''s procedure on, over all refreshes, and cancels once.';
+
+create function tinydevcrm._is_overdue(started_at timestamptz, share real default 1)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               clock_timestamp() - _is_overdue.started_at >= found.timeout * _is_overdue.share,
+               false)
+      from tinydevcrm._find_refresh_timeout() as found
+$$;
+
+comment on function tinydevcrm._is_overdue(timestamptz, real) is
+    'Whether a refresh that a job began at that time takes longer than it may, or than a share of '
+    'that.';
+
 -- Runs the view's query, whose functions may rely on the caller's search_path. So it sets no
 -- search_path and qualifies all names.
 --
@@ -160,7 +242,9 @@ comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
 create function tinydevcrm._refresh_matview(
     matview     tinydevcrm.matviews,
     schedule_id bigint default null,
-    is_job      boolean default false
+    is_job      boolean default false,
+    lock_wait   interval default null,
+    looks_first boolean default false
 )
     returns tinydevcrm.matview_refresh_events
     language plpgsql
@@ -173,12 +257,16 @@ declare
     v_refresh    tinydevcrm._refresh := tinydevcrm._begin_refresh(matview);
     v_begun      tinydevcrm._refresh := v_refresh;
     v_name       text := (matview).relation::pg_catalog.text;
+    v_own_wait   text := pg_catalog.current_setting('lock_timeout');
 begin
     if v_refresh.method is null then
         return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, null);
     end if;
 
     begin
+        v_begun.lock_timeout := tinydevcrm._limit_lock_waits(
+            matview, v_refresh, is_job, lock_wait, looks_first);
+
         if v_refresh.method = 'plain' then
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         else
@@ -203,28 +291,42 @@ begin
         if v_refresh.compares then
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
         end if;
+
+        perform pg_catalog.set_config('lock_timeout', v_own_wait, true);
     exception
         -- The event reports every error that stopped the refresh. "Others" does not include a
         -- cancel, which is how a statement timeout shows. A cancel outside of a job is raised: the
-        -- caller caused it.
+        -- caller caused it. So is one that other refreshes of the job have caused.
         when query_canceled or others then
-            if sqlstate = '57014' and not is_job then
+            if sqlstate = '57014'
+               and (not is_job
+                    or tinydevcrm._is_round_timeout(v_started_at)
+                       and not tinydevcrm._is_overdue(v_started_at, 0.9))
+            then
                 raise;
             end if;
             v_refresh := v_begun;
             get stacked diagnostics
                 v_refresh.error_code    = returned_sqlstate,
                 v_refresh.error_message = message_text;
+            v_refresh.error_message := tinydevcrm._explain_failure(
+                (matview).relation,
+                v_refresh,
+                pg_catalog.clock_timestamp() operator(pg_catalog.-) v_started_at);
     end;
 
     return tinydevcrm._record_refresh(matview, schedule_id, v_started_at, v_refresh);
 end
 $$;
 
-comment on function tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean) is
-    'Refreshes a materialized view and records how it went. Does not raise the errors of the '
-    'refresh, except a cancel outside of a job. Raises 42501 when the session has not logged in as '
-    'the owner.';
+comment on function tinydevcrm._refresh_matview(
+    tinydevcrm.matviews, bigint, boolean, interval, boolean
+) is
+    'Refreshes a materialized view and records how it went. A job waits for a lock no longer than '
+    'lock_wait. When it looks first, it does not wait for one that a transaction has held for '
+    'longer, so that readers do not queue behind it. Does not raise the errors of the refresh, '
+    'except a cancel outside of a job, or by the statement_timeout of a job that other refreshes '
+    'have used up. Raises 42501 when the session has not logged in as the owner.';
 
 -- As _refresh_matview(): no search_path of its own.
 create function tinydevcrm.refresh_matview(relation regclass)
@@ -256,15 +358,33 @@ create procedure tinydevcrm.refresh_requested()
 as $$
 -- Commits, so it cannot set a search_path and qualifies all names.
 declare
-    v_matview tinydevcrm.matviews;
-    v_last_id bigint := 0;
+    v_matview  tinydevcrm.matviews;
+    v_last_id  bigint := 0;
+    v_began_at timestamptz;
 begin
+    perform tinydevcrm._record_ended_requests();
+    commit;
+
     loop
+        v_began_at := pg_catalog.clock_timestamp();
         v_matview := tinydevcrm._find_requested_matview(v_last_id);
         exit when v_matview.id is null;
+        perform tinydevcrm._mark_lock('matview', v_matview.id, array[v_matview.id]);
+        commit;
 
-        v_last_id := v_matview.id;
-        perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+        begin
+            perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+            perform tinydevcrm._mark_lock('matview', v_matview.id, null);
+            v_last_id := v_matview.id;
+        exception
+            -- As in _refresh_round(): the refresh is tried again.
+            when query_canceled then
+                if not tinydevcrm._is_round_timeout(v_began_at)
+                   and not tinydevcrm._is_overdue(v_began_at)
+                then
+                    raise;
+                end if;
+        end;
         commit;
     end loop;
 end
@@ -274,6 +394,28 @@ comment on procedure tinydevcrm.refresh_requested() is
     'Refreshes the materialized views of this session''s role that others have requested, each in '
     'a transaction of its own: see tinydevcrm.refresh_requests. A pg_cron job of the owner calls '
     'it while there are requests.';
+
+create function tinydevcrm._record_ended_requests()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._record_ended_refresh(ended, null)
+      from tinydevcrm._take_ended_refreshes(
+          'matview',
+          array(
+              select refresh_requests.matview_id
+                from tinydevcrm.refresh_requests
+                join tinydevcrm.matviews
+                  on matviews.id = refresh_requests.matview_id
+               where tinydevcrm._is_session_of(matviews.owner)
+          )) as ended
+$$;
+
+comment on function tinydevcrm._record_ended_requests() is
+    'Records the requested refreshes of this session''s role that have ended the session of their '
+    'job. With the event the request is gone.';
 
 create function tinydevcrm._find_requested_matview(after_id bigint)
     returns tinydevcrm.matviews
@@ -304,8 +446,13 @@ revoke execute on procedure tinydevcrm.refresh_requested() from public;
 revoke execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
-    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
+    tinydevcrm._limit_lock_waits(
+        tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean),
+    tinydevcrm._is_round_timeout(timestamptz),
+    tinydevcrm._is_overdue(timestamptz, real),
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),
     tinydevcrm.refresh_matview(regclass),
+    tinydevcrm._record_ended_requests(),
     tinydevcrm._find_requested_matview(bigint)
 from public;
 
@@ -314,7 +461,12 @@ grant execute on procedure tinydevcrm.refresh_requested() to tinydevcrm_user;
 grant execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),
     tinydevcrm._read_rows(regclass, tinydevcrm._refresh),
-    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean),
+    tinydevcrm._limit_lock_waits(
+        tinydevcrm.matviews, tinydevcrm._refresh, boolean, interval, boolean),
+    tinydevcrm._is_round_timeout(timestamptz),
+    tinydevcrm._is_overdue(timestamptz, real),
+    tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean),
     tinydevcrm.refresh_matview(regclass),
+    tinydevcrm._record_ended_requests(),
     tinydevcrm._find_requested_matview(bigint)
 to tinydevcrm_user;

@@ -1,3 +1,6 @@
+drop function tinydevcrm._find_round_grace(integer, text);
+drop function tinydevcrm._assign_lane(bigint, interval);
+
 alter table tinydevcrm.matviews
     drop column is_paused,
     drop column schedule_id,

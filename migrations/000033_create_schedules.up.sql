@@ -41,7 +41,8 @@ comment on column tinydevcrm.schedules.cron_schedule is
     'seconds (pg_cron before 1.5).';
 comment on column tinydevcrm.schedules.is_slow is
     'Whether it is for slow materialized views, whose refreshes take more than half of the time '
-    'between two rounds. They have a job of their own, in which they delay only each other.';
+    'between two rounds, or end the session. They have a job of their own, in which they delay '
+    'only each other.';
 comment on column tinydevcrm.schedules.job_id is
     'The job: cron.job.jobid. Schedules of one owner that the same loop serves share a job.';
 comment on column tinydevcrm.schedules.created_at is
@@ -131,9 +132,86 @@ $$;
 comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
     'Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.';
 
+create function tinydevcrm._assign_lane(matview_id bigint, took interval)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule tinydevcrm.schedules;
+    v_period   interval;
+begin
+    select schedules.*
+      into v_schedule
+      from tinydevcrm.schedules
+      join tinydevcrm.matviews
+        on matviews.schedule_id = schedules.id
+     where matviews.id = _assign_lane.matview_id;
+
+    -- Two rounds of a cron expression are at least a minute apart. The way back needs much less
+    -- than half of a period, so that a view does not change jobs at every round. Schedules that
+    -- share a job wait for each other, so the shortest period counts.
+    select coalesce(min(schedules.seconds), 60) * interval '1 second'
+      into v_period
+      from tinydevcrm.schedules
+     where schedules.id = v_schedule.id
+        or schedules.owner = v_schedule.owner
+           and tinydevcrm._is_loop(schedules)
+           and tinydevcrm._is_loop(v_schedule);
+    if v_schedule.id is null
+       or _assign_lane.took is null
+       or v_schedule.is_slow and _assign_lane.took > v_period / 10
+       or not v_schedule.is_slow and _assign_lane.took < v_period / 2
+       or not v_schedule.is_slow and not exists (
+           select
+             from tinydevcrm.matviews
+             join tinydevcrm.schedules
+               on schedules.id = matviews.schedule_id
+            where schedules.job_id = v_schedule.job_id
+              and matviews.id <> _assign_lane.matview_id
+       )
+    then
+        return;
+    end if;
+
+    update tinydevcrm.matviews
+       set is_slow = not v_schedule.is_slow
+     where matviews.id = _assign_lane.matview_id;
+end
+$$;
+
+comment on function tinydevcrm._assign_lane(bigint, interval) is
+    'Moves a materialized view to another job after a scheduled refresh: to the job for slow ones '
+    'when the refresh took more than half of the time between two rounds and others share its job, '
+    'and back to the common job when it took less than a tenth.';
+
+create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text)
+    returns interval
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- A loop starts at a full minute, and each connection takes its time.
+    select case
+               when _find_round_grace.seconds is not null
+                    and _find_round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
+               else interval '15 seconds'
+           end
+$$;
+
+comment on function tinydevcrm._find_round_grace(integer, text) is
+    'How long a refresh by this schedule may be overdue before it is late.';
+
 revoke execute on function
     tinydevcrm._schedules_create_lock(),
-    tinydevcrm._is_loop(tinydevcrm.schedules)
+    tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._assign_lane(bigint, interval),
+    tinydevcrm._find_round_grace(integer, text)
 from public;
 
-grant execute on function tinydevcrm._is_loop(tinydevcrm.schedules) to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._assign_lane(bigint, interval),
+    tinydevcrm._find_round_grace(integer, text)
+to tinydevcrm_user;

@@ -3,7 +3,9 @@ drop function tinydevcrm._list_loop_schedules(boolean);
 drop procedure tinydevcrm.refresh_scheduled(bigint);
 drop function tinydevcrm._check_schedule(bigint);
 drop procedure tinydevcrm._refresh_round(bigint[], timestamptz, boolean);
-drop function tinydevcrm._find_round_grace(integer, text);
-drop function tinydevcrm._assign_lane(bigint, interval);
+drop function tinydevcrm._refresh_due_matview(
+    bigint, bigint[], timestamptz, interval, boolean);
 drop function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz);
 drop function tinydevcrm._plan_round(bigint[], timestamptz);
+drop function tinydevcrm._move_mark(bigint, bigint[], integer, boolean);
+drop function tinydevcrm._record_ended_rounds(bigint[]);

@@ -2,13 +2,68 @@
 -- transaction of its own. Where pg_cron has no seconds, it loops over them. A round is a time at
 -- which a schedule is due.
 
+create function tinydevcrm._record_ended_rounds(schedule_ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews;
+begin
+    for v_matview in
+        select ended.*
+          from tinydevcrm._take_ended_refreshes(
+              'schedule', _record_ended_rounds.schedule_ids) as ended
+    loop
+        perform tinydevcrm._record_ended_refresh(v_matview, v_matview.schedule_id);
+        -- In the job for slow ones it takes no more sessions from those that are not.
+        perform tinydevcrm._assign_lane(v_matview.id, interval '7 days');
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._record_ended_rounds(bigint[]) is
+    'Records the refreshes that have ended the session of an earlier round of these schedules, and '
+    'moves their materialized views to the job for slow ones.';
+
+create function tinydevcrm._move_mark(
+    lock_id       bigint,
+    matview_ids   bigint[],
+    place         integer,
+    was_refreshed boolean
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not _move_mark.was_refreshed
+       or _move_mark.place = cardinality(_move_mark.matview_ids)
+    then
+        perform tinydevcrm._mark_lock(
+            'schedule',
+            _move_mark.lock_id,
+            _move_mark.matview_ids[_move_mark.place + 1:]);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._move_mark(bigint, bigint[], integer, boolean) is
+    'Takes the registrations of a round up to this place out of its mark, when the last of them '
+    'was passed over, and when it is the last of all. A refresh shows in the registry, so that '
+    'most need no statement here.';
+
 create function tinydevcrm._plan_round(
     schedule_ids     bigint[],
     called_at        timestamptz,
     out matview_ids  bigint[],
     out matview_dues timestamptz[],
     out ends_at      timestamptz,
-    out wait         double precision
+    out wait         double precision,
+    out lock_id      bigint,
+    out lock_wait    interval
 )
     returns record
     language plpgsql
@@ -20,6 +75,8 @@ declare
     v_is_loop boolean;
     v_next_at timestamptz;
 begin
+    perform tinydevcrm._record_ended_rounds(_plan_round.schedule_ids);
+
     -- The latest round of each schedule. Rounds below a minute are at multiples of their seconds
     -- since the epoch, whichever run of the job refreshes: they do not drift, and none is refreshed
     -- twice. pg_cron queues runs behind a slow one; a queued run finds that its round is done.
@@ -50,7 +107,12 @@ begin
     ),
     due as (
         select matviews.id,
-               matviews.last_refreshed_at,
+               row_number() over (
+                   order by matviews.ended_count,
+                            matviews.blocked_since is not null,
+                            matviews.last_refreshed_at nulls first,
+                            matviews.id
+               ) as place,
                rounds.due_at
           from rounds
           join tinydevcrm.matviews
@@ -61,15 +123,22 @@ begin
            and pg_class.relowner = matviews.owner
          where not matviews.is_paused
            and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < rounds.due_at)
+           and (matviews.ended_count = 0
+                or matviews.last_refreshed_at
+                   + tinydevcrm._find_ended_pause(matviews.ended_count) <= v_now)
     )
-    select (select array_agg(id order by last_refreshed_at nulls first, id) from due),
-           (select array_agg(due_at order by last_refreshed_at nulls first, id) from due),
+    select (select array_agg(id order by place) from due),
+           (select array_agg(due_at order by place) from due),
            bool_or(is_loop),
-           min(due_at + seconds * interval '1 second')
+           min(due_at + seconds * interval '1 second'),
+           min(id),
+           min(seconds) * interval '1 second' / 4
       into _plan_round.matview_ids,
            _plan_round.matview_dues,
            v_is_loop,
-           v_next_at
+           v_next_at,
+           _plan_round.lock_id,
+           _plan_round.lock_wait
       from rounds;
 
     _plan_round.ends_at := case
@@ -82,14 +151,21 @@ begin
     elsif _plan_round.matview_ids is null and v_is_loop and v_next_at < _plan_round.ends_at then
         _plan_round.wait := extract(epoch from v_next_at - v_now);
     end if;
+
+    if _plan_round.matview_ids is not null then
+        perform tinydevcrm._mark_lock(
+            'schedule', _plan_round.lock_id, _plan_round.matview_ids);
+    end if;
 end
 $$;
 
 comment on function tinydevcrm._plan_round(bigint[], timestamptz) is
     'Returns the next step of a job for these schedules: to refresh matview_ids, which are due '
-    'since matview_dues, the longest unrefreshed first, until ends_at; or to wait so many seconds; '
-    'or, when both are null, to end. It leaves out schedules that another session has locked, and '
-    'those of other roles than the one that has logged in.';
+    'since matview_dues, until ends_at; or to wait so many seconds; or, when both are null, to '
+    'end. First come those that were unrefreshed the longest, then those that were blocked, then '
+    'those that have ended sessions, until their pause is over left out. It marks lock_id with '
+    'them: see tinydevcrm._locks. A refresh may wait lock_wait for a lock. Leaves out schedules '
+    'that another session has locked, and those of other roles than the one that has logged in.';
 
 create function tinydevcrm._find_due_matview(
     matview_id   bigint,
@@ -132,6 +208,54 @@ comment on function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz) 
     'dropped, paused, rescheduled or refreshed by its schedule, or when another session has locked '
     'the schedule.';
 
+-- As _refresh_matview(): no search_path of its own.
+create function tinydevcrm._refresh_due_matview(
+    matview_id   bigint,
+    schedule_ids bigint[],
+    due_at       timestamptz,
+    lock_wait    interval,
+    looks_first  boolean
+)
+    returns tinydevcrm.matview_refresh_events
+    language plpgsql
+    volatile
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_due_matview(
+        _refresh_due_matview.matview_id,
+        _refresh_due_matview.schedule_ids,
+        _refresh_due_matview.due_at);
+    v_event   tinydevcrm.matview_refresh_events;
+begin
+    if v_matview.id is null then
+        return null;
+    end if;
+
+    v_event := tinydevcrm._refresh_matview(
+        v_matview,
+        v_matview.schedule_id,
+        is_job => true,
+        lock_wait => _refresh_due_matview.lock_wait,
+        looks_first => _refresh_due_matview.looks_first or v_matview.blocked_since is not null);
+
+    -- The shortest period is a second, so less than half a second is never slow.
+    if v_matview.is_slow
+       or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
+    then
+        perform tinydevcrm._assign_lane(v_matview.id, v_event.duration);
+    end if;
+
+    return v_event;
+end
+$$;
+
+comment on function tinydevcrm._refresh_due_matview(
+    bigint, bigint[], timestamptz, interval, boolean
+) is
+    'Refreshes a materialized view by its schedule if it is still due, and moves it to the job '
+    'that fits how long that took. Null when it is not due: see tinydevcrm._find_due_matview(). '
+    'For the last two arguments see tinydevcrm._refresh_matview().';
+
 -- It commits, as its callers do, so it cannot set a search_path: all of its names are qualified.
 create procedure tinydevcrm._refresh_round(
     schedule_ids  bigint[],
@@ -141,39 +265,71 @@ create procedure tinydevcrm._refresh_round(
     language plpgsql
 as $$
 declare
-    v_round    record := tinydevcrm._plan_round(
-        _refresh_round.schedule_ids, _refresh_round.called_at);
-    v_matview  tinydevcrm.matviews;
-    v_event    tinydevcrm.matview_refresh_events;
-    v_event_id bigint;
+    v_round      record;
+    v_event      tinydevcrm.matview_refresh_events;
+    v_event_id   bigint;
+    v_began_at   timestamptz := pg_catalog.clock_timestamp();
+    v_is_done    boolean;
+    v_is_blocked boolean := false;
 begin
+    begin
+        v_round := tinydevcrm._plan_round(
+            _refresh_round.schedule_ids, _refresh_round.called_at);
+        if v_round.wait is not null then
+            perform pg_catalog.pg_sleep(v_round.wait);
+        end if;
+    exception
+        -- statement_timeout cancels a call once, wherever it is: the caller takes this step again.
+        when query_canceled then
+            if not tinydevcrm._is_round_timeout(v_began_at) then
+                raise;
+            end if;
+            return;
+    end;
+    commit;
+
     if v_round.wait is not null then
-        perform pg_catalog.pg_sleep(v_round.wait);
-        commit;
         return;
     end if;
 
     for v_index in 1 .. coalesce(pg_catalog.cardinality(v_round.matview_ids), 0) loop
-        exit when pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at;
-
-        v_matview := tinydevcrm._find_due_matview(
-            v_round.matview_ids[v_index],
-            _refresh_round.schedule_ids,
-            v_round.matview_dues[v_index]);
-        if v_matview.id is not null then
-            v_event := tinydevcrm._refresh_matview(
-                v_matview, v_matview.schedule_id, is_job => true);
-            v_event_id := coalesce(v_event.id, v_event_id);
-
-            -- The shortest period is a second, so less than half a second is never slow.
-            if v_matview.is_slow
-               or v_event.duration operator(pg_catalog.>) '0.5 seconds'::pg_catalog.interval
-            then
-                perform tinydevcrm._assign_lane(v_matview.id, v_event.duration);
-            end if;
+        if pg_catalog.clock_timestamp() operator(pg_catalog.>=) v_round.ends_at then
+            perform tinydevcrm._mark_lock('schedule', v_round.lock_id, null);
+            commit;
+            exit;
         end if;
 
-        commit;
+        v_is_done := false;
+        while not v_is_done loop
+            v_began_at := pg_catalog.clock_timestamp();
+            v_event := null;
+            begin
+                v_event := tinydevcrm._refresh_due_matview(
+                    v_round.matview_ids[v_index],
+                    _refresh_round.schedule_ids,
+                    v_round.matview_dues[v_index],
+                    v_round.lock_wait,
+                    v_is_blocked);
+                perform tinydevcrm._move_mark(
+                    v_round.lock_id, v_round.matview_ids, v_index, v_event.id is not null);
+                v_is_done := true;
+            exception
+                -- Or the refresh was canceled again while its failure was recorded.
+                when query_canceled then
+                    if not tinydevcrm._is_round_timeout(v_began_at)
+                       and not tinydevcrm._is_overdue(v_began_at)
+                    then
+                        raise;
+                    end if;
+            end;
+            commit;
+        end loop;
+
+        v_event_id := coalesce(v_event.id, v_event_id);
+        -- One wait is enough for a round: what else is blocked for so long does not wait.
+        if v_event.error_code operator(pg_catalog.=) '55P03' then
+            v_is_blocked := true;
+        end if;
     end loop;
 
     -- A step that writes no event is the last one. Otherwise the same step could repeat without
@@ -283,84 +439,14 @@ comment on function tinydevcrm._list_loop_schedules(boolean) is
     'The schedules that a loop serves for the role that has logged in, either those for slow '
     'materialized views or the others; null when there are none.';
 
-create function tinydevcrm._assign_lane(matview_id bigint, took interval)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_schedule tinydevcrm.schedules;
-    v_period   interval;
-begin
-    select schedules.*
-      into v_schedule
-      from tinydevcrm.schedules
-      join tinydevcrm.matviews
-        on matviews.schedule_id = schedules.id
-     where matviews.id = _assign_lane.matview_id;
-
-    -- Two rounds of a cron expression are at least a minute apart. The way back needs much less
-    -- than half of a period, so that a view does not change jobs at every round. Schedules that
-    -- share a job wait for each other, so the shortest period counts.
-    select coalesce(min(schedules.seconds), 60) * interval '1 second'
-      into v_period
-      from tinydevcrm.schedules
-     where schedules.id = v_schedule.id
-        or schedules.owner = v_schedule.owner
-           and tinydevcrm._is_loop(schedules)
-           and tinydevcrm._is_loop(v_schedule);
-    if v_schedule.id is null
-       or _assign_lane.took is null
-       or v_schedule.is_slow and _assign_lane.took > v_period / 10
-       or not v_schedule.is_slow and _assign_lane.took < v_period / 2
-       or not v_schedule.is_slow and not exists (
-           select
-             from tinydevcrm.matviews
-             join tinydevcrm.schedules
-               on schedules.id = matviews.schedule_id
-            where schedules.job_id = v_schedule.job_id
-              and matviews.id <> _assign_lane.matview_id
-       )
-    then
-        return;
-    end if;
-
-    update tinydevcrm.matviews
-       set is_slow = not v_schedule.is_slow
-     where matviews.id = _assign_lane.matview_id;
-end
-$$;
-
-comment on function tinydevcrm._assign_lane(bigint, interval) is
-    'Moves a materialized view to another job after a scheduled refresh: to the job for slow ones '
-    'when the refresh took more than half of the time between two rounds and others share its job, '
-    'and back to the common job when it took less than a tenth.';
-
-create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text)
-    returns interval
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    -- A loop starts at a full minute, and each connection takes its time.
-    select case
-               when _find_round_grace.seconds is not null
-                    and _find_round_grace.cron_schedule = '* * * * *' then interval '75 seconds'
-               else interval '15 seconds'
-           end
-$$;
-
-comment on function tinydevcrm._find_round_grace(integer, text) is
-    'How long a refresh by this schedule may be overdue before it is late.';
-
 revoke execute on function
-    tinydevcrm._find_round_grace(integer, text),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean),
-    tinydevcrm._assign_lane(bigint, interval)
+    tinydevcrm._record_ended_rounds(bigint[]),
+    tinydevcrm._move_mark(bigint, bigint[], integer, boolean)
 from public;
 
 revoke execute on procedure
@@ -370,12 +456,13 @@ revoke execute on procedure
 from public;
 
 grant execute on function
-    tinydevcrm._find_round_grace(integer, text),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
+    tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean),
-    tinydevcrm._assign_lane(bigint, interval)
+    tinydevcrm._record_ended_rounds(bigint[]),
+    tinydevcrm._move_mark(bigint, bigint[], integer, boolean)
 to tinydevcrm_user;
 
 grant execute on procedure

@@ -127,7 +127,10 @@ select matviews.relation,
                  schedules.seconds,
                  schedules.cron_schedule,
                  greatest(
-                     matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
+                     matviews.last_scheduled_at,
+                     matviews.last_refreshed_at
+                     + tinydevcrm._find_ended_pause(matviews.ended_count),
+                     schedules.created_at))
                  as since_at
        where schedules.id is not null
          and not matviews.is_paused

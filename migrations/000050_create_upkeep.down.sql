@@ -2,6 +2,7 @@ drop function tinydevcrm._find_last_upkeep();
 drop procedure tinydevcrm.settle_jobs();
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._end_locked_sessions();
+drop function tinydevcrm._cancel_overdue_refreshes();
 
 select cron.unschedule(jobid)
   from cron.job

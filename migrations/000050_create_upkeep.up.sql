@@ -164,6 +164,48 @@ comment on function tinydevcrm._end_locked_sessions() is
     'Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which '
     'itself ends no session.';
 
+create function tinydevcrm._cancel_overdue_refreshes()
+    returns table (pid integer, role_name name, reason text)
+    language sql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '500ms'
+as $$
+    with overdue as materialized (
+        select activity.pid,
+               activity.usesysid,
+               clock_timestamp() - activity.xact_start as age,
+               least(
+                   nullif(_locks.statement_timeout, interval '0'),
+                   settings.refresh_timeout) as timeout
+          from tinydevcrm._locks
+         cross join tinydevcrm.settings
+          join pg_stat_get_activity(null) as activity
+            on activity.pid = _locks.pid
+           and activity.backend_start = _locks.backend_start
+           -- A session of psql may do something else after a call that was canceled.
+           and activity.query ~* 'call\s+tinydevcrm\.refresh_'
+         where _locks.matview_ids is not null
+    )
+    select overdue.pid,
+           pg_get_userbyid(overdue.usesysid),
+           format(
+               'its refresh took %s s, longer than %s',
+               round(extract(epoch from overdue.age)), overdue.timeout)
+      from overdue
+     where overdue.age > overdue.timeout
+       and pg_cancel_backend(overdue.pid)
+$$;
+
+comment on function tinydevcrm._cancel_overdue_refreshes() is
+    'Cancels each refresh of a job that takes longer than the statement_timeout of its session, or '
+    'than tinydevcrm.settings.refresh_timeout, and returns the sessions. The refresh then fails, '
+    'and its job goes on. The orchestrator calls it each second, upkeep each minute: Postgres '
+    'itself counts a statement_timeout from the call of a job on, over all of its refreshes. Each '
+    'has a transaction of its own, whose age this is. Security definer: lends the right to cancel '
+    'statements of users.';
+
 create function tinydevcrm._settle_requests()
     returns void
     language plpgsql
@@ -264,7 +306,8 @@ begin
     end if;
 
     foreach v_part in array array[
-        '_end_locked_sessions', '_settle_owners', '_settle_schedules', '_remove_unused_locks'
+        '_cancel_overdue_refreshes', '_end_locked_sessions', '_settle_owners', '_settle_schedules',
+        '_remove_unused_locks'
     ] loop
         begin
             execute format('select tinydevcrm.%I()', v_part);
@@ -320,6 +363,7 @@ revoke execute on function
     tinydevcrm._list_unsettled_jobs(),
     tinydevcrm._settle_schedules(),
     tinydevcrm._end_locked_sessions(),
+    tinydevcrm._cancel_overdue_refreshes(),
     tinydevcrm._settle_requests(),
     tinydevcrm._remove_unused_locks(),
     tinydevcrm._find_last_upkeep()
@@ -330,5 +374,7 @@ grant execute on function
     tinydevcrm._list_unsettled_jobs(),
     tinydevcrm._find_last_upkeep()
 to tinydevcrm_user;
+
+grant execute on function tinydevcrm._cancel_overdue_refreshes() to tinydevcrm_orchestrator;
 
 call tinydevcrm.settle_jobs();

@@ -216,33 +216,6 @@ as $$
       from last_runs
      group by owner
     union all
-    select format('jobs of %s may run for a minute', loops.owner),
-           coalesce(limits.statement_timeout >= interval '1 minute', true),
-           'statement_timeout = ' || coalesce(limits.statement_timeout::text, '0'),
-           format(
-               'A job that loops over seconds runs for a minute: '
-               'alter role %s set statement_timeout = ''2 minutes'';', loops.owner)
-      from (
-        select distinct schedules.owner
-          from tinydevcrm.schedules
-         where tinydevcrm._is_loop(schedules)
-           and pg_has_role(schedules.owner, 'usage')
-      ) as loops
-      left join lateral (
-          select regexp_replace(split_part(setting, '=', 2), '^(\d+)$', '\1ms')::interval
-                     as statement_timeout
-            from pg_db_role_setting
-           cross join unnest(setconfig) as setting
-           where setting like 'statement\_timeout=%'
-             and setrole in (loops.owner, 0)
-             and setdatabase in (
-                 0, (select oid from pg_database where datname = current_database())
-             )
-           order by setrole desc, setdatabase desc
-           limit 1
-      ) as limits
-        on limits.statement_timeout > interval '0'
-    union all
     select format('jobs of %s leave connections for log-ins', owned.owner),
            owned.job_count < pg_roles.rolconnlimit - 1,
            format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),

@@ -23,6 +23,8 @@ table settings
     user_schedules       integer      -- Maximum number of different schedules that an owner of materialized views has, 1 to 10000.
     reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
     webhook_networks     cidr[]       -- Private networks whose addresses a webhook's URL may name, at most 100.
+    refresh_lock_timeout interval     -- How long a refresh waits for each lock, 10 ms to 1 hour: readers of the view queue behind a refresh that waits.
+    refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
     primary key (id)
 
 function _is_private_address(address inet) returns boolean
@@ -50,11 +52,23 @@ table _locks
     -- Rows that a session locks with "for update" until its transaction ends.
     what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs.
     id                   bigint       -- Number of the registration or the schedule; 0 for upkeep.
-    is_taken             boolean      -- Nothing reads it.
+    matview_ids          bigint[]     -- The mark: the registrations that a job refreshes, in this order, those included that it has done.
+    pid                  integer      -- Process of the session that has marked the row.
+    backend_start        timestamptz  -- When that session began.
+    server_id            bigint       -- System identifier of its server.
+    statement_timeout    interval     -- The statement_timeout of that session; 0 for none.
+    marked_at            timestamptz  -- When it was marked.
     primary key (what, id)
+    trigger _100_fill_in before update of matview_ids: _locks_fill_in()
+
+function _locks_fill_in() returns trigger
+    -- Sets which session marks a row, and when.
 
 function _take_lock(what text, id bigint) returns boolean
     -- Locks a row of tinydevcrm._locks until the transaction ends.
+
+function _mark_lock(what text, id bigint, matview_ids bigint[]) returns void
+    -- Marks a row of tinydevcrm._locks with the registrations that this session is going to refresh.
 
 
 -- 000002_create_server_checks
@@ -526,6 +540,8 @@ table matviews
     last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     created_at           timestamptz  -- When it was registered.
+    blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
+    ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
     is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
     schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
@@ -765,6 +781,7 @@ type _refresh
     column_names         text[]
     row_limit            integer
     byte_limit           integer
+    lock_timeout         interval
     row_count            bigint
     added_count          bigint
     removed_count        bigint
@@ -822,6 +839,24 @@ function _remember_refresh(matview matviews, refresh _refresh, suppressed_by tex
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
+function _find_ended_pause(ended_count integer) returns interval
+    -- How long a job waits before it refreshes a materialized view again that has ended so many sessions: 30 s, 1 min, 2 min … 8.5 hours; 0 for none.
+
+function _take_ended_refreshes(what text, ids bigint[]) returns setof matviews
+    -- Removes the marks of sessions that are gone from these rows of tinydevcrm._locks, and returns the registrations during whose refresh they ended.
+
+function _record_ended_refresh(matview matviews, schedule_id bigint) returns matview_refresh_events
+    -- Records the failure of a refresh whose session ended before it could: its query ended it, somebody else did, or the server crashed.
+
+function _describe_lock_holder(relation regclass, is_concurrent boolean, older_than interval default '00:00:00') returns text
+    -- Who keeps a plain or concurrent refresh of a materialized view waiting by a lock on it, or on a table that it reads, and since when that transaction runs: the oldest one, which is at least so old.
+
+function _find_refresh_timeout(out timeout interval, out name text) returns record
+    -- How long a refresh of this session's job may take, and which setting says so.
+
+function _explain_failure(relation regclass, refresh _refresh, took interval) returns text
+    -- The message of a failed refresh.
+
 
 -- 000030_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
@@ -832,7 +867,28 @@ function _begin_refresh(matview matviews) returns _refresh
 function _read_rows(relation regclass, refresh _refresh) returns _refresh
     -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
 
-function _refresh_matview(matview matviews, schedule_id bigint default null, is_job boolean default false) returns matview_refresh_events
+function _limit_lock_waits(
+        matview matviews,
+        refresh _refresh,
+        is_job boolean,
+        lock_wait interval,
+        looks_first boolean
+    ) returns interval
+    -- Sets the lock_timeout of the transaction, and returns it: tinydevcrm.settings.refresh_lock_timeout, in a job at most lock_wait and the session's own lock_timeout.
+
+function _is_round_timeout(started_at timestamptz) returns boolean
+    -- Whether statement_timeout has canceled what a job began at that time.
+
+function _is_overdue(started_at timestamptz, share real default 1) returns boolean
+    -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
+
+function _refresh_matview(
+        matview matviews,
+        schedule_id bigint default null,
+        is_job boolean default false,
+        lock_wait interval default null,
+        looks_first boolean default false
+    ) returns matview_refresh_events
     -- Refreshes a materialized view and records how it went.
 
 function refresh_matview(relation regclass) returns matview_refresh_events
@@ -840,6 +896,9 @@ function refresh_matview(relation regclass) returns matview_refresh_events
 
 procedure refresh_requested()
     -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
+
+function _record_ended_requests() returns void
+    -- Records the requested refreshes of this session's role that have ended the session of their job.
 
 function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
@@ -917,7 +976,7 @@ table schedules
     schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
     seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
     cron_schedule        text         -- The schedule of the pg_cron job: the same one, or every minute where the job loops over the seconds (pg_cron before 1.5).
-    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds.
+    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds, or end the session.
     job_id               bigint       -- The job: cron.job.jobid.
     created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
@@ -933,9 +992,21 @@ function _schedules_create_lock() returns trigger
 function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
+function _assign_lane(matview_id bigint, took interval) returns void
+    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
+
+function _find_round_grace(seconds integer, cron_schedule text) returns interval
+    -- How long a refresh by this schedule may be overdue before it is late.
+
 
 -- 000034_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
+
+function _record_ended_rounds(schedule_ids bigint[]) returns void
+    -- Records the refreshes that have ended the session of an earlier round of these schedules, and moves their materialized views to the job for slow ones.
+
+function _move_mark(lock_id bigint, matview_ids bigint[], place integer, was_refreshed boolean) returns void
+    -- Takes the registrations of a round up to this place out of its mark, when the last of them was passed over, and when it is the last of all.
 
 function _plan_round(
         schedule_ids bigint[],
@@ -943,12 +1014,23 @@ function _plan_round(
         out matview_ids bigint[],
         out matview_dues timestamptz[],
         out ends_at timestamptz,
-        out wait double precision
+        out wait double precision,
+        out lock_id bigint,
+        out lock_wait interval
     ) returns record
-    -- Returns the next step of a job for these schedules: to refresh matview_ids, which are due since matview_dues, the longest unrefreshed first, until ends_at; or to wait so many seconds; or, when both are null, to end.
+    -- Returns the next step of a job for these schedules: to refresh matview_ids, which are due since matview_dues, until ends_at; or to wait so many seconds; or, when both are null, to end.
 
 function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
     -- The registration of a materialized view if it is still due.
+
+function _refresh_due_matview(
+        matview_id bigint,
+        schedule_ids bigint[],
+        due_at timestamptz,
+        lock_wait interval,
+        looks_first boolean
+    ) returns matview_refresh_events
+    -- Refreshes a materialized view by its schedule if it is still due, and moves it to the job that fits how long that took.
 
 procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
     -- Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its own.
@@ -964,12 +1046,6 @@ procedure refresh_by_seconds(is_slow boolean)
 
 function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
-
-function _assign_lane(matview_id bigint, took interval) returns void
-    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
-
-function _find_round_grace(seconds integer, cron_schedule text) returns interval
-    -- How long a refresh by this schedule may be overdue before it is late.
 
 
 -- 000035_create_schedule_jobs
@@ -1553,6 +1629,9 @@ function _settle_schedules() returns void
 
 function _end_locked_sessions() returns void
     -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
+
+function _cancel_overdue_refreshes() returns table (pid integer, role_name name, reason text)
+    -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.

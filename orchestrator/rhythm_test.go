@@ -3,7 +3,11 @@
 package main
 
 import (
+	"context"
 	"database/sql"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,5 +74,84 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 	}
 	if turns := dbtest.Value[int](t, pool, "select count(*) from scheduled where name = 'slow'"); turns < 2 {
 		t.Errorf("the slow view was refreshed %d times", turns)
+	}
+}
+
+// A pg_dump that takes half a minute blocks the plain refreshes of the views that it dumps, and nothing else: the
+// others keep their rhythm of five seconds, and no reader waits for longer than a refresh does.
+func TestViewsKeepTheirRhythmBesideADump(t *testing.T) {
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	pool := openPool(t, server.URL)
+	dbtest.Exec(t, pool, "create table big as select i, repeat('x', 100) as text from generate_series(1, 50000) as i")
+	dbtest.Exec(t, pool, `select tinydevcrm.create_matview(name, 'select 1 as n', key => case name when 'keyed' then array['n'] end)
+		from unnest(array['a', 'b', 'keyed', 'c', 'd']) as name`)
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview(relation, '5 seconds') from tinydevcrm.matviews")
+	const scheduled = "from tinydevcrm.matview_refresh_events where schedule_id is not null and matview = 'public.'"
+	count := func(view, outcome string) int {
+		return dbtest.Value[int](t, pool, "select count(*) "+scheduled+" || $1 and outcome = $2", view, outcome)
+	}
+	dbtest.Eventually(t, 90*time.Second, "the first round", func() bool { return count("d", "refreshed") > 0 })
+
+	// Nobody reads what it writes, so that it stays open.
+	dump := exec.Command(filepath.Join(dbtest.Value[string](t, pool, "select setting from pg_config where name = 'BINDIR'"), "pg_dump"),
+		server.URL, "--table=a", "--table=c", "--table=keyed", "--table=big")
+	if _, err := dump.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			_ = dump.Process.Kill()
+			_ = dump.Wait()
+		}
+	}
+	t.Cleanup(end)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	longest := make(chan time.Duration, 1)
+	reader := openPool(t, server.URL)
+	go func() {
+		var most time.Duration
+		for ctx.Err() == nil {
+			begun := time.Now()
+			if _, err := reader.ExecContext(ctx, "select from a"); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			most = max(most, time.Since(begun))
+			time.Sleep(10 * time.Millisecond)
+		}
+		longest <- most
+	}()
+	dbtest.Eventually(t, time.Minute, "half a minute is over", func() bool { return time.Since(start) > 31*time.Second })
+	cancel()
+	end()
+
+	for _, view := range []string{"b", "keyed", "d"} {
+		late := dbtest.Value[float64](t, pool, "select coalesce(max(extract(epoch from started_at)::numeric % 5), 0)::float8 "+scheduled+" || $1 and started_at between $2 and $3", view, start, start.Add(30*time.Second))
+		rounds := dbtest.Value[int](t, pool, "select count(distinct floor(extract(epoch from started_at) / 5)) "+scheduled+" || $1 and outcome = 'refreshed' and started_at between $2 and $3", view, start, start.Add(30*time.Second))
+		if rounds < 6 || late > 2.5 {
+			t.Errorf("%s was refreshed in %d rounds of half a minute, up to %.1f s late", view, rounds, late)
+		}
+	}
+	for _, view := range []string{"a", "c"} {
+		if failed := count(view, "failed"); failed < 5 {
+			t.Errorf("%s failed %d times", view, failed)
+		}
+		message := dbtest.Value[string](t, pool, "select error_message "+scheduled+" || $1 and outcome = 'failed' order by id limit 1", view)
+		if !strings.Contains(message, "for a lock on public."+view+" that session ") || !strings.Contains(message, "application pg_dump) holds since ") {
+			t.Errorf("%s says %q", view, message)
+		}
+		dbtest.Eventually(t, 75*time.Second, view+" recovers", func() bool { return count(view, "recovered") == 1 })
+	}
+	if most := <-longest; most > 2*time.Second {
+		t.Errorf("a reader waited for %s", most)
+	} else {
+		t.Logf("the longest wait of a reader took %s", most)
 	}
 }

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(14);
+select plan(12);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -47,21 +47,6 @@ select is_empty(
 select tinydevcrm.create_matview('v', 'select 1 as one');
 select tinydevcrm.schedule_matview('v', '5 seconds');
 reset session authorization;
-
--- As with pg_cron before 1.5: a job that loops for a minute.
-update tinydevcrm.schedules
-   set cron_schedule = '* * * * *';
-alter role "Tap User" set statement_timeout = 45000;
-
-select is(
-    pg_temp.not_so(),
-    'jobs of "Tap User" may run for a minute: A job that loops over seconds runs for a minute: '
-    'alter role "Tap User" set statement_timeout = ''2 minutes'';',
-    'a statement_timeout that would end the loop over seconds is found');
-
-alter role "Tap User" set statement_timeout = '1min';
-
-select is(pg_temp.not_so(), null, 'a statement_timeout of a minute is enough');
 
 insert into cron.job_run_details (jobid, runid, username, status, return_message)
 select job_id,

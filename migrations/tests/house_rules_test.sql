@@ -16,7 +16,7 @@ select is_empty(
           and p.proname not in (
               -- These run a caller's SQL, or commit.
               'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
-              'refresh_scheduled', 'refresh_by_seconds', '_refresh_round', 'refresh_requested', 'remove_expired',
+              'refresh_scheduled', 'refresh_by_seconds', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'remove_expired',
               '_check_query', '_make_view', 'preview_query',
               -- This runs for each row of a queue.
               '_deliveries_set_times'
@@ -175,7 +175,7 @@ select is(
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
     array[
-        '_check_server', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
+        '_check_server', '_describe_lock_holder', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
         '_find_last_upkeep', '_check_workers', '_check_load'
     ],
     'users may run only a few known functions with the rights of others');

@@ -27,8 +27,12 @@ const (
 // errNotOurs means that our role may not end sessions, as that of a lone user.
 var errNotOurs = errors.New("may not end sessions")
 
-// looking is what the watchdog does each second.
-const looking = "select pid, role_name, reason from tinydevcrm._end_blocking_sessions()"
+// look is one of the statements that the watchdog runs each second. It ends or cancels something in sessions, and
+// returns whose they are.
+type look struct {
+	query, statement string // statement executes the prepared query.
+	done             string // done is what the log says for each session.
+}
 
 // Run looks each second until ctx ends. It keeps one connection with a prepared statement: while somebody blocks
 // the server's catalogs, no new connection can be opened and no new statement be prepared. Through a pooler in
@@ -63,22 +67,25 @@ func watch(ctx context.Context, pool *sql.DB, logger *slog.Logger, begun func())
 	if err != nil {
 		return fmt.Errorf("check the right to end sessions: %w", err)
 	}
-	// lib/pq numbers its statements, so another client of a pooler may have one of the same name.
-	name := "tinydevcrm_watchdog_" + strings.ToLower(rand.Text())
-	if _, err := conn.ExecContext(ctx, "prepare "+name+" as "+looking); err != nil {
-		return fmt.Errorf("prepare: %w", err)
+	// The second reads tables of ours, which somebody may block until the first has ended them.
+	looks := []look{
+		{query: "select pid, role_name, reason from tinydevcrm._end_blocking_sessions()", done: "ended a session that blocked others"},
+		{query: "select pid, role_name, reason from tinydevcrm._cancel_overdue_refreshes()", done: "canceled a refresh"},
 	}
-	statement := "execute " + name
+	for i := range looks {
+		// lib/pq numbers its statements, so another client of a pooler may have one of the same name.
+		name := "tinydevcrm_watchdog_" + strings.ToLower(rand.Text())
+		if _, err := conn.ExecContext(ctx, "prepare "+name+" as "+looks[i].query); err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+		looks[i].statement = "execute " + name
+	}
 
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
 	isFailing := false
 	for {
-		err := end(ctx, conn, statement, logger)
-		if isUnknown(err) {
-			statement = looking
-			err = end(ctx, conn, statement, logger)
-		}
+		err := runAll(ctx, conn, looks, logger)
 		switch {
 		case err == nil:
 			begun()
@@ -108,23 +115,38 @@ func isUnknown(err error) bool {
 	return errors.As(err, &refusal) && refusal.Code == "26000"
 }
 
-// end ends the sessions that block others, and logs whose they were.
-func end(ctx context.Context, conn *sql.Conn, statement string, logger *slog.Logger) error {
-	rows, err := conn.QueryContext(ctx, statement)
+// runAll runs each look, up to the first that fails.
+func runAll(ctx context.Context, conn *sql.Conn, looks []look, logger *slog.Logger) error {
+	for i := range looks {
+		err := looks[i].run(ctx, conn, logger)
+		if isUnknown(err) {
+			looks[i].statement = looks[i].query
+			err = looks[i].run(ctx, conn, logger)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run runs the statement, and logs for whose sessions it has done something.
+func (l look) run(ctx context.Context, conn *sql.Conn, logger *slog.Logger) error {
+	rows, err := conn.QueryContext(ctx, l.statement)
 	if err != nil {
-		return fmt.Errorf("end sessions: %w", err)
+		return fmt.Errorf("watch sessions: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var pid int
 		var role, reason string
 		if err := rows.Scan(&pid, &role, &reason); err != nil {
-			return fmt.Errorf("end sessions: %w", err)
+			return fmt.Errorf("watch sessions: %w", err)
 		}
-		logger.Warn("ended a session that blocked others", "pid", pid, "role", role, "reason", reason)
+		logger.Warn(l.done, "pid", pid, "role", role, "reason", reason)
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("end sessions: %w", err)
+		return fmt.Errorf("watch sessions: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// A bench is a server of its own with views on one schedule that pg_cron runs once a year.
+type roundBench struct {
+	*testing.T
+	server *dbtest.Server
+	pool   *sql.DB
+}
+
+// newRoundBench creates the views in the order in which a round refreshes them. Its session ends no statement by
+// itself.
+func newRoundBench(t *testing.T, views ...string) roundBench {
+	t.Helper()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	b := roundBench{t, server, openPool(t, server.URL)}
+	b.exec("create table knobs as select false as kills, 0.0::double precision as seconds")
+	for _, view := range views {
+		name, query, _ := strings.Cut(view, ": ")
+		b.exec("select tinydevcrm.create_matview($1, $2)", name, query)
+		b.exec("select tinydevcrm.schedule_matview($1::text::regclass, '0 0 1 1 *')", name)
+	}
+	return b
+}
+
+func (b roundBench) exec(statement string, args ...any) {
+	b.Helper()
+	dbtest.Exec(b.T, b.pool, statement, args...)
+}
+
+// round makes all views due and runs the schedule in a session of its own, in which the settings are made first.
+func (b roundBench) round(isSlow bool, settings ...string) (time.Duration, error) {
+	b.Helper()
+	b.exec("update tinydevcrm.matviews set last_scheduled_at = null")
+	return b.rest(isSlow, settings...)
+}
+
+// rest runs the schedule with the views that are due.
+func (b roundBench) rest(isSlow bool, settings ...string) (time.Duration, error) {
+	b.Helper()
+	id := dbtest.Value[int64](b.T, b.pool, "select id from tinydevcrm.schedules where is_slow = $1", isSlow)
+	start := time.Now()
+	err := b.run(fmt.Sprintf("call tinydevcrm.refresh_scheduled(%d)", id), settings...)
+	return time.Since(start), err
+}
+
+// run runs a statement in a session of its own, in which the settings are made first, and not again when it ends.
+func (b roundBench) run(statement string, settings ...string) error {
+	b.Helper()
+	// A round that never ends fails the test.
+	ctx, cancel := context.WithTimeout(b.Context(), 25*time.Second)
+	defer cancel()
+	pool := openPool(b.T, b.server.URL)
+	defer pool.Close()
+	// database/sql would run a statement again that has ended its session.
+	session, err := pool.Conn(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer session.Close()
+	for _, statement := range append([]string{"set statement_timeout = 0"}, settings...) {
+		if _, err := session.ExecContext(ctx, statement); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_, err = session.ExecContext(ctx, statement)
+	return err
+}
+
+// mustRound is a round that ends without an error.
+func (b roundBench) mustRound(settings ...string) time.Duration {
+	b.Helper()
+	took, err := b.round(false, settings...)
+	if err != nil {
+		b.Fatalf("the round: %v", err)
+	}
+	return took
+}
+
+// outcomes are the events of schedules and requests since the last call, in their order: "a refreshed".
+func (b roundBench) outcomes() string {
+	b.Helper()
+	return dbtest.Value[string](b.T, b.pool, `
+		with taken as (delete from tinydevcrm.matview_refresh_events returning *)
+		select coalesce(string_agg(concat_ws(' ', split_part(matview, '.', 2), outcome, error_code), ', ' order by id), '') from taken`)
+}
+
+// lastMessage is that of the last failure.
+func (b roundBench) lastMessage() string {
+	b.Helper()
+	return dbtest.Value[string](b.T, b.pool, "select error_message from tinydevcrm.matview_refresh_events where outcome = 'failed' order by id desc limit 1")
+}
+
+func (b roundBench) want(what, got, want string) {
+	b.Helper()
+	if got != want {
+		b.Errorf("%s: %q, want %q", what, got, want)
+	}
+}
+
+// A reader in an open transaction stops the view that it has read, for a short time, and no other view. The event
+// names the reader. While the reader stays, nobody queues behind the refresh.
+func TestABlockedRefreshStopsNobody(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t, "a: select 1 as n", "b: select 2 as n", "c: select 3 as n", "d: select n from b")
+	b.exec("update tinydevcrm.settings set refresh_lock_timeout = '1 second'")
+	b.outcomes()
+	reader := openPool(t, b.server.URL)
+	dbtest.Exec(t, reader, "set application_name = 'late reader'")
+	tx := held(t, reader, "select from a, c")
+	var pid int
+	if err := tx.QueryRow("select pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+
+	took := b.mustRound()
+	if message := b.lastMessage(); !regexp.MustCompile(fmt.Sprintf(
+		`^did not wait for a lock on public\.c that session %d \(role postgres, application late reader\) holds since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d`, pid)).MatchString(message) {
+		t.Errorf("c says %q", message)
+	}
+	if message := dbtest.Value[string](t, b.pool, "select error_message from tinydevcrm.matview_status where relation = 'a'::regclass and status = 'failing'"); !strings.HasPrefix(
+		message, fmt.Sprintf("waited 1 s for a lock on public.a that session %d (role postgres,", pid)) {
+		t.Errorf("a says %q", message)
+	}
+	b.want("a round beside the reader", b.outcomes(), "a failed 55P03, b refreshed, c failed 55P03, d refreshed")
+	if took < time.Second || took > 5*time.Second {
+		t.Errorf("it took %s, want one wait of a second", took)
+	}
+
+	// The next one does not queue at all, and takes what is blocked last.
+	took = b.mustRound("set lock_timeout = '3s'")
+	b.want("the next round", b.outcomes(), "b refreshed, d refreshed, a failed 55P03, c failed 55P03")
+	if took > 900*time.Millisecond {
+		t.Errorf("it took %s, want no wait", took)
+	}
+
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	b.mustRound()
+	b.want("without the reader", b.outcomes(), "b refreshed, d refreshed, a recovered, c recovered")
+	b.mustRound()
+	b.want("the order after that", b.outcomes(), "b refreshed, d refreshed, a refreshed, c refreshed")
+}
+
+// The wait is bounded whatever is locked: a table that the query reads, by a waiting session too; for a refresh by hand
+// by the session's own lock_timeout.
+func TestEveryWaitOfARefreshIsNamed(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t, "a: select count(*) as n from knobs")
+	b.exec("update tinydevcrm.settings set refresh_lock_timeout = '300 ms'")
+	other := openPool(t, b.server.URL)
+	for _, test := range []struct{ holds, waits, own, want string }{
+		{"lock table knobs in access exclusive mode", "", "0", "waited 0.3 s for a lock on public.knobs that session %d (role postgres) "},
+		{"select from a", "", "200ms", "waited 0.2 s for a lock on public.a that session %d (role postgres) "},
+		{"select from knobs", "alter table knobs add column x integer", "0", "waited 0.3 s for a lock on public.knobs that session %[2]d (role postgres) "},
+	} {
+		tx := held(t, openPool(t, b.server.URL), test.holds)
+		var holder, waiter int
+		if err := tx.QueryRow("select pg_backend_pid()").Scan(&holder); err != nil {
+			t.Fatal(err)
+		}
+		waited := make(chan error, 1)
+		if test.waits != "" {
+			waiter = dbtest.Value[int](t, other, "select pg_backend_pid()")
+			go func() {
+				_, err := other.Exec(test.waits)
+				waited <- err
+			}()
+			dbtest.Eventually(t, dbtest.Deadline, "it waits", func() bool {
+				return dbtest.Value[bool](t, b.pool, "select exists (select from pg_locks where not granted and pid = $1)", waiter)
+			})
+		}
+		b.exec("select set_config('lock_timeout', $1, false)", test.own)
+		message := dbtest.Value[string](t, b.pool, "select outcome || ': ' || error_message from tinydevcrm.refresh_matview('a')")
+		if want := "failed: " + fmt.Sprintf(strings.ReplaceAll(test.want, "%d", "%[1]d")+"%[3]s", holder, waiter, ""); !strings.HasPrefix(message, want) {
+			t.Errorf("%s: %q, want %q", test.holds, message, want)
+		}
+		if own := dbtest.Value[string](t, b.pool, "show lock_timeout"); own != test.own {
+			t.Errorf("the session's lock_timeout is %s afterwards", own)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if test.waits != "" {
+			if err := <-waited; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// A view whose query ends its session is named, comes last, and after a pause; the others are refreshed.
+func TestAQueryThatEndsItsSession(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t,
+		"p: select pg_terminate_backend(pg_backend_pid())::text from knobs where kills",
+		"b: select 1 as n",
+		"c: select 2 as n")
+	b.exec("update knobs set kills = true")
+	b.outcomes()
+	if _, err := b.round(false); err == nil {
+		t.Fatal("the first round does not end its session")
+	}
+	b.want("the round that ends its session", b.outcomes(), "")
+
+	b.mustRound()
+	b.want("the next round", b.outcomes(), "p failed 57P01, b refreshed, c refreshed")
+	b.want("the status", dbtest.Value[string](t, b.pool, "select status || ': ' || last_outcome || ' ' || ended_count from tinydevcrm.matview_status join tinydevcrm.matviews using (relation) where relation = 'p'::regclass"), "failing: failed 1")
+	b.mustRound()
+	b.want("the round after that", b.outcomes(), "b refreshed, c refreshed")
+
+	// It has a job of its own now, and a pause.
+	if _, err := b.round(true); err != nil {
+		t.Fatalf("a round within the pause: %v", err)
+	}
+	b.exec("update tinydevcrm.matviews set last_refreshed_at = now() - interval '31 seconds' where relation = 'p'::regclass")
+	if _, err := b.round(true); err == nil {
+		t.Fatal("it is not refreshed after its pause")
+	}
+	if _, err := b.round(true); err != nil {
+		t.Fatal(err)
+	}
+	b.want("the second end", b.outcomes(), "p failed 57P01")
+	b.exec("update knobs set kills = false")
+	b.exec("update tinydevcrm.matviews set last_refreshed_at = now() - interval '59 seconds' where relation = 'p'::regclass")
+	if _, err := b.round(true); err != nil {
+		t.Fatal(err)
+	}
+	b.want("a longer pause", b.outcomes(), "")
+	b.exec("update tinydevcrm.matviews set last_refreshed_at = now() - interval '61 seconds' where relation = 'p'::regclass")
+	if _, err := b.round(true); err != nil {
+		t.Fatal(err)
+	}
+	b.want("healed", b.outcomes(), "p recovered")
+	b.want("its count and job", dbtest.Value[string](t, b.pool, "select ended_count || ' ' || is_slow from tinydevcrm.matviews where relation = 'p'::regclass"), "0 false")
+}
+
+// The same when the whole server goes down, by the end of one process or of all.
+func TestAServerThatCrashesInARefresh(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t, "b: select 1 as n", "p: select pg_sleep(seconds)::text from knobs", "c: select 2 as n")
+	for what, crash := range map[string]func(pid int){
+		"a process is killed": func(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) },
+		"the postmaster is":   func(int) { b.server.Crash(); b.server.Start() },
+	} {
+		b.exec("update knobs set seconds = 20")
+		b.exec("update tinydevcrm.matviews set ended_count = 0, last_outcome = null, is_slow = false, last_refreshed_at = null")
+		b.outcomes()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := b.round(false)
+			ended <- err
+		}()
+		var pid int
+		dbtest.Eventually(t, dbtest.Deadline, "the refresh runs", func() bool {
+			return b.pool.QueryRow("select pid from pg_stat_activity where wait_event = 'PgSleep' and query ~ 'refresh_scheduled'").Scan(&pid) == nil
+		})
+		crash(pid)
+		if err := <-ended; err == nil {
+			t.Fatal("the round has ended well")
+		}
+		dbtest.Eventually(t, dbtest.Deadline, "the server is back", func() bool {
+			_, err := b.pool.Exec("update knobs set seconds = 0")
+			return err == nil
+		})
+		if _, err := b.rest(false); err != nil {
+			t.Fatal(err)
+		}
+		b.want(what, b.outcomes(), "b refreshed, p failed 57P01, c refreshed")
+	}
+}
+
+// A requested refresh that ends the session of its job is recorded, and the request is gone.
+func TestARequestThatEndsItsSession(t *testing.T) {
+	t.Parallel()
+	super, ann, _ := tenants(t)
+	dbtest.Exec(t, ann, "create table knobs as select false as kills")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_matview('p', 'select pg_terminate_backend(pg_backend_pid())::text from knobs where kills')")
+	dbtest.Exec(t, ann, "update knobs set kills = true")
+	dbtest.Exec(t, super, "select cron.unschedule(jobid) from cron.job")
+	dbtest.Exec(t, super, "select tinydevcrm.refresh_matview('ann.p'), tinydevcrm.refresh_matview('ann.v')")
+	dbtest.Exec(t, super, "select cron.unschedule(jobid) from cron.job")
+	dbtest.Exec(t, super, "update tinydevcrm.refresh_requests set matview_id = matview_id")
+	ended := 0
+	for range 3 {
+		// database/sql would run a statement again that has ended its session.
+		session, err := ann.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.ExecContext(t.Context(), "call tinydevcrm.refresh_requested()"); err != nil {
+			ended++
+		}
+		session.Close()
+	}
+	outcomes := dbtest.Value[string](t, super, `
+		select string_agg(concat_ws(' ', matview, outcome, error_code), ', ' order by matview, id)
+		  from tinydevcrm.matview_refresh_events
+		 where id > (select max(id) from tinydevcrm.matview_refresh_events where schedule_id is null and outcome = 'refreshed' and matview = 'eve.v')`)
+	if left := dbtest.Value[int](t, super, "select count(*) from tinydevcrm.refresh_requests"); ended != 1 || left != 0 ||
+		outcomes != "ann.p failed 57P01, ann.v refreshed" {
+		t.Errorf("%d sessions were ended, %d requests are left, and the events are %q", ended, left, outcomes)
+	}
+}
+
+// statement_timeout bounds each refresh, though Postgres counts it from the call of the job on. The event names the
+// view and the limit.
+func TestStatementTimeoutBoundsEachRefresh(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t, "a: select pg_sleep(seconds / 5)::text from knobs", "b: select pg_sleep(seconds)::text from knobs",
+		"c: select pg_sleep(seconds)::text from knobs", "d: select pg_sleep(seconds * 20)::text from knobs", "e: select 1 as n")
+	b.exec("update knobs set seconds = 0.6")
+	b.outcomes()
+	_, stderr := background(t, b.server.URL, "up", "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "ready", func() bool { return strings.Contains(stderr.String(), `"msg":"ready"`) })
+	took := b.mustRound("set statement_timeout = '1s'")
+	if message := b.lastMessage(); !regexp.MustCompile(`^public\.d was canceled after [12]\.\d s: statement_timeout of role postgres is 1s$`).MatchString(message) {
+		t.Errorf("d says %q", message)
+	}
+	b.want("a round", b.outcomes(), "a refreshed, b refreshed, c refreshed, d failed 57014, e refreshed")
+	if took > 8*time.Second {
+		t.Errorf("it took %s", took)
+	}
+
+	// A refresh that the timer of another one has ended has its whole time again.
+	b.exec("update tinydevcrm.matviews set is_paused = true where relation = 'd'::regclass")
+	b.exec("update knobs set seconds = 1.75")
+	b.mustRound("set statement_timeout = '2s'")
+	b.want("a round of long ones", b.outcomes(), "a refreshed, b refreshed, c refreshed, e refreshed")
+
+	// The timer itself hits the right view.
+	b.exec("update knobs set seconds = 25")
+	b.exec("update tinydevcrm.matviews set is_paused = true where relation not in ('a'::regclass, 'e'::regclass)")
+	b.mustRound("set statement_timeout = '1s'")
+	if message := b.lastMessage(); !strings.HasPrefix(message, "public.a was canceled after 1.0 s: statement_timeout of role postgres is 1s") {
+		t.Errorf("a says %q", message)
+	}
+	b.want("the first one is too long", b.outcomes(), "a failed 57014, e refreshed")
+
+	// So does the limit of the product, without a statement_timeout.
+	b.exec("update tinydevcrm.settings set refresh_timeout = '1 second'")
+	b.mustRound()
+	if message := b.lastMessage(); !strings.Contains(message, "s: refresh_timeout of tinydevcrm.settings is 00:00:01") {
+		t.Errorf("a says %q", message)
+	}
+	b.want("refresh_timeout", b.outcomes(), "a failed 57014, e refreshed")
+	if log := stderr.String(); strings.Count(log, `"msg":"canceled a refresh"`) < 2 || !strings.Contains(log, "longer than 00:00:01") {
+		t.Errorf("the log does not say what was canceled: %s", log)
+	}
+}
