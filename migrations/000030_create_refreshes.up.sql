@@ -259,7 +259,15 @@ begin
         exit when v_matview.id is null;
 
         v_last_id := v_matview.id;
-        perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+        perform tinydevcrm._refresh_matview(
+            v_matview,
+            (
+                select v_matview.schedule_id
+                  from tinydevcrm.refresh_requests
+                 where refresh_requests.matview_id = v_matview.id
+                   and refresh_requests.makes_up
+            ),
+            is_job => true);
         commit;
     end loop;
 end

@@ -37,7 +37,8 @@ begin
     rounds as (
         select taken.*,
                case
-                   when seconds is null then date_trunc('minute', _plan_round.called_at)
+                   when seconds is null then tinydevcrm._find_round(
+                       schedule, time_zone, cron_schedule, _plan_round.called_at)
                    else to_timestamp(
                        floor(
                            extract(epoch from case
@@ -60,7 +61,7 @@ begin
             on pg_class.oid = matviews.relation
            and pg_class.relowner = matviews.owner
          where not matviews.is_paused
-           and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < rounds.due_at)
+           and coalesce(matviews.last_scheduled_at, '-infinity') < rounds.due_at
     )
     select (select array_agg(id order by last_refreshed_at nulls first, id) from due),
            (select array_agg(due_at order by last_refreshed_at nulls first, id) from due),

@@ -67,11 +67,12 @@ as
 select matviews.relation,
        matviews.owner,
        matviews.notify_when,
-       schedules.schedule,
+       matviews.schedule,
        case
            when due.since_at > now() then due.since_at
            when due.since_at is not null then
-               tinydevcrm._compute_next_due(schedules.seconds, schedules.cron_schedule, now())
+               tinydevcrm._compute_next_due(
+                   schedules.seconds, schedules.schedule, schedules.time_zone, now())
        end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
@@ -123,9 +124,11 @@ select matviews.relation,
   left join lateral (
       select tinydevcrm._compute_next_due(
                  schedules.seconds,
-                 schedules.cron_schedule,
+                 schedules.schedule,
+                 schedules.time_zone,
                  greatest(
-                     matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
+                     matviews.last_scheduled_at, matviews.last_refreshed_at,
+                     matviews.schedule_began_at))
                  as since_at
        where schedules.id is not null
          and not matviews.is_paused
@@ -158,7 +161,7 @@ comment on column tinydevcrm.matview_status.owner is
 comment on column tinydevcrm.matview_status.notify_when is
     'Which refreshes notify: see tinydevcrm.matviews.';
 comment on column tinydevcrm.matview_status.schedule is
-    'Its schedule; null when it has none.';
+    'Its schedule, as it was typed; null when it has none.';
 comment on column tinydevcrm.matview_status.next_due_at is
     'When it is due next; null when it has no schedule or is paused.';
 comment on column tinydevcrm.matview_status.late_reason is
