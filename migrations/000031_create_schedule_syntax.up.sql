@@ -338,7 +338,7 @@ declare
     v_change timestamptz;
     v_found  timestamptz;
 begin
-    if time_zone in ('GMT', 'UTC') then
+    if v_next is null or time_zone in ('GMT', 'UTC') then
         return v_next at time zone time_zone;
     end if;
 

@@ -11,7 +11,7 @@ drop policy _locks_schedule on tinydevcrm._locks;
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_create_lock();
 drop function tinydevcrm._find_round(text, text, text, timestamptz);
-drop function tinydevcrm._make_job_schedule(integer, text, text);
+drop function tinydevcrm._make_job_schedule(integer, text, text, text);
 drop function tinydevcrm._list_offsets(text);
 drop function tinydevcrm._cron_has_seconds();
 delete from tinydevcrm._locks where what = 'schedule';

@@ -29,27 +29,31 @@ as $$
                    (moment at time zone _list_offsets.time_zone) - (moment at time zone 'UTC'))
                / 60)::integer)
       from generate_series(
-               now() - interval '1 year', now() + interval '10 years', interval '10 days') as moment
+               now() - interval '1 year', now() + interval '10 years', interval '30 days') as moment
 $$;
 
 comment on function tinydevcrm._list_offsets(text) is
     'The minutes by which the clocks of a time zone are ahead of UTC: several where clocks are '
     'changed.';
 
-create function tinydevcrm._make_job_schedule(seconds integer, schedule text, time_zone text)
+create function tinydevcrm._make_job_schedule(
+    seconds   integer,
+    schedule  text,
+    time_zone text,
+    cron_zone text
+)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_cron_zone constant text := tinydevcrm._cron_timezone();
-    v_zone      constant text := coalesce(_make_job_schedule.time_zone, v_cron_zone);
-    v_fields    tinydevcrm._cron;
-    v_offsets   integer[];
-    v_cron      integer[];
-    v_minutes   integer[];
-    v_hours     integer[];
+    v_zone    constant text := coalesce(_make_job_schedule.time_zone, cron_zone);
+    v_fields  tinydevcrm._cron;
+    v_offsets integer[];
+    v_cron    integer[];
+    v_minutes integer[];
+    v_hours   integer[];
 begin
     if seconds is not null then
         return case when tinydevcrm._cron_has_seconds() then schedule else '* * * * *' end;
@@ -57,8 +61,9 @@ begin
 
     v_fields := tinydevcrm._cron_fields(schedule);
     v_offsets := tinydevcrm._list_offsets(v_zone);
-    v_cron := tinydevcrm._list_offsets(v_cron_zone);
-    if v_offsets = v_cron and (cardinality(v_cron) = 1 or v_zone = v_cron_zone and not v_fields.is_fixed)
+    v_cron := tinydevcrm._list_offsets(cron_zone);
+    if v_offsets = v_cron
+       and (cardinality(v_cron) = 1 or v_zone = cron_zone and not v_fields.is_fixed)
     then
         return replace(schedule, '$', '28-31');
     end if;
@@ -72,7 +77,8 @@ begin
           from unnest(v_offsets) as zone_offset
          cross join unnest(v_cron) as cron_offset
          cross join unnest(
-             v_fields.minutes || case when v_fields.is_fixed and cardinality(v_offsets) > 1 then 0 end
+             v_fields.minutes
+             || case when v_fields.is_fixed and cardinality(v_offsets) > 1 then 0 end
          ) as minute
          union all
         select 0, cron_offset
@@ -102,8 +108,8 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._make_job_schedule(integer, text, text) is
-    'What pg_cron gets for a schedule: seconds, schedule and time_zone as in tinydevcrm.schedules. '
+comment on function tinydevcrm._make_job_schedule(integer, text, text, text) is
+    'What pg_cron gets for a schedule: all as in tinydevcrm.schedules. '
     'pg_cron has one time zone, and not every pg_cron has seconds or the last day of a month. '
     'Where it cannot run the schedule itself, it gets one with more times, and the job does '
     'nothing at those at which the schedule is not due: see tinydevcrm._find_round().';
@@ -293,7 +299,7 @@ comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
 revoke execute on function
     tinydevcrm._cron_has_seconds(),
     tinydevcrm._list_offsets(text),
-    tinydevcrm._make_job_schedule(integer, text, text),
+    tinydevcrm._make_job_schedule(integer, text, text, text),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._schedules_create_lock(),
     tinydevcrm._is_loop(tinydevcrm.schedules)
@@ -302,7 +308,7 @@ from public;
 grant execute on function
     tinydevcrm._cron_has_seconds(),
     tinydevcrm._list_offsets(text),
-    tinydevcrm._make_job_schedule(integer, text, text),
+    tinydevcrm._make_job_schedule(integer, text, text, text),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules)
 to tinydevcrm_user;

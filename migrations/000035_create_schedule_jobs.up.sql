@@ -258,7 +258,8 @@ begin
                    tinydevcrm._make_job_schedule(
                        _find_or_create_schedule.seconds,
                        _find_or_create_schedule.schedule,
-                       _find_or_create_schedule.time_zone),
+                       _find_or_create_schedule.time_zone,
+                       tinydevcrm._cron_timezone()),
                    _find_or_create_schedule.is_slow)
         on conflict do nothing;
     end loop;

@@ -327,8 +327,8 @@ begin
                    <= clock_timestamp() - interval '1 minute'
                -- Its job is at work, and comes to the others. A row's xmax is the transaction that
                -- has locked it.
-               and schedules.job_id not in (
-                   select busy.job_id
+               and not exists (
+                   select
                      from pg_locks
                      join tinydevcrm._locks
                        on _locks.xmax = pg_locks.transactionid
@@ -337,6 +337,7 @@ begin
                        on busy.id = _locks.id
                     where pg_locks.locktype = 'transactionid'
                       and pg_locks.granted
+                      and busy.job_id = schedules.job_id
                )
         )
         select seen.owner,

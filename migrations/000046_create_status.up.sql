@@ -196,7 +196,7 @@ as
 select job_run_details.runid as run_id,
        schedules.id as schedule_id,
        schedules.owner,
-       schedules.schedule,
+       concat_ws(' ', schedules.schedule, schedules.time_zone) as schedule,
        array(
            select matviews.relation
              from tinydevcrm.matviews
@@ -224,7 +224,7 @@ comment on column tinydevcrm.job_runs.schedule_id is
 comment on column tinydevcrm.job_runs.owner is
     'Its owner.';
 comment on column tinydevcrm.job_runs.schedule is
-    'The schedule in normal form.';
+    'The schedule in normal form, with its time zone.';
 comment on column tinydevcrm.job_runs.matviews is
     'The materialized views that are on it now.';
 comment on column tinydevcrm.job_runs.status is

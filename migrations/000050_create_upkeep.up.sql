@@ -108,7 +108,8 @@ begin
         begin
             update tinydevcrm.schedules
                set cron_schedule = tinydevcrm._make_job_schedule(
-                       schedules.seconds, schedules.schedule, schedules.time_zone),
+                       schedules.seconds, schedules.schedule, schedules.time_zone,
+                       tinydevcrm._cron_timezone()),
                    cron_zone = tinydevcrm._cron_timezone()
              where schedules.id = v_schedule.id
             returning schedules.* into v_schedule;

@@ -1,5 +1,5 @@
 begin;
-select plan(36);
+select plan(38);
 
 select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' in words')
   from (
@@ -30,7 +30,9 @@ select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' i
         ('0 0 * jan,jul *', 'every day of January and July at 00:00'),
         ('0 7 * 3 7', 'every Sunday in March at 07:00'),
         ('30 4 13 * 5', 'on day 13 of every month and on Friday at 04:30'),
-        ('0 0 */15 * 1', 'on day 1, 16 and 31 of every month, if it is Monday at 00:00')
+        ('0 0 */15 * 1', 'on day 1, 16 and 31 of every month, if it is Monday at 00:00'),
+        ('0 7 $ * *', 'on the last day of every month at 07:00'),
+        ('0 7 15,$ 6 *', 'on day 15 and the last day of June at 07:00')
   ) as schedules (schedule, words);
 
 select is(
@@ -44,9 +46,9 @@ select is(
          order by number
     ),
     'the next three times are returned');
-select is(
-    (tinydevcrm.describe_schedule('0 0 31 2 *')).next_due_at, null,
-    'a date that never comes has no next times');
+select throws_ok(
+    $$ select tinydevcrm.describe_schedule('0 0 31 2 *') $$, 'TD003',
+    '''0 0 31 2 *'' is never due: no such day comes', 'a date that never comes is refused');
 select is(
     (tinydevcrm.describe_schedule('0 7 * * *')).time_zone, 'GMT', 'the time zone of the words is returned');
 
