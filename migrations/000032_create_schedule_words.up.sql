@@ -99,8 +99,8 @@ $$;
 
 comment on function tinydevcrm._read_words(text) is
     'The cron expression of a schedule in words: "daily at 7:00" and the like, as in '
-    'tinydevcrm._schedule_hint(). Null for anything else. A schedule without a time is due at 0:00, '
-    'weekly is on Sunday and monthly on the first day, as cron has them.';
+    'tinydevcrm._schedule_hint(). Null for anything else. Without a time it is due at 0:00; weekly '
+    'is on Sunday and monthly on the first day, as cron has them.';
 
 create function tinydevcrm._find_time_zone(name text, must_exist boolean)
     returns text
@@ -295,7 +295,7 @@ $$;
 comment on function tinydevcrm._parse_schedule(text) is
     'Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone. '
     'Returns its normal form: five fields of cron, or a number of seconds below a minute; and the '
-    'time zone, null for that of pg_cron. Raises TD003 when it is none, with the forms and with the '
+    'time zone, null for that of pg_cron. Raises TD003 when it is none, with the forms or the '
     'nearest periods or time zones, and when it is never due.';
 
 revoke execute on function

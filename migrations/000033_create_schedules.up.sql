@@ -94,7 +94,8 @@ begin
      cross join unnest(v_fields.minutes) as minute
      cross join (
          select min(cron_offset - zone_offset),
-                max(cron_offset - zone_offset) + case when cardinality(v_cron) > 1 then 60 else 0 end
+                max(cron_offset - zone_offset)
+                + case when cardinality(v_cron) > 1 then 60 else 0 end
            from unnest(v_offsets) as zone_offset
           cross join unnest(v_cron) as cron_offset
      ) as shifts (least, most)
@@ -270,9 +271,9 @@ comment on column tinydevcrm.matviews.schedule_id is
 comment on column tinydevcrm.matviews.is_paused is
     'Whether its scheduled refreshes are paused.';
 comment on column tinydevcrm.matviews.catch_up is
-    'Whether upkeep makes up, once, for times of its schedule that passed without a refresh, because '
-    'the database was down. Null, when it is written, stands for the default: true when the '
-    'schedule is due at most once an hour.';
+    'Whether upkeep makes up, once, for times of its schedule that passed without a refresh '
+    'because the database was down. Who writes null gets the default: true when the schedule is '
+    'due at most once an hour.';
 comment on column tinydevcrm.matviews.schedule_began_at is
     'When its schedule was set, or when its last pause ended. Times before that are neither late '
     'nor made up for.';

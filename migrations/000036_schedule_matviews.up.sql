@@ -356,7 +356,7 @@ begin
         exception
             -- The owner may be just requesting one, in a transaction that stays open.
             when others then
-                raise warning 'TinyDevCRM could not request the missed refreshes of %: % (SQLSTATE %)',
+                raise warning 'TinyDevCRM could not make up for refreshes of %: % (SQLSTATE %)',
                     v_owner, sqlerrm, sqlstate
                     using hint = 'The next run, a minute later, tries again.';
         end;
@@ -365,9 +365,9 @@ end
 $$;
 
 comment on function tinydevcrm._request_missed_refreshes() is
-    'Requests a refresh by the owner''s job of each view with catch_up whose schedule was due while '
-    'the database was down, or whose job has not run: one, however many times were missed. '
-    'Upkeep calls it.';
+    'Requests a refresh by the owner''s job of each view with catch_up that was due while the '
+    'database was down, or whose job has not run: one, however many times were missed. Upkeep '
+    'calls it.';
 
 revoke execute on function
     tinydevcrm._describe_cron(
