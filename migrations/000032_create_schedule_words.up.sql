@@ -169,6 +169,11 @@ declare
     v_fewer  integer;
     v_more   integer;
 begin
+    -- Postgres passes over signs that mean nothing.
+    if v_text ~ '[^[:alnum:] .:+-]' then
+        return null;
+    end if;
+
     begin
         v_period := extract(epoch from v_text::interval);
     exception

@@ -308,8 +308,6 @@ from public;
 
 grant execute on function
     tinydevcrm._cron_has_seconds(),
-    tinydevcrm._list_offsets(text),
-    tinydevcrm._make_job_schedule(integer, text, text, text),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules)
 to tinydevcrm_user;
