@@ -1,9 +1,11 @@
--- Refreshes that somebody other than the owner has requested, for a job of the owner.
+-- Refreshes that somebody other than the owner has requested, for a job of the owner: another role,
+-- or upkeep, which makes up for missed ones.
 
 create table tinydevcrm.refresh_requests (
     matview_id   bigint not null,
     requested_by regrole not null default quote_ident(current_user)::regrole,
     requested_at timestamptz not null default clock_timestamp(),
+    makes_up     boolean not null default false,
 
     constraint refresh_requests_pkey primary key (matview_id),
     constraint refresh_requests_matview_fkey foreign key (matview_id)
@@ -20,6 +22,9 @@ comment on column tinydevcrm.refresh_requests.requested_by is
     'Role that requested it first.';
 comment on column tinydevcrm.refresh_requests.requested_at is
     'When it was first requested.';
+comment on column tinydevcrm.refresh_requests.makes_up is
+    'Whether upkeep has requested it for a time of its schedule that passed while the database was '
+    'down. The refresh then counts as one by the schedule.';
 
 alter table tinydevcrm.refresh_requests enable row level security;
 

@@ -373,7 +373,15 @@ begin
         commit;
 
         begin
-            perform tinydevcrm._refresh_matview(v_matview, is_job => true);
+            perform tinydevcrm._refresh_matview(
+                v_matview,
+                (
+                    select v_matview.schedule_id
+                      from tinydevcrm.refresh_requests
+                     where refresh_requests.matview_id = v_matview.id
+                       and refresh_requests.makes_up
+                ),
+                is_job => true);
             perform tinydevcrm._mark_lock('matview', v_matview.id, null);
             v_last_id := v_matview.id;
         exception

@@ -1,11 +1,11 @@
-drop function tinydevcrm._compute_next_due(integer, text, timestamptz);
+drop function tinydevcrm._compute_next_due(integer, text, text, timestamptz);
 drop function tinydevcrm._cron_timezone();
-drop function tinydevcrm._compute_next_cron_time(text, timestamp);
+drop function tinydevcrm._compute_next_zoned_time(text, text, timestamptz);
+drop function tinydevcrm._place_clock_time(timestamp, text);
+drop function tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp);
 drop function tinydevcrm._has_cron_values(text);
 drop function tinydevcrm._cron_fields(text);
+drop type tinydevcrm._cron;
+drop function tinydevcrm._spell_out_cron(text);
 drop function tinydevcrm._cron_field(text, integer, integer, text[]);
-drop function tinydevcrm._format_period(integer);
-drop function tinydevcrm._parse_schedule(text);
 drop function tinydevcrm._is_cron(text);
-drop function tinydevcrm._schedule_hint();
-drop function tinydevcrm._cron_has_seconds();

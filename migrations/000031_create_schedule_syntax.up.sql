@@ -1,32 +1,4 @@
--- What a schedule may look like, and when it is due next.
-
-create function tinydevcrm._cron_has_seconds()
-    returns boolean
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    -- Debian's package of 1.4 has the version 1.4-1.
-    select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
-      from pg_extension
-     where extname = 'pg_cron'
-$$;
-
-comment on function tinydevcrm._cron_has_seconds() is
-    'Whether pg_cron itself supports "N seconds": from version 1.5 on.';
-
-create function tinydevcrm._schedule_hint()
-    returns text
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select 'Write "5 seconds", "10 minutes", "1 hour", or the five fields of cron: '
-           '"*/5 * * * *" is every five minutes, "0 7 * * *" daily at seven.'
-$$;
-
-comment on function tinydevcrm._schedule_hint() is
-    'Examples of schedules, for the hint of an error.';
+-- What a cron expression means, and when it is due next.
 
 create function tinydevcrm._is_cron(schedule text)
     returns boolean
@@ -37,8 +9,10 @@ create function tinydevcrm._is_cron(schedule text)
 as $$
     select octet_length(_is_cron.schedule) <= 200 and lower(_is_cron.schedule) ~ concat(
                '^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|',
-               item || '(,' || item || ')*',
-               '( ' || item || '(,' || item || ')*){4})$')
+               item || '(,' || item || ')* ',
+               item || '(,' || item || ')* ',
+               day || '(,' || day || ')*',
+               '( ' || item || '(,' || item || ')*){2})$')
       from (
         select '(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)'
                    as word
@@ -47,131 +21,13 @@ as $$
          select format(
                     '(\*|([0-9]{1,2}|%1$s)(-([0-9]{1,2}|%1$s))?)(/[1-9][0-9]?)?', word) as item
      ) as items
+     cross join lateral (select format('(\$|%s)', item) as day) as days
 $$;
 
 comment on function tinydevcrm._is_cron(text) is
     'Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with '
-    'one space between them, or a name such as @hourly; at most 200 bytes.';
-
-create function tinydevcrm._parse_schedule(
-    inout schedule    text,
-    out seconds       integer,
-    out cron_schedule text
-)
-    returns record
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_given  text := coalesce(_parse_schedule.schedule, '');
-    v_period double precision;
-    v_fewer  integer;
-    v_more   integer;
-    v_exact  text;
-begin
-    if octet_length(v_given) > 200 then
-        raise exception using
-            errcode = 'TD003',
-            message = format('%L is not a schedule', left(v_given, 50) || '…'),
-            hint    = tinydevcrm._schedule_hint();
-    end if;
-
-    _parse_schedule.schedule := trim(both from regexp_replace(v_given, '\s+', ' ', 'g'));
-    if tinydevcrm._is_cron(_parse_schedule.schedule) then
-        -- pg_cron accepts 5-3, which is never due.
-        if not tinydevcrm._has_cron_values(_parse_schedule.schedule) then
-            raise exception using
-                errcode = 'TD003',
-                message = format('%L is not a schedule', v_given),
-                hint    = tinydevcrm._schedule_hint();
-        end if;
-        _parse_schedule.cron_schedule := _parse_schedule.schedule;
-        return;
-    end if;
-
-    begin
-        v_period := extract(epoch from v_given::interval);
-    exception
-        when invalid_datetime_format or interval_field_overflow or datetime_field_overflow then
-            raise exception using
-                errcode = 'TD003',
-                message = format('%L is not a schedule', v_given),
-                hint    = tinydevcrm._schedule_hint();
-    end;
-
-    -- The periods that are due at equal distances: below a minute all, above it those that divide
-    -- the hour or the day, because cron can express only those.
-    with periods (period, cron_schedule) as (
-        select second, null
-          from generate_series(1, 59) as second
-         union all
-        select 60 * minute,
-               case minute when 1 then '* * * * *' else format('*/%s * * * *', minute) end
-          from generate_series(1, 59) as minute
-         where 60 % minute = 0
-         union all
-        select 3600 * hour,
-               case hour when 1 then '0 * * * *' else format('0 */%s * * *', hour) end
-          from generate_series(1, 23) as hour
-         where 24 % hour = 0
-         union all
-        select 86400, '0 0 * * *'
-    )
-    select max(period) filter (where period <= v_period),
-           min(period) filter (where period >= v_period),
-           max(periods.cron_schedule) filter (where period = v_period)
-      into v_fewer, v_more, v_exact
-      from periods;
-
-    if v_fewer is distinct from v_more then
-        raise exception using
-            errcode = 'TD003',
-            message = format(
-                '%L cannot be a schedule: it does not divide an hour or a day', v_given),
-            hint    = format(
-                'The nearest that can: %s.',
-                concat_ws(
-                    ' and ',
-                    tinydevcrm._format_period(v_fewer),
-                    tinydevcrm._format_period(v_more)));
-    end if;
-
-    _parse_schedule.schedule := coalesce(v_exact, tinydevcrm._format_period(v_fewer));
-    _parse_schedule.seconds := case when v_exact is null then v_fewer end;
-    _parse_schedule.cron_schedule := case
-        when v_exact is not null then v_exact
-        when tinydevcrm._cron_has_seconds() then _parse_schedule.schedule
-        else '* * * * *'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._parse_schedule(text) is
-    'Reads a schedule: an interval of whole seconds below a minute, an interval that divides an '
-    'hour or a day evenly, or a cron expression. Returns its normal spelling and what pg_cron '
-    'gets. Raises TD003, with the nearest schedules that work.';
-
-create function tinydevcrm._format_period(seconds integer)
-    returns text
-    language sql
-    immutable
-    strict
-    set search_path = pg_catalog, pg_temp
-as $$
-    select format('%s %s%s', amount, unit, case amount when 1 then '' else 's' end)
-      from (
-        values
-            (86400, 'day'), (3600, 'hour'), (60, 'minute'), (1, 'second')
-      ) as units (size, unit)
-     cross join lateral (select _format_period.seconds / size as amount) as counted
-     where _format_period.seconds % size = 0
-     order by size desc
-     limit 1
-$$;
-
-comment on function tinydevcrm._format_period(integer) is
-    'A number of seconds in words: 5 seconds, 1 hour.';
+    'one space between them, or a name such as @hourly; at most 200 bytes. $ is the last day of a '
+    'month.';
 
 -- pg_cron does not show when a job is due, so the five fields are read here as pg_cron reads them.
 -- As in Vixie's cron, days of month and of week are alternatives when both are given.
@@ -192,6 +48,17 @@ declare
     v_word   text := array_to_string(array['[0-9]{1,2}'] || _cron_field.names, '|');
     v_form   text := format('(\*|(%1$s)(-(%1$s))?)(/[1-9][0-9]?)?', v_word);
 begin
+    -- The fields that most schedules have.
+    if _cron_field.field = '*' then
+        return array(select generate_series(_cron_field.low, _cron_field.high));
+    elsif _cron_field.field ~ '^[0-9]{1,2}$' then
+        return array[_cron_field.field::integer];
+    elsif _cron_field.field ~ '^\*/[1-9][0-9]?$' then
+        return array(
+            select generate_series(
+                       _cron_field.low, _cron_field.high, substr(_cron_field.field, 3)::integer));
+    end if;
+
     if octet_length(_cron_field.field) > 200
        or lower(_cron_field.field) !~ format('^%1$s(,%1$s)*$', v_form)
     then
@@ -227,16 +94,46 @@ comment on function tinydevcrm._cron_field(text, integer, integer, text[]) is
     'The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the '
     'first of which stands for the lowest value. Null for anything else, and for over 200 bytes.';
 
-create function tinydevcrm._cron_fields(
-    cron_schedule text,
-    out minutes   integer[],
-    out hours     integer[],
-    out days      integer[],
-    out months    integer[],
-    out weekdays  integer[],
-    out is_either boolean
-)
-    returns record
+create function tinydevcrm._spell_out_cron(cron_schedule text)
+    returns text
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case lower(trim(_spell_out_cron.cron_schedule))
+               when '@yearly' then '0 0 1 1 *'
+               when '@annually' then '0 0 1 1 *'
+               when '@monthly' then '0 0 1 * *'
+               when '@weekly' then '0 0 * * 0'
+               when '@daily' then '0 0 * * *'
+               when '@midnight' then '0 0 * * *'
+               when '@hourly' then '0 * * * *'
+               else _spell_out_cron.cron_schedule
+           end
+$$;
+
+comment on function tinydevcrm._spell_out_cron(text) is
+    'A cron expression in five fields, also when it is a name such as @daily.';
+
+create type tinydevcrm._cron as (
+    minutes   integer[],
+    hours     integer[],
+    days      integer[],
+    months    integer[],
+    weekdays  integer[],
+    is_either boolean,
+    is_fixed  boolean
+);
+
+comment on type tinydevcrm._cron is
+    'The values of the five fields of a cron expression; the day -1 is the last one of a month. '
+    'is_either: whether a day needs to be only among the days of the month or among those of the '
+    'week. is_fixed: whether it names times of day, so that neither minute nor hour begins with *: '
+    'see tinydevcrm._compute_next_zoned_time(). minutes is null when it is not a cron expression.';
+
+create function tinydevcrm._cron_fields(cron_schedule text)
+    returns tinydevcrm._cron
     language plpgsql
     immutable
     strict
@@ -244,45 +141,44 @@ create function tinydevcrm._cron_fields(
 as $$
 declare
     v_fields constant text[] := regexp_split_to_array(
-        case trim(_cron_fields.cron_schedule)
-            when '@yearly' then '0 0 1 1 *'
-            when '@annually' then '0 0 1 1 *'
-            when '@monthly' then '0 0 1 * *'
-            when '@weekly' then '0 0 * * 0'
-            when '@daily' then '0 0 * * *'
-            when '@midnight' then '0 0 * * *'
-            when '@hourly' then '0 * * * *'
-            else trim(_cron_fields.cron_schedule)
-        end,
-        '\s+');
+        trim(tinydevcrm._spell_out_cron(_cron_fields.cron_schedule)), '\s+');
+    v_days   text[];
+    v_cron   tinydevcrm._cron;
 begin
     if cardinality(v_fields) <> 5 then
-        return;
+        return v_cron;
     end if;
 
-    _cron_fields.minutes := tinydevcrm._cron_field(v_fields[1], 0, 59, '{}');
-    _cron_fields.hours := tinydevcrm._cron_field(v_fields[2], 0, 23, '{}');
-    _cron_fields.days := tinydevcrm._cron_field(v_fields[3], 1, 31, '{}');
-    _cron_fields.months := tinydevcrm._cron_field(
+    v_cron.minutes := tinydevcrm._cron_field(v_fields[1], 0, 59, '{}');
+    v_cron.hours := tinydevcrm._cron_field(v_fields[2], 0, 23, '{}');
+    v_days := string_to_array(v_fields[3], ',');
+    v_cron.days := case v_fields[3]
+        when '$' then array[-1]
+        else tinydevcrm._cron_field(
+                 array_to_string(array_remove(v_days, '$'), ','), 1, 31, '{}')
+             || case when '$' = any (v_days) then array[-1] else '{}'::integer[] end
+    end;
+    v_cron.months := tinydevcrm._cron_field(
         v_fields[4], 1, 12, '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}');
-    _cron_fields.weekdays := tinydevcrm._cron_field(
+    v_cron.weekdays := tinydevcrm._cron_field(
         v_fields[5], 0, 7, '{sun,mon,tue,wed,thu,fri,sat}');
-    _cron_fields.is_either := v_fields[3] not like '*%' and v_fields[5] not like '*%';
+    v_cron.is_either := v_fields[3] not like '*%' and v_fields[5] not like '*%';
+    v_cron.is_fixed := v_fields[1] not like '*%' and v_fields[2] not like '*%';
 
     -- When one field cannot be read, the whole expression is invalid.
     if num_nulls(
-           _cron_fields.minutes, _cron_fields.hours, _cron_fields.days, _cron_fields.months,
-           _cron_fields.weekdays) > 0
+           v_cron.minutes, v_cron.hours, v_cron.days, v_cron.months,
+           v_cron.weekdays) > 0
     then
-        _cron_fields.minutes := null;
+        v_cron.minutes := null;
     end if;
+
+    return v_cron;
 end
 $$;
 
 comment on function tinydevcrm._cron_fields(text) is
-    'The values of the five fields of a cron expression, and is_either: whether a day needs to be '
-    'only among the days of the month or among those of the week. minutes is null when it is not a '
-    'cron expression.';
+    'Reads the five fields of a cron expression.';
 
 create function tinydevcrm._has_cron_values(cron_schedule text)
     returns boolean
@@ -291,16 +187,16 @@ create function tinydevcrm._has_cron_values(cron_schedule text)
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    select bool_and(
-               coalesce(cardinality(item), 0) > 0
-               and low <= all (item)
-               and high >= all (item))
+    select bool_and(coalesce(low <= all (item) and high >= all (item), false))
+           and bool_and(0 < all (array[
+               cardinality(fields.minutes), cardinality(fields.hours), cardinality(fields.days),
+               cardinality(fields.months), cardinality(fields.weekdays)]))
       from tinydevcrm._cron_fields(_has_cron_values.cron_schedule) as fields
      cross join lateral (
          values
              (0, 59, fields.minutes),
              (0, 23, fields.hours),
-             (1, 31, fields.days),
+             (1, 31, array_remove(fields.days, -1)),
              (1, 12, fields.months),
              (0, 7, fields.weekdays)
      ) as ranges (low, high, item)
@@ -309,7 +205,7 @@ $$;
 comment on function tinydevcrm._has_cron_values(text) is
     'Whether each field of a cron expression has values, and all values exist.';
 
-create function tinydevcrm._compute_next_cron_time(cron_schedule text, after timestamp)
+create function tinydevcrm._compute_next_cron_time(fields tinydevcrm._cron, after timestamp)
     returns timestamp
     language plpgsql
     immutable
@@ -317,49 +213,52 @@ create function tinydevcrm._compute_next_cron_time(cron_schedule text, after tim
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_fields   record;
-    v_in_month boolean;
-    v_in_week  boolean;
-    v_day      date := _compute_next_cron_time.after::date;
-    v_moment   timestamp;
+    v_first_day constant date := _compute_next_cron_time.after::date;
+    v_day       date := v_first_day;
+    v_hour      integer := extract(hour from _compute_next_cron_time.after);
+    v_minute    integer := extract(minute from _compute_next_cron_time.after);
+    v_in_month  boolean;
+    v_in_week   boolean;
+    v_found     integer;
 begin
-    v_fields := tinydevcrm._cron_fields(_compute_next_cron_time.cron_schedule);
-    if v_fields.minutes is null or not isfinite(_compute_next_cron_time.after) then
+    if fields.minutes is null or not isfinite(_compute_next_cron_time.after) then
         return null;
     end if;
 
-    -- Day by day, because the next one is seldom far. Eight years contain every date, a 29 February
-    -- too.
-    while v_day <= _compute_next_cron_time.after::date + 8 * 366 loop
-        if extract(month from v_day)::integer <> all (v_fields.months) then
+    -- Months, then days, then hours, then minutes. Forty years contain every date on every day of
+    -- the week, a 29 February too.
+    while v_day <= v_first_day + 40 * 366 loop
+        if extract(month from v_day)::integer <> all (fields.months) then
             v_day := date_trunc('month', v_day::timestamp) + interval '1 month';
             continue;
         end if;
 
-        v_in_month := extract(day from v_day)::integer = any (v_fields.days);
+        v_in_month := extract(day from v_day)::integer = any (fields.days)
+                      or -1 = any (fields.days) and extract(day from v_day + 1) = 1;
         v_in_week := array[extract(dow from v_day), extract(isodow from v_day)]::integer[]
-                     && v_fields.weekdays;
-        if v_in_month and v_in_week or v_fields.is_either and (v_in_month or v_in_week) then
-            -- The rest of this hour, and the first minute of the other hours.
-            select min(moment)
-              into v_moment
-              from (
-                select v_day + make_interval(
-                           hours => extract(hour from _compute_next_cron_time.after)::integer,
-                           mins => minute)
-                  from unnest(v_fields.minutes) as minute
-                 where extract(hour from _compute_next_cron_time.after)::integer
-                       = any (v_fields.hours)
-                 union all
-                select v_day + make_interval(
-                           hours => hour,
-                           mins => (select min(minute) from unnest(v_fields.minutes) as minute))
-                  from unnest(v_fields.hours) as hour
-              ) as moments (moment)
-             where moment > _compute_next_cron_time.after;
+                     && fields.weekdays;
+        if v_in_month and v_in_week or fields.is_either and (v_in_month or v_in_week) then
+            if v_day > v_first_day then
+                v_hour := -1;
+            end if;
+            -- The rest of this hour, or the first minute of the next one.
+            select coalesce(
+                       (
+                           select 60 * v_hour + min(minute)
+                             from unnest(fields.minutes) as minute
+                            where minute > v_minute
+                              and v_hour = any (fields.hours)
+                       ),
+                       (
+                           select 60 * min(hour)
+                             from unnest(fields.hours) as hour
+                            where hour > v_hour
+                       )
+                       + (select min(minute) from unnest(fields.minutes) as minute))
+              into v_found;
 
-            if v_moment is not null then
-                return v_moment;
+            if v_found is not null then
+                return v_day + make_interval(mins => v_found);
             end if;
         end if;
 
@@ -370,9 +269,115 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._compute_next_cron_time(text, timestamp) is
-    'The first minute after a time at which a cron expression is due, both in pg_cron''s time '
-    'zone. Null when it is never due, or is not a cron expression.';
+comment on function tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp) is
+    'The first minute after a time at which a cron expression is due, by a clock that never '
+    'changes. Null when it is never due, or is not a cron expression.';
+
+-- Twice a year a clock is changed: an hour is skipped, or there twice.
+create function tinydevcrm._place_clock_time(
+    clock        timestamp,
+    time_zone    text,
+    out first_at timestamptz,
+    out last_at  timestamptz,
+    out is_skipped boolean
+)
+    returns record
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_gap   interval;
+    v_shift interval;
+begin
+    -- Postgres takes the second one of two, and reads a skipped time by the clock before the
+    -- change.
+    last_at := clock at time zone time_zone;
+    first_at := last_at;
+    v_gap := (last_at at time zone time_zone) - clock;
+    is_skipped := v_gap <> interval '0';
+
+    if is_skipped then
+        select min(moment)
+          into first_at
+          from generate_series(last_at - v_gap, last_at, interval '1 minute') as moment
+         where moment at time zone time_zone > clock;
+        last_at := first_at;
+        return;
+    end if;
+
+    v_shift := clock - ((last_at - interval '3 hours') at time zone time_zone) - interval '3 hours';
+    if v_shift < interval '0' and (last_at + v_shift) at time zone time_zone = clock then
+        first_at := last_at + v_shift;
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._place_clock_time(timestamp, text) is
+    'When the clocks of a time zone show a time: first_at and last_at differ for a time that is '
+    'there twice, within three hours after a change. For a time that a change skips (is_skipped), '
+    'the first minute after the change.';
+
+create function tinydevcrm._compute_next_zoned_time(
+    cron_schedule text,
+    time_zone     text,
+    after         timestamptz
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_fields constant tinydevcrm._cron := tinydevcrm._cron_fields(cron_schedule);
+    v_clock  constant timestamp := after at time zone time_zone;
+    v_next   timestamp := tinydevcrm._compute_next_cron_time(v_fields, v_clock);
+    v_place  record;
+    v_shift  interval;
+    v_change timestamptz;
+    v_found  timestamptz;
+begin
+    if v_next is null or time_zone in ('GMT', 'UTC') then
+        return v_next at time zone time_zone;
+    end if;
+
+    -- The rules of Debian's cron: see "Schedules" in migrations/README.md.
+    while v_next is not null and v_found is null loop
+        v_place := tinydevcrm._place_clock_time(v_next, time_zone);
+        if v_place.first_at > after and (v_fields.is_fixed or not v_place.is_skipped) then
+            v_found := v_place.first_at;
+        elsif v_place.last_at > after and not v_fields.is_fixed and not v_place.is_skipped then
+            v_found := v_place.last_at;
+        else
+            v_next := tinydevcrm._compute_next_cron_time(v_fields, v_next);
+        end if;
+    end loop;
+
+    -- Clocks that are soon put back show earlier times again.
+    v_shift := ((after + interval '3 hours') at time zone time_zone) - v_clock - interval '3 hours';
+    if not v_fields.is_fixed and v_shift < interval '0' then
+        select min(moment)
+          into v_change
+          from generate_series(
+                   date_trunc('minute', after), after + interval '3 hours', interval '1 minute')
+                   as moment
+         where moment > after
+           and (moment at time zone time_zone) - v_clock < moment - after;
+        v_next := tinydevcrm._compute_next_cron_time(
+            v_fields, (v_change at time zone time_zone) - interval '1 second');
+        v_found := least(v_found, (tinydevcrm._place_clock_time(v_next, time_zone)).last_at);
+    end if;
+
+    return v_found;
+end
+$$;
+
+comment on function tinydevcrm._compute_next_zoned_time(text, text, timestamptz) is
+    'The first minute after a time at which a cron expression in a time zone is due. When clocks '
+    'are changed, an expression whose minute or hour begins with * follows real time. Of the other '
+    'ones, a time that is skipped is due in the first minute after the change, and one that is '
+    'there twice is due the first time. Null when it is never due, or is not a cron expression.';
 
 create function tinydevcrm._cron_timezone()
     returns text
@@ -388,7 +393,12 @@ comment on function tinydevcrm._cron_timezone() is
     'Time zone of cron expressions. Security definer: lends the right to read that setting, which '
     'pg_cron keeps for administrators.';
 
-create function tinydevcrm._compute_next_due(seconds integer, cron_schedule text, after timestamptz)
+create function tinydevcrm._compute_next_due(
+    seconds   integer,
+    schedule  text,
+    time_zone text,
+    after     timestamptz
+)
     returns timestamptz
     language sql
     stable
@@ -403,43 +413,39 @@ as $$
                                / nullif(_compute_next_due.seconds, 0))
                            + 1
                        ) * _compute_next_due.seconds)
-               else tinydevcrm._compute_next_cron_time(
-                        _compute_next_due.cron_schedule,
-                        _compute_next_due.after at time zone zone.name)
-                    at time zone zone.name
+               else tinydevcrm._compute_next_zoned_time(
+                        _compute_next_due.schedule,
+                        coalesce(_compute_next_due.time_zone, tinydevcrm._cron_timezone()),
+                        _compute_next_due.after)
            end
-      from (
-        select tinydevcrm._cron_timezone() as name
-      ) as zone
 $$;
 
-comment on function tinydevcrm._compute_next_due(integer, text, timestamptz) is
-    'When a schedule is first due after a time.';
+comment on function tinydevcrm._compute_next_due(integer, text, text, timestamptz) is
+    'When a schedule is first due after a time: seconds, schedule and time_zone as in '
+    'tinydevcrm.schedules.';
 
 revoke execute on function
-    tinydevcrm._cron_has_seconds(),
-    tinydevcrm._schedule_hint(),
     tinydevcrm._is_cron(text),
-    tinydevcrm._parse_schedule(text),
-    tinydevcrm._format_period(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
+    tinydevcrm._spell_out_cron(text),
     tinydevcrm._cron_fields(text),
     tinydevcrm._has_cron_values(text),
-    tinydevcrm._compute_next_cron_time(text, timestamp),
+    tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp),
+    tinydevcrm._place_clock_time(timestamp, text),
+    tinydevcrm._compute_next_zoned_time(text, text, timestamptz),
     tinydevcrm._cron_timezone(),
-    tinydevcrm._compute_next_due(integer, text, timestamptz)
+    tinydevcrm._compute_next_due(integer, text, text, timestamptz)
 from public;
 
 grant execute on function
-    tinydevcrm._cron_has_seconds(),
-    tinydevcrm._schedule_hint(),
     tinydevcrm._is_cron(text),
-    tinydevcrm._parse_schedule(text),
-    tinydevcrm._format_period(integer),
     tinydevcrm._cron_field(text, integer, integer, text[]),
+    tinydevcrm._spell_out_cron(text),
     tinydevcrm._cron_fields(text),
     tinydevcrm._has_cron_values(text),
-    tinydevcrm._compute_next_cron_time(text, timestamp),
+    tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp),
+    tinydevcrm._place_clock_time(timestamp, text),
+    tinydevcrm._compute_next_zoned_time(text, text, timestamptz),
     tinydevcrm._cron_timezone(),
-    tinydevcrm._compute_next_due(integer, text, timestamptz)
+    tinydevcrm._compute_next_due(integer, text, text, timestamptz)
 to tinydevcrm_user;

@@ -2,6 +2,8 @@ drop function tinydevcrm._find_round_grace(integer, text);
 drop function tinydevcrm._assign_lane(bigint, interval);
 
 alter table tinydevcrm.matviews
+    drop column schedule_began_at,
+    drop column catch_up,
     drop column is_paused,
     drop column schedule_id,
     drop column is_slow,
@@ -11,4 +13,8 @@ drop function tinydevcrm._is_loop(tinydevcrm.schedules);
 drop policy _locks_schedule on tinydevcrm._locks;
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_create_lock();
+drop function tinydevcrm._find_round(text, text, text, timestamptz);
+drop function tinydevcrm._make_job_schedule(integer, text, text, text);
+drop function tinydevcrm._list_offsets(text);
+drop function tinydevcrm._cron_has_seconds();
 delete from tinydevcrm._locks where what = 'schedule';

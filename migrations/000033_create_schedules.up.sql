@@ -3,19 +3,169 @@
 -- others. Where pg_cron has no seconds, one job per owner loops over all of the owner's schedules
 -- below a minute, so that they need only one connection.
 
+create function tinydevcrm._cron_has_seconds()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Debian's package of 1.4 has the version 1.4-1.
+    select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
+      from pg_extension
+     where extname = 'pg_cron'
+$$;
+
+comment on function tinydevcrm._cron_has_seconds() is
+    'Whether pg_cron itself supports "N seconds": from version 1.5 on.';
+
+create function tinydevcrm._list_offsets(time_zone text)
+    returns integer[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(distinct (
+               extract(epoch from
+                   (moment at time zone _list_offsets.time_zone) - (moment at time zone 'UTC'))
+               / 60)::integer)
+      from generate_series(
+               now() - interval '1 year', now() + interval '10 years', interval '30 days') as moment
+$$;
+
+comment on function tinydevcrm._list_offsets(text) is
+    'The minutes by which the clocks of a time zone are ahead of UTC: several where clocks are '
+    'changed.';
+
+create function tinydevcrm._make_job_schedule(
+    seconds   integer,
+    schedule  text,
+    time_zone text,
+    cron_zone text
+)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_zone    constant text := coalesce(_make_job_schedule.time_zone, cron_zone);
+    v_fields  tinydevcrm._cron;
+    v_offsets integer[];
+    v_cron    integer[];
+    v_minutes integer[];
+    v_hours   integer[];
+begin
+    if seconds is not null then
+        return case when tinydevcrm._cron_has_seconds() then schedule else '* * * * *' end;
+    end if;
+
+    v_fields := tinydevcrm._cron_fields(schedule);
+    v_offsets := tinydevcrm._list_offsets(v_zone);
+    v_cron := tinydevcrm._list_offsets(cron_zone);
+    if v_offsets = v_cron
+       and (cardinality(v_cron) = 1 or v_zone = cron_zone and not v_fields.is_fixed)
+    then
+        return replace(schedule, '$', '28-31');
+    end if;
+
+    -- A change of clocks, after which skipped times are due, is at a full hour of the zone or of
+    -- UTC, and at most as far away as the clocks are put forward.
+    select array_agg(distinct (minute + shift + 2880) % 60 order by (minute + shift + 2880) % 60)
+      into v_minutes
+      from (
+        select minute, cron_offset - zone_offset
+          from unnest(v_offsets) as zone_offset
+         cross join unnest(v_cron) as cron_offset
+         cross join unnest(
+             v_fields.minutes
+             || case when v_fields.is_fixed and cardinality(v_offsets) > 1 then 0 end
+         ) as minute
+         union all
+        select 0, cron_offset
+          from unnest(v_cron) as cron_offset
+         where v_fields.is_fixed
+           and cardinality(v_offsets) > 1
+      ) as moments (minute, shift)
+     where minute is not null;
+
+    select array_agg(distinct hour order by hour)
+      into v_hours
+      from unnest(v_fields.hours) as given
+     cross join unnest(v_fields.minutes) as minute
+     cross join (
+         select min(cron_offset - zone_offset),
+                max(cron_offset - zone_offset)
+                + case when cardinality(v_cron) > 1 then 60 else 0 end
+           from unnest(v_offsets) as zone_offset
+          cross join unnest(v_cron) as cron_offset
+     ) as shifts (least, most)
+     cross join generate_series(least, most, 15) as shift
+     cross join lateral (select (60 * given + minute + shift + 2880) / 60 % 24 as hour) as hours;
+
+    return format(
+        '%s %s * * *',
+        case when cardinality(v_minutes) > 30 then '*' else array_to_string(v_minutes, ',') end,
+        case when cardinality(v_hours) = 24 then '*' else array_to_string(v_hours, ',') end);
+end
+$$;
+
+comment on function tinydevcrm._make_job_schedule(integer, text, text, text) is
+    'What pg_cron gets for a schedule: all as in tinydevcrm.schedules. '
+    'pg_cron has one time zone, and not every pg_cron has seconds or the last day of a month. '
+    'Where it cannot run the schedule itself, it gets one with more times, and the job does '
+    'nothing at those at which the schedule is not due: see tinydevcrm._find_round().';
+
+create function tinydevcrm._find_round(
+    schedule      text,
+    time_zone     text,
+    cron_schedule text,
+    called_at     timestamptz
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_next  timestamptz;
+    v_found timestamptz;
+begin
+    if cron_schedule = schedule then
+        return date_trunc('minute', called_at);
+    end if;
+
+    -- pg_cron starts a job late when other jobs take all of its connections.
+    v_next := date_trunc('minute', called_at) - interval '5 minutes 1 second';
+    loop
+        v_next := tinydevcrm._compute_next_due(null, schedule, time_zone, v_next);
+        exit when v_next is null or v_next > called_at;
+        v_found := v_next;
+    end loop;
+
+    return v_found;
+end
+$$;
+
+comment on function tinydevcrm._find_round(text, text, text, timestamptz) is
+    'The round that a job called at a time is for: schedule, time_zone and cron_schedule as in '
+    'tinydevcrm.schedules. pg_cron runs a job with its own schedule only when it is due. One with '
+    'more times than the schedule has is called in vain when no time of the schedule is within '
+    'the last five minutes: null.';
+
 create table tinydevcrm.schedules (
     id            bigint generated always as identity,
     owner         regrole not null,
     schedule      text not null,
     seconds       integer,
+    time_zone     text,
     cron_schedule text not null,
+    cron_zone     text not null default tinydevcrm._cron_timezone(),
     is_slow       boolean not null default false,
     job_id        bigint,
     created_at    timestamptz not null default now(),
 
     constraint schedules_pkey primary key (id),
     constraint schedules_id_owner_unique unique (id, owner),
-    constraint schedules_schedule_unique unique (owner, schedule, is_slow),
     constraint schedules_seconds_range check (seconds between 1 and 59),
     constraint schedules_schedule_short check (octet_length(schedule) <= 200),
     constraint schedules_cron_schedule_readable check (
@@ -31,14 +181,18 @@ comment on column tinydevcrm.schedules.id is
 comment on column tinydevcrm.schedules.owner is
     'Owner of its materialized views. The job runs as this role.';
 comment on column tinydevcrm.schedules.schedule is
-    'The schedule in normal form: "5 seconds", or a cron expression of five fields in the time '
-    'zone of pg_cron (cron.timezone; GMT by default).';
+    'The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.';
 comment on column tinydevcrm.schedules.seconds is
     'Seconds between two rounds if they are less than a minute apart; null otherwise. A round is a '
     'time at which the schedule is due.';
+comment on column tinydevcrm.schedules.time_zone is
+    'Time zone of the schedule, a name of pg_timezone_names; null for that of pg_cron '
+    '(cron.timezone; GMT by default).';
 comment on column tinydevcrm.schedules.cron_schedule is
-    'The schedule of the pg_cron job: the same one, or every minute where the job loops over the '
-    'seconds (pg_cron before 1.5).';
+    'The schedule of the pg_cron job: the same one, or one with more times: see '
+    'tinydevcrm._make_job_schedule().';
+comment on column tinydevcrm.schedules.cron_zone is
+    'Time zone of pg_cron for which cron_schedule was made.';
 comment on column tinydevcrm.schedules.is_slow is
     'Whether it is for slow materialized views, whose refreshes take more than half of the time '
     'between two rounds, or end the session. They have a job of their own, in which they delay '
@@ -47,6 +201,9 @@ comment on column tinydevcrm.schedules.job_id is
     'The job: cron.job.jobid. Schedules of one owner that the same loop serves share a job.';
 comment on column tinydevcrm.schedules.created_at is
     'When its first materialized view was scheduled.';
+
+create unique index schedules_schedule_unique
+    on tinydevcrm.schedules (owner, schedule, (coalesce(time_zone, '')), is_slow);
 
 alter table tinydevcrm.schedules enable row level security;
 
@@ -97,14 +254,16 @@ alter table tinydevcrm.matviews
     add column is_slow boolean not null default false,
     add column schedule_id bigint,
     add column is_paused boolean not null default false,
+    add column catch_up boolean,
+    add column schedule_began_at timestamptz,
     add constraint matviews_schedule_short check (octet_length(schedule) <= 200),
     -- With the owner, so that no view can have a schedule of another owner.
     add constraint matviews_schedule_fkey foreign key (schedule_id, owner)
         references tinydevcrm.schedules (id, owner);
 
 comment on column tinydevcrm.matviews.schedule is
-    'When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no '
-    'schedule.';
+    'When it is refreshed, as it was typed; null when it has no schedule. The normal form is in '
+    'tinydevcrm.schedules.';
 comment on column tinydevcrm.matviews.is_slow is
     'Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.';
 comment on column tinydevcrm.matviews.schedule_id is
@@ -112,8 +271,15 @@ comment on column tinydevcrm.matviews.schedule_id is
     'schedule.';
 comment on column tinydevcrm.matviews.is_paused is
     'Whether its scheduled refreshes are paused.';
+comment on column tinydevcrm.matviews.catch_up is
+    'Whether upkeep makes up, once, for times of its schedule that passed without a refresh '
+    'because the database was down. Who writes null gets the default: true when the schedule is '
+    'due at most once an hour.';
+comment on column tinydevcrm.matviews.schedule_began_at is
+    'When its schedule was set, or when its last pause ended. Times before that are neither late '
+    'nor made up for.';
 
-grant update (schedule, is_slow, is_paused) on tinydevcrm.matviews to tinydevcrm_user;
+grant update (schedule, is_slow, is_paused, catch_up) on tinydevcrm.matviews to tinydevcrm_user;
 
 -- It has no column that a refresh writes, so that a refresh adds no index entry (HOT update).
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
@@ -204,6 +370,10 @@ comment on function tinydevcrm._find_round_grace(integer, text) is
     'How long a refresh by this schedule may be overdue before it is late.';
 
 revoke execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._list_offsets(text),
+    tinydevcrm._make_job_schedule(integer, text, text, text),
+    tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._schedules_create_lock(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._assign_lane(bigint, interval),
@@ -211,6 +381,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._cron_has_seconds(),
+    tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)

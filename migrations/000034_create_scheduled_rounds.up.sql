@@ -94,7 +94,8 @@ begin
     rounds as (
         select taken.*,
                case
-                   when seconds is null then date_trunc('minute', _plan_round.called_at)
+                   when seconds is null then tinydevcrm._find_round(
+                       schedule, time_zone, cron_schedule, _plan_round.called_at)
                    else to_timestamp(
                        floor(
                            extract(epoch from case
@@ -122,7 +123,7 @@ begin
             on pg_class.oid = matviews.relation
            and pg_class.relowner = matviews.owner
          where not matviews.is_paused
-           and (matviews.last_scheduled_at is null or matviews.last_scheduled_at < rounds.due_at)
+           and coalesce(matviews.last_scheduled_at, '-infinity') < rounds.due_at
            and (matviews.ended_count = 0
                 or matviews.last_refreshed_at
                    + tinydevcrm._find_ended_pause(matviews.ended_count) <= v_now)

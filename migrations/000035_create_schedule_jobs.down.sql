@@ -10,6 +10,9 @@ drop trigger _500_create_job on tinydevcrm.refresh_requests;
 drop function tinydevcrm._create_request_job(regrole);
 drop function tinydevcrm._refresh_requests_create_job();
 
+drop trigger _100_end_pause on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_end_pause();
+
 drop trigger _100_find_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_find_schedule();
 drop function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean);

@@ -195,11 +195,11 @@ create trigger _900_drop_unused_schedule
     execute function tinydevcrm._matviews_drop_unused_schedule();
 
 create function tinydevcrm._find_or_create_schedule(
-    owner         regrole,
-    schedule      text,
-    seconds       integer,
-    cron_schedule text,
-    is_slow       boolean
+    owner     regrole,
+    schedule  text,
+    seconds   integer,
+    time_zone text,
+    is_slow   boolean
 )
     returns tinydevcrm.schedules
     language plpgsql
@@ -218,6 +218,7 @@ begin
           from tinydevcrm.schedules
          where schedules.owner = _find_or_create_schedule.owner
            and schedules.schedule = _find_or_create_schedule.schedule
+           and schedules.time_zone is not distinct from _find_or_create_schedule.time_zone
            and schedules.is_slow = _find_or_create_schedule.is_slow
            for key share;
 
@@ -247,14 +248,20 @@ begin
                           'tinydevcrm.settings.user_schedules.';
         end if;
 
-        insert into tinydevcrm.schedules (owner, schedule, seconds, cron_schedule, is_slow)
+        insert into tinydevcrm.schedules (
+            owner, schedule, seconds, time_zone, cron_schedule, is_slow)
         values (
                    _find_or_create_schedule.owner,
                    _find_or_create_schedule.schedule,
                    _find_or_create_schedule.seconds,
-                   _find_or_create_schedule.cron_schedule,
+                   _find_or_create_schedule.time_zone,
+                   tinydevcrm._make_job_schedule(
+                       _find_or_create_schedule.seconds,
+                       _find_or_create_schedule.schedule,
+                       _find_or_create_schedule.time_zone,
+                       tinydevcrm._cron_timezone()),
                    _find_or_create_schedule.is_slow)
-        on conflict on constraint schedules_schedule_unique do nothing;
+        on conflict do nothing;
     end loop;
 end
 $$;
@@ -271,27 +278,41 @@ create function tinydevcrm._matviews_find_schedule()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_old    tinydevcrm.schedules;
     v_parsed record;
 begin
     if new.schedule is null then
         new.is_slow := false;
         new.schedule_id := null;
+        new.catch_up := null;
+        new.schedule_began_at := null;
         return new;
     end if;
 
-    select parsed.schedule,
-           parsed.seconds,
-           parsed.cron_schedule
-      into v_parsed
-      from tinydevcrm._parse_schedule(new.schedule) as parsed;
-
-    new.schedule := v_parsed.schedule;
-    -- Setting the same schedule again changes nothing: a slow view stays slow.
-    if new.schedule is distinct from old.schedule or new.owner <> old.owner then
-        new.is_slow := false;
+    new.schedule := trim(both from regexp_replace(new.schedule, '\s+', ' ', 'g'));
+    select schedules.*
+      into v_old
+      from tinydevcrm.schedules
+     where schedules.id = old.schedule_id;
+    if new.schedule = old.schedule then
+        v_parsed := v_old;
+    else
+        v_parsed := tinydevcrm._parse_schedule(new.schedule);
     end if;
+
+    -- Setting the same schedule again changes nothing: a slow view stays slow.
+    if (v_parsed.schedule, v_parsed.time_zone) is distinct from (v_old.schedule, v_old.time_zone)
+       or new.owner <> old.owner
+    then
+        new.is_slow := false;
+        new.schedule_began_at := now();
+    end if;
+    new.catch_up := coalesce(
+        new.catch_up,
+        v_parsed.seconds is null
+        and cardinality((tinydevcrm._cron_fields(v_parsed.schedule)).minutes) = 1);
     new.schedule_id := (tinydevcrm._find_or_create_schedule(
-        new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.cron_schedule, new.is_slow)).id;
+        new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.time_zone, new.is_slow)).id;
 
     return new;
 end
@@ -304,9 +325,30 @@ comment on function tinydevcrm._matviews_find_schedule() is
     'registration that row-level security has let through, and only for the owner of that.';
 
 create trigger _100_find_schedule
-    before update of schedule, is_slow, owner on tinydevcrm.matviews
+    before update of schedule, catch_up, is_slow, owner on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_find_schedule();
+
+create function tinydevcrm._matviews_end_pause()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.schedule_began_at := now();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_end_pause() is
+    'Remembers when a pause ended: what was due before is neither late nor made up for.';
+
+create trigger _100_end_pause
+    before update of is_paused on tinydevcrm.matviews
+    for each row
+    when (old.is_paused and not new.is_paused and new.schedule is not null)
+    execute function tinydevcrm._matviews_end_pause();
 
 create function tinydevcrm._refresh_requests_create_job()
     returns trigger
@@ -358,6 +400,7 @@ revoke execute on function
     tinydevcrm._matviews_drop_unused_schedule(),
     tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean),
     tinydevcrm._matviews_find_schedule(),
+    tinydevcrm._matviews_end_pause(),
     tinydevcrm._refresh_requests_create_job(),
     tinydevcrm._create_request_job(regrole)
 from public;

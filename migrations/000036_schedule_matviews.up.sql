@@ -1,6 +1,158 @@
--- What users call to schedule the refreshes of a materialized view.
+-- What users call to schedule the refreshes of a materialized view, and a schedule in words, with
+-- which they check what they have written.
 
-create function tinydevcrm._assign_schedule(relation regclass, schedule text)
+create function tinydevcrm._describe_cron(
+    minutes   integer[],
+    hours     integer[],
+    days      integer[],
+    months    integer[],
+    weekdays  integer[],
+    is_either boolean
+)
+    returns text
+    language plpython3u
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+global minutes, hours, days, months, weekdays
+# A loop in Python cannot be cancelled. A field has at most 60 values; some may be given twice.
+if not all(values and len(values) <= 1600 for values in (minutes, hours, days, months, weekdays)):
+    plpy.error("a field of a cron expression has 1 to 1600 values", sqlstate="TD003")
+
+minutes, hours, days, months, weekdays = (
+    sorted(set(values)) for values in (minutes, hours, days, months, weekdays)
+)
+MONTHS = (
+    "January February March April May June July August September October November December"
+).split()
+WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+
+
+def join(items):
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def spoken(numbers, name=str):
+    """1, 2, 3, 5 as "1 to 3 and 5"."""
+    runs = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    items = []
+    for run in runs:
+        if len(run) > 2:
+            items.append(f"{name(run[0])} to {name(run[-1])}")
+        else:
+            items.extend(name(number) for number in run)
+    return join(items)
+
+
+def step_of(numbers, size):
+    """2 for 0, 2, 4 and so on up to size; None when the steps do not divide size evenly."""
+    step = size // len(numbers)
+    return step if numbers == list(range(0, size, step)) else None
+
+
+def time_of_day():
+    if len(minutes) * len(hours) <= 4:
+        return "at " + join([f"{hour:02}:{minute:02}" for hour in hours for minute in minutes])
+    step = step_of(hours, 24)
+    if len(minutes) == 1 and step and (step > 1 or minutes == [0]):
+        words = "every hour" if step == 1 else f"every {step} hours"
+        return words if minutes == [0] else f"{words} at minute {minutes[0]}"
+    step = step_of(minutes, 60)
+    if len(minutes) == 60:
+        words = "every minute"
+    elif step and len(minutes) > 1:
+        words = f"every {step} minutes"
+    else:
+        words = f"at minute{'s' if len(minutes) > 1 else ''} {spoken(minutes)} of every hour"
+    if len(hours) == 24:
+        return words
+    return words.replace(" of every hour", "") + f" of hours {spoken(hours)}"
+
+
+def date():
+    in_months = spoken(months, lambda month: MONTHS[month - 1]) if len(months) < 12 else None
+    in_month = in_week = None
+    numbers = [day for day in days if day > 0]
+    if len(numbers) < 31:
+        named = [f"day {spoken(numbers)}"] if numbers else []
+        # The day -1 is the last one.
+        if -1 in days:
+            named.append("the last day")
+        in_month = f"on {join(named)} of {in_months or 'every month'}"
+    # Monday first, as people say it. 0 and 7 are both Sunday.
+    week = sorted({(weekday - 1) % 7 for weekday in weekdays})
+    if len(week) < 7:
+        in_week = spoken(week, lambda weekday: WEEKDAYS[weekday])
+    if in_month and in_week:
+        return f"{in_month} and on {in_week}" if is_either else f"{in_month}, if it is {in_week}"
+    if in_week:
+        every = "every " if len(week) == 1 else ""
+        return f"{every}{in_week}" + (f" in {in_months}" if in_months else "")
+    return in_month or (f"every day of {in_months}" if in_months else None)
+
+
+words, when = time_of_day(), date()
+if when is None:
+    return words if "every" in words else f"every day {words}"
+return f"{when} {words}" if words.startswith("at") else f"{words}, {when}"
+$$;
+
+comment on function tinydevcrm._describe_cron(
+    integer[], integer[], integer[], integer[], integer[], boolean
+) is
+    'The values of the five fields of a cron expression in words; is_either as in '
+    'tinydevcrm._cron_fields(). Raises TD003 for a field with no values or with over 1600.';
+
+create function tinydevcrm.describe_schedule(
+    inout schedule  text,
+    out words       text,
+    out time_zone   text,
+    out next_due_at timestamptz[]
+)
+    returns record
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_parsed record := tinydevcrm._parse_schedule(describe_schedule.schedule);
+    v_fields tinydevcrm._cron;
+    v_next   timestamptz := now();
+begin
+    describe_schedule.schedule := v_parsed.schedule;
+    describe_schedule.time_zone := coalesce(v_parsed.time_zone, tinydevcrm._cron_timezone());
+    if v_parsed.seconds is not null then
+        describe_schedule.words := 'every ' || regexp_replace(v_parsed.schedule, '^1 (.*)', '\1');
+    else
+        v_fields := tinydevcrm._cron_fields(v_parsed.schedule);
+        describe_schedule.words := tinydevcrm._describe_cron(
+            v_fields.minutes, v_fields.hours, v_fields.days, v_fields.months, v_fields.weekdays,
+            v_fields.is_either);
+    end if;
+
+    for v_count in 1 .. 3 loop
+        v_next := tinydevcrm._compute_next_due(
+            v_parsed.seconds, v_parsed.schedule, v_parsed.time_zone, v_next);
+        describe_schedule.next_due_at := describe_schedule.next_due_at || v_next;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm.describe_schedule(text) is
+    'A schedule in its normal form and in words, the time zone of the words, and the next three '
+    'times at which it is due. Raises TD003 when it is not a schedule.';
+
+create function tinydevcrm._assign_schedule(
+    relation  regclass,
+    schedule  text,
+    time_zone text,
+    catch_up  boolean
+)
     returns tinydevcrm.schedules
     language plpgsql
     volatile
@@ -8,11 +160,16 @@ create function tinydevcrm._assign_schedule(relation regclass, schedule text)
 as $$
 declare
     v_matview  tinydevcrm.matviews := tinydevcrm._find_own_matview(_assign_schedule.relation);
+    v_zone     constant text := case
+        when _assign_schedule.time_zone is not null then
+            tinydevcrm._find_time_zone(_assign_schedule.time_zone, must_exist => true)
+    end;
     v_schedule tinydevcrm.schedules;
 begin
     update tinydevcrm.matviews
        -- An empty text raises TD003. Null would remove the schedule.
-       set schedule = coalesce(_assign_schedule.schedule, '')
+       set schedule = concat_ws(' ', coalesce(_assign_schedule.schedule, ''), v_zone),
+           catch_up = _assign_schedule.catch_up
      where matviews.id = v_matview.id
     returning matviews.*
          into v_matview;
@@ -26,7 +183,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._assign_schedule(regclass, text) is
+comment on function tinydevcrm._assign_schedule(regclass, text, text, boolean) is
     'Puts a watched materialized view on a schedule, which is created if there is none, and '
     'returns it.';
 
@@ -34,6 +191,8 @@ comment on function tinydevcrm._assign_schedule(regclass, text) is
 create function tinydevcrm.schedule_matview(
     relation          regclass,
     inout schedule    text,
+    inout time_zone   text default null,
+    inout catch_up    boolean default null,
     out seconds       integer,
     out is_slow       boolean,
     out outcome       text,
@@ -47,11 +206,14 @@ create function tinydevcrm.schedule_matview(
 as $$
 declare
     v_schedule tinydevcrm.schedules := tinydevcrm._assign_schedule(
-        schedule_matview.relation, schedule_matview.schedule);
+        schedule_matview.relation, schedule_matview.schedule, schedule_matview.time_zone,
+        schedule_matview.catch_up);
     v_event    tinydevcrm.matview_refresh_events := tinydevcrm.refresh_matview(
         schedule_matview.relation);
 begin
     schedule := v_schedule.schedule;
+    time_zone := v_schedule.time_zone;
+    catch_up := (tinydevcrm._find_registration(schedule_matview.relation)).catch_up;
     seconds := v_schedule.seconds;
     is_slow := v_schedule.is_slow;
     outcome := v_event.outcome;
@@ -61,13 +223,16 @@ begin
 end
 $$;
 
-comment on function tinydevcrm.schedule_matview(regclass, text) is
-    'Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 '
-    'minutes", "1 hour", or a cron expression. Replaces an earlier schedule. Returns the schedule '
-    'in normal form and the outcome of the first refresh: a failure raises nothing, and the '
-    'schedule stays set. In a session that has not logged in as the owner, the first refresh is '
-    'requested: see tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when '
-    'it is not a schedule, 42501 when it is not yours.';
+comment on function tinydevcrm.schedule_matview(regclass, text, text, boolean) is
+    'Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily '
+    'at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint(). The time zone '
+    'may be given, or follow the schedule; without one it is that of pg_cron. catch_up: whether a '
+    'time that passes while the database is down is made up for; by default when the schedule is '
+    'due at most once an hour. Replaces an earlier schedule. Returns the schedule in normal form '
+    'and the outcome of the first refresh: a failure raises nothing, and the schedule stays set. '
+    'In a session that has not logged in as the owner, the first refresh is requested: see '
+    'tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when it is not a '
+    'schedule or not a time zone, 42501 when it is not yours.';
 
 create function tinydevcrm.unschedule_matview(relation regclass)
     returns void
@@ -124,19 +289,104 @@ $$;
 
 comment on function tinydevcrm.resume_matview(regclass) is
     'Ends the pause of a materialized view: it is refreshed when its schedule is next due. '
-    'Refreshes that it missed are not made up for. Raises TD001 when it is not watched.';
+    'Refreshes that it missed meanwhile are not made up for. Raises TD001 when it is not watched.';
+
+create function tinydevcrm._request_missed_refreshes()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner       regrole;
+    v_matview_ids bigint[];
+begin
+    for v_owner, v_matview_ids in
+        with seen as (
+            select matviews.id,
+                   matviews.owner,
+                   matviews.schedule_id,
+                   -- Cut to the minute: many views share it, and the next time that is due.
+                   date_trunc('minute', greatest(
+                       matviews.last_scheduled_at, matviews.last_refreshed_at,
+                       matviews.schedule_began_at)) as seen_at
+              from tinydevcrm.matviews
+              join pg_roles
+                on pg_roles.oid = matviews.owner
+             where matviews.catch_up
+               and not matviews.is_paused
+        ),
+        missed as (
+            select rounds.schedule_id,
+                   rounds.seen_at
+              from (select distinct seen.schedule_id, seen.seen_at from seen) as rounds
+              join tinydevcrm.schedules
+                on schedules.id = rounds.schedule_id
+             where tinydevcrm._compute_next_due(
+                       schedules.seconds, schedules.schedule, schedules.time_zone, rounds.seen_at)
+                   <= clock_timestamp() - interval '1 minute'
+               -- Its job is at work, and comes to the others. A row's xmax is the transaction that
+               -- has locked it.
+               and not exists (
+                   select
+                     from pg_locks
+                     join tinydevcrm._locks
+                       on _locks.xmax = pg_locks.transactionid
+                      and _locks.what = 'schedule'
+                     join tinydevcrm.schedules as busy
+                       on busy.id = _locks.id
+                    where pg_locks.locktype = 'transactionid'
+                      and pg_locks.granted
+                      and busy.job_id = schedules.job_id
+               )
+        )
+        select seen.owner,
+               array_agg(seen.id order by seen.id)
+          from missed
+          join seen
+            on seen.schedule_id = missed.schedule_id
+           and seen.seen_at = missed.seen_at
+         group by seen.owner
+    loop
+        begin
+            insert into tinydevcrm.refresh_requests (matview_id, makes_up)
+            select matview_id, true
+              from unnest(v_matview_ids) as matview_id
+            on conflict on constraint refresh_requests_pkey do nothing;
+        exception
+            -- The owner may be just requesting one, in a transaction that stays open.
+            when others then
+                raise warning 'TinyDevCRM could not make up for refreshes of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._request_missed_refreshes() is
+    'Requests a refresh by the owner''s job of each view with catch_up that was due while the '
+    'database was down, or whose job has not run: one, however many times were missed. Upkeep '
+    'calls it.';
 
 revoke execute on function
-    tinydevcrm._assign_schedule(regclass, text),
-    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm._describe_cron(
+        integer[], integer[], integer[], integer[], integer[], boolean),
+    tinydevcrm.describe_schedule(text),
+    tinydevcrm._request_missed_refreshes(),
+    tinydevcrm._assign_schedule(regclass, text, text, boolean),
+    tinydevcrm.schedule_matview(regclass, text, text, boolean),
     tinydevcrm.unschedule_matview(regclass),
     tinydevcrm.pause_matview(regclass),
     tinydevcrm.resume_matview(regclass)
 from public;
 
 grant execute on function
-    tinydevcrm._assign_schedule(regclass, text),
-    tinydevcrm.schedule_matview(regclass, text),
+    tinydevcrm._describe_cron(
+        integer[], integer[], integer[], integer[], integer[], boolean),
+    tinydevcrm.describe_schedule(text),
+    tinydevcrm._assign_schedule(regclass, text, text, boolean),
+    tinydevcrm.schedule_matview(regclass, text, text, boolean),
     tinydevcrm.unschedule_matview(regclass),
     tinydevcrm.pause_matview(regclass),
     tinydevcrm.resume_matview(regclass)

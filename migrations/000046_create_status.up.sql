@@ -68,11 +68,12 @@ select matviews.relation,
        matviews.owner,
        matviews.notify_when,
        case when matviews.muted_until > now() then matviews.muted_until end as muted_until,
-       schedules.schedule,
+       matviews.schedule,
        case
            when due.since_at > now() then due.since_at
            when due.since_at is not null then
-               tinydevcrm._compute_next_due(schedules.seconds, schedules.cron_schedule, now())
+               tinydevcrm._compute_next_due(
+                   schedules.seconds, schedules.schedule, schedules.time_zone, now())
        end as next_due_at,
        matviews.last_refreshed_at,
        last_event.outcome,
@@ -125,12 +126,13 @@ select matviews.relation,
   left join lateral (
       select tinydevcrm._compute_next_due(
                  schedules.seconds,
-                 schedules.cron_schedule,
+                 schedules.schedule,
+                 schedules.time_zone,
                  greatest(
                      matviews.last_scheduled_at,
                      matviews.last_refreshed_at
                      + tinydevcrm._find_ended_pause(matviews.ended_count),
-                     schedules.created_at))
+                     matviews.schedule_began_at))
                  as since_at
        where schedules.id is not null
          and not matviews.is_paused
@@ -166,7 +168,7 @@ comment on column tinydevcrm.matview_status.notify_when is
 comment on column tinydevcrm.matview_status.muted_until is
     'Until when nothing notifies: see tinydevcrm.mute_matview(). Null when it is not muted.';
 comment on column tinydevcrm.matview_status.schedule is
-    'Its schedule; null when it has none.';
+    'Its schedule, as it was typed; null when it has none.';
 comment on column tinydevcrm.matview_status.next_due_at is
     'When it is due next; null when it has no schedule or is paused.';
 comment on column tinydevcrm.matview_status.late_reason is
@@ -203,7 +205,7 @@ as
 select job_run_details.runid as run_id,
        schedules.id as schedule_id,
        schedules.owner,
-       schedules.schedule,
+       concat_ws(' ', schedules.schedule, schedules.time_zone) as schedule,
        array(
            select matviews.relation
              from tinydevcrm.matviews
@@ -231,7 +233,7 @@ comment on column tinydevcrm.job_runs.schedule_id is
 comment on column tinydevcrm.job_runs.owner is
     'Its owner.';
 comment on column tinydevcrm.job_runs.schedule is
-    'The schedule in normal form.';
+    'The schedule in normal form, with its time zone.';
 comment on column tinydevcrm.job_runs.matviews is
     'The materialized views that are on it now.';
 comment on column tinydevcrm.job_runs.status is

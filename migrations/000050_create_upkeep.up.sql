@@ -29,7 +29,9 @@ as $$
            schedules.id,
            case
                when job.jobid is null then 'has no job'
-               else format('its job''s schedule is %s', job.schedule)
+               when schedules.cron_zone <> tinydevcrm._cron_timezone() then
+               format('its job was made for the time zone %s', schedules.cron_zone)
+           else format('its job''s schedule is %s', job.schedule)
            end
       from tinydevcrm.schedules
      cross join lateral tinydevcrm._describe_job(schedules) as wanted
@@ -41,6 +43,7 @@ as $$
      where exists (select from pg_roles where oid = schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
+            or schedules.cron_zone <> tinydevcrm._cron_timezone()
             -- This pg_cron has seconds and an earlier one had not, or the other way round.
             or schedules.seconds is not null
                and (schedules.cron_schedule = schedules.schedule)
@@ -103,13 +106,13 @@ begin
            for update of schedules skip locked
     loop
         begin
-            if v_schedule.seconds is not null then
-                update tinydevcrm.schedules
-                   set cron_schedule =
-                           (tinydevcrm._parse_schedule(v_schedule.schedule)).cron_schedule
-                 where schedules.id = v_schedule.id
-                returning schedules.* into v_schedule;
-            end if;
+            update tinydevcrm.schedules
+               set cron_schedule = tinydevcrm._make_job_schedule(
+                       schedules.seconds, schedules.schedule, schedules.time_zone,
+                       tinydevcrm._cron_timezone()),
+                   cron_zone = tinydevcrm._cron_timezone()
+             where schedules.id = v_schedule.id
+            returning schedules.* into v_schedule;
             v_job := tinydevcrm._describe_job(v_schedule);
             update tinydevcrm.schedules
                set job_id = tinydevcrm._create_job(
@@ -306,8 +309,8 @@ begin
     end if;
 
     foreach v_part in array array[
-        '_cancel_overdue_refreshes', '_end_locked_sessions', '_settle_owners', '_settle_schedules',
-        '_remove_unused_locks'
+        '_cancel_overdue_refreshes', '_end_locked_sessions', '_settle_owners',
+        '_request_missed_refreshes', '_settle_schedules', '_remove_unused_locks'
     ] loop
         begin
             execute format('select tinydevcrm.%I()', v_part);

@@ -44,7 +44,9 @@ begin
             select matviews.schedule_id,
                    matviews.is_paused,
                    matviews.failing_since,
-                   greatest(matviews.last_scheduled_at, matviews.last_refreshed_at) as last_seen_at,
+                   greatest(
+                       matviews.last_scheduled_at, matviews.last_refreshed_at,
+                       matviews.schedule_began_at) as last_seen_at,
                    tinydevcrm._matview_state(matviews) as state
               from tinydevcrm.matviews
         ),
@@ -55,13 +57,14 @@ begin
                        when tinydevcrm._is_late(
                            schedules,
                            tinydevcrm._compute_next_due(
-                               schedules.seconds, schedules.cron_schedule, active.last_seen_at))
+                               schedules.seconds, schedules.schedule, schedules.time_zone,
+                               active.last_seen_at))
                        then 'late'
                        else 'ok'
                    end as state
               from tinydevcrm.schedules
              cross join lateral (
-                 select min(greatest(views.last_seen_at, schedules.created_at)) as last_seen_at
+                 select min(views.last_seen_at) as last_seen_at
                    from views
                   where views.schedule_id = schedules.id
                     and not views.is_paused

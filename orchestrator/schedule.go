@@ -12,15 +12,23 @@ func (p *program) scheduleCommand() *cobra.Command {
 		Use:   "schedule NAME SCHEDULE",
 		Short: "Refresh a materialized view now and from now on by a schedule",
 		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
+			"A schedule is in words, such as hourly, daily at 7:00, weekdays at 9:00, monday and thursday at 18:30 or\n" +
+			"last day of the month at 7:00; a period, such as 5 seconds or 10 minutes; or the five fields of cron. The\n" +
+			"name of a time zone may follow. Without one it is in pg_cron's, which is GMT unless cron.timezone is set.\n\n" +
 			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
 		Example: "  orchestrator schedule matview '5 seconds'\n" +
-			"  orchestrator schedule matview '0 7 * * *'",
+			"  orchestrator schedule matview 'daily at 7:00' --time-zone Europe/Berlin\n" +
+			"  orchestrator schedule matview '0 7 * * 1-5'",
 	}
+	timeZone := command.Flags().String("time-zone", "", "the time zone of the schedule, such as Europe/Berlin")
+	catchUp := command.Flags().Bool("catch-up", false,
+		"make up, once, for times that pass while the database is down (default: when due at most once an hour)")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var schedule, code, message string
 		err := pool.QueryRowContext(command.Context(), `
-			select schedule, coalesce(error_code, ''), coalesce(error_message, '')
-			  from tinydevcrm.schedule_matview($1::text::regclass, $2)`, args[0], args[1],
+			select concat_ws(' ', schedule, time_zone), coalesce(error_code, ''), coalesce(error_message, '')
+			  from tinydevcrm.schedule_matview($1::text::regclass, $2, nullif($3, ''), $4)`, args[0], args[1], *timeZone,
+			sql.NullBool{Bool: *catchUp, Valid: command.Flags().Changed("catch-up")},
 		).Scan(&schedule, &code, &message)
 		if err != nil {
 			return fmt.Errorf("schedule %q: %w", args[0], err)

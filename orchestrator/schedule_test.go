@@ -107,6 +107,15 @@ func TestScheduleWhoseFirstRefreshFails(t *testing.T) {
 	if stdout, stderr, err := command(t, databaseURL, "", "schedule", "v", "1 hour"); err != nil || stderr != "" {
 		t.Errorf("one that succeeds ends with %v: %q, %q", err, stdout, stderr)
 	}
+	if said := mustCommand(t, databaseURL, "schedule", "v", "weekdays at 9:00", "--time-zone", "europe/berlin", "--catch-up=false"); said != "v is refreshed on schedule \"0 9 * * 1-5 Europe/Berlin\"\n" {
+		t.Errorf("words and a time zone say %q", said)
+	}
+	if makesUp := dbtest.Value[bool](t, pool, "select catch_up from tinydevcrm.matviews where relation = 'v'::regclass"); makesUp {
+		t.Error("--catch-up=false does not arrive")
+	}
+	if said := mustCommand(t, databaseURL, "status"); !strings.Contains(said, "weekdays at 9:00 Europe/Berlin") {
+		t.Errorf("the status shows %q, not what was typed", said)
+	}
 	if said := mustCommand(t, databaseURL, "matview", "refresh", "v"); !strings.Contains(said, "v: refreshed, 1 row in ") || !strings.Contains(said, "ms\n") {
 		t.Errorf("a refresh says %q", said)
 	}

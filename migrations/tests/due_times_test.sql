@@ -34,18 +34,26 @@ values
     ('15,45 8-18/2 * feb,jul *', '2024-07-01 10:15:01', '2024-07-01 10:45'),
     ('0 12 * * fri-7', '2024-02-02 12:00:00', '2024-02-03 12:00'),
     ('10-5 * * * *', '2024-01-31 10:00:00', null),
-    ('@reboot', '2024-01-31 10:00:00', null);
+    ('@reboot', '2024-01-31 10:00:00', null),
+    ('0 7 $ * *', '2024-01-31 07:00:00', '2024-02-29 07:00'),
+    ('0 7 $ * *', '2023-02-01 00:00:00', '2023-02-28 07:00'),
+    ('0 7 15,$ * *', '2024-04-15 07:00:00', '2024-04-30 07:00'),
+    ('0 7 $ * mon', '2024-01-25 07:00:00', '2024-01-29 07:00'),
+    ('0 7 $ * mon', '2024-01-29 07:00:00', '2024-01-31 07:00'),
+    ('0 0 29 2 */7', '2024-03-01 00:00:00', '2032-02-29 00:00');
 
 select is_empty(
-    $$ select *, tinydevcrm._compute_next_cron_time(cron_schedule, after) as got
+    $$ select expected.*, got
          from expected
-        where tinydevcrm._compute_next_cron_time(cron_schedule, after) is distinct from due $$,
+        cross join lateral tinydevcrm._compute_next_cron_time(
+                  tinydevcrm._cron_fields(cron_schedule), after) as got
+        where got is distinct from due $$,
     'a cron expression is due at its times');
 select is(
-    tinydevcrm._compute_next_due(5, null, '2024-01-31 10:00:03Z'), '2024-01-31 10:00:05Z',
+    tinydevcrm._compute_next_due(5, null, null, '2024-01-31 10:00:03Z'), '2024-01-31 10:00:05Z',
     'an interval of seconds is due at its multiples');
 select is(
-    tinydevcrm._compute_next_due(null, '0 * * * *', '2024-01-31 10:00:03Z'), '2024-01-31 11:00:00Z',
+    tinydevcrm._compute_next_due(null, '0 * * * *', null, '2024-01-31 10:00:03Z'), '2024-01-31 11:00:00Z',
     'cron expressions are in pg_cron''s time zone');
 
 select * from finish();

@@ -25,7 +25,7 @@ select is(
 -- the mark
 
 select tinydevcrm.create_matview(name, 'select 1 as n') from unnest(array['a', 'B b', 'c', 'd']) as name;
-select tinydevcrm._assign_schedule(relation, '5 seconds') from tinydevcrm.matviews;
+select tinydevcrm._assign_schedule(relation, '5 seconds', null, null) from tinydevcrm.matviews;
 update tinydevcrm.schedules set seconds = null, cron_schedule = schedule;
 
 create function pg_temp.plan(out names text, out lock_wait interval)

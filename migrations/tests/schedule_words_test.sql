@@ -1,5 +1,5 @@
 begin;
-select plan(36);
+select plan(85);
 
 select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' in words')
   from (
@@ -30,7 +30,9 @@ select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' i
         ('0 0 * jan,jul *', 'every day of January and July at 00:00'),
         ('0 7 * 3 7', 'every Sunday in March at 07:00'),
         ('30 4 13 * 5', 'on day 13 of every month and on Friday at 04:30'),
-        ('0 0 */15 * 1', 'on day 1, 16 and 31 of every month, if it is Monday at 00:00')
+        ('0 0 */15 * 1', 'on day 1, 16 and 31 of every month, if it is Monday at 00:00'),
+        ('0 7 $ * *', 'on the last day of every month at 07:00'),
+        ('0 7 15,$ 6 *', 'on day 15 and the last day of June at 07:00')
   ) as schedules (schedule, words);
 
 select is(
@@ -44,11 +46,86 @@ select is(
          order by number
     ),
     'the next three times are returned');
-select is(
-    (tinydevcrm.describe_schedule('0 0 31 2 *')).next_due_at, null,
-    'a date that never comes has no next times');
+select throws_ok(
+    $$ select tinydevcrm.describe_schedule('0 0 31 2 *') $$, 'TD003',
+    '''0 0 31 2 *'' is never due: no such day comes', 'a date that never comes is refused');
 select is(
     (tinydevcrm.describe_schedule('0 7 * * *')).time_zone, 'GMT', 'the time zone of the words is returned');
+
+select is(
+           (select concat_ws(' ', parsed.schedule, parsed.time_zone) from tinydevcrm._parse_schedule(typed) as parsed),
+           normal, typed || ' is ' || normal)
+  from (
+    values
+        ('hourly', '0 * * * *'),
+        ('daily', '0 0 * * *'),
+        ('weekly', '0 0 * * 0'),
+        ('monthly', '0 0 1 * *'),
+        ('yearly', '0 0 1 1 *'),
+        ('@daily', '0 0 * * *'),
+        ('Daily at 7:00', '0 7 * * *'),
+        ('daily  at  07:30', '30 7 * * *'),
+        ('daily at 7am', '0 7 * * *'),
+        ('daily at 12:15 am', '15 0 * * *'),
+        ('daily at 12pm', '0 12 * * *'),
+        ('every day at noon', '0 12 * * *'),
+        ('daily at midnight', '0 0 * * *'),
+        ('every minute', '* * * * *'),
+        ('every 10 minutes', '*/10 * * * *'),
+        ('every 2 hours', '0 */2 * * *'),
+        ('every 5 seconds', '5 seconds'),
+        ('weekdays at 9:00', '0 9 * * 1-5'),
+        ('weekends at 9:00', '0 9 * * 0,6'),
+        ('monday at 8:00', '0 8 * * 1'),
+        ('every monday', '0 0 * * 1'),
+        ('mondays and thursdays at 18:30', '30 18 * * 1,4'),
+        ('Fri, Mon, and Wed at 6pm', '0 18 * * 1,3,5'),
+        ('sundays and sunday at 8:00', '0 8 * * 0'),
+        ('first day of the month at 6:00', '0 6 1 * *'),
+        ('day 15 of the month at 6:00', '0 6 15 * *'),
+        ('the last day of every month at 7:00', '0 7 $ * *'),
+        ('0 7 15,$ * *', '0 7 15,$ * *'),
+        ('daily at 7:00 Europe/Berlin', '0 7 * * * Europe/Berlin'),
+        ('daily at 7:00 utc', '0 7 * * * UTC'),
+        ('0 9 * * 1-5 america/new_york', '0 9 * * 1-5 America/New_York'),
+        ('every 10 minutes Asia/Kathmandu', '*/10 * * * * Asia/Kathmandu'),
+        ('5 seconds Europe/Berlin', '5 seconds')
+  ) as words (typed, normal);
+
+create function pg_temp.refusal(schedule text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_hint text;
+begin
+    perform tinydevcrm._parse_schedule(schedule);
+    return null;
+exception
+    when sqlstate 'TD003' then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        return sqlerrm || ': ' || v_hint;
+end
+$$;
+
+select matches(pg_temp.refusal(typed), wanted, typed || ' is refused: ' || wanted)
+  from (
+    values
+        ('daily at 25:00', 'is not a schedule: Write .*"daily at 7:00", "weekdays at 9:00"'),
+        ('daily at 7', 'is not a schedule'),
+        ('daily at 13pm', 'is not a schedule'),
+        ('hourly at 7:00', 'is not a schedule'),
+        ('monday and someday at 8:00', 'is not a schedule'),
+        ('day 32 of the month', 'is not a schedule'),
+        ('every 7 minutes', 'The nearest that can: 6 minutes and 10 minutes'),
+        ('daily at 7:00 Europe/Berlim', 'not a time zone: Did you mean Europe/Berlin'),
+        ('daily at 7:00 Mars/Olympus', 'not a time zone: A time zone is a name such as Europe/Berlin'),
+        ('daily at 7:00 Berlin', 'is not a schedule'),
+        ('0 0 $ * * *', 'is not a schedule'),
+        ('$ 0 * * *', 'is not a schedule'),
+        ('0 0 0 * *', 'is not a schedule'),
+        ('0 0 31 4,6,9,11 *', 'is never due')
+  ) as refused (typed, wanted);
 
 select throws_ok($$ select tinydevcrm.describe_schedule('sometimes') $$, 'TD003', null, 'nonsense is refused');
 select throws_ok($$ select tinydevcrm.describe_schedule('61 * * * *') $$, 'TD003', null, 'a minute over 59 is refused');

@@ -72,7 +72,7 @@ select results_eq(
     'schedule_matview() says that the first refresh failed, and why');
 select is(
     (select schedule from tinydevcrm.matview_status where relation = 'fails'::regclass),
-    '0 * * * *', 'the schedule is set although the first refresh failed');
+    '1 hour', 'the schedule is set although the first refresh failed, and shown as it was typed');
 update divisors set n = 1;
 select results_eq(
     $$ select outcome, row_count, error_code from tinydevcrm.schedule_matview('fails', '1 hour') $$,

@@ -263,10 +263,10 @@ select throws_ok(
     format($$ select tinydevcrm.schedule_matview('v', '%s * * * *') $$, '0' || repeat(',0', 20000)), 'TD003', null,
     'a schedule of 40 kB is refused');
 select is(
-    tinydevcrm._compute_next_cron_time('mon * * * *', now()::timestamp), null,
+    tinydevcrm._compute_next_cron_time(tinydevcrm._cron_fields('mon * * * *'), now()::timestamp), null,
     'the internal function returns null for it');
-select is(tinydevcrm._compute_next_cron_time('* * * * *', 'infinity'), null, 'nothing is due after infinity');
-select is(tinydevcrm._compute_next_due(0, null, now()), null, '0 seconds are never due');
+select is(tinydevcrm._compute_next_due(null, '* * * * *', 'Europe/Berlin', 'infinity'), null, 'nothing is due after infinity');
+select is(tinydevcrm._compute_next_due(0, null, null, now()), null, '0 seconds are never due');
 select throws_ok(
     format($$ select tinydevcrm._describe_cron('%1$s', '%1$s', '%1$s', '%1$s', '%1$s', false) $$, array_fill(1, array[1601])),
     'TD003', null, 'Python, which a timeout cannot stop, gets at most 1,600 numbers');

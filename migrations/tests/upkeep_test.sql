@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(13);
+select plan(15);
 
 create role "Tap Owner" login in role tinydevcrm_user;
 create schema taps authorization "Tap Owner";
@@ -107,6 +107,35 @@ select is(
     (select array_agg(cron_schedule) from tinydevcrm.schedules),
     array[case when tinydevcrm._cron_has_seconds() then '7 seconds' else '* * * * *' end],
     'the job gets the schedule for this pg_cron');
+
+-- pg_cron gets another time zone
+
+set local session authorization "Tap Owner";
+select tinydevcrm.schedule_matview('v', 'daily at 7:00', 'Asia/Kolkata');
+reset session authorization;
+create temporary table made_here as
+select cron_schedule from tinydevcrm.schedules;
+update tinydevcrm.schedules
+   set cron_zone = 'Asia/Tokyo',
+       cron_schedule = tinydevcrm._make_job_schedule(seconds, schedule, time_zone, 'Asia/Tokyo');
+update cron.job
+   set schedule = schedules.cron_schedule
+  from tinydevcrm.schedules
+ where schedules.job_id = job.jobid;
+
+select is(
+    pg_temp.wrong(), '0 7 * * *: its job was made for the time zone Asia/Tokyo',
+    'a job that was made for another time zone of pg_cron is found');
+
+call tinydevcrm.settle_jobs();
+
+select results_eq(
+    $$ select job.schedule, schedules.cron_schedule
+         from tinydevcrm.schedules
+         join cron.job
+           on job.jobid = schedules.job_id $$,
+    $$ select cron_schedule, cron_schedule from made_here $$,
+    'it is called at the times for this one');
 
 -- the owner is renamed
 

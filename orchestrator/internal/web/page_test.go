@@ -68,7 +68,7 @@ func TestProgramWalksThroughAllSteps(t *testing.T) {
 		}
 		return found
 	}
-	if found := isListed(); len(found) != 1 || found[0].Status != "ok" || found[0].Schedule != "0 * * * *" {
+	if found := isListed(); len(found) != 1 || found[0].Status != "ok" || found[0].Schedule != "1 hour" {
 		t.Errorf("the list has %+v", found)
 	}
 

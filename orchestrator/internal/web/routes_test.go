@@ -58,7 +58,9 @@ func TestProgramGetsJSON(t *testing.T) {
 		{"fields of cron", describe("0 7 * * 1"),
 			200, `{"schedule":"0 7 * * 1","words":"every Monday at 07:00","time_zone":"…","next_due_at":["…","…","…"]}`},
 		{"a day that never comes", describe("0 0 30 2 *"),
-			200, `{"schedule":"0 0 30 2 *","words":"on day 30 of February at 00:00","time_zone":"…","next_due_at":null}`},
+			422, `{"error":{"code":"TD003","message":"'0 0 30 2 *' is never due: no such day comes","hint":"Check the days and the months. $ is the last day of a month: \"0 7 $ * *\"."}}`},
+		{"words and a time zone", describe("Weekdays at 9:00 europe/berlin"),
+			200, `{"schedule":"0 9 * * 1-5","words":"Monday to Friday at 09:00","time_zone":"Europe/Berlin","next_due_at":["…","…","…"]}`},
 
 		{"a rule", post("/matviews/watch", "relation", odd, "notify_when", "changed",
 			"ignored_columns", " name , ,", "notify_interval", "90 minutes", "notify_after", "2"), 200, `{"relation":"\"Odd view\""}`},

@@ -68,9 +68,8 @@ const when = document.getElementById('schedule-when');
 let waiting = null;
 
 function say(described) {
-    const next = (described.next_due_at ?? []).map(moment => new Date(moment).toLocaleString());
-    const comes = next.length ? `next ${next.join(', ')}` : 'that is never';
-    when.textContent = `${described.words} (${described.time_zone}); ${comes}`;
+    const next = described.next_due_at.map(moment => new Date(moment).toLocaleString());
+    when.textContent = `${described.words} (${described.time_zone}); next ${next.join(', ')}`;
 }
 
 async function describe() {
