@@ -1,3 +1,6 @@
+drop trigger _200_restart_schedule on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_restart_schedule();
+
 alter table tinydevcrm.matviews
     drop column is_paused,
     drop column schedule_id,

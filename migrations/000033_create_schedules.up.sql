@@ -117,6 +117,31 @@ grant update (schedule, is_slow, is_paused) on tinydevcrm.matviews to tinydevcrm
 -- It has no column that a refresh writes, so that a refresh adds no index entry (HOT update).
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
+create function tinydevcrm._matviews_restart_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.scheduled_since := clock_timestamp();
+    new.late_noted_at := null;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_restart_schedule() is
+    'Remembers when a schedule begins to apply, so that what was due before that is not late.';
+
+create trigger _200_restart_schedule
+    before update of schedule, is_paused on tinydevcrm.matviews
+    for each row
+    when (
+        old.schedule is distinct from new.schedule
+        or old.is_paused <> new.is_paused
+    )
+    execute function tinydevcrm._matviews_restart_schedule();
+
 create function tinydevcrm._is_loop(schedule tinydevcrm.schedules)
     returns boolean
     language plpgsql
@@ -133,6 +158,7 @@ comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
 
 revoke execute on function
     tinydevcrm._schedules_create_lock(),
+    tinydevcrm._matviews_restart_schedule(),
     tinydevcrm._is_loop(tinydevcrm.schedules)
 from public;
 

@@ -43,6 +43,11 @@ begin
                and deliveries.last_error is not null
                and deliveries.attempts > 0
         ) is not null then 'failing'
+        when subscription.matview_id is not null and not exists (
+            select
+              from tinydevcrm.matviews
+             where matviews.id = subscription.matview_id
+        ) then 'view dropped'
         else 'ok'
     end;
 end
@@ -50,7 +55,9 @@ $$;
 
 comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
     'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
-    'paused (by its owner), or switched off (its endpoint is gone for good).';
+    'paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its '
+    'materialized view is gone, or its owner may no longer see it: what is pending is still '
+    'delivered, and nothing new comes).';
 
 create function tinydevcrm._needs_attention(state text)
     returns boolean
@@ -58,12 +65,13 @@ create function tinydevcrm._needs_attention(state text)
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    select _needs_attention.state in ('failing', 'switched off')
+    select _needs_attention.state in (
+               'failing', 'switched off', 'view dropped', 'late', 'reads renamed table')
 $$;
 
 comment on function tinydevcrm._needs_attention(text) is
-    'Whether something in this state needs attention: a failure does; a pause is intended and does '
-    'not.';
+    'Whether a view or subscription in this state needs attention: a failure does; a pause is '
+    'intended and does not.';
 
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (

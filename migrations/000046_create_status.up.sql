@@ -19,7 +19,58 @@ comment on function tinydevcrm._cron_is_running() is
     'Whether pg_cron''s launcher runs on this server. Security definer: lends the right to see '
     'processes of others, for this one fact.';
 
-create function tinydevcrm._matview_state(matview tinydevcrm.matviews)
+create function tinydevcrm._compute_due_at(
+    matview  tinydevcrm.matviews,
+    schedule tinydevcrm.schedules
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (schedule).id is null or matview.is_paused then
+        return null;
+    end if;
+
+    return tinydevcrm._compute_next_due(
+        (schedule).seconds,
+        (schedule).cron_schedule,
+        greatest(matview.last_scheduled_at, matview.last_refreshed_at, matview.scheduled_since));
+end
+$$;
+
+comment on function tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules) is
+    'When the next refresh of a materialized view by its schedule is or was due; null while it is '
+    'paused, and without a schedule.';
+
+create function tinydevcrm._find_renamed_read(matview_id bigint)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+               'reads %s, which was %I.%I when the view was made, while there is a new %2$I.%3$I',
+               matview_reads.relation, matview_reads.schema_name, matview_reads.name)
+      from tinydevcrm.matview_reads
+      join pg_namespace
+        on pg_namespace.nspname = matview_reads.schema_name::name
+      join pg_class
+        on pg_class.relnamespace = pg_namespace.oid
+       and pg_class.relname = matview_reads.name::name
+       and pg_class.oid <> matview_reads.relation
+     where matview_reads.matview_id = _find_renamed_read.matview_id
+     order by matview_reads.name
+     limit 1
+$$;
+
+comment on function tinydevcrm._find_renamed_read(bigint) is
+    'Says which relation a materialized view reads that has been renamed, or moved to another '
+    'schema, while another one has its old name; null when there is none. '
+    'tinydevcrm.accept_tables() accepts it.';
+
+create function tinydevcrm._matview_state(matview tinydevcrm.matviews, is_late boolean)
     returns text
     language plpgsql
     stable
@@ -28,6 +79,8 @@ as $$
 begin
     return case
         when matview.last_outcome = 'failed' then 'failing'
+        when _matview_state.is_late then 'late'
+        when tinydevcrm._find_renamed_read(matview.id) is not null then 'reads renamed table'
         when exists (
             select
               from pg_class
@@ -41,10 +94,11 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._matview_state(tinydevcrm.matviews) is
+comment on function tinydevcrm._matview_state(tinydevcrm.matviews, boolean) is
     'The state of a watched materialized view, which is the first that applies: failing (the last '
-    'refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, '
-    'or ok.';
+    'refresh failed), late (a refresh was due and has not begun: see '
+    'tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), '
+    'not populated (it cannot be read before a refresh), not scheduled, paused, or ok.';
 
 create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timestamptz)
     returns boolean
@@ -60,6 +114,69 @@ $$;
 
 comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
     'Whether a refresh by this schedule that was due at that time, and has not happened, is late.';
+
+create function tinydevcrm._is_being_refreshed(relation regclass)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from pg_locks
+         where pg_locks.locktype = 'relation'
+           and pg_locks.database = (select oid from pg_database where datname = current_database())
+           and pg_locks.relation = _is_being_refreshed.relation::oid
+           and pg_locks.mode in ('ExclusiveLock', 'AccessExclusiveLock')
+           and pg_locks.granted
+           and pg_locks.pid <> pg_backend_pid()
+    )
+$$;
+
+comment on function tinydevcrm._is_being_refreshed(regclass) is
+    'Whether another session holds the lock that a refresh of this materialized view takes.';
+
+create function tinydevcrm._list_late_matviews()
+    returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- First each schedule, with its view that was refreshed least recently: a computation for each
+    -- view would take long, and most schedules have nothing late.
+    with behind as (
+        select schedules
+          from tinydevcrm.schedules
+         cross join lateral (
+             select matviews
+               from tinydevcrm.matviews
+              where matviews.schedule_id = schedules.id
+                and not matviews.is_paused
+              order by greatest(
+                           matviews.last_scheduled_at,
+                           matviews.last_refreshed_at,
+                           matviews.scheduled_since) nulls first
+              limit 1
+         ) as oldest (matview)
+         where tinydevcrm._is_late(
+                   schedules, tinydevcrm._compute_due_at(oldest.matview, schedules))
+    )
+    select matviews.id,
+           matviews.schedule_id,
+           due.at
+      from behind
+      join tinydevcrm.matviews
+        on matviews.schedule_id = (behind.schedules).id
+     cross join lateral (
+         select tinydevcrm._compute_due_at(matviews, behind.schedules) as at
+     ) as due
+     where tinydevcrm._is_late(behind.schedules, due.at)
+       and not tinydevcrm._is_being_refreshed(matviews.relation)
+$$;
+
+comment on function tinydevcrm._list_late_matviews() is
+    'The materialized views that you may see and that are late: a refresh by the schedule was due, '
+    'and has not begun. due_at is when it was due.';
 
 create view tinydevcrm.matview_status
     with (security_barrier)
@@ -83,8 +200,9 @@ select matviews.relation,
        last_event.error_message,
        matviews.failing_since,
        tinydevcrm._list_read_relations(matviews.relation) as reads,
+       tinydevcrm._find_renamed_read(matviews.id) as renamed_read,
        case
-           when not tinydevcrm._is_late(schedules, due.since_at) then null
+           when not judged.is_late then null
            -- A subselect, here and below, is run once for all rows.
            when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
            -- A row's xmax is the transaction that has locked it; the job works while that one runs.
@@ -114,22 +232,31 @@ select matviews.relation,
                ),
                'its job has not run')
        end as late_reason,
-       tinydevcrm._matview_state(matviews) as status
+       case when judged.is_late then due.since_at end as late_since,
+       judged.status,
+       tinydevcrm._needs_attention(judged.status) as is_troubled
   from tinydevcrm.matviews
   join pg_catalog.pg_class
     on pg_class.oid = matviews.relation
   left join tinydevcrm.schedules
     on schedules.id = matviews.schedule_id
   left join lateral (
-      select tinydevcrm._compute_next_due(
-                 schedules.seconds,
-                 schedules.cron_schedule,
-                 greatest(
-                     matviews.last_scheduled_at, matviews.last_refreshed_at, schedules.created_at))
-                 as since_at
-       where schedules.id is not null
-         and not matviews.is_paused
+      select tinydevcrm._compute_due_at(matviews, schedules) as since_at
   ) as due
+    on true
+  left join lateral (
+      select late.is_late,
+             tinydevcrm._matview_state(matviews, late.is_late) as status
+        from (
+          select case
+                     when tinydevcrm._is_late(schedules, due.since_at) then
+                         not tinydevcrm._is_being_refreshed(matviews.relation)
+                     else false
+                 end as is_late
+          offset 0
+        ) as late
+      offset 0
+  ) as judged
     on true
   left join lateral (
       select events.outcome,
@@ -141,7 +268,7 @@ select matviews.relation,
         from tinydevcrm.matview_refresh_events as events
        where events.matview_id = matviews.id
          and events.owner = matviews.owner
-         and events.outcome <> 'skipped'
+         and events.outcome not in ('skipped', 'late')
        order by events.id desc
        limit 1
   ) as last_event
@@ -163,6 +290,8 @@ comment on column tinydevcrm.matview_status.next_due_at is
     'When it is due next; null when it has no schedule or is paused.';
 comment on column tinydevcrm.matview_status.late_reason is
     'Why a refresh that was due has not happened; null when none is late.';
+comment on column tinydevcrm.matview_status.late_since is
+    'When that refresh was due.';
 comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.outcome is
@@ -184,8 +313,13 @@ comment on column tinydevcrm.matview_status.failing_since is
 comment on column tinydevcrm.matview_status.reads is
     'The tables and materialized views that its query reads, also through views, by their present '
     'names. A query goes on reading a table that is renamed.';
+comment on column tinydevcrm.matview_status.renamed_read is
+    'Which table it reads that has been renamed while another one has its old name; null when there '
+    'is none. tinydevcrm.accept_tables() accepts it.';
 comment on column tinydevcrm.matview_status.status is
     'Its state: see tinydevcrm._matview_state().';
+comment on column tinydevcrm.matview_status.is_troubled is
+    'Whether that needs attention: see tinydevcrm._needs_attention().';
 
 create view tinydevcrm.job_runs
     with (security_barrier)
@@ -239,6 +373,10 @@ as
 select subscriptions.name as subscription,
        subscriptions.owner,
        matviews.relation as matview,
+       case
+           when judged.status = 'view dropped' then coalesce(
+               format('%I.%I', dropped_matviews.schema_name, dropped_matviews.name), 'unknown')
+       end as dropped_matview,
        webhooks.url,
        counted.pending_count,
        counted.in_flight_count,
@@ -255,6 +393,8 @@ select subscriptions.name as subscription,
   from tinydevcrm.subscriptions
   left join tinydevcrm.matviews
     on matviews.id = subscriptions.matview_id
+  left join tinydevcrm.dropped_matviews
+    on dropped_matviews.id = subscriptions.matview_id
   left join tinydevcrm.webhooks
     on webhooks.subscription_id = subscriptions.id
  cross join lateral (
@@ -326,7 +466,10 @@ comment on column tinydevcrm.subscription_status.subscription is
 comment on column tinydevcrm.subscription_status.owner is
     'Its owner.';
 comment on column tinydevcrm.subscription_status.matview is
-    'The materialized view whose events it gets; null for all.';
+    'The materialized view whose events it gets; null for all, and when it has been dropped.';
+comment on column tinydevcrm.subscription_status.dropped_matview is
+    'Name of its materialized view when that has been dropped. tinydevcrm.restore_matview() makes '
+    'the view again.';
 comment on column tinydevcrm.subscription_status.url is
     'Where its deliveries are posted; null when it is no webhook.';
 comment on column tinydevcrm.subscription_status.pending_count is
@@ -358,14 +501,22 @@ comment on column tinydevcrm.subscription_status.is_troubled is
 
 revoke execute on function
     tinydevcrm._cron_is_running(),
-    tinydevcrm._matview_state(tinydevcrm.matviews),
-    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
+    tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules),
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
+    tinydevcrm._is_being_refreshed(regclass),
+    tinydevcrm._list_late_matviews()
 from public;
 
 grant execute on function
     tinydevcrm._cron_is_running(),
-    tinydevcrm._matview_state(tinydevcrm.matviews),
-    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
+    tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules),
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
+    tinydevcrm._is_being_refreshed(regclass),
+    tinydevcrm._list_late_matviews()
 to tinydevcrm_user;
 grant select
    on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status

@@ -1,7 +1,59 @@
--- The registry follows what users do by hand. Dropping a view also drops its schedule, its job and
--- the subscriptions to it. A new owner of a view gets its registration, schedule and job;
--- subscriptions to it keep their owners. A view that is renamed or moved stays registered. A view
--- goes on reading a table that is renamed, and an import adds a notice about that.
+-- The registry follows what users do by hand. Dropping a view also drops its schedule and its job,
+-- and is an event for the subscriptions to it, which stay. A new owner of a view gets its
+-- registration, schedule and job; subscriptions to it keep their owners. A view that is renamed or
+-- moved stays registered. A view goes on reading a table that is renamed, and an import adds a notice
+-- about that.
+
+create function tinydevcrm._record_drop(
+    matview     tinydevcrm.matviews,
+    schema_name text,
+    name        text,
+    reason      text default null
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a subscription. The drop does not wait for it.
+    set lock_timeout = '1s'
+as $$
+begin
+    insert into tinydevcrm.dropped_matviews (
+               id, owner, schema_name, name, query, registration, dropped_by)
+    select (matview).id,
+           (matview).owner,
+           _record_drop.schema_name,
+           _record_drop.name,
+           matview_definitions.query,
+           to_jsonb(matview) - '{id,owner,relation}'::text[],
+           session_user::text
+      from tinydevcrm.matview_definitions
+     where matview_definitions.matview_id = (matview).id;
+
+    insert into tinydevcrm.matview_refresh_events (
+               owner, matview_id, matview, outcome, is_notified, reason, started_at, duration)
+    values (
+               (matview).owner,
+               (matview).id,
+               format('%I.%I', _record_drop.schema_name, _record_drop.name),
+               'dropped',
+               true,
+               coalesce(_record_drop.reason, format('%s dropped it', session_user)),
+               clock_timestamp(),
+               '0');
+exception
+    -- The statement is the user's: no error here may stop it.
+    when others then
+        raise warning 'TinyDevCRM could not record the drop of %.%: % (SQLSTATE %)',
+            _record_drop.schema_name, _record_drop.name, sqlerrm, sqlstate
+            using hint = 'Its subscriptions get no event of it.';
+end
+$$;
+
+comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text) is
+    'Keeps the definition of a materialized view that is just being dropped, and writes the event '
+    'of that, which notifies. Without a reason, the event says which role the session has logged '
+    'in as. Warns when it fails.';
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -11,6 +63,15 @@ create function tinydevcrm._follow_drops()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform tinydevcrm._record_drop(
+                matviews, dropped.schema_name, dropped.object_name)
+       from pg_event_trigger_dropped_objects() as dropped
+       join tinydevcrm.matviews
+         on matviews.relation = dropped.objid
+      where dropped.classid = 'pg_class'::regclass
+        and dropped.objsubid = 0
+      order by matviews.id;
+
     delete
       from tinydevcrm.matviews
      using pg_event_trigger_dropped_objects() as dropped
@@ -26,11 +87,15 @@ end
 $$;
 
 comment on function tinydevcrm._follow_drops() is
-    'Removes the registrations of dropped materialized views. Security definer: a role that may '
-    'drop a view, such as the owner of its schema, may not see the registration. It lends delete '
-    'on the registrations of what that statement dropped.';
+    'Removes the registrations of dropped materialized views, and writes an event for each. '
+    'Security definer: a role that may drop a view, such as the owner of its schema, may not see '
+    'the registration. It lends delete on the registrations of what that statement dropped, and '
+    'what tinydevcrm._record_drop() writes of them.';
 
-revoke execute on function tinydevcrm._follow_drops() from public;
+revoke execute on function
+    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text),
+    tinydevcrm._follow_drops()
+from public;
 
 create event trigger tinydevcrm_follow_drops
     on sql_drop
@@ -76,6 +141,17 @@ begin
             continue when v_changed.schedule_id is not null and not found;
 
             if tinydevcrm._is_group(v_changed.owner) then
+                perform tinydevcrm._record_drop(
+                            matviews, pg_namespace.nspname::text, pg_class.relname::text,
+                            format(
+                                'it is no longer watched: it belongs to the group %s now',
+                                v_changed.owner))
+                   from tinydevcrm.matviews
+                   join pg_class
+                     on pg_class.oid = matviews.relation
+                   join pg_namespace
+                     on pg_namespace.oid = pg_class.relnamespace
+                  where matviews.id = v_changed.id;
                 delete from tinydevcrm.matviews
                  where matviews.id = v_changed.id;
                 raise warning 'materialized view % is no longer watched', v_changed.relation
@@ -141,6 +217,169 @@ create event trigger tinydevcrm_follow_owners
 comment on event trigger tinydevcrm_follow_owners is
     'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '
     'reassign owned, which upkeep follows within a minute.';
+
+create function tinydevcrm._print_query(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select btrim(pg_get_viewdef(_print_query.relation), E' \n;')
+$$;
+
+comment on function tinydevcrm._print_query(regclass) is
+    'The query of a materialized view, as Postgres prints it, with qualified names.';
+
+create function tinydevcrm._matviews_record_definition()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm.matview_definitions (matview_id, query)
+    values (new.id, tinydevcrm._print_query(new.relation));
+
+    update tinydevcrm.matview_definitions
+       set is_accepted = true
+     where matview_definitions.matview_id = new.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_record_definition() is
+    'Records the query of a new registration, and what it reads. Security definer: users do not '
+    'write these. As a trigger it runs only for a registration that row-level security has let '
+    'through.';
+
+create trigger _600_record_definition
+    after insert on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_record_definition();
+
+create function tinydevcrm._matview_definitions_accept()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.matview_reads
+     where matview_reads.matview_id = new.matview_id;
+
+    insert into tinydevcrm.matview_reads (matview_id, relation, schema_name, name)
+    select matviews.id,
+           pg_class.oid,
+           pg_namespace.nspname::text,
+           pg_class.relname::text
+      from tinydevcrm.matviews
+     cross join unnest(
+               tinydevcrm._list_read_relations(matviews.relation, '{r,p,f,m,v}')) as read (relation)
+      join pg_class
+        on pg_class.oid = read.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where matviews.id = new.matview_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_definitions_accept() is
+    'Records what a materialized view reads, by present names. Security definer: users do not '
+    'write that. As a trigger it runs only for a change that row-level security has let through.';
+
+create trigger _500_accept
+    after update of is_accepted on tinydevcrm.matview_definitions
+    for each row
+    execute function tinydevcrm._matview_definitions_accept();
+
+create function tinydevcrm._follow_renames()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- To print a query takes a lock on what it reads.
+    set lock_timeout = '100ms'
+as $$
+begin
+    with renamed as (
+        select commands.classid,
+               commands.objid
+          from pg_event_trigger_ddl_commands() as commands
+        union all
+        select 'pg_class'::regclass,
+               pg_class.oid
+          from pg_event_trigger_ddl_commands() as commands
+          join pg_class
+            on pg_class.relnamespace = commands.objid
+         where commands.classid = 'pg_namespace'::regclass
+        union all
+        select 'pg_proc'::regclass,
+               pg_proc.oid
+          from pg_event_trigger_ddl_commands() as commands
+          join pg_proc
+            on pg_proc.pronamespace = commands.objid
+         where commands.classid = 'pg_namespace'::regclass
+    ),
+    -- A query depends on what it names; that of a materialized view is its rule.
+    changed as (
+        select pg_rewrite.ev_class as oid
+          from renamed
+          join pg_depend
+            on pg_depend.refclassid = renamed.classid
+           and pg_depend.refobjid = renamed.objid
+           and pg_depend.classid = 'pg_rewrite'::regclass
+          join pg_rewrite
+            on pg_rewrite.oid = pg_depend.objid
+        union
+        select renamed.objid
+          from renamed
+         where renamed.classid = 'pg_class'::regclass
+    )
+    update tinydevcrm.matview_definitions
+       set query = tinydevcrm._print_query(matviews.relation)
+      from tinydevcrm.matviews
+     where matview_definitions.matview_id = matviews.id
+       and matviews.relation in (select changed.oid from changed)
+       and matview_definitions.query is distinct from tinydevcrm._print_query(matviews.relation);
+exception
+    -- As in _record_drop().
+    when others then
+        raise warning 'TinyDevCRM could not follow a new name: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'tinydevcrm.matview_definitions still has the old one.';
+end
+$$;
+
+comment on function tinydevcrm._follow_renames() is
+    'Prints the queries of watched materialized views again when something that they name is '
+    'altered. Security definer: the role that renames a table may not see the registrations of '
+    'views that read it. It lends update on their definitions, which only says what Postgres '
+    'shows to everyone.';
+
+revoke execute on function
+    tinydevcrm._print_query(regclass),
+    tinydevcrm._matviews_record_definition(),
+    tinydevcrm._matview_definitions_accept(),
+    tinydevcrm._follow_renames()
+from public;
+
+create event trigger tinydevcrm_follow_renames
+    on ddl_command_end
+    when tag in (
+        'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
+        'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN'
+    )
+    execute function tinydevcrm._follow_renames();
+
+comment on event trigger tinydevcrm_follow_renames is
+    'Keeps the recorded queries of TinyDevCRM''s views true when something that they name is '
+    'renamed.';
 
 create function tinydevcrm._imports_note_renamed()
     returns trigger
