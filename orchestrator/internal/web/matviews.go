@@ -25,9 +25,12 @@ type matview struct {
 	// NotifyInterval is empty when there is none.
 	NotifyInterval string
 	// IgnoredColumns is a list of names, as written in SQL.
-	IgnoredColumns  string
-	Schedule        string
-	LateReason      string
+	IgnoredColumns string
+	Schedule       string
+	LateReason     string
+	// RenamedRead says which renamed table it reads although there is a new one of the old name.
+	RenamedRead     string
+	IsTroubled      bool
 	PlainReason     string
 	ErrorMessage    string
 	RowCount        sql.NullInt64
@@ -81,7 +84,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 func (m *matview) fields() []any {
 	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval,
 		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
-		&m.Schedule, &m.LateReason, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
+		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
 
 const findMatviews = `
@@ -100,6 +103,8 @@ const findMatviews = `
 	       (matview).status,
 	       coalesce((matview).schedule, ''),
 	       coalesce((matview).late_reason, ''),
+	       coalesce((matview).renamed_read, ''),
+	       (matview).is_troubled,
 	       coalesce((matview).error_message, ''),
 	       (matview).row_count,
 	       (matview).last_refreshed_at,
@@ -190,6 +195,10 @@ func (s *server) pauseMatview(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) resumeMatview(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofMatview("resume", "resume", calling("resume_matview")))
+}
+
+func (s *server) acceptTables(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("accept", "accept the tables of", calling("accept_tables")))
 }
 
 func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {
