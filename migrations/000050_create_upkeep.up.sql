@@ -253,7 +253,7 @@ comment on function tinydevcrm._remove_unused_locks() is
     'Removes the locks of materialized views and schedules that are gone, except those that a '
     'session holds.';
 
-create function tinydevcrm._note_late()
+create function tinydevcrm._note_late(start_wait interval default interval '2 minutes')
     returns void
     language plpgsql
     volatile
@@ -266,7 +266,7 @@ declare
     v_owner regrole;
 begin
     -- After a start, jobs need a moment to do what was due meanwhile.
-    if pg_postmaster_start_time() > now() - interval '2 minutes' then
+    if pg_postmaster_start_time() > now() - _note_late.start_wait then
         return;
     end if;
 
@@ -278,7 +278,7 @@ begin
          where matviews.late_noted_at is null
     loop
         begin
-            perform tinydevcrm._note_late(v_owner);
+            perform tinydevcrm._note_late_of(v_owner);
         exception
             -- One failure does not stop the others.
             when others then
@@ -290,13 +290,14 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._note_late() is
+comment on function tinydevcrm._note_late(interval) is
     'Writes an event for each materialized view that has been late for over a minute, unless there '
     'has been one since its last refresh. Upkeep calls it each minute, and so does the '
-    'orchestrator, because upkeep does not run without pg_cron. Security definer: it works for all '
-    'users, and takes nothing from its caller.';
+    'orchestrator, because upkeep does not run without pg_cron. Does nothing for a time after the '
+    'start of the server. Security definer: it works for all users, and takes only that time from '
+    'its caller.';
 
-create function tinydevcrm._note_late(owner regrole)
+create function tinydevcrm._note_late_of(owner regrole)
     returns void
     language sql
     volatile
@@ -324,7 +325,7 @@ as $$
       join (
         select matviews.*
           from tinydevcrm.matviews
-         where matviews.owner = _note_late.owner
+         where matviews.owner = _note_late_of.owner
            and matviews.late_noted_at is null
            for no key update skip locked
       ) as unnoted
@@ -335,7 +336,7 @@ as $$
      order by unnoted.id
 $$;
 
-comment on function tinydevcrm._note_late(regrole) is
+comment on function tinydevcrm._note_late_of(regrole) is
     'As tinydevcrm._note_late(), for the views of one owner. Leaves out what a session has locked.';
 
 create procedure tinydevcrm.settle_jobs()
@@ -414,8 +415,8 @@ revoke execute on function
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._settle_requests(),
     tinydevcrm._remove_unused_locks(),
-    tinydevcrm._note_late(),
-    tinydevcrm._note_late(regrole),
+    tinydevcrm._note_late(interval),
+    tinydevcrm._note_late_of(regrole),
     tinydevcrm._find_last_upkeep()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;

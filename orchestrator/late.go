@@ -40,7 +40,7 @@ func noteLateOnce(ctx context.Context, pool *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, noteLateWithin)
 	defer cancel()
 	var may bool
-	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm._note_late()', 'execute')").Scan(&may)
+	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm._note_late(interval)', 'execute')").Scan(&may)
 	if err == nil && may {
 		_, err = pool.ExecContext(ctx, "select tinydevcrm._note_late()")
 	}

@@ -127,7 +127,7 @@ select is(
 select is(
     (select to_jsonb(matviews) - '{owner,relation,created_at,scheduled_since,last_outcome,last_row_count,last_refreshed_at,plain_reason,schedule_id}'::text[]
        from tinydevcrm.matviews where relation = '"Big"'::regclass),
-    (select registration || jsonb_build_object('id', id)
+    (select (registration || jsonb_build_object('id', id))
          - '{created_at,scheduled_since,last_outcome,last_row_count,last_refreshed_at,plain_reason,schedule_id}'::text[]
        from former),
     'with its number, rule, ignored columns, interval, key, schedule and pause');

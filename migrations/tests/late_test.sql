@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(22);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Boss" in role tinydevcrm_admin;
@@ -59,7 +59,7 @@ select is(
     'the overview counts it');
 
 reset session authorization;
-select tinydevcrm._note_late('"Tap One"');
+select tinydevcrm._note_late('0');
 select is(
     (select array[matview, is_notified::text, owner::text, row_count::text] from tinydevcrm.matview_refresh_events
       where outcome = 'late'),
@@ -67,7 +67,7 @@ select is(
 select matches(
     (select reason from tinydevcrm.matview_refresh_events where outcome = 'late'),
     '^its schedule 0 \* \* \* \* was due at \d{4}-\d\d-\d\d \d\d:00:00 UTC: ', 'which says since when and why');
-select tinydevcrm._note_late('"Tap One"');
+select tinydevcrm._note_late('0');
 set local session authorization "Tap One";
 select is(pg_temp.late_events(), 1::bigint, 'once per streak');
 select is(
@@ -81,7 +81,14 @@ select is(pg_temp.late_events(), 1::bigint, 'and is no such event');
 
 select pg_temp.age('v');
 reset session authorization;
-select tinydevcrm._note_late('"Tap One"');
+-- As the orchestrator, while pg_cron and so upkeep are away.
+create role "Tap Runner" login in role tinydevcrm_orchestrator;
+set local session authorization "Tap Runner";
+select tinydevcrm._note_late('1000 years');
+set local session authorization "Tap One";
+select is(pg_temp.late_events(), 1::bigint, 'nothing is noted soon after the start of the server');
+set local session authorization "Tap Runner";
+select tinydevcrm._note_late('0');
 set local session authorization "Tap One";
 select is(pg_temp.late_events(), 2::bigint, 'the next streak is a new event');
 select tinydevcrm.pause_matview('v');
