@@ -48,8 +48,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events) is
-    'The body of the post of an event: its type is matview.refreshed, matview.recovered or '
-    'matview.failed, its data the event.';
+    'The body of the post of an event: its type is "matview." and the outcome, its data the event.';
 
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,

@@ -54,8 +54,8 @@ func TestWebhookOfADroppedView(t *testing.T) {
 	// The log has what happens since its first start.
 	mustCommand(t, server.URL, "matview", "drop", "big")
 	dbtest.Eventually(t, dbtest.Deadline, "the log has the drop", func() bool {
-		return strings.Contains(stdout.String(), "matview=public.big outcome=dropped") &&
-			strings.Contains(stdout.String(), `reason="postgres dropped it"`)
+		return strings.Contains(stdout.String(), `"outcome":"dropped"`) &&
+			strings.Contains(stdout.String(), `"reason":"postgres dropped it"`)
 	})
 }
 
