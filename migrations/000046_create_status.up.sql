@@ -46,23 +46,28 @@ comment on function tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.s
 
 create function tinydevcrm._find_renamed_read(matview_id bigint)
     returns text
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select format(
-               'reads %s, which was %I.%I when the view was made, while there is a new %2$I.%3$I',
-               matview_reads.relation, matview_reads.schema_name, matview_reads.name)
-      from tinydevcrm.matview_reads
-      join pg_namespace
-        on pg_namespace.nspname = matview_reads.schema_name::name
-      join pg_class
-        on pg_class.relnamespace = pg_namespace.oid
-       and pg_class.relname = matview_reads.name::name
-       and pg_class.oid <> matview_reads.relation
-     where matview_reads.matview_id = _find_renamed_read.matview_id
-     order by matview_reads.name
-     limit 1
+begin
+    return (
+        select format(
+                   'reads %s, which was %I.%I when the view was made, while there is a new '
+                   '%2$I.%3$I',
+                   matview_reads.relation, matview_reads.schema_name, matview_reads.name)
+          from tinydevcrm.matview_reads
+          join pg_namespace
+            on pg_namespace.nspname = matview_reads.schema_name::name
+          join pg_class
+            on pg_class.relnamespace = pg_namespace.oid
+           and pg_class.relname = matview_reads.name::name
+           and pg_class.oid <> matview_reads.relation
+         where matview_reads.matview_id = _find_renamed_read.matview_id
+         order by matview_reads.name
+         limit 1
+    );
+end
 $$;
 
 comment on function tinydevcrm._find_renamed_read(bigint) is
@@ -115,26 +120,30 @@ $$;
 comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
     'Whether a refresh by this schedule that was due at that time, and has not happened, is late.';
 
-create function tinydevcrm._is_being_refreshed(relation regclass)
-    returns boolean
+create function tinydevcrm._list_refreshing()
+    returns oid[]
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
-        select
-          from pg_locks
-         where pg_locks.locktype = 'relation'
-           and pg_locks.database = (select oid from pg_database where datname = current_database())
-           and pg_locks.relation = _is_being_refreshed.relation::oid
-           and pg_locks.mode in ('ExclusiveLock', 'AccessExclusiveLock')
-           and pg_locks.granted
-           and pg_locks.pid <> pg_backend_pid()
-    )
+    select array(
+               select pg_locks.relation
+                 from pg_locks
+                where pg_locks.locktype = 'relation'
+                  and pg_locks.database = (
+                      select oid
+                        from pg_database
+                       where datname = current_database()
+                  )
+                  and pg_locks.mode in ('ExclusiveLock', 'AccessExclusiveLock')
+                  and pg_locks.granted
+                  and pg_locks.pid <> pg_backend_pid()
+           )
 $$;
 
-comment on function tinydevcrm._is_being_refreshed(regclass) is
-    'Whether another session holds the lock that a refresh of this materialized view takes.';
+comment on function tinydevcrm._list_refreshing() is
+    'The relations on which another session holds the lock that a refresh takes: materialized '
+    'views that are just being refreshed, and others.';
 
 create function tinydevcrm._list_late_matviews()
     returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
@@ -144,8 +153,8 @@ create function tinydevcrm._list_late_matviews()
 as $$
     -- First each schedule, with its view that was refreshed least recently: a computation for each
     -- view would take long, and most schedules have nothing late.
-    with behind as (
-        select schedules
+    with behind as materialized (
+        select schedules as schedule
           from tinydevcrm.schedules
          cross join lateral (
              select matviews
@@ -160,18 +169,22 @@ as $$
          ) as oldest (matview)
          where tinydevcrm._is_late(
                    schedules, tinydevcrm._compute_due_at(oldest.matview, schedules))
+    ),
+    due as materialized (
+        select matviews.id,
+               matviews.relation,
+               behind.schedule,
+               tinydevcrm._compute_due_at(matviews, behind.schedule) as due_at
+          from behind
+          join tinydevcrm.matviews
+            on matviews.schedule_id = (behind.schedule).id
     )
-    select matviews.id,
-           matviews.schedule_id,
-           due.at
-      from behind
-      join tinydevcrm.matviews
-        on matviews.schedule_id = (behind.schedules).id
-     cross join lateral (
-         select tinydevcrm._compute_due_at(matviews, behind.schedules) as at
-     ) as due
-     where tinydevcrm._is_late(behind.schedules, due.at)
-       and not tinydevcrm._is_being_refreshed(matviews.relation)
+    select due.id,
+           (due.schedule).id,
+           due.due_at
+      from due
+     where tinydevcrm._is_late(due.schedule, due.due_at)
+       and due.relation::oid <> all ((select tinydevcrm._list_refreshing())::oid[])
 $$;
 
 comment on function tinydevcrm._list_late_matviews() is
@@ -250,7 +263,8 @@ select matviews.relation,
         from (
           select case
                      when tinydevcrm._is_late(schedules, due.since_at) then
-                         not tinydevcrm._is_being_refreshed(matviews.relation)
+                         matviews.relation::oid
+                         <> all ((select tinydevcrm._list_refreshing())::oid[])
                      else false
                  end as is_late
           offset 0
@@ -505,7 +519,7 @@ revoke execute on function
     tinydevcrm._find_renamed_read(bigint),
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
-    tinydevcrm._is_being_refreshed(regclass),
+    tinydevcrm._list_refreshing(),
     tinydevcrm._list_late_matviews()
 from public;
 
@@ -515,7 +529,7 @@ grant execute on function
     tinydevcrm._find_renamed_read(bigint),
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
-    tinydevcrm._is_being_refreshed(regclass),
+    tinydevcrm._list_refreshing(),
     tinydevcrm._list_late_matviews()
 to tinydevcrm_user;
 grant select

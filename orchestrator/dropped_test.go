@@ -58,34 +58,3 @@ func TestWebhookOfADroppedView(t *testing.T) {
 			strings.Contains(stdout.String(), `"reason":"postgres dropped it"`)
 	})
 }
-
-// Views that are late, or that read a renamed table, are not ok.
-func TestStatusOfLateAndRenamed(t *testing.T) {
-	pool, databaseURL := dbtest.Schema(t)
-	dbtest.Exec(t, pool, "create table orders as select 1 as n")
-	mustCommand(t, databaseURL, "matview", "create", "v", "select n from orders", "--notify-when", "never")
-	mustCommand(t, databaseURL, "schedule", "v", "0 0 1 1 *")
-	mustCommand(t, databaseURL, "status")
-
-	dbtest.Exec(t, pool, "alter table orders rename to orders_2025")
-	dbtest.Exec(t, pool, "create table orders as select 2 as n")
-	if stdout, _, err := command(t, databaseURL, "", "status"); err == nil || !strings.Contains(stdout, "reads renamed table") ||
-		!strings.Contains(stdout, "orders_2025, which was") {
-		t.Errorf("a renamed table: %v: %s", err, stdout)
-	}
-	mustCommand(t, databaseURL, "matview", "accept", "v")
-	mustCommand(t, databaseURL, "status")
-
-	dbtest.Exec(t, pool, `
-		update tinydevcrm.matviews
-		   set scheduled_since = now() - interval '3 years', last_refreshed_at = now() - interval '2 years'
-		 where relation = 'v'::regclass`)
-	if stdout, _, err := command(t, databaseURL, "", "status"); err == nil || !strings.Contains(stdout, "late since 20") {
-		t.Errorf("a late view: %v: %s", err, stdout)
-	}
-	if err := noteLateOnce(t.Context(), pool); err != nil {
-		t.Error(err)
-	}
-	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
-	mustCommand(t, databaseURL, "status")
-}
