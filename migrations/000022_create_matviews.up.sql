@@ -13,8 +13,8 @@ create table tinydevcrm.notify_rules (
 
 comment on table tinydevcrm.notify_rules is
     'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
-    'rule, the first failure of a streak and the first success after it notify; the first refresh of '
-    'all has none before it to compare with.';
+    'rule, the first failure of a streak and the first success after it notify, and so do the events '
+    'late and dropped; the first refresh of all has none before it to compare with.';
 comment on column tinydevcrm.notify_rules.name is
     'The rule.';
 comment on column tinydevcrm.notify_rules.rank is
@@ -40,7 +40,7 @@ values (1, 'not_empty', 'when it has rows',
        (6, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false),
        (7, 'never', 'only of failures',
-        'Nothing but failures and recoveries, of which the other rules notify too.', false);
+        'Nothing but failures, recoveries, what is late and drops, as the other rules too.', false);
 
 alter table tinydevcrm.notify_rules enable row level security;
 
