@@ -1,5 +1,66 @@
--- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which
--- only this file defines.
+-- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions,
+-- which only this file defines.
+
+create function tinydevcrm._find_renamed_read(matview_id bigint)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select format(
+                   'reads %s, which was %I.%I when the view was made, while there is a new '
+                   '%2$I.%3$I',
+                   matview_reads.relation, matview_reads.schema_name, matview_reads.name)
+          from tinydevcrm.matview_reads
+          join pg_namespace
+            on pg_namespace.nspname = matview_reads.schema_name::name
+          join pg_class
+            on pg_class.relnamespace = pg_namespace.oid
+           and pg_class.relname = matview_reads.name::name
+           and pg_class.oid <> matview_reads.relation
+         where matview_reads.matview_id = _find_renamed_read.matview_id
+         order by matview_reads.name
+         limit 1
+    );
+end
+$$;
+
+comment on function tinydevcrm._find_renamed_read(bigint) is
+    'Says which relation a materialized view reads that has been renamed, or moved to another '
+    'schema, while another one has its old name; null when there is none. '
+    'tinydevcrm.accept_tables() accepts it.';
+
+create function tinydevcrm._matview_state(matview tinydevcrm.matviews, is_late boolean)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when matview.last_outcome = 'failed' then 'failing'
+        when _matview_state.is_late then 'late'
+        when tinydevcrm._find_renamed_read(matview.id) is not null then 'reads renamed table'
+        when exists (
+            select
+              from pg_class
+             where pg_class.oid = matview.relation
+               and not pg_class.relispopulated
+        ) then 'not populated'
+        when matview.schedule_id is null then 'not scheduled'
+        when matview.is_paused then 'paused'
+        else 'ok'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._matview_state(tinydevcrm.matviews, boolean) is
+    'The state of a watched materialized view, which is the first that applies: failing (the last '
+    'refresh failed), late (a refresh was due and has not begun: see '
+    'tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), '
+    'not populated (it cannot be read before a refresh), not scheduled, paused, or ok.';
 
 create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
     returns text
@@ -127,6 +188,8 @@ comment on function tinydevcrm.latest_deliveries(text, integer) is
     'there is no such subscription.';
 
 revoke execute on function
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
@@ -134,6 +197,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),

@@ -1,10 +1,4 @@
 drop view tinydevcrm.subscription_status;
 drop view tinydevcrm.job_runs;
 drop view tinydevcrm.matview_status;
-drop function tinydevcrm._list_late_matviews();
-drop function tinydevcrm._list_refreshing();
-drop function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz);
-drop function tinydevcrm._matview_state(tinydevcrm.matviews, boolean);
-drop function tinydevcrm._find_renamed_read(bigint);
-drop function tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules);
 drop function tinydevcrm._cron_is_running();

@@ -1,12 +1,5 @@
 drop trigger _100_note_renamed on tinydevcrm.imports;
 drop function tinydevcrm._imports_note_renamed();
-drop event trigger tinydevcrm_follow_renames;
-drop function tinydevcrm._follow_renames();
-drop trigger _500_accept on tinydevcrm.matview_definitions;
-drop function tinydevcrm._matview_definitions_accept();
-drop trigger _600_record_definition on tinydevcrm.matviews;
-drop function tinydevcrm._matviews_record_definition();
-drop function tinydevcrm._print_query(regclass);
 drop event trigger tinydevcrm_follow_owners;
 drop function tinydevcrm._follow_owners();
 drop function tinydevcrm._settle_owners(oid[]);

@@ -1,4 +1,160 @@
--- Makes a dropped materialized view again.
+-- Records what materialized views are made of, keeps that true, and makes a dropped one again.
+
+create function tinydevcrm._print_query(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select btrim(pg_get_viewdef(_print_query.relation), E' \n;')
+$$;
+
+comment on function tinydevcrm._print_query(regclass) is
+    'The query of a materialized view, as Postgres prints it, with qualified names.';
+
+create function tinydevcrm._matviews_record_definition()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm.matview_definitions (matview_id, query)
+    values (new.id, tinydevcrm._print_query(new.relation));
+
+    update tinydevcrm.matview_definitions
+       set is_accepted = true
+     where matview_definitions.matview_id = new.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_record_definition() is
+    'Records the query of a new registration, and what it reads. Security definer: users do not '
+    'write these. As a trigger it runs only for a registration that row-level security has let '
+    'through.';
+
+create trigger _600_record_definition
+    after insert on tinydevcrm.matviews
+    for each row
+    execute function tinydevcrm._matviews_record_definition();
+
+create function tinydevcrm._matview_definitions_accept()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.matview_reads
+     where matview_reads.matview_id = new.matview_id;
+
+    insert into tinydevcrm.matview_reads (matview_id, relation, schema_name, name)
+    select matviews.id,
+           pg_class.oid,
+           pg_namespace.nspname::text,
+           pg_class.relname::text
+      from tinydevcrm.matviews
+     cross join unnest(
+               tinydevcrm._list_read_relations(matviews.relation, '{r,p,f,m,v}')) as read (relation)
+      join pg_class
+        on pg_class.oid = read.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where matviews.id = new.matview_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_definitions_accept() is
+    'Records what a materialized view reads, by present names. Security definer: users do not '
+    'write that. As a trigger it runs only for a change that row-level security has let through.';
+
+create trigger _500_accept
+    after update of is_accepted on tinydevcrm.matview_definitions
+    for each row
+    execute function tinydevcrm._matview_definitions_accept();
+
+create function tinydevcrm._follow_renames()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- To print a query takes a lock on what it reads.
+    set lock_timeout = '100ms'
+as $$
+begin
+    with renamed as (
+        select commands.classid,
+               commands.objid
+          from pg_event_trigger_ddl_commands() as commands
+        union all
+        select 'pg_class'::regclass,
+               pg_class.oid
+          from pg_event_trigger_ddl_commands() as commands
+          join pg_class
+            on pg_class.relnamespace = commands.objid
+         where commands.classid = 'pg_namespace'::regclass
+        union all
+        select 'pg_proc'::regclass,
+               pg_proc.oid
+          from pg_event_trigger_ddl_commands() as commands
+          join pg_proc
+            on pg_proc.pronamespace = commands.objid
+         where commands.classid = 'pg_namespace'::regclass
+    ),
+    -- A query depends on what it names; that of a materialized view is its rule.
+    changed as (
+        select pg_rewrite.ev_class as oid
+          from renamed
+          join pg_depend
+            on pg_depend.refclassid = renamed.classid
+           and pg_depend.refobjid = renamed.objid
+           and pg_depend.classid = 'pg_rewrite'::regclass
+          join pg_rewrite
+            on pg_rewrite.oid = pg_depend.objid
+        union
+        select renamed.objid
+          from renamed
+         where renamed.classid = 'pg_class'::regclass
+    )
+    update tinydevcrm.matview_definitions
+       set query = tinydevcrm._print_query(matviews.relation)
+      from tinydevcrm.matviews
+     where matview_definitions.matview_id = matviews.id
+       and matviews.relation in (select changed.oid from changed)
+       and matview_definitions.query is distinct from tinydevcrm._print_query(matviews.relation);
+exception
+    -- As in _record_drop().
+    when others then
+        raise warning 'TinyDevCRM could not follow a new name: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'tinydevcrm.matview_definitions still has the old one.';
+end
+$$;
+
+comment on function tinydevcrm._follow_renames() is
+    'Prints the queries of watched materialized views again when something that they name is '
+    'altered. Security definer: the role that renames a table may not see the registrations of '
+    'views that read it. It lends update on their definitions, which only says what Postgres '
+    'shows to everyone.';
+
+create event trigger tinydevcrm_follow_renames
+    on ddl_command_end
+    when tag in (
+        'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
+        'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN'
+    )
+    execute function tinydevcrm._follow_renames();
+
+comment on event trigger tinydevcrm_follow_renames is
+    'Keeps the recorded queries of TinyDevCRM''s views true when something that they name is '
+    'renamed.';
 
 create function tinydevcrm._matviews_take_number()
     returns trigger
@@ -121,6 +277,10 @@ comment on function tinydevcrm.restore_matview(text) is
     'and the errors of the query, such as 42P01 while a table that it reads is gone.';
 
 revoke execute on function
+    tinydevcrm._print_query(regclass),
+    tinydevcrm._matviews_record_definition(),
+    tinydevcrm._matview_definitions_accept(),
+    tinydevcrm._follow_renames(),
     tinydevcrm._matviews_take_number(),
     tinydevcrm._find_dropped(text),
     tinydevcrm.restore_matview(text)

@@ -1006,7 +1006,7 @@ function _create_request_job(owner regrole) returns bigint
 
 
 -- 000036_schedule_matviews
--- What users call to schedule the refreshes of a materialized view.
+-- What users call to schedule the refreshes of a materialized view, and which of these are late.
 
 function _assign_schedule(relation regclass, schedule text) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
@@ -1031,6 +1031,18 @@ function pause_matview(relation regclass) returns void
 
 function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
+
+function _compute_due_at(matview matviews, schedule schedules) returns timestamptz
+    -- When the next refresh of a materialized view by its schedule is or was due; null while it is paused, and without a schedule.
+
+function _is_late(schedule schedules, due_at timestamptz) returns boolean
+    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
+
+function _list_refreshing() returns oid[]
+    -- The relations on which another session holds the lock that a refresh takes: materialized views that are just being refreshed, and others.
+
+function _list_late_matviews() returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
+    -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
 -- 000037_create_subscriptions
@@ -1147,7 +1159,13 @@ function replay_events(subscription text, since timestamptz) returns bigint
 
 
 -- 000041_create_latest_deliveries
--- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which only this file defines.
+-- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
+
+function _find_renamed_read(matview_id bigint) returns text
+    -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
+
+function _matview_state(matview matviews, is_late boolean) returns text
+    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), late (a refresh was due and has not begun: see tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
@@ -1330,24 +1348,6 @@ function _remove_expired_drops(batch_size integer) returns bigint
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server.
 
-function _compute_due_at(matview matviews, schedule schedules) returns timestamptz
-    -- When the next refresh of a materialized view by its schedule is or was due; null while it is paused, and without a schedule.
-
-function _find_renamed_read(matview_id bigint) returns text
-    -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
-
-function _matview_state(matview matviews, is_late boolean) returns text
-    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), late (a refresh was due and has not begun: see tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
-
-function _is_late(schedule schedules, due_at timestamptz) returns boolean
-    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
-
-function _list_refreshing() returns oid[]
-    -- The relations on which another session holds the lock that a refresh takes: materialized views that are just being refreshed, and others.
-
-function _list_late_matviews() returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
-    -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
-
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
     relation             regclass     -- The materialized view.
@@ -1509,21 +1509,6 @@ function _follow_owners() returns event_trigger
 event trigger tinydevcrm_follow_owners on ddl_command_end: _follow_owners()
     -- Makes TinyDevCRM's registry follow a change of owner.
 
-function _print_query(relation regclass) returns text
-    -- The query of a materialized view, as Postgres prints it, with qualified names.
-
-function _matviews_record_definition() returns trigger
-    -- Records the query of a new registration, and what it reads.
-
-function _matview_definitions_accept() returns trigger
-    -- Records what a materialized view reads, by present names.
-
-function _follow_renames() returns event_trigger
-    -- Prints the queries of watched materialized views again when something that they name is altered.
-
-event trigger tinydevcrm_follow_renames on ddl_command_end: _follow_renames()
-    -- Keeps the recorded queries of TinyDevCRM's views true when something that they name is renamed.
-
 function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
@@ -1612,7 +1597,22 @@ function _end_blocking_sessions(queue_usage double precision default pg_notifica
 
 
 -- 000065_restore_matviews
--- Makes a dropped materialized view again.
+-- Records what materialized views are made of, keeps that true, and makes a dropped one again.
+
+function _print_query(relation regclass) returns text
+    -- The query of a materialized view, as Postgres prints it, with qualified names.
+
+function _matviews_record_definition() returns trigger
+    -- Records the query of a new registration, and what it reads.
+
+function _matview_definitions_accept() returns trigger
+    -- Records what a materialized view reads, by present names.
+
+function _follow_renames() returns event_trigger
+    -- Prints the queries of watched materialized views again when something that they name is altered.
+
+event trigger tinydevcrm_follow_renames on ddl_command_end: _follow_renames()
+    -- Keeps the recorded queries of TinyDevCRM's views true when something that they name is renamed.
 
 function _matviews_take_number() returns trigger
     -- Gives a new registration the number of the materialized view of this name that its owner had and that was dropped, so that the subscriptions to it go on.
