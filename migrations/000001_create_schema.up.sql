@@ -64,6 +64,7 @@ create table tinydevcrm.settings (
     delivery_retention  interval not null default interval '90 days',
     job_run_retention   interval not null default interval '7 days',
     import_retention    interval not null default interval '90 days',
+    drop_retention      interval not null default interval '30 days',
     user_connections    integer not null default 10,
     user_timeout        interval not null default interval '5 minutes',
     user_schedules      integer not null default 50,
@@ -86,6 +87,7 @@ create table tinydevcrm.settings (
     constraint settings_delivery_retention_positive check (delivery_retention > interval '0'),
     constraint settings_job_run_retention_positive check (job_run_retention > interval '0'),
     constraint settings_import_retention_positive check (import_retention > interval '0'),
+    constraint settings_drop_retention_positive check (drop_retention > interval '0'),
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '1 second'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
@@ -130,6 +132,9 @@ comment on column tinydevcrm.settings.job_run_retention is
 comment on column tinydevcrm.settings.import_retention is
     'Age after which an import is removed from the log. The last import of each table that still '
     'exists stays.';
+comment on column tinydevcrm.settings.drop_retention is
+    'Age after which the definition of a dropped materialized view is removed: see '
+    'tinydevcrm.dropped_matviews. One to which there are subscriptions stays.';
 
 comment on column tinydevcrm.settings.user_connections is
     'Maximum number of connections that a user has at once, 1 to 1000. The user''s jobs count too. '

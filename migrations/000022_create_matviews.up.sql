@@ -13,8 +13,8 @@ create table tinydevcrm.notify_rules (
 
 comment on table tinydevcrm.notify_rules is
     'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
-    'rule, a failure notifies once in a streak, and so does the first success after it; the first '
-    'refresh of all has none before it to compare with.';
+    'rule, a failure notifies once in a streak, and so do the first success after it and the events '
+    'late and dropped; the first refresh of all has none before it to compare with.';
 comment on column tinydevcrm.notify_rules.name is
     'The rule.';
 comment on column tinydevcrm.notify_rules.rank is
@@ -40,7 +40,7 @@ values (1, 'not_empty', 'when it has rows',
        (6, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false),
        (7, 'never', 'only of failures',
-        'Nothing but failures and recoveries, of which the other rules notify too.', false);
+        'Nothing but failures, recoveries, what is late and drops, as the other rules too.', false);
 
 alter table tinydevcrm.notify_rules enable row level security;
 
@@ -73,6 +73,7 @@ create table tinydevcrm.matviews (
     last_refreshed_at  timestamptz,
     last_scheduled_at  timestamptz,
     last_notified_at       timestamptz,
+    late_noted_at      timestamptz,
     created_at         timestamptz not null default now(),
 
     constraint matviews_pkey primary key (id),
@@ -159,6 +160,9 @@ comment on column tinydevcrm.matviews.last_scheduled_at is
     'When the last refresh by its schedule began, skipped ones included.';
 comment on column tinydevcrm.matviews.last_notified_at is
     'When the last refresh that succeeded and notified began.';
+comment on column tinydevcrm.matviews.late_noted_at is
+    'When an event said that it is late; null once it has been refreshed, paused or scheduled '
+    'anew.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
@@ -269,8 +273,10 @@ create function tinydevcrm._matviews_create_lock()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- A view that takes the number of a dropped one has its lock already.
     insert into tinydevcrm._locks (what, id)
-    values ('matview', new.id);
+    values ('matview', new.id)
+    on conflict on constraint _locks_pkey do nothing;
 
     return null;
 end
@@ -285,6 +291,127 @@ create trigger _500_create_lock
     after insert on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_create_lock();
+
+-- What a materialized view is made of. Postgres forgets it before a trigger sees the drop.
+create table tinydevcrm.matview_definitions (
+    matview_id  bigint not null,
+    query       text not null,
+    is_accepted boolean not null default false,
+
+    constraint matview_definitions_pkey primary key (matview_id),
+    constraint matview_definitions_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete cascade
+);
+
+comment on table tinydevcrm.matview_definitions is
+    'The queries of the watched materialized views. Triggers write them.';
+comment on column tinydevcrm.matview_definitions.matview_id is
+    'The registration.';
+comment on column tinydevcrm.matview_definitions.query is
+    'The query, as Postgres prints it, with qualified names. It follows when a table, view, '
+    'schema, function or type that it names is renamed.';
+comment on column tinydevcrm.matview_definitions.is_accepted is
+    'Whether somebody has accepted the tables that it reads. Any update of this column does that: '
+    'see tinydevcrm.accept_tables().';
+
+create table tinydevcrm.matview_reads (
+    matview_id  bigint not null,
+    relation    regclass not null,
+    schema_name text not null,
+    name        text not null,
+
+    constraint matview_reads_pkey primary key (matview_id, relation),
+    constraint matview_reads_matview_fkey foreign key (matview_id)
+        references tinydevcrm.matviews (id) on delete cascade
+);
+
+comment on table tinydevcrm.matview_reads is
+    'What the query of each watched materialized view reads, also through views, by the names that '
+    'these relations had when the view was registered or its tables were accepted. A query goes on '
+    'reading a relation that is renamed, even when another one gets its old name.';
+comment on column tinydevcrm.matview_reads.matview_id is
+    'The registration.';
+comment on column tinydevcrm.matview_reads.relation is
+    'A table or view that the query reads.';
+comment on column tinydevcrm.matview_reads.schema_name is
+    'Its schema at that time.';
+comment on column tinydevcrm.matview_reads.name is
+    'Its name at that time.';
+
+alter table tinydevcrm.matview_definitions enable row level security;
+alter table tinydevcrm.matview_reads enable row level security;
+
+-- The policy of the registry decides which views the caller sees.
+create policy matview_definitions_read on tinydevcrm.matview_definitions
+    for select
+    to tinydevcrm_user
+    using (exists (select from tinydevcrm.matviews where matviews.id = matview_id));
+
+create policy matview_definitions_accept on tinydevcrm.matview_definitions
+    for update
+    to tinydevcrm_user
+    using (
+        exists (
+            select
+              from tinydevcrm.matviews
+             where matviews.id = matview_id
+               and pg_has_role(matviews.owner, 'usage')
+        )
+    );
+
+create policy matview_reads_read on tinydevcrm.matview_reads
+    for select
+    to tinydevcrm_user
+    using (exists (select from tinydevcrm.matviews where matviews.id = matview_id));
+
+grant select, update (is_accepted) on tinydevcrm.matview_definitions to tinydevcrm_user;
+grant select on tinydevcrm.matview_reads to tinydevcrm_user;
+
+create table tinydevcrm.dropped_matviews (
+    id           bigint not null,
+    owner        regrole not null,
+    schema_name  text not null,
+    name         text not null,
+    query        text not null,
+    registration jsonb not null,
+    dropped_by   text not null,
+    dropped_at   timestamptz not null default clock_timestamp(),
+
+    constraint dropped_matviews_pkey primary key (id)
+);
+
+comment on table tinydevcrm.dropped_matviews is
+    'Watched materialized views that were dropped, for tinydevcrm.restore_matview(). They stay for '
+    'tinydevcrm.settings.drop_retention, and as long as there are subscriptions to them.';
+comment on column tinydevcrm.dropped_matviews.id is
+    'Number of the registration. A view of this owner and name that is watched again takes it, and '
+    'its subscriptions with it.';
+comment on column tinydevcrm.dropped_matviews.owner is
+    'Owner of the materialized view.';
+comment on column tinydevcrm.dropped_matviews.schema_name is
+    'Its schema.';
+comment on column tinydevcrm.dropped_matviews.name is
+    'Its name.';
+comment on column tinydevcrm.dropped_matviews.query is
+    'Its query: see tinydevcrm.matview_definitions.';
+comment on column tinydevcrm.dropped_matviews.registration is
+    'The row of tinydevcrm.matviews at that time: notify rule, ignored columns, interval, key, '
+    'schedule and the rest.';
+comment on column tinydevcrm.dropped_matviews.dropped_by is
+    'Role that the session which dropped it had logged in as.';
+comment on column tinydevcrm.dropped_matviews.dropped_at is
+    'When it was dropped.';
+
+create index dropped_matviews_owner_idx on tinydevcrm.dropped_matviews (owner, dropped_at);
+
+alter table tinydevcrm.dropped_matviews enable row level security;
+
+create policy dropped_matviews_owner on tinydevcrm.dropped_matviews
+    for select
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select on tinydevcrm.dropped_matviews to tinydevcrm_user;
 
 revoke execute on function
     tinydevcrm._matviews_fill_in(),

@@ -302,7 +302,10 @@ comment on function tinydevcrm._find_unused_name(text, name) is
     'A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is '
     'longer, with _2, _3 … if it is in use.';
 
-create function tinydevcrm._list_read_relations(relation regclass)
+create function tinydevcrm._list_read_relations(
+    relation regclass,
+    kinds    "char"[] default '{r,p,f,m}'
+)
     returns regclass[]
     language sql
     stable
@@ -325,13 +328,13 @@ as $$
       from read
       join pg_class
         on pg_class.oid = read.oid
-     where pg_class.relkind in ('r', 'p', 'f', 'm')
+     where pg_class.relkind = any (_list_read_relations.kinds)
        and read.oid <> _list_read_relations.relation
 $$;
 
-comment on function tinydevcrm._list_read_relations(regclass) is
-    'The tables and materialized views that the query of a materialized view reads, directly, '
-    'through views, and through other materialized views.';
+comment on function tinydevcrm._list_read_relations(regclass, "char"[]) is
+    'The relations of these kinds that the query of a materialized view reads, directly, through '
+    'views, and through other materialized views. Without kinds: tables and materialized views.';
 
 create function tinydevcrm.drop_matview(relation regclass)
     returns void
@@ -349,8 +352,27 @@ end
 $$;
 
 comment on function tinydevcrm.drop_matview(regclass) is
-    'Drops a materialized view with its registration and schedule. Its events stay until they '
-    'expire. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
+    'Drops a materialized view with its registration and schedule. Its subscriptions get an event '
+    'of the outcome dropped, and stay. tinydevcrm.restore_matview() makes it again. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
+
+create function tinydevcrm.accept_tables(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_own_matview(accept_tables.relation);
+begin
+    update tinydevcrm.matview_definitions
+       set is_accepted = true
+     where matview_definitions.matview_id = v_matview.id;
+end
+$$;
+
+comment on function tinydevcrm.accept_tables(regclass) is
+    'Accepts the tables that a materialized view reads, by their present names. This ends the '
+    'state "reads renamed table". Raises TD001 when it is not watched, 42501 when it is not yours.';
 
 create function tinydevcrm._compute_mute(until timestamptz)
     returns interval
@@ -481,12 +503,13 @@ revoke execute on function
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),
-    tinydevcrm._list_read_relations(regclass),
+    tinydevcrm._list_read_relations(regclass, "char"[]),
     tinydevcrm._find_matview(text[], name[]),
     tinydevcrm._compute_mute(timestamptz),
     tinydevcrm.mute_matview(regclass, timestamptz),
     tinydevcrm.unmute_matview(regclass),
-    tinydevcrm.drop_matview(regclass)
+    tinydevcrm.drop_matview(regclass),
+    tinydevcrm.accept_tables(regclass)
 from public;
 
 grant execute on function
@@ -497,10 +520,11 @@ grant execute on function
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),
-    tinydevcrm._list_read_relations(regclass),
+    tinydevcrm._list_read_relations(regclass, "char"[]),
     tinydevcrm._find_matview(text[], name[]),
     tinydevcrm._compute_mute(timestamptz),
     tinydevcrm.mute_matview(regclass, timestamptz),
     tinydevcrm.unmute_matview(regclass),
-    tinydevcrm.drop_matview(regclass)
+    tinydevcrm.drop_matview(regclass),
+    tinydevcrm.accept_tables(regclass)
 to tinydevcrm_user;

@@ -19,6 +19,7 @@ create table tinydevcrm.matview_refresh_events (
     is_cut        boolean not null default false,
     error_code    text,
     error_message text,
+    reason        text,
     started_at    timestamptz not null,
     duration      interval not null,
 
@@ -26,7 +27,7 @@ create table tinydevcrm.matview_refresh_events (
     constraint matview_refresh_events_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete set null,
     constraint matview_refresh_events_outcome_known check (
-        outcome in ('refreshed', 'recovered', 'failed', 'skipped')
+        outcome in ('refreshed', 'recovered', 'failed', 'skipped', 'late', 'dropped')
     ),
     constraint matview_refresh_events_suppressed_by_known check (
         suppressed_by in ('rule', 'interval', 'mute', 'repeat', 'streak')
@@ -49,6 +50,7 @@ create table tinydevcrm.matview_refresh_events (
         octet_length(plain_reason) <= 10000
         and octet_length(error_code) <= 5
         and octet_length(error_message) <= 10000
+        and octet_length(reason) <= 10000
     ),
     constraint matview_refresh_events_counts_not_negative check (
         row_count >= 0 and added_count >= 0 and removed_count >= 0
@@ -62,8 +64,8 @@ create table tinydevcrm.matview_refresh_events (
 );
 
 comment on table tinydevcrm.matview_refresh_events is
-    'What happened at each refresh of a watched materialized view. The transaction of the refresh '
-    'writes its row.';
+    'What happened to the watched materialized views: each refresh, one that has not happened in '
+    'time, and a drop. The transaction of the refresh or of the drop writes its row.';
 comment on column tinydevcrm.matview_refresh_events.id is
     'Number of the event. It is assigned before the commit, so do not read events with "id > last '
     'seen", which misses those that commit late. Use a subscription.';
@@ -77,17 +79,19 @@ comment on column tinydevcrm.matview_refresh_events.schedule_id is
     'The schedule that refreshed it; null for a refresh on request.';
 comment on column tinydevcrm.matview_refresh_events.outcome is
     'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the '
-    'old rows stay; skipped: another refresh of the view was running.';
+    'old rows stay; skipped: another refresh of the view was running; late: its schedule was due '
+    'and it was not refreshed; dropped: the view is gone.';
 comment on column tinydevcrm.matview_refresh_events.is_notified is
     'Whether the event notifies, which means that it goes to the subscriptions. The rule in '
-    'tinydevcrm.matviews.notify_when decides that.';
+    'tinydevcrm.matviews.notify_when decides that for refreshes. late and dropped notify, unless '
+    'the view is muted.';
 comment on column tinydevcrm.matview_refresh_events.suppressed_by is
     'Why it does not notify; null when it does. rule: the notify rule does not hold, as for a '
     'skipped refresh; interval: it came within tinydevcrm.matviews.notify_interval; mute: the view '
     'was muted; repeat: a failure of this streak has notified; streak: the rule, or the failure, '
     'has not lasted for notify_after refreshes in a row.';
 comment on column tinydevcrm.matview_refresh_events.method is
-    'How it was refreshed: plain or concurrently; null when it was skipped.';
+    'How it was refreshed: plain or concurrently; null when it was not refreshed.';
 comment on column tinydevcrm.matview_refresh_events.plain_reason is
     'Why refreshes of a view with a key are plain from now on. Only the event of the first such '
     'refresh has it, and that event notifies.';
@@ -111,8 +115,11 @@ comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
     'Message of the failure. Of one over 10,000 bytes, the first 2,500 characters.';
+comment on column tinydevcrm.matview_refresh_events.reason is
+    'Of the outcome late: since when and why it is late; of dropped: who dropped it. Null for '
+    'others.';
 comment on column tinydevcrm.matview_refresh_events.started_at is
-    'When the refresh began.';
+    'When the refresh began, or the event happened.';
 comment on column tinydevcrm.matview_refresh_events.duration is
     'How long it took, including the time to count the rows; at most 7 days.';
 

@@ -115,6 +115,7 @@ as $$
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
+               'reason', (event).reason,
                'schedule_id', (event).schedule_id,
                'started_at', (event).started_at,
                -- As a double, so that it has no zeros at its end: JavaScript prints 0.870 as 0.87,
@@ -289,7 +290,7 @@ as $$
                 events.started_at
            from tinydevcrm.matview_refresh_events as events
           where events.matview_id = ids.id
-            and events.outcome <> 'skipped'
+            and events.outcome not in ('skipped', 'late')
           order by events.id desc
           limit _list_recent_refreshes.row_limit
      ) as recent
@@ -299,7 +300,7 @@ $$;
 
 comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
     'The last refreshes of each of these materialized views, up to row_limit per view, without '
-    'skipped ones, oldest first. duration_ms is in milliseconds.';
+    'skipped and late ones, oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),

@@ -21,6 +21,17 @@ create function tinydevcrm._matview_refresh_events_remember()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if new.outcome = 'dropped' then
+        return null;
+    end if;
+
+    if new.outcome = 'late' then
+        update tinydevcrm.matviews
+           set late_noted_at = new.started_at
+         where matviews.id = new.matview_id;
+        return null;
+    end if;
+
     if new.outcome = 'skipped' then
         update tinydevcrm.matviews
            set last_scheduled_at = new.started_at
@@ -36,6 +47,7 @@ begin
            end,
            last_outcome = new.outcome,
            last_refreshed_at = new.started_at,
+           late_noted_at = null,
            last_notified_at = case
                when new.is_notified and new.outcome <> 'failed' then new.started_at
                else matviews.last_notified_at
@@ -240,7 +252,7 @@ comment on function tinydevcrm._record_refresh(
 ) is
     'Writes the event of a refresh, and what the next refresh is compared with. A null refresh is '
     'a skip. Writes nothing and returns null when the registration is gone. The only function that '
-    'writes tinydevcrm.matview_refresh_events.';
+    'writes events of refreshes.';
 
 create function tinydevcrm._find_ended_pause(ended_count integer)
     returns interval

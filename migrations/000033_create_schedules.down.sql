@@ -1,3 +1,5 @@
+drop trigger _200_restart_schedule on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_restart_schedule();
 drop function tinydevcrm._find_round_grace(integer, text);
 drop function tinydevcrm._assign_lane(bigint, interval);
 

@@ -284,6 +284,30 @@ grant update (schedule, is_slow, is_paused, catch_up) on tinydevcrm.matviews to 
 -- It has no column that a refresh writes, so that a refresh adds no index entry (HOT update).
 create index matviews_schedule_idx on tinydevcrm.matviews (schedule_id, owner);
 
+create function tinydevcrm._matviews_restart_schedule()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.late_noted_at := null;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matviews_restart_schedule() is
+    'Forgets that a view was late when another schedule begins to apply, or the pause ends.';
+
+create trigger _200_restart_schedule
+    before update of schedule, is_paused on tinydevcrm.matviews
+    for each row
+    when (
+        old.schedule is distinct from new.schedule
+        or old.is_paused <> new.is_paused
+    )
+    execute function tinydevcrm._matviews_restart_schedule();
+
 create function tinydevcrm._is_loop(schedule tinydevcrm.schedules)
     returns boolean
     language plpgsql
@@ -375,6 +399,7 @@ revoke execute on function
     tinydevcrm._make_job_schedule(integer, text, text, text),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._schedules_create_lock(),
+    tinydevcrm._matviews_restart_schedule(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)

@@ -1,5 +1,5 @@
--- What users call to schedule the refreshes of a materialized view, and a schedule in words, with
--- which they check what they have written.
+-- What users call to schedule the refreshes of a materialized view, a schedule in words, with which
+-- they check what they have written, and which refreshes are late.
 
 create function tinydevcrm._describe_cron(
     minutes   integer[],
@@ -369,11 +369,131 @@ comment on function tinydevcrm._request_missed_refreshes() is
     'database was down, or whose job has not run: one, however many times were missed. Upkeep '
     'calls it.';
 
+create function tinydevcrm._compute_due_at(
+    matview  tinydevcrm.matviews,
+    schedule tinydevcrm.schedules
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (schedule).id is null or matview.is_paused then
+        return null;
+    end if;
+
+    return tinydevcrm._compute_next_due(
+        (schedule).seconds,
+        (schedule).schedule,
+        (schedule).time_zone,
+        greatest(
+            matview.last_scheduled_at,
+            matview.last_refreshed_at
+            + tinydevcrm._find_ended_pause(matview.ended_count),
+            matview.schedule_began_at));
+end
+$$;
+
+comment on function tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules) is
+    'When the next refresh of a materialized view by its schedule is or was due; null while it is '
+    'paused, and without a schedule.';
+
+create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timestamptz)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               _is_late.due_at
+               <= now() - tinydevcrm._find_round_grace(schedule.seconds, schedule.cron_schedule),
+               false)
+$$;
+
+comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
+    'Whether a refresh by this schedule that was due at that time, and has not happened, is late.';
+
+create function tinydevcrm._list_refreshing()
+    returns oid[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+               select pg_locks.relation
+                 from pg_locks
+                where pg_locks.locktype = 'relation'
+                  and pg_locks.database = (
+                      select oid
+                        from pg_database
+                       where datname = current_database()
+                  )
+                  and pg_locks.mode in ('ExclusiveLock', 'AccessExclusiveLock')
+                  and pg_locks.granted
+                  and pg_locks.pid <> pg_backend_pid()
+           )
+$$;
+
+comment on function tinydevcrm._list_refreshing() is
+    'The relations on which another session holds the lock that a refresh takes: materialized '
+    'views that are just being refreshed, and others.';
+
+create function tinydevcrm._list_late_matviews()
+    returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- First each schedule, with its view that was refreshed least recently: a computation for each
+    -- view would take long, and most schedules have nothing late.
+    with behind as materialized (
+        select schedules as schedule
+          from tinydevcrm.schedules
+         cross join lateral (
+             select matviews
+               from tinydevcrm.matviews
+              where matviews.schedule_id = schedules.id
+                and not matviews.is_paused
+              order by greatest(
+                           matviews.last_scheduled_at,
+                           matviews.last_refreshed_at,
+                           matviews.schedule_began_at) nulls first
+              limit 1
+         ) as oldest (matview)
+         where tinydevcrm._is_late(
+                   schedules, tinydevcrm._compute_due_at(oldest.matview, schedules))
+    ),
+    due as materialized (
+        select matviews.id,
+               matviews.relation,
+               behind.schedule,
+               tinydevcrm._compute_due_at(matviews, behind.schedule) as due_at
+          from behind
+          join tinydevcrm.matviews
+            on matviews.schedule_id = (behind.schedule).id
+    )
+    select due.id,
+           (due.schedule).id,
+           due.due_at
+      from due
+     where tinydevcrm._is_late(due.schedule, due.due_at)
+       and due.relation::oid <> all ((select tinydevcrm._list_refreshing())::oid[])
+$$;
+
+comment on function tinydevcrm._list_late_matviews() is
+    'The materialized views that you may see and that are late: a refresh by the schedule was due, '
+    'and has not begun. due_at is when it was due.';
+
 revoke execute on function
     tinydevcrm._describe_cron(
         integer[], integer[], integer[], integer[], integer[], boolean),
     tinydevcrm.describe_schedule(text),
     tinydevcrm._request_missed_refreshes(),
+    tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
+    tinydevcrm._list_refreshing(),
+    tinydevcrm._list_late_matviews(),
     tinydevcrm._assign_schedule(regclass, text, text, boolean),
     tinydevcrm.schedule_matview(regclass, text, text, boolean),
     tinydevcrm.unschedule_matview(regclass),
@@ -385,6 +505,10 @@ grant execute on function
     tinydevcrm._describe_cron(
         integer[], integer[], integer[], integer[], integer[], boolean),
     tinydevcrm.describe_schedule(text),
+    tinydevcrm._compute_due_at(tinydevcrm.matviews, tinydevcrm.schedules),
+    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz),
+    tinydevcrm._list_refreshing(),
+    tinydevcrm._list_late_matviews(),
     tinydevcrm._assign_schedule(regclass, text, text, boolean),
     tinydevcrm.schedule_matview(regclass, text, text, boolean),
     tinydevcrm.unschedule_matview(regclass),

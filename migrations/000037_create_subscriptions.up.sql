@@ -25,9 +25,7 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
     constraint subscriptions_muted_for_range check (
         muted_for between interval '0' and interval '10 years'
-    ),
-    constraint subscriptions_matview_fkey foreign key (matview_id)
-        references tinydevcrm.matviews (id) on delete cascade
+    )
 );
 
 comment on table tinydevcrm.subscriptions is
@@ -42,7 +40,8 @@ comment on column tinydevcrm.subscriptions.owner is
 comment on column tinydevcrm.subscriptions.name is
     'Name by which workers receive its deliveries.';
 comment on column tinydevcrm.subscriptions.matview_id is
-    'The materialized view whose events it gets; null for all.';
+    'The registration of the materialized view whose events it gets; null for all. It stays when '
+    'the view is dropped: see tinydevcrm.dropped_matviews.';
 comment on column tinydevcrm.subscriptions.max_attempts is
     'How often a delivery is received before it is parked, 1 to 100; see '
     'tinydevcrm.reject_event().';
@@ -82,8 +81,8 @@ create policy subscriptions_read on tinydevcrm.subscriptions
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'));
 
--- The foreign key alone would accept the number of any view, and dropping that view would then wait
--- for this session.
+-- Only a view that the caller sees. There is no foreign key, because a subscription outlives its
+-- view, and with one the drop of a view would wait for this session.
 create policy subscriptions_create on tinydevcrm.subscriptions
     for insert
     to tinydevcrm_user

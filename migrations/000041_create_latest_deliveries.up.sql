@@ -1,5 +1,66 @@
--- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which
--- only this file defines.
+-- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions,
+-- which only this file defines.
+
+create function tinydevcrm._find_renamed_read(matview_id bigint)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select format(
+                   'reads %s, which was %I.%I when the view was made, while there is a new '
+                   '%2$I.%3$I',
+                   matview_reads.relation, matview_reads.schema_name, matview_reads.name)
+          from tinydevcrm.matview_reads
+          join pg_namespace
+            on pg_namespace.nspname = matview_reads.schema_name::name
+          join pg_class
+            on pg_class.relnamespace = pg_namespace.oid
+           and pg_class.relname = matview_reads.name::name
+           and pg_class.oid <> matview_reads.relation
+         where matview_reads.matview_id = _find_renamed_read.matview_id
+         order by matview_reads.name
+         limit 1
+    );
+end
+$$;
+
+comment on function tinydevcrm._find_renamed_read(bigint) is
+    'Says which relation a materialized view reads that has been renamed, or moved to another '
+    'schema, while another one has its old name; null when there is none. '
+    'tinydevcrm.accept_tables() accepts it.';
+
+create function tinydevcrm._matview_state(matview tinydevcrm.matviews, is_late boolean)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when matview.last_outcome = 'failed' then 'failing'
+        when _matview_state.is_late then 'late'
+        when tinydevcrm._find_renamed_read(matview.id) is not null then 'reads renamed table'
+        when exists (
+            select
+              from pg_class
+             where pg_class.oid = matview.relation
+               and not pg_class.relispopulated
+        ) then 'not populated'
+        when matview.schedule_id is null then 'not scheduled'
+        when matview.is_paused then 'paused'
+        else 'ok'
+    end;
+end
+$$;
+
+comment on function tinydevcrm._matview_state(tinydevcrm.matviews, boolean) is
+    'The state of a watched materialized view, which is the first that applies: failing (the last '
+    'refresh failed), late (a refresh was due and has not begun: see '
+    'tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), '
+    'not populated (it cannot be read before a refresh), not scheduled, paused, or ok.';
 
 create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
     returns text
@@ -43,6 +104,11 @@ begin
                and deliveries.last_error is not null
                and deliveries.attempts > 0
         ) is not null then 'failing'
+        when subscription.matview_id is not null and not exists (
+            select
+              from tinydevcrm.matviews
+             where matviews.id = subscription.matview_id
+        ) then 'view dropped'
         else 'ok'
     end;
 end
@@ -50,7 +116,9 @@ $$;
 
 comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
     'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
-    'paused (by its owner), or switched off (its endpoint is gone for good).';
+    'paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its '
+    'materialized view is gone, or its owner may no longer see it: what is pending is still '
+    'delivered, and nothing new comes).';
 
 create function tinydevcrm._needs_attention(state text)
     returns boolean
@@ -58,12 +126,13 @@ create function tinydevcrm._needs_attention(state text)
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    select _needs_attention.state in ('failing', 'switched off')
+    select _needs_attention.state in (
+               'failing', 'switched off', 'view dropped', 'late', 'reads renamed table')
 $$;
 
 comment on function tinydevcrm._needs_attention(text) is
-    'Whether something in this state needs attention: a failure does; a pause is intended and does '
-    'not.';
+    'Whether a view or subscription in this state needs attention: a failure does; a pause is '
+    'intended and does not.';
 
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (
@@ -124,6 +193,8 @@ comment on function tinydevcrm.latest_deliveries(text, integer) is
     'there is no such subscription.';
 
 revoke execute on function
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
@@ -131,6 +202,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._find_renamed_read(bigint),
+    tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),

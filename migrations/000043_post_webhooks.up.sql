@@ -58,9 +58,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, json) is
-    'The body of the post of an event: its type is matview.refreshed, matview.recovered or '
-    'matview.failed, its data the event. also_failed or also_recovered lists the events that the '
-    'post carries besides: see tinydevcrm.grouped_events().';
+    'The body of the post of an event: its type is "matview." and the outcome, its data the event. '
+    'also_failed or also_recovered lists the events that the post carries besides: see '
+    'tinydevcrm.grouped_events().';
 
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,

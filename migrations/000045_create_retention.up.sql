@@ -42,12 +42,20 @@ begin
     loop
         commit;
     end loop;
+
+    commit;
+
+    while tinydevcrm._remove_expired_drops(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
 end
 $$;
 
 comment on procedure tinydevcrm.remove_expired(integer) is
-    'Removes refresh events with their deliveries, imports, and pg_cron''s history of '
-    'TinyDevCRM''s jobs when they are older than tinydevcrm.settings says, and events of a '
+    'Removes refresh events with their deliveries, imports, definitions of dropped views, and '
+    'pg_cron''s history of TinyDevCRM''s jobs when they are older than tinydevcrm.settings says, and events of a '
     'materialized view beyond event_limit. Each batch is a transaction of its own. Events with '
     'deliveries that are not acknowledged are kept until delivery_retention is over; then these '
     'count as expired. It never waits: rows that another session has locked stay until the next '
@@ -332,6 +340,55 @@ comment on function tinydevcrm._remove_expired_imports(integer) is
     'finished import of a table stays as long as the table: it says where the rows are from. Rows '
     'that another user has written count for nothing, because anyone can write any name.';
 
+create function tinydevcrm._remove_expired_drops(batch_size integer)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    with ranked as (
+        select dropped_matviews.id,
+               dropped_matviews.dropped_at < now() - settings.drop_retention as is_expired,
+               row_number() over (
+                   partition by dropped_matviews.owner
+                   order by dropped_matviews.dropped_at desc
+               ) as place
+          from tinydevcrm.dropped_matviews
+         cross join tinydevcrm.settings
+    ),
+    expired as (
+        select dropped_matviews.id
+          from tinydevcrm.dropped_matviews
+         where dropped_matviews.id in (
+                   select ranked.id
+                     from ranked
+                    where ranked.is_expired
+                       or ranked.place > 1000
+               )
+           and not exists (
+               select
+                 from tinydevcrm.subscriptions
+                where subscriptions.matview_id = dropped_matviews.id
+           )
+         limit _remove_expired_drops.batch_size
+           for update skip locked
+    ),
+    removed as (
+        delete
+          from tinydevcrm.dropped_matviews
+         using expired
+         where dropped_matviews.id = expired.id
+        returning dropped_matviews.id
+    )
+    select count(*)
+      from removed
+$$;
+
+comment on function tinydevcrm._remove_expired_drops(integer) is
+    'Removes one batch of the expired definitions of dropped materialized views to which there are '
+    'no subscriptions, and returns how many. Of each owner it keeps 1000 at most, so that nobody '
+    'fills the table by creating and dropping.';
+
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
     tinydevcrm._remove_events(bigint[]),
@@ -339,7 +396,8 @@ revoke execute on function
     tinydevcrm._list_surplus_matviews(),
     tinydevcrm._remove_surplus_events(bigint, integer),
     tinydevcrm._remove_expired_job_runs(integer),
-    tinydevcrm._remove_expired_imports(integer)
+    tinydevcrm._remove_expired_imports(integer),
+    tinydevcrm._remove_expired_drops(integer)
 from public;
 
 select cron.schedule(

@@ -19,48 +19,6 @@ comment on function tinydevcrm._cron_is_running() is
     'Whether pg_cron''s launcher runs on this server. Security definer: lends the right to see '
     'processes of others, for this one fact.';
 
-create function tinydevcrm._matview_state(matview tinydevcrm.matviews)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when matview.last_outcome = 'failed' then 'failing'
-        when exists (
-            select
-              from pg_class
-             where pg_class.oid = matview.relation
-               and not pg_class.relispopulated
-        ) then 'not populated'
-        when matview.schedule_id is null then 'not scheduled'
-        when matview.is_paused then 'paused'
-        else 'ok'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._matview_state(tinydevcrm.matviews) is
-    'The state of a watched materialized view, which is the first that applies: failing (the last '
-    'refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, '
-    'or ok.';
-
-create function tinydevcrm._is_late(schedule tinydevcrm.schedules, due_at timestamptz)
-    returns boolean
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(
-               _is_late.due_at
-               <= now() - tinydevcrm._find_round_grace(schedule.seconds, schedule.cron_schedule),
-               false)
-$$;
-
-comment on function tinydevcrm._is_late(tinydevcrm.schedules, timestamptz) is
-    'Whether a refresh by this schedule that was due at that time, and has not happened, is late.';
-
 create view tinydevcrm.matview_status
     with (security_barrier)
 as
@@ -86,8 +44,9 @@ select matviews.relation,
        last_event.error_message,
        matviews.failing_since,
        tinydevcrm._list_read_relations(matviews.relation) as reads,
+       tinydevcrm._find_renamed_read(matviews.id) as renamed_read,
        case
-           when not tinydevcrm._is_late(schedules, due.since_at) then null
+           when not judged.is_late then null
            -- A subselect, here and below, is run once for all rows.
            when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
            -- A row's xmax is the transaction that has locked it; the job works while that one runs.
@@ -117,26 +76,32 @@ select matviews.relation,
                ),
                'its job has not run')
        end as late_reason,
-       tinydevcrm._matview_state(matviews) as status
+       case when judged.is_late then due.since_at end as late_since,
+       judged.status,
+       tinydevcrm._needs_attention(judged.status) as is_troubled
   from tinydevcrm.matviews
   join pg_catalog.pg_class
     on pg_class.oid = matviews.relation
   left join tinydevcrm.schedules
     on schedules.id = matviews.schedule_id
   left join lateral (
-      select tinydevcrm._compute_next_due(
-                 schedules.seconds,
-                 schedules.schedule,
-                 schedules.time_zone,
-                 greatest(
-                     matviews.last_scheduled_at,
-                     matviews.last_refreshed_at
-                     + tinydevcrm._find_ended_pause(matviews.ended_count),
-                     matviews.schedule_began_at))
-                 as since_at
-       where schedules.id is not null
-         and not matviews.is_paused
+      select tinydevcrm._compute_due_at(matviews, schedules) as since_at
   ) as due
+    on true
+  left join lateral (
+      select late.is_late,
+             tinydevcrm._matview_state(matviews, late.is_late) as status
+        from (
+          select case
+                     when tinydevcrm._is_late(schedules, due.since_at) then
+                         matviews.relation::oid
+                         <> all ((select tinydevcrm._list_refreshing())::oid[])
+                     else false
+                 end as is_late
+          offset 0
+        ) as late
+      offset 0
+  ) as judged
     on true
   left join lateral (
       select events.outcome,
@@ -149,7 +114,7 @@ select matviews.relation,
         from tinydevcrm.matview_refresh_events as events
        where events.matview_id = matviews.id
          and events.owner = matviews.owner
-         and events.outcome <> 'skipped'
+         and events.outcome not in ('skipped', 'late')
        order by events.id desc
        limit 1
   ) as last_event
@@ -173,6 +138,8 @@ comment on column tinydevcrm.matview_status.next_due_at is
     'When it is due next; null when it has no schedule or is paused.';
 comment on column tinydevcrm.matview_status.late_reason is
     'Why a refresh that was due has not happened; null when none is late.';
+comment on column tinydevcrm.matview_status.late_since is
+    'When that refresh was due.';
 comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.outcome is
@@ -196,8 +163,13 @@ comment on column tinydevcrm.matview_status.failing_since is
 comment on column tinydevcrm.matview_status.reads is
     'The tables and materialized views that its query reads, also through views, by their present '
     'names. A query goes on reading a table that is renamed.';
+comment on column tinydevcrm.matview_status.renamed_read is
+    'Which table it reads that has been renamed while another one has its old name; null when there '
+    'is none. tinydevcrm.accept_tables() accepts it.';
 comment on column tinydevcrm.matview_status.status is
     'Its state: see tinydevcrm._matview_state().';
+comment on column tinydevcrm.matview_status.is_troubled is
+    'Whether that needs attention: see tinydevcrm._needs_attention().';
 
 create view tinydevcrm.job_runs
     with (security_barrier)
@@ -251,6 +223,10 @@ as
 select subscriptions.name as subscription,
        subscriptions.owner,
        matviews.relation as matview,
+       case
+           when judged.status = 'view dropped' then coalesce(
+               format('%I.%I', dropped_matviews.schema_name, dropped_matviews.name), 'unknown')
+       end as dropped_matview,
        webhooks.url,
        counted.pending_count,
        counted.in_flight_count,
@@ -270,6 +246,8 @@ select subscriptions.name as subscription,
   from tinydevcrm.subscriptions
   left join tinydevcrm.matviews
     on matviews.id = subscriptions.matview_id
+  left join tinydevcrm.dropped_matviews
+    on dropped_matviews.id = subscriptions.matview_id
   left join tinydevcrm.webhooks
     on webhooks.subscription_id = subscriptions.id
  cross join lateral (
@@ -341,7 +319,10 @@ comment on column tinydevcrm.subscription_status.subscription is
 comment on column tinydevcrm.subscription_status.owner is
     'Its owner.';
 comment on column tinydevcrm.subscription_status.matview is
-    'The materialized view whose events it gets; null for all.';
+    'The materialized view whose events it gets; null for all, and when it has been dropped.';
+comment on column tinydevcrm.subscription_status.dropped_matview is
+    'Name of its materialized view when that has been dropped. tinydevcrm.restore_matview() makes '
+    'the view again.';
 comment on column tinydevcrm.subscription_status.url is
     'Where its deliveries are posted; null when it is no webhook.';
 comment on column tinydevcrm.subscription_status.pending_count is
@@ -373,17 +354,9 @@ comment on column tinydevcrm.subscription_status.status is
 comment on column tinydevcrm.subscription_status.is_troubled is
     'Whether that needs attention: see tinydevcrm._needs_attention().';
 
-revoke execute on function
-    tinydevcrm._cron_is_running(),
-    tinydevcrm._matview_state(tinydevcrm.matviews),
-    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
-from public;
+revoke execute on function tinydevcrm._cron_is_running() from public;
 
-grant execute on function
-    tinydevcrm._cron_is_running(),
-    tinydevcrm._matview_state(tinydevcrm.matviews),
-    tinydevcrm._is_late(tinydevcrm.schedules, timestamptz)
-to tinydevcrm_user;
+grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
 grant select
    on tinydevcrm.matview_status, tinydevcrm.job_runs, tinydevcrm.subscription_status
    to tinydevcrm_user;

@@ -11,6 +11,8 @@ with own_subscriptions as (
 )
 select watched.view_count,
        watched.failing_count,
+       watched.late_count,
+       watched.renamed_count,
        watched.not_populated_count,
        watched.unscheduled_count,
        watched.paused_count,
@@ -23,14 +25,18 @@ select watched.view_count,
   from (
       select count(*) as view_count,
              count(*) filter (where own.state = 'failing') as failing_count,
+             count(*) filter (where own.state = 'late') as late_count,
+             count(*) filter (where own.state = 'reads renamed table') as renamed_count,
              count(*) filter (where own.state = 'not populated') as not_populated_count,
              count(*) filter (where own.state = 'not scheduled') as unscheduled_count,
              count(*) filter (where own.state = 'paused') as paused_count,
              max(own.last_refreshed_at) as last_refreshed_at
         from (
           select matviews.last_refreshed_at,
-                 tinydevcrm._matview_state(matviews) as state
+                 tinydevcrm._matview_state(matviews, late.matview_id is not null) as state
             from tinydevcrm.matviews
+            left join tinydevcrm._list_late_matviews() as late
+              on late.matview_id = matviews.id
            where matviews.owner = any (
                      array(
                          select pg_roles.oid
@@ -91,6 +97,10 @@ comment on column tinydevcrm.overview.view_count is
     'Watched materialized views.';
 comment on column tinydevcrm.overview.failing_count is
     'Those of them in state failing: see tinydevcrm._matview_state(). Each counts in one state.';
+comment on column tinydevcrm.overview.late_count is
+    'Those in state late.';
+comment on column tinydevcrm.overview.renamed_count is
+    'Those in state reads renamed table.';
 comment on column tinydevcrm.overview.not_populated_count is
     'Those in state not populated.';
 comment on column tinydevcrm.overview.unscheduled_count is

@@ -272,7 +272,8 @@ as $$
     with named as (
         select matviews.id,
                matviews.relation,
-               matviews.failing_since is not null as is_failing,
+               matviews.failing_since is not null or matviews.late_noted_at is not null
+                   as is_failing,
                format('%I.%I', pg_namespace.nspname, pg_class.relname) = (
                    select tinydevcrm._matview_key(_find_matviews.asked, _find_matviews.schemas)
                ) as is_asked,
@@ -345,7 +346,7 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
-    'The views whose names contain a part, failing ones first and then the newest; '
+    'The views whose names contain a part, failing and late ones first and then the newest; '
     'the view asked for comes last when it is not among them. Each has its status and what the '
     'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
     'writes names.';

@@ -5,3 +5,4 @@ drop function tinydevcrm._follow_owners();
 drop function tinydevcrm._settle_owners(oid[]);
 drop event trigger tinydevcrm_follow_drops;
 drop function tinydevcrm._follow_drops();
+drop function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text);

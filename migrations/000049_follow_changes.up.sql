@@ -1,7 +1,59 @@
--- The registry follows what users do by hand. Dropping a view also drops its schedule, its job and
--- the subscriptions to it. A new owner of a view gets its registration, schedule and job;
--- subscriptions to it keep their owners. A view that is renamed or moved stays registered. A view
--- goes on reading a table that is renamed, and an import adds a notice about that.
+-- The registry follows what users do by hand. Dropping a view also drops its schedule and its job,
+-- and is an event for the subscriptions to it, which stay. A new owner of a view gets its
+-- registration, schedule and job; subscriptions to it keep their owners. A view that is renamed or
+-- moved stays registered. A view goes on reading a table that is renamed, and an import adds a notice
+-- about that.
+
+create function tinydevcrm._record_drop(
+    matview     tinydevcrm.matviews,
+    schema_name text,
+    name        text,
+    reason      text default null
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a subscription. The drop does not wait for it.
+    set lock_timeout = '1s'
+as $$
+begin
+    insert into tinydevcrm.dropped_matviews (
+               id, owner, schema_name, name, query, registration, dropped_by)
+    select (matview).id,
+           (matview).owner,
+           _record_drop.schema_name,
+           _record_drop.name,
+           matview_definitions.query,
+           to_jsonb(matview) - '{id,owner,relation}'::text[],
+           session_user::text
+      from tinydevcrm.matview_definitions
+     where matview_definitions.matview_id = (matview).id;
+
+    insert into tinydevcrm.matview_refresh_events (
+               owner, matview_id, matview, outcome, is_notified, reason, started_at, duration)
+    values (
+               (matview).owner,
+               (matview).id,
+               format('%I.%I', _record_drop.schema_name, _record_drop.name),
+               'dropped',
+               true,
+               coalesce(_record_drop.reason, format('%s dropped it', session_user)),
+               clock_timestamp(),
+               '0');
+exception
+    -- The statement is the user's: no error here may stop it.
+    when others then
+        raise warning 'TinyDevCRM could not record the drop of %.%: % (SQLSTATE %)',
+            _record_drop.schema_name, _record_drop.name, sqlerrm, sqlstate
+            using hint = 'Its subscriptions get no event of it.';
+end
+$$;
+
+comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text) is
+    'Keeps the definition of a materialized view that is just being dropped, and writes the event '
+    'of that, which notifies. Without a reason, the event says which role the session has logged '
+    'in as. Warns when it fails.';
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -11,6 +63,15 @@ create function tinydevcrm._follow_drops()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform tinydevcrm._record_drop(
+                matviews, dropped.schema_name, dropped.object_name)
+       from pg_event_trigger_dropped_objects() as dropped
+       join tinydevcrm.matviews
+         on matviews.relation = dropped.objid
+      where dropped.classid = 'pg_class'::regclass
+        and dropped.objsubid = 0
+      order by matviews.id;
+
     delete
       from tinydevcrm.matviews
      using pg_event_trigger_dropped_objects() as dropped
@@ -26,11 +87,15 @@ end
 $$;
 
 comment on function tinydevcrm._follow_drops() is
-    'Removes the registrations of dropped materialized views. Security definer: a role that may '
-    'drop a view, such as the owner of its schema, may not see the registration. It lends delete '
-    'on the registrations of what that statement dropped.';
+    'Removes the registrations of dropped materialized views, and writes an event for each. '
+    'Security definer: a role that may drop a view, such as the owner of its schema, may not see '
+    'the registration. It lends delete on the registrations of what that statement dropped, and '
+    'what tinydevcrm._record_drop() writes of them.';
 
-revoke execute on function tinydevcrm._follow_drops() from public;
+revoke execute on function
+    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text),
+    tinydevcrm._follow_drops()
+from public;
 
 create event trigger tinydevcrm_follow_drops
     on sql_drop
@@ -55,10 +120,15 @@ begin
         select matviews.id,
                matviews.schedule_id,
                matviews.relation,
+               matviews as registration,
+               pg_namespace.nspname::text as schema_name,
+               pg_class.relname::text as name,
                pg_class.relowner::regrole as owner
           from tinydevcrm.matviews
           join pg_class
             on pg_class.oid = matviews.relation
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
          where pg_class.relowner <> matviews.owner
            and (
                _settle_owners.relations is null
@@ -76,6 +146,9 @@ begin
             continue when v_changed.schedule_id is not null and not found;
 
             if tinydevcrm._is_group(v_changed.owner) then
+                perform tinydevcrm._record_drop(
+                    v_changed.registration, v_changed.schema_name, v_changed.name,
+                    format('it belongs to the group %s now', v_changed.owner));
                 delete from tinydevcrm.matviews
                  where matviews.id = v_changed.id;
                 raise warning 'materialized view % is no longer watched', v_changed.relation

@@ -269,10 +269,15 @@ as $$
                _locks.id
           from tinydevcrm._locks
          where case what
+                   -- A dropped view that is restored takes its number and its lock.
                    when 'matview' then not exists (
                        select
                          from tinydevcrm.matviews
                         where matviews.id = _locks.id
+                   ) and not exists (
+                       select
+                         from tinydevcrm.dropped_matviews
+                        where dropped_matviews.id = _locks.id
                    )
                    when 'schedule' then not exists (
                        select
@@ -293,6 +298,92 @@ comment on function tinydevcrm._remove_unused_locks() is
     'Removes the locks of materialized views and schedules that are gone, except those that a '
     'session holds.';
 
+create function tinydevcrm._note_late(start_wait interval default interval '2 minutes')
+    returns void
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a row of theirs. The next run tries again.
+    set lock_timeout = '100ms'
+as $$
+declare
+    v_owner regrole;
+begin
+    -- After a start, jobs need a moment to do what was due meanwhile.
+    if pg_postmaster_start_time() > now() - _note_late.start_wait then
+        return;
+    end if;
+
+    for v_owner in
+        select distinct matviews.owner
+          from tinydevcrm._list_late_matviews() as late
+          join tinydevcrm.matviews
+            on matviews.id = late.matview_id
+         where matviews.late_noted_at is null
+    loop
+        begin
+            perform tinydevcrm._note_late_of(v_owner);
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not note what is late of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._note_late(interval) is
+    'Writes an event for each materialized view that has been late for over a minute, unless there '
+    'has been one since its last refresh. Upkeep calls it each minute, and so does the '
+    'orchestrator, because upkeep does not run without pg_cron. Does nothing for a time after the '
+    'start of the server. Security definer: it works for all users, and takes only that time from '
+    'its caller.';
+
+create function tinydevcrm._note_late_of(owner regrole)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into tinydevcrm.matview_refresh_events (
+               owner, matview_id, matview, outcome, is_notified, reason, started_at, duration)
+    select unnoted.owner,
+           unnoted.id,
+           unnoted.relation::text,
+           'late',
+           true,
+           format(
+               'its schedule %s was due at %s: %s',
+               unnoted.schedule,
+               to_char(late.due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+               (
+                   select matview_status.late_reason
+                     from tinydevcrm.matview_status
+                    where matview_status.relation = unnoted.relation
+               )),
+           clock_timestamp(),
+           '0'
+      from tinydevcrm._list_late_matviews() as late
+      join (
+        select matviews.*
+          from tinydevcrm.matviews
+         where matviews.owner = _note_late_of.owner
+           and matviews.late_noted_at is null
+           for no key update skip locked
+      ) as unnoted
+        on unnoted.id = late.matview_id
+      join tinydevcrm.schedules
+        on schedules.id = late.schedule_id
+     where tinydevcrm._is_late(schedules, late.due_at + interval '1 minute')
+     order by unnoted.id
+$$;
+
+comment on function tinydevcrm._note_late_of(regrole) is
+    'As tinydevcrm._note_late(), for the views of one owner. Leaves out what a session has locked.';
+
 create procedure tinydevcrm.settle_jobs()
     language plpgsql
     security definer
@@ -310,7 +401,7 @@ begin
 
     foreach v_part in array array[
         '_cancel_overdue_refreshes', '_end_locked_sessions', '_settle_owners',
-        '_request_missed_refreshes', '_settle_schedules', '_remove_unused_locks'
+        '_request_missed_refreshes', '_settle_schedules', '_remove_unused_locks', '_note_late'
     ] loop
         begin
             execute format('select tinydevcrm.%I()', v_part);
@@ -332,7 +423,8 @@ $$;
 
 comment on procedure tinydevcrm.settle_jobs() is
     'Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, '
-    'jobs removed by hand, a restored dump, another version of pg_cron. A pg_cron job calls it '
+    'jobs removed by hand, a restored dump, another version of pg_cron; notes what is late. A '
+    'pg_cron job calls it '
     'every minute. After a restore call it once, which orchestrator up does. Security definer: it '
     'settles jobs of all owners, also for the orchestrator''s role; it takes nothing from its '
     'caller.';
@@ -369,6 +461,8 @@ revoke execute on function
     tinydevcrm._cancel_overdue_refreshes(),
     tinydevcrm._settle_requests(),
     tinydevcrm._remove_unused_locks(),
+    tinydevcrm._note_late(interval),
+    tinydevcrm._note_late_of(regrole),
     tinydevcrm._find_last_upkeep()
 from public;
 revoke execute on procedure tinydevcrm.settle_jobs() from public;

@@ -44,37 +44,31 @@ begin
             select matviews.schedule_id,
                    matviews.is_paused,
                    matviews.failing_since,
-                   greatest(
-                       matviews.last_scheduled_at, matviews.last_refreshed_at,
-                       matviews.schedule_began_at) as last_seen_at,
-                   tinydevcrm._matview_state(matviews) as state
+                   late.matview_id is not null as is_late,
+                   tinydevcrm._matview_state(matviews, late.matview_id is not null) as state
               from tinydevcrm.matviews
+              left join tinydevcrm._list_late_matviews() as late
+                on late.matview_id = matviews.id
         ),
-        -- Computed once for each schedule, from its view that was refreshed least recently.
         rounds as (
             select case
-                       when active.last_seen_at is null then 'paused'
-                       when tinydevcrm._is_late(
-                           schedules,
-                           tinydevcrm._compute_next_due(
-                               schedules.seconds, schedules.schedule, schedules.time_zone,
-                               active.last_seen_at))
-                       then 'late'
+                       when bool_and(views.is_paused) then 'paused'
+                       when bool_or(views.is_late) then 'late'
                        else 'ok'
                    end as state
               from tinydevcrm.schedules
-             cross join lateral (
-                 select min(views.last_seen_at) as last_seen_at
-                   from views
-                  where views.schedule_id = schedules.id
-                    and not views.is_paused
-             ) as active
+              join views
+                on views.schedule_id = schedules.id
+             group by schedules.id
         )
         select 'tinydevcrm_matviews',
                array[replace(known.state, ' ', '_')],
                count(views.state)::double precision
-          from unnest(array['ok', 'failing', 'not populated', 'not scheduled', 'paused'])
-                   as known (state)
+          from unnest(
+                   array[
+                       'ok', 'failing', 'late', 'reads renamed table', 'not populated',
+                       'not scheduled', 'paused'
+                   ]) as known (state)
           left join views
             on views.state = known.state
          group by known.state
@@ -185,7 +179,9 @@ begin
                array[kinds.kind, replace(known.state, ' ', '_')],
                count(queues.state)::double precision
           from kinds
-         cross join unnest(array['ok', 'failing', 'paused', 'switched off']) as known (state)
+         cross join unnest(
+                   array['ok', 'failing', 'paused', 'switched off', 'view dropped']
+               ) as known (state)
           left join queues
             on queues.kind = kinds.kind
            and queues.state = known.state

@@ -6,6 +6,7 @@ begin
 end
 $$;
 
+revoke execute on function tinydevcrm._note_late(interval) from tinydevcrm_orchestrator;
 revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrator;
 
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
@@ -27,6 +28,7 @@ drop policy deliveries_admin on tinydevcrm.deliveries;
 drop policy subscriptions_admin on tinydevcrm.subscriptions;
 drop policy matview_refresh_events_admin on tinydevcrm.matview_refresh_events;
 drop policy schedules_admin on tinydevcrm.schedules;
+drop policy dropped_matviews_admin on tinydevcrm.dropped_matviews;
 drop policy matview_baselines_admin on tinydevcrm.matview_baselines;
 drop policy matviews_admin on tinydevcrm.matviews;
 drop policy import_problems_admin on tinydevcrm.import_problems;

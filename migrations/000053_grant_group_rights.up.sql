@@ -18,6 +18,11 @@ create policy matviews_admin on tinydevcrm.matviews
     to tinydevcrm_admin
     using (true);
 
+create policy dropped_matviews_admin on tinydevcrm.dropped_matviews
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy matview_baselines_admin on tinydevcrm.matview_baselines
     for select
     to tinydevcrm_admin
@@ -55,9 +60,10 @@ create policy settings_admin on tinydevcrm.settings
 
 grant update on tinydevcrm.settings to tinydevcrm_admin;
 
--- the orchestrator settles jobs when it starts
+-- the orchestrator settles jobs when it starts, and notes what is late
 
 grant execute on procedure tinydevcrm.settle_jobs() to tinydevcrm_orchestrator;
+grant execute on function tinydevcrm._note_late(interval) to tinydevcrm_orchestrator;
 
 -- the orchestrator receives the events of all users, posts their webhooks, and counts for /metrics
 

@@ -139,11 +139,16 @@ begin
          where owner = v_user;
         delete from tinydevcrm.imports
          where owner = v_user;
+        delete from tinydevcrm.dropped_matviews
+         where owner = v_user;
     else
         update tinydevcrm.matview_refresh_events
            set owner = v_new_owner
          where owner = v_user;
         update tinydevcrm.imports
+           set owner = v_new_owner
+         where owner = v_user;
+        update tinydevcrm.dropped_matviews
            set owner = v_new_owner
          where owner = v_user;
     end if;

@@ -18,6 +18,7 @@ table settings
     delivery_retention   interval     -- Age after which a refresh event is removed even if one of its deliveries is still pending or parked: see tinydevcrm.subscriptions.expired_count.
     job_run_retention    interval     -- Age after which pg_cron's history of TinyDevCRM's jobs is removed.
     import_retention     interval     -- Age after which an import is removed from the log.
+    drop_retention       interval     -- Age after which the definition of a dropped materialized view is removed: see tinydevcrm.dropped_matviews.
     user_connections     integer      -- Maximum number of connections that a user has at once, 1 to 1000.
     user_timeout         interval     -- statement_timeout of users: create_user() sets it.
     user_schedules       integer      -- Maximum number of different schedules that an owner of materialized views has, 1 to 10000.
@@ -539,23 +540,30 @@ table matviews
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began, whether it succeeded or not.
     last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
+    late_noted_at        timestamptz  -- When an event said that it is late; null once it has been refreshed, paused or scheduled anew.
     created_at           timestamptz  -- When it was registered.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
-    schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
+    schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
     is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
     schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
     is_paused            boolean      -- Whether its scheduled refreshes are paused.
+    catch_up             boolean      -- Whether upkeep makes up, once, for times of its schedule that passed without a refresh because the database was down.
+    schedule_began_at    timestamptz  -- When its schedule was set, or when its last pause ended.
     primary key (id)
     unique (relation)
     foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
+    trigger _100_end_pause before update of is_paused: _matviews_end_pause()
     trigger _100_fill_in before insert: _matviews_fill_in()
-    trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
+    trigger _100_find_schedule before update of schedule, catch_up, is_slow, owner: _matviews_find_schedule()
     trigger _100_mute before update of muted_for: _matviews_mute()
+    trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
+    trigger _200_take_number before insert: _matviews_take_number()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
+    trigger _600_record_definition after insert: _matviews_record_definition()
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
@@ -566,6 +574,36 @@ function _matviews_mute() returns trigger
 
 function _matviews_create_lock() returns trigger
     -- Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from running at once.
+
+table matview_definitions
+    -- The queries of the watched materialized views.
+    matview_id           bigint       -- The registration.
+    query                text         -- The query, as Postgres prints it, with qualified names.
+    is_accepted          boolean      -- Whether somebody has accepted the tables that it reads.
+    primary key (matview_id)
+    foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _500_accept after update of is_accepted: _matview_definitions_accept()
+
+table matview_reads
+    -- What the query of each watched materialized view reads, also through views, by the names that these relations had when the view was registered or its tables were accepted.
+    matview_id           bigint       -- The registration.
+    relation             regclass     -- A table or view that the query reads.
+    schema_name          text         -- Its schema at that time.
+    name                 text         -- Its name at that time.
+    primary key (matview_id, relation)
+    foreign key (matview_id) references matviews(id) on delete cascade
+
+table dropped_matviews
+    -- Watched materialized views that were dropped, for tinydevcrm.restore_matview().
+    id                   bigint       -- Number of the registration.
+    owner                regrole      -- Owner of the materialized view.
+    schema_name          text         -- Its schema.
+    name                 text         -- Its name.
+    query                text         -- Its query: see tinydevcrm.matview_definitions.
+    registration         jsonb        -- The row of tinydevcrm.matviews at that time: notify rule, ignored columns, interval, key, schedule and the rest.
+    dropped_by           text         -- Role that the session which dropped it had logged in as.
+    dropped_at           timestamptz  -- When it was dropped.
+    primary key (id)
 
 
 -- 000023_create_matview_keys
@@ -629,11 +667,14 @@ function _relation(schema_name name, name text) returns regclass
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
     -- A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is longer, with _2, _3 … if it is in use.
 
-function _list_read_relations(relation regclass) returns regclass[]
-    -- The tables and materialized views that the query of a materialized view reads, directly, through views, and through other materialized views.
+function _list_read_relations(relation regclass, kinds "char"[] default '{r,p,f,m}'::"char"[]) returns regclass[]
+    -- The relations of these kinds that the query of a materialized view reads, directly, through views, and through other materialized views.
 
 function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule.
+
+function accept_tables(relation regclass) returns void
+    -- Accepts the tables that a materialized view reads, by their present names.
 
 function _compute_mute(until timestamptz) returns interval
     -- How long a mute lasts that ends at this time.
@@ -658,16 +699,16 @@ function _find_matview(
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
-    -- What happened at each refresh of a watched materialized view.
+    -- What happened to the watched materialized views: each refresh, one that has not happened in time, and a drop.
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
     matview_id           bigint       -- The registration; null when it has been removed.
     matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
-    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running.
+    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     suppressed_by        text         -- Why it does not notify; null when it does.
-    method               text         -- How it was refreshed: plain or concurrently; null when it was skipped.
+    method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
     added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
@@ -677,7 +718,8 @@ table matview_refresh_events
     is_cut               boolean      -- Whether there are more rows than the event carries.
     error_code           text         -- SQLSTATE of the failure.
     error_message        text         -- Message of the failure.
-    started_at           timestamptz  -- When the refresh began.
+    reason               text         -- Of the outcome late: since when and why it is late; of dropped: who dropped it.
+    started_at           timestamptz  -- When the refresh began, or the event happened.
     duration             interval     -- How long it took, including the time to count the rows; at most 7 days.
     primary key (id)
     foreign key (matview_id) references matviews(id) on delete set null
@@ -746,7 +788,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
         duration_ms double precision,
         started_at timestamptz
     )
-    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
+    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped and late ones, oldest first.
 
 
 -- 000027_create_notify_rules
@@ -809,13 +851,14 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
 
 
 -- 000028_create_refresh_requests
--- Refreshes that somebody other than the owner has requested, for a job of the owner.
+-- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
     -- Refreshes that were requested in a session that has not logged in as the owner of the materialized view.
     matview_id           bigint       -- The materialized view.
     requested_by         regrole      -- Role that requested it first.
     requested_at         timestamptz  -- When it was first requested.
+    makes_up             boolean      -- Whether upkeep has requested it for a time of its schedule that passed while the database was down.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_create_job after insert: _refresh_requests_create_job()
@@ -905,89 +948,115 @@ function _find_requested_matview(after_id bigint) returns matviews
 
 
 -- 000031_create_schedule_syntax
--- What a schedule may look like, and when it is due next.
-
-function _cron_has_seconds() returns boolean
-    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
-
-function _schedule_hint() returns text
-    -- Examples of schedules, for the hint of an error.
+-- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
     -- Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with one space between them, or a name such as @hourly; at most 200 bytes.
 
-function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
-    -- Reads a schedule: an interval of whole seconds below a minute, an interval that divides an hour or a day evenly, or a cron expression.
-
-function _format_period(seconds integer) returns text
-    -- A number of seconds in words: 5 seconds, 1 hour.
-
 function _cron_field(field text, low integer, high integer, names text[]) returns integer[]
     -- The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the first of which stands for the lowest value.
 
-function _cron_fields(
-        cron_schedule text,
-        out minutes integer[],
-        out hours integer[],
-        out days integer[],
-        out months integer[],
-        out weekdays integer[],
-        out is_either boolean
-    ) returns record
-    -- The values of the five fields of a cron expression, and is_either: whether a day needs to be only among the days of the month or among those of the week.
+function _spell_out_cron(cron_schedule text) returns text
+    -- A cron expression in five fields, also when it is a name such as @daily.
+
+type _cron
+    -- The values of the five fields of a cron expression; the day -1 is the last one of a month.
+    minutes              integer[]
+    hours                integer[]
+    days                 integer[]
+    months               integer[]
+    weekdays             integer[]
+    is_either            boolean
+    is_fixed             boolean
+
+function _cron_fields(cron_schedule text) returns _cron
+    -- Reads the five fields of a cron expression.
 
 function _has_cron_values(cron_schedule text) returns boolean
     -- Whether each field of a cron expression has values, and all values exist.
 
-function _compute_next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
-    -- The first minute after a time at which a cron expression is due, both in pg_cron's time zone.
+function _compute_next_cron_time(fields _cron, after timestamp without time zone) returns timestamp without time zone
+    -- The first minute after a time at which a cron expression is due, by a clock that never changes.
+
+function _place_clock_time(
+        clock timestamp without time zone,
+        time_zone text,
+        out first_at timestamptz,
+        out last_at timestamptz,
+        out is_skipped boolean
+    ) returns record
+    -- When the clocks of a time zone show a time: first_at and last_at differ for a time that is there twice, within three hours after a change.
+
+function _compute_next_zoned_time(cron_schedule text, time_zone text, after timestamptz) returns timestamptz
+    -- The first minute after a time at which a cron expression in a time zone is due.
 
 function _cron_timezone() returns text
     -- Time zone of cron expressions.
 
-function _compute_next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
-    -- When a schedule is first due after a time.
+function _compute_next_due(seconds integer, schedule text, time_zone text, after timestamptz) returns timestamptz
+    -- When a schedule is first due after a time: seconds, schedule and time_zone as in tinydevcrm.schedules.
 
 
 -- 000032_create_schedule_words
--- A schedule in words, with which people check what they have written.
+-- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
-function _describe_cron(
-        minutes integer[],
-        hours integer[],
-        days integer[],
-        months integer[],
-        weekdays integer[],
-        is_either boolean
-    ) returns text
-    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
+function _schedule_hint() returns text
+    -- The forms of a schedule, for the hint of an error.
 
-function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its normal spelling and in words, the time zone of the words, and the next three times at which it is due; none for a date that never comes.
+function _format_period(seconds integer) returns text
+    -- A number of seconds in words: 5 seconds, 1 hour.
+
+function _read_words(schedule text) returns text
+    -- The cron expression of a schedule in words: "daily at 7:00" and the like, as in tinydevcrm._schedule_hint().
+
+function _find_time_zone(name text, must_exist boolean) returns text
+    -- A time zone in the spelling of pg_timezone_names.
+
+function _read_period(schedule text) returns integer
+    -- The seconds of a period: an interval of whole seconds below a minute, or one that divides an hour or a day evenly.
+
+function _parse_schedule(inout schedule text, out seconds integer, out time_zone text) returns record
+    -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
 -- 000033_create_schedules
 -- When materialized views are refreshed.
 
+function _cron_has_seconds() returns boolean
+    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
+
+function _list_offsets(time_zone text) returns integer[]
+    -- The minutes by which the clocks of a time zone are ahead of UTC: several where clocks are changed.
+
+function _make_job_schedule(seconds integer, schedule text, time_zone text, cron_zone text) returns text
+    -- What pg_cron gets for a schedule: all as in tinydevcrm.schedules.
+
+function _find_round(schedule text, time_zone text, cron_schedule text, called_at timestamptz) returns timestamptz
+    -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
+
 table schedules
     -- The schedules in use, each with its pg_cron job.
     id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
     owner                regrole      -- Owner of its materialized views.
-    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
+    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.
     seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
-    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or every minute where the job loops over the seconds (pg_cron before 1.5).
+    time_zone            text         -- Time zone of the schedule, a name of pg_timezone_names; null for that of pg_cron (cron.timezone; GMT by default).
+    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or one with more times: see tinydevcrm._make_job_schedule().
+    cron_zone            text         -- Time zone of pg_cron for which cron_schedule was made.
     is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds, or end the session.
     job_id               bigint       -- The job: cron.job.jobid.
     created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
     unique (id, owner)
-    unique (owner, schedule, is_slow)
     trigger _500_create_job after insert: _schedules_create_job()
     trigger _500_create_lock after insert: _schedules_create_lock()
     trigger _900_drop_job after delete: _schedules_drop_job()
 
 function _schedules_create_lock() returns trigger
     -- Creates the row of tinydevcrm._locks that lets only one session at a time refresh by a schedule.
+
+function _matviews_restart_schedule() returns trigger
+    -- Forgets that a view was late when another schedule begins to apply, or the pause ends.
 
 function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
@@ -1066,11 +1135,14 @@ function _schedules_drop_job() returns trigger
 function _matviews_drop_unused_schedule() returns trigger
     -- Drops a schedule when the last materialized view leaves it.
 
-function _find_or_create_schedule(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
+function _find_or_create_schedule(owner regrole, schedule text, seconds integer, time_zone text, is_slow boolean) returns schedules
     -- Returns the schedule of an owner.
 
 function _matviews_find_schedule() returns trigger
     -- Puts a materialized view on the schedule that its registration names, and creates that schedule if there is none.
+
+function _matviews_end_pause() returns trigger
+    -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
 function _refresh_requests_create_job() returns trigger
     -- Creates the job that does the requested refreshes of an owner.
@@ -1080,14 +1152,29 @@ function _create_request_job(owner regrole) returns bigint
 
 
 -- 000036_schedule_matviews
--- What users call to schedule the refreshes of a materialized view.
+-- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
 
-function _assign_schedule(relation regclass, schedule text) returns schedules
+function _describe_cron(
+        minutes integer[],
+        hours integer[],
+        days integer[],
+        months integer[],
+        weekdays integer[],
+        is_either boolean
+    ) returns text
+    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
+
+function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
+    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due.
+
+function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
 
 function schedule_matview(
         relation regclass,
         inout schedule text,
+        inout time_zone text default null,
+        inout catch_up boolean default null,
         out seconds integer,
         out is_slow boolean,
         out outcome text,
@@ -1095,7 +1182,7 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression.
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint().
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
@@ -1106,6 +1193,21 @@ function pause_matview(relation regclass) returns void
 function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
+function _request_missed_refreshes() returns void
+    -- Requests a refresh by the owner's job of each view with catch_up that was due while the database was down, or whose job has not run: one, however many times were missed.
+
+function _compute_due_at(matview matviews, schedule schedules) returns timestamptz
+    -- When the next refresh of a materialized view by its schedule is or was due; null while it is paused, and without a schedule.
+
+function _is_late(schedule schedules, due_at timestamptz) returns boolean
+    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
+
+function _list_refreshing() returns oid[]
+    -- The relations on which another session holds the lock that a refresh takes: materialized views that are just being refreshed, and others.
+
+function _list_late_matviews() returns table (matview_id bigint, schedule_id bigint, due_at timestamptz)
+    -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
+
 
 -- 000037_create_subscriptions
 -- Who is notified.
@@ -1115,7 +1217,7 @@ table subscriptions
     id                   bigint       -- Number of the subscription.
     owner                regrole      -- Role that created it.
     name                 text         -- Name by which workers receive its deliveries.
-    matview_id           bigint       -- The materialized view whose events it gets; null for all.
+    matview_id           bigint       -- The registration of the materialized view whose events it gets; null for all.
     max_attempts         integer      -- How often a delivery is received before it is parked, 1 to 100; see tinydevcrm.reject_event().
     paused_by            text         -- Who has paused it: user, by pause_subscription(); orchestrator, because the endpoint of its webhook has answered that it is gone (410).
     pause_reason         text         -- The reason that was given for the pause.
@@ -1129,7 +1231,6 @@ table subscriptions
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
-    foreign key (matview_id) references matviews(id) on delete cascade
     trigger _100_mute before update of muted_for: _subscriptions_mute()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
@@ -1255,16 +1356,22 @@ function replay_events(subscription text, since timestamptz) returns bigint
 
 
 -- 000041_create_latest_deliveries
--- The newest deliveries of a subscription, and the states of deliveries and subscriptions, which only this file defines.
+-- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
+
+function _find_renamed_read(matview_id bigint) returns text
+    -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
+
+function _matview_state(matview matviews, is_late boolean) returns text
+    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), late (a refresh was due and has not begun: see tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
 
 function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), or switched off (its endpoint is gone for good).
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 function _needs_attention(state text) returns boolean
-    -- Whether something in this state needs attention: a failure does; a pause is intended and does not.
+    -- Whether a view or subscription in this state needs attention: a failure does; a pause is intended and does not.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1341,7 +1448,7 @@ function _list_due_webhooks() returns table (subscription_id bigint, name text, 
     -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _build_webhook_body(event matview_refresh_events, others json) returns json
-    -- The body of the post of an event: its type is matview.refreshed, matview.recovered or matview.failed, its data the event.
+    -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
 
 function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
     -- Receives deliveries like tinydevcrm.receive_events(), with all that the orchestrator needs to post them.
@@ -1425,7 +1532,7 @@ function _find_embed(name text) returns bigint
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events with their deliveries, imports, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
+    -- Removes refresh events with their deliveries, imports, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_events(ids bigint[]) returns bigint
     -- Removes these events with their deliveries, except those that another session has locked.
@@ -1445,6 +1552,9 @@ function _remove_expired_job_runs(batch_size integer) returns bigint
 function _remove_expired_imports(batch_size integer) returns bigint
     -- Removes one batch of expired imports, with their problems, and returns how many.
 
+function _remove_expired_drops(batch_size integer) returns bigint
+    -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
+
 
 -- 000046_create_status
 -- The state of everything, as views.
@@ -1452,19 +1562,13 @@ function _remove_expired_imports(batch_size integer) returns bigint
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server.
 
-function _matview_state(matview matviews) returns text
-    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
-
-function _is_late(schedule schedules, due_at timestamptz) returns boolean
-    -- Whether a refresh by this schedule that was due at that time, and has not happened, is late.
-
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
     relation             regclass     -- The materialized view.
     owner                regrole      -- Its owner.
     notify_when          text         -- Which refreshes notify: see tinydevcrm.matviews.
     muted_until          timestamptz  -- Until when nothing notifies: see tinydevcrm.mute_matview().
-    schedule             text         -- Its schedule; null when it has none.
+    schedule             text         -- Its schedule, as it was typed; null when it has none.
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     outcome              text         -- How it ended: refreshed, recovered or failed.
@@ -1477,15 +1581,18 @@ view matview_status
     error_message        text         -- Message, when it failed.
     failing_since        timestamptz  -- When the first refresh began that has failed without a success since.
     reads                regclass[]   -- The tables and materialized views that its query reads, also through views, by their present names.
+    renamed_read         text         -- Which table it reads that has been renamed while another one has its old name; null when there is none.
     late_reason          text         -- Why a refresh that was due has not happened; null when none is late.
+    late_since           timestamptz  -- When that refresh was due.
     status               text         -- Its state: see tinydevcrm._matview_state().
+    is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 view job_runs
     -- pg_cron's history of the schedules that you may see.
     run_id               bigint       -- Number of the run: cron.job_run_details.runid.
     schedule_id          bigint       -- The schedule.
     owner                regrole      -- Its owner.
-    schedule             text         -- The schedule in normal form.
+    schedule             text         -- The schedule in normal form, with its time zone.
     matviews             regclass[]   -- The materialized views that are on it now.
     status               text         -- starting, running, sending, connecting, succeeded or failed.
     return_message       text         -- What the server said at the end.
@@ -1496,7 +1603,8 @@ view subscription_status
     -- The subscriptions that you may see, each with its state and its pending deliveries.
     subscription         text         -- Its name.
     owner                regrole      -- Its owner.
-    matview              regclass     -- The materialized view whose events it gets; null for all.
+    matview              regclass     -- The materialized view whose events it gets; null for all, and when it has been dropped.
+    dropped_matview      text         -- Name of its materialized view when that has been dropped.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
@@ -1520,6 +1628,8 @@ view overview
     -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
     view_count           bigint       -- Watched materialized views.
     failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
+    late_count           bigint       -- Those in state late.
+    renamed_count        bigint       -- Those in state reads renamed table.
     not_populated_count  bigint       -- Those in state not populated.
     unscheduled_count    bigint       -- Those in state not scheduled.
     paused_count         bigint       -- Those in state paused.
@@ -1593,14 +1703,17 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
         ignored_columns text,
         origins text[]
     )
-    -- The views whose names contain a part, failing ones first and then the newest; the view asked for comes last when it is not among them.
+    -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
 -- 000049_follow_changes
 -- The registry follows what users do by hand.
 
+function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
+    -- Keeps the definition of a materialized view that is just being dropped, and writes the event of that, which notifies.
+
 function _follow_drops() returns event_trigger
-    -- Removes the registrations of dropped materialized views.
+    -- Removes the registrations of dropped materialized views, and writes an event for each.
 
 event trigger tinydevcrm_follow_drops on sql_drop: _follow_drops()
     -- Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM's registry.
@@ -1639,8 +1752,14 @@ function _settle_requests() returns void
 function _remove_unused_locks() returns void
     -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
+function _note_late(start_wait interval default '00:02:00') returns void
+    -- Writes an event for each materialized view that has been late for over a minute, unless there has been one since its last refresh.
+
+function _note_late_of(owner regrole) returns void
+    -- As tinydevcrm._note_late(), for the views of one owner.
+
 procedure settle_jobs()
-    -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron.
+    -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron; notes what is late.
 
 function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
@@ -1710,4 +1829,32 @@ function drop_user(name text, new_owner text default null) returns void
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
+
+
+-- 000065_restore_matviews
+-- Records what materialized views are made of, keeps that true, and makes a dropped one again.
+
+function _print_query(relation regclass) returns text
+    -- The query of a materialized view, as Postgres prints it, with qualified names.
+
+function _matviews_record_definition() returns trigger
+    -- Records the query of a new registration, and what it reads.
+
+function _matview_definitions_accept() returns trigger
+    -- Records what a materialized view reads, by present names.
+
+function _follow_renames() returns event_trigger
+    -- Prints the queries of watched materialized views again when something that they name is altered.
+
+event trigger tinydevcrm_follow_renames on ddl_command_end: _follow_renames()
+    -- Keeps the recorded queries of TinyDevCRM's views true when something that they name is renamed.
+
+function _matviews_take_number() returns trigger
+    -- Gives a new registration the number of the materialized view of this name that its owner had and that was dropped, so that the subscriptions to it go on.
+
+function _find_dropped(name text) returns dropped_matviews
+    -- The dropped materialized view of yours that this name means: the last one, with or without its schema, quoted or not.
+
+function restore_matview(name text) returns regclass
+    -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key and schedule.
 

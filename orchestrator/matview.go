@@ -19,14 +19,41 @@ func (p *program) matviewCommand() *cobra.Command {
 
 	drop := &cobra.Command{
 		Use:   "drop NAME",
-		Short: "Drop a materialized view with its schedule",
+		Short: "Drop a materialized view with its schedule; its subscriptions are notified and stay",
 	}
 	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
 			"select tinydevcrm.drop_matview($1::text::regclass)", args[0]); err != nil {
 			return fmt.Errorf("drop materialized view %q: %w", args[0], err)
 		}
-		fmt.Fprintf(p.stdout, "%s is gone\n", args[0])
+		fmt.Fprintf(p.stdout, "%[1]s is dropped; orchestrator matview restore %[1]s makes it again\n", args[0])
+		return nil
+	})
+
+	restore := &cobra.Command{
+		Use:   "restore NAME",
+		Short: "Make a dropped materialized view again, with its rule, schedule and subscriptions",
+	}
+	restore.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var relation string
+		if err := pool.QueryRowContext(command.Context(),
+			"select tinydevcrm.restore_matview($1)::text", args[0]).Scan(&relation); err != nil {
+			return fmt.Errorf("restore materialized view %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "%s is made again\n", relation)
+		return nil
+	})
+
+	accept := &cobra.Command{
+		Use:   "accept NAME",
+		Short: "Accept the tables that a view reads, although another one has the old name of one of them",
+	}
+	accept.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		if _, err := pool.ExecContext(command.Context(),
+			"select tinydevcrm.accept_tables($1::text::regclass)", args[0]); err != nil {
+			return fmt.Errorf("accept the tables of %q: %w", args[0], err)
+		}
+		fmt.Fprintf(p.stdout, "the tables that %s reads are accepted\n", args[0])
 		return nil
 	})
 
@@ -48,7 +75,8 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, refresh, list, p.embedCommand(), p.unembedCommand(),
+	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, restore, p.droppedCommand(), accept,
+		refresh, list, p.embedCommand(), p.unembedCommand(),
 		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a materialized view", "select tinydevcrm.unmute_matview($1::text::regclass)"))
@@ -122,6 +150,31 @@ func (p *program) watchCommand() *cobra.Command {
 		}
 		fmt.Fprintf(p.stdout, "%s is watched with the rule %s\n", args[0], rule)
 		return nil
+	})
+	return command
+}
+
+func (p *program) droppedCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "dropped",
+		Short: "List the dropped materialized views that can be restored",
+	}
+	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
+		dropped, err := db.Collect(command.Context(), pool, "list the dropped views",
+			func(row *[4]string) []any { return []any{&row[0], &row[1], &row[2], &row[3]} }, `
+			select format('%I.%I', schema_name, name), to_char(dropped_at, 'YYYY-MM-DD HH24:MI:SSOF'), dropped_by,
+			       regexp_replace(query, '\s+', ' ', 'g')
+			  from tinydevcrm.dropped_matviews
+			 order by dropped_at desc`)
+		if err != nil {
+			return err
+		}
+		table := newTable(p.stdout)
+		table.row("MATVIEW", "DROPPED", "BY", "QUERY")
+		for _, row := range dropped {
+			table.row(row[0], row[1], row[2], row[3])
+		}
+		return table.Flush()
 	})
 	return command
 }

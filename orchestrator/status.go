@@ -24,6 +24,7 @@ type matviewStatus struct {
 	Schedule        *string `json:"schedule"`
 	NextDueAt       *string `json:"next_due_at"`
 	LateReason      *string `json:"late_reason"`
+	LateSince       *string `json:"late_since"`
 	LastRefreshedAt *string `json:"last_refreshed_at"`
 	Outcome         *string `json:"outcome"`
 	SuppressedBy    *string `json:"suppressed_by"`
@@ -36,13 +37,16 @@ type matviewStatus struct {
 	FailingSince    *string `json:"failing_since"`
 	// Reads are the tables and views that it reads.
 	Reads []string `json:"reads"`
+	// RenamedRead says which of them was renamed while another one has its old name.
+	RenamedRead *string `json:"renamed_read"`
+	IsTroubled  bool    `json:"is_troubled"`
 }
 
 func (p *program) statusCommand() *cobra.Command {
 	var asJSON, quiet bool
 	command := &cobra.Command{
 		Use:   "status",
-		Short: "Show the materialized views; exit code 1 when one is failing or the server is not set up right",
+		Short: "Show the materialized views; exit code 1 when one needs attention or the server is not set up right",
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	command.Flags().BoolVar(&quiet, "quiet", false,
@@ -84,8 +88,8 @@ func (p *program) statusCommand() *cobra.Command {
 		for _, trouble := range troubles {
 			fmt.Fprintln(p.stderr, printable(trouble))
 		}
-		isFailing := func(m matviewStatus) bool { return m.Status == "failing" }
-		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isFailing) {
+		isTroubled := func(m matviewStatus) bool { return m.IsTroubled }
+		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isTroubled) {
 			return errSilent
 		}
 		return nil
@@ -94,28 +98,28 @@ func (p *program) statusCommand() *cobra.Command {
 }
 
 func (m *matviewStatus) fields() []any {
-	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LastRefreshedAt,
-		&m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode, &m.ErrorMessage,
-		&m.FailingSince, pq.Array(&m.Reads)}
+	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LateSince,
+		&m.LastRefreshedAt, &m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode,
+		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled}
 }
 
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
 	return db.Collect(ctx, pool, "read the status", (*matviewStatus).fields, `
 		select relation::text, status, notify_when, to_char(muted_until, 'YYYY-MM-DD HH24:MI:SSOF'), schedule,
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
+		       to_char(late_since, 'YYYY-MM-DD HH24:MI:SSOF'),
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, suppressed_by, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
-		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[]
+		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
 }
 
-// subscriptionTroubles returns the subscriptions whose deliveries nobody receives, and the webhooks that were
-// switched off.
+// subscriptionTroubles returns the subscriptions that need attention, such as those whose deliveries fail.
 func subscriptionTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
 	return db.Collect(ctx, pool, "read the status of subscriptions", func(trouble *string) []any { return []any{trouble} }, `
 		select format('subscription %s is %s: %s pending, %s parked%s', subscription, status, pending_count, parked_count,
-		              ' (' || coalesce(pause_reason, last_error) || ')')
+		              ' (' || coalesce(pause_reason, last_error, dropped_matview) || ')')
 		  from tinydevcrm.subscription_status
 		 where is_troubled
 		 order by subscription`)
@@ -145,7 +149,9 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		case m.ErrorMessage != nil && m.FailingSince != nil:
 			wrong = fmt.Sprintf("%s %s (since %s)", *m.ErrorCode, *m.ErrorMessage, *m.FailingSince)
 		case m.LateReason != nil:
-			wrong = "late: " + *m.LateReason
+			wrong = fmt.Sprintf("late since %s: %s", orDash(m.LateSince), *m.LateReason)
+		case m.RenamedRead != nil:
+			wrong = *m.RenamedRead
 		}
 		notifyWhen := m.NotifyWhen
 		if m.MutedUntil != nil {

@@ -91,7 +91,7 @@ func (r *subscriptionRow) fields() []any {
 
 func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []string) error {
 	rows, err := db.Collect(command.Context(), pool, "list the subscriptions", (*subscriptionRow).fields, `
-		select subscription, coalesce(matview::text, 'all'), status, pending_count, parked_count, expired_count,
+		select subscription, coalesce(matview::text, dropped_matview, 'all'), status, pending_count, parked_count, expired_count,
 		       coalesce(oldest_pending_age::text, '-'),
 		       coalesce(to_char(muted_until, '"muted until" YYYY-MM-DD HH24:MI:SSOF'), pause_reason, last_error, url, '-')
 		  from tinydevcrm.subscription_status

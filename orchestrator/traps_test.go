@@ -201,6 +201,8 @@ func layTraps(t *testing.T, server *dbtest.Server, super *sql.DB) *minefield {
 			t.Errorf("%s: %v, want a refusal", statement, err)
 		}
 	}
+	// The page of the program's role shows the deliveries of its log, which gets the events of all.
+	dbtest.Exec(t, super, "delete from tinydevcrm.matview_refresh_events where outcome = 'dropped'")
 	field.caught("eve herself")
 	return field
 }

@@ -209,6 +209,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
+	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {
 		group.Go(func() error { return users.Run(ctx) })
 	}

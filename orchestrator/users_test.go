@@ -20,7 +20,7 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
 	dbtest.Exec(t, super, "grant tinydevcrm_admin to eve")
 	ann, eve, runner := open(t, server.URL, "ann"), open(t, server.URL, "eve"), open(t, server.URL, "runner")
-	dbtest.Exec(t, ann, "select tinydevcrm.create_matview('v', 'select 1 as n')")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_matview(name, 'select 1 as n') from unnest('{v,w}'::text[]) as name")
 	dbtest.Exec(t, ann, "select tinydevcrm.create_webhook('hook', 'https://example.com/')")
 	dbtest.Exec(t, eve, "select tinydevcrm.create_subscription('all')")
 	dbtest.Exec(t, ann, "select tinydevcrm.refresh_matview('v')")
@@ -43,6 +43,10 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 			"select url from tinydevcrm.webhooks for update", runner, "select tinydevcrm._limit_webhook_rate(subscription_id, '1 s') from tinydevcrm.webhooks"},
 		{"a receiver and the delivery", ann,
 			"select id from tinydevcrm.deliveries for update", runner, "select from tinydevcrm.webhooks, tinydevcrm._receive_posts(subscription_id, 10, '1 minute')"},
+		{"a drop and the subscription of who watches all", eve,
+			"select id from tinydevcrm.subscriptions for update", ann, "drop materialized view w"},
+		{"a drop by another and the subscription", ann,
+			"select id from tinydevcrm.subscriptions for update", super, "drop materialized view ann.v"},
 	}
 	for _, attempt := range attempts {
 		t.Run(attempt.name, func(t *testing.T) {

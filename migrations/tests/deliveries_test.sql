@@ -202,8 +202,9 @@ select tinydevcrm.drop_subscription('few');
 
 select lives_ok($$ select tinydevcrm.drop_matview('a') $$, 'a view with deliveries can be dropped');
 select results_eq(
-    'select name from tinydevcrm.subscriptions', array['all'],
-    'dropping a view drops the subscriptions to it');
+    'select name from tinydevcrm.subscriptions order by 1', array['all', 'only a'],
+    'dropping a view leaves the subscriptions to it');
+select tinydevcrm.drop_subscription('only a');
 select lives_ok($$ select tinydevcrm.drop_subscription('all') $$, 'a subscription can be dropped');
 select is_empty('select from tinydevcrm.deliveries', 'dropping a subscription drops its deliveries');
 

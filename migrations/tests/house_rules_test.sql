@@ -15,7 +15,7 @@ select is_empty(
           )
           and p.proname not in (
               -- These run a caller's SQL, or commit.
-              'create_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
+              'create_matview', 'restore_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
               'refresh_scheduled', 'refresh_by_seconds', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'remove_expired',
               '_check_query', '_make_view', 'preview_query',
               -- This runs for each row of a queue.
@@ -272,7 +272,8 @@ select is_empty(
          from pg_proc p
         where p.pronamespace = 'tinydevcrm'::regnamespace
           and p.prosrc ~ '\msession_user\M|(current_setting|set_config)\(.role'
-          and p.proname <> '_is_session_of' $$,
+          -- That of a drop is written down for people to read.
+          and p.proname not in ('_is_session_of', '_record_drop') $$,
     'who a session is, is asked in one place, which lends no rights: Postgres has no name of the caller for a definer');
 
 select is_empty(

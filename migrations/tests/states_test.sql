@@ -2,27 +2,27 @@
 
 begin;
 
-select plan(12);
+select plan(14);
 
 -- The functions that say which state something is in; nothing else may.
 select is_empty(
     $$ select p.oid::regprocedure::text
          from pg_proc p
         where p.pronamespace = 'tinydevcrm'::regnamespace
-          and p.prosrc ~ 'then ''(failing|switched off|in flight|not populated|not scheduled)'''
+          and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)'''
           and p.proname not in ('_matview_state', '_subscription_state', '_delivery_state')
         union all
        select c.oid::regclass::text
          from pg_class c
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and c.relkind = 'v'
-          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|in flight|not populated|not scheduled)''' $$,
+          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)''' $$,
     'a state is defined in one function');
 select is(
     count(*), 3::bigint, 'which the pattern above finds')
   from pg_proc p
  where p.pronamespace = 'tinydevcrm'::regnamespace
-   and p.prosrc ~ 'then ''(failing|switched off|in flight|not populated|not scheduled)''';
+   and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)''';
 
 create role "Tap One" login in role tinydevcrm_user;
 create schema tap authorization "Tap One";
@@ -33,17 +33,31 @@ set local session authorization "Tap One";
 create table numbers as
 select 1 as n;
 select tinydevcrm.create_matview(name, case name when 'failing' then 'select 1 / n as n from numbers' else 'select n from numbers' end, 'always')
-  from unnest(array['fine', 'failing', 'empty', 'unscheduled', 'paused']) as name;
+  from unnest(array['fine', 'failing', 'empty', 'unscheduled', 'paused', 'late', 'gone']) as name;
+create table orders as
+select 1 as n;
+select tinydevcrm.create_matview('renamed', 'select n from orders');
 select tinydevcrm.schedule_matview(name::regclass, '0 0 1 1 *')
-  from unnest(array['fine', 'failing', 'empty', 'paused']) as name;
+  from unnest(array['fine', 'failing', 'empty', 'paused', 'late', 'renamed']) as name;
 select tinydevcrm.pause_matview('paused');
 refresh materialized view empty with no data;
 update numbers
    set n = 0;
 select tinydevcrm.refresh_matview('failing');
+alter table orders rename to orders_2025;
+create table orders as
+select 2 as n;
+reset session authorization;
+update tinydevcrm.matviews
+   set schedule_began_at = now() - interval '3 years',
+       last_refreshed_at = now() - interval '2 years'
+ where relation = 'late'::regclass;
+set local session authorization "Tap One";
 
 select tinydevcrm.create_subscription(name, 'fine', 2)
   from unnest(array['fine', 'failing', 'paused', 'off']) as name;
+select tinydevcrm.create_subscription('orphan', 'gone');
+select tinydevcrm.drop_matview('gone');
 select tinydevcrm.refresh_matview('fine') from generate_series(1, 5);
 select tinydevcrm.pause_subscription('paused');
 select tinydevcrm._disable_webhook(id, 'gone')
@@ -55,13 +69,23 @@ select results_eq(
     $$ values ('empty', 'not populated'),
               ('failing', 'failing'),
               ('fine', 'ok'),
+              ('late', 'late'),
               ('paused', 'paused'),
+              ('renamed', 'reads renamed table'),
               ('unscheduled', 'not scheduled') $$,
     'views');
 select is(
-    (select array[view_count, failing_count, not_populated_count, unscheduled_count, paused_count]
+    (select array[view_count, failing_count, late_count, renamed_count, not_populated_count, unscheduled_count, paused_count]
        from tinydevcrm.overview),
-    array[5, 1, 1, 1, 1]::bigint[], 'are counted once each');
+    array[7, 1, 1, 1, 1, 1, 1]::bigint[], 'are counted once each');
+select results_eq(
+    $$ select distinct status from tinydevcrm.matview_status where is_troubled order by 1 $$,
+    array['failing', 'late', 'reads renamed table'], 'which need attention');
+select results_eq(
+    $$ select subscription, status, is_troubled from tinydevcrm.subscription_status order by 1 $$,
+    $$ values ('failing', 'ok', false), ('fine', 'ok', false), ('off', 'switched off', true),
+              ('orphan', 'view dropped', true), ('paused', 'paused', false) $$,
+    'subscriptions');
 
 -- Its five deliveries: one in each state.
 create temporary table received as
@@ -109,9 +133,15 @@ select results_eq(
         order by 1 $$,
     $$ select replace(known.state, ' ', '_') as label,
               count(matviews.id)
-         from unnest(array['ok', 'failing', 'not populated', 'not scheduled', 'paused']) as known (state)
-         left join tinydevcrm.matviews
-           on tinydevcrm._matview_state(matviews) = known.state
+         from unnest(
+                  array['ok', 'failing', 'late', 'reads renamed table', 'not populated', 'not scheduled', 'paused']
+              ) as known (state)
+         left join (
+             tinydevcrm.matviews
+             left join tinydevcrm._list_late_matviews() as late
+               on late.matview_id = matviews.id
+         )
+           on tinydevcrm._matview_state(matviews, late.matview_id is not null) = known.state
         group by 1
         order by 1 $$, 'the one that its status says');
 select results_eq(
@@ -122,7 +152,7 @@ select results_eq(
         order by 1 $$,
     $$ select replace(known.state, ' ', '_') as label,
               count(subscription_status.subscription)
-         from unnest(array['ok', 'failing', 'paused', 'switched off']) as known (state)
+         from unnest(array['ok', 'failing', 'paused', 'switched off', 'view dropped']) as known (state)
          left join tinydevcrm.subscription_status
            on subscription_status.status = known.state
         group by 1

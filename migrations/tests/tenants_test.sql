@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(64);
+select plan(65);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Member" in role tinydevcrm_user, "Tap One";
@@ -212,6 +212,9 @@ reset session authorization;
 select is_empty(
     $$ select from tinydevcrm.matviews where relation in ('shared'::regclass, 'becomes_shared'::regclass) $$,
     'a view that is given to the group is no longer watched');
+select is(
+    (select array[outcome, reason] from tinydevcrm.matview_refresh_events order by id desc limit 1),
+    array['dropped', 'it belongs to the group tinydevcrm_user now'], 'which is an event');
 -- As a registration that is older than this rule.
 set local session_replication_role = replica;
 insert into tinydevcrm.matviews (owner, relation)

@@ -40,8 +40,10 @@ type Event struct {
 	IsCut        bool
 	ErrorCode    sql.Null[string]
 	ErrorMessage sql.Null[string]
-	StartedAt    time.Time
-	Duration     time.Duration
+	// Reason is that of the outcomes late and dropped.
+	Reason    sql.Null[string]
+	StartedAt time.Time
+	Duration  time.Duration
 }
 
 // A Worker delivers the events of one subscription.
@@ -159,7 +161,7 @@ const receiveEvents = `
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
 	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._order_row_columns(event) end,
 	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
-	       (event).error_code, left((event).error_message, $4 / 8),
+	       (event).error_code, left((event).error_message, $4 / 8), (event).reason,
 	       (event).started_at, extract(epoch from (event).duration)::double precision
 	  from tinydevcrm._receive_deliveries(tinydevcrm._find_own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
@@ -182,7 +184,7 @@ func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 		if err := rows.Scan(&id, &event.ID, &event.Matview, &event.ScheduleID,
 			&event.Outcome, &event.PlainReason, &event.RowCount, &event.AddedCount,
 			&event.RemovedCount, &carried, &event.IsCut, &event.ErrorCode, &event.ErrorMessage,
-			&event.StartedAt, &seconds); err != nil {
+			&event.Reason, &event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}
 		event.Rows = carried

@@ -44,6 +44,10 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 				slog.String("error_code", event.ErrorCode.V),
 				slog.String("error_message", event.ErrorMessage.V))
 		}
+		if event.Reason.Valid {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.String("reason", event.Reason.V))
+		}
 		logger.LogAttrs(ctx, level, "matview refresh", attrs...)
 	}
 }

@@ -21,6 +21,7 @@ type event struct {
 	Rows         rowList   `json:"rows"`
 	ErrorCode    string    `json:"error_code"`
 	ErrorMessage string    `json:"error_message"`
+	Reason       string    `json:"reason"`
 	StartedAt    time.Time `json:"started_at"`
 	DurationMS   float64   `json:"duration_ms"`
 }

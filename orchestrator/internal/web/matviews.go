@@ -29,9 +29,12 @@ type matview struct {
 	// SuppressedBy is why the last refresh did not notify.
 	SuppressedBy string
 	// IgnoredColumns is a list of names, as written in SQL.
-	IgnoredColumns  string
-	Schedule        string
-	LateReason      string
+	IgnoredColumns string
+	Schedule       string
+	LateReason     string
+	// RenamedRead says which renamed table it reads although there is a new one of the old name.
+	RenamedRead     string
+	IsTroubled      bool
 	PlainReason     string
 	ErrorMessage    string
 	RowCount        sql.NullInt64
@@ -85,7 +88,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 func (m *matview) fields() []any {
 	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval, &m.NotifyAfter, &m.MutedUntil, &m.SuppressedBy,
 		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
-		&m.Schedule, &m.LateReason, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
+		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
 
 const findMatviews = `
@@ -107,6 +110,8 @@ const findMatviews = `
 	       (matview).status,
 	       coalesce((matview).schedule, ''),
 	       coalesce((matview).late_reason, ''),
+	       coalesce((matview).renamed_read, ''),
+	       (matview).is_troubled,
 	       coalesce((matview).error_message, ''),
 	       (matview).row_count,
 	       (matview).last_refreshed_at,
@@ -209,6 +214,10 @@ func (s *server) muteMatview(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) unmuteMatview(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofMatview("unmute", "end the mute of", calling("unmute_matview")))
+}
+
+func (s *server) acceptTables(w http.ResponseWriter, r *http.Request) {
+	s.run(w, r, ofMatview("accept", "accept the tables of", calling("accept_tables")))
 }
 
 func (s *server) dropMatview(w http.ResponseWriter, r *http.Request) {

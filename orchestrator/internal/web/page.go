@@ -69,6 +69,7 @@ type page struct {
 	When     *description
 	Matviews []matview
 	Matview  *matview
+	Dropped  []droppedMatview
 	// Watch is the invalid input in the form for the rule of the chosen view.
 	Watch *watchForm
 	// Embedding is the form for the widget of the chosen view, Origins the invalid input in it.
@@ -303,6 +304,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		{"rules", stepPage, s.fillRules},
 		{"overview", stepPage, s.fillOverview},
 		{"matviews", stepSchedule, s.fillMatviews},
+		{"dropped", stepSchedule, s.fillDropped},
 		{"subscriptions", stepNotify, s.fillSubscriptions},
 		{"events", stepPage, s.fillEvents},
 		{"modes", stepPage, s.fillModes},

@@ -40,6 +40,8 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("POST /matviews/unschedule", s.unscheduleMatview)
 	mux.HandleFunc("POST /matviews/refresh", s.refreshMatview)
 	mux.HandleFunc("POST /matviews/drop", s.dropMatview)
+	mux.HandleFunc("POST /matviews/restore", s.restoreMatview)
+	mux.HandleFunc("POST /matviews/accept", s.acceptTables)
 	mux.HandleFunc("POST /matviews/embed", s.allowEmbedding)
 	mux.HandleFunc("POST /matviews/unembed", s.forbidEmbedding)
 

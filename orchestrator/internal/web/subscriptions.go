@@ -63,7 +63,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("subscription")
 	var err error
 	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
-		select subscription, coalesce(matview::text, ''), coalesce(url, ''), status, coalesce(last_error, ''),
+		select subscription, coalesce(matview::text, dropped_matview, ''), coalesce(url, ''), status, coalesce(last_error, ''),
 		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole

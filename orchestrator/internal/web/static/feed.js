@@ -40,7 +40,7 @@ function makeItem(event) {
     say('.count', event.row_count === null ? '' : countRows(event.row_count) + difference);
     say('.took', showDuration(event.duration_ms));
     say('.id', event.id);
-    say('.error', event.error_message ?? '');
+    say('.error', event.error_message ?? event.reason ?? '');
     item.querySelector('time').dateTime = event.started_at;
     showTimes(item);
     const rows = item.querySelector('.rows');
@@ -59,7 +59,7 @@ function announce(event) {
             news = [];
         }, 300);
     }
-    news.push(`${event.matview}: ${event.error_message ?? countRows(event.row_count)}`);
+    news.push(`${event.matview}: ${event.error_message ?? event.reason ?? countRows(event.row_count)}`);
 }
 
 function receive(event) {
