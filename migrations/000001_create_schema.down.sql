@@ -6,6 +6,7 @@ drop function tinydevcrm._is_session_of(regrole);
 drop function tinydevcrm._is_group(regrole);
 drop function tinydevcrm._check_schema(name);
 
+drop function tinydevcrm._is_left_mark(tinydevcrm._locks);
 drop table tinydevcrm._locks;
 drop function tinydevcrm._locks_fill_in();
 drop table tinydevcrm.settings;
