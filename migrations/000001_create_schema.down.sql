@@ -8,6 +8,7 @@ drop function tinydevcrm._check_schema(name);
 drop function tinydevcrm._allow_webhook_networks(cidr[]);
 drop function tinydevcrm._is_private_address(inet);
 
+drop function tinydevcrm._is_left_mark(tinydevcrm._locks);
 drop table tinydevcrm._locks;
 drop function tinydevcrm._locks_fill_in();
 drop table tinydevcrm.settings;

@@ -415,6 +415,24 @@ create trigger _100_fill_in
     when (new.matview_ids is not null)
     execute function tinydevcrm._locks_fill_in();
 
+create function tinydevcrm._is_left_mark(lock tinydevcrm._locks)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select lock.matview_ids is not null
+       and not exists (
+           select
+             from pg_stat_get_activity(lock.pid) as activity
+            where activity.backend_start = lock.backend_start
+              and lock.server_id = (pg_control_system()).system_identifier
+       )
+$$;
+
+comment on function tinydevcrm._is_left_mark(tinydevcrm._locks) is
+    'Whether a row has a mark of a session that is gone.';
+
 create function tinydevcrm._take_lock(what text, id bigint)
     returns boolean
     language plpgsql
@@ -466,6 +484,7 @@ revoke execute on function
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
     tinydevcrm._locks_fill_in(),
+    tinydevcrm._is_left_mark(tinydevcrm._locks),
     tinydevcrm._mark_lock(text, bigint, bigint[]),
     tinydevcrm._take_lock(text, bigint)
 from public;
@@ -479,6 +498,7 @@ grant execute on function
     tinydevcrm._is_session_of(regrole),
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
+    tinydevcrm._is_left_mark(tinydevcrm._locks),
     tinydevcrm._mark_lock(text, bigint, bigint[]),
     tinydevcrm._take_lock(text, bigint)
 to tinydevcrm_user;

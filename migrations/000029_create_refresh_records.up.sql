@@ -285,13 +285,7 @@ begin
           from tinydevcrm._locks
          where _locks.what = _take_ended_refreshes.what
            and _locks.id = any (_take_ended_refreshes.ids)
-           and _locks.matview_ids is not null
-           and not exists (
-               select
-                 from pg_stat_get_activity(_locks.pid) as activity
-                where activity.backend_start = _locks.backend_start
-                  and _locks.server_id = (pg_control_system()).system_identifier
-           )
+           and tinydevcrm._is_left_mark(_locks)
            for update skip locked
     loop
         -- The first one that it has not done. Each refresh that it has done is in the registry.

@@ -410,20 +410,24 @@ create function tinydevcrm._record_ended_requests()
     set search_path = pg_catalog, pg_temp
 as $$
     select tinydevcrm._record_ended_refresh(ended, null)
-      from tinydevcrm._take_ended_refreshes(
-          'matview',
-          array(
-              select refresh_requests.matview_id
-                from tinydevcrm.refresh_requests
-                join tinydevcrm.matviews
-                  on matviews.id = refresh_requests.matview_id
-               where tinydevcrm._is_session_of(matviews.owner)
-          )) as ended
+      from (
+        select _locks.what,
+               array_agg(_locks.id) as ids
+          from tinydevcrm.refresh_requests
+          join tinydevcrm.matviews
+            on matviews.id = refresh_requests.matview_id
+           and tinydevcrm._is_session_of(matviews.owner)
+          join tinydevcrm._locks
+            on matviews.id = any (_locks.matview_ids)
+         group by _locks.what
+      ) as left_marks
+     cross join lateral tinydevcrm._take_ended_refreshes(
+         left_marks.what, left_marks.ids) as ended
 $$;
 
 comment on function tinydevcrm._record_ended_requests() is
-    'Records the requested refreshes of this session''s role that have ended the session of their '
-    'job. With the event the request is gone.';
+    'Records the refreshes that have ended the session of their job, when what that job has left '
+    'is requested from this session''s role. With the event the request is gone.';
 
 create function tinydevcrm._find_requested_matview(after_id bigint)
     returns tinydevcrm.matviews

@@ -5,6 +5,7 @@ drop function tinydevcrm._note_late_of(regrole);
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._end_locked_sessions();
 drop function tinydevcrm._cancel_overdue_refreshes();
+drop function tinydevcrm._request_left_rounds();
 
 select cron.unschedule(jobid)
   from cron.job

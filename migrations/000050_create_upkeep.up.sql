@@ -209,6 +209,28 @@ comment on function tinydevcrm._cancel_overdue_refreshes() is
     'has a transaction of its own, whose age this is. Security definer: lends the right to cancel '
     'statements of users.';
 
+create function tinydevcrm._request_left_rounds()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into tinydevcrm.refresh_requests (matview_id)
+    select matviews.id
+      from tinydevcrm._locks
+      join tinydevcrm.matviews
+        on matviews.id = any (_locks.matview_ids)
+       and coalesce(matviews.last_scheduled_at < _locks.marked_at, true)
+     where _locks.what = 'schedule'
+       and _locks.server_id = (pg_control_system()).system_identifier
+       and tinydevcrm._is_left_mark(_locks)
+        on conflict do nothing
+$$;
+
+comment on function tinydevcrm._request_left_rounds() is
+    'Requests the refreshes that a job has left because its session ended: the next round may be '
+    'a day away.';
+
 create function tinydevcrm._settle_requests()
     returns void
     language plpgsql
@@ -400,8 +422,9 @@ begin
     end if;
 
     foreach v_part in array array[
-        '_cancel_overdue_refreshes', '_end_locked_sessions', '_settle_owners',
-        '_request_missed_refreshes', '_settle_schedules', '_remove_unused_locks', '_note_late'
+        '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
+        '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
+        '_remove_unused_locks', '_note_late'
     ] loop
         begin
             execute format('select tinydevcrm.%I()', v_part);
@@ -459,6 +482,7 @@ revoke execute on function
     tinydevcrm._settle_schedules(),
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._cancel_overdue_refreshes(),
+    tinydevcrm._request_left_rounds(),
     tinydevcrm._settle_requests(),
     tinydevcrm._remove_unused_locks(),
     tinydevcrm._note_late(interval),

@@ -249,6 +249,29 @@ func TestAQueryThatEndsItsSession(t *testing.T) {
 	b.want("its count and job", dbtest.Value[string](t, b.pool, "select ended_count || ' ' || is_slow from tinydevcrm.matviews where relation = 'p'::regclass"), "0 false")
 }
 
+// What a round has left because its session ended is refreshed within a minute, however far the next round is.
+func TestTheRestOfARoundThatEndedIsRefreshed(t *testing.T) {
+	t.Parallel()
+	b := newRoundBench(t,
+		"a: select 0 as n",
+		"p: select pg_terminate_backend(pg_backend_pid())::text from knobs where kills",
+		"b: select 1 as n",
+		"c: select 2 as n")
+	b.exec("update knobs set kills = true")
+	b.exec("select cron.unschedule(jobid) from cron.job where jobname = 'tinydevcrm upkeep'")
+	b.outcomes()
+	if _, err := b.round(false); err == nil {
+		t.Fatal("the round does not end its session")
+	}
+	b.exec("call tinydevcrm.settle_jobs()")
+	if err := b.run("call tinydevcrm.refresh_requested()"); err != nil {
+		t.Error(err)
+	}
+	b.want("the rest of the round", b.outcomes(), "a refreshed, p failed 57P01, b refreshed, c refreshed")
+	b.exec("call tinydevcrm.settle_jobs()")
+	b.want("what is still requested", dbtest.Value[string](t, b.pool, "select count(*)::text from tinydevcrm.refresh_requests"), "0")
+}
+
 // The same when the whole server goes down, by the end of one process or of all.
 func TestAServerThatCrashesInARefresh(t *testing.T) {
 	t.Parallel()
