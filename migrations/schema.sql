@@ -512,16 +512,19 @@ table matviews
     last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     created_at           timestamptz  -- When it was registered.
-    schedule             text         -- When it is refreshed, in the normal form of tinydevcrm.schedules; null when it has no schedule.
+    schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
     is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
     schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
     is_paused            boolean      -- Whether its scheduled refreshes are paused.
+    catch_up             boolean      -- Whether upkeep makes up, once, for times of its schedule that passed without a refresh because the database was down.
+    schedule_began_at    timestamptz  -- When its schedule was set, or when its last pause ended.
     primary key (id)
     unique (relation)
     foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
+    trigger _100_end_pause before update of is_paused: _matviews_end_pause()
     trigger _100_fill_in before insert: _matviews_fill_in()
-    trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
+    trigger _100_find_schedule before update of schedule, catch_up, is_slow, owner: _matviews_find_schedule()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
@@ -751,13 +754,14 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
 
 
 -- 000028_create_refresh_requests
--- Refreshes that somebody other than the owner has requested, for a job of the owner.
+-- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
     -- Refreshes that were requested in a session that has not logged in as the owner of the materialized view.
     matview_id           bigint       -- The materialized view.
     requested_by         regrole      -- Role that requested it first.
     requested_at         timestamptz  -- When it was first requested.
+    schedule_id          bigint       -- The schedule that was due while the database was down, when upkeep requests it; the refresh then counts as one by this schedule.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_create_job after insert: _refresh_requests_create_job()
@@ -805,83 +809,106 @@ function _find_requested_matview(after_id bigint) returns matviews
 
 
 -- 000031_create_schedule_syntax
--- What a schedule may look like, and when it is due next.
-
-function _cron_has_seconds() returns boolean
-    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
-
-function _schedule_hint() returns text
-    -- Examples of schedules, for the hint of an error.
+-- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
     -- Whether a text is a cron expression that _compute_next_cron_time() can read: five fields with one space between them, or a name such as @hourly; at most 200 bytes.
 
-function _parse_schedule(inout schedule text, out seconds integer, out cron_schedule text) returns record
-    -- Reads a schedule: an interval of whole seconds below a minute, an interval that divides an hour or a day evenly, or a cron expression.
-
-function _format_period(seconds integer) returns text
-    -- A number of seconds in words: 5 seconds, 1 hour.
-
 function _cron_field(field text, low integer, high integer, names text[]) returns integer[]
     -- The values of one field of a cron expression: *, 5, 1-5, */10, lists of these, and names, the first of which stands for the lowest value.
 
-function _cron_fields(
-        cron_schedule text,
-        out minutes integer[],
-        out hours integer[],
-        out days integer[],
-        out months integer[],
-        out weekdays integer[],
-        out is_either boolean
-    ) returns record
-    -- The values of the five fields of a cron expression, and is_either: whether a day needs to be only among the days of the month or among those of the week.
+function _spell_out_cron(cron_schedule text) returns text
+    -- A cron expression in five fields, also when it is a name such as @daily.
+
+type _cron
+    -- The values of the five fields of a cron expression; the day -1 is the last one of a month.
+    minutes              integer[]
+    hours                integer[]
+    days                 integer[]
+    months               integer[]
+    weekdays             integer[]
+    is_either            boolean
+    is_fixed             boolean
+
+function _cron_fields(cron_schedule text) returns _cron
+    -- Reads the five fields of a cron expression.
 
 function _has_cron_values(cron_schedule text) returns boolean
     -- Whether each field of a cron expression has values, and all values exist.
 
-function _compute_next_cron_time(cron_schedule text, after timestamp without time zone) returns timestamp without time zone
-    -- The first minute after a time at which a cron expression is due, both in pg_cron's time zone.
+function _compute_next_cron_time(fields _cron, after timestamp without time zone) returns timestamp without time zone
+    -- The first minute after a time at which a cron expression is due, by a clock that never changes.
 
-function _cron_timezone() returns text
-    -- Time zone of cron expressions.
+function _place_clock_time(
+        clock timestamp without time zone,
+        time_zone text,
+        out first_at timestamptz,
+        out last_at timestamptz,
+        out is_skipped boolean
+    ) returns record
+    -- When the clocks of a time zone show a time: first_at and last_at differ for a time that is there twice, within three hours after a change.
 
-function _compute_next_due(seconds integer, cron_schedule text, after timestamptz) returns timestamptz
-    -- When a schedule is first due after a time.
+function _compute_next_zoned_time(cron_schedule text, time_zone text, after timestamptz) returns timestamptz
+    -- The first minute after a time at which a cron expression in a time zone is due.
 
 
 -- 000032_create_schedule_words
--- A schedule in words, with which people check what they have written.
+-- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
-function _describe_cron(
-        minutes integer[],
-        hours integer[],
-        days integer[],
-        months integer[],
-        weekdays integer[],
-        is_either boolean
-    ) returns text
-    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
+function _schedule_hint() returns text
+    -- The forms of a schedule, for the hint of an error.
 
-function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its normal spelling and in words, the time zone of the words, and the next three times at which it is due; none for a date that never comes.
+function _format_period(seconds integer) returns text
+    -- A number of seconds in words: 5 seconds, 1 hour.
+
+function _read_words(schedule text) returns text
+    -- The cron expression of a schedule in words: "daily at 7:00" and the like, as in tinydevcrm._schedule_hint().
+
+function _find_time_zone(name text, must_exist boolean) returns text
+    -- A time zone in the spelling of pg_timezone_names.
+
+function _read_period(schedule text) returns integer
+    -- The seconds of a period: an interval of whole seconds below a minute, or one that divides an hour or a day evenly.
+
+function _parse_schedule(inout schedule text, out seconds integer, out time_zone text) returns record
+    -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
 -- 000033_create_schedules
 -- When materialized views are refreshed.
 
+function _cron_has_seconds() returns boolean
+    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
+
+function _cron_timezone() returns text
+    -- Time zone of pg_cron, GMT before version 1.5.
+
+function _compute_next_due(seconds integer, schedule text, time_zone text, after timestamptz) returns timestamptz
+    -- When a schedule is first due after a time: seconds, schedule and time_zone as in tinydevcrm.schedules.
+
+function _list_offsets(time_zone text) returns integer[]
+    -- The minutes by which the clocks of a time zone are ahead of UTC: several where clocks are changed.
+
+function _make_job_schedule(seconds integer, schedule text, time_zone text, cron_zone text) returns text
+    -- What pg_cron gets for a schedule: all as in tinydevcrm.schedules.
+
+function _find_round(schedule text, time_zone text, cron_schedule text, called_at timestamptz) returns timestamptz
+    -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
+
 table schedules
     -- The schedules in use, each with its pg_cron job.
     id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
     owner                regrole      -- Owner of its materialized views.
-    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in the time zone of pg_cron (cron.timezone; GMT by default).
+    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.
     seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
-    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or every minute where the job loops over the seconds (pg_cron before 1.5).
+    time_zone            text         -- Time zone of the schedule, a name of pg_timezone_names; null for that of pg_cron (cron.timezone; GMT by default).
+    cron_schedule        text         -- The schedule of the pg_cron job: the same one, or one with more times: see tinydevcrm._make_job_schedule().
+    cron_zone            text         -- Time zone of pg_cron for which cron_schedule was made.
     is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds.
     job_id               bigint       -- The job: cron.job.jobid.
     created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
     unique (id, owner)
-    unique (owner, schedule, is_slow)
     trigger _500_create_job after insert: _schedules_create_job()
     trigger _500_create_lock after insert: _schedules_create_lock()
     trigger _900_drop_job after delete: _schedules_drop_job()
@@ -949,11 +976,14 @@ function _schedules_drop_job() returns trigger
 function _matviews_drop_unused_schedule() returns trigger
     -- Drops a schedule when the last materialized view leaves it.
 
-function _find_or_create_schedule(owner regrole, schedule text, seconds integer, cron_schedule text, is_slow boolean) returns schedules
+function _find_or_create_schedule(owner regrole, schedule text, seconds integer, time_zone text, is_slow boolean) returns schedules
     -- Returns the schedule of an owner.
 
 function _matviews_find_schedule() returns trigger
     -- Puts a materialized view on the schedule that its registration names, and creates that schedule if there is none.
+
+function _matviews_end_pause() returns trigger
+    -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
 function _refresh_requests_create_job() returns trigger
     -- Creates the job that does the requested refreshes of an owner.
@@ -963,14 +993,29 @@ function _create_request_job(owner regrole) returns bigint
 
 
 -- 000036_schedule_matviews
--- What users call to schedule the refreshes of a materialized view.
+-- What users call to schedule the refreshes of a materialized view, and a schedule in words, with which they check what they have written.
 
-function _assign_schedule(relation regclass, schedule text) returns schedules
+function _describe_cron(
+        minutes integer[],
+        hours integer[],
+        days integer[],
+        months integer[],
+        weekdays integer[],
+        is_either boolean
+    ) returns text
+    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
+
+function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
+    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due.
+
+function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
 
 function schedule_matview(
         relation regclass,
         inout schedule text,
+        inout time_zone text default null,
+        inout catch_up boolean default null,
         out seconds integer,
         out is_slow boolean,
         out outcome text,
@@ -978,7 +1023,7 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "10 minutes", "1 hour", or a cron expression.
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint().
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
@@ -988,6 +1033,9 @@ function pause_matview(relation regclass) returns void
 
 function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
+
+function _request_missed_refreshes() returns void
+    -- Requests a refresh by the owner's job of each view with catch_up that was due while the database was down, or whose job has not run: one, however many times were missed.
 
 
 -- 000037_create_subscriptions
@@ -1296,7 +1344,7 @@ view matview_status
     relation             regclass     -- The materialized view.
     owner                regrole      -- Its owner.
     notify_when          text         -- Which refreshes notify: see tinydevcrm.matviews.
-    schedule             text         -- Its schedule; null when it has none.
+    schedule             text         -- Its schedule, as it was typed; null when it has none.
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     outcome              text         -- How it ended: refreshed, recovered or failed.
@@ -1316,7 +1364,7 @@ view job_runs
     run_id               bigint       -- Number of the run: cron.job_run_details.runid.
     schedule_id          bigint       -- The schedule.
     owner                regrole      -- Its owner.
-    schedule             text         -- The schedule in normal form.
+    schedule             text         -- The schedule in normal form, with its time zone.
     matviews             regclass[]   -- The materialized views that are on it now.
     status               text         -- starting, running, sending, connecting, succeeded or failed.
     return_message       text         -- What the server said at the end.
