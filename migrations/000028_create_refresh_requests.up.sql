@@ -5,7 +5,7 @@ create table tinydevcrm.refresh_requests (
     matview_id   bigint not null,
     requested_by regrole not null default quote_ident(current_user)::regrole,
     requested_at timestamptz not null default clock_timestamp(),
-    makes_up     boolean not null default false,
+    schedule_id  bigint,
 
     constraint refresh_requests_pkey primary key (matview_id),
     constraint refresh_requests_matview_fkey foreign key (matview_id)
@@ -22,9 +22,9 @@ comment on column tinydevcrm.refresh_requests.requested_by is
     'Role that requested it first.';
 comment on column tinydevcrm.refresh_requests.requested_at is
     'When it was first requested.';
-comment on column tinydevcrm.refresh_requests.makes_up is
-    'Whether upkeep has requested it for a time of its schedule that passed while the database was '
-    'down. The refresh then counts as one by the schedule.';
+comment on column tinydevcrm.refresh_requests.schedule_id is
+    'The schedule that was due while the database was down, when upkeep requests it; the refresh '
+    'then counts as one by this schedule. Null for the request of a role.';
 
 alter table tinydevcrm.refresh_requests enable row level security;
 

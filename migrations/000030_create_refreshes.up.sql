@@ -376,10 +376,9 @@ begin
             perform tinydevcrm._refresh_matview(
                 v_matview,
                 (
-                    select v_matview.schedule_id
+                    select refresh_requests.schedule_id
                       from tinydevcrm.refresh_requests
-                     where refresh_requests.matview_id = v_matview.id
-                       and refresh_requests.makes_up
+                     where refresh_requests.matview_id operator(pg_catalog.=) v_matview.id
                 ),
                 is_job => true);
             perform tinydevcrm._mark_lock('matview', v_matview.id, null);

@@ -1,5 +1,3 @@
-drop function tinydevcrm._compute_next_due(integer, text, text, timestamptz);
-drop function tinydevcrm._cron_timezone();
 drop function tinydevcrm._compute_next_zoned_time(text, text, timestamptz);
 drop function tinydevcrm._place_clock_time(timestamp, text);
 drop function tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp);

@@ -379,51 +379,6 @@ comment on function tinydevcrm._compute_next_zoned_time(text, text, timestamptz)
     'ones, a time that is skipped is due in the first minute after the change, and one that is '
     'there twice is due the first time. Null when it is never due, or is not a cron expression.';
 
-create function tinydevcrm._cron_timezone()
-    returns text
-    language sql
-    stable
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
-$$;
-
-comment on function tinydevcrm._cron_timezone() is
-    'Time zone of cron expressions. Security definer: lends the right to read that setting, which '
-    'pg_cron keeps for administrators.';
-
-create function tinydevcrm._compute_next_due(
-    seconds   integer,
-    schedule  text,
-    time_zone text,
-    after     timestamptz
-)
-    returns timestamptz
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select case
-               when _compute_next_due.seconds is not null then
-                   to_timestamp(
-                       (
-                           floor(
-                               extract(epoch from _compute_next_due.after)
-                               / nullif(_compute_next_due.seconds, 0))
-                           + 1
-                       ) * _compute_next_due.seconds)
-               else tinydevcrm._compute_next_zoned_time(
-                        _compute_next_due.schedule,
-                        coalesce(_compute_next_due.time_zone, tinydevcrm._cron_timezone()),
-                        _compute_next_due.after)
-           end
-$$;
-
-comment on function tinydevcrm._compute_next_due(integer, text, text, timestamptz) is
-    'When a schedule is first due after a time: seconds, schedule and time_zone as in '
-    'tinydevcrm.schedules.';
-
 revoke execute on function
     tinydevcrm._is_cron(text),
     tinydevcrm._cron_field(text, integer, integer, text[]),
@@ -432,9 +387,7 @@ revoke execute on function
     tinydevcrm._has_cron_values(text),
     tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp),
     tinydevcrm._place_clock_time(timestamp, text),
-    tinydevcrm._compute_next_zoned_time(text, text, timestamptz),
-    tinydevcrm._cron_timezone(),
-    tinydevcrm._compute_next_due(integer, text, text, timestamptz)
+    tinydevcrm._compute_next_zoned_time(text, text, timestamptz)
 from public;
 
 grant execute on function
@@ -445,7 +398,5 @@ grant execute on function
     tinydevcrm._has_cron_values(text),
     tinydevcrm._compute_next_cron_time(tinydevcrm._cron, timestamp),
     tinydevcrm._place_clock_time(timestamp, text),
-    tinydevcrm._compute_next_zoned_time(text, text, timestamptz),
-    tinydevcrm._cron_timezone(),
-    tinydevcrm._compute_next_due(integer, text, text, timestamptz)
+    tinydevcrm._compute_next_zoned_time(text, text, timestamptz)
 to tinydevcrm_user;

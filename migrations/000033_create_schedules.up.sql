@@ -18,6 +18,56 @@ $$;
 comment on function tinydevcrm._cron_has_seconds() is
     'Whether pg_cron itself supports "N seconds": from version 1.5 on.';
 
+create function tinydevcrm._cron_timezone()
+    returns text
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Earlier versions, which have no seconds, do not read the setting.
+    select case
+               when tinydevcrm._cron_has_seconds() then
+                   coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
+               else 'GMT'
+           end
+$$;
+
+comment on function tinydevcrm._cron_timezone() is
+    'Time zone of pg_cron, GMT before version 1.5. Security definer: lends the right to read that setting, which '
+    'pg_cron keeps for administrators.';
+
+create function tinydevcrm._compute_next_due(
+    seconds   integer,
+    schedule  text,
+    time_zone text,
+    after     timestamptz
+)
+    returns timestamptz
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when _compute_next_due.seconds is not null then
+                   to_timestamp(
+                       (
+                           floor(
+                               extract(epoch from _compute_next_due.after)
+                               / nullif(_compute_next_due.seconds, 0))
+                           + 1
+                       ) * _compute_next_due.seconds)
+               else tinydevcrm._compute_next_zoned_time(
+                        _compute_next_due.schedule,
+                        coalesce(_compute_next_due.time_zone, tinydevcrm._cron_timezone()),
+                        _compute_next_due.after)
+           end
+$$;
+
+comment on function tinydevcrm._compute_next_due(integer, text, text, timestamptz) is
+    'When a schedule is first due after a time: seconds, schedule and time_zone as in '
+    'tinydevcrm.schedules.';
+
 create function tinydevcrm._list_offsets(time_zone text)
     returns integer[]
     language sql
@@ -395,6 +445,8 @@ comment on function tinydevcrm._find_round_grace(integer, text) is
 
 revoke execute on function
     tinydevcrm._cron_has_seconds(),
+    tinydevcrm._cron_timezone(),
+    tinydevcrm._compute_next_due(integer, text, text, timestamptz),
     tinydevcrm._list_offsets(text),
     tinydevcrm._make_job_schedule(integer, text, text, text),
     tinydevcrm._find_round(text, text, text, timestamptz),
@@ -407,6 +459,8 @@ from public;
 
 grant execute on function
     tinydevcrm._cron_has_seconds(),
+    tinydevcrm._cron_timezone(),
+    tinydevcrm._compute_next_due(integer, text, text, timestamptz),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._assign_lane(bigint, interval),

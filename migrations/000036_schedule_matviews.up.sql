@@ -349,9 +349,11 @@ begin
          group by seen.owner
     loop
         begin
-            insert into tinydevcrm.refresh_requests (matview_id, makes_up)
-            select matview_id, true
-              from unnest(v_matview_ids) as matview_id
+            insert into tinydevcrm.refresh_requests (matview_id, schedule_id)
+            select matviews.id,
+                   matviews.schedule_id
+              from tinydevcrm.matviews
+             where matviews.id = any (v_matview_ids)
             on conflict on constraint refresh_requests_pkey do nothing;
         exception
             -- The owner may be just requesting one, in a transaction that stays open.

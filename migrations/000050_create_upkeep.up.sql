@@ -215,8 +215,9 @@ create function tinydevcrm._request_left_rounds()
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    insert into tinydevcrm.refresh_requests (matview_id)
-    select matviews.id
+    insert into tinydevcrm.refresh_requests (matview_id, schedule_id)
+    select matviews.id,
+           matviews.schedule_id
       from tinydevcrm._locks
       join tinydevcrm.matviews
         on matviews.id = any (_locks.matview_ids)

@@ -65,6 +65,9 @@ table _locks
 function _locks_fill_in() returns trigger
     -- Sets which session marks a row, and when.
 
+function _is_left_mark(lock _locks) returns boolean
+    -- Whether a row has a mark of a session that is gone.
+
 function _take_lock(what text, id bigint) returns boolean
     -- Locks a row of tinydevcrm._locks until the transaction ends.
 
@@ -858,7 +861,7 @@ table refresh_requests
     matview_id           bigint       -- The materialized view.
     requested_by         regrole      -- Role that requested it first.
     requested_at         timestamptz  -- When it was first requested.
-    makes_up             boolean      -- Whether upkeep has requested it for a time of its schedule that passed while the database was down.
+    schedule_id          bigint       -- The schedule that was due while the database was down, when upkeep requests it; the refresh then counts as one by this schedule.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_create_job after insert: _refresh_requests_create_job()
@@ -941,7 +944,7 @@ procedure refresh_requested()
     -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
 function _record_ended_requests() returns void
-    -- Records the requested refreshes of this session's role that have ended the session of their job.
+    -- Records the refreshes that have ended the session of their job, when what that job has left is requested from this session's role.
 
 function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
@@ -990,12 +993,6 @@ function _place_clock_time(
 function _compute_next_zoned_time(cron_schedule text, time_zone text, after timestamptz) returns timestamptz
     -- The first minute after a time at which a cron expression in a time zone is due.
 
-function _cron_timezone() returns text
-    -- Time zone of cron expressions.
-
-function _compute_next_due(seconds integer, schedule text, time_zone text, after timestamptz) returns timestamptz
-    -- When a schedule is first due after a time: seconds, schedule and time_zone as in tinydevcrm.schedules.
-
 
 -- 000032_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
@@ -1024,6 +1021,12 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
 
 function _cron_has_seconds() returns boolean
     -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
+
+function _cron_timezone() returns text
+    -- Time zone of pg_cron, GMT before version 1.5.
+
+function _compute_next_due(seconds integer, schedule text, time_zone text, after timestamptz) returns timestamptz
+    -- When a schedule is first due after a time: seconds, schedule and time_zone as in tinydevcrm.schedules.
 
 function _list_offsets(time_zone text) returns integer[]
     -- The minutes by which the clocks of a time zone are ahead of UTC: several where clocks are changed.
@@ -1745,6 +1748,9 @@ function _end_locked_sessions() returns void
 
 function _cancel_overdue_refreshes() returns table (pid integer, role_name name, reason text)
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
+
+function _request_left_rounds() returns void
+    -- Requests the refreshes that a job has left because its session ended: the next round may be a day away.
 
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.

@@ -210,7 +210,7 @@ func TestNextDue(t *testing.T) {
 		if err := pool.QueryRowContext(t.Context(), nextDues, pq.Array(texts), name, pq.Array(after)).Scan(pq.Array(&found)); err != nil {
 			t.Fatal(err)
 		}
-		jobs := jobSchedules(t, pool, texts, name)
+		jobs := jobSchedules(t, pool, texts[:count/5], name)
 		for i, e := range expressions {
 			dues := e.dues(all)
 			for j, moment := range after {
@@ -228,8 +228,10 @@ func TestNextDue(t *testing.T) {
 					t.Errorf("%s in %s after %s: %s, want %s", e.text, name, time.Unix(moment, 0).UTC(), time.Unix(got, 0).UTC(), time.Unix(dues[at], 0).UTC())
 				}
 			}
-			for _, job := range jobs[i] {
-				job.calls(t, e, name, dues)
+			if i < len(jobs) {
+				for _, job := range jobs[i] {
+					job.calls(t, e, name, dues)
+				}
 			}
 		}
 		if t.Failed() {

@@ -64,7 +64,7 @@ func TestMissedRefreshIsMadeUpOnce(t *testing.T) {
 		select count(*)
 		  from tinydevcrm.refresh_requests
 		  join tinydevcrm.matviews on matviews.id = matview_id
-		 where schedule_id = $1`
+		 where matviews.schedule_id = $1`
 	if count := dbtest.Value[int](t, pool, requests, schedule); count != 0 {
 		t.Errorf("%d requests while the job is at work, want none", count)
 	}

@@ -13,6 +13,9 @@ import (
 // is not due, it refreshes nothing.
 func TestScheduleInAnotherTimeZone(t *testing.T) {
 	server := dbtest.NewServer(t)
+	// Before version 1.5 pg_cron does not read it.
+	server.Set("cron.timezone", "America/New_York")
+	server.Restart()
 	mustCommand(t, server.URL, "migrate", "up")
 	pool := openPool(t, server.URL)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview(name, 'select 1 as n', 'never') from unnest(array['due', 'earlier', 'later']) as name")

@@ -12,7 +12,7 @@ as $$
       from tinydevcrm.refresh_requests
       join tinydevcrm.matviews
         on matviews.id = refresh_requests.matview_id
-     where makes_up
+     where refresh_requests.schedule_id is not null
 $$;
 
 -- As if the database had been down for that long, and a schedule had been set before.

@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(33);
+select plan(34);
 
 -- the two days
 
@@ -137,6 +137,18 @@ select is_empty(
                    where (dues.schedule, dues.zone, dues.day) = (calls.schedule, calls.zone, calls.day)
                      and due_at between calls.called_at - interval '5 minutes' and calls.called_at) $$,
     'a job that is called is for the time that is due, and otherwise for none');
+
+do $$
+begin
+    perform set_config('cron.timezone', 'Asia/Tokyo', true);
+exception
+    when cant_change_runtime_param then
+        null;
+end
+$$;
+select is(
+    tinydevcrm._cron_timezone(), 'GMT',
+    'before version 1.5 pg_cron is in GMT, whatever the setting says; later ones fix it at the start');
 
 -- with a view
 
