@@ -48,7 +48,12 @@ alter table tinydevcrm.matviews
     add column untracked_reason text default 'it has not been analyzed yet',
     add column is_tracked boolean not null generated always as (untracked_reason is null) stored,
     add column is_analyzed boolean not null default false,
-    add column seen_snapshot txid_snapshot;
+    add column seen_snapshot text,
+    add constraint matviews_seen_snapshot_readable check (
+        seen_snapshot is null
+        or octet_length(seen_snapshot) <= 1000000
+           and seen_snapshot::txid_snapshot is not null
+    );
 
 comment on column tinydevcrm.matviews.untracked_reason is
     'Why its result may change although no tracked table does; null when it is tracked.';
@@ -58,7 +63,8 @@ comment on column tinydevcrm.matviews.is_tracked is
 comment on column tinydevcrm.matviews.is_analyzed is
     'Whether matview_reads and untracked_reason are true. Set it to false to have them found again.';
 comment on column tinydevcrm.matviews.seen_snapshot is
-    'The transactions whose changes its rows contain for certain. Null: none, so it is stale.';
+    'The transactions whose changes its rows contain for certain, as a txid_snapshot. Null: none, so '
+    'it is stale.';
 
 grant update (is_analyzed, seen_snapshot) on tinydevcrm.matviews to tinydevcrm_user;
 
@@ -161,11 +167,13 @@ create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_seen constant txid_snapshot := (matview).seen_snapshot;
 begin
     return not (matview).is_tracked
-        or (matview).seen_snapshot is null
+        or v_seen is null
         -- The snapshot is of another server: the database was restored from a dump.
-        or txid_snapshot_xmax((matview).seen_snapshot) > txid_snapshot_xmax(txid_current_snapshot())
+        or txid_snapshot_xmax(v_seen) > txid_snapshot_xmax(txid_current_snapshot())
         or exists (
             select
               from tinydevcrm.matview_reads
@@ -173,8 +181,8 @@ begin
                  select
                    from tinydevcrm.table_changes
                   where table_changes.relation = matview_reads.relation
-                    and table_changes.xid >= txid_snapshot_xmin((matview).seen_snapshot)
-                    and not txid_visible_in_snapshot(table_changes.xid, (matview).seen_snapshot)
+                    and table_changes.xid >= txid_snapshot_xmin(v_seen)
+                    and not txid_visible_in_snapshot(table_changes.xid, v_seen)
                   limit 1
              ) as unseen
              where matview_reads.matview_id = (matview).id
@@ -187,22 +195,43 @@ comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
     'that its last refresh has not seen. Always true for a view that is not tracked.';
 
 create function tinydevcrm._current_snapshot()
-    returns txid_snapshot
+    returns text
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_snapshot constant txid_snapshot := txid_current_snapshot();
+    v_own      constant bigint := txid_current_if_assigned();
 begin
-    return case
-        when current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
-            txid_current_snapshot()
-    end;
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        return null;
+    end if;
+
+    -- A snapshot does not name its own transaction, which may still write.
+    if v_own < txid_snapshot_xmax(v_snapshot) then
+        return format(
+            '%s:%s:%s',
+            least(v_own, txid_snapshot_xmin(v_snapshot)),
+            txid_snapshot_xmax(v_snapshot),
+            (
+                select string_agg(running.xid::text, ',' order by running.xid)
+                  from (
+                    select txid_snapshot_xip(v_snapshot) as xid
+                     union
+                    select v_own
+                  ) as running
+            ));
+    end if;
+
+    return v_snapshot;
 end
 $$;
 
 comment on function tinydevcrm._current_snapshot() is
-    'What a statement that runs next sees for certain. Null in a transaction that keeps one '
-    'snapshot: it may have been taken long before, and cleaning up relies on the order.';
+    'What a statement that runs next sees for certain: the transactions that have ended, so not '
+    'this one. Null in a transaction that keeps one snapshot: it may have been taken long before, '
+    'and cleaning up relies on the order.';
 
 create function tinydevcrm._analyze_readers(relation regclass)
     returns void
@@ -247,6 +276,8 @@ begin
             hint    = 'Triggers track tables and partitioned tables that are neither temporary nor '
                       'unlogged.';
     end if;
+
+    perform tinydevcrm._check_session_of(track_table.relation);
 
     -- Changes that name a partition do not fire the trigger of the table that it is part of.
     for v_table in
@@ -367,7 +398,14 @@ comment on column tinydevcrm._change_horizon.snapshot is
 
 alter table tinydevcrm._change_horizon enable row level security;
 
-insert into tinydevcrm._change_horizon (snapshot) values (txid_current_snapshot());
+create policy _change_horizon_admin on tinydevcrm._change_horizon
+    for select
+    to tinydevcrm_admin
+    using (true);
+
+grant select on tinydevcrm._change_horizon to tinydevcrm_admin;
+
+insert into tinydevcrm._change_horizon (snapshot) values (tinydevcrm._current_snapshot()::txid_snapshot);
 
 create function tinydevcrm._remove_seen_changes()
     returns bigint
@@ -376,7 +414,7 @@ create function tinydevcrm._remove_seen_changes()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_now     constant txid_snapshot := txid_current_snapshot();
+    v_now     constant txid_snapshot := tinydevcrm._current_snapshot()::txid_snapshot;
     v_horizon txid_snapshot;
     v_count   bigint;
 begin
@@ -398,11 +436,14 @@ begin
           join tinydevcrm.matviews
             on matviews.id = matview_reads.matview_id
          cross join lateral (
+             select matviews.seen_snapshot::txid_snapshot as snapshot
+         ) as seen
+         cross join lateral (
              select table_changes.xid
                from tinydevcrm.table_changes
               where table_changes.relation = matview_reads.relation
-                and table_changes.xid >= txid_snapshot_xmin(matviews.seen_snapshot)
-                and not txid_visible_in_snapshot(table_changes.xid, matviews.seen_snapshot)
+                and table_changes.xid >= txid_snapshot_xmin(seen.snapshot)
+                and not txid_visible_in_snapshot(table_changes.xid, seen.snapshot)
                 and txid_visible_in_snapshot(table_changes.xid, v_horizon)
               order by table_changes.xid desc
               limit 1
