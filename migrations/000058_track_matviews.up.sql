@@ -183,6 +183,8 @@ begin
                   where table_changes.relation = matview_reads.relation
                     and table_changes.xid >= txid_snapshot_xmin(v_seen)
                     and not txid_visible_in_snapshot(table_changes.xid, v_seen)
+                  -- From the end of the index: most changes there are older than the snapshot.
+                  order by table_changes.xid desc
                   limit 1
              ) as unseen
              where matview_reads.matview_id = (matview).id
