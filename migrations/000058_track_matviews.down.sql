@@ -20,4 +20,4 @@ alter table tinydevcrm.matviews
 
 revoke select on tinydevcrm.table_changes from tinydevcrm_user;
 drop policy table_changes_reader on tinydevcrm.table_changes;
-drop table tinydevcrm.matview_reads;
+drop table tinydevcrm.matview_sources;

@@ -1,36 +1,36 @@
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
-create table tinydevcrm.matview_reads (
+create table tinydevcrm.matview_sources (
     matview_id bigint not null,
     relation   regclass not null,
 
-    constraint matview_reads_pkey primary key (matview_id, relation),
-    constraint matview_reads_matview_fkey foreign key (matview_id)
+    constraint matview_sources_pkey primary key (matview_id, relation),
+    constraint matview_sources_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete cascade
 );
 
-comment on table tinydevcrm.matview_reads is
+comment on table tinydevcrm.matview_sources is
     'What a refresh of each view reads: tables with their partitions, views, and materialized '
     'views, but not what the latter read. Triggers keep it true.';
-comment on column tinydevcrm.matview_reads.matview_id is
+comment on column tinydevcrm.matview_sources.matview_id is
     'The view that reads.';
-comment on column tinydevcrm.matview_reads.relation is
+comment on column tinydevcrm.matview_sources.relation is
     'What it reads.';
 
-create index matview_reads_relation_idx on tinydevcrm.matview_reads (relation);
+create index matview_sources_relation_idx on tinydevcrm.matview_sources (relation);
 
-alter table tinydevcrm.matview_reads enable row level security;
+alter table tinydevcrm.matview_sources enable row level security;
 
-create policy matview_reads_owner on tinydevcrm.matview_reads
+create policy matview_sources_owner on tinydevcrm.matview_sources
     for select
     to tinydevcrm_user
     using (exists (
         select
           from tinydevcrm.matviews
-         where matviews.id = matview_reads.matview_id
+         where matviews.id = matview_sources.matview_id
     ));
 
-grant select on tinydevcrm.matview_reads to tinydevcrm_user;
+grant select on tinydevcrm.matview_sources to tinydevcrm_user;
 
 -- The policy of what views read decides whose changes the caller sees.
 create policy table_changes_reader on tinydevcrm.table_changes
@@ -38,8 +38,8 @@ create policy table_changes_reader on tinydevcrm.table_changes
     to tinydevcrm_user
     using (exists (
         select
-          from tinydevcrm.matview_reads
-         where matview_reads.relation = table_changes.relation
+          from tinydevcrm.matview_sources
+         where matview_sources.relation = table_changes.relation
     ));
 
 grant select on tinydevcrm.table_changes to tinydevcrm_user;
@@ -61,7 +61,7 @@ comment on column tinydevcrm.matviews.is_tracked is
     'Whether its result depends only on tables whose changes are tracked. Its schedule then '
     'refreshes it only after a change.';
 comment on column tinydevcrm.matviews.is_analyzed is
-    'Whether matview_reads and untracked_reason are true. Set it to false to have them found again.';
+    'Whether matview_sources and untracked_reason are true. Set it to false to have them found again.';
 comment on column tinydevcrm.matviews.seen_snapshot is
     'The transactions whose changes its rows contain for certain, as a txid_snapshot. Null: none, so '
     'it is stale.';
@@ -117,15 +117,15 @@ declare
     );
 begin
     delete
-      from tinydevcrm.matview_reads
-     where matview_reads.matview_id = new.id
-       and matview_reads.relation <> all (v_reads);
+      from tinydevcrm.matview_sources
+     where matview_sources.matview_id = new.id
+       and matview_sources.relation <> all (v_reads);
 
-    insert into tinydevcrm.matview_reads (matview_id, relation)
+    insert into tinydevcrm.matview_sources (matview_id, relation)
     select new.id,
            reads.oid
       from unnest(v_reads) as reads (oid)
-    on conflict on constraint matview_reads_pkey do nothing;
+    on conflict on constraint matview_sources_pkey do nothing;
 
     update tinydevcrm.matviews
        set untracked_reason = tinydevcrm._find_untracked_reason(new.relation),
@@ -136,9 +136,9 @@ begin
     if tg_op = 'INSERT' then
         update tinydevcrm.matviews
            set is_analyzed = false
-          from tinydevcrm.matview_reads
-         where matview_reads.matview_id = matviews.id
-           and matview_reads.relation = new.relation;
+          from tinydevcrm.matview_sources
+         where matview_sources.matview_id = matviews.id
+           and matview_sources.relation = new.relation;
     end if;
 
     return null;
@@ -176,18 +176,18 @@ begin
         or txid_snapshot_xmax(v_seen) > txid_snapshot_xmax(txid_current_snapshot())
         or exists (
             select
-              from tinydevcrm.matview_reads
+              from tinydevcrm.matview_sources
              cross join lateral (
                  select
                    from tinydevcrm.table_changes
-                  where table_changes.relation = matview_reads.relation
+                  where table_changes.relation = matview_sources.relation
                     and table_changes.xid >= txid_snapshot_xmin(v_seen)
                     and not txid_visible_in_snapshot(table_changes.xid, v_seen)
                   -- From the end of the index: most changes there are older than the snapshot.
                   order by table_changes.xid desc
                   limit 1
              ) as unseen
-             where matview_reads.matview_id = (matview).id
+             where matview_sources.matview_id = (matview).id
         );
 end
 $$;
@@ -243,9 +243,9 @@ create function tinydevcrm._analyze_readers(relation regclass)
 as $$
     update tinydevcrm.matviews
        set is_analyzed = false
-      from tinydevcrm.matview_reads
-     where matview_reads.matview_id = matviews.id
-       and matview_reads.relation = _analyze_readers.relation
+      from tinydevcrm.matview_sources
+     where matview_sources.matview_id = matviews.id
+       and matview_sources.relation = _analyze_readers.relation
        and pg_has_role(matviews.owner, 'usage')
 $$;
 
@@ -432,18 +432,18 @@ begin
     -- Of the changes that a view has not seen, it needs one: the last.
     with needed as (
         select distinct
-               matview_reads.relation,
+               matview_sources.relation,
                unseen.xid
-          from tinydevcrm.matview_reads
+          from tinydevcrm.matview_sources
           join tinydevcrm.matviews
-            on matviews.id = matview_reads.matview_id
+            on matviews.id = matview_sources.matview_id
          cross join lateral (
              select matviews.seen_snapshot::txid_snapshot as snapshot
          ) as seen
          cross join lateral (
              select table_changes.xid
                from tinydevcrm.table_changes
-              where table_changes.relation = matview_reads.relation
+              where table_changes.relation = matview_sources.relation
                 and table_changes.xid >= txid_snapshot_xmin(seen.snapshot)
                 and not txid_visible_in_snapshot(table_changes.xid, seen.snapshot)
                 and txid_visible_in_snapshot(table_changes.xid, v_horizon)
@@ -489,12 +489,12 @@ as $$
                    or changed.is_tracked
                   and exists (
                       select
-                        from tinydevcrm.matview_reads
+                        from tinydevcrm.matview_sources
                         left join pg_class
-                          on pg_class.oid = matview_reads.relation
+                          on pg_class.oid = matview_sources.relation
                         left join pg_subscription_rel
                           on pg_subscription_rel.srrelid = pg_class.oid
-                       where matview_reads.matview_id = changed.id
+                       where matview_sources.matview_id = changed.id
                          and (
                              pg_class.relowner is distinct from changed.owner
                              or pg_subscription_rel.srrelid is not null

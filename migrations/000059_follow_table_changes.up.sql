@@ -13,8 +13,8 @@ declare
     v_relations oid[];
     v_ids       bigint[];
 begin
-    select array_agg(distinct matview_reads.relation),
-           array_agg(distinct matview_reads.matview_id)
+    select array_agg(distinct matview_sources.relation),
+           array_agg(distinct matview_sources.matview_id)
       into v_relations,
            v_ids
       from (
@@ -24,8 +24,8 @@ begin
           from pg_inherits
          where pg_inherits.inhrelid = any (_follow_relations.relations)
       ) as touched
-      join tinydevcrm.matview_reads
-        on matview_reads.relation = touched.oid;
+      join tinydevcrm.matview_sources
+        on matview_sources.relation = touched.oid;
 
     if v_ids is null then
         return;
@@ -93,9 +93,9 @@ begin
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
         -- Our own refreshes know whether the rows have changed.
         if coalesce(current_setting('tinydevcrm.refreshing', true), '') = '' then
-            perform tinydevcrm._record_change(matview_reads.relation)
-               from tinydevcrm.matview_reads
-              where matview_reads.relation = any (v_relations);
+            perform tinydevcrm._record_change(matview_sources.relation)
+               from tinydevcrm.matview_sources
+              where matview_sources.relation = any (v_relations);
         end if;
     else
         perform tinydevcrm._track_partitions(v_relations);
