@@ -1,0 +1,23 @@
+drop function tinydevcrm._settle_tracking();
+drop function tinydevcrm._remove_seen_changes();
+drop table tinydevcrm._change_horizon;
+drop function tinydevcrm._track_reads(regclass);
+drop function tinydevcrm.untrack_table(regclass);
+drop function tinydevcrm.track_table(regclass);
+drop function tinydevcrm._analyze_readers(regclass);
+drop function tinydevcrm._current_snapshot();
+drop function tinydevcrm._is_stale(tinydevcrm.matviews);
+drop trigger _600_analyze_again on tinydevcrm.matviews;
+drop trigger _600_analyze on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_analyze();
+drop function tinydevcrm._find_untracked_reason(regclass);
+
+alter table tinydevcrm.matviews
+    drop column seen_snapshot,
+    drop column is_analyzed,
+    drop column is_tracked,
+    drop column untracked_reason;
+
+revoke select on tinydevcrm.table_changes from tinydevcrm_user;
+drop policy table_changes_reader on tinydevcrm.table_changes;
+drop table tinydevcrm.matview_sources;

@@ -1,0 +1,171 @@
+-- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger,
+-- a view with another query, a refresh without TinyDevCRM.
+
+create function tinydevcrm._follow_relations(relations oid[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a row. Upkeep analyzes again the next minute.
+    set lock_timeout = '1s'
+as $$
+declare
+    v_relations oid[];
+    v_ids       bigint[];
+begin
+    select array_agg(distinct matview_sources.relation),
+           array_agg(distinct matview_sources.matview_id)
+      into v_relations,
+           v_ids
+      from (
+        select unnest(_follow_relations.relations) as oid
+         union all
+        select pg_inherits.inhparent
+          from pg_inherits
+         where pg_inherits.inhrelid = any (_follow_relations.relations)
+      ) as touched
+      join tinydevcrm.matview_sources
+        on matview_sources.relation = touched.oid;
+
+    if v_ids is null then
+        return;
+    end if;
+
+    -- The command may have changed the rows, and a trigger may have been off until now.
+    perform tinydevcrm._record_change(changed.relation)
+       from unnest(v_relations) as changed (relation);
+
+    update tinydevcrm.matviews
+       set is_analyzed = false,
+           seen_snapshot = null
+     where matviews.id = any (v_ids);
+end
+$$;
+
+comment on function tinydevcrm._follow_relations(oid[]) is
+    'Makes the views stale that read one of these relations, or a table of which one of them is a '
+    'part, and analyzes them again.';
+
+create function tinydevcrm._track_partitions(relations oid[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_change_trigger(children.oid)
+       from unnest(_track_partitions.relations) as touched (oid)
+      cross join lateral tinydevcrm._list_with_children(touched.oid) as children (oid)
+       join pg_inherits
+         on pg_inherits.inhrelid = children.oid
+       join pg_class
+         on pg_class.oid = children.oid
+       join pg_class as parent
+         on parent.oid = pg_inherits.inhparent
+        and parent.relowner = pg_class.relowner
+      where pg_class.relkind in ('r', 'p')
+        and not tinydevcrm._is_table_tracked(children.oid)
+        and tinydevcrm._is_table_tracked(parent.oid);
+end
+$$;
+
+comment on function tinydevcrm._track_partitions(oid[]) is
+    'Tracks partitions and inheriting tables that have just become part of a tracked table. Runs '
+    'no code of the owner: it only creates a trigger, in the command that has locked the table.';
+
+create function tinydevcrm._follow_commands()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relations oid[] := array(
+        select coalesce(pg_trigger.tgrelid, commands.objid)
+          from pg_event_trigger_ddl_commands() as commands
+          left join pg_trigger
+            on commands.classid = 'pg_trigger'::regclass
+           and pg_trigger.oid = commands.objid
+         where commands.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
+    );
+begin
+    if tg_tag = 'REFRESH MATERIALIZED VIEW' then
+        -- Our own refreshes know whether the rows have changed.
+        if coalesce(current_setting('tinydevcrm.refreshing', true), '') = '' then
+            perform tinydevcrm._record_change(matview_sources.relation)
+               from tinydevcrm.matview_sources
+              where matview_sources.relation = any (v_relations);
+        end if;
+    else
+        perform tinydevcrm._track_partitions(v_relations);
+        perform tinydevcrm._follow_relations(v_relations);
+    end if;
+exception
+    -- The statement is the user's: no error here may stop it.
+    when others then
+        raise warning 'TinyDevCRM could not follow a command: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Refresh the views that read the table.';
+end
+$$;
+
+comment on function tinydevcrm._follow_commands() is
+    'Follows a command on a table, trigger or view. Security definer: a role that may change a '
+    'table may not see the views that read it. It lends the trigger on new partitions, the record '
+    'of a change, and the analysis of views that read what the command has changed.';
+
+create function tinydevcrm._follow_dropped_parts()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._follow_relations(array(
+        select case dropped.object_type
+                   when 'trigger' then
+                       to_regclass(
+                           format('%I.%I', dropped.address_names[1], dropped.address_names[2]))
+                   else dropped.objid
+               end
+          from pg_event_trigger_dropped_objects() as dropped
+         where dropped.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
+           and dropped.objsubid = 0
+    ));
+exception
+    -- As in _follow_commands().
+    when others then
+        raise warning 'TinyDevCRM could not follow a drop: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Refresh the views that read the table.';
+end
+$$;
+
+comment on function tinydevcrm._follow_dropped_parts() is
+    'Follows a partition or trigger that is dropped. Security definer: as _follow_commands().';
+
+revoke execute on function
+    tinydevcrm._follow_relations(oid[]),
+    tinydevcrm._track_partitions(oid[]),
+    tinydevcrm._follow_commands(),
+    tinydevcrm._follow_dropped_parts()
+from public;
+
+create event trigger tinydevcrm_follow_commands
+    on ddl_command_end
+    when tag in (
+        'CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
+        'CREATE VIEW', 'ALTER VIEW', 'REFRESH MATERIALIZED VIEW'
+    )
+    execute function tinydevcrm._follow_commands();
+
+comment on event trigger tinydevcrm_follow_commands is
+    'Keeps the tracking of changes true when tables, triggers and views change.';
+
+create event trigger tinydevcrm_follow_dropped_parts
+    on sql_drop
+    when tag in ('DROP TABLE', 'DROP TRIGGER', 'ALTER TABLE')
+    execute function tinydevcrm._follow_dropped_parts();
+
+comment on event trigger tinydevcrm_follow_dropped_parts is
+    'Keeps the tracking of changes true when a partition or a trigger is dropped.';

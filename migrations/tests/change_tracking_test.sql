@@ -1,0 +1,163 @@
+-- Which views are stale: see 000057_create_change_tracking to 000059_follow_table_changes.
+begin;
+
+select plan(40);
+
+create table orders (id integer primary key, name text);
+create table items (order_id integer references orders on delete cascade);
+create table parts (id integer) partition by range (id);
+create table parts_1 partition of parts for values from (0) to (10);
+create materialized view of_orders as select * from orders;
+create materialized view of_items as select * from items;
+create materialized view of_parts as select * from parts;
+create materialized view of_matview as select count(*) from of_orders;
+create materialized view of_clock as select now() as at;
+
+do $$ begin
+    perform tinydevcrm.watch_matview(name::regclass)
+       from unnest(array['of_orders', 'of_items', 'of_parts', 'of_matview', 'of_clock']) as name;
+    perform tinydevcrm._track_reads(relation) from tinydevcrm.matviews;
+end $$;
+
+create function refresh_all() returns void language sql as $$
+    update tinydevcrm.matviews set seen_snapshot = tinydevcrm._current_snapshot();
+    -- A transaction never sees its own changes in a snapshot, so they are taken away.
+    delete from tinydevcrm.table_changes
+$$;
+
+create function stale() returns text language sql as $$
+    select coalesce(string_agg(relation::text, ', ' order by relation::text), '')
+      from tinydevcrm.matviews
+     where tinydevcrm._is_stale(matviews)
+       and is_tracked
+$$;
+
+create function after(command text) returns text language plpgsql as $$
+begin
+    perform refresh_all();
+    execute after.command;
+    return stale();
+end
+$$;
+
+select is(
+    (select string_agg(relation::text, ', ' order by relation::text)
+       from tinydevcrm.matviews where is_tracked),
+    'of_items, of_matview, of_orders, of_parts', 'views that depend on tables alone are tracked');
+select matches(
+    (select untracked_reason from tinydevcrm.matviews where relation = 'of_clock'::regclass),
+    'now\(\)', 'the others say why not');
+select is(stale(), 'of_items, of_matview, of_orders, of_parts', 'before its first refresh a view is stale');
+select is(after('select'), '', 'after a refresh it is not');
+
+select is(after('insert into orders values (1, ''a'')'), 'of_orders', 'insert');
+select is(after('update orders set name = ''b'''), 'of_orders', 'update');
+select is(
+    after('insert into orders values (1, ''c'') on conflict (id) do update set name = excluded.name'),
+    'of_orders', 'upsert');
+select is(after('insert into items values (1)'), 'of_items', 'insert into another table');
+select is(after('delete from orders'), 'of_items, of_orders', 'delete, and a foreign key that cascades');
+select is(after('truncate orders cascade'), 'of_items, of_orders', 'truncate, and its cascade');
+select is(after('insert into parts values (1)'), 'of_parts', 'insert by the partitioned table');
+select is(after('insert into parts_1 values (2)'), 'of_parts', 'insert by the partition');
+select is(after('create table parts_2 partition of parts for values from (10) to (20)'), 'of_parts', 'a new partition');
+select is(after('insert into parts_2 values (12)'), 'of_parts', 'insert into the new partition');
+select is(
+    after('create table parts_3 (id integer); insert into parts_3 values (25);
+           alter table parts attach partition parts_3 for values from (20) to (30)'),
+    'of_parts', 'a partition that is attached');
+select is(after('update parts_3 set id = 26'), 'of_parts', 'update of the attached partition');
+select is(after('alter table parts detach partition parts_3'), 'of_parts', 'a partition that is detached');
+select is(after('insert into parts_3 values (27)'), '', 'which is no part any more');
+select is(after('drop table parts_2'), 'of_parts', 'a partition that is dropped');
+select is(after('refresh materialized view of_orders'), 'of_matview', 'a refresh by hand of a view that another reads');
+select is(after('create index on orders (name)'), '', 'an index changes no rows');
+
+select refresh_all();
+savepoint undone;
+insert into orders values (5, 'x');
+rollback to savepoint undone;
+select is(stale(), '', 'a change that is rolled back is none');
+insert into orders values (6, 'x');
+select is(stale(), 'of_orders', 'a change after a savepoint that was rolled back');
+
+select refresh_all();
+set session_replication_role = replica;
+insert into orders values (7, 'x');
+select is(stale(), 'of_orders', 'session_replication_role = replica does not hide a change');
+set session_replication_role = origin;
+
+select is(
+    (select count(*) from tinydevcrm.table_changes where relation = 'orders'::regclass), 1::bigint,
+    'a transaction writes one row per table');
+
+select refresh_all();
+alter table orders disable trigger all;
+select is(
+    (select untracked_reason from tinydevcrm.matviews where relation = 'of_orders'::regclass),
+    'the table public.orders is not tracked', 'a disabled trigger tracks nothing');
+insert into orders values (8, 'x');
+alter table orders enable always trigger tinydevcrm_record_change;
+select is(stale(), 'of_orders', 'after it is enabled again, what it did not see counts');
+
+select tinydevcrm.untrack_table('orders');
+select is(
+    (select is_tracked from tinydevcrm.matviews where relation = 'of_orders'::regclass), false,
+    'untrack_table() ends it');
+select is(
+    (select count(*) from pg_trigger where tgname = 'tinydevcrm_record_change'
+        and tgrelid = 'orders'::regclass), 0::bigint, 'and removes the trigger');
+select tinydevcrm.track_table('orders');
+select is(
+    (select is_tracked from tinydevcrm.matviews where relation = 'of_orders'::regclass), true,
+    'track_table() begins it again');
+drop trigger tinydevcrm_record_change on orders;
+select is(
+    (select is_tracked from tinydevcrm.matviews where relation = 'of_orders'::regclass), false,
+    'a dropped trigger ends it too');
+select tinydevcrm.track_table('orders');
+
+create view shown as select id from orders;
+create materialized view of_shown as select * from shown;
+select tinydevcrm.watch_matview('of_shown');
+select is(
+    after('create or replace view shown as select id from orders where id > 5'), 'of_shown',
+    'a view with another query');
+select is(
+    after('create or replace view shown as select id from orders where now() is not null'), '',
+    'and with a query that calls now()');
+select matches(
+    (select untracked_reason from tinydevcrm.matviews where relation = 'of_shown'::regclass),
+    'now\(\)', 'which cannot be tracked');
+
+select throws_ok(
+    $$ select tinydevcrm.track_table('of_shown') $$, 'TD007',
+    'public.of_shown is not a table that can be tracked', 'only tables can be tracked');
+select throws_ok(
+    $$ select tinydevcrm.track_table(null) $$, 'TD007',
+    'null is not a table that can be tracked', 'null cannot');
+
+update tinydevcrm.matviews set seen_snapshot = '100000000000:100000000000:'
+ where relation = 'of_orders'::regclass;
+select is(
+    tinydevcrm._is_stale(matviews), true, 'a snapshot of another server counts for nothing')
+  from tinydevcrm.matviews where relation = 'of_orders'::regclass;
+
+create role tracking_writer;
+grant insert on orders to tracking_writer;
+select refresh_all();
+set role tracking_writer;
+insert into orders values (100, 'x');
+reset role;
+select is(stale(), 'of_orders', 'who may write the table needs no rights of ours');
+
+create role tracking_other;
+grant tinydevcrm_user to tracking_other;
+set role tracking_other;
+select is((select count(*) from tinydevcrm.table_changes), 0::bigint, 'nobody sees the changes of others');
+select throws_ok(
+    $$ select tinydevcrm.track_table('orders') $$, '42501', null, 'nor tracks their tables');
+reset role;
+
+select * from finish();
+rollback;
