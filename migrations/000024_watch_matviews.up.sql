@@ -138,6 +138,10 @@ begin
     returning matviews.*
          into v_matview;
 
+    if v_matview.last_refreshed_at is null and tinydevcrm._is_session_of(v_matview.owner) then
+        perform tinydevcrm._track_reads(v_matview.relation);
+    end if;
+
     return v_matview;
 exception
     when check_violation or foreign_key_violation then

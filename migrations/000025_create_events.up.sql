@@ -14,6 +14,7 @@ create table tinydevcrm.matview_refresh_events (
     row_count     bigint,
     added_count   bigint,
     removed_count bigint,
+    is_changed    boolean,
     columns       text[],
     rows          jsonb,
     is_cut        boolean not null default false,
@@ -102,6 +103,9 @@ comment on column tinydevcrm.matview_refresh_events.added_count is
     'see tinydevcrm.matviews.notify_when. Null when nothing was compared.';
 comment on column tinydevcrm.matview_refresh_events.removed_count is
     'Number of rows that were there before and are gone. Null when nothing was compared.';
+comment on column tinydevcrm.matview_refresh_events.is_changed is
+    'Whether the refresh found other rows than the view had before. Null when nothing compared '
+    'them.';
 comment on column tinydevcrm.matview_refresh_events.columns is
     'The columns of its rows, in the order of the materialized view, because jsonb does not keep '
     'that order. Null when it carries no rows.';
@@ -160,7 +164,8 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 grant select,
       insert (
           matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-          row_count, added_count, removed_count, columns, rows, is_cut, error_code, error_message,
+          row_count, added_count, removed_count, is_changed, columns, rows, is_cut, error_code,
+          error_message,
           duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 

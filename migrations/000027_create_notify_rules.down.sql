@@ -2,6 +2,8 @@ drop function tinydevcrm._cut_rows(jsonb, integer);
 drop function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, text, bytea[], bigint[]);
 drop function tinydevcrm._build_row_hash(regclass, text[]);
+drop function tinydevcrm._list_columns(regclass);
+drop function tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh);
 drop function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh);
 drop function tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text);
 drop function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh);

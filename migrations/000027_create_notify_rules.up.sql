@@ -124,6 +124,10 @@ create type tinydevcrm._refresh as (
     row_count       bigint,
     added_count     bigint,
     removed_count   bigint,
+    is_read         boolean,
+    is_changed      boolean,
+    content_hash    text,
+    snapshot        text,
     rows            jsonb,
     error_code      text,
     error_message   text
@@ -135,7 +139,8 @@ comment on type tinydevcrm._refresh is
     'notification is not over; else null), is_early (a rule that holds has not held for '
     'notify_after refreshes in a row yet), '
     'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
-    'they are read), column_names, row_limit, byte_limit. How long it waits for a lock: '
+    'they are read), column_names, row_limit, byte_limit. Whether other views read it: is_read, and '
+    'which transactions it sees for certain: snapshot. How long it waits for a lock: '
     'lock_timeout. The rest is what it has found so far.';
 
 create function tinydevcrm._rule_holds(
@@ -297,6 +302,64 @@ comment on function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._re
     'notify yet. Without a baseline it finds no differences. Raises 42501 when the session has not '
     'logged in as the owner.';
 
+-- As _compare_rows(): the text of a value is the same each time.
+create function tinydevcrm._detect_change(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
+    returns tinydevcrm._refresh
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+    set datestyle = 'ISO, YMD'
+    set intervalstyle = 'postgres'
+    set extra_float_digits = 1
+    set bytea_output = 'hex'
+    set lc_monetary = 'C'
+as $$
+declare
+    v_refresh tinydevcrm._refresh := refresh;
+begin
+    if v_refresh.compares and v_refresh.has_baseline and v_refresh.ignored_columns = '{}' then
+        v_refresh.is_changed := v_refresh.added_count + v_refresh.removed_count > 0;
+    end if;
+
+    if v_refresh.is_read then
+        perform tinydevcrm._check_session_of((matview).relation);
+        execute format(
+            'select concat_ws('' '', count(*), sum(hashtextextended(printed, 0)),
+                              sum(hashtextextended(printed, 1)))
+               from (select row(%s)::text collate "C" as printed from %s offset 0) as rows',
+            tinydevcrm._list_columns((matview).relation), (matview).relation)
+           into v_refresh.content_hash;
+        v_refresh.is_changed := coalesce(
+            v_refresh.is_changed, v_refresh.content_hash <> (matview).content_hash);
+    end if;
+
+    return v_refresh;
+end
+$$;
+
+comment on function tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh) is
+    'Finds whether the rows of a materialized view differ from those of its last refresh: by the '
+    'comparison with the baseline, or, when other views read it, by a hash of all rows in any order '
+    '(two sums of 64-bit hashes: a chance of 1 in 2^128). Raises 42501 when the session has not '
+    'logged in as the owner.';
+
+create function tinydevcrm._list_columns(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(quote_ident(attname), ', ' order by attnum)
+      from pg_attribute
+     where attrelid = _list_columns.relation
+       and attnum > 0
+       and not attisdropped
+$$;
+
+comment on function tinydevcrm._list_columns(regclass) is
+    'The columns of a relation, quoted, in their order.';
+
 create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[])
     returns text
     language sql
@@ -409,6 +472,8 @@ revoke execute on function
     tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._list_columns(regclass),
     tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
     tinydevcrm._cut_rows(jsonb, integer)
@@ -418,6 +483,8 @@ grant execute on function
     tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._list_columns(regclass),
     tinydevcrm._build_row_hash(regclass, text[]),
     tinydevcrm._read_added_rows(regclass, tinydevcrm._refresh, text, bytea[], bigint[]),
     tinydevcrm._cut_rows(jsonb, integer)

@@ -77,13 +77,25 @@ begin
       from tinydevcrm.refresh_requests
      where refresh_requests.matview_id = new.matview_id;
 
+    -- For the views that read this one.
+    if new.outcome <> 'failed' and coalesce(new.is_changed, true) then
+        perform tinydevcrm._record_change(matviews.relation)
+           from tinydevcrm.matviews
+          where matviews.id = new.matview_id
+            and exists (
+                select
+                  from tinydevcrm.matview_sources
+                 where matview_sources.relation = matviews.relation
+            );
+    end if;
+
     return null;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_remember() is
-    'Writes outcomes and times of an event into the registry. Security definer: users write '
-    'neither. As a trigger it runs only for an event that row-level security has let through, and '
+    'Writes outcomes and times of an event into the registry, and the change of a view that others '
+    'read. Security definer: users write none of these. As a trigger it runs only for an event that row-level security has let through, and '
     'writes only the registration that the event names.';
 
 create trigger _500_remember
@@ -139,13 +151,20 @@ begin
            and (refresh).notify_when = (matview).notify_when
            and (refresh).ignored_columns = (matview).ignored_columns;
     v_known.plain_reason := tinydevcrm._cut_text((refresh).plain_reason);
+    v_known.content_hash := (refresh).content_hash;
+    -- What may not notify yet has to be found again by a later refresh.
+    if coalesce(_remember_refresh.suppressed_by, 'rule') = 'rule' then
+        v_known.seen_snapshot := (refresh).snapshot;
+    end if;
 
     if v_known is distinct from matview then
         update tinydevcrm.matviews
            set last_row_count = v_known.last_row_count,
                has_baseline = v_known.has_baseline,
                rule_count = v_known.rule_count,
-               plain_reason = v_known.plain_reason
+               plain_reason = v_known.plain_reason,
+               content_hash = v_known.content_hash,
+               seen_snapshot = v_known.seen_snapshot
          where matviews.id = v_known.id;
     end if;
 end
@@ -212,7 +231,7 @@ begin
 
     insert into tinydevcrm.matview_refresh_events (
                matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-               row_count, added_count, removed_count, columns, rows, is_cut,
+               row_count, added_count, removed_count, is_changed, columns, rows, is_cut,
                error_code, error_message, duration)
     values (
                v_matview.id,
@@ -225,6 +244,7 @@ begin
                (refresh).row_count,
                (refresh).added_count,
                (refresh).removed_count,
+               (refresh).is_changed,
                case when v_is_notified and (refresh).rows is not null then (refresh).column_names end,
                case when v_is_notified then (refresh).rows end,
                v_is_notified

@@ -47,6 +47,11 @@ begin
            settings.event_row_limit as row_limit,
            settings.event_byte_limit as byte_limit,
            settings.refresh_lock_timeout as lock_timeout,
+           exists (
+               select
+                 from tinydevcrm.matview_sources
+                where matview_sources.relation = registered.relation
+           ) as is_read,
            tinydevcrm._is_session_of(pg_class.relowner)
       into v_refresh.plain_reason,
            v_refresh.notify_when,
@@ -59,6 +64,7 @@ begin
            v_refresh.row_limit,
            v_refresh.byte_limit,
            v_refresh.lock_timeout,
+           v_refresh.is_read,
            v_is_own
       from tinydevcrm.matviews as registered
       join pg_class
@@ -96,6 +102,7 @@ begin
         when v_refresh.plain_reason is null then 'concurrently'
         else 'plain'
     end;
+    v_refresh.snapshot := tinydevcrm._current_snapshot();
     -- While it is quiet nothing is compared: the first refresh after that finds the changes.
     v_refresh.compares :=
         v_refresh.quiet_by is null
@@ -267,11 +274,14 @@ begin
         v_begun.lock_timeout := tinydevcrm._limit_lock_waits(
             matview, v_refresh, is_job, lock_wait, looks_first);
 
+        -- Keeps an event trigger from taking this for a refresh by hand: _follow_commands().
+        perform pg_catalog.set_config('tinydevcrm.refreshing', 'on', true);
         if v_refresh.method = 'plain' then
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         else
             v_refresh.method := tinydevcrm._refresh_concurrently(matview);
         end if;
+        perform pg_catalog.set_config('tinydevcrm.refreshing', '', true);
 
         -- From here on the view is locked. Before that, the owner of its schema may have put
         -- another view in its place, and the statements below would run that view's code.
@@ -290,6 +300,9 @@ begin
 
         if v_refresh.compares then
             v_refresh := tinydevcrm._compare_rows(matview, v_refresh);
+        end if;
+        if v_refresh.compares or v_refresh.is_read then
+            v_refresh := tinydevcrm._detect_change(matview, v_refresh);
         end if;
 
         perform pg_catalog.set_config('lock_timeout', v_own_wait, true);

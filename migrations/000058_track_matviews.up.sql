@@ -48,7 +48,10 @@ alter table tinydevcrm.matviews
     add column untracked_reason text default 'it has not been analyzed yet',
     add column is_tracked boolean not null generated always as (untracked_reason is null) stored,
     add column is_analyzed boolean not null default false,
+    add column depth integer not null default 0,
     add column seen_snapshot text,
+    add column content_hash text,
+    add constraint matviews_content_hash_short check (octet_length(content_hash) <= 200),
     add constraint matviews_seen_snapshot_readable check (
         seen_snapshot is null
         or octet_length(seen_snapshot) <= 1000000
@@ -66,7 +69,14 @@ comment on column tinydevcrm.matviews.seen_snapshot is
     'The transactions whose changes its rows contain for certain, as a txid_snapshot. Null: none, so '
     'it is stale.';
 
-grant update (is_analyzed, seen_snapshot) on tinydevcrm.matviews to tinydevcrm_user;
+comment on column tinydevcrm.matviews.depth is
+    '0 when it reads no watched view, else one more than the deepest of those that it reads. A round '
+    'refreshes views in this order.';
+comment on column tinydevcrm.matviews.content_hash is
+    'Hash of its rows after its last refresh, while another watched view reads it: see '
+    'tinydevcrm._detect_change(). Null when that is not known.';
+
+grant update (is_analyzed, seen_snapshot, content_hash) on tinydevcrm.matviews to tinydevcrm_user;
 
 create function tinydevcrm._find_untracked_reason(relation regclass)
     returns text
@@ -115,6 +125,7 @@ declare
         select reads.oid
           from tinydevcrm._list_reads(new.relation) as reads
     );
+    v_depth integer;
 begin
     delete
       from tinydevcrm.matview_sources
@@ -127,13 +138,19 @@ begin
       from unnest(v_reads) as reads (oid)
     on conflict on constraint matview_sources_pkey do nothing;
 
+    select coalesce(max(matviews.depth) + 1, 0)
+      into v_depth
+      from tinydevcrm.matviews
+     where matviews.relation = any (v_reads);
+
     update tinydevcrm.matviews
        set untracked_reason = tinydevcrm._find_untracked_reason(new.relation),
+           depth = v_depth,
            is_analyzed = true
      where matviews.id = new.id;
 
-    -- Views that read this one can be tracked from now on.
-    if tg_op = 'INSERT' then
+    -- Views that read this one can be tracked from now on, or are deeper.
+    if tg_op = 'INSERT' or v_depth <> new.depth then
         update tinydevcrm.matviews
            set is_analyzed = false
           from tinydevcrm.matview_sources

@@ -93,6 +93,10 @@ begin
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
         -- Our own refreshes know whether the rows have changed.
         if coalesce(current_setting('tinydevcrm.refreshing', true), '') = '' then
+            update tinydevcrm.matviews
+               set content_hash = null
+             where matviews.relation = any (v_relations)
+               and matviews.content_hash is not null;
             perform tinydevcrm._record_change(matview_sources.relation)
                from tinydevcrm.matview_sources
               where matview_sources.relation = any (v_relations);
