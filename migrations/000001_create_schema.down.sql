@@ -11,6 +11,7 @@ drop function tinydevcrm._is_private_address(inet);
 drop function tinydevcrm._is_left_mark(tinydevcrm._locks);
 drop table tinydevcrm._locks;
 drop function tinydevcrm._locks_fill_in();
+drop function tinydevcrm._locks_note_look();
 drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;

@@ -347,6 +347,7 @@ create table tinydevcrm._locks (
     server_id         bigint,
     statement_timeout interval,
     marked_at         timestamptz,
+    looked_at         timestamptz,
 
     constraint _locks_pkey primary key (what, id),
     constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep')),
@@ -382,6 +383,8 @@ comment on column tinydevcrm._locks.statement_timeout is
     'The statement_timeout of that session; 0 for none.';
 comment on column tinydevcrm._locks.marked_at is
     'When it was marked.';
+comment on column tinydevcrm._locks.looked_at is
+    'When a job last looked for what is due, or removed its mark.';
 
 alter table tinydevcrm._locks enable row level security;
 
@@ -414,6 +417,26 @@ create trigger _100_fill_in
     for each row
     when (new.matview_ids is not null)
     execute function tinydevcrm._locks_fill_in();
+
+create function tinydevcrm._locks_note_look()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.looked_at := clock_timestamp();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._locks_note_look() is
+    'Sets when a job has looked for what is due.';
+
+create trigger _200_note_look
+    before update of matview_ids on tinydevcrm._locks
+    for each row
+    execute function tinydevcrm._locks_note_look();
 
 create function tinydevcrm._is_left_mark(lock tinydevcrm._locks)
     returns boolean
@@ -484,6 +507,7 @@ revoke execute on function
     tinydevcrm._check_session_of(regclass),
     tinydevcrm._lock_own_table(text, text),
     tinydevcrm._locks_fill_in(),
+    tinydevcrm._locks_note_look(),
     tinydevcrm._is_left_mark(tinydevcrm._locks),
     tinydevcrm._mark_lock(text, bigint, bigint[]),
     tinydevcrm._take_lock(text, bigint)

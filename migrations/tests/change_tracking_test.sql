@@ -1,4 +1,4 @@
--- Which views are stale: see 000057_create_change_tracking to 000059_follow_table_changes.
+-- Which views are stale: see create_change_tracking, track_matviews and follow_table_changes.
 begin;
 
 select plan(40);

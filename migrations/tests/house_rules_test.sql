@@ -175,10 +175,11 @@ select is(
            and has_function_privilege('tinydevcrm_user', p.oid, 'execute')
          order by p.oid),
     array[
-        '_check_server', '_describe_lock_holder', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
-        '_find_last_upkeep', '_check_workers', '_check_load',
+        '_check_server',
         -- The owner of a table creates the trigger.
-        '_table_changes_record'
+        '_table_changes_record',
+        '_describe_lock_holder', '_cron_timezone', '_cron_is_running', '_list_unsettled_jobs',
+        '_find_last_upkeep', '_check_workers', '_check_load'
     ],
     'users may run only a few known functions with the rights of others');
 

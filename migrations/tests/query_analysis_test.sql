@@ -1,4 +1,4 @@
--- What a query depends on: see 000056_create_query_analysis.
+-- What a query depends on: see create_query_analysis.
 begin;
 
 select plan(32);

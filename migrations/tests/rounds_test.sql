@@ -24,7 +24,7 @@ select is(
 
 -- the mark
 
-select tinydevcrm.create_matview(name, 'select 1 as n') from unnest(array['a', 'B b', 'c', 'd']) as name;
+select tinydevcrm.create_matview(name, 'select 1 as n', 'always') from unnest(array['a', 'B b', 'c', 'd']) as name;
 select tinydevcrm._assign_schedule(relation, '1 minute', null, null) from tinydevcrm.matviews;
 
 create function pg_temp.plan(out names text, out lock_wait interval)

@@ -43,8 +43,8 @@ select throws_matching(
 
 -- one job per owner and schedule
 
-select tinydevcrm.create_matview('a', 'select 1 as one');
-select tinydevcrm.create_matview('b', 'select 2 as two');
+select tinydevcrm.create_matview('a', 'select 1 as one', 'always');
+select tinydevcrm.create_matview('b', 'select 2 as two', 'always');
 
 create function pg_temp.jobs()
     returns bigint
@@ -194,8 +194,8 @@ select is(pg_temp.jobs(), 0::bigint, 'no job is left when the last view is dropp
 
 -- pauses
 
-select tinydevcrm.create_matview('fast', 'select 1 as n');
-select tinydevcrm.create_matview('slow', 'select 1 as n');
+select tinydevcrm.create_matview('fast', 'select 1 as n', 'always');
+select tinydevcrm.create_matview('slow', 'select 1 as n', 'always');
 select tinydevcrm.schedule_matview('fast', '7 seconds');
 select tinydevcrm.schedule_matview('slow', '7 seconds');
 

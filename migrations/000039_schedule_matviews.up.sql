@@ -308,7 +308,7 @@ begin
                    matviews.schedule_id,
                    -- Cut to the minute: many views share it, and the next time that is due.
                    date_trunc('minute', greatest(
-                       matviews.last_scheduled_at, matviews.last_refreshed_at,
+                       tinydevcrm._find_last_look(matviews), matviews.last_refreshed_at,
                        matviews.schedule_began_at)) as seen_at
               from tinydevcrm.matviews
               join pg_roles
@@ -390,7 +390,7 @@ begin
         (schedule).schedule,
         (schedule).time_zone,
         greatest(
-            matview.last_scheduled_at,
+            tinydevcrm._find_last_look(matview),
             matview.last_refreshed_at
             + tinydevcrm._find_ended_pause(matview.ended_count),
             matview.schedule_began_at));
@@ -458,7 +458,7 @@ as $$
               where matviews.schedule_id = schedules.id
                 and not matviews.is_paused
               order by greatest(
-                           matviews.last_scheduled_at,
+                           tinydevcrm._find_last_look(matviews),
                            matviews.last_refreshed_at,
                            matviews.schedule_began_at) nulls first
               limit 1

@@ -74,6 +74,7 @@ declare
     v_now     timestamptz := clock_timestamp();
     v_is_loop boolean;
     v_next_at timestamptz;
+    v_lock_ids bigint[];
 begin
     perform tinydevcrm._record_ended_rounds(_plan_round.schedule_ids);
 
@@ -111,6 +112,7 @@ begin
                row_number() over (
                    order by matviews.ended_count,
                             matviews.blocked_since is not null,
+                            matviews.depth,
                             matviews.last_refreshed_at nulls first,
                             matviews.id
                ) as place,
@@ -127,18 +129,21 @@ begin
            and (matviews.ended_count = 0
                 or matviews.last_refreshed_at
                    + tinydevcrm._find_ended_pause(matviews.ended_count) <= v_now)
+           and tinydevcrm._needs_refresh(matviews)
     )
     select (select array_agg(id order by place) from due),
            (select array_agg(due_at order by place) from due),
            bool_or(is_loop),
            min(due_at + seconds * interval '1 second'),
            min(id),
+           array_agg(id),
            min(seconds) * interval '1 second' / 4
       into _plan_round.matview_ids,
            _plan_round.matview_dues,
            v_is_loop,
            v_next_at,
            _plan_round.lock_id,
+           v_lock_ids,
            _plan_round.lock_wait
       from rounds;
 
@@ -153,18 +158,21 @@ begin
         _plan_round.wait := extract(epoch from v_next_at - v_now);
     end if;
 
-    if _plan_round.matview_ids is not null then
-        perform tinydevcrm._mark_lock(
-            'schedule', _plan_round.lock_id, _plan_round.matview_ids);
-    end if;
+    perform tinydevcrm._mark_lock(
+                'schedule',
+                looked.id,
+                case when looked.id = _plan_round.lock_id then _plan_round.matview_ids end)
+       from unnest(v_lock_ids) as looked (id);
 end
 $$;
 
 comment on function tinydevcrm._plan_round(bigint[], timestamptz) is
     'Returns the next step of a job for these schedules: to refresh matview_ids, which are due '
     'since matview_dues, until ends_at; or to wait so many seconds; or, when both are null, to '
-    'end. First come those that were unrefreshed the longest, then those that were blocked, then '
-    'those that have ended sessions, until their pause is over left out. It marks lock_id with '
+    'end. Leaves out views that are tracked and not stale. First come those that read no other '
+    'view, then those that read these, and so on; among them those that were unrefreshed the '
+    'longest. Last come those that were blocked, then those that have ended sessions, until their '
+    'pause is over left out. It marks lock_id with '
     'them: see tinydevcrm._locks. A refresh may wait lock_wait for a lock. Leaves out schedules '
     'that another session has locked, and those of other roles than the one that has logged in.';
 
@@ -197,7 +205,8 @@ begin
            and matviews.schedule_id = v_schedule_id
            and not matviews.is_paused
            and (matviews.last_scheduled_at is null
-                or matviews.last_scheduled_at < _find_due_matview.due_at);
+                or matviews.last_scheduled_at < _find_due_matview.due_at)
+           and tinydevcrm._needs_refresh(matviews);
     end if;
 
     return v_matview;

@@ -264,6 +264,11 @@ create policy schedules_owner on tinydevcrm.schedules
 
 grant select on tinydevcrm.schedules to tinydevcrm_user;
 
+create policy _locks_admin on tinydevcrm._locks
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy _locks_schedule on tinydevcrm._locks
     to tinydevcrm_user
     using (
@@ -372,6 +377,30 @@ $$;
 comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
     'Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.';
 
+create function tinydevcrm._find_last_look(matview tinydevcrm.matviews)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return greatest(
+        (matview).last_scheduled_at,
+        case
+            when (matview).is_tracked then (
+                select _locks.looked_at
+                  from tinydevcrm._locks
+                 where _locks.what = 'schedule'
+                   and _locks.id = (matview).schedule_id
+            )
+        end);
+end
+$$;
+
+comment on function tinydevcrm._find_last_look(tinydevcrm.matviews) is
+    'When its schedule last came to a materialized view: it was refreshed, or it is tracked and had '
+    'not changed. Null for never.';
+
 create function tinydevcrm._assign_lane(matview_id bigint, took interval)
     returns void
     language plpgsql
@@ -453,6 +482,7 @@ revoke execute on function
     tinydevcrm._schedules_create_lock(),
     tinydevcrm._matviews_restart_schedule(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._find_last_look(tinydevcrm.matviews),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)
 from public;
@@ -463,6 +493,7 @@ grant execute on function
     tinydevcrm._compute_next_due(integer, text, text, timestamptz),
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._find_last_look(tinydevcrm.matviews),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)
 to tinydevcrm_user;

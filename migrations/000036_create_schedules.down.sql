@@ -2,6 +2,7 @@ drop trigger _200_restart_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_restart_schedule();
 drop function tinydevcrm._find_round_grace(integer, text);
 drop function tinydevcrm._assign_lane(bigint, interval);
+drop function tinydevcrm._find_last_look(tinydevcrm.matviews);
 
 alter table tinydevcrm.matviews
     drop column schedule_began_at,
@@ -13,6 +14,7 @@ alter table tinydevcrm.matviews
 
 drop function tinydevcrm._is_loop(tinydevcrm.schedules);
 drop policy _locks_schedule on tinydevcrm._locks;
+drop policy _locks_admin on tinydevcrm._locks;
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_create_lock();
 drop function tinydevcrm._find_round(text, text, text, timestamptz);

@@ -213,6 +213,21 @@ comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
     'Whether a refresh of a view may find other rows: a table that it reads has a committed change '
     'that its last refresh has not seen. Always true for a view that is not tracked.';
 
+create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (matview).notify_when = 'always' or tinydevcrm._is_stale(matview);
+end
+$$;
+
+comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
+    'Whether a schedule that is due refreshes a view: when it is stale, and always by the rule '
+    'always.';
+
 create function tinydevcrm._current_snapshot()
     returns text
     language plpgsql
@@ -531,6 +546,7 @@ revoke execute on function
     tinydevcrm._find_untracked_reason(regclass),
     tinydevcrm._matviews_analyze(),
     tinydevcrm._is_stale(tinydevcrm.matviews),
+    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),
@@ -543,6 +559,7 @@ from public;
 grant execute on function
     tinydevcrm._find_untracked_reason(regclass),
     tinydevcrm._is_stale(tinydevcrm.matviews),
+    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),

@@ -6,6 +6,7 @@ drop function tinydevcrm.untrack_table(regclass);
 drop function tinydevcrm.track_table(regclass);
 drop function tinydevcrm._analyze_readers(regclass);
 drop function tinydevcrm._current_snapshot();
+drop function tinydevcrm._needs_refresh(tinydevcrm.matviews);
 drop function tinydevcrm._is_stale(tinydevcrm.matviews);
 drop trigger _600_analyze_again on tinydevcrm.matviews;
 drop trigger _600_analyze on tinydevcrm.matviews;

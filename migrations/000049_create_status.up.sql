@@ -34,6 +34,9 @@ select matviews.relation,
                    schedules.seconds, schedules.schedule, schedules.time_zone, now())
        end as next_due_at,
        matviews.last_refreshed_at,
+       tinydevcrm._find_last_look(matviews) as last_checked_at,
+       matviews.is_tracked,
+       matviews.untracked_reason,
        last_event.outcome,
        last_event.suppressed_by,
        last_event.method,
@@ -142,6 +145,12 @@ comment on column tinydevcrm.matview_status.late_since is
     'When that refresh was due.';
 comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
+comment on column tinydevcrm.matview_status.last_checked_at is
+    'When its schedule last came to it. A tracked view that had not changed was not refreshed then.';
+comment on column tinydevcrm.matview_status.is_tracked is
+    'Whether its schedule refreshes it only after a table that it reads has changed.';
+comment on column tinydevcrm.matview_status.untracked_reason is
+    'Why it is not tracked.';
 comment on column tinydevcrm.matview_status.outcome is
     'How it ended: refreshed, recovered or failed.';
 comment on column tinydevcrm.matview_status.suppressed_by is
