@@ -1,0 +1,14 @@
+drop function tinydevcrm._lock_against_readers(regclass);
+drop function tinydevcrm._try_locks(regclass[]);
+drop function tinydevcrm._check_not_read(regclass, regclass);
+drop function tinydevcrm._check_built_on(regclass);
+drop function tinydevcrm._lock_for_change(tinydevcrm.matviews);
+drop function tinydevcrm._list_built_on(regclass);
+drop type tinydevcrm._built_on;
+drop trigger _500_move_embed on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_move_embed();
+drop trigger _500_forget_baseline_of_columns on tinydevcrm.matviews;
+drop function tinydevcrm._list_compared_columns(regclass, text[]);
+drop trigger _100_check_move on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_check_move();
+revoke update (relation) on tinydevcrm.matviews from tinydevcrm_user;
