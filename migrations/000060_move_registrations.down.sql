@@ -1,10 +1,6 @@
-drop function tinydevcrm._lock_against_readers(regclass);
-drop function tinydevcrm._try_locks(regclass[]);
-drop function tinydevcrm._check_not_read(regclass, regclass);
-drop function tinydevcrm._check_built_on(regclass);
-drop function tinydevcrm._lock_for_change(tinydevcrm.matviews);
-drop function tinydevcrm._list_built_on(regclass);
-drop type tinydevcrm._built_on;
+drop function tinydevcrm._move_registrations(regclass[], regclass[]);
+drop function tinydevcrm._move_registration(regclass, regclass);
+drop function tinydevcrm._renew_baseline(tinydevcrm.matviews);
 drop trigger _500_move_embed on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_move_embed();
 drop trigger _500_forget_baseline_of_columns on tinydevcrm.matviews;

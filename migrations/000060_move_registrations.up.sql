@@ -1,5 +1,5 @@
 -- A registration can move to another materialized view of its owner: when the query of a view is
--- altered, a new materialized view takes the place of the old one. And what is built on a view.
+-- altered, a new materialized view takes the place of the old one.
 
 -- Users write it too: the trigger lets only other views of the same owner through.
 grant update (relation) on tinydevcrm.matviews to tinydevcrm_user;
@@ -91,240 +91,136 @@ create trigger _500_move_embed
     when (old.relation <> new.relation)
     execute function tinydevcrm._matviews_move_embed();
 
-create type tinydevcrm._built_on as (
-    relation   regclass,
-    kind       "char",
-    owner      regrole,
-    is_filled  boolean,
-    definition text
-);
-
-comment on type tinydevcrm._built_on is
-    'A view or materialized view (kind: pg_class.relkind) that reads another one, with its owner, '
-    'whether it has been filled, and its query, in which every name has its schema.';
-
-create function tinydevcrm._list_built_on(relation regclass)
-    returns tinydevcrm._built_on[]
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    with recursive readers (oid, depth) as (
-        select _list_built_on.relation::oid,
-               0
-         union
-        select pg_rewrite.ev_class,
-               readers.depth + 1
-          from readers
-          join pg_depend
-            on pg_depend.refclassid = 'pg_class'::regclass
-           and pg_depend.refobjid = readers.oid
-           and pg_depend.classid = 'pg_rewrite'::regclass
-          join pg_rewrite
-            on pg_rewrite.oid = pg_depend.objid
-           and pg_rewrite.ev_class <> readers.oid
-          join pg_class
-            on pg_class.oid = pg_rewrite.ev_class
-           and pg_class.relkind in ('v', 'm')
-    )
-    select coalesce(
-               array_agg(
-                   row(
-                       pg_class.oid,
-                       pg_class.relkind,
-                       pg_class.relowner,
-                       pg_class.relispopulated,
-                       rtrim(pg_get_viewdef(pg_class.oid), ';')
-                   )::tinydevcrm._built_on
-                   order by deepest.depth, pg_class.oid),
-               '{}')
-      from (
-        select readers.oid,
-               max(readers.depth) as depth
-          from readers
-         where readers.depth > 0
-         group by readers.oid
-      ) as deepest
-      join pg_class
-        on pg_class.oid = deepest.oid
-$$;
-
-comment on function tinydevcrm._list_built_on(regclass) is
-    'The views and materialized views that read a relation, directly or through others, each after '
-    'those that it reads.';
-
-create function tinydevcrm._lock_for_change(matview tinydevcrm.matviews)
-    returns tinydevcrm.matviews
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- A refresh takes these locks first, too: so the two wait for each other and cannot deadlock.
-    perform
-       from tinydevcrm._locks
-      where _locks.what = 'matview'
-        and _locks.id in (
-            select matviews.id
-              from tinydevcrm.matviews
-              left join unnest(tinydevcrm._list_built_on((matview).relation)) as readers
-                on readers.relation = matviews.relation
-             where matviews.id = (matview).id
-                or readers.relation is not null
-        )
-      order by _locks.id
-        for update of _locks;
-
-    -- While this waited, another session may have altered the query, or dropped the view.
-    return tinydevcrm._find_registration(
-        coalesce(
-            (
-                select matviews.relation
-                  from tinydevcrm.matviews
-                 where matviews.id = (matview).id
-            ),
-            (matview).relation));
-end
-$$;
-
-comment on function tinydevcrm._lock_for_change(tinydevcrm.matviews) is
-    'Keeps a view, and the views that read it, from being refreshed until the transaction ends. '
-    'Waits for refreshes that run. Returns the registration as it is after that. Raises TD001 when '
-    'it is gone.';
-
-create function tinydevcrm._check_built_on(relation regclass)
+create function tinydevcrm._renew_baseline(matview tinydevcrm.matviews)
     returns void
     language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_foreign text;
-begin
-    select string_agg(format('%s of %s', readers.relation, readers.owner), ', ')
-      into v_foreign
-      from unnest(tinydevcrm._list_built_on(_check_built_on.relation)) as readers
-     where not tinydevcrm._is_session_of(readers.owner);
-
-    if v_foreign is not null then
-        raise exception using
-            errcode = '2BP01',
-            message = format(
-                'views of other owners read %s: %s', _check_built_on.relation, v_foreign),
-            hint    = 'They would have to be built again, as their owners. Ask the owners to drop '
-                      'them first.';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._check_built_on(regclass) is
-    'Raises 2BP01, with the names, when other owners have built views on a relation.';
-
-create function tinydevcrm._check_not_read(relation regclass, copy regclass)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if _check_not_read.relation = any (tinydevcrm._list_read_relations(_check_not_read.copy)) then
-        raise exception using
-            errcode = 'TD002',
-            message = format('the query of %1$s reads %1$s itself', _check_not_read.relation),
-            hint    = 'Write the query that the view has now in place of its name, or build '
-                      'another view on it.';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._check_not_read(regclass, regclass) is
-    'Raises TD002 when the copy of a view with its new query reads the view, directly or through '
-    'others.';
-
-create function tinydevcrm._try_locks(relations regclass[])
-    returns boolean
-    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
-    set lock_timeout = '300ms'
 as $$
 declare
-    v_class pg_class;
+    v_refresh tinydevcrm._refresh;
 begin
-    for v_class in
-        select pg_class.*
-          from unnest(_try_locks.relations) with ordinality as wanted (oid, place)
-          join pg_class
-            on pg_class.oid = wanted.oid
-         order by wanted.place
-    loop
-        -- "Lock table" refuses materialized views. This locks and changes nothing.
-        execute format(
-            'alter %s %s owner to %I',
-            case v_class.relkind when 'm' then 'materialized view' else 'view' end,
-            v_class.oid::regclass,
-            pg_get_userbyid(v_class.relowner));
-    end loop;
+    v_refresh.notify_when := (matview).notify_when;
+    v_refresh.ignored_columns := (matview).ignored_columns;
+    v_refresh.compares := true;
+    v_refresh.has_baseline := false;
+    v_refresh.row_limit := 0;
+    perform tinydevcrm._compare_rows(matview, v_refresh);
 
-    return true;
-exception
-    when lock_not_available or deadlock_detected then
-        return false;
+    update tinydevcrm.matviews
+       set has_baseline = true
+     where matviews.id = (matview).id;
 end
 $$;
 
-comment on function tinydevcrm._try_locks(regclass[]) is
-    'Locks views and materialized views of the caller in this order, against readers too. False, '
-    'without a lock, when one of them is in use.';
+comment on function tinydevcrm._renew_baseline(tinydevcrm.matviews) is
+    'Makes a baseline of the rows that a view has now, so that the next refresh finds what changes '
+    'after this. Raises 42501 when the session has not logged in as the owner.';
 
-create function tinydevcrm._lock_against_readers(relation regclass)
-    returns tinydevcrm._built_on[]
+create function tinydevcrm._move_registration(
+    old          regclass,
+    new          regclass,
+    out kept     text[],
+    out warnings text[]
+)
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- A reader locks a view before what the view reads.
-    v_relations constant regclass[] := array(
-        select readers.relation
-          from unnest(tinydevcrm._list_built_on(_lock_against_readers.relation)) with ordinality
-                   as readers (relation, kind, owner, is_filled, definition, place)
-         order by readers.place desc
-    ) || _lock_against_readers.relation;
+    v_before  tinydevcrm.matviews;
+    v_matview tinydevcrm.matviews;
+    v_columns constant text[] := array(
+        select attname::text
+          from pg_attribute
+         where attrelid = _move_registration.new
+           and attnum > 0
+           and not attisdropped
+    );
 begin
-    -- Readers that come while this waits would wait too. So it waits shortly, again and again.
-    while not tinydevcrm._try_locks(v_relations) loop
-        perform pg_sleep(0.05);
-    end loop;
+    select matviews.*
+      into v_before
+      from tinydevcrm.matviews
+     where matviews.relation = _move_registration.old;
 
-    -- Until now, another session may have changed what is built on it.
-    perform tinydevcrm._check_built_on(_lock_against_readers.relation);
-    return tinydevcrm._list_built_on(_lock_against_readers.relation);
+    if not found then
+        return;
+    end if;
+
+    -- With no snapshot it is stale: the next round of its schedule compares the new rows.
+    update tinydevcrm.matviews
+       set relation = _move_registration.new,
+           is_analyzed = false,
+           seen_snapshot = null,
+           key = case when matviews.key <@ v_columns then matviews.key end
+     where matviews.id = v_before.id
+    returning matviews.*
+         into v_matview;
+
+    if v_matview.has_baseline then
+        kept := array['baseline'];
+    elsif v_before.has_baseline then
+        perform tinydevcrm._renew_baseline(v_matview);
+        warnings := array['the baseline is made anew: other columns are compared now'];
+    end if;
+
+    if v_before.key is not null and v_matview.key is null then
+        warnings := warnings || format('key (%s) is gone', array_to_string(v_before.key, ', '));
+    end if;
+
+    warnings := warnings || array(
+        select format('column %I, which comparisons ignore, is gone', ignored.name)
+          from unnest(v_before.ignored_columns) as ignored (name)
+         where ignored.name <> all (v_columns)
+    );
+    perform tinydevcrm._copy_rows(v_matview.id);
 end
 $$;
 
-comment on function tinydevcrm._lock_against_readers(regclass) is
-    'Locks a view and what is built on it against readers, once nobody reads them. Returns what is '
-    'built on it. Raises 2BP01 when some of that belongs to other owners.';
+comment on function tinydevcrm._move_registration(regclass, regclass) is
+    'Registers another materialized view in the place of one, if that one is registered: with the '
+    'same number, rule, schedule, widget and subscriptions, and with its baseline when the '
+    'compared columns are the same. Returns whether it has kept that, and what it cannot keep.';
+
+create function tinydevcrm._move_registrations(
+    old          regclass[],
+    new          regclass[],
+    out kept     text[],
+    out warnings text[]
+)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_place integer;
+    v_moved record;
+begin
+    -- From here on, whoever writes an event of one of them waits. So this comes last.
+    for v_place in 1 .. cardinality(_move_registrations.old) loop
+        v_moved := tinydevcrm._move_registration(
+            _move_registrations.old[v_place], _move_registrations.new[v_place]);
+        kept := kept || v_moved.kept;
+        warnings := warnings || v_moved.warnings;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._move_registrations(regclass[], regclass[]) is
+    'Calls tinydevcrm._move_registration() for each pair.';
 
 revoke execute on function
     tinydevcrm._matviews_check_move(),
-    tinydevcrm._list_compared_columns(regclass, text[]),
     tinydevcrm._matviews_move_embed(),
-    tinydevcrm._list_built_on(regclass),
-    tinydevcrm._lock_for_change(tinydevcrm.matviews),
-    tinydevcrm._check_built_on(regclass),
-    tinydevcrm._check_not_read(regclass, regclass),
-    tinydevcrm._try_locks(regclass[]),
-    tinydevcrm._lock_against_readers(regclass)
+    tinydevcrm._list_compared_columns(regclass, text[]),
+    tinydevcrm._renew_baseline(tinydevcrm.matviews),
+    tinydevcrm._move_registration(regclass, regclass),
+    tinydevcrm._move_registrations(regclass[], regclass[])
 from public;
 
 grant execute on function
     tinydevcrm._list_compared_columns(regclass, text[]),
-    tinydevcrm._list_built_on(regclass),
-    tinydevcrm._lock_for_change(tinydevcrm.matviews),
-    tinydevcrm._check_built_on(regclass),
-    tinydevcrm._check_not_read(regclass, regclass),
-    tinydevcrm._try_locks(regclass[]),
-    tinydevcrm._lock_against_readers(regclass)
+    tinydevcrm._renew_baseline(tinydevcrm.matviews),
+    tinydevcrm._move_registration(regclass, regclass),
+    tinydevcrm._move_registrations(regclass[], regclass[])
 to tinydevcrm_user;

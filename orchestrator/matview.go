@@ -14,7 +14,7 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Create, refresh, list and drop materialized views",
+		Short: "Create, show, edit, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
@@ -48,7 +48,7 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, refresh, list, p.embedCommand(), p.unembedCommand())
+	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), p.showCommand(), p.editCommand(), drop, refresh, list, p.embedCommand(), p.unembedCommand())
 	return command
 }
 

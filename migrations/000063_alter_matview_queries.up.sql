@@ -2,97 +2,6 @@
 -- new one is filled beside the old one, which readers go on reading. Then it takes the old one's
 -- name, its place in the registry, its indexes and its grants. What is built on it is built again.
 
-create function tinydevcrm._renew_baseline(matview tinydevcrm.matviews)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_refresh tinydevcrm._refresh;
-begin
-    v_refresh.notify_when := (matview).notify_when;
-    v_refresh.ignored_columns := (matview).ignored_columns;
-    v_refresh.compares := true;
-    v_refresh.has_baseline := false;
-    v_refresh.row_limit := 0;
-    perform tinydevcrm._compare_rows(matview, v_refresh);
-
-    update tinydevcrm.matviews
-       set has_baseline = true
-     where matviews.id = (matview).id;
-end
-$$;
-
-comment on function tinydevcrm._renew_baseline(tinydevcrm.matviews) is
-    'Makes a baseline of the rows that a view has now, so that the next refresh finds what changes '
-    'after this. Raises 42501 when the session has not logged in as the owner.';
-
-create function tinydevcrm._move_registration(
-    old          regclass,
-    new          regclass,
-    out kept     text[],
-    out warnings text[]
-)
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_before  tinydevcrm.matviews;
-    v_matview tinydevcrm.matviews;
-    v_columns constant text[] := array(
-        select attname::text
-          from pg_attribute
-         where attrelid = _move_registration.new
-           and attnum > 0
-           and not attisdropped
-    );
-begin
-    select matviews.*
-      into v_before
-      from tinydevcrm.matviews
-     where matviews.relation = _move_registration.old;
-
-    if not found then
-        return;
-    end if;
-
-    -- With no snapshot it is stale: the next round of its schedule compares the new rows.
-    update tinydevcrm.matviews
-       set relation = _move_registration.new,
-           is_analyzed = false,
-           seen_snapshot = null,
-           key = case when matviews.key <@ v_columns then matviews.key end
-     where matviews.id = v_before.id
-    returning matviews.*
-         into v_matview;
-
-    if v_matview.has_baseline then
-        kept := array['baseline'];
-    elsif v_before.has_baseline then
-        perform tinydevcrm._renew_baseline(v_matview);
-        warnings := array['the baseline is made anew: other columns are compared now'];
-    end if;
-
-    if v_before.key is not null and v_matview.key is null then
-        warnings := warnings || format('key (%s) is gone', array_to_string(v_before.key, ', '));
-    end if;
-
-    warnings := warnings || array(
-        select format('column %I, which comparisons ignore, is gone', ignored.name)
-          from unnest(v_before.ignored_columns) as ignored (name)
-         where ignored.name <> all (v_columns)
-    );
-    perform tinydevcrm._copy_rows(v_matview.id);
-end
-$$;
-
-comment on function tinydevcrm._move_registration(regclass, regclass) is
-    'Registers another materialized view in the place of one, if that one is registered: with the '
-    'same number, rule, schedule, widget and subscriptions, and with its baseline when the '
-    'compared columns are the same. Returns whether it has kept that, and what it cannot keep.';
-
 create function tinydevcrm._clear_names_and_grants(old regclass, new regclass)
     returns void
     language plpgsql
@@ -151,8 +60,11 @@ declare
     v_what       text[];
     v_statements text[];
     v_applied    record;
-    v_moved      record;
 begin
+    -- Creating an index runs the owner's functions.
+    perform tinydevcrm._check_session_of(_swap_matview.old);
+    perform tinydevcrm._check_session_of(_swap_matview.new);
+
     select nspname,
            relname
       into v_schema,
@@ -185,15 +97,15 @@ begin
     end if;
 
     v_applied := tinydevcrm._apply_settings(v_what, v_statements);
-    v_moved := tinydevcrm._move_registration(_swap_matview.old, _swap_matview.new);
-    kept := array(select distinct unnest(v_applied.kept || v_moved.kept) order by 1);
-    warnings := v_applied.lost || v_moved.warnings;
+    kept := array(select distinct unnest(v_applied.kept) order by 1);
+    warnings := v_applied.lost;
 end
 $$;
 
 comment on function tinydevcrm._swap_matview(regclass, regclass) is
-    'Gives a materialized view the name of another one, and what that one has: its settings and '
-    'its registration. Returns what the new one has kept, and what it cannot have.';
+    'Gives a materialized view the name of another one, and what that one has: indexes, grants, '
+    'comments and the like. Returns what the new one has kept, and what it cannot have. Raises '
+    '42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._create_copy(reader tinydevcrm._built_on)
     returns regclass
@@ -231,23 +143,23 @@ comment on function tinydevcrm._create_copy(tinydevcrm._built_on) is
 -- qualifies all names.
 create function tinydevcrm._rebuild_reader(
     reader       tinydevcrm._built_on,
+    out copy     regclass,
     out warnings text[]
 )
     language plpgsql
     volatile
 as $$
-declare
-    v_copy pg_catalog.regclass;
 begin
-    v_copy := tinydevcrm._create_copy(reader);
+    perform tinydevcrm._check_session_of((reader).relation);
+    copy := tinydevcrm._create_copy(reader);
 
     if (reader).kind operator(pg_catalog.=) 'm' then
         if (reader).is_filled then
-            execute pg_catalog.format('refresh materialized view %s', v_copy);
+            execute pg_catalog.format('refresh materialized view %s', copy);
         end if;
         select swapped.warnings
           into _rebuild_reader.warnings
-          from tinydevcrm._swap_matview((reader).relation, v_copy) as swapped;
+          from tinydevcrm._swap_matview((reader).relation, copy) as swapped;
     end if;
 exception
     when others then
@@ -260,8 +172,9 @@ end
 $$;
 
 comment on function tinydevcrm._rebuild_reader(tinydevcrm._built_on) is
-    'Builds a view or materialized view anew on one that has got another query. Returns what it '
-    'cannot keep. Raises the error that stops it, with its name.';
+    'Builds a view or materialized view anew on one that has got another query. Returns the new '
+    'one, which is the same for a view, and what it cannot keep. Raises the error that stops it, '
+    'with its name.';
 
 create function tinydevcrm._drop_replaced(relations regclass[])
     returns void
@@ -305,7 +218,10 @@ declare
     v_readers tinydevcrm._built_on[];
     v_reader  tinydevcrm._built_on;
     v_plan    record;
+    v_rebuilt record;
     v_old     pg_catalog.regclass[];
+    v_new     pg_catalog.regclass[];
+    v_moved   record;
 begin
     perform tinydevcrm._check_session_of(v_matview.relation);
     perform tinydevcrm._check_query(alter_matview_query.query);
@@ -325,16 +241,22 @@ begin
            alter_matview_query.warnings
       from tinydevcrm._swap_matview(v_matview.relation, matview) as swapped;
     v_old := array[v_matview.relation];
-    rebuilt := '{}';
+    v_new := array[matview];
 
+    rebuilt := '{}';
     foreach v_reader in array v_readers loop
         rebuilt := pg_catalog.array_append(rebuilt, v_reader.relation::pg_catalog.text);
-        warnings := pg_catalog.array_cat(warnings, tinydevcrm._rebuild_reader(v_reader));
+        v_rebuilt := tinydevcrm._rebuild_reader(v_reader);
+        warnings := pg_catalog.array_cat(warnings, v_rebuilt.warnings);
         if v_reader.kind operator(pg_catalog.=) 'm' then
             v_old := pg_catalog.array_append(v_old, v_reader.relation);
+            v_new := pg_catalog.array_append(v_new, v_rebuilt.copy);
         end if;
     end loop;
 
+    v_moved := tinydevcrm._move_registrations(v_old, v_new);
+    kept := pg_catalog.array_cat(kept, v_moved.kept);
+    warnings := pg_catalog.array_cat(warnings, v_moved.warnings);
     perform tinydevcrm._drop_replaced(v_old);
 end
 $$;
@@ -353,8 +275,6 @@ comment on function tinydevcrm.alter_matview_query(regclass, text) is
     'the queries.';
 
 revoke execute on function
-    tinydevcrm._renew_baseline(tinydevcrm.matviews),
-    tinydevcrm._move_registration(regclass, regclass),
     tinydevcrm._clear_names_and_grants(regclass, regclass),
     tinydevcrm._swap_matview(regclass, regclass),
     tinydevcrm._create_copy(tinydevcrm._built_on),
@@ -364,8 +284,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._renew_baseline(tinydevcrm.matviews),
-    tinydevcrm._move_registration(regclass, regclass),
     tinydevcrm._clear_names_and_grants(regclass, regclass),
     tinydevcrm._swap_matview(regclass, regclass),
     tinydevcrm._create_copy(tinydevcrm._built_on),

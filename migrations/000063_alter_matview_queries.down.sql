@@ -4,5 +4,3 @@ drop function tinydevcrm._rebuild_reader(tinydevcrm._built_on);
 drop function tinydevcrm._create_copy(tinydevcrm._built_on);
 drop function tinydevcrm._swap_matview(regclass, regclass);
 drop function tinydevcrm._clear_names_and_grants(regclass, regclass);
-drop function tinydevcrm._move_registration(regclass, regclass);
-drop function tinydevcrm._renew_baseline(tinydevcrm.matviews);
