@@ -516,15 +516,24 @@ table matviews
     is_slow              boolean      -- Whether the job for slow materialized views refreshes it: see tinydevcrm.schedules.
     schedule_id          bigint       -- The row of tinydevcrm.schedules for this owner, schedule and is_slow; null without a schedule.
     is_paused            boolean      -- Whether its scheduled refreshes are paused.
+    untracked_reason     text         -- Why its result may change although no tracked table does; null when it is tracked.
+    is_tracked           boolean      -- Whether its result depends only on tables whose changes are tracked.
+    is_analyzed          boolean      -- Whether matview_reads and untracked_reason are true.
+    seen_snapshot        text         -- The transactions whose changes its rows contain for certain, as a txid_snapshot.
     primary key (id)
     unique (relation)
     foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
+    trigger _100_check_move before update of relation: _matviews_check_move()
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, is_slow, owner: _matviews_find_schedule()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
+    trigger _500_forget_baseline_of_columns before update of relation: _matviews_forget_baseline()
+    trigger _500_move_embed after update of relation: _matviews_move_embed()
+    trigger _600_analyze after insert: _matviews_analyze()
+    trigger _600_analyze_again after update of is_analyzed, owner: _matviews_analyze()
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
@@ -1522,4 +1531,230 @@ function drop_user(name text, new_owner text default null) returns void
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
+
+
+-- 000056_create_query_analysis
+-- What the result of a query depends on.
+
+table stable_functions
+    -- Functions of Postgres that are declared stable only because they depend on settings such as TimeZone, or on the text of values.
+    name                 text         -- Name of the function in pg_catalog.
+    argument_count       integer      -- The row is for the function with this number of arguments; null for any number.
+    unique (name)
+
+function _list_reads(relation regclass) returns table (oid oid, kind "char")
+    -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, views and what these read, and materialized views, but not what those read.
+
+function _find_call_reason(relation regclass) returns text
+    -- Why the result of a materialized view may change although no table does: it calls a function that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock.
+
+function _find_read_reason(relation regclass) returns text
+    -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
+
+
+-- 000057_create_change_tracking
+-- Which tables have changed.
+
+table table_changes
+    -- Transactions that have changed a tracked table, until every view that reads the table has been refreshed.
+    relation             regclass     -- The table or materialized view.
+    xid                  bigint       -- Number of the transaction, as txid_current() gives it.
+    primary key (relation, xid)
+
+function _table_changes_record() returns trigger
+    -- Records that the current transaction has changed a table.
+
+function _record_change(relation regclass) returns void
+    -- Records a change that no trigger on the table sees, such as "alter table".
+
+function _is_table_tracked(relation oid) returns boolean
+    -- Whether a table has our trigger, and the trigger is enabled for every session.
+
+function _list_with_children(relation regclass) returns setof regclass
+    -- A table with its partitions and the tables that inherit from it, at all depths.
+
+function _create_change_trigger(relation regclass) returns void
+    -- Creates the trigger on one table that records its changes, or enables it again, for sessions with session_replication_role = replica too.
+
+
+-- 000058_track_matviews
+-- Which watched views are stale: a table that they read has changed since their last refresh.
+
+table matview_reads
+    -- What a refresh of each view reads: tables with their partitions, views, and materialized views, but not what the latter read.
+    matview_id           bigint       -- The view that reads.
+    relation             regclass     -- What it reads.
+    primary key (matview_id, relation)
+    foreign key (matview_id) references matviews(id) on delete cascade
+
+function _find_untracked_reason(relation regclass) returns text
+    -- Why a materialized view cannot be tracked; null when it can.
+
+function _matviews_analyze() returns trigger
+    -- Finds what a view reads, and whether it is tracked.
+
+function _is_stale(matview matviews) returns boolean
+    -- Whether a refresh of a view may find other rows: a table that it reads has a committed change that its last refresh has not seen.
+
+function _current_snapshot() returns text
+    -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
+
+function _analyze_readers(relation regclass) returns void
+    -- Finds out again whether the views of the caller that read a relation are tracked.
+
+function track_table(relation regclass) returns void
+    -- Tracks the changes of a table and of its partitions with a trigger, tinydevcrm_record_change, so that views that read it are refreshed only after a change.
+
+function untrack_table(relation regclass) returns void
+    -- Removes the triggers of track_table() from a table and its partitions.
+
+function _track_reads(relation regclass) returns void
+    -- Tracks the tables that a view reads, if nothing else stands in the way of tracking the view.
+
+table _change_horizon
+    -- A snapshot that upkeep has taken, in one row.
+    id                   boolean      -- Always true: keeps the table at one row.
+    snapshot             txid_snapshot -- When every transaction that ran then has ended, each refresh that still runs has seen the changes that are visible in it.
+    primary key (id)
+
+function _remove_seen_changes() returns bigint
+    -- Removes changes that no view needs any more, and returns how many.
+
+function _settle_tracking() returns void
+    -- Analyzes views again whose tables have lost their trigger or changed their owner, or that logical replication fills now.
+
+
+-- 000059_follow_table_changes
+-- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
+
+function _follow_relations(relations oid[]) returns void
+    -- Makes the views stale that read one of these relations, or a table of which one of them is a part, and analyzes them again.
+
+function _track_partitions(relations oid[]) returns void
+    -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _follow_commands() returns event_trigger
+    -- Follows a command on a table, trigger or view.
+
+function _follow_dropped_parts() returns event_trigger
+    -- Follows a partition or trigger that is dropped.
+
+event trigger tinydevcrm_follow_commands on ddl_command_end: _follow_commands()
+    -- Keeps the tracking of changes true when tables, triggers and views change.
+
+event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts()
+    -- Keeps the tracking of changes true when a partition or a trigger is dropped.
+
+
+-- 000060_move_registrations
+-- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
+
+function _matviews_check_move() returns trigger
+    -- Lets a registration move only to another materialized view of its owner.
+
+function _list_compared_columns(relation regclass, ignored_columns text[]) returns text[]
+    -- The columns that a baseline compares, with their types, in order.
+
+function _matviews_move_embed() returns trigger
+    -- Makes the widget of a view follow its registration to another relation.
+
+function _renew_baseline(matview matviews) returns void
+    -- Makes a baseline of the rows that a view has now, so that the next refresh finds what changes after this.
+
+function _move_registration(old regclass, new regclass, out kept text[], out warnings text[]) returns record
+    -- Registers another materialized view in the place of one, if that one is registered: with the same number, rule, schedule, widget and subscriptions, and with its baseline when the compared columns are the same.
+
+function _move_registrations(old regclass[], new regclass[], out kept text[], out warnings text[]) returns record
+    -- Calls tinydevcrm._move_registration() for each pair.
+
+
+-- 000061_list_matview_settings
+-- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
+
+function _list_index_settings(relation regclass) returns table (what text, statement text)
+    -- The indexes and extended statistics of a materialized view, each with the statements that create it: with tablespace, statistics targets, cluster mark and comment.
+
+function _list_grants(relation regclass) returns table (what text, statement text)
+    -- The grants on a materialized view and on its columns, with the statements that repeat them.
+
+function _list_column_settings(relation regclass) returns table (what text, statement text)
+    -- What is set for the columns of a materialized view, with the statements that set it again: comments, statistics targets, storage, options.
+
+function _list_settings(relation regclass) returns table (what text, statement text)
+    -- What a materialized view has besides rows, and the statements that give it to another one of the same name.
+
+function _plan_copy(relation regclass, out name text, out statement text) returns record
+    -- A free name, with its schema, for another materialized view beside one, and the statement up to the query that creates it, with the same access method, options and tablespace.
+
+function _apply_settings(what text[], statements text[], out kept text[], out lost text[]) returns record
+    -- Runs statements that give a materialized view its indexes, grants and the like.
+
+
+-- 000062_lock_readers
+-- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
+
+type _built_on
+    -- A view or materialized view (kind: pg_class.relkind) that reads another one, with its owner, whether it has been filled, and its query, in which every name has its schema.
+    relation             regclass
+    kind                 "char"
+    owner                regrole
+    is_filled            boolean
+    definition           text
+
+function _list_built_on(relation regclass) returns _built_on[]
+    -- The views and materialized views that read a relation, directly or through others, each after those that it reads.
+
+function _lock_for_change(matview matviews) returns matviews
+    -- Keeps a view, and the views that read it, from being refreshed until the transaction ends.
+
+function _check_built_on(relation regclass) returns void
+    -- Raises 2BP01, with the names, when other owners have built views on a relation.
+
+function _check_not_read(relation regclass, copy regclass) returns void
+    -- Raises TD002 when the copy of a view with its new query reads the view, directly or through others.
+
+function _try_locks(relations regclass[]) returns boolean
+    -- Locks views and materialized views of the caller in this order, against readers too.
+
+function _lock_against_readers(relation regclass) returns _built_on[]
+    -- Locks a view and what is built on it against readers, once nobody reads them.
+
+
+-- 000063_alter_matview_queries
+-- Another query for a watched view.
+
+function _clear_names_and_grants(old regclass, new regclass) returns void
+    -- Drops the indexes and extended statistics of a materialized view, whose names another one is about to take, and revokes what that one has been granted by default.
+
+function _swap_matview(old regclass, new regclass, out kept text[], out warnings text[]) returns record
+    -- Gives a materialized view the name of another one, and what that one has: indexes, grants, comments and the like.
+
+function _create_copy(reader _built_on) returns regclass
+    -- Builds a view, or an empty copy of a materialized view, on what has the names now that its query reads.
+
+function _rebuild_reader(reader _built_on, out copy regclass, out warnings text[]) returns record
+    -- Builds a view or materialized view anew on one that has got another query.
+
+function _drop_replaced(relations regclass[]) returns void
+    -- Drops materialized views that have been replaced.
+
+function alter_matview_query(
+        relation regclass,
+        query text,
+        out matview regclass,
+        out kept text[],
+        out rebuilt text[],
+        out warnings text[]
+    ) returns record
+    -- Gives a watched materialized view another query, and fills it.
+
+
+-- 000064_describe_matviews
+-- All that is set for one view, for who wants to change it.
+
+function _show_query(relation regclass) returns text
+    -- The query of a materialized view, as Postgres prints it, to read and to edit.
+
+function describe_matview(relation regclass) returns json
+    -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
