@@ -158,7 +158,7 @@ begin
          into v_matview;
 
     if v_matview.has_baseline then
-        kept := array['baseline'];
+        kept := '{baseline}';
     elsif v_before.has_baseline then
         perform tinydevcrm._renew_baseline(v_matview);
         warnings := array['the baseline is made anew: other columns are compared now'];

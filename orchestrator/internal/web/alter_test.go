@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 func TestAlterAQuery(t *testing.T) {
@@ -60,4 +62,26 @@ func TestAlterAQuery(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &altered); err != nil || altered.Relation != "v" || altered.Warnings == nil {
 		t.Errorf("JSON: %s, %v", got.body, err)
 	}
+}
+
+func TestAlterAQueryInABrowser(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table numbers as select n from generate_series(1, 3) as n")
+	f.exec("select tinydevcrm.create_matview('v', 'select n from numbers')")
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/?matview=v"))
+	b.click(`#schedule details:has(#alter-query) > summary`)
+	b.fill("#alter-query", "select n * 10 as ten\n  from numbers")
+	b.expect(`#schedule [data-field="alter-query"]`, "select n * 10 as ten")
+	b.press(`#schedule form[action^="/matviews/alter"] .second`)
+	b.expect("#alter-preview td", "10")
+	if kept := b.value("#alter-query"); kept != "select n * 10 as ten\n  from numbers" {
+		t.Errorf("the query is %q after the preview", kept)
+	}
+	b.press(`#schedule form[action^="/matviews/alter"] button:not(.second)`)
+	b.expect("#schedule .done", "View v has its new query.")
+	if sum := f.number("select sum(ten) from v"); sum != 60 {
+		t.Errorf("the sum is %d", sum)
+	}
+	b.checkErrors()
 }
