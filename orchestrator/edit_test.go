@@ -254,6 +254,7 @@ func TestMatviewEdit(t *testing.T) {
 
 // An editor gets the text in a file of its own, and the file stays, with what was written.
 func TestEditText(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
 	const text = "select n\n  from facts"
 	for _, edit := range []struct{ editor, written, says string }{
 		{"true", text, ""},
@@ -293,5 +294,46 @@ func TestMatviewShow(t *testing.T) {
 	}
 	if stdout = mustCommand(t, url, "matview", "show", "v", "--json"); !strings.Contains(stdout, `"is_tracked": false`) {
 		t.Errorf("as JSON: %s", stdout)
+	}
+}
+
+// A user without other rights alters a query, with all that a view can have, and with views on it.
+func TestAUserAltersAQuery(t *testing.T) {
+	_, ann, _ := tenants(t)
+	for _, statement := range []string{
+		"create table t as select n, n * 2 as twice from generate_series(1, 3) as n",
+		"select tinydevcrm.create_matview('base', 'select n, twice from t where n < 3', 'changed', key => '{n}', ignored_columns => '{twice}')",
+		"select tinydevcrm.allow_embedding('base', '{https://example.com}')",
+		"create statistics pairs on n, twice from base",
+		"comment on column base.n is 'a number'",
+		"grant select on base to eve",
+		"create view middle with (security_barrier) as select * from base",
+		"select tinydevcrm.create_matview('top', 'select n from middle', 'rows_added', key => '{n}')",
+		"select tinydevcrm.schedule_matview('top', '0 0 1 1 *')",
+		"select tinydevcrm.refresh_matview('base')",
+	} {
+		dbtest.Exec(t, ann, statement)
+	}
+	altered := func(query string) string {
+		t.Helper()
+		return dbtest.Value[string](t, ann, `
+			select concat_ws(' ', matview, rebuilt, warnings) from tinydevcrm.alter_matview_query('base', $1)`, query)
+	}
+	if result := altered("select n, twice from t"); result != "base {middle,top} {}" {
+		t.Errorf("altered: %s", result)
+	}
+	for _, view := range []string{"base", "top"} {
+		added := dbtest.Value[int](t, ann, "select added_count from tinydevcrm.refresh_matview($1::text::regclass)", view)
+		if added != 1 {
+			t.Errorf("the refresh of %s finds %d new rows, want 1", view, added)
+		}
+	}
+	if result := altered("select n::bigint * 2 as other, n, twice from t"); result != `base {middle,top} {"the baseline is made anew: other columns are compared now"}` {
+		t.Errorf("altered: %s", result)
+	}
+	if kept := dbtest.Value[int](t, ann, `
+		select count(*) from tinydevcrm.matviews
+		 where relation in ('base'::regclass, 'top'::regclass) and has_baseline and is_analyzed and is_tracked`); kept != 2 {
+		t.Errorf("%d views have a baseline and are tracked, want 2", kept)
 	}
 }
