@@ -88,7 +88,9 @@ begin
             and attnum > 0
             and not attisdropped
      ) as carried
-     where registered.id = (matview).id;
+     where registered.id = (matview).id
+       -- Until the lock was free, another session may have given the view another query.
+       and registered.relation = (matview).relation;
 
     if not found then
         return null;
@@ -119,7 +121,8 @@ comment on function tinydevcrm._begin_refresh(tinydevcrm.matviews) is
     'Takes the right to refresh a materialized view until the transaction ends, and chooses the '
     'method. Concurrently, so that readers do not wait, when the view is populated and has a '
     'unique index on plain columns without a where clause; else plain, with the reason. Null when '
-    'another session has the right. Raises 42501 when the session has not logged in as the owner.';
+    'another session has the right, or has just altered the query. Raises 42501 when the session '
+    'has not logged in as the owner.';
 
 create function tinydevcrm._read_rows(relation regclass, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh

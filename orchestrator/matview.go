@@ -14,7 +14,7 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Create, refresh, list and drop materialized views",
+		Short: "Create, show, edit, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
@@ -75,7 +75,7 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), drop, restore, p.droppedCommand(), accept,
+	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), p.showCommand(), p.editCommand(), drop, restore, p.droppedCommand(), accept,
 		refresh, list, p.embedCommand(), p.unembedCommand(),
 		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),

@@ -21,6 +21,8 @@ var doings = []string{
 	"select from tinydevcrm.schedule_matview('eve.{view}', '1 minute')",
 	"do $$ declare id bigint; begin for id in select schedules.id from tinydevcrm.schedules loop call tinydevcrm.refresh_scheduled(id); end loop; end $$",
 	"select from tinydevcrm.watch_matview('eve.{view}', 'changed')",
+	"select from tinydevcrm.alter_matview_query('eve.{view}', 'select n from eve.{table}')",
+	"select tinydevcrm.describe_matview('eve.{view}')",
 	"select from tinydevcrm.allow_embedding('eve.{view}', '{*}')",
 	"select from tinydevcrm.refresh_matview('eve.{view}')",
 	"select tinydevcrm._find_embed('eve.{view}'), tinydevcrm._find_matview('{eve.{view}}')",

@@ -135,6 +135,7 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 	var made struct {
 		Relation, Subscription, Secret string
 		Count                          int64
+		Rebuilt, Warnings              []string
 	}
 	// The database has written this JSON. A field that it lacks stays empty.
 	_ = json.Unmarshal(result, &made)
@@ -151,6 +152,8 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 		About:  cmp.Or(made.Subscription, values.Get("matview")),
 		Secret: made.Secret,
 		Count:  made.Count,
+
+		Rebuilt: made.Rebuilt, Warnings: made.Warnings,
 	}
 	if action.refreshes {
 		left.Refreshed = &event{}

@@ -30,6 +30,8 @@ type flash struct {
 	Imported *upload.Import
 	// Secret is that of a new webhook.
 	Secret string
+	// Rebuilt are the views on a view whose query was altered, Warnings what that view could not keep.
+	Rebuilt, Warnings []string
 	// Count is the number of deliveries that are pending again.
 	Count int64
 

@@ -19,6 +19,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /upload-file":             {"table", "mode", "key", "type", "null", "ragged", "header", "delimiter", "quote", "escape", "encoding", "skip", "distribute_by", "dry_run"},
 		"POST /matviews/preview":        {"query"},
 		"POST /matviews":                {"name", "query", "notify_when"},
+		"POST /matviews/alter":          {"relation", "query"},
 		"POST /matviews/watch":          {"relation", "notify_when", "ignored_columns", "notify_interval", "notify_after"},
 		"POST /matviews/schedule":       {"relation", "schedule"},
 		"POST /matviews/unschedule":     {"relation"},

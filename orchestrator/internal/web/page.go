@@ -72,6 +72,8 @@ type page struct {
 	Dropped  []droppedMatview
 	// Watch is the invalid input in the form for the rule of the chosen view.
 	Watch *watchForm
+	// Altering is the form for the query of the chosen view.
+	Altering *altering
 	// Embedding is the form for the widget of the chosen view, Origins the invalid input in it.
 	Embedding *embedding
 	Origins   string
@@ -217,7 +219,9 @@ func pageOfForm(form url.Values) page {
 	if relation := form.Get("relation"); relation != "" {
 		filled.Chosen.Set("matview", relation)
 	}
-	if form.Has("query") || form.Has("name") {
+	if form.Has("relation") && form.Has("query") {
+		filled.Altering = &altering{Query: form.Get("query"), IsTyped: true}
+	} else if form.Has("query") || form.Has("name") {
 		filled.View = viewForm{
 			Name:       form.Get("name"),
 			Query:      form.Get("query"),
@@ -305,6 +309,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		{"overview", stepPage, s.fillOverview},
 		{"matviews", stepSchedule, s.fillMatviews},
 		{"dropped", stepSchedule, s.fillDropped},
+		{"query", stepSchedule, s.fillQuery},
 		{"subscriptions", stepNotify, s.fillSubscriptions},
 		{"events", stepPage, s.fillEvents},
 		{"modes", stepPage, s.fillModes},

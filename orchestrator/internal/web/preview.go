@@ -37,17 +37,21 @@ func (p preview) Cells(row []*string) []cell {
 func (s *server) previewQuery(w http.ResponseWriter, r *http.Request) {
 	err := readForm(w, r, "query")
 	filled := pageOfForm(r.PostForm)
+	step, shown := stepView, &filled.Preview
+	if filled.Altering != nil {
+		step, shown = stepSchedule, &filled.Altering.Preview
+	}
 	var result json.RawMessage
 	if err == nil {
-		result, err = s.runPreview(r, filled.View.Query)
+		result, err = s.runPreview(r, r.PostForm.Get("query"))
 	}
 	if err == nil && wantsPage(r) {
-		filled.Preview = &preview{}
-		err = json.Unmarshal(result, filled.Preview)
+		*shown = &preview{}
+		err = json.Unmarshal(result, *shown)
 	}
 	switch {
 	case err != nil:
-		s.fail(w, r, stepView, filled, err)
+		s.fail(w, r, step, filled, err)
 	case wantsPage(r):
 		s.renderPage(w, r, filled)
 	default:

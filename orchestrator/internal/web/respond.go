@@ -66,7 +66,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, fille
 		s.writeProblem(w, r, err)
 		return
 	}
-	problem := placeIn(filled.View.Query, s.explain(r, err))
+	problem := placeIn(r.PostForm.Get("query"), s.explain(r, err))
 	if problem.IsAway {
 		filled.setAway(step, problem)
 	} else {

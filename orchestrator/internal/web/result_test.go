@@ -160,9 +160,9 @@ func TestDoneIsSaidToItsUser(t *testing.T) {
 func TestViewThatIsGone(t *testing.T) {
 	f := newFixture(t)
 	f.exec("select tinydevcrm.create_matview('other', 'select 1 as n')")
-	for _, path := range []string{"schedule", "unschedule", "pause", "resume", "refresh", "watch", "drop", "embed", "unembed"} {
+	for _, path := range []string{"schedule", "unschedule", "pause", "resume", "refresh", "watch", "alter", "drop", "embed", "unembed"} {
 		for _, name := range []string{"v", "no_such_schema.v"} {
-			got := f.send(post("/matviews/"+path, "relation", name, "schedule", "1 hour", "origins", "*").fromBrowser())
+			got := f.send(post("/matviews/"+path, "relation", name, "schedule", "1 hour", "origins", "*", "query", "select 1 as n").fromBrowser())
 			said := problemOf(t, sectionOf(t, got.body, "schedule"))
 			if want := "view " + name + " is no longer there"; got.status != 404 || !strings.Contains(said, want) {
 				t.Errorf("%s of %s: %d, want %q: %s", path, name, got.status, want, said)

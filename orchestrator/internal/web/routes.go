@@ -31,6 +31,7 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("GET /matviews/{name}", s.showRows)
 	mux.HandleFunc("POST /matviews", s.createMatview)
 	mux.HandleFunc("POST /matviews/preview", s.previewQuery)
+	mux.HandleFunc("POST /matviews/alter", s.alterMatview)
 	mux.HandleFunc("POST /matviews/watch", s.watchMatview)
 	mux.HandleFunc("POST /matviews/pause", s.pauseMatview)
 	mux.HandleFunc("POST /matviews/resume", s.resumeMatview)

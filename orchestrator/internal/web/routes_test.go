@@ -256,6 +256,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 	}{
 		{send("/matviews", "name", "made", "query", "select 1 as n"), "schedule", "create", "made"},
 		{send("/matviews/watch", "relation", odd, "notify_when", "always"), "schedule", "watch", odd},
+		{send("/matviews/alter", "relation", odd, "query", "select n from numbers"), "schedule", "alter", odd},
 		{send("/matviews/pause", "relation", odd), "schedule", "pause", odd},
 		{send("/matviews/resume", "relation", odd), "schedule", "resume", odd},
 		{send("/matviews/refresh", "relation", odd), "schedule", "refresh", odd},

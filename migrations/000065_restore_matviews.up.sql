@@ -21,7 +21,9 @@ create function tinydevcrm._matviews_record_definition()
 as $$
 begin
     insert into tinydevcrm.matview_definitions (matview_id, query)
-    values (new.id, tinydevcrm._print_query(new.relation));
+    values (new.id, tinydevcrm._print_query(new.relation))
+    on conflict on constraint matview_definitions_pkey do update
+       set query = excluded.query;
 
     update tinydevcrm.matview_definitions
        set is_accepted = true
@@ -32,12 +34,13 @@ end
 $$;
 
 comment on function tinydevcrm._matviews_record_definition() is
-    'Records the query of a new registration, and what it reads. Security definer: users do not '
+    'Records the query of a new registration, or of one that moves to another view, and what it '
+    'reads. Security definer: users do not '
     'write these. As a trigger it runs only for a registration that row-level security has let '
     'through.';
 
 create trigger _600_record_definition
-    after insert on tinydevcrm.matviews
+    after insert or update of relation on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_record_definition();
 

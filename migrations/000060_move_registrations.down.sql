@@ -1,0 +1,10 @@
+drop function tinydevcrm._move_registrations(regclass[], regclass[]);
+drop function tinydevcrm._move_registration(regclass, regclass);
+drop function tinydevcrm._renew_baseline(tinydevcrm.matviews);
+drop trigger _500_move_embed on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_move_embed();
+drop trigger _500_forget_baseline_of_columns on tinydevcrm.matviews;
+drop function tinydevcrm._list_compared_columns(regclass, text[]);
+drop trigger _100_check_move on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_check_move();
+revoke update (relation) on tinydevcrm.matviews from tinydevcrm_user;

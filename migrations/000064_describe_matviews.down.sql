@@ -1,0 +1,2 @@
+drop function tinydevcrm.describe_matview(regclass);
+drop function tinydevcrm._show_query(regclass);
