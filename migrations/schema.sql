@@ -56,6 +56,9 @@ table _locks
 function _locks_fill_in() returns trigger
     -- Sets which session marks a row, and when.
 
+function _is_left_mark(lock _locks) returns boolean
+    -- Whether a row has a mark of a session that is gone.
+
 function _take_lock(what text, id bigint) returns boolean
     -- Locks a row of tinydevcrm._locks until the transaction ends.
 
@@ -857,7 +860,7 @@ procedure refresh_requested()
     -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
 function _record_ended_requests() returns void
-    -- Records the requested refreshes of this session's role that have ended the session of their job.
+    -- Records the refreshes that have ended the session of their job, when what that job has left is requested from this session's role.
 
 function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
@@ -1537,6 +1540,9 @@ function _end_locked_sessions() returns void
 
 function _cancel_overdue_refreshes() returns table (pid integer, role_name name, reason text)
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
+
+function _request_left_rounds() returns void
+    -- Requests the refreshes that a job has left because its session ended: the next round may be a day away.
 
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
