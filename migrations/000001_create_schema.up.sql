@@ -67,6 +67,8 @@ create table tinydevcrm.settings (
     user_timeout        interval not null default interval '5 minutes',
     user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
+    webhook_failure_limit integer not null default 5,
+    webhook_probe_pause interval not null default interval '2 minutes',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -82,7 +84,13 @@ create table tinydevcrm.settings (
     constraint settings_user_connections_range check (user_connections between 1 and 1000),
     constraint settings_user_timeout_range check (user_timeout >= interval '2 minutes'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
-    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0)
+    constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
+    constraint settings_webhook_failure_limit_range check (
+        webhook_failure_limit between 1 and 1000
+    ),
+    constraint settings_webhook_probe_pause_range check (
+        webhook_probe_pause between interval '1 second' and interval '1 hour'
+    )
 );
 
 comment on table tinydevcrm.settings is
@@ -127,6 +135,12 @@ comment on column tinydevcrm.settings.user_schedules is
 comment on column tinydevcrm.settings.reference_row_limit is
     'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
     'of sharding it by a column; 0 for never.';
+comment on column tinydevcrm.settings.webhook_failure_limit is
+    'After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one '
+    'delivery at a time probes it.';
+comment on column tinydevcrm.settings.webhook_probe_pause is
+    'Longest pause between two probes of an endpoint that is down, 1 second to 1 hour. The first '
+    'one is 5 seconds, and each is twice the last.';
 
 insert into tinydevcrm.settings default values;
 

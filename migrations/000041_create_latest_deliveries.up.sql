@@ -118,7 +118,25 @@ comment on function tinydevcrm.latest_deliveries(text, integer) is
     'tinydevcrm._delivery_state(), and the time from which it may be received. Raises TD001 when '
     'there is no such subscription.';
 
+create function tinydevcrm._find_next_delivery(subscription_id bigint)
+    returns tinydevcrm.deliveries
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select heads.*
+      from tinydevcrm._list_heads(_find_next_delivery.subscription_id) as heads
+     where not (heads.is_in_flight and heads.visible_at > clock_timestamp())
+     order by heads.visible_at, heads.event_id
+     limit 1
+$$;
+
+comment on function tinydevcrm._find_next_delivery(bigint) is
+    'The delivery of a subscription that is received next, unless an endpoint delays it; null when '
+    'none is pending or all are in flight.';
+
 revoke execute on function
+    tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
@@ -126,6 +144,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),

@@ -273,7 +273,7 @@ select subscriptions.name as subscription,
            where deliveries.subscription_id = subscriptions.id
              and deliveries.acknowledged_at is null
              and deliveries.parked_at is null
-           order by deliveries.visible_at, deliveries.id
+           order by deliveries.matview_id, deliveries.event_id
            limit 10000
         ) as pending
   ) as counted
