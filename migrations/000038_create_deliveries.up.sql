@@ -311,32 +311,36 @@ comment on function tinydevcrm._list_heads(bigint) is
 
 create function tinydevcrm._choose_start(subscription_id bigint)
     returns bigint
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
-    with ends as (
-        (select deliveries.matview_id
-           from tinydevcrm.deliveries
-          where deliveries.subscription_id = _choose_start.subscription_id
-            and deliveries.acknowledged_at is null
-            and deliveries.parked_at is null
-          order by deliveries.matview_id, deliveries.event_id
-          limit 1)
-        union all
-        (select deliveries.matview_id
-           from tinydevcrm.deliveries
-          where deliveries.subscription_id = _choose_start.subscription_id
-            and deliveries.acknowledged_at is null
-            and deliveries.parked_at is null
-          order by deliveries.matview_id desc, deliveries.event_id desc
-          limit 1)
-    )
-    select coalesce(
-               min(ends.matview_id)
-               + floor(random() * (max(ends.matview_id) - min(ends.matview_id) + 1))::bigint,
-               0)
-      from ends
+declare
+    v_first_id bigint;
+    v_last_id  bigint;
+begin
+    select deliveries.matview_id
+      into v_first_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id, deliveries.event_id
+     limit 1;
+
+    select deliveries.matview_id
+      into v_last_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id desc, deliveries.event_id desc
+     limit 1;
+
+    return coalesce(v_first_id + floor(random() * (v_last_id - v_first_id + 1))::bigint, 0);
+end
 $$;
 
 comment on function tinydevcrm._choose_start(bigint) is
@@ -346,10 +350,13 @@ comment on function tinydevcrm._choose_start(bigint) is
 create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit integer)
     returns table (matview_id bigint, event_id bigint, place tid)
     language plpgsql
-    volatile
+    -- Reads what the calling statement sees, which locks what this finds.
+    stable
     set search_path = pg_catalog, pg_temp
-    -- A plan that was made while the table was small would read all of it once for each view.
+    -- A plan that was made while the table was small would read all of it once for each view, and
+    -- planning takes longer than receiving.
     set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_start_id constant bigint := tinydevcrm._choose_start(_list_due_heads.subscription_id);

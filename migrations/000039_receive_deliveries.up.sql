@@ -10,6 +10,7 @@ create function tinydevcrm._lock_due_deliveries(
     volatile
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_places tid[];
@@ -46,6 +47,7 @@ begin
                   from tinydevcrm.deliveries
                  where deliveries.subscription_id = _lock_due_deliveries.subscription_id
                    and deliveries.matview_id = due.matview_id
+                   and deliveries.event_id >= due.event_id
                    and deliveries.acknowledged_at is null
                    and deliveries.parked_at is null
                  order by deliveries.event_id
@@ -127,6 +129,7 @@ create function tinydevcrm._receive_deliveries(
     volatile
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_places       tid[];
