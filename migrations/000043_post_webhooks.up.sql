@@ -340,7 +340,7 @@ create function tinydevcrm._refuse_post(
     retry_after     interval default null,
     early           interval default interval '0'
 )
-    returns text
+    returns boolean
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
@@ -387,11 +387,8 @@ begin
                 )));
     else
         begin
-            if tinydevcrm.reject_event(
-                   _refuse_post.delivery_id, _refuse_post.reason, v_retry_after) is null
-            then
-                return 'parked';
-            end if;
+            perform tinydevcrm.reject_event(
+                _refuse_post.delivery_id, _refuse_post.reason, v_retry_after);
         exception
             -- It was dropped, redelivered or locked meanwhile. The rest stays set.
             when sqlstate 'TD001' then
@@ -399,7 +396,7 @@ begin
         end;
     end if;
 
-    return case when v_goes_down then 'down' end;
+    return v_goes_down;
 end
 $$;
 
@@ -409,7 +406,7 @@ comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, inter
     'at most a day, delays the next post to the endpoint. The delivery is retried with exponential '
     'backoff: see tinydevcrm.reject_event(). A probe that the endpoint could not answer, or that '
     'was early, costs no attempt. status is that of the answer, null when there was none. Returns '
-    'parked when that was the last attempt, down when the endpoint is down from now on, else null.';
+    'whether the endpoint is down from now on.';
 
 create function tinydevcrm.retry_subscription(name text)
     returns bigint

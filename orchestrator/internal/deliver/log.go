@@ -44,6 +44,9 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 				slog.String("error_code", event.ErrorCode.V),
 				slog.String("error_message", event.ErrorMessage.V))
 		}
+		if event.SupersededBy.Valid {
+			attrs = append(attrs, slog.Int64("superseded_by", event.SupersededBy.V))
+		}
 		logger.LogAttrs(ctx, level, "matview refresh", attrs...)
 	}
 }
