@@ -23,9 +23,12 @@ type service struct {
 	// ctx ends when no further post starts, posting when those that run are cut off.
 	ctx, posting context.Context
 
-	// lanes are the runs that are being posted. The end of each sends a signal.
-	lanes, ended chan struct{}
-	runLength    atomic.Int64
+	// held are the runs that were received, lanes those of them that are being posted. More are held than posted, so
+	// that no lane waits for the database. The end of each sends a signal.
+	held, lanes, ended chan struct{}
+	runLength          atomic.Int64
+	// downAt is when the endpoint went down: what was received before is not posted.
+	downAt atomic.Pointer[time.Time]
 	// delivered counts what was accepted since the endpoint is back; isBack says that it was down.
 	delivered atomic.Int64
 	isBack    atomic.Bool
@@ -37,6 +40,7 @@ func newService(w *Webhooks, e endpoint, ctx, posting context.Context) *service 
 		endpoint: e,
 		ctx:      ctx,
 		posting:  posting,
+		held:     make(chan struct{}, 2*perEndpoint),
 		lanes:    make(chan struct{}, perEndpoint),
 		ended:    make(chan struct{}, 1),
 	}
@@ -61,13 +65,13 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 		hasServed = hasServed || len(runs) > 0
 		received := time.Now()
 		for _, run := range runs {
-			s.lanes <- struct{}{}
+			s.held <- struct{}{}
 			group.Go(func() error {
 				defer s.leave()
-				return s.postRun(run, received.Add(startWithin))
+				return s.postRun(run, received)
 			})
 		}
-		if len(runs) == 0 && len(s.lanes) == 0 {
+		if len(runs) == 0 && len(s.held) == 0 {
 			return hasServed, nil
 		}
 		s.awaitRoom(more)
@@ -76,7 +80,7 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 }
 
 func (s *service) leave() {
-	<-s.lanes
+	<-s.held
 	select {
 	case s.ended <- struct{}{}:
 	default:
@@ -85,7 +89,7 @@ func (s *service) leave() {
 
 // awaitRoom waits until a run has ended, or until more is due and there is room for it.
 func (s *service) awaitRoom(more <-chan struct{}) {
-	if len(s.lanes) == perEndpoint {
+	if len(s.held) == cap(s.held) {
 		more = nil
 	}
 	select {
@@ -120,9 +124,9 @@ const receivePosts = `
 	 order by place`
 
 // receive receives runs, each the next deliveries of one view in order: none while the owner has used their share of
-// the bytes, or while all lanes are taken.
+// the bytes, or while as many as possible are held.
 func (s *service) receive() ([][]post, error) {
-	length, free := s.runLength.Load(), int64(perEndpoint-len(s.lanes))
+	length, free := s.runLength.Load(), int64(cap(s.held)-len(s.held))
 	if free == 0 {
 		return nil, nil
 	}
@@ -154,7 +158,7 @@ func (s *service) receive() ([][]post, error) {
 
 // postRun posts the deliveries of a view one after another. At the first that fails, or when it is too late to start
 // another one, it gives the rest back untouched.
-func (s *service) postRun(run []post, latest time.Time) error {
+func (s *service) postRun(run []post, received time.Time) error {
 	bytes := 0
 	for _, p := range run {
 		bytes += len(p.message.Body)
@@ -166,9 +170,10 @@ func (s *service) postRun(run []post, latest time.Time) error {
 	group.Go(func() error { return s.acknowledge(accepted) })
 	var failure error
 	posted := 0
+	s.lanes <- struct{}{}
 	for _, p := range run {
 		isCut := p.message.Body == nil && !p.isTooLong
-		if isCut || s.ctx.Err() != nil || time.Now().After(latest) {
+		if isCut || !s.mayPost(received) {
 			break
 		}
 		if failure = s.attempt(p); failure != nil {
@@ -177,6 +182,7 @@ func (s *service) postRun(run []post, latest time.Time) error {
 		accepted <- p.deliveryID
 		posted++
 	}
+	<-s.lanes
 	close(accepted)
 	err := group.Wait()
 
@@ -196,6 +202,12 @@ func (s *service) postRun(run []post, latest time.Time) error {
 		rest = rest[1:]
 	}
 	return errors.Join(failure, s.giveBack(rest))
+}
+
+// mayPost reports whether what was received then may still be posted.
+func (s *service) mayPost(received time.Time) bool {
+	downAt := s.downAt.Load()
+	return s.ctx.Err() == nil && time.Since(received) < startWithin && (downAt == nil || received.After(*downAt))
 }
 
 func (s *service) attempt(p post) error {
@@ -270,6 +282,8 @@ func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 		return err
 	}
 	if isDown.V {
+		now := time.Now()
+		s.downAt.Store(&now)
 		s.logger.Warn("webhook endpoint is down; one delivery at a time probes it", "subscription", s.name,
 			"reason", refusal.Reason)
 	}
