@@ -316,6 +316,7 @@ create function tinydevcrm._choose_start(subscription_id bigint)
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_first_id bigint;
@@ -354,9 +355,10 @@ create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit in
     stable
     set search_path = pg_catalog, pg_temp
     -- A plan that was made while the table was small would read all of it once for each view, and
-    -- planning takes longer than receiving.
+    -- planning and compiling take longer than receiving.
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_start_id constant bigint := tinydevcrm._choose_start(_list_due_heads.subscription_id);

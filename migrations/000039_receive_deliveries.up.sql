@@ -11,6 +11,7 @@ create function tinydevcrm._lock_due_deliveries(
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_places tid[];
@@ -25,10 +26,13 @@ begin
          order by heads.event_id
     ),
     locked as (
-        select run.*
+        select waiting.matview_id,
+               waiting.number,
+               run.place
           from due
          cross join lateral (
-            select
+            select deliveries.matview_id,
+                   deliveries.event_id
               from tinydevcrm.deliveries
              where deliveries.ctid = due.place
                and deliveries.acknowledged_at is null
@@ -37,28 +41,26 @@ begin
                for update skip locked
          ) as head
          cross join lateral (
-            select waiting.matview_id,
-                   waiting.number,
-                   deliveries.ctid as place
-              from (
-                select deliveries.matview_id,
-                       deliveries.ctid as place,
-                       row_number() over (order by deliveries.event_id) as number
-                  from tinydevcrm.deliveries
-                 where deliveries.subscription_id = _lock_due_deliveries.subscription_id
-                   and deliveries.matview_id = due.matview_id
-                   and deliveries.event_id >= due.event_id
-                   and deliveries.acknowledged_at is null
-                   and deliveries.parked_at is null
-                 order by deliveries.event_id
-                 limit _lock_due_deliveries.run_length
-              ) as waiting
-              join tinydevcrm.deliveries
-                on deliveries.ctid = waiting.place
-             where deliveries.acknowledged_at is null
+            select deliveries.matview_id,
+                   deliveries.ctid as place,
+                   row_number() over (order by deliveries.event_id) as number
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = _lock_due_deliveries.subscription_id
+               and deliveries.matview_id = head.matview_id
+               and deliveries.event_id >= head.event_id
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+             order by deliveries.event_id
+             limit _lock_due_deliveries.run_length
+         ) as waiting
+         cross join lateral (
+            select deliveries.ctid as place
+              from tinydevcrm.deliveries
+             where deliveries.ctid = waiting.place
+               and deliveries.acknowledged_at is null
                and deliveries.parked_at is null
                and deliveries.visible_at <= clock_timestamp()
-               for update of deliveries skip locked
+               for update skip locked
          ) as run
          limit _lock_due_deliveries.batch_size
     ),
@@ -88,30 +90,35 @@ create function tinydevcrm._find_newer_acknowledged(
     event_id        bigint
 )
     returns bigint
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
 as $$
-    -- When a hundred newer ones are all pending, they follow, so this one is not the last word.
-    select max(newer.event_id)
-      from (
-        select deliveries.event_id,
-               deliveries.acknowledged_at
-          from tinydevcrm.matview_refresh_events
-          join tinydevcrm.deliveries
-            on deliveries.event_id = matview_refresh_events.id
-           and deliveries.subscription_id = _find_newer_acknowledged.subscription_id
-         where matview_refresh_events.matview_id = _find_newer_acknowledged.matview_id
-           and matview_refresh_events.id > _find_newer_acknowledged.event_id
-         order by matview_refresh_events.id desc
-         limit 100
-      ) as newer
-     where newer.acknowledged_at is not null
+begin
+    -- When ten newer ones are all pending, they follow, so this one is not the last word.
+    return (
+        select max(newer.event_id)
+          from (
+            select deliveries.event_id,
+                   deliveries.acknowledged_at
+              from tinydevcrm.matview_refresh_events
+              join tinydevcrm.deliveries
+                on deliveries.event_id = matview_refresh_events.id
+               and deliveries.subscription_id = _find_newer_acknowledged.subscription_id
+             where matview_refresh_events.matview_id = _find_newer_acknowledged.matview_id
+               and matview_refresh_events.id > _find_newer_acknowledged.event_id
+             order by matview_refresh_events.id desc
+             limit 10
+          ) as newer
+         where newer.acknowledged_at is not null
+    );
+end
 $$;
 
 comment on function tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint) is
     'The newest event of the same materialized view that the subscription has acknowledged, if it '
-    'is newer than this one and among the newest hundred.';
+    'is newer than this one and among the newest ten.';
 
 create function tinydevcrm._receive_deliveries(
     subscription_id    bigint,
@@ -130,6 +137,7 @@ create function tinydevcrm._receive_deliveries(
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_places       tid[];

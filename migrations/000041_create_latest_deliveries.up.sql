@@ -13,7 +13,7 @@ begin
         -- A redelivered one starts again, and keeps its error for people to read.
         when delivery.attempts = 0 then 'pending'
         when delivery.last_error is not null then 'failing'
-        when delivery.visible_at > clock_timestamp() then 'in flight'
+        when delivery.is_in_flight and delivery.visible_at > clock_timestamp() then 'in flight'
         else 'pending'
     end;
 end

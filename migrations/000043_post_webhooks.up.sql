@@ -340,7 +340,7 @@ create function tinydevcrm._refuse_post(
     retry_after     interval default null,
     early           interval default interval '0'
 )
-    returns boolean
+    returns text
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
@@ -396,7 +396,11 @@ begin
         end;
     end if;
 
-    return v_goes_down;
+    return case
+        when _refuse_post.status = 410 then 'gone'
+        when v_goes_down then 'down'
+        when v_retry_after > interval '0' then 'rate limited'
+    end;
 end
 $$;
 
@@ -406,7 +410,7 @@ comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, inter
     'at most a day, delays the next post to the endpoint. The delivery is retried with exponential '
     'backoff: see tinydevcrm.reject_event(). A probe that the endpoint could not answer, or that '
     'was early, costs no attempt. status is that of the answer, null when there was none. Returns '
-    'whether the endpoint is down from now on.';
+    'why nothing more is posted to the endpoint now: gone, down, rate limited, or null.';
 
 create function tinydevcrm.retry_subscription(name text)
     returns bigint

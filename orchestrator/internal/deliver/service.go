@@ -27,8 +27,8 @@ type service struct {
 	// that no lane waits for the database. The end of each sends a signal.
 	held, lanes, ended chan struct{}
 	runLength          atomic.Int64
-	// downAt is when the endpoint went down: what was received before is not posted.
-	downAt atomic.Pointer[time.Time]
+	// stoppedAt is when the endpoint was not to get anything more: what was received before is not posted.
+	stoppedAt atomic.Pointer[time.Time]
 	// delivered counts what was accepted since the endpoint is back; isBack says that it was down.
 	delivered atomic.Int64
 	isBack    atomic.Bool
@@ -176,6 +176,10 @@ func (s *service) postRun(run []post, received time.Time) error {
 		if isCut || !s.mayPost(received) {
 			break
 		}
+		if time.Since(received) > startWithin {
+			s.runLength.Store(max(1, int64(posted)))
+			break
+		}
 		if failure = s.attempt(p); failure != nil {
 			break
 		}
@@ -206,8 +210,8 @@ func (s *service) postRun(run []post, received time.Time) error {
 
 // mayPost reports whether what was received then may still be posted.
 func (s *service) mayPost(received time.Time) bool {
-	downAt := s.downAt.Load()
-	return s.ctx.Err() == nil && time.Since(received) < startWithin && (downAt == nil || received.After(*downAt))
+	stoppedAt := s.stoppedAt.Load()
+	return s.ctx.Err() == nil && (stoppedAt == nil || received.After(*stoppedAt))
 }
 
 func (s *service) attempt(p post) error {
@@ -273,19 +277,24 @@ func (s *service) accept(ids []int64) error {
 // refuse records the refusal of a post. SQL decides what follows from it.
 func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 	s.logger.Debug("webhook refused", "subscription", s.name, "message_id", p.message.ID, "reason", refusal.Reason)
-	var isDown sql.Null[bool]
+	var stopped sql.Null[string]
 	if err := s.record("record a refusal", func(ctx context.Context) error {
 		return s.pool.QueryRowContext(ctx,
 			"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5), make_interval(secs => $6))",
-			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early).Scan(&isDown)
+			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early).Scan(&stopped)
 	}); err != nil {
 		return err
 	}
-	if isDown.V {
+	if stopped.Valid {
 		now := time.Now()
-		s.downAt.Store(&now)
+		s.stoppedAt.Store(&now)
+	}
+	switch stopped.V {
+	case "down":
 		s.logger.Warn("webhook endpoint is down; one delivery at a time probes it", "subscription", s.name,
 			"reason", refusal.Reason)
+	case "gone":
+		s.logger.Warn("webhook is switched off: its endpoint is gone", "subscription", s.name, "reason", refusal.Reason)
 	}
 	return nil
 }

@@ -34,9 +34,9 @@ const (
 	// lookAfter is how often we look for deliveries whose retry is due.
 	lookAfter = 5 * time.Second
 	// postTimeout is when another program may receive a delivery. It is longer than a post takes that starts
-	// within startWithin.
+	// within startWithin, which bounds how long posts go on after a pause of the subscription.
 	postTimeout = time.Minute
-	startWithin = 40 * time.Second
+	startWithin = 10 * time.Second
 	// acknowledgeAfter is how long accepted deliveries are collected that are acknowledged together.
 	acknowledgeAfter = 50 * time.Millisecond
 	// forgetAfter is longer than the time from the end of a pause to the next attempt.

@@ -31,6 +31,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /subscriptions":           {"new_subscription", "new_matview", "url"},
 		"POST /subscriptions/pause":     {"subscription"},
 		"POST /subscriptions/resume":    {"subscription"},
+		"POST /subscriptions/retry":     {"subscription"},
 		"POST /subscriptions/redeliver": {"subscription"},
 		"POST /subscriptions/drop":      {"subscription"},
 		"POST /deliveries/redeliver":    {"delivery"},

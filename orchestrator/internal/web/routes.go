@@ -46,6 +46,7 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("POST /subscriptions/pause", s.pauseSubscription)
 	mux.HandleFunc("POST /subscriptions/resume", s.resumeSubscription)
 	mux.HandleFunc("POST /subscriptions/drop", s.dropSubscription)
+	mux.HandleFunc("POST /subscriptions/retry", s.retrySubscription)
 	mux.HandleFunc("POST /subscriptions/redeliver", s.redeliverParked)
 	mux.HandleFunc("POST /deliveries/redeliver", s.redeliverEvent)
 
