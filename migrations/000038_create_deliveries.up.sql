@@ -50,7 +50,8 @@ comment on column tinydevcrm.deliveries.subscription_id is
 comment on column tinydevcrm.deliveries.event_id is
     'The event.';
 comment on column tinydevcrm.deliveries.matview_id is
-    'The registration of the event''s materialized view, for the order; 0 when it had been removed.';
+    'The registration of the event''s materialized view, for the order; 0 when that had been '
+    'removed.';
 comment on column tinydevcrm.deliveries.state is
     'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
 comment on column tinydevcrm.deliveries.attempts is
