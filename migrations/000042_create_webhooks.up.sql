@@ -411,13 +411,8 @@ begin
      where subscriptions.id = v_id
        and subscriptions.paused_by = 'orchestrator';
 
-    -- What the old endpoint has refused is due at the new one.
-    update tinydevcrm.deliveries
-       set hidden_for = interval '0'
-     where deliveries.subscription_id = v_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
-       and deliveries.last_error is not null;
+    -- What waits for the old endpoint is due at the new one.
+    perform tinydevcrm._make_waiting_due(v_id);
 
     perform tinydevcrm._notify(0);
 end
@@ -425,7 +420,7 @@ $$;
 
 comment on function tinydevcrm.alter_webhook(text, text) is
     'Changes the URL of a webhook. The secret stays. Pending deliveries go to the new URL, and '
-    'what the old endpoint has refused is due at once. Ends a pause because the old endpoint was '
+    'those that wait for a retry are due at once. Ends a pause because the old endpoint was '
     'gone (410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
 
 create function tinydevcrm.rotate_webhook_secret(
