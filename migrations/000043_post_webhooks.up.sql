@@ -74,11 +74,11 @@ as $$
                '{%s}',
                concat_ws(
                    ', ',
-                   '"type": ' || to_json('matview.' || (event).outcome),
-                   '"timestamp": ' || to_json((event).started_at),
-                   '"superseded_by": ' || _build_webhook_body.superseded_by,
-                   '"also_' || (event).outcome || '": ' || _build_webhook_body.others,
-                   '"data": ' || tinydevcrm.event_json(event)))::json
+                   '"type" : ' || to_json('matview.' || (event).outcome),
+                   '"timestamp" : ' || to_json((event).started_at),
+                   '"superseded_by" : ' || _build_webhook_body.superseded_by,
+                   '"also_' || (event).outcome || '" : ' || _build_webhook_body.others,
+                   '"data" : ' || tinydevcrm.event_json(event)))::json
 $$;
 
 comment on function tinydevcrm._build_webhook_body(

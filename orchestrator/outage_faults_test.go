@@ -23,7 +23,7 @@ func TestOrderHoldsWhenProgramsAreKilled(t *testing.T) {
 	createViews(t, pool, views)
 	o, url := newOrderly(t)
 	o.refuses = func(id int64, attempt int) bool { return id%400 == 0 && attempt == 1 }
-	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", url)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", dbtest.ByName(url))
 	first, second := startService(t, server.URL), startService(t, server.URL)
 	for range kills {
 		fillBacklog(t, pool, each/kills)

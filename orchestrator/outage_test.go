@@ -142,7 +142,7 @@ func checkOutage(t *testing.T, views, each int, lasts time.Duration, share float
 	o, url := newOrderly(t)
 	o.isDown.Store(true)
 	dbtest.Exec(t, pool, "update tinydevcrm.settings set webhook_probe_pause = '1 second'")
-	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", url)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", dbtest.ByName(url))
 	fillBacklog(t, pool, each)
 	stdout, stderr := background(t, server.URL, upWithWebhooks...)
 
@@ -220,7 +220,7 @@ func TestTwoOrchestratorsKeepTheOrderOfEachView(t *testing.T) {
 	pool, server := newServer(t)
 	createViews(t, pool, views)
 	o, url := newOrderly(t)
-	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", url)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", dbtest.ByName(url))
 	fillBacklog(t, pool, each)
 	// An event in the middle of the first view is refused twice, so for at least ten seconds.
 	bad := dbtest.Value[int64](t, pool, `
