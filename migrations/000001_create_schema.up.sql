@@ -72,6 +72,8 @@ create table tinydevcrm.settings (
     webhook_networks    cidr[] not null default '{}',
     refresh_lock_timeout interval not null default interval '3 seconds',
     refresh_timeout     interval,
+    webhook_failure_limit integer not null default 5,
+    webhook_probe_pause interval not null default interval '2 minutes',
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -98,6 +100,12 @@ create table tinydevcrm.settings (
     ),
     constraint settings_refresh_timeout_range check (
         refresh_timeout between interval '1 second' and interval '7 days'
+    ),
+    constraint settings_webhook_failure_limit_range check (
+        webhook_failure_limit between 1 and 1000
+    ),
+    constraint settings_webhook_probe_pause_range check (
+        webhook_probe_pause between interval '1 second' and interval '1 hour'
     )
 );
 
@@ -160,6 +168,12 @@ comment on column tinydevcrm.settings.refresh_lock_timeout is
 comment on column tinydevcrm.settings.refresh_timeout is
     'How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes. The '
     'statement_timeout of the role limits it too.';
+comment on column tinydevcrm.settings.webhook_failure_limit is
+    'After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one '
+    'delivery at a time probes it.';
+comment on column tinydevcrm.settings.webhook_probe_pause is
+    'Longest pause between two probes of an endpoint that is down, 1 second to 1 hour. The first '
+    'one is 5 seconds, and each is twice the last.';
 
 insert into tinydevcrm.settings default values;
 

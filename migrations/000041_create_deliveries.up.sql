@@ -1,6 +1,7 @@
 -- Delivery is at least once. The transaction that writes an event that notifies also writes one
 -- delivery for each subscription to it. A worker receives deliveries, and acknowledges or rejects
--- each.
+-- each. Those of one view are received in the order of their events: the first pending one of a
+-- view is its head, and the others wait behind it.
 
 create table tinydevcrm.deliveries (
     id              bigint generated always as identity,
@@ -8,9 +9,11 @@ create table tinydevcrm.deliveries (
     subscription_id bigint not null,
     event_id        bigint not null,
     leader_event_id bigint,
+    matview_id      bigint not null,
     state           text not null default 'pending',
     attempts        integer not null default 0,
     hidden_for      interval not null default interval '0',
+    is_in_flight    boolean not null default false,
     is_redelivered  boolean not null default false,
     visible_at      timestamptz not null default clock_timestamp(),
     created_at      timestamptz not null default clock_timestamp(),
@@ -51,12 +54,18 @@ comment on column tinydevcrm.deliveries.leader_event_id is
     'The event whose delivery, for the same subscription, carries this one too: this one is not '
     'received itself, and its state is that of the other. Its own event when it may carry others; '
     'null when it is not grouped.';
+comment on column tinydevcrm.deliveries.matview_id is
+    'The registration of the event''s materialized view, for the order; 0 when that had been '
+    'removed.';
 comment on column tinydevcrm.deliveries.state is
     'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
 comment on column tinydevcrm.deliveries.attempts is
     'How often it has been received.';
 comment on column tinydevcrm.deliveries.hidden_for is
     'For how long from now on no worker receives it, at most 90 days. Sets visible_at.';
+comment on column tinydevcrm.deliveries.is_in_flight is
+    'Whether a worker has received it, and has not yet answered or given it back. Until visible_at '
+    'no other one receives it.';
 comment on column tinydevcrm.deliveries.is_redelivered is
     'Whether it has been made pending again. Any update of this column does that.';
 comment on column tinydevcrm.deliveries.visible_at is
@@ -71,8 +80,9 @@ comment on column tinydevcrm.deliveries.parked_at is
 comment on column tinydevcrm.deliveries.last_error is
     'Why the last attempt failed: the reason that the worker gave.';
 
+-- It holds no column that receiving changes.
 create index deliveries_pending_idx
-    on tinydevcrm.deliveries (subscription_id, visible_at, id)
+    on tinydevcrm.deliveries (subscription_id, matview_id, event_id)
  where acknowledged_at is null and parked_at is null;
 
 create index deliveries_parked_idx
@@ -131,9 +141,36 @@ create policy deliveries_answer on tinydevcrm.deliveries
 
 grant select,
       insert (subscription_id, event_id),
-      update (state, attempts, hidden_for, is_redelivered, last_error)
+      update (state, attempts, hidden_for, is_in_flight, is_redelivered, last_error)
    on tinydevcrm.deliveries
    to tinydevcrm_user;
+
+create function tinydevcrm._deliveries_set_matview()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.matview_id := coalesce(
+        (
+            select matview_refresh_events.matview_id
+              from tinydevcrm.matview_refresh_events
+             where matview_refresh_events.id = new.event_id
+        ),
+        0);
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_matview() is
+    'Sets the materialized view of a delivery, which users cannot write.';
+
+create trigger _100_set_matview
+    before insert on tinydevcrm.deliveries
+    for each row
+    when (new.matview_id is null)
+    execute function tinydevcrm._deliveries_set_matview();
 
 create function tinydevcrm._deliveries_set_times()
     returns trigger
@@ -188,6 +225,7 @@ begin
         when new.leader_event_id = new.event_id then new.event_id
     end;
     new.hidden_for := interval '0';
+    new.is_in_flight := false;
     new.visible_at := clock_timestamp();
     new.created_at := clock_timestamp();
     new.acknowledged_at := null;
@@ -217,10 +255,11 @@ as $$
 begin
     -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
     -- would wait for the drop as well, and then make the refresh fail.
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id, matview_id)
     select subscriptions.owner,
            subscriptions.id,
-           new.id
+           new.id,
+           coalesce(new.matview_id, 0)
       from tinydevcrm.subscriptions
      where subscriptions.owner = new.owner
        and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
@@ -229,10 +268,11 @@ begin
 
     -- A refresh does not wait for a subscription that another role has locked: that role misses the
     -- event.
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id)
+    insert into tinydevcrm.deliveries (owner, subscription_id, event_id, matview_id)
     select subscriptions.owner,
            subscriptions.id,
-           new.id
+           new.id,
+           coalesce(new.matview_id, 0)
       from tinydevcrm.subscriptions
      where subscriptions.owner <> new.owner
        and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
@@ -258,6 +298,150 @@ create trigger _500_fan_out
     for each row
     when (new.is_notified)
     execute function tinydevcrm._matview_refresh_events_fan_out();
+
+create function tinydevcrm._list_heads(subscription_id bigint)
+    returns setof tinydevcrm.deliveries
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+    with recursive heads as (
+        select -1::bigint as matview_id,
+               null::tinydevcrm.deliveries as delivery
+        union all
+        select next.*
+          from heads
+         cross join lateral (
+            select deliveries.matview_id,
+                   deliveries as delivery
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = _list_heads.subscription_id
+               and deliveries.matview_id > heads.matview_id
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+             order by deliveries.matview_id, deliveries.event_id
+             limit 1
+         ) as next
+    )
+    select (heads.delivery).*
+      from heads
+     where heads.matview_id >= 0
+$$;
+
+comment on function tinydevcrm._list_heads(bigint) is
+    'The first pending delivery of each materialized view of a subscription: the only ones that '
+    'can be received next.';
+
+create function tinydevcrm._choose_start(subscription_id bigint)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+as $$
+declare
+    v_first_id bigint;
+    v_last_id  bigint;
+begin
+    select deliveries.matview_id
+      into v_first_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id, deliveries.event_id
+     limit 1;
+
+    select deliveries.matview_id
+      into v_last_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id desc, deliveries.event_id desc
+     limit 1;
+
+    return coalesce(v_first_id + floor(random() * (v_last_id - v_first_id + 1))::bigint, 0);
+end
+$$;
+
+comment on function tinydevcrm._choose_start(bigint) is
+    'A random number from that of the first materialized view with pending deliveries of a '
+    'subscription to that of the last.';
+
+create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit integer)
+    returns table (matview_id bigint, event_id bigint, place tid)
+    language plpgsql
+    -- Reads what the calling statement sees, which locks what this finds.
+    stable
+    set search_path = pg_catalog, pg_temp
+    -- A plan that was made while the table was small would read all of it once for each view, and
+    -- planning and compiling take longer than receiving.
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+as $$
+declare
+    v_start_id constant bigint := tinydevcrm._choose_start(_list_due_heads.subscription_id);
+begin
+    return query
+        -- From view to view, so that many that wait behind a head cost nothing: from the start up,
+        -- and then, in the second lap, from 0 up to the start.
+        with recursive heads (lap, matview_id, event_id, visible_at, place) as (
+            select 1,
+                   v_start_id - 1,
+                   0::bigint,
+                   'infinity'::timestamptz,
+                   null::tid
+            union all
+            select next.*
+              from heads
+             cross join lateral (
+                (select heads.lap,
+                        deliveries.matview_id,
+                        deliveries.event_id,
+                        deliveries.visible_at,
+                        deliveries.ctid
+                   from tinydevcrm.deliveries
+                  where deliveries.subscription_id = _list_due_heads.subscription_id
+                    and deliveries.matview_id > heads.matview_id
+                    and (heads.lap = 1 or deliveries.matview_id < v_start_id)
+                    and deliveries.acknowledged_at is null
+                    and deliveries.parked_at is null
+                  order by deliveries.matview_id, deliveries.event_id
+                  limit 1)
+                union all
+                (select 2,
+                        deliveries.matview_id,
+                        deliveries.event_id,
+                        deliveries.visible_at,
+                        deliveries.ctid
+                   from tinydevcrm.deliveries
+                  where deliveries.subscription_id = _list_due_heads.subscription_id
+                    and heads.lap = 1
+                    and deliveries.matview_id < v_start_id
+                    and deliveries.acknowledged_at is null
+                    and deliveries.parked_at is null
+                  order by deliveries.matview_id, deliveries.event_id
+                  limit 1)
+                limit 1
+             ) as next
+        )
+        select heads.matview_id,
+               heads.event_id,
+               heads.place
+          from heads
+         where heads.visible_at <= clock_timestamp()
+         limit _list_due_heads.head_limit;
+end
+$$;
+
+comment on function tinydevcrm._list_due_heads(bigint, integer) is
+    'The heads of a subscription that may be received now, up to a number, with their ctid. When '
+    'there are more, chance decides from which view on, so that each view has its turn.';
 
 -- Fifty views that fail for one reason are one message. The first failure waits for others like it;
 -- these join it, and recoveries likewise.
@@ -410,9 +594,18 @@ revoke execute on function
     tinydevcrm._matview_refresh_events_group(),
     tinydevcrm._deliveries_lead(),
     tinydevcrm.grouped_events(bigint),
+    tinydevcrm._list_heads(bigint),
+    tinydevcrm._choose_start(bigint),
+    tinydevcrm._list_due_heads(bigint, integer),
+    tinydevcrm._deliveries_set_matview(),
     tinydevcrm._deliveries_set_times(),
     tinydevcrm._deliveries_redeliver(),
     tinydevcrm._matview_refresh_events_fan_out()
 from public;
 
-grant execute on function tinydevcrm.grouped_events(bigint) to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._list_heads(bigint),
+    tinydevcrm._choose_start(bigint),
+    tinydevcrm._list_due_heads(bigint, integer),
+    tinydevcrm.grouped_events(bigint)
+to tinydevcrm_user;

@@ -1,15 +1,147 @@
 -- How a worker takes deliveries, and answers each.
 
-create function tinydevcrm._receive_deliveries(
-    subscription_id    bigint,
-    batch_size         integer,
-    visibility_timeout interval
+create function tinydevcrm._lock_due_deliveries(
+    subscription_id bigint,
+    batch_size      integer,
+    run_length      integer
 )
-    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
+    returns tid[]
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
+declare
+    v_places tid[];
+begin
+    -- Who locks a head has its view, so a head is locked before those behind it. By ctid: the
+    -- statistics of a queue are too poor for the planner to find rows by number.
+    with due as (
+        select heads.*
+          from tinydevcrm._list_due_heads(
+                   _lock_due_deliveries.subscription_id,
+                   _lock_due_deliveries.batch_size + 100) as heads
+         order by heads.event_id
+    ),
+    locked as (
+        select waiting.matview_id,
+               waiting.number,
+               run.place
+          from due
+         cross join lateral (
+            select deliveries.matview_id,
+                   deliveries.event_id
+              from tinydevcrm.deliveries
+             where deliveries.ctid = due.place
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+               and deliveries.visible_at <= clock_timestamp()
+               for update skip locked
+         ) as head
+         cross join lateral (
+            select deliveries.matview_id,
+                   deliveries.ctid as place,
+                   row_number() over (order by deliveries.event_id) as number
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = _lock_due_deliveries.subscription_id
+               and deliveries.matview_id = head.matview_id
+               and deliveries.event_id >= head.event_id
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+             order by deliveries.event_id
+             limit _lock_due_deliveries.run_length
+         ) as waiting
+         cross join lateral (
+            select deliveries.ctid as place
+              from tinydevcrm.deliveries
+             where deliveries.ctid = waiting.place
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+               and deliveries.visible_at <= clock_timestamp()
+               for update skip locked
+         ) as run
+         limit _lock_due_deliveries.batch_size
+    ),
+    counted as (
+        select locked.place,
+               locked.number,
+               count(*) over (partition by locked.matview_id order by locked.number) as count
+          from locked
+    )
+    select array_agg(counted.place)
+      into v_places
+      from counted
+     -- Not those behind one that another worker or transaction has.
+     where counted.number = counted.count;
+
+    return v_places;
+end
+$$;
+
+comment on function tinydevcrm._lock_due_deliveries(bigint, integer, integer) is
+    'Locks the deliveries that are received next, up to a number, and up to run_length of each '
+    'materialized view. Returns their ctids.';
+
+create function tinydevcrm._find_newer_acknowledged(
+    subscription_id bigint,
+    matview_id      bigint,
+    event_id        bigint
+)
+    returns bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    -- When ten newer ones are all pending, they follow, so this one is not the last word.
+    return (
+        select max(newer.event_id)
+          from (
+            select deliveries.event_id,
+                   deliveries.acknowledged_at
+              from tinydevcrm.matview_refresh_events
+              join tinydevcrm.deliveries
+                on deliveries.event_id = matview_refresh_events.id
+               and deliveries.subscription_id = _find_newer_acknowledged.subscription_id
+             where matview_refresh_events.matview_id = _find_newer_acknowledged.matview_id
+               and matview_refresh_events.id > _find_newer_acknowledged.event_id
+             order by matview_refresh_events.id desc
+             limit 10
+          ) as newer
+         where newer.acknowledged_at is not null
+    );
+end
+$$;
+
+comment on function tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint) is
+    'The newest event of the same materialized view that the subscription has acknowledged, if it '
+    'is newer than this one and among the newest ten.';
+
+create function tinydevcrm._receive_deliveries(
+    subscription_id    bigint,
+    batch_size         integer,
+    visibility_timeout interval,
+    run_length         integer default null
+)
+    returns table (
+        delivery_id   bigint,
+        attempt       integer,
+        event         tinydevcrm.matview_refresh_events,
+        superseded_by bigint
+    )
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+as $$
+declare
+    v_places       tid[];
+    v_subscription record;
 begin
     if coalesce(_receive_deliveries.batch_size, 0) < 1
        or _receive_deliveries.visibility_timeout between interval '0' and interval '90 days'
@@ -21,65 +153,74 @@ begin
             hint    = 'Take at least one delivery, for at most 90 days.';
     end if;
 
+    select subscriptions.max_attempts,
+           subscriptions.numbers_as_text
+      into v_subscription
+      from tinydevcrm.subscriptions
+     where subscriptions.id = _receive_deliveries.subscription_id
+       and not subscriptions.is_paused;
+
+    if not found then
+        return;
+    end if;
+
+    v_places := tinydevcrm._lock_due_deliveries(
+        _receive_deliveries.subscription_id,
+        _receive_deliveries.batch_size,
+        coalesce(_receive_deliveries.run_length, _receive_deliveries.batch_size));
+
     return query
-        -- By ctid: the statistics of a queue are too poor for the planner to find rows by number.
-        with taken as (
-            select deliveries.ctid,
-                   subscriptions.numbers_as_text,
-                   deliveries.attempts >= subscriptions.max_attempts as is_last_over
-              from tinydevcrm.deliveries
-              join tinydevcrm.subscriptions
-                on subscriptions.id = deliveries.subscription_id
-             where deliveries.subscription_id = _receive_deliveries.subscription_id
-               and not subscriptions.is_paused
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
-               and deliveries.visible_at <= clock_timestamp()
-             order by deliveries.visible_at, deliveries.id
-             limit _receive_deliveries.batch_size
-               for update of deliveries skip locked
-        ),
-        received as (
+        with received as (
             update tinydevcrm.deliveries
-               set attempts = deliveries.attempts + (not taken.is_last_over)::integer,
-                   state = case when taken.is_last_over then 'parked' else 'pending' end,
+               set attempts = least(deliveries.attempts + 1, v_subscription.max_attempts),
+                   state = case
+                       when deliveries.attempts >= v_subscription.max_attempts then 'parked'
+                       else 'pending'
+                   end,
                    hidden_for = _receive_deliveries.visibility_timeout,
+                   is_in_flight = true,
                    last_error = case
-                       when taken.is_last_over then
+                       when deliveries.attempts >= v_subscription.max_attempts then
                            coalesce(deliveries.last_error, 'it was not acknowledged in time')
                        else deliveries.last_error
                    end
-              from taken
-             where deliveries.ctid = taken.ctid
-            returning deliveries.id,
-                      deliveries.attempts,
-                      deliveries.event_id,
-                      deliveries.parked_at,
-                      taken.numbers_as_text
+             where deliveries.ctid = any (v_places)
+            returning deliveries.*
         )
         select received.id,
                received.attempts,
                case
-                   when received.numbers_as_text then tinydevcrm._print_numbers_as_text(events)
+                   when v_subscription.numbers_as_text then
+                       tinydevcrm._print_numbers_as_text(events)
                    else events
+               end,
+               case
+                   when received.is_redelivered then tinydevcrm._find_newer_acknowledged(
+                       received.subscription_id, received.matview_id, received.event_id)
                end
           from received
           join tinydevcrm.matview_refresh_events as events
             on events.id = received.event_id
          where received.parked_at is null
-         order by received.id;
+         order by received.event_id;
 end
 $$;
 
-comment on function tinydevcrm._receive_deliveries(bigint, integer, interval) is
-    'As tinydevcrm.receive_events(), by the number of a subscription.';
+comment on function tinydevcrm._receive_deliveries(bigint, integer, interval, integer) is
+    'As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length '
+    'deliveries of each materialized view.';
 
 create function tinydevcrm.receive_events(
     subscription       text,
     batch_size         integer default 100,
     visibility_timeout interval default interval '30 seconds'
 )
-    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events)
+    returns table (
+        delivery_id   bigint,
+        attempt       integer,
+        event         tinydevcrm.matview_refresh_events,
+        superseded_by bigint
+    )
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
@@ -95,11 +236,17 @@ end
 $$;
 
 comment on function tinydevcrm.receive_events(text, integer, interval) is
-    'Receives up to batch_size pending deliveries of your subscription, oldest first. A delivery '
-    'that is neither acknowledged nor rejected within the visibility timeout is received again, so '
-    'make the handling idempotent, by the event''s id. Many workers may call it at once. Raises '
-    'TD001 when there is no subscription, TD007 when batch_size is not at least 1 or the timeout '
-    'not 0 to 90 days.';
+    'Receives up to batch_size pending deliveries of your subscription. Those of one materialized '
+    'view come in the order of their events: none is received while an earlier one is pending '
+    'elsewhere, with another worker or waiting for its retry; a parked one holds up none. A batch '
+    'may hold several of one view, in order: a worker that rejects one and goes on with the next '
+    'gives up the order itself. Different views never wait for each other, and the one whose next '
+    'event is the oldest comes first. superseded_by is set for an event that was delivered again '
+    'by hand after a newer one of its view, whose id it is, had been acknowledged. A delivery that '
+    'is neither acknowledged nor rejected within the visibility timeout is received again, so make '
+    'the handling idempotent, by the event''s id. Many workers may call it at once; one view is '
+    'with one worker at a time. Raises TD001 when there is no subscription, TD007 when batch_size '
+    'is not at least 1 or the timeout not 0 to 90 days.';
 
 create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     returns bigint
@@ -168,6 +315,7 @@ begin
                greatest(
                    tinydevcrm._compute_retry_delay(deliveries.attempts), reject_event.retry_after),
                interval '90 days'),
+           is_in_flight = false,
            state = case
                when deliveries.attempts >= subscriptions.max_attempts then 'parked'
                else 'pending'
@@ -206,7 +354,9 @@ comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'it for over a second.';
 
 revoke execute on function
-    tinydevcrm._receive_deliveries(bigint, integer, interval),
+    tinydevcrm._lock_due_deliveries(bigint, integer, integer),
+    tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
+    tinydevcrm._receive_deliveries(bigint, integer, interval, integer),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
@@ -214,7 +364,9 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._receive_deliveries(bigint, integer, interval),
+    tinydevcrm._lock_due_deliveries(bigint, integer, integer),
+    tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
+    tinydevcrm._receive_deliveries(bigint, integer, interval, integer),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),

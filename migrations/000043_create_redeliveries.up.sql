@@ -122,7 +122,32 @@ comment on function tinydevcrm.replay_events(text, timestamptz) is
     'subscription, as far as they are still recorded. Returns how many deliveries became pending. '
     'Raises TD001 when there is no such subscription, TD007 when the time is null.';
 
+create function tinydevcrm._make_waiting_due(subscription_id bigint)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.deliveries
+       set hidden_for = interval '0',
+           is_in_flight = false
+     where deliveries.id in (
+               select waiting.id
+                 from tinydevcrm.deliveries as waiting
+                where waiting.subscription_id = _make_waiting_due.subscription_id
+                  and waiting.acknowledged_at is null
+                  and waiting.parked_at is null
+                  and waiting.visible_at > clock_timestamp()
+                  and not waiting.is_in_flight
+                  for no key update skip locked
+           )
+$$;
+
+comment on function tinydevcrm._make_waiting_due(bigint) is
+    'Makes the deliveries of a subscription that wait for a retry due now.';
+
 revoke execute on function
+    tinydevcrm._make_waiting_due(bigint),
     tinydevcrm._requeue_deliveries(bigint[]),
     tinydevcrm.redeliver_event(bigint),
     tinydevcrm.redeliver_parked(text),
@@ -130,6 +155,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._make_waiting_due(bigint),
     tinydevcrm._requeue_deliveries(bigint[]),
     tinydevcrm.redeliver_event(bigint),
     tinydevcrm.redeliver_parked(text),

@@ -74,7 +74,7 @@ begin
         -- A redelivered one starts again, and keeps its error for people to read.
         when delivery.attempts = 0 then 'pending'
         when delivery.last_error is not null then 'failing'
-        when delivery.visible_at > clock_timestamp() then 'in flight'
+        when delivery.is_in_flight and delivery.visible_at > clock_timestamp() then 'in flight'
         else 'pending'
     end;
 end
@@ -192,9 +192,29 @@ comment on function tinydevcrm.latest_deliveries(text, integer) is
     'event whose delivery carries it: see tinydevcrm.deliveries.leader_event_id. Raises TD001 when '
     'there is no such subscription.';
 
+create function tinydevcrm._find_next_delivery(subscription_id bigint)
+    returns tinydevcrm.deliveries
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select heads.*
+      from tinydevcrm._list_heads(_find_next_delivery.subscription_id) as heads
+     where not (heads.is_in_flight and heads.visible_at > clock_timestamp())
+       -- Another delivery carries the others.
+       and heads.visible_at < 'infinity'
+     order by heads.visible_at, heads.event_id
+     limit 1
+$$;
+
+comment on function tinydevcrm._find_next_delivery(bigint) is
+    'The delivery of a subscription that is received next, unless an endpoint delays it; null when '
+    'none is pending or all are in flight.';
+
 revoke execute on function
     tinydevcrm._find_renamed_read(bigint),
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
+    tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
@@ -204,6 +224,7 @@ from public;
 grant execute on function
     tinydevcrm._find_renamed_read(bigint),
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
+    tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),

@@ -244,6 +244,7 @@ select subscriptions.name as subscription,
        counted.oldest_pending_at,
        date_trunc('seconds', now() - counted.oldest_pending_at) as oldest_pending_age,
        last_acknowledged.acknowledged_at as last_acknowledged_at,
+       tinydevcrm._find_next_attempt(subscriptions) as next_attempt_at,
        troubled.last_error,
        subscriptions.pause_reason,
        subscriptions.is_paused,
@@ -275,7 +276,7 @@ select subscriptions.name as subscription,
            where deliveries.subscription_id = subscriptions.id
              and deliveries.acknowledged_at is null
              and deliveries.parked_at is null
-           order by deliveries.visible_at, deliveries.id
+           order by deliveries.matview_id, deliveries.event_id
            limit 10000
         ) as pending
   ) as counted
@@ -349,6 +350,8 @@ comment on column tinydevcrm.subscription_status.oldest_pending_age is
     'How long that is.';
 comment on column tinydevcrm.subscription_status.last_acknowledged_at is
     'When the newest acknowledged delivery, among the last 10000, was acknowledged.';
+comment on column tinydevcrm.subscription_status.next_attempt_at is
+    'When the next delivery is tried: see tinydevcrm._find_next_attempt().';
 comment on column tinydevcrm.subscription_status.last_error is
     'Why the last attempt failed, of the newest delivery that is not acknowledged and has an '
     'error.';

@@ -67,7 +67,7 @@ select watched.view_count,
                 where deliveries.subscription_id = own_subscriptions.id
                   and deliveries.acknowledged_at is null
                   and deliveries.parked_at is null
-                order by deliveries.visible_at, deliveries.id
+                order by deliveries.matview_id, deliveries.event_id
                 limit 10000
            ) as of_one
            limit 10000

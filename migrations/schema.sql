@@ -26,6 +26,8 @@ table settings
     webhook_networks     cidr[]       -- Private networks whose addresses a webhook's URL may name, at most 100.
     refresh_lock_timeout interval     -- How long a refresh waits for each lock, 10 ms to 1 hour: readers of the view queue behind a refresh that waits.
     refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
+    webhook_failure_limit integer      -- After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one delivery at a time probes it.
+    webhook_probe_pause  interval     -- Longest pause between two probes of an endpoint that is down, 1 second to 1 hour.
     primary key (id)
 
 function _is_private_address(address inet) returns boolean
@@ -1280,9 +1282,11 @@ table deliveries
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
+    matview_id           bigint       -- The registration of the event's materialized view, for the order; 0 when that had been removed.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
     hidden_for           interval     -- For how long from now on no worker receives it, at most 90 days.
+    is_in_flight         boolean      -- Whether a worker has received it, and has not yet answered or given it back.
     is_redelivered       boolean      -- Whether it has been made pending again.
     visible_at           timestamptz  -- The time from which a worker may receive it.
     created_at           timestamptz  -- When it became pending.
@@ -1293,9 +1297,13 @@ table deliveries
     unique (event_id, subscription_id)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_set_matview before insert: _deliveries_set_matview()
     trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
     trigger _500_lead after update: _deliveries_lead()
+
+function _deliveries_set_matview() returns trigger
+    -- Sets the materialized view of a delivery, which users cannot write.
 
 function _deliveries_set_times() returns trigger
     -- Sets the times of a delivery, which users cannot write.
@@ -1305,6 +1313,15 @@ function _deliveries_redeliver() returns trigger
 
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
+
+function _list_heads(subscription_id bigint) returns setof deliveries
+    -- The first pending delivery of each materialized view of a subscription: the only ones that can be received next.
+
+function _choose_start(subscription_id bigint) returns bigint
+    -- A random number from that of the first materialized view with pending deliveries of a subscription to that of the last.
+
+function _list_due_heads(subscription_id bigint, head_limit integer) returns table (matview_id bigint, event_id bigint, place tid)
+    -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
     -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
@@ -1322,15 +1339,26 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
 -- 000039_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
-function _receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
-    -- As tinydevcrm.receive_events(), by the number of a subscription.
+function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
+    -- Locks the deliveries that are received next, up to a number, and up to run_length of each materialized view.
+
+function _find_newer_acknowledged(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
+    -- The newest event of the same materialized view that the subscription has acknowledged, if it is newer than this one and among the newest ten.
+
+function _receive_deliveries(
+        subscription_id bigint,
+        batch_size integer,
+        visibility_timeout interval,
+        run_length integer default null
+    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view.
 
 function receive_events(
         subscription text,
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
-    -- Receives up to batch_size pending deliveries of your subscription, oldest first.
+    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    -- Receives up to batch_size pending deliveries of your subscription.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
     -- Acknowledges deliveries: they have been handled.
@@ -1356,6 +1384,9 @@ function redeliver_parked(subscription text) returns bigint
 
 function replay_events(subscription text, since timestamptz) returns bigint
     -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
+
+function _make_waiting_due(subscription_id bigint) returns void
+    -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
 -- 000041_create_latest_deliveries
@@ -1392,6 +1423,9 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     )
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
+function _find_next_delivery(subscription_id bigint) returns deliveries
+    -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
+
 
 -- 000042_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
@@ -1407,11 +1441,17 @@ table webhooks
     previous_secret_until timestamptz  -- Until when the previous secret signs.
     rate_limited_for     interval     -- For how long from now on nothing is posted to the endpoint, at most 90 days.
     rate_limited_until   timestamptz  -- Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).
+    failure_count        integer      -- Failures of the endpoint in a row, 0 after each success.
+    failing_since        timestamptz  -- When the first of them was; null when there are none.
+    probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
+    next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
     primary key (subscription_id)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_check_url before insert or update of url: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
+    trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
+    trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
@@ -1424,6 +1464,15 @@ function _webhooks_keep_secret() returns trigger
 
 function _webhooks_limit_rate() returns trigger
     -- Sets until when nothing is posted to an endpoint.
+
+function _webhooks_set_failing() returns trigger
+    -- Sets since when an endpoint fails.
+
+function _webhooks_set_probe() returns trigger
+    -- Sets from when on an endpoint that is down is probed.
+
+function _endpoint_is_down(webhook webhooks) returns boolean
+    -- Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a row.
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
@@ -1443,18 +1492,49 @@ function alter_webhook(name text, url text) returns void
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
+function _note_success(subscription_id bigint) returns table (down_since timestamptz, waiting_count bigint)
+    -- Ends the failures of an endpoint.
+
+function _classify_refusal(status integer) returns text
+    -- What a refusal is about.
+
+function _note_failure(subscription_id bigint) returns boolean
+    -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
+
 
 -- 000043_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
+function _endpoint_is_due(webhook webhooks) returns boolean
+    -- Whether there is something to post to an endpoint now.
+
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
     -- The webhooks that have deliveries to post now, and that the caller may serve.
 
-function _build_webhook_body(event matview_refresh_events, others json) returns json
+function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
 
-function _receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, message_id text, body json, url text, secrets text[])
-    -- Receives deliveries like tinydevcrm.receive_events(), with all that the orchestrator needs to post them.
+function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
+    -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
+
+function _receive_posts(
+        subscription_id bigint,
+        batch_size integer,
+        visibility_timeout interval,
+        run_length integer default null
+    ) returns table (
+        delivery_id bigint,
+        matview_id bigint,
+        message_id text,
+        body json,
+        url text,
+        secrets text[],
+        early interval
+    )
+    -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
+
+function _release_posts(delivery_ids bigint[]) returns void
+    -- Gives back deliveries that were received but not posted, with their attempt.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
     -- Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP 410).
@@ -1462,20 +1542,30 @@ function _disable_webhook(subscription_id bigint, reason text) returns void
 function _limit_webhook_rate(subscription_id bigint, retry_after interval) returns void
     -- Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.
 
-function _lock_posted(delivery_id bigint) returns void
-    -- Locks a delivery whose outcome is recorded next.
+function _lock_posted(delivery_ids bigint[]) returns void
+    -- Locks deliveries whose outcome is recorded next.
 
-function _accept_post(delivery_id bigint) returns void
-    -- Records that an endpoint has accepted the post of a delivery.
+function _accept_posts(subscription_id bigint, delivery_ids bigint[]) returns table (down_since timestamptz, waiting_count bigint)
+    -- Records that an endpoint has accepted the posts of deliveries.
+
+function _return_post(delivery_id bigint, reason text, hidden_for interval) returns void
+    -- Makes the delivery of a failed probe pending again with the reason and without the attempt.
 
 function _refuse_post(
         subscription_id bigint,
         delivery_id bigint,
         status integer,
         reason text,
-        retry_after interval default null
-    ) returns void
+        retry_after interval default null,
+        early interval default '00:00:00'
+    ) returns text
     -- Handles an endpoint's refusal of a post.
+
+function retry_subscription(name text) returns bigint
+    -- Tries again now: what waits for a retry is due, and so is the probe of an endpoint that is down.
+
+function _find_next_attempt(subscription subscriptions) returns timestamptz
+    -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
 -- 000044_create_embeds
@@ -1616,6 +1706,7 @@ view subscription_status
     oldest_pending_at    timestamptz  -- Since when the oldest pending delivery is pending.
     oldest_pending_age   interval     -- How long that is.
     last_acknowledged_at timestamptz  -- When the newest acknowledged delivery, among the last 10000, was acknowledged.
+    next_attempt_at      timestamptz  -- When the next delivery is tried: see tinydevcrm._find_next_attempt().
     last_error           text         -- Why the last attempt failed, of the newest delivery that is not acknowledged and has an error.
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.

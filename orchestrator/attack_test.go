@@ -89,7 +89,7 @@ var attacks = []attack{
 	{"switch the webhook off", "do $$ begin perform tinydevcrm._disable_webhook({hook_id}, 'gone'); assert (select is_paused from tinydevcrm.subscriptions where id = {hook_id}), 'in vain'; end $$"},
 	{"limit the rate of the webhook", "do $$ begin perform tinydevcrm._limit_webhook_rate({hook_id}, '1 day'); assert (select rate_limited_until is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
 	{"receive the posts", "select from tinydevcrm._receive_posts({hook_id}, 10, '1 hour')"},
-	{"accept a post", "do $$ begin perform tinydevcrm._accept_post({delivery_id}); assert (select acknowledged_at is not null from tinydevcrm.deliveries where id = {delivery_id}), 'in vain'; end $$"},
+	{"accept a post", "do $$ begin perform tinydevcrm._accept_posts({subscription_id}, array[{delivery_id}]::bigint[]); assert (select acknowledged_at is not null from tinydevcrm.deliveries where id = {delivery_id}), 'in vain'; end $$"},
 	{"list the deliveries", "select from tinydevcrm.latest_deliveries('mine')"},
 	{"preview the table", "select tinydevcrm.preview_query('select * from ann.t')"},
 	{"preview the view", "select tinydevcrm.preview_query('select * from ann.v')"},

@@ -160,6 +160,12 @@ func newServer(t *testing.T) (*sql.DB, *dbtest.Server) {
 	return pool, server
 }
 
+// createViews creates the materialized views v1, v2 … that always notify.
+func createViews(t *testing.T, pool *sql.DB, count int) {
+	t.Helper()
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v' || i, 'select 1 as one', 'always') from generate_series(1, $1::integer) as i", count)
+}
+
 func refresh(t *testing.T, pool *sql.DB) int64 {
 	t.Helper()
 	return dbtest.Value[int64](t, pool, "select id from tinydevcrm.refresh_matview('v')")

@@ -27,6 +27,8 @@ func newRoundBench(t *testing.T, views ...string) roundBench {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	b := roundBench{t, server, openPool(t, server.URL)}
+	// Upkeep would have what a round has left refreshed.
+	b.exec("select cron.unschedule(jobid) from cron.job")
 	b.exec("create table knobs as select false as kills, 0.0::double precision as seconds")
 	for _, view := range views {
 		name, query, _ := strings.Cut(view, ": ")
@@ -258,12 +260,12 @@ func TestTheRestOfARoundThatEndedIsRefreshed(t *testing.T) {
 		"b: select 1 as n",
 		"c: select 2 as n")
 	b.exec("update knobs set kills = true")
-	b.exec("select cron.unschedule(jobid) from cron.job where jobname = 'tinydevcrm upkeep'")
 	b.outcomes()
 	if _, err := b.round(false); err == nil {
 		t.Fatal("the round does not end its session")
 	}
 	b.exec("call tinydevcrm.settle_jobs()")
+	b.exec("select cron.unschedule(jobid) from cron.job")
 	if err := b.run("call tinydevcrm.refresh_requested()"); err != nil {
 		t.Error(err)
 	}
@@ -296,14 +298,16 @@ func TestAServerThatCrashesInARefresh(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Fatal("the round has ended well")
 		}
-		dbtest.Eventually(t, dbtest.Deadline, "the server is back", func() bool {
-			_, err := b.pool.Exec("update knobs set seconds = 0")
+		// The postmaster may notice the killed process only after a session has answered once more.
+		dbtest.Eventually(t, dbtest.Deadline, "the server is back, and refreshes the rest", func() bool {
+			if _, err := b.pool.Exec("update knobs set seconds = 0"); err != nil {
+				return false
+			}
+			_, err := b.rest(false)
 			return err == nil
 		})
-		if _, err := b.rest(false); err != nil {
-			t.Fatal(err)
-		}
-		b.want(what, b.outcomes(), "b refreshed, p failed 57P01, c refreshed")
+		// When the next minute has begun meanwhile, b is due again.
+		b.want(what, strings.TrimSuffix(b.outcomes(), ", b refreshed"), "b refreshed, p failed 57P01, c refreshed")
 	}
 }
 

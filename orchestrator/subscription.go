@@ -13,7 +13,7 @@ import (
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "subscription COMMAND",
-		Short: "List, pause, mute and replay subscriptions",
+		Short: "List, pause, mute, retry and replay subscriptions",
 	}
 	list := &cobra.Command{
 		Use:   "list",
@@ -59,6 +59,8 @@ func (p *program) subscriptionCommand() *cobra.Command {
 			"subscription %[2]q is paused; orchestrator subscription resume ends the pause\n", "select tinydevcrm.pause_subscription($1)"),
 		p.subscriptionAction("resume NAME", "Resume a paused subscription, or a webhook that was switched off because its endpoint was gone",
 			"subscription %[2]q is resumed\n", "select tinydevcrm.resume_subscription($1)"),
+		p.subscriptionAction("retry NAME", "Try again now what waits for a retry, and an endpoint that is down",
+			"deliveries of %[2]q that are tried again now: %[1]s\n", "select tinydevcrm.retry_subscription($1)"),
 		p.subscriptionAction("redeliver NAME", "Deliver the parked (dead-lettered) deliveries again",
 			"deliveries of %[2]q pending again: %[1]s\n", "select tinydevcrm.redeliver_parked($1)"))
 	return command
@@ -81,18 +83,19 @@ func (p *program) subscriptionAction(use, short, done, statement string) *cobra.
 
 // A subscriptionRow is one of tinydevcrm.subscription_status, as the list shows it.
 type subscriptionRow struct {
-	name, matview, status, age, remark string
-	pending, parked, expired           int64
+	name, matview, status, age, next, remark string
+	pending, parked, expired                 int64
 }
 
 func (r *subscriptionRow) fields() []any {
-	return []any{&r.name, &r.matview, &r.status, &r.pending, &r.parked, &r.expired, &r.age, &r.remark}
+	return []any{&r.name, &r.matview, &r.status, &r.pending, &r.parked, &r.expired, &r.age, &r.next, &r.remark}
 }
 
 func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []string) error {
 	rows, err := db.Collect(command.Context(), pool, "list the subscriptions", (*subscriptionRow).fields, `
 		select subscription, coalesce(matview::text, dropped_matview, 'all'), status, pending_count, parked_count, expired_count,
 		       coalesce(oldest_pending_age::text, '-'),
+		       case when next_attempt_at > now() then to_char(next_attempt_at, 'YYYY-MM-DD HH24:MI:SS') else '-' end,
 		       coalesce(to_char(muted_until, '"muted until" YYYY-MM-DD HH24:MI:SSOF'), pause_reason, last_error, url, '-')
 		  from tinydevcrm.subscription_status
 		 order by subscription`)
@@ -100,9 +103,9 @@ func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []st
 		return err
 	}
 	table := newTable(p.stdout)
-	table.row("SUBSCRIPTION", "MATVIEW", "STATUS", "PENDING", "PARKED", "EXPIRED", "OLDEST", "URL OR WHY")
+	table.row("SUBSCRIPTION", "MATVIEW", "STATUS", "PENDING", "PARKED", "EXPIRED", "OLDEST", "NEXT ATTEMPT", "URL OR WHY")
 	for _, r := range rows {
-		table.row(r.name, r.matview, r.status, r.pending, r.parked, r.expired, r.age, r.remark)
+		table.row(r.name, r.matview, r.status, r.pending, r.parked, r.expired, r.age, r.next, r.remark)
 	}
 	return table.Flush()
 }

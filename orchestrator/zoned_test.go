@@ -3,6 +3,7 @@
 package main
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
@@ -30,13 +31,14 @@ func TestScheduleInAnotherTimeZone(t *testing.T) {
 	} {
 		mustCommand(t, server.URL, "schedule", name, "daily at "+at.In(berlin).Format("15:04"), "--time-zone", "europe/berlin", "--catch-up=false")
 	}
-	const ran = `
-		select count(*)
+	// Those for "due" and for "later" or "earlier", by the season.
+	const haveRun = `
+		select count(distinct schedule_id) >= 2 and bool_and(status = 'succeeded') and 'public.due' in (
+		           select matview from tinydevcrm.matview_refresh_events where schedule_id is not null)
 		  from tinydevcrm.job_runs
-		 where status = 'succeeded'
-		   and started_at >= $1`
+		 where started_at >= $1`
 	dbtest.Eventually(t, 4*time.Minute, "the jobs have run", func() bool {
-		return dbtest.Value[int](t, pool, ran, due) >= 2
+		return dbtest.Value[sql.Null[bool]](t, pool, haveRun, due).V
 	})
 	if refreshed := dbtest.Value[string](t, pool, `
 		select string_agg(matview, ', ') from tinydevcrm.matview_refresh_events where schedule_id is not null`); refreshed != "public.due" {

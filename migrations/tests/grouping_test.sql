@@ -154,7 +154,7 @@ select is(
 select is(tinydevcrm.redeliver_parked('hook'), 3::bigint, 'redeliver_parked() redelivers those that carry others');
 select is(
     (select array_agg(coalesce(json_array_length(body -> 'also_failed'), 0) order by body -> 'data' ->> 'id') from pg_temp.posts('hook') as body),
-    array[2, 0, 0], 'with what they carry');
+    array[2, 0], 'with what they carry; a later failure of a view that is carried waits for its turn');
 select is(tinydevcrm.replay_events('hook', '-infinity'), 0::bigint, 'replay_events() leaves what is pending');
 update tinydevcrm.deliveries set state = 'acknowledged' where event_id = leader_event_id;
 select is(tinydevcrm.replay_events('hook', '-infinity'), 5::bigint, 'and replays each event');
@@ -199,6 +199,7 @@ insert into numbers values (0);
 select pg_temp.refresh_all();
 select is(
     (select count(*)::integer from pg_temp.posts('hook')), 3, 'failure_grouping 0 groups none, and nothing waits');
+update tinydevcrm.deliveries set state = 'acknowledged';
 update tinydevcrm.settings set failure_grouping = '5 seconds';
 update tinydevcrm.subscriptions set groups_failures = false;
 delete from numbers where n = 0;
@@ -220,6 +221,7 @@ select is(
     (select count(*)::integer from tinydevcrm.receive_events('reader')), 1,
     'a muted subscription gets what it had before');
 select is((select count(*)::integer from tinydevcrm.receive_events('worker')), 2, 'another one gets all');
+select tinydevcrm.acknowledge_events(array(select id from tinydevcrm.deliveries));
 select tinydevcrm.unmute_subscription('reader');
 select tinydevcrm.refresh_matview('v1');
 select is(

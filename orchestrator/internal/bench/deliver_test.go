@@ -28,6 +28,14 @@ const insertEvents = `
 	  from tinydevcrm.matviews, generate_series(1, $1)
 	 where relation = 'v'::regclass`
 
+// insertManyEvents spreads events over all views, because the events of one view are with one worker at a time.
+const insertManyEvents = `
+	insert into tinydevcrm.matview_refresh_events
+	       (owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
+	select owner, id, current_schema() || '.' || relation, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
+	  from generate_series(1, $1 / (select count(*) from tinydevcrm.matviews)),
+	       tinydevcrm.matviews`
+
 // TestDeliver is scripts/bench deliver [BEHIND]: the time from commit to log line, compared with a bare
 // LISTEN/NOTIFY, and deliveries a second, with an empty table and with BEHIND acknowledged deliveries in it;
 // also for a queue of pgmq, where that is installed.
@@ -36,6 +44,7 @@ func TestDeliver(t *testing.T) {
 	t.Setenv("TINYDEVCRM_TEST_URL", newBench(t).url)
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v' || i, 'select 1 as one') from generate_series(2, 50) as i")
 	dbtest.Exec(t, pool, "create table plain (n integer)")
 	workers, err := db.Open(t.Context(), databaseURL, 8)
 	if err != nil {
@@ -52,7 +61,7 @@ func TestDeliver(t *testing.T) {
 		vacuum(t, pool)
 		fmt.Printf("with %d acknowledged deliveries behind\n", behind)
 		measureRate(t, pool, workers, "receive and acknowledge", func() {
-			dbtest.Exec(t, pool, insertEvents, rateEvents)
+			dbtest.Exec(t, pool, insertManyEvents, rateEvents)
 		}, "select delivery_id from tinydevcrm.receive_events('bench', 100)", "select tinydevcrm.acknowledge_events($1)")
 		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench')")
 		measureLatency(t, pool, databaseURL)

@@ -41,9 +41,11 @@ type Event struct {
 	ErrorCode    sql.Null[string]
 	ErrorMessage sql.Null[string]
 	// Reason is that of the outcomes late and dropped.
-	Reason    sql.Null[string]
-	StartedAt time.Time
-	Duration  time.Duration
+	Reason sql.Null[string]
+	// SupersededBy is the newer event of the view that was acknowledged before this one was delivered again.
+	SupersededBy sql.Null[int64]
+	StartedAt    time.Time
+	Duration     time.Duration
 }
 
 // A Worker delivers the events of one subscription.
@@ -161,7 +163,7 @@ const receiveEvents = `
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
 	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._order_row_columns(event) end,
 	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
-	       (event).error_code, left((event).error_message, $4 / 8), (event).reason,
+	       (event).error_code, left((event).error_message, $4 / 8), (event).reason, superseded_by,
 	       (event).started_at, extract(epoch from (event).duration)::double precision
 	  from tinydevcrm._receive_deliveries(tinydevcrm._find_own_subscription($1), $2, make_interval(secs => $3))
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
@@ -184,7 +186,7 @@ func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 		if err := rows.Scan(&id, &event.ID, &event.Matview, &event.ScheduleID,
 			&event.Outcome, &event.PlainReason, &event.RowCount, &event.AddedCount,
 			&event.RemovedCount, &carried, &event.IsCut, &event.ErrorCode, &event.ErrorMessage,
-			&event.Reason, &event.StartedAt, &seconds); err != nil {
+			&event.Reason, &event.SupersededBy, &event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}
 		event.Rows = carried

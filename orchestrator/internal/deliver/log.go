@@ -48,6 +48,9 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 			level = slog.LevelWarn
 			attrs = append(attrs, slog.String("reason", event.Reason.V))
 		}
+		if event.SupersededBy.Valid {
+			attrs = append(attrs, slog.Int64("superseded_by", event.SupersededBy.V))
+		}
 		logger.LogAttrs(ctx, level, "matview refresh", attrs...)
 	}
 }

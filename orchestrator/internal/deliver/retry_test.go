@@ -19,16 +19,16 @@ import (
 // These replace functions that the loops call. A sequence also counts calls that are rolled back.
 const (
 	deliveriesFail = `
-		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval)
-		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events) language plpgsql as
+		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null)
+		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events, superseded_by bigint) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
 		create or replace function tinydevcrm._list_due_webhooks()
 		    returns table (subscription_id bigint, name text, owner oid) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
-		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval)
-		    returns table (delivery_id bigint, message_id text, body json, url text, secrets text[]) language plpgsql as
+		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null)
+		    returns table (delivery_id bigint, matview_id bigint, message_id text, body json, url text, secrets text[], early interval) language plpgsql as
 		$$ begin perform nextval('public.attempts'); %s end $$`
 )
 

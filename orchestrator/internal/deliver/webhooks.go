@@ -3,15 +3,11 @@ package deliver
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"sync"
 	"time"
-
-	"github.com/lib/pq"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
@@ -19,19 +15,30 @@ import (
 )
 
 const (
-	// perEndpoint is how many requests to one endpoint run at once.
+	// perEndpoint is how many requests to one endpoint run at once, each of another view.
 	perEndpoint = 4
+	// longestRun is how many deliveries of one view are received at once. The first run has one, and each is
+	// twice as long as the last, as long as the endpoint accepts them.
+	longestRun = 64
 	// maxEndpoints is how many endpoints are served at once, shared among their owners. One that hangs takes
 	// no more than its own place.
 	maxEndpoints = 512
-	// maxBody bounds a message, and maxBytes all messages that are in progress; owners share these too.
+	// maxBody bounds a message, maxReceived those that are received at once, and maxBytes all messages that are
+	// in progress; owners share these too.
 	maxBody      = 2 << 20
+	maxReceived  = 4 << 20
 	maxBytes     = 128 << 20
 	maxReceiving = 2
+	// statusTooLong is what an endpoint would answer to a message that is too long.
+	statusTooLong = http.StatusRequestEntityTooLarge
 	// lookAfter is how often we look for deliveries whose retry is due.
 	lookAfter = 5 * time.Second
-	// postTimeout is longer than a post takes, so that no other program receives the delivery meanwhile.
+	// postTimeout is when another program may receive a delivery. It is longer than a post takes that starts
+	// within startWithin, which bounds how long posts go on after a pause of the subscription.
 	postTimeout = time.Minute
+	startWithin = 10 * time.Second
+	// acknowledgeAfter is how long accepted deliveries are collected that are acknowledged together.
+	acknowledgeAfter = 50 * time.Millisecond
 	// forgetAfter is longer than the time from the end of a pause to the next attempt.
 	forgetAfter = time.Minute
 	// drainWithin is how long running posts may take once the program ends.
@@ -52,7 +59,8 @@ type Webhooks struct {
 	// ended wakes Run when an endpoint has been served: more may be due by then.
 	ended chan int64
 	mu    sync.Mutex
-	busy  map[int64]struct{}
+	// busy are the endpoints that are being served. A signal says that more is due.
+	busy map[int64]chan struct{}
 	// places are the shares of endpoints that are being served, bytes those of messages in progress.
 	places, bytes shares
 	// receiving bounds how many receive messages at once. Messages are counted in bytes only after that.
@@ -80,7 +88,7 @@ func NewWebhooks(pool *sql.DB, post PostFunc, logger *slog.Logger) *Webhooks {
 		post:       post,
 		logger:     logger,
 		ended:      make(chan int64, 1),
-		busy:       make(map[int64]struct{}),
+		busy:       make(map[int64]chan struct{}),
 		places:     newShares(maxEndpoints),
 		bytes:      newShares(maxBytes),
 		receiving:  make(chan struct{}, maxReceiving),
@@ -139,11 +147,12 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 		return err
 	}
 	for _, e := range due {
-		if !w.take(e) {
+		more := w.take(e)
+		if more == nil {
 			continue
 		}
 		w.endpoints.Go(func() {
-			hasServed, err := w.serve(ctx, posting, e)
+			hasServed, err := newService(w, e, ctx, posting).run(more)
 			if err != nil && ctx.Err() == nil {
 				w.logger.Warn("cannot serve a webhook; trying again", "subscription", e.name, "error", err)
 			}
@@ -153,23 +162,31 @@ func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 	return nil
 }
 
-// take marks an endpoint as served. It refuses one that is being served or waits, and one whose owner has used
-// their share of the places.
-func (w *Webhooks) take(e endpoint) bool {
+// take marks an endpoint as served, and returns where it learns that more is due: nil for one that is being served
+// or waits, and for one whose owner has used their share of the places.
+func (w *Webhooks) take(e endpoint) chan struct{} {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// An endpoint that has not been due for so long needs no pause, or no longer exists.
 	maps.DeleteFunc(w.backingOff, func(_ int64, b *backoff) bool { return now.Sub(b.until) > forgetAfter })
 	if b := w.backingOff[e.subscriptionID]; b != nil && now.Before(b.until) {
-		return false
+		return nil
 	}
-	if _, isBusy := w.busy[e.subscriptionID]; isBusy || !w.places.hasRoom(e.owner) {
-		return false
+	if more, isBusy := w.busy[e.subscriptionID]; isBusy {
+		select {
+		case more <- struct{}{}:
+		default:
+		}
+		return nil
 	}
-	w.busy[e.subscriptionID] = struct{}{}
+	if !w.places.hasRoom(e.owner) {
+		return nil
+	}
+	more := make(chan struct{}, 1)
+	w.busy[e.subscriptionID] = more
 	w.places.add(e.owner, 1)
-	return true
+	return more
 }
 
 // release ends the serving of an endpoint. When nothing was served, the endpoint is still due: it waits for a
@@ -194,28 +211,6 @@ func (w *Webhooks) release(e endpoint, hasServed bool) {
 	}
 }
 
-// serve posts what an endpoint has due until nothing is left, and reports whether there was anything.
-func (w *Webhooks) serve(ctx, posting context.Context, e endpoint) (hasServed bool, err error) {
-	for ctx.Err() == nil {
-		posts, err := w.receive(ctx, e)
-		if err != nil || len(posts) == 0 {
-			return hasServed, err
-		}
-		hasServed = true
-		var group errgroup.Group
-		for _, p := range posts {
-			group.Go(func() error {
-				defer w.carry(e.owner, -len(p.message.Body))
-				return w.attempt(posting, e, p)
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return hasServed, err
-		}
-	}
-	return hasServed, nil
-}
-
 func (w *Webhooks) hasRoom(owner int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -226,74 +221,4 @@ func (w *Webhooks) carry(owner int64, bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes.add(owner, bytes)
-}
-
-// A post is a delivery that is being posted to an endpoint.
-type post struct {
-	deliveryID int64
-	to         webhook.Endpoint
-	message    webhook.Message
-}
-
-func (p *post) fields() []any {
-	return []any{&p.deliveryID, &p.message.ID, &p.message.Body, &p.to.URL, pq.Array(&p.to.Secrets)}
-}
-
-// receive receives deliveries; none while the owner has used their share of the bytes. A message that is too
-// long comes without its body.
-func (w *Webhooks) receive(ctx context.Context, e endpoint) ([]post, error) {
-	w.receiving <- struct{}{}
-	defer func() { <-w.receiving }()
-	if !w.hasRoom(e.owner) {
-		return nil, nil
-	}
-	posts, err := db.Collect(ctx, w.pool, "receive deliveries", (*post).fields, `
-		select delivery_id, message_id, case when octet_length(body::text) <= $4 then body end, url, secrets
-		  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3))`,
-		e.subscriptionID, perEndpoint, postTimeout.Seconds(), maxBody)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range posts {
-		w.carry(e.owner, len(p.message.Body))
-	}
-	return posts, nil
-}
-
-// attempt posts one delivery and records the outcome. SQL decides what follows from a refusal.
-func (w *Webhooks) attempt(ctx context.Context, e endpoint, p post) error {
-	err := error(&webhook.Refusal{Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody)})
-	if p.message.Body != nil {
-		err = w.post(ctx, p.to, p.message)
-	}
-	var refusal *webhook.Refusal
-	switch {
-	case err == nil:
-		return w.record(ctx, "acknowledge a delivery",
-			"select tinydevcrm._accept_post($1)", p.deliveryID)
-	case !errors.As(err, &refusal):
-		return err
-	}
-	w.logger.Warn("webhook refused", "subscription", e.name, "message_id", p.message.ID, "reason", refusal.Reason)
-	return w.record(ctx, "record a refusal",
-		"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5))",
-		e.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds())
-}
-
-// record repeats a statement until it succeeds: that the database is away for a moment, or that the owner has locked
-// the delivery, is no reason to post again. It holds no connection while it pauses. It stops when the delivery's visibility timeout is over, or the program ends.
-func (w *Webhooks) record(ctx context.Context, what, statement string, args ...any) error {
-	pauses := retry.NewPauses(pollAfter)
-	for end := time.Now().Add(postTimeout); ; {
-		// What has been posted is recorded even while the program ends.
-		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
-		_, err := w.pool.ExecContext(attempt, statement, args...)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(end) || !pauses.Wait(ctx) {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-	}
 }

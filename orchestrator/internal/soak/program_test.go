@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -186,8 +187,8 @@ func (p *program) complaints(t *testing.T) map[string]int {
 			counts[fmt.Sprintf("no log line: %.80s", line)]++
 			continue
 		}
-		// The dead webhook is refused all the time.
-		if (entry.Level == "WARN" || entry.Level == "ERROR") && entry.Msg != "webhook refused" {
+		// The dead webhook is down all the time.
+		if (entry.Level == "WARN" || entry.Level == "ERROR") && !strings.HasPrefix(entry.Msg, "webhook endpoint is down") {
 			complaint := fmt.Sprintf("%s: %.160s", entry.Msg, entry.Error)
 			if wasAway.MatchString(entry.Error) {
 				complaint = "the server was away"

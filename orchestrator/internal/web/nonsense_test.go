@@ -37,6 +37,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /subscriptions/resume":    {"subscription"},
 		"POST /subscriptions/mute":      {"subscription", "mute_for"},
 		"POST /subscriptions/unmute":    {"subscription"},
+		"POST /subscriptions/retry":     {"subscription"},
 		"POST /subscriptions/redeliver": {"subscription"},
 		"POST /subscriptions/drop":      {"subscription"},
 		"POST /deliveries/redeliver":    {"delivery"},

@@ -54,6 +54,7 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("POST /subscriptions/mute", s.muteSubscription)
 	mux.HandleFunc("POST /subscriptions/unmute", s.unmuteSubscription)
 	mux.HandleFunc("POST /subscriptions/drop", s.dropSubscription)
+	mux.HandleFunc("POST /subscriptions/retry", s.retrySubscription)
 	mux.HandleFunc("POST /subscriptions/redeliver", s.redeliverParked)
 	mux.HandleFunc("POST /deliveries/redeliver", s.redeliverEvent)
 

@@ -265,6 +265,7 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 		{send("/matviews/embed", "relation", odd, "origins", "*"), "schedule", "embed", odd},
 		{send("/matviews/unembed", "relation", odd), "schedule", "unembed", odd},
 		{send("/deliveries/redeliver", "delivery", delivery), "notify", "redeliver", "other"},
+		{send("/subscriptions/retry"), "notify", "retry-subscription", "other"},
 		{send("/subscriptions/redeliver"), "notify", "redeliver", "other"},
 		{send("/subscriptions/pause"), "notify", "pause-subscription", "other"},
 		{send("/subscriptions/resume"), "notify", "resume-subscription", "other"},

@@ -26,12 +26,13 @@ type subscription struct {
 	IsPaused           bool
 	IsTroubled         bool
 	MutedUntil         sql.NullTime
+	NextAttemptAt      sql.NullTime
 	Deliveries         []delivery
 }
 
 func (s *subscription) fields() []any {
 	return []any{&s.Name, &s.Matview, &s.URL, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
-		&s.IsPaused, &s.IsTroubled, &s.MutedUntil}
+		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt}
 }
 
 // A delivery is a row of tinydevcrm.latest_deliveries().
@@ -64,7 +65,8 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	var err error
 	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
 		select subscription, coalesce(matview::text, dropped_matview, ''), coalesce(url, ''), status, coalesce(last_error, ''),
-		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until
+		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until,
+		       case when next_attempt_at > now() then next_attempt_at end
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
 		 order by subscription = $1 desc, is_troubled desc, subscription
@@ -165,6 +167,14 @@ func (s *server) muteSubscription(w http.ResponseWriter, r *http.Request) {
 func (s *server) unmuteSubscription(w http.ResponseWriter, r *http.Request) {
 	s.run(w, r, ofSubscription("unmute-subscription", "end the mute of a subscription",
 		"tinydevcrm.unmute_subscription($1)"))
+}
+
+func (s *server) retrySubscription(w http.ResponseWriter, r *http.Request) {
+	retrying := ofSubscription("retry-subscription", "retry a subscription", "")
+	retrying.query = `
+			select json_build_object('subscription', $1::text, 'count', retried)
+			  from tinydevcrm.retry_subscription($1) as retried`
+	s.run(w, r, retrying)
 }
 
 func (s *server) dropSubscription(w http.ResponseWriter, r *http.Request) {

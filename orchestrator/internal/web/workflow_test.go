@@ -228,6 +228,12 @@ func TestBrowserSubscribes(t *testing.T) {
 	b.do("reload", chromedp.Reload())
 	b.expect(row+" td:nth-child(4)", "failing: a 500")
 	b.takeScreenshots("subscription")
+	b.expect(`#subscriptions [data-subscription] td`, "failing: a 500; next attempt")
+	b.press(`#notify [formaction^="/subscriptions/retry"]`)
+	b.expect("#notify .done", "tried again now: 1")
+	if due := f.number("select count(*) from tinydevcrm.receive_events($1)", name); due != 1 {
+		t.Errorf("%d deliveries are due, want 1", due)
+	}
 	b.press(row + " button")
 	b.expect(row+" td:nth-child(4)", "pending")
 

@@ -24,7 +24,9 @@ const (
 	idleWithin    = 90 * time.Second
 	maxRedirects  = 3
 	maxIdle       = 100
-	headerLimit   = 16 << 10
+	// maxIdlePerHost is how many posts to one endpoint run at once: each keeps its connection.
+	maxIdlePerHost = 4
+	headerLimit    = 16 << 10
 	// bodyLimit is how much of an answer is read. For most answers that is all, so that the connection can be
 	// reused. A connection with a longer answer is closed.
 	bodyLimit = 4 << 10
@@ -83,6 +85,7 @@ func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duratio
 			TLSHandshakeTimeout:    connectWithin,
 			MaxResponseHeaderBytes: headerLimit,
 			MaxIdleConns:           maxIdle,
+			MaxIdleConnsPerHost:    maxIdlePerHost,
 			IdleConnTimeout:        idleWithin,
 			DisableCompression:     true,
 		},

@@ -1,0 +1,333 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lib/pq"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
+)
+
+// A service is the serving of one endpoint, from the time that something is due until nothing is left.
+type service struct {
+	*Webhooks
+	endpoint
+	// ctx ends when no further post starts, posting when those that run are cut off.
+	ctx, posting context.Context
+
+	// held are the runs that were received, lanes those of them that are being posted. More are held than posted, so
+	// that no lane waits for the database. The end of each sends a signal.
+	held, lanes, ended chan struct{}
+	runLength          atomic.Int64
+	// stoppedAt is when the endpoint was not to get anything more: what was received before is not posted.
+	stoppedAt atomic.Pointer[time.Time]
+	// delivered counts what was accepted since the endpoint is back; isBack says that it was down.
+	delivered atomic.Int64
+	isBack    atomic.Bool
+}
+
+func newService(w *Webhooks, e endpoint, ctx, posting context.Context) *service {
+	s := &service{
+		Webhooks: w,
+		endpoint: e,
+		ctx:      ctx,
+		posting:  posting,
+		held:     make(chan struct{}, 2*perEndpoint),
+		lanes:    make(chan struct{}, perEndpoint),
+		ended:    make(chan struct{}, 1),
+	}
+	s.runLength.Store(1)
+	return s
+}
+
+// run posts until nothing is left, and reports whether there was anything.
+func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
+	var group errgroup.Group
+	defer func() {
+		err = errors.Join(err, group.Wait())
+		if s.isBack.Load() {
+			s.logger.Info("webhook backlog is delivered", "subscription", s.name, "delivered", s.delivered.Load())
+		}
+	}()
+	for s.ctx.Err() == nil {
+		runs, err := s.receive()
+		if err != nil {
+			return hasServed, err
+		}
+		hasServed = hasServed || len(runs) > 0
+		received := time.Now()
+		for _, run := range runs {
+			s.held <- struct{}{}
+			group.Go(func() error {
+				defer s.leave()
+				return s.postRun(run, received)
+			})
+		}
+		if len(runs) == 0 && len(s.held) == 0 {
+			return hasServed, nil
+		}
+		s.awaitRoom(more)
+	}
+	return hasServed, nil
+}
+
+func (s *service) leave() {
+	<-s.held
+	select {
+	case s.ended <- struct{}{}:
+	default:
+	}
+}
+
+// awaitRoom waits until a run has ended, or until more is due and there is room for it.
+func (s *service) awaitRoom(more <-chan struct{}) {
+	if len(s.held) == cap(s.held) {
+		more = nil
+	}
+	select {
+	case <-s.ended:
+	case <-more:
+	case <-s.ctx.Done():
+	}
+}
+
+// A post is a delivery that is being posted to an endpoint.
+type post struct {
+	deliveryID, matviewID int64
+	to                    webhook.Endpoint
+	message               webhook.Message
+	isTooLong             bool
+	// early is by how many seconds it precedes its own retry, because it probes an endpoint that is down.
+	early float64
+}
+
+func (p *post) fields() []any {
+	return []any{&p.deliveryID, &p.matviewID, &p.message.ID, &p.message.Body, &p.isTooLong, &p.to.URL, pq.Array(&p.to.Secrets), &p.early}
+}
+
+// receivePosts leaves out the body of a message that is too long, and those beyond what is received at once.
+const receivePosts = `
+	select delivery_id, matview_id, message_id,
+	       case when length <= $5 and sum(length) over (order by place) <= $6 then body end,
+	       length > $5, url, secrets, extract(epoch from early)::double precision
+	  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3), $4) with ordinality as posts
+	           (delivery_id, matview_id, message_id, body, url, secrets, early, place)
+	 cross join lateral octet_length(body::text) as length
+	 order by place`
+
+// receive receives runs, each the next deliveries of one view in order: none while the owner has used their share of
+// the bytes, or while as many as possible are held.
+func (s *service) receive() ([][]post, error) {
+	length, free := s.runLength.Load(), int64(cap(s.held)-len(s.held))
+	if free == 0 {
+		return nil, nil
+	}
+	s.receiving <- struct{}{}
+	defer func() { <-s.receiving }()
+	if !s.hasRoom(s.owner) {
+		return nil, nil
+	}
+	posts, err := db.Collect(s.ctx, s.pool, "receive deliveries", (*post).fields, receivePosts,
+		s.subscriptionID, free*length, postTimeout.Seconds(), length, maxBody, maxReceived)
+	if err != nil {
+		return nil, err
+	}
+	s.runLength.CompareAndSwap(length, min(2*length, longestRun))
+	var runs [][]post
+	places := make(map[int64]int)
+	for _, p := range posts {
+		s.carry(s.owner, len(p.message.Body))
+		place, isKnown := places[p.matviewID]
+		if !isKnown {
+			place = len(runs)
+			places[p.matviewID] = place
+			runs = append(runs, nil)
+		}
+		runs[place] = append(runs[place], p)
+	}
+	return runs, nil
+}
+
+// postRun posts the deliveries of a view one after another. At the first that fails, or when it is too late to start
+// another one, it gives the rest back untouched.
+func (s *service) postRun(run []post, received time.Time) error {
+	bytes := 0
+	for _, p := range run {
+		bytes += len(p.message.Body)
+	}
+	defer s.carry(s.owner, -bytes)
+
+	accepted := make(chan int64, len(run))
+	var group errgroup.Group
+	group.Go(func() error { return s.acknowledge(accepted) })
+	var failure error
+	posted := 0
+	s.lanes <- struct{}{}
+	for _, p := range run {
+		isCut := p.message.Body == nil && !p.isTooLong
+		if isCut || !s.mayPost(received) {
+			break
+		}
+		if time.Since(received) > startWithin {
+			s.runLength.Store(max(1, int64(posted)))
+			break
+		}
+		if failure = s.attempt(p); failure != nil {
+			break
+		}
+		accepted <- p.deliveryID
+		posted++
+	}
+	<-s.lanes
+	close(accepted)
+	err := group.Wait()
+
+	rest := run[posted:]
+	var refusal *webhook.Refusal
+	switch {
+	case err != nil:
+		return err
+	case errors.As(failure, &refusal):
+		s.runLength.Store(1)
+		if err := s.refuse(rest[0], refusal); err != nil {
+			return err
+		}
+		failure, rest = nil, rest[1:]
+	case failure != nil:
+		// Nothing is known about this one: it follows after its visibility timeout.
+		rest = rest[1:]
+	}
+	return errors.Join(failure, s.giveBack(rest))
+}
+
+// mayPost reports whether what was received then may still be posted.
+func (s *service) mayPost(received time.Time) bool {
+	stoppedAt := s.stoppedAt.Load()
+	return s.ctx.Err() == nil && (stoppedAt == nil || received.After(*stoppedAt))
+}
+
+func (s *service) attempt(p post) error {
+	if p.isTooLong {
+		return &webhook.Refusal{
+			Status: statusTooLong,
+			Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody),
+		}
+	}
+	return s.post(s.posting, p.to, p.message)
+}
+
+// acknowledge acknowledges what was accepted, several at once, until the channel is closed.
+func (s *service) acknowledge(accepted <-chan int64) error {
+	var err error
+	for id := range accepted {
+		ids := collect(id, accepted)
+		if err == nil {
+			err = s.accept(ids)
+		}
+	}
+	return err
+}
+
+// collect takes what comes within acknowledgeAfter.
+func collect(id int64, more <-chan int64) []int64 {
+	ids := []int64{id}
+	timer := time.NewTimer(acknowledgeAfter)
+	defer timer.Stop()
+	for {
+		select {
+		case id, isOpen := <-more:
+			if !isOpen {
+				return ids
+			}
+			ids = append(ids, id)
+		case <-timer.C:
+			return ids
+		}
+	}
+}
+
+func (s *service) accept(ids []int64) error {
+	var downSince time.Time
+	var waiting int64
+	err := s.record("acknowledge deliveries", func(ctx context.Context) error {
+		return s.pool.QueryRowContext(ctx,
+			"select down_since, waiting_count from tinydevcrm._accept_posts($1, $2)",
+			s.subscriptionID, pq.Array(ids)).Scan(&downSince, &waiting)
+	})
+	switch {
+	case err == nil:
+		s.isBack.Store(true)
+		s.logger.Info("webhook endpoint is back; what waits for it is delivered now", "subscription", s.name,
+			"down_since", downSince, "pending", waiting)
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
+	}
+	s.delivered.Add(int64(len(ids)))
+	return nil
+}
+
+// refuse records the refusal of a post. SQL decides what follows from it.
+func (s *service) refuse(p post, refusal *webhook.Refusal) error {
+	s.logger.Debug("webhook refused", "subscription", s.name, "message_id", p.message.ID, "reason", refusal.Reason)
+	var stopped sql.Null[string]
+	if err := s.record("record a refusal", func(ctx context.Context) error {
+		return s.pool.QueryRowContext(ctx,
+			"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5), make_interval(secs => $6))",
+			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early).Scan(&stopped)
+	}); err != nil {
+		return err
+	}
+	if stopped.Valid {
+		now := time.Now()
+		s.stoppedAt.Store(&now)
+	}
+	switch stopped.V {
+	case "down":
+		s.logger.Warn("webhook endpoint is down; one delivery at a time probes it", "subscription", s.name,
+			"reason", refusal.Reason)
+	case "gone":
+		s.logger.Warn("webhook is switched off: its endpoint is gone", "subscription", s.name, "reason", refusal.Reason)
+	}
+	return nil
+}
+
+func (s *service) giveBack(rest []post) error {
+	if len(rest) == 0 {
+		return nil
+	}
+	ids := make([]int64, len(rest))
+	for i, p := range rest {
+		ids[i] = p.deliveryID
+	}
+	return s.record("give deliveries back", func(ctx context.Context) error {
+		_, err := s.pool.ExecContext(ctx, "select tinydevcrm._release_posts($1)", pq.Array(ids))
+		return err
+	})
+}
+
+// record repeats a statement until it succeeds: that the database is away for a moment, or that the owner has locked
+// the delivery, is no reason to post again. It holds no connection while it pauses. It stops when the delivery's
+// visibility timeout is over, or the program ends.
+func (s *service) record(what string, do func(context.Context) error) error {
+	pauses := retry.NewPauses(pollAfter)
+	for end := time.Now().Add(postTimeout); ; {
+		// What has been posted is recorded even while the program ends.
+		attempt, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), acknowledgeWithin)
+		err := do(attempt)
+		cancel()
+		if err == nil || errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if time.Now().After(end) || !pauses.Wait(s.posting) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}
