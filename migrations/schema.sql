@@ -681,15 +681,6 @@ function drop_matview(relation regclass) returns void
 function accept_tables(relation regclass) returns void
     -- Accepts the tables that a materialized view reads, by their present names.
 
-function _compute_mute(until timestamptz) returns interval
-    -- How long a mute lasts that ends at this time.
-
-function mute_matview(relation regclass, until timestamptz) returns void
-    -- Mutes a materialized view until a time: refreshes go on, and none notifies.
-
-function unmute_matview(relation regclass) returns void
-    -- Ends the mute of a materialized view.
-
 function _find_matview(
         names text[],
         schemas name[] default current_schemas(true),
@@ -700,7 +691,20 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000025_create_events
+-- 000025_mute_matviews
+-- Mutes: until a time, nothing of a view notifies.
+
+function _compute_mute(until timestamptz) returns interval
+    -- How long a mute lasts that ends at this time.
+
+function mute_matview(relation regclass, until timestamptz) returns void
+    -- Mutes a materialized view until a time: refreshes go on, and none notifies.
+
+function unmute_matview(relation regclass) returns void
+    -- Ends the mute of a materialized view.
+
+
+-- 000026_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -745,7 +749,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
--- 000026_create_event_readers
+-- 000027_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -796,7 +800,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped and late ones, oldest first.
 
 
--- 000027_create_notify_rules
+-- 000028_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -855,7 +859,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000028_create_refresh_requests
+-- 000029_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -872,7 +876,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000029_create_refresh_records
+-- 000030_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -906,7 +910,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000030_create_refreshes
+-- 000031_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -952,7 +956,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000031_create_schedule_syntax
+-- 000032_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -996,7 +1000,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000032_create_schedule_words
+-- 000033_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1018,7 +1022,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000033_create_schedules
+-- 000034_create_schedules
 -- When materialized views are refreshed.
 
 function _cron_has_seconds() returns boolean
@@ -1073,7 +1077,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000034_create_scheduled_rounds
+-- 000035_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _record_ended_rounds(schedule_ids bigint[]) returns void
@@ -1122,7 +1126,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000035_create_schedule_jobs
+-- 000036_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1156,7 +1160,7 @@ function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
 
--- 000036_schedule_matviews
+-- 000037_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
 
 function _describe_cron(
@@ -1214,7 +1218,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000037_create_subscriptions
+-- 000038_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1272,7 +1276,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000038_create_deliveries
+-- 000039_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1314,6 +1318,10 @@ function _deliveries_redeliver() returns trigger
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
+
+-- 000040_order_deliveries
+-- Which deliveries can be received next: the first pending one of each view, its head.
+
 function _list_heads(subscription_id bigint) returns setof deliveries
     -- The first pending delivery of each materialized view of a subscription: the only ones that can be received next.
 
@@ -1322,6 +1330,10 @@ function _choose_start(subscription_id bigint) returns bigint
 
 function _list_due_heads(subscription_id bigint, head_limit integer) returns table (matview_id bigint, event_id bigint, place tid)
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
+
+
+-- 000041_group_failures
+-- Fifty views that fail for one reason are one message.
 
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
     -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
@@ -1336,7 +1348,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000039_receive_deliveries
+-- 000042_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1370,7 +1382,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000040_create_redeliveries
+-- 000043_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1389,7 +1401,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000041_create_latest_deliveries
+-- 000044_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1427,14 +1439,14 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000042_create_webhooks
+-- 000045_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
-    url                  text         -- The endpoint: see tinydevcrm._find_url_problem().
+    url                  text         -- The endpoint, a URL that a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1453,26 +1465,11 @@ table webhooks
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
 
-function _find_url_problem(url text) returns text
-    -- Why nothing can be posted to a URL; null when there is nothing against it.
-
-function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
-
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
 
 function _webhooks_limit_rate() returns trigger
     -- Sets until when nothing is posted to an endpoint.
-
-function _webhooks_set_failing() returns trigger
-    -- Sets since when an endpoint fails.
-
-function _webhooks_set_probe() returns trigger
-    -- Sets from when on an endpoint that is down is probed.
-
-function _endpoint_is_down(webhook webhooks) returns boolean
-    -- Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a row.
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
@@ -1492,6 +1489,29 @@ function alter_webhook(name text, url text) returns void
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
+
+-- 000046_check_webhook_urls
+-- Where a webhook may post.
+
+function _find_url_problem(url text) returns text
+    -- Why nothing can be posted to a URL; null when there is nothing against it.
+
+function _webhooks_check_url() returns trigger
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+
+
+-- 000047_track_endpoints
+-- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
+
+function _webhooks_set_failing() returns trigger
+    -- Sets since when an endpoint fails.
+
+function _webhooks_set_probe() returns trigger
+    -- Sets from when on an endpoint that is down is probed.
+
+function _endpoint_is_down(webhook webhooks) returns boolean
+    -- Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a row.
+
 function _note_success(subscription_id bigint) returns table (down_since timestamptz, waiting_count bigint)
     -- Ends the failures of an endpoint.
 
@@ -1502,7 +1522,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000043_post_webhooks
+-- 000048_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -1536,6 +1556,10 @@ function _receive_posts(
 function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
+
+-- 000049_answer_posts
+-- What follows from the answer of an endpoint.
+
 function _disable_webhook(subscription_id bigint, reason text) returns void
     -- Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP 410).
 
@@ -1561,6 +1585,10 @@ function _refuse_post(
     ) returns text
     -- Handles an endpoint's refusal of a post.
 
+
+-- 000050_retry_subscriptions
+-- Retry now, and when the next attempt is.
+
 function retry_subscription(name text) returns bigint
     -- Tries again now: what waits for a retry is due, and so is the probe of an endpoint that is down.
 
@@ -1568,7 +1596,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000044_create_embeds
+-- 000051_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1621,7 +1649,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000045_create_retention
+-- 000052_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1649,7 +1677,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000046_create_status
+-- 000053_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1715,7 +1743,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000047_create_overview
+-- 000054_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -1735,7 +1763,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000048_create_page_lists
+-- 000055_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -1800,7 +1828,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000049_follow_changes
+-- 000056_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -1825,7 +1853,17 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000050_create_upkeep
+-- 000057_note_late_matviews
+-- Writes an event when a view is late.
+
+function _note_late(start_wait interval default '00:02:00') returns void
+    -- Writes an event for each materialized view that has been late for over a minute, unless there has been one since its last refresh.
+
+function _note_late_of(owner regrole) returns void
+    -- As tinydevcrm._note_late(), for the views of one owner.
+
+
+-- 000058_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1849,12 +1887,6 @@ function _settle_requests() returns void
 function _remove_unused_locks() returns void
     -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
-function _note_late(start_wait interval default '00:02:00') returns void
-    -- Writes an event for each materialized view that has been late for over a minute, unless there has been one since its last refresh.
-
-function _note_late_of(owner regrole) returns void
-    -- As tinydevcrm._note_late(), for the views of one owner.
-
 procedure settle_jobs()
     -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron; notes what is late.
 
@@ -1862,7 +1894,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000051_create_checks
+-- 000059_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1889,7 +1921,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000052_create_metrics
+-- 000060_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1908,7 +1940,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000054_drop_users
+-- 000062_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -1921,14 +1953,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000055_create_watchdog
+-- 000063_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000065_restore_matviews
+-- 000064_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
