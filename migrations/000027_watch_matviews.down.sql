@@ -1,7 +1,4 @@
 drop function tinydevcrm._find_matview(text[], name[]);
-drop function tinydevcrm.unmute_matview(regclass);
-drop function tinydevcrm.mute_matview(regclass, timestamptz);
-drop function tinydevcrm._compute_mute(timestamptz);
 drop function tinydevcrm.accept_tables(regclass);
 drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._find_unused_name(text, name);

@@ -61,11 +61,16 @@ table _locks
     server_id            bigint       -- System identifier of its server.
     statement_timeout    interval     -- The statement_timeout of that session; 0 for none.
     marked_at            timestamptz  -- When it was marked.
+    looked_at            timestamptz  -- When a job last looked for what is due, or removed its mark.
     primary key (what, id)
     trigger _100_fill_in before update of matview_ids: _locks_fill_in()
+    trigger _200_note_look before update of matview_ids: _locks_note_look()
 
 function _locks_fill_in() returns trigger
     -- Sets which session marks a row, and when.
+
+function _locks_note_look() returns trigger
+    -- Sets when a job has looked for what is due.
 
 function _is_left_mark(lock _locks) returns boolean
     -- Whether a row has a mark of a session that is gone.
@@ -97,7 +102,51 @@ function _lock_managed_user(name text) returns regrole
     -- The role of a user, as _managed_user().
 
 
--- 000005_create_csv_types
+-- 000005_create_query_analysis
+-- What the result of a query depends on.
+
+table stable_functions
+    -- Functions of Postgres that are declared stable only because they depend on settings such as TimeZone, or on the text of values.
+    name                 text         -- Name of the function in pg_catalog.
+    argument_count       integer      -- The row is for the function with this number of arguments; null for any number.
+    unique (name)
+
+function _list_reads(relation regclass) returns table (oid oid, kind "char")
+    -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, views and what these read, and materialized views, but not what those read.
+
+function _find_call_reason(relation regclass) returns text
+    -- Why the result of a materialized view may change although no table does: it calls a function that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock.
+
+function _find_read_reason(relation regclass) returns text
+    -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
+
+
+-- 000006_create_change_tracking
+-- Which tables have changed.
+
+table table_changes
+    -- Transactions that have changed a tracked table, until every view that reads the table has been refreshed.
+    relation             regclass     -- The table or materialized view.
+    xid                  bigint       -- Number of the transaction, as txid_current() gives it.
+    primary key (relation, xid)
+
+function _table_changes_record() returns trigger
+    -- Records that the current transaction has changed a table.
+
+function _record_change(relation regclass) returns void
+    -- Records a change that no trigger on the table sees, such as "alter table".
+
+function _is_table_tracked(relation oid) returns boolean
+    -- Whether a table has our trigger, and the trigger is enabled for every session.
+
+function _list_with_children(relation regclass) returns setof regclass
+    -- A table with its partitions and the tables that inherit from it, at all depths.
+
+function _create_change_trigger(relation regclass) returns void
+    -- Creates the trigger on one table that records its changes, or enables it again, for sessions with session_replication_role = replica too.
+
+
+-- 000007_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
@@ -113,14 +162,14 @@ table csv_types
     unique (example)
 
 
--- 000006_create_cell_kinds
+-- 000008_create_cell_kinds
 -- Finds the kinds of the cells of a CSV, and whether its first record is a header.
 
 function _load_cell_kinds() returns void
     -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
 
 
--- 000007_create_dialect_search
+-- 000009_create_dialect_search
 -- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
@@ -147,7 +196,7 @@ function _find_dialect(
     -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
 
 
--- 000008_create_csv_dialects
+-- 000010_create_csv_dialects
 -- Reads the beginning of a CSV and finds how it is written.
 
 function _read_start(
@@ -174,7 +223,7 @@ function sniff_csv(
     -- Finds the dialect of a CSV file from its first bytes.
 
 
--- 000009_create_csv_names
+-- 000011_create_csv_names
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
@@ -184,7 +233,7 @@ function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
--- 000010_create_distributions
+-- 000012_create_distributions
 -- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
@@ -197,7 +246,7 @@ function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
--- 000011_distribute_tables
+-- 000013_distribute_tables
 -- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
@@ -225,7 +274,7 @@ function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
 
 
--- 000012_create_imports
+-- 000014_create_imports
 -- The log of imports.
 
 table import_modes
@@ -281,7 +330,7 @@ table import_problems
     foreign key (import_id) references imports(id) on delete cascade
 
 
--- 000013_create_import_targets
+-- 000015_create_import_targets
 -- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
@@ -300,7 +349,7 @@ function _create_loading_table(import imports) returns text
     -- Creates the table that the COPY of an import fills, and returns the statement.
 
 
--- 000014_create_import_columns
+-- 000016_create_import_columns
 -- The types of the columns of an import: while rows are loaded, and at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
@@ -322,7 +371,7 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
 
 
--- 000015_create_import_matching
+-- 000017_create_import_matching
 -- Checks that the columns of an import, and the key of an upsert, fit an existing table.
 
 function _find_base_type(type regtype) returns text
@@ -350,7 +399,7 @@ function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
 
--- 000016_create_value_checks
+-- 000018_create_value_checks
 -- Checks that the values of an import fit the types of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
@@ -363,7 +412,7 @@ function _refuse_values(import imports, detail text) returns void
     -- Raises TD006 and says, column by column, which values do not fit.
 
 
--- 000017_create_row_placement
+-- 000019_create_row_placement
 -- Modes replace, append and upsert: the loaded rows go into an existing table.
 
 function _build_conflict_clause(import imports) returns text
@@ -388,7 +437,7 @@ function _distribute_import(import imports) returns text
     -- Distributes the table of an import, with its rows, if the import asks for it.
 
 
--- 000018_create_import_steps
+-- 000020_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -431,7 +480,7 @@ function _preview_import_columns(import_id bigint, ranks integer[]) returns json
     -- The columns that a running import would report if it were finished now.
 
 
--- 000019_create_import_staging
+-- 000021_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
@@ -465,7 +514,7 @@ function import_staging(
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000020_create_row_readers
+-- 000022_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -496,7 +545,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000021_create_query_previews
+-- 000023_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -509,7 +558,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000022_create_matviews
+-- 000024_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -547,6 +596,12 @@ table matviews
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     late_noted_at        timestamptz  -- When an event said that it is late; null once it has been refreshed, paused or scheduled anew.
     created_at           timestamptz  -- When it was registered.
+    untracked_reason     text         -- Why its result may change although no tracked table does; null when it is tracked.
+    is_tracked           boolean      -- Whether its result depends only on tables whose changes are tracked.
+    is_analyzed          boolean      -- Whether matview_sources and untracked_reason are true.
+    depth                integer      -- 0 when it reads no watched view, else one more than the deepest of those that it reads.
+    seen_snapshot        text         -- The transactions whose changes its rows contain for certain, as a txid_snapshot.
+    content_hash         text         -- Hash of its rows after its last refresh, while another watched view reads it: see tinydevcrm._detect_change().
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -559,6 +614,7 @@ table matviews
     unique (relation)
     foreign key (notify_when) references notify_rules(name)
     foreign key (schedule_id, owner) references schedules(id, owner)
+    trigger _100_check_move before update of relation: _matviews_check_move()
     trigger _100_end_pause before update of is_paused: _matviews_end_pause()
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, catch_up, is_slow, owner: _matviews_find_schedule()
@@ -568,7 +624,11 @@ table matviews
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
-    trigger _600_record_definition after insert: _matviews_record_definition()
+    trigger _500_forget_baseline_of_columns before update of relation: _matviews_forget_baseline()
+    trigger _500_move_embed after update of relation: _matviews_move_embed()
+    trigger _600_analyze after insert: _matviews_analyze()
+    trigger _600_analyze_again after update of is_analyzed, owner: _matviews_analyze()
+    trigger _600_record_definition after insert or update of relation: _matviews_record_definition()
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
@@ -611,7 +671,57 @@ table dropped_matviews
     primary key (id)
 
 
--- 000023_create_matview_keys
+-- 000025_track_matviews
+-- Which watched views are stale: a table that they read has changed since their last refresh.
+
+table matview_sources
+    -- What a refresh of each view reads: tables with their partitions, views, and materialized views, but not what the latter read.
+    matview_id           bigint       -- The view that reads.
+    relation             regclass     -- What it reads.
+    primary key (matview_id, relation)
+    foreign key (matview_id) references matviews(id) on delete cascade
+
+function _find_untracked_reason(relation regclass) returns text
+    -- Why a materialized view cannot be tracked; null when it can.
+
+function _matviews_analyze() returns trigger
+    -- Finds what a view reads, and whether it is tracked.
+
+function _is_stale(matview matviews) returns boolean
+    -- Whether a refresh of a view may find other rows: a table that it reads has a committed change that its last refresh has not seen.
+
+function _needs_refresh(matview matviews) returns boolean
+    -- Whether a schedule that is due refreshes a view: when it is stale, and always by the rule always.
+
+function _current_snapshot() returns text
+    -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
+
+function _analyze_readers(relation regclass) returns void
+    -- Finds out again whether the views of the caller that read a relation are tracked.
+
+function track_table(relation regclass) returns void
+    -- Tracks the changes of a table and of its partitions with a trigger, tinydevcrm_record_change, so that views that read it are refreshed only after a change.
+
+function untrack_table(relation regclass) returns void
+    -- Removes the triggers of track_table() from a table and its partitions.
+
+function _track_reads(relation regclass) returns void
+    -- Tracks the tables that a view reads, if nothing else stands in the way of tracking the view.
+
+table _change_horizon
+    -- A snapshot that upkeep has taken, in one row.
+    id                   boolean      -- Always true: keeps the table at one row.
+    snapshot             txid_snapshot -- When every transaction that ran then has ended, each refresh that still runs has seen the changes that are visible in it.
+    primary key (id)
+
+function _remove_seen_changes() returns bigint
+    -- Removes changes that no view needs any more, and returns how many.
+
+function _settle_tracking() returns void
+    -- Analyzes views again whose tables have lost their trigger or changed their owner, or that logical replication fills now.
+
+
+-- 000026_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -633,7 +743,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000024_watch_matviews
+-- 000027_watch_matviews
 -- The functions that users call to create, watch, find and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -681,15 +791,6 @@ function drop_matview(relation regclass) returns void
 function accept_tables(relation regclass) returns void
     -- Accepts the tables that a materialized view reads, by their present names.
 
-function _compute_mute(until timestamptz) returns interval
-    -- How long a mute lasts that ends at this time.
-
-function mute_matview(relation regclass, until timestamptz) returns void
-    -- Mutes a materialized view until a time: refreshes go on, and none notifies.
-
-function unmute_matview(relation regclass) returns void
-    -- Ends the mute of a materialized view.
-
 function _find_matview(
         names text[],
         schemas name[] default current_schemas(true),
@@ -700,7 +801,20 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000025_create_events
+-- 000028_mute_matviews
+-- Mutes: until a time, nothing of a view notifies.
+
+function _compute_mute(until timestamptz) returns interval
+    -- How long a mute lasts that ends at this time.
+
+function mute_matview(relation regclass, until timestamptz) returns void
+    -- Mutes a materialized view until a time: refreshes go on, and none notifies.
+
+function unmute_matview(relation regclass) returns void
+    -- Ends the mute of a materialized view.
+
+
+-- 000029_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -718,6 +832,7 @@ table matview_refresh_events
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
     added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
     removed_count        bigint       -- Number of rows that were there before and are gone.
+    is_changed           boolean      -- Whether the refresh found other rows than the view had before.
     columns              text[]       -- The columns of its rows, in the order of the materialized view, because jsonb does not keep that order.
     rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before.
     is_cut               boolean      -- Whether there are more rows than the event carries.
@@ -745,7 +860,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
--- 000026_create_event_readers
+-- 000030_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -796,7 +911,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped and late ones, oldest first.
 
 
--- 000027_create_notify_rules
+-- 000031_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -832,6 +947,10 @@ type _refresh
     row_count            bigint
     added_count          bigint
     removed_count        bigint
+    is_read              boolean
+    is_changed           boolean
+    content_hash         text
+    snapshot             text
     rows                 jsonb
     error_code           text
     error_message        text
@@ -845,6 +964,12 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
     -- Compares the rows of a materialized view, copies counted, with its baseline.
 
+function _detect_change(matview matviews, refresh _refresh) returns _refresh
+    -- Finds whether the rows of a materialized view differ from those of its last refresh: by the comparison with the baseline, or, when other views read it, by a hash of all rows in any order (two sums of 64-bit hashes: a chance of 1 in 2^128).
+
+function _list_columns(relation regclass) returns text
+    -- The columns of a relation, quoted, in their order.
+
 function _build_row_hash(relation regclass, ignored_columns text[]) returns text
     -- The expression for matview_baselines.row_hash of a row.
 
@@ -855,7 +980,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000028_create_refresh_requests
+-- 000032_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -872,11 +997,11 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000029_create_refresh_records
+-- 000033_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
-    -- Writes outcomes and times of an event into the registry.
+    -- Writes outcomes and times of an event into the registry, and the change of a view that others read.
 
 function _cut_text(text text) returns text
     -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
@@ -906,7 +1031,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000030_create_refreshes
+-- 000034_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -952,7 +1077,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000031_create_schedule_syntax
+-- 000035_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -996,7 +1121,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000032_create_schedule_words
+-- 000036_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1018,7 +1143,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000033_create_schedules
+-- 000037_create_schedules
 -- When materialized views are refreshed.
 
 function _cron_has_seconds() returns boolean
@@ -1066,6 +1191,9 @@ function _matviews_restart_schedule() returns trigger
 function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
+function _find_last_look(matview matviews) returns timestamptz
+    -- When its schedule last came to a materialized view: it was refreshed, or it is tracked and had not changed.
+
 function _assign_lane(matview_id bigint, took interval) returns void
     -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
@@ -1073,7 +1201,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000034_create_scheduled_rounds
+-- 000038_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _record_ended_rounds(schedule_ids bigint[]) returns void
@@ -1122,7 +1250,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000035_create_schedule_jobs
+-- 000039_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1156,7 +1284,7 @@ function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
 
--- 000036_schedule_matviews
+-- 000040_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
 
 function _describe_cron(
@@ -1214,7 +1342,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000037_create_subscriptions
+-- 000041_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1272,7 +1400,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000038_create_deliveries
+-- 000042_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1314,6 +1442,10 @@ function _deliveries_redeliver() returns trigger
 function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
+
+-- 000043_order_deliveries
+-- Which deliveries can be received next: the first pending one of each view, its head.
+
 function _list_heads(subscription_id bigint) returns setof deliveries
     -- The first pending delivery of each materialized view of a subscription: the only ones that can be received next.
 
@@ -1322,6 +1454,10 @@ function _choose_start(subscription_id bigint) returns bigint
 
 function _list_due_heads(subscription_id bigint, head_limit integer) returns table (matview_id bigint, event_id bigint, place tid)
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
+
+
+-- 000044_group_failures
+-- Fifty views that fail for one reason are one message.
 
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
     -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
@@ -1336,7 +1472,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000039_receive_deliveries
+-- 000045_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1370,7 +1506,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000040_create_redeliveries
+-- 000046_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1389,7 +1525,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000041_create_latest_deliveries
+-- 000047_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1427,14 +1563,14 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000042_create_webhooks
+-- 000048_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
-    url                  text         -- The endpoint: see tinydevcrm._find_url_problem().
+    url                  text         -- The endpoint, a URL that a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1453,26 +1589,11 @@ table webhooks
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
 
-function _find_url_problem(url text) returns text
-    -- Why nothing can be posted to a URL; null when there is nothing against it.
-
-function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
-
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
 
 function _webhooks_limit_rate() returns trigger
     -- Sets until when nothing is posted to an endpoint.
-
-function _webhooks_set_failing() returns trigger
-    -- Sets since when an endpoint fails.
-
-function _webhooks_set_probe() returns trigger
-    -- Sets from when on an endpoint that is down is probed.
-
-function _endpoint_is_down(webhook webhooks) returns boolean
-    -- Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a row.
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
@@ -1492,6 +1613,29 @@ function alter_webhook(name text, url text) returns void
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
+
+-- 000049_check_webhook_urls
+-- Where a webhook may post.
+
+function _find_url_problem(url text) returns text
+    -- Why nothing can be posted to a URL; null when there is nothing against it.
+
+function _webhooks_check_url() returns trigger
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+
+
+-- 000050_track_endpoints
+-- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
+
+function _webhooks_set_failing() returns trigger
+    -- Sets since when an endpoint fails.
+
+function _webhooks_set_probe() returns trigger
+    -- Sets from when on an endpoint that is down is probed.
+
+function _endpoint_is_down(webhook webhooks) returns boolean
+    -- Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a row.
+
 function _note_success(subscription_id bigint) returns table (down_since timestamptz, waiting_count bigint)
     -- Ends the failures of an endpoint.
 
@@ -1502,7 +1646,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000043_post_webhooks
+-- 000051_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -1536,6 +1680,10 @@ function _receive_posts(
 function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
+
+-- 000052_answer_posts
+-- What follows from the answer of an endpoint.
+
 function _disable_webhook(subscription_id bigint, reason text) returns void
     -- Pauses the subscription of a webhook whose endpoint answers that it is gone for good (HTTP 410).
 
@@ -1561,6 +1709,10 @@ function _refuse_post(
     ) returns text
     -- Handles an endpoint's refusal of a post.
 
+
+-- 000053_retry_subscriptions
+-- Retry now, and when the next attempt is.
+
 function retry_subscription(name text) returns bigint
     -- Tries again now: what waits for a retry is due, and so is the probe of an endpoint that is down.
 
@@ -1568,7 +1720,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000044_create_embeds
+-- 000054_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1621,7 +1773,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000045_create_retention
+-- 000055_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1649,7 +1801,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000046_create_status
+-- 000056_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1664,6 +1816,9 @@ view matview_status
     schedule             text         -- Its schedule, as it was typed; null when it has none.
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
+    last_checked_at      timestamptz  -- When its schedule last came to it.
+    is_tracked           boolean      -- Whether its schedule refreshes it only after a table that it reads has changed.
+    untracked_reason     text         -- Why it is not tracked.
     outcome              text         -- How it ended: refreshed, recovered or failed.
     suppressed_by        text         -- Why it did not notify: see tinydevcrm.matview_refresh_events.
     method               text         -- plain or concurrently: see tinydevcrm._begin_refresh().
@@ -1715,7 +1870,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000047_create_overview
+-- 000057_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -1735,7 +1890,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000048_create_page_lists
+-- 000058_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -1800,7 +1955,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000049_follow_changes
+-- 000059_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -1825,7 +1980,39 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000050_create_upkeep
+-- 000060_follow_table_changes
+-- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
+
+function _follow_relations(relations oid[]) returns void
+    -- Makes the views stale that read one of these relations, or a table of which one of them is a part, and analyzes them again.
+
+function _track_partitions(relations oid[]) returns void
+    -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _follow_commands() returns event_trigger
+    -- Follows a command on a table, trigger or view.
+
+function _follow_dropped_parts() returns event_trigger
+    -- Follows a partition or trigger that is dropped.
+
+event trigger tinydevcrm_follow_commands on ddl_command_end: _follow_commands()
+    -- Keeps the tracking of changes true when tables, triggers and views change.
+
+event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts()
+    -- Keeps the tracking of changes true when a partition or a trigger is dropped.
+
+
+-- 000061_note_late_matviews
+-- Writes an event when a view is late.
+
+function _note_late(start_wait interval default '00:02:00') returns void
+    -- Writes an event for each materialized view that has been late for over a minute, unless there has been one since its last refresh.
+
+function _note_late_of(owner regrole) returns void
+    -- As tinydevcrm._note_late(), for the views of one owner.
+
+
+-- 000062_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1849,12 +2036,6 @@ function _settle_requests() returns void
 function _remove_unused_locks() returns void
     -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
-function _note_late(start_wait interval default '00:02:00') returns void
-    -- Writes an event for each materialized view that has been late for over a minute, unless there has been one since its last refresh.
-
-function _note_late_of(owner regrole) returns void
-    -- As tinydevcrm._note_late(), for the views of one owner.
-
 procedure settle_jobs()
     -- Repairs registry and pg_cron jobs after changes that no trigger sees: owners changed in bulk, jobs removed by hand, a restored dump, another version of pg_cron; notes what is late.
 
@@ -1862,7 +2043,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000051_create_checks
+-- 000063_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1889,7 +2070,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000052_create_metrics
+-- 000064_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1908,7 +2089,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000054_drop_users
+-- 000066_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -1921,21 +2102,134 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000055_create_watchdog
+-- 000067_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000065_restore_matviews
+-- 000068_move_registrations
+-- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
+
+function _matviews_check_move() returns trigger
+    -- Lets a registration move only to another materialized view of its owner.
+
+function _list_compared_columns(relation regclass, ignored_columns text[]) returns text[]
+    -- The columns that a baseline compares, with their types, in order.
+
+function _matviews_move_embed() returns trigger
+    -- Makes the widget of a view follow its registration to another relation.
+
+function _renew_baseline(matview matviews) returns void
+    -- Makes a baseline of the rows that a view has now, so that the next refresh finds what changes after this.
+
+function _move_registration(old regclass, new regclass, out kept text[], out warnings text[]) returns record
+    -- Registers another materialized view in the place of one, if that one is registered: with the same number, rule, schedule, widget and subscriptions, and with its baseline when the compared columns are the same.
+
+function _move_registrations(old regclass[], new regclass[], out kept text[], out warnings text[]) returns record
+    -- Calls tinydevcrm._move_registration() for each pair.
+
+
+-- 000069_list_matview_settings
+-- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
+
+function _list_index_settings(relation regclass) returns table (what text, statement text)
+    -- The indexes and extended statistics of a materialized view, each with the statements that create it: with tablespace, statistics targets, cluster mark and comment.
+
+function _list_grants(relation regclass) returns table (what text, statement text)
+    -- The grants on a materialized view and on its columns, with the statements that repeat them.
+
+function _list_column_settings(relation regclass) returns table (what text, statement text)
+    -- What is set for the columns of a materialized view, with the statements that set it again: comments, statistics targets, storage, options.
+
+function _list_settings(relation regclass) returns table (what text, statement text)
+    -- What a materialized view has besides rows, and the statements that give it to another one of the same name.
+
+function _plan_copy(relation regclass, out name text, out statement text) returns record
+    -- A free name, with its schema, for another materialized view beside one, and the statement up to the query that creates it, with the same access method, options and tablespace.
+
+function _apply_settings(what text[], statements text[], out kept text[], out lost text[]) returns record
+    -- Runs statements that give a materialized view its indexes, grants and the like.
+
+
+-- 000070_lock_readers
+-- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
+
+type _built_on
+    -- A view or materialized view (kind: pg_class.relkind) that reads another one, with its owner, whether it has been filled, and its query, in which every name has its schema.
+    relation             regclass
+    kind                 "char"
+    owner                regrole
+    is_filled            boolean
+    definition           text
+
+function _list_built_on(relation regclass) returns _built_on[]
+    -- The views and materialized views that read a relation, directly or through others, each after those that it reads.
+
+function _lock_for_change(matview matviews) returns matviews
+    -- Keeps a view, and the views that read it, from being refreshed until the transaction ends.
+
+function _check_built_on(relation regclass) returns void
+    -- Raises 2BP01, with the names, when other owners have built views on a relation.
+
+function _check_not_read(relation regclass, copy regclass) returns void
+    -- Raises TD002 when the copy of a view with its new query reads the view, directly or through others.
+
+function _try_locks(relations regclass[]) returns boolean
+    -- Locks views and materialized views of the caller in this order, against readers too.
+
+function _lock_against_readers(relation regclass) returns _built_on[]
+    -- Locks a view and what is built on it against readers, once nobody reads them.
+
+
+-- 000071_alter_matview_queries
+-- Another query for a watched view.
+
+function _clear_names_and_grants(old regclass, new regclass) returns void
+    -- Drops the indexes and extended statistics of a materialized view, whose names another one is about to take, and revokes what that one has been granted by default.
+
+function _swap_matview(old regclass, new regclass, out kept text[], out warnings text[]) returns record
+    -- Gives a materialized view the name of another one, and what that one has: indexes, grants, comments and the like.
+
+function _create_copy(reader _built_on) returns regclass
+    -- Builds a view, or an empty copy of a materialized view, on what has the names now that its query reads.
+
+function _rebuild_reader(reader _built_on, out copy regclass, out warnings text[]) returns record
+    -- Builds a view or materialized view anew on one that has got another query.
+
+function _drop_replaced(relations regclass[]) returns void
+    -- Drops materialized views that have been replaced.
+
+function alter_matview_query(
+        relation regclass,
+        query text,
+        out matview regclass,
+        out kept text[],
+        out rebuilt text[],
+        out warnings text[]
+    ) returns record
+    -- Gives a watched materialized view another query, and fills it.
+
+
+-- 000072_describe_matviews
+-- All that is set for one view, for who wants to change it.
+
+function _show_query(relation regclass) returns text
+    -- The query of a materialized view, as Postgres prints it, to read and to edit.
+
+function describe_matview(relation regclass) returns json
+    -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
+
+
+-- 000073_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
     -- The query of a materialized view, as Postgres prints it, with qualified names.
 
 function _matviews_record_definition() returns trigger
-    -- Records the query of a new registration, and what it reads.
+    -- Records the query of a new registration, or of one that moves to another view, and what it reads.
 
 function _matview_definitions_accept() returns trigger
     -- Records what a materialized view reads, by present names.

@@ -248,8 +248,10 @@ func TestUploadReportsTheTable(t *testing.T) {
 	if !strings.Contains(words, "  a  integer\n  b  date\n") || !strings.Contains(words, ".pairs_2025, which was called ") {
 		t.Errorf("upload of a new table says %s", words)
 	}
-	if status := mustCommand(t, databaseURL, "status", "--json"); !strings.Contains(status, `"pairs_2025"`) {
-		t.Errorf("the status does not say what the view reads: %s", status)
+	// The view reads a table of another name than its query once had: it needs attention.
+	status, _, err := command(t, databaseURL, "", "status", "--json")
+	if err == nil || !strings.Contains(status, `"pairs_2025"`) || !strings.Contains(status, `"reads renamed table"`) {
+		t.Errorf("the status does not say what the view reads: %s (%v)", status, err)
 	}
 }
 

@@ -278,13 +278,13 @@ begin
             matview, v_refresh, is_job, lock_wait, looks_first);
 
         -- Keeps an event trigger from taking this for a refresh by hand: _follow_commands().
-        perform pg_catalog.set_config('tinydevcrm.refreshing', 'on', true);
+        perform pg_catalog.set_config('tinydevcrm_own.refresh', 'on', true);
         if v_refresh.method = 'plain' then
             execute pg_catalog.format('refresh materialized view %s', (matview).relation);
         else
             v_refresh.method := tinydevcrm._refresh_concurrently(matview);
         end if;
-        perform pg_catalog.set_config('tinydevcrm.refreshing', '', true);
+        perform pg_catalog.set_config('tinydevcrm_own.refresh', '', true);
 
         -- From here on the view is locked. Before that, the owner of its schema may have put
         -- another view in its place, and the statements below would run that view's code.

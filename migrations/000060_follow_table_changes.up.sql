@@ -92,7 +92,7 @@ declare
 begin
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
         -- Our own refreshes know whether the rows have changed.
-        if coalesce(current_setting('tinydevcrm.refreshing', true), '') = '' then
+        if coalesce(current_setting('tinydevcrm_own.refresh', true), '') = '' then
             update tinydevcrm.matviews
                set content_hash = null
              where matviews.relation = any (v_relations)

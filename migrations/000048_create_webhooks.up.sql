@@ -43,7 +43,7 @@ comment on column tinydevcrm.webhooks.subscription_id is
 comment on column tinydevcrm.webhooks.owner is
     'Owner of the subscription.';
 comment on column tinydevcrm.webhooks.url is
-    'The endpoint: see tinydevcrm._find_url_problem(). Posts go to private addresses only if the '
+    'The endpoint, a URL that a trigger has checked. Posts go to private addresses only if the '
     'orchestrator was started with --allow-webhooks-to.';
 comment on column tinydevcrm.webhooks.secret is
     'The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.';
@@ -60,7 +60,7 @@ comment on column tinydevcrm.webhooks.rate_limited_until is
     'Until when nothing is posted to the endpoint, because it has asked for that (Retry-After).';
 comment on column tinydevcrm.webhooks.failure_count is
     'Failures of the endpoint in a row, 0 after each success. From settings.webhook_failure_limit '
-    'on the endpoint is down: see tinydevcrm._endpoint_is_down().';
+    'on the endpoint is down.';
 comment on column tinydevcrm.webhooks.failing_since is
     'When the first of them was; null when there are none.';
 comment on column tinydevcrm.webhooks.probe_after is
@@ -100,105 +100,6 @@ grant select,
       update (url, secret, secret_grace, rate_limited_for, failure_count, probe_after)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
-
-create function tinydevcrm._find_url_problem(url text)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_authority constant text := substring(_find_url_problem.url from '^https?://([^/?#]*)');
-    v_port      text;
-    v_host      text;
-    v_address   inet;
-begin
-    if v_authority is null then
-        return 'a URL begins with http:// or https://';
-    elsif length(_find_url_problem.url) > 2000 then
-        return 'a URL has up to 2000 characters';
-    elsif position('@' in v_authority) > 0 then
-        return 'a URL has no user name or password: whoever sees the URL would see them';
-    elsif _find_url_problem.url ~ '[[:space:][:cntrl:]]'
-          or regexp_replace(_find_url_problem.url, '\?[^#]*', '') ~ '%(?![0-9A-Fa-f]{2})'
-    then
-        return 'a space, a control character or a % that is no escape is in it';
-    end if;
-
-    v_port := substring(v_authority from ':([0-9]*)$');
-    v_host := regexp_replace(v_authority, ':[0-9]*$', '');
-
-    if v_port <> '' and (length(v_port) > 5 or v_port::integer not between 1 and 65535) then
-        return format('there is no port %s', v_port);
-    elsif v_host ~ '^\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]$' then
-        begin
-            v_address := trim(both '[]' from v_host)::inet;
-        exception
-            when invalid_text_representation then
-                return format('%s is no address', v_host);
-        end;
-    else
-        v_host := regexp_replace(v_host, '\.$', '');
-
-        if octet_length(v_host) > 253
-           or v_host !~ '^([^\x01-\x2c\x2e\x2f\x3a-\x40\x5b-\x5e\x60\x7b-\x7f]{1,63}(\.|$))+$'
-           or v_host ~ '\.$'
-        then
-            return format('%L is no host name', left(v_host, 100));
-        elsif v_host ~ '(^|\.)([0-9]+|0[xX][0-9A-Fa-f]*)$' then
-            -- Resolvers read 0x7f.1, 017700000001 and 2130706433 as 127.0.0.1.
-            if v_host !~ '^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.|$)){4}$' then
-                return format('%s is not an address of four decimal numbers', v_host);
-            end if;
-
-            v_address := v_host::inet;
-        end if;
-    end if;
-
-    return case
-        when tinydevcrm._is_private_address(v_address) then
-            format('the address %s is private', v_host)
-    end;
-end
-$$;
-
-comment on function tinydevcrm._find_url_problem(text) is
-    'Why nothing can be posted to a URL; null when there is nothing against it. Names are not '
-    'resolved here: the orchestrator checks the address of each connection.';
-
-create function tinydevcrm._webhooks_check_url()
-    returns trigger
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_problem constant text := tinydevcrm._find_url_problem(new.url);
-begin
-    -- Without the URL, which may hold a password.
-    if v_problem is not null then
-        raise exception using
-            errcode = 'TD007',
-            message = 'no webhook can post there: ' || v_problem,
-            hint    = case
-                when v_problem like '% is private' then
-                    'Use a public address, or start the orchestrator with --allow-webhooks-to and '
-                    'its network.'
-                else 'Write it as https://example.com/in.'
-            end;
-    end if;
-
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._webhooks_check_url() is
-    'Raises TD007 when nothing can be posted to the URL of a webhook, and says why.';
-
-create trigger _100_check_url
-    before insert or update of url on tinydevcrm.webhooks
-    for each row
-    execute function tinydevcrm._webhooks_check_url();
 
 create function tinydevcrm._webhooks_keep_secret()
     returns trigger
@@ -240,74 +141,6 @@ create trigger _200_limit_rate
     before update of rate_limited_for on tinydevcrm.webhooks
     for each row
     execute function tinydevcrm._webhooks_limit_rate();
-
-create function tinydevcrm._webhooks_set_failing()
-    returns trigger
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- Another endpoint has not failed yet.
-    if new.url <> old.url then
-        new.failure_count := 0;
-    end if;
-
-    new.failing_since := case
-        when new.failure_count > 0 then coalesce(old.failing_since, clock_timestamp())
-    end;
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._webhooks_set_failing() is
-    'Sets since when an endpoint fails. A change of the URL starts anew.';
-
-create trigger _300_set_failing
-    before update of url, failure_count on tinydevcrm.webhooks
-    for each row
-    execute function tinydevcrm._webhooks_set_failing();
-
-create function tinydevcrm._webhooks_set_probe()
-    returns trigger
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    new.next_probe_at := clock_timestamp() + new.probe_after;
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._webhooks_set_probe() is
-    'Sets from when on an endpoint that is down is probed.';
-
-create trigger _400_set_probe
-    before update of probe_after on tinydevcrm.webhooks
-    for each row
-    execute function tinydevcrm._webhooks_set_probe();
-
-create function tinydevcrm._endpoint_is_down(webhook tinydevcrm.webhooks)
-    returns boolean
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- Settings are read only for the few that fail.
-    return webhook.failure_count > 0
-        and webhook.failure_count >= (
-            select settings.webhook_failure_limit
-              from tinydevcrm.settings
-        );
-end
-$$;
-
-comment on function tinydevcrm._endpoint_is_down(tinydevcrm.webhooks) is
-    'Whether the endpoint of a webhook is down, after settings.webhook_failure_limit failures in a '
-    'row. Then one delivery at a time probes it, and the others wait without losing attempts, '
-    'until one succeeds.';
 
 create function tinydevcrm._generate_webhook_secret()
     returns text
@@ -380,8 +213,8 @@ comment on function tinydevcrm.create_webhook(text, text, regclass, integer, boo
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
     'Returns the secret that signs the messages. Raises TD001 when the materialized view is not '
-    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL (see '
-    'tinydevcrm._find_url_problem()) or number of attempts.';
+    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL or '
+    'number of attempts.';
 
 create function tinydevcrm.alter_webhook(name text, url text)
     returns void
@@ -465,108 +298,9 @@ comment on function tinydevcrm.rotate_webhook_secret(text, interval) is
     '90 days, is over. Raises TD001 when there is no such webhook, TD007 when the grace period is '
     'out of range.';
 
-create function tinydevcrm._note_success(subscription_id bigint)
-    returns table (down_since timestamptz, waiting_count bigint)
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_webhook tinydevcrm.webhooks;
-begin
-    select webhooks.*
-      into v_webhook
-      from tinydevcrm.webhooks
-     where webhooks.subscription_id = _note_success.subscription_id
-       and webhooks.failure_count > 0
-       for no key update skip locked;
-
-    if not found then
-        return;
-    end if;
-
-    update tinydevcrm.webhooks
-       set failure_count = 0
-     where webhooks.subscription_id = v_webhook.subscription_id;
-
-    if tinydevcrm._endpoint_is_down(v_webhook) then
-        perform tinydevcrm._make_waiting_due(v_webhook.subscription_id);
-
-        return query
-            select v_webhook.failing_since,
-                   count(*)
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_webhook.subscription_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null;
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._note_success(bigint) is
-    'Ends the failures of an endpoint. When it was down, everything that waits for it becomes due, '
-    'and one row says since when it was down and how many deliveries are pending. An endpoint that '
-    'was not down changes nothing of deliveries that failed on their own.';
-
-create function tinydevcrm._classify_refusal(status integer)
-    returns text
-    language sql
-    immutable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select case
-               when _classify_refusal.status is null
-                    or _classify_refusal.status in (408, 425, 429, 502, 503, 504) then 'away'
-               when _classify_refusal.status in (400, 409, 413, 415, 422) then 'message'
-               else 'endpoint'
-           end
-$$;
-
-comment on function tinydevcrm._classify_refusal(integer) is
-    'What a refusal is about. away: there was no answer, or one that says that the endpoint cannot '
-    'answer now; a delivery that probes it loses no attempt. message: it is about this one '
-    'message; counts as a failure of the endpoint only at the first attempt, that is, once per '
-    'delivery. endpoint: all others.';
-
-create function tinydevcrm._note_failure(subscription_id bigint)
-    returns boolean
-    language sql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-    update tinydevcrm.webhooks
-       set failure_count = least(webhooks.failure_count + 1, 1000000),
-           probe_after = least(
-                   interval '5 seconds' * 2 ^ greatest(
-                       least(webhooks.failure_count + 1 - settings.webhook_failure_limit, 20), 0),
-                   settings.webhook_probe_pause)
-               * (0.75 + random() / 2)
-      from tinydevcrm.settings
-     where webhooks.subscription_id = (
-               select unlocked.subscription_id
-                 from tinydevcrm.webhooks as unlocked
-                where unlocked.subscription_id = _note_failure.subscription_id
-                  for no key update skip locked
-           )
-    returning webhooks.failure_count = settings.webhook_failure_limit
-$$;
-
-comment on function tinydevcrm._note_failure(bigint) is
-    'Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as '
-    'much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance. '
-    'Returns whether the endpoint is down from now on; null when its owner has locked it.';
-
 revoke execute on function
-    tinydevcrm._find_url_problem(text),
-    tinydevcrm._webhooks_check_url(),
-    tinydevcrm._note_success(bigint),
-    tinydevcrm._classify_refusal(integer),
-    tinydevcrm._note_failure(bigint),
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
-    tinydevcrm._webhooks_set_failing(),
-    tinydevcrm._webhooks_set_probe(),
-    tinydevcrm._endpoint_is_down(tinydevcrm.webhooks),
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
     tinydevcrm.alter_webhook(text, text),
@@ -574,11 +308,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._find_url_problem(text),
-    tinydevcrm._note_success(bigint),
-    tinydevcrm._classify_refusal(integer),
-    tinydevcrm._note_failure(bigint),
-    tinydevcrm._endpoint_is_down(tinydevcrm.webhooks),
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
     tinydevcrm.alter_webhook(text, text),

@@ -1,7 +1,5 @@
 drop function tinydevcrm._find_last_upkeep();
 drop procedure tinydevcrm.settle_jobs();
-drop function tinydevcrm._note_late(interval);
-drop function tinydevcrm._note_late_of(regrole);
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._end_locked_sessions();
 drop function tinydevcrm._cancel_overdue_refreshes();

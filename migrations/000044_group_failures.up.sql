@@ -1,0 +1,157 @@
+-- Fifty views that fail for one reason are one message. The first failure waits for others like it;
+-- these join it, and recoveries likewise.
+
+-- Fifty views that fail for one reason are one message. The first failure waits for others like it;
+-- these join it, and recoveries likewise.
+
+create function tinydevcrm._find_leader(
+    subscription_id bigint,
+    event           tinydevcrm.matview_refresh_events
+)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- The lock keeps the leader from being received before this transaction ends. Others may join
+    -- it at the same time.
+    select deliveries.event_id
+      from tinydevcrm.deliveries
+      join tinydevcrm.matview_refresh_events as events
+        on events.id = deliveries.event_id
+     where deliveries.subscription_id = _find_leader.subscription_id
+       and deliveries.leader_event_id = deliveries.event_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+       and deliveries.attempts = 0
+       and deliveries.visible_at > clock_timestamp()
+       -- An event waits only for an earlier one, so no two wait for each other.
+       and deliveries.event_id < (event).id
+       and (
+           select count(*)
+             from tinydevcrm.deliveries as carried
+            where carried.leader_event_id = deliveries.event_id
+              and carried.subscription_id = deliveries.subscription_id
+       ) <= 1000
+       and events.outcome = (event).outcome
+       and events.error_code is not distinct from (event).error_code
+       and events.error_message is not distinct from (event).error_message
+     limit 1
+       for key share of deliveries skip locked
+$$;
+
+comment on function tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events) is
+    'The event whose delivery an event joins: one of the same outcome and the same error that '
+    'still waits for others, of which up to 1000 join it. Null when there is none.';
+
+create function tinydevcrm._matview_refresh_events_group()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.deliveries
+       set leader_event_id = coalesce(grouped.leader_event_id, new.id),
+           visible_at = case
+               when grouped.leader_event_id is null then
+                   clock_timestamp() + grouped.failure_grouping
+               else 'infinity'
+           end
+      from (
+        select subscriptions.id,
+               settings.failure_grouping,
+               tinydevcrm._find_leader(subscriptions.id, new) as leader_event_id
+          from tinydevcrm.settings
+         cross join tinydevcrm.subscriptions
+         where settings.failure_grouping > interval '0'
+           and subscriptions.groups_failures
+           and subscriptions.matview_id is null
+           and subscriptions.id in (
+               select waiting.subscription_id
+                 from tinydevcrm.deliveries as waiting
+                where waiting.event_id = new.id
+           )
+        offset 0
+      ) as grouped
+     where deliveries.event_id = new.id
+       and deliveries.subscription_id = grouped.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_group() is
+    'Makes the deliveries of a failure or a recovery wait for others like it, or join one that '
+    'waits, where the subscription groups failures. Security definer: the role that refreshes may '
+    'not see the subscriptions of other roles. As a trigger it changes only deliveries of the '
+    'event, which nobody else sees yet.';
+
+-- A recovery that finds other rows than before is a message of its own, which carries them.
+create trigger _510_group
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    when (
+        new.is_notified
+        and new.outcome in ('failed', 'recovered')
+        and coalesce(new.added_count, 0) + coalesce(new.removed_count, 0) = 0
+    )
+    execute function tinydevcrm._matview_refresh_events_group();
+
+create function tinydevcrm._deliveries_lead()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.deliveries
+       set state = new.state
+     where deliveries.leader_event_id = new.event_id
+       and deliveries.subscription_id = new.subscription_id
+       and deliveries.id <> new.id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_lead() is
+    'Gives the deliveries that another one carries the state of that one.';
+
+create trigger _500_lead
+    after update on tinydevcrm.deliveries
+    for each row
+    when (new.leader_event_id = new.event_id and new.state <> old.state)
+    execute function tinydevcrm._deliveries_lead();
+
+create function tinydevcrm.grouped_events(delivery_id bigint)
+    returns setof tinydevcrm.matview_refresh_events
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select events.*
+      from tinydevcrm.deliveries
+      join tinydevcrm.deliveries as carried
+        on carried.leader_event_id = deliveries.event_id
+       and carried.subscription_id = deliveries.subscription_id
+       and carried.id <> deliveries.id
+      join tinydevcrm.matview_refresh_events as events
+        on events.id = carried.event_id
+     where deliveries.id = grouped_events.delivery_id
+     order by events.id
+$$;
+
+comment on function tinydevcrm.grouped_events(bigint) is
+    'The events that a delivery carries besides its own: failures of other views for the same '
+    'reason, or other recoveries. See tinydevcrm.subscriptions.groups_failures.';
+
+revoke execute on function
+    tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events),
+    tinydevcrm._matview_refresh_events_group(),
+    tinydevcrm._deliveries_lead(),
+    tinydevcrm.grouped_events(bigint)
+from public;
+
+grant execute on function tinydevcrm.grouped_events(bigint) to tinydevcrm_user;

@@ -1,0 +1,2 @@
+drop function tinydevcrm._find_next_attempt(tinydevcrm.subscriptions);
+drop function tinydevcrm.retry_subscription(text);
