@@ -118,7 +118,7 @@ func TestMainJob(t *testing.T) {
 
 	mustCommand(t, databaseURL, "migrate", "up")
 	mustCommand(t, databaseURL, "upload", dbtest.Sample(t))
-	mustCommand(t, databaseURL, "matview", "create", "v",
+	mustCommand(t, databaseURL, "matview", "create", "v", "--notify-when", "not_empty",
 		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)
 	stdout, _ := background(t, databaseURL, "listen", "--subscription", t.Name())
 	mustCommand(t, databaseURL, "schedule", "v", "3 seconds")

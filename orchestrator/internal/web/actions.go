@@ -135,6 +135,8 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 	var made struct {
 		Relation, Subscription, Secret string
 		Count                          int64
+		NotifyWhen                     string `json:"notify_when"`
+		Reason                         string
 	}
 	// The database has written this JSON. A field that it lacks stays empty.
 	_ = json.Unmarshal(result, &made)
@@ -151,6 +153,9 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 		About:  cmp.Or(made.Subscription, values.Get("matview")),
 		Secret: made.Secret,
 		Count:  made.Count,
+
+		NotifyWhen: made.NotifyWhen,
+		Reason:     made.Reason,
 	}
 	if action.refreshes {
 		left.Refreshed = &event{}
