@@ -39,6 +39,247 @@ comment on function tinydevcrm._find_step(
     'else at most so many. The recorded counts are exact when they compare with the refresh before '
     '(is_adjacent), and so is the number of rows when one of the two had none.';
 
+create type tinydevcrm._replay as (
+    matview       tinydevcrm.matviews,
+    compares      boolean,
+    before        tinydevcrm.matview_refresh_events,
+    base          tinydevcrm.matview_refresh_events,
+    level_id      bigint,
+    added_count   bigint,
+    removed_count bigint,
+    is_exact      boolean,
+    outcome       text,
+    suppressed_by text,
+    is_known      boolean
+);
+
+comment on type tinydevcrm._replay is
+    'A running replay of a notify rule: the registration as it would have been with the rule, and '
+    'whether the rule compares; the last refresh (before), the one whose rows the rule compares with '
+    '(base), and the one with whose rows the recorded counts compare (level_id); what was added and '
+    'removed since base, at most so many unless is_exact; and how the last event was judged.';
+
+create function tinydevcrm._count_replayed(
+    replay tinydevcrm._replay,
+    event  tinydevcrm.matview_refresh_events
+)
+    returns tinydevcrm._replay
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_replay tinydevcrm._replay := replay;
+    v_step   record;
+begin
+    if (event).added_count is not null and (replay).level_id = ((replay).base).id then
+        v_replay.added_count := (event).added_count;
+        v_replay.removed_count := (event).removed_count;
+        v_replay.is_exact := true;
+        return v_replay;
+    end if;
+
+    v_step := tinydevcrm._find_step(
+        event, (replay).before, coalesce((replay).level_id = ((replay).before).id, false));
+    -- What was added and then removed, or the other way round, may be the same rows.
+    v_replay.is_exact := v_step.is_exact
+        and ((replay).is_exact or (replay).added_count + (replay).removed_count = 0)
+        and ((replay).added_count = 0 or v_step.removed_count = 0)
+        and ((replay).removed_count = 0 or v_step.added_count = 0);
+    v_replay.added_count := (replay).added_count + v_step.added_count;
+    v_replay.removed_count := (replay).removed_count + v_step.removed_count;
+    return v_replay;
+end
+$$;
+
+comment on function tinydevcrm._count_replayed(
+    tinydevcrm._replay, tinydevcrm.matview_refresh_events
+) is
+    'The replay with what a refresh that succeeded has added and removed.';
+
+create function tinydevcrm._judge_replayed(
+    replay tinydevcrm._replay,
+    event  tinydevcrm.matview_refresh_events
+)
+    returns tinydevcrm._replay
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_replay   tinydevcrm._replay := replay;
+    v_matview  tinydevcrm.matviews := (replay).matview;
+    v_most     tinydevcrm._refresh;
+    v_least    tinydevcrm._refresh;
+    v_is_other boolean;
+begin
+    v_replay.outcome := case
+        when (event).outcome = 'failed' then 'failed'
+        when v_matview.last_outcome = 'failed' or v_matview.is_failure_notified then 'recovered'
+        else 'refreshed'
+    end;
+    v_most.notify_when := v_matview.notify_when;
+    v_most.row_count := (event).row_count;
+    v_most.is_early := not v_matview.is_failure_notified
+        and v_matview.rule_count + 1 < v_matview.notify_after;
+    v_most.quiet_by := case
+        when v_matview.last_notified_at + v_matview.notify_interval > (event).started_at then
+            'interval'
+    end;
+    v_most.compares := (replay).compares and v_most.quiet_by is null;
+
+    if v_replay.outcome <> 'failed' and ((replay).before).id is not null then
+        v_replay := tinydevcrm._count_replayed(v_replay, event);
+        -- While it is quiet, nothing is compared.
+        if v_most.quiet_by is null then
+            v_most.added_count := v_replay.added_count;
+            v_most.removed_count := v_replay.removed_count;
+        end if;
+    end if;
+
+    v_least := v_most;
+    if v_most.added_count is not null and not v_replay.is_exact then
+        -- By a hash of all rows, since the refresh before.
+        v_is_other := (replay).added_count + (replay).removed_count = 0
+            and (event).is_changed
+            and (event).added_count is null
+            and (event).row_count = ((replay).base).row_count
+            and v_matview.ignored_columns = '{}';
+        -- Each rule that compares holds for more rows if it holds for fewer.
+        v_least.added_count := greatest(
+            (event).row_count - ((replay).base).row_count, v_is_other::integer, 0);
+        v_least.removed_count := greatest(
+            ((replay).base).row_count - (event).row_count, v_is_other::integer, 0);
+    end if;
+
+    v_replay.suppressed_by := tinydevcrm._find_suppression(v_matview, v_least, v_replay.outcome);
+    v_replay.is_known := v_replay.suppressed_by is not distinct from
+        tinydevcrm._find_suppression(v_matview, v_most, v_replay.outcome);
+    if v_replay.outcome <> 'failed' then
+        v_replay.matview := tinydevcrm._advance_rule(v_matview, v_least, v_replay.suppressed_by);
+        -- What may not notify yet stays a difference.
+        if ((replay).before).id is null
+           or v_most.quiet_by is null and coalesce(v_replay.suppressed_by, 'rule') = 'rule'
+        then
+            v_replay.base := event;
+        end if;
+    end if;
+    return v_replay;
+end
+$$;
+
+comment on function tinydevcrm._judge_replayed(
+    tinydevcrm._replay, tinydevcrm.matview_refresh_events
+) is
+    'The replay with how the rule judges an event. Known is what is the same for the fewest and for '
+    'the most rows that may have been added and removed.';
+
+create function tinydevcrm._advance_replay(
+    replay tinydevcrm._replay,
+    event  tinydevcrm.matview_refresh_events
+)
+    returns tinydevcrm._replay
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_replay      tinydevcrm._replay := replay;
+    v_matview     tinydevcrm.matviews := (replay).matview;
+    v_is_notified boolean := (replay).suppressed_by is null;
+begin
+    if (replay).outcome = 'failed' then
+        v_matview.failure_count := v_matview.failure_count + 1;
+        v_matview.is_failure_notified := v_matview.is_failure_notified or v_is_notified;
+    else
+        v_matview.failure_count := 0;
+        v_matview.is_failure_notified := v_matview.is_failure_notified
+            and not ((replay).outcome = 'recovered' and v_is_notified);
+        if v_is_notified then
+            v_matview.last_notified_at := (event).started_at;
+        end if;
+        if ((replay).base).id = (event).id then
+            v_replay.added_count := 0;
+            v_replay.removed_count := 0;
+            v_replay.is_exact := true;
+        end if;
+        -- A recovery notifies, and does not compare, within an interval.
+        if coalesce((event).suppressed_by, 'rule') = 'rule'
+           and ((event).added_count is not null
+                or (event).outcome = 'refreshed' and (event).plain_reason is null)
+        then
+            v_replay.level_id := (event).id;
+        end if;
+        v_replay.before := event;
+    end if;
+
+    v_matview.last_outcome := (replay).outcome;
+    v_replay.matview := v_matview;
+    return v_replay;
+end
+$$;
+
+comment on function tinydevcrm._advance_replay(
+    tinydevcrm._replay, tinydevcrm.matview_refresh_events
+) is
+    'The replay after an event that has been judged: with what the registry would remember, as '
+    'tinydevcrm._matview_refresh_events_remember() does.';
+
+create function tinydevcrm._begin_replay(
+    relation        regclass,
+    notify_when     text,
+    notify_after    integer,
+    notify_interval interval
+)
+    returns tinydevcrm._replay
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_replay  tinydevcrm._replay;
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(_begin_replay.relation);
+begin
+    v_matview.notify_when := coalesce(_begin_replay.notify_when, v_matview.notify_when);
+    v_matview.notify_after := coalesce(_begin_replay.notify_after, v_matview.notify_after);
+    v_matview.notify_interval := coalesce(
+        _begin_replay.notify_interval, v_matview.notify_interval);
+    select notify_rules.compares
+      into v_replay.compares
+      from tinydevcrm.notify_rules
+     where notify_rules.name = v_matview.notify_when;
+
+    if not found
+       or v_matview.notify_after not between 1 and 1000
+       or v_matview.notify_interval not between interval '0' and interval '10 years'
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                'there is no rule %L with the interval %s after %s refreshes in a row',
+                v_matview.notify_when, v_matview.notify_interval, v_matview.notify_after),
+            hint    = 'tinydevcrm.notify_rules lists the rules; an interval is 0 to 10 years; '
+                      'notify_after is 1 to 1000.';
+    end if;
+
+    v_matview.muted_until := null;
+    v_matview.last_outcome := null;
+    v_matview.last_row_count := null;
+    v_matview.last_notified_at := null;
+    v_matview.rule_count := 0;
+    v_matview.failure_count := 0;
+    v_matview.is_failure_notified := false;
+    v_replay.matview := v_matview;
+    v_replay.added_count := 0;
+    v_replay.removed_count := 0;
+    v_replay.is_exact := true;
+    return v_replay;
+end
+$$;
+
+comment on function tinydevcrm._begin_replay(regclass, text, integer, interval) is
+    'A replay of a rule for a view, before its first event: see tinydevcrm.replay_rule().';
+
 create function tinydevcrm.replay_rule(
     relation        regclass,
     notify_when     text default null,
@@ -60,177 +301,64 @@ create function tinydevcrm.replay_rule(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- The registration, as it would have been with the rule.
-    v_state     tinydevcrm.matviews := tinydevcrm._find_registration(replay_rule.relation);
-    v_rule      tinydevcrm.notify_rules;
-    v_event     tinydevcrm.matview_refresh_events;
-    v_before    tinydevcrm.matview_refresh_events;
-    v_least     tinydevcrm._refresh;
-    v_most      tinydevcrm._refresh;
-    v_step      record;
-    v_outcome   text;
-    v_by        text;
-    -- The event whose rows the rule would compare with, and what was added and removed since.
-    v_base      tinydevcrm.matview_refresh_events;
-    v_added     bigint := 0;
-    v_removed   bigint := 0;
-    v_is_exact  boolean := true;
-    v_is_other  boolean;
-    -- The event with whose rows the recorded counts compare.
-    v_level_id  bigint;
+    v_replay tinydevcrm._replay := tinydevcrm._begin_replay(
+        replay_rule.relation, replay_rule.notify_when, replay_rule.notify_after,
+        replay_rule.notify_interval);
+    v_event  tinydevcrm.matview_refresh_events;
+    v_first  bigint;
+    v_label  text;
+    v_is_end boolean;
 begin
-    v_state.notify_when := coalesce(replay_rule.notify_when, v_state.notify_when);
-    v_state.notify_after := coalesce(replay_rule.notify_after, v_state.notify_after);
-    v_state.notify_interval := coalesce(replay_rule.notify_interval, v_state.notify_interval);
-    select notify_rules.*
-      into v_rule
+    select notify_rules.label
+      into v_label
       from tinydevcrm.notify_rules
-     where notify_rules.name = v_state.notify_when;
+     where notify_rules.name = (v_replay.matview).notify_when;
 
-    if not found
-       or v_state.notify_after not between 1 and 1000
-       or v_state.notify_interval not between interval '0' and interval '10 years'
-    then
-        raise exception using
-            errcode = 'TD007',
-            message = format(
-                'there is no rule %L with the interval %s after %s refreshes in a row',
-                v_state.notify_when, v_state.notify_interval, v_state.notify_after),
-            hint    = 'tinydevcrm.notify_rules lists the rules; an interval is 0 to 10 years; '
-                      'notify_after is 1 to 1000.';
-    end if;
-
-    v_state.muted_until := null;
-    v_state.last_outcome := null;
-    v_state.last_row_count := null;
-    v_state.last_notified_at := null;
-    v_state.rule_count := 0;
-    v_state.failure_count := 0;
-    v_state.is_failure_notified := false;
+    -- The first refresh is compared with the last one before it.
+    select max(events.id)
+      into v_first
+      from tinydevcrm.matview_refresh_events as events
+     where events.matview_id = (v_replay.matview).id
+       and events.row_count is not null
+       and events.started_at < replay_rule.since;
 
     for v_event in
         select events.*
           from tinydevcrm.matview_refresh_events as events
-         where events.matview_id = v_state.id
+         where events.matview_id = (v_replay.matview).id
            and events.outcome in ('refreshed', 'recovered', 'failed')
-           -- The first refresh is compared with the last one before it.
-           and events.id >= coalesce(
-               (
-                   select max(earlier.id)
-                     from tinydevcrm.matview_refresh_events as earlier
-                    where earlier.matview_id = v_state.id
-                      and earlier.row_count is not null
-                      and earlier.started_at < replay_rule.since
-               ),
-               0)
+           and events.id >= coalesce(v_first, 0)
          order by events.id
     loop
-        v_outcome := case
-            when v_event.outcome = 'failed' then 'failed'
-            when v_state.last_outcome = 'failed' or v_state.is_failure_notified then 'recovered'
-            else 'refreshed'
-        end;
-        v_most := null;
-        v_most.notify_when := v_state.notify_when;
-        v_most.row_count := v_event.row_count;
-        v_most.is_early := not v_state.is_failure_notified
-            and v_state.rule_count + 1 < v_state.notify_after;
-        v_most.quiet_by := case
-            when v_state.last_notified_at + v_state.notify_interval > v_event.started_at then
-                'interval'
-        end;
-        v_most.compares := v_rule.compares and v_most.quiet_by is null;
+        v_is_end := (v_replay.matview).is_failure_notified;
+        v_replay := tinydevcrm._judge_replayed(v_replay, v_event);
 
-        if v_event.outcome <> 'failed' and v_before.id is not null then
-            v_step := tinydevcrm._find_step(
-                v_event, v_before, coalesce(v_level_id = v_before.id, false));
-            v_is_other := v_added + v_removed = 0
-                and v_event.is_changed
-                and v_event.added_count is null
-                and v_event.row_count = v_base.row_count
-                and v_state.ignored_columns = '{}';
-            v_is_exact := v_step.is_exact and (v_is_exact or v_added + v_removed = 0)
-                and (v_added = 0 or v_step.removed_count = 0)
-                and (v_removed = 0 or v_step.added_count = 0);
-            v_added := v_added + v_step.added_count;
-            v_removed := v_removed + v_step.removed_count;
-            -- While it is quiet, nothing is compared.
-            if v_most.quiet_by is null then
-                v_most.added_count := v_added;
-                v_most.removed_count := v_removed;
-            end if;
-        end if;
-        if v_most.added_count is not null
-           and v_event.added_count is not null
-           and v_level_id = v_base.id
-        then
-            v_added := v_event.added_count;
-            v_removed := v_event.removed_count;
-            v_most.added_count := v_added;
-            v_most.removed_count := v_removed;
-            v_is_exact := true;
-        end if;
-        v_least := v_most;
-        if v_most.added_count is not null and not v_is_exact then
-            -- Each rule that compares holds for more rows if it holds for fewer.
-            v_least.added_count := greatest(
-                v_event.row_count - v_base.row_count, v_is_other::integer, 0);
-            v_least.removed_count := greatest(
-                v_base.row_count - v_event.row_count, v_is_other::integer, 0);
-        end if;
-
-        v_by := tinydevcrm._find_suppression(v_state, v_least, v_outcome);
-        replay_rule.is_known := v_by is not distinct from
-            tinydevcrm._find_suppression(v_state, v_most, v_outcome);
-        if v_event.started_at >= replay_rule.since and (v_by is null or not replay_rule.is_known)
+        if v_event.started_at >= replay_rule.since
+           and (v_replay.suppressed_by is null or not v_replay.is_known)
         then
             replay_rule.event_id := v_event.id;
             replay_rule.started_at := v_event.started_at;
+            replay_rule.is_known := v_replay.is_known;
             replay_rule.row_count := v_event.row_count;
-            replay_rule.added_count := case when v_is_exact then v_most.added_count end;
-            replay_rule.removed_count := case when v_is_exact then v_most.removed_count end;
+            replay_rule.added_count := null;
+            replay_rule.removed_count := null;
+            if v_replay.is_exact
+               and v_event.row_count is not null
+               and (v_replay.before).id is not null
+            then
+                replay_rule.added_count := v_replay.added_count;
+                replay_rule.removed_count := v_replay.removed_count;
+            end if;
             replay_rule.why := case
-                when not replay_rule.is_known then 'unknown: the rows were not compared'
-                when v_outcome = 'failed' then 'the refresh failed'
-                when v_outcome = 'recovered' and v_state.is_failure_notified then
-                    'it succeeded after a failure'
-                else v_rule.label
+                when not v_replay.is_known then 'unknown: the rows were not compared'
+                when v_replay.outcome = 'failed' then 'the refresh failed'
+                when v_replay.outcome = 'recovered' and v_is_end then 'it succeeded after a failure'
+                else v_label
             end;
             return next;
         end if;
 
-        -- What the registry would remember, as tinydevcrm._matview_refresh_events_remember() does.
-        if v_outcome = 'failed' then
-            v_state.failure_count := v_state.failure_count + 1;
-            v_state.is_failure_notified := v_state.is_failure_notified or v_by is null;
-        else
-            v_state := tinydevcrm._advance_rule(v_state, v_least, v_by);
-            v_state.failure_count := 0;
-            if v_outcome = 'recovered' and v_by is null then
-                v_state.is_failure_notified := false;
-            end if;
-            if v_by is null then
-                v_state.last_notified_at := v_event.started_at;
-            end if;
-            -- What may not notify yet stays a difference.
-            if v_before.id is null
-               or v_most.quiet_by is null and coalesce(v_by, 'rule') = 'rule'
-            then
-                v_base := v_event;
-                v_added := 0;
-                v_removed := 0;
-                v_is_exact := true;
-            end if;
-            -- A recovery notifies, and does not compare, within an interval.
-            if coalesce(v_event.suppressed_by, 'rule') = 'rule'
-               and (v_event.added_count is not null
-                    or v_event.outcome = 'refreshed' and v_event.plain_reason is null)
-            then
-                v_level_id := v_event.id;
-            end if;
-            v_before := v_event;
-        end if;
-        v_state.last_outcome := v_outcome;
+        v_replay := tinydevcrm._advance_replay(v_replay, v_event);
     end loop;
 end
 $$;
@@ -246,11 +374,19 @@ comment on function tinydevcrm.replay_rule(regclass, text, timestamptz, integer,
 revoke execute on function
     tinydevcrm._find_step(
         tinydevcrm.matview_refresh_events, tinydevcrm.matview_refresh_events, boolean),
+    tinydevcrm._count_replayed(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._judge_replayed(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._advance_replay(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._begin_replay(regclass, text, integer, interval),
     tinydevcrm.replay_rule(regclass, text, timestamptz, integer, interval)
 from public;
 
 grant execute on function
     tinydevcrm._find_step(
         tinydevcrm.matview_refresh_events, tinydevcrm.matview_refresh_events, boolean),
+    tinydevcrm._count_replayed(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._judge_replayed(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._advance_replay(tinydevcrm._replay, tinydevcrm.matview_refresh_events),
+    tinydevcrm._begin_replay(regclass, text, integer, interval),
     tinydevcrm.replay_rule(regclass, text, timestamptz, integer, interval)
 to tinydevcrm_user;
