@@ -40,7 +40,8 @@ values (1, 'not_empty', 'when it has rows',
        (6, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false),
        (7, 'never', 'only of failures',
-        'Nothing but failures, recoveries, late and silent views, and drops, as the other rules too.', false);
+        'Nothing but failures, recoveries, late and silent views and drops, as other rules too.',
+        false);
 
 alter table tinydevcrm.notify_rules enable row level security;
 

@@ -178,8 +178,8 @@ comment on function tinydevcrm.watch_matview(
     'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
     'means not_empty, no columns, no interval, after one refresh, no deadline. Raises TD007 for an '
     'unknown rule or column, a value that is out of range, a deadline when no table that the view '
-    'reads is tracked or imported, or when the view belongs to a group such as tinydevcrm_user, TD008 when the relation is not a materialized '
-    'view, 42501 when it is not yours.';
+    'reads is tracked or imported, or when the view belongs to a group such as tinydevcrm_user, '
+    'TD008 when the relation is not a materialized view, 42501 when it is not yours.';
 
 create function tinydevcrm._suggest_rule(
     relation        regclass,
@@ -214,7 +214,8 @@ begin
 
     if v_count <= v_limit then
         _suggest_rule.notify_when := 'changed';
-        _suggest_rule.reason := format('it has at most %s rows, which are compared quickly', v_limit);
+        _suggest_rule.reason := format(
+            'it has at most %s rows, which are compared quickly', v_limit);
     else
         _suggest_rule.notify_when := 'not_empty';
         _suggest_rule.reason := format(

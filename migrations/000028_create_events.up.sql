@@ -67,7 +67,8 @@ create table tinydevcrm.matview_refresh_events (
 
 comment on table tinydevcrm.matview_refresh_events is
     'What happened to the watched materialized views: each refresh, one that has not happened in '
-    'time, tables that do not change, and a drop. The transaction of the refresh or of the drop writes its row.';
+    'time, tables that do not change, and a drop. The transaction of the refresh or of the drop '
+    'writes its row.';
 comment on column tinydevcrm.matview_refresh_events.id is
     'Number of the event. It is assigned before the commit, so do not read events with "id > last '
     'seen", which misses those that commit late. Use a subscription.';

@@ -61,8 +61,9 @@ comment on function tinydevcrm._matview_state(tinydevcrm.matviews, boolean) is
     'The state of a watched materialized view, which is the first that applies: failing (the last '
     'refresh failed), late (a refresh was due and has not begun: see '
     'tinydevcrm._list_late_matviews()), silent (its tables have not changed within '
-    'notify_deadline: see tinydevcrm._note_silent()), reads renamed table (see tinydevcrm._find_renamed_read()), '
-    'not populated (it cannot be read before a refresh), not scheduled, paused, or ok.';
+    'notify_deadline: see tinydevcrm._note_silent()), reads renamed table (see '
+    'tinydevcrm._find_renamed_read()), not populated (it cannot be read before a '
+    'refresh), not scheduled, paused, or ok.';
 
 create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
     returns text
