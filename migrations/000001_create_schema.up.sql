@@ -69,6 +69,7 @@ create table tinydevcrm.settings (
     user_timeout        interval not null default interval '5 minutes',
     user_schedules      integer not null default 50,
     reference_row_limit integer not null default 10000,
+    suggested_row_limit integer not null default 10000,
     webhook_networks    cidr[] not null default '{}',
     refresh_lock_timeout interval not null default interval '3 seconds',
     refresh_timeout     interval,
@@ -94,6 +95,7 @@ create table tinydevcrm.settings (
     constraint settings_user_timeout_range check (user_timeout >= interval '1 second'),
     constraint settings_user_schedules_range check (user_schedules between 1 and 10000),
     constraint settings_reference_row_limit_not_negative check (reference_row_limit >= 0),
+    constraint settings_suggested_row_limit_not_negative check (suggested_row_limit >= 0),
     constraint settings_webhook_networks_count check (cardinality(webhook_networks) <= 100),
     constraint settings_refresh_lock_timeout_range check (
         refresh_lock_timeout between interval '10 ms' and interval '1 hour'
@@ -157,6 +159,9 @@ comment on column tinydevcrm.settings.user_schedules is
 comment on column tinydevcrm.settings.reference_row_limit is
     'Up to this number of rows, distribute_table() copies a table to every worker of Citus instead '
     'of sharding it by a column; 0 for never.';
+comment on column tinydevcrm.settings.suggested_row_limit is
+    'Up to how many rows the rule changed is suggested for a new view that is not tracked, because '
+    'its rows are compared at each refresh: see tinydevcrm._suggest_rule().';
 comment on column tinydevcrm.settings.webhook_networks is
     'Private networks whose addresses a webhook''s URL may name, at most 100. The orchestrator '
     'writes those of its --allow-webhooks-to here each time it starts, and posts to no others.';

@@ -131,6 +131,9 @@ create index imports_owner_idx on tinydevcrm.imports (owner, id);
 
 create index imports_mode_idx on tinydevcrm.imports (mode);
 
+-- For the last import into a table.
+create index imports_relation_idx on tinydevcrm.imports (relation, finished_at);
+
 alter table tinydevcrm.imports enable row level security;
 
 create policy imports_owner on tinydevcrm.imports

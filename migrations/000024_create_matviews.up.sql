@@ -14,7 +14,7 @@ create table tinydevcrm.notify_rules (
 comment on table tinydevcrm.notify_rules is
     'The rules for when a refresh notifies: values of tinydevcrm.matviews.notify_when. Whatever the '
     'rule, a failure notifies once in a streak, and so do the first success after it and the events '
-    'late and dropped; the first refresh of all has none before it to compare with.';
+    'late, silent, resumed and dropped; the first refresh of all has none before it to compare with.';
 comment on column tinydevcrm.notify_rules.name is
     'The rule.';
 comment on column tinydevcrm.notify_rules.rank is
@@ -40,7 +40,8 @@ values (1, 'not_empty', 'when it has rows',
        (6, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false),
        (7, 'never', 'only of failures',
-        'Nothing but failures, recoveries, what is late and drops, as the other rules too.', false);
+        'Nothing but failures, recoveries, late and silent views and drops, as other rules too.',
+        false);
 
 alter table tinydevcrm.notify_rules enable row level security;
 

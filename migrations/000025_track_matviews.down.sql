@@ -1,4 +1,9 @@
 drop function tinydevcrm._settle_tracking();
+drop function tinydevcrm._check_deadline(tinydevcrm.matviews);
+drop function tinydevcrm._find_last_change(bigint);
+drop function tinydevcrm._list_dated_sources(bigint);
+drop function tinydevcrm._note_changed_tables();
+drop table tinydevcrm.table_change_times;
 drop function tinydevcrm._remove_seen_changes();
 drop table tinydevcrm._change_horizon;
 drop function tinydevcrm._track_reads(regclass);
@@ -8,13 +13,20 @@ drop function tinydevcrm._analyze_readers(regclass);
 drop function tinydevcrm._current_snapshot();
 drop function tinydevcrm._needs_refresh(tinydevcrm.matviews);
 drop function tinydevcrm._is_stale(tinydevcrm.matviews);
+drop trigger _100_set_deadline on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_set_deadline();
 drop trigger _600_analyze_again on tinydevcrm.matviews;
 drop trigger _600_analyze on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_analyze();
 drop function tinydevcrm._find_untracked_reason(regclass);
 
 alter table tinydevcrm.matviews
+    drop column silent_noted_at,
+    drop column deadline_set_at,
+    drop column notify_deadline,
+    drop column content_hash,
     drop column seen_snapshot,
+    drop column depth,
     drop column is_analyzed,
     drop column is_tracked,
     drop column untracked_reason;

@@ -59,7 +59,8 @@ create function tinydevcrm.watch_matview(
     notify_when     text default null,
     ignored_columns text[] default null,
     notify_interval interval default null,
-    notify_after    integer default null
+    notify_after    integer default null,
+    notify_deadline interval default null
 )
     returns tinydevcrm.matviews
     language plpgsql
@@ -123,23 +124,30 @@ begin
         for update of _locks;
 
     insert into tinydevcrm.matviews (
-               relation, notify_when, ignored_columns, notify_interval, notify_after)
+               relation, notify_when, ignored_columns, notify_interval, notify_after,
+               notify_deadline)
     values (
                watch_matview.relation,
                coalesce(watch_matview.notify_when, 'not_empty'),
                coalesce(watch_matview.ignored_columns, '{}'),
                coalesce(watch_matview.notify_interval, '0'),
-               coalesce(watch_matview.notify_after, 1))
+               coalesce(watch_matview.notify_after, 1),
+               coalesce(watch_matview.notify_deadline, '0'))
     on conflict on constraint matviews_relation_unique do update
        set notify_when = coalesce(watch_matview.notify_when, matviews.notify_when),
            ignored_columns = coalesce(watch_matview.ignored_columns, matviews.ignored_columns),
            notify_interval = coalesce(watch_matview.notify_interval, matviews.notify_interval),
-           notify_after = coalesce(watch_matview.notify_after, matviews.notify_after)
+           notify_after = coalesce(watch_matview.notify_after, matviews.notify_after),
+           notify_deadline = coalesce(watch_matview.notify_deadline, matviews.notify_deadline)
     returning matviews.*
          into v_matview;
 
     if v_matview.last_refreshed_at is null and tinydevcrm._is_session_of(v_matview.owner) then
         perform tinydevcrm._track_reads(v_matview.relation);
+    end if;
+
+    if watch_matview.notify_deadline is not null then
+        perform tinydevcrm._check_deadline(v_matview);
     end if;
 
     return v_matview;
@@ -148,12 +156,14 @@ exception
         raise exception using
             errcode = 'TD007',
             message = format(
-                'there is no rule %L with the interval %s after %s refreshes in a row',
+                'there is no rule %L with the interval %s after %s refreshes in a row, deadline %s',
                 coalesce(watch_matview.notify_when, 'not_empty'),
                 coalesce(watch_matview.notify_interval, '0'),
-                coalesce(watch_matview.notify_after, 1)),
+                coalesce(watch_matview.notify_after, 1),
+                coalesce(watch_matview.notify_deadline, '0')),
             hint    = format(
-                'The rules are %s; an interval is 0 to 10 years; notify_after is 1 to 1000.',
+                'The rules are %s; an interval is 0 to 10 years; notify_after is 1 to 1000; a '
+                'deadline is 2 minutes to 10 years, or 0 for none.',
                 (
                     select string_agg(notify_rules.name, ', ' order by notify_rules.rank)
                       from tinydevcrm.notify_rules
@@ -161,13 +171,66 @@ exception
 end
 $$;
 
-comment on function tinydevcrm.watch_matview(regclass, text, text[], interval, integer) is
+comment on function tinydevcrm.watch_matview(
+    regclass, text, text[], interval, integer, interval
+) is
     'Registers an existing materialized view, or changes the notify rule of a registered one: see '
     'tinydevcrm.matviews. A null argument leaves its setting as it is; for a new registration it '
-    'means not_empty, no columns, no interval, after one refresh. Raises TD007 for an unknown rule '
-    'or column, an interval or a number of refreshes that is out of range, or when the view '
-    'belongs to a group such as tinydevcrm_user, TD008 when the relation is not a materialized '
-    'view, 42501 when it is not yours.';
+    'means not_empty, no columns, no interval, after one refresh, no deadline. Raises TD007 for an '
+    'unknown rule or column, a value that is out of range, a deadline when no table that the view '
+    'reads is tracked or imported, or when the view belongs to a group such as tinydevcrm_user, '
+    'TD008 when the relation is not a materialized view, 42501 when it is not yours.';
+
+create function tinydevcrm._suggest_rule(
+    relation        regclass,
+    out notify_when text,
+    out reason      text
+)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(_suggest_rule.relation);
+    v_limit   integer;
+    v_count   bigint;
+begin
+    select settings.suggested_row_limit
+      into v_limit
+      from tinydevcrm.settings;
+
+    if v_matview.is_tracked then
+        _suggest_rule.notify_when := 'changed';
+        _suggest_rule.reason := 'its tables are tracked: its rows are compared only after a change';
+        return;
+    end if;
+
+    perform tinydevcrm._check_session_of(_suggest_rule.relation);
+    execute format(
+        'select count(*) from (select from %s limit $1::bigint + 1) as counted',
+        _suggest_rule.relation)
+       into v_count
+      using v_limit;
+
+    if v_count <= v_limit then
+        _suggest_rule.notify_when := 'changed';
+        _suggest_rule.reason := format(
+            'it has at most %s rows, which are compared quickly', v_limit);
+    else
+        _suggest_rule.notify_when := 'not_empty';
+        _suggest_rule.reason := format(
+            'it has more than %s rows, and is refreshed at each round, because %s: comparing its '
+            'rows each time would be slow', v_limit, v_matview.untracked_reason);
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._suggest_rule(regclass) is
+    'The notify rule that fits a new view, and why: changed when the view is tracked, or has at '
+    'most tinydevcrm.settings.suggested_row_limit rows; else not_empty. The page and the command '
+    'line use it for a view that is created without a rule. Volatile, so that it sees a view which '
+    'the same statement has created. Raises TD001 when the view is not watched, 42501 when it has '
+    'to count rows and the session has not logged in as the owner.';
 
 -- Runs the caller's query, so it sets no search_path and qualifies all names.
 create function tinydevcrm.create_matview(
@@ -178,7 +241,8 @@ create function tinydevcrm.create_matview(
     key             text[] default null,
     ignored_columns text[] default null,
     notify_interval interval default null,
-    notify_after    integer default null
+    notify_after    integer default null,
+    notify_deadline interval default null
 )
     returns regclass
     language plpgsql
@@ -208,7 +272,12 @@ begin
         create_matview.notify_when,
         create_matview.ignored_columns,
         create_matview.notify_interval,
-        create_matview.notify_after);
+        create_matview.notify_after,
+        create_matview.notify_deadline);
+    if create_matview.notify_when is null then
+        perform tinydevcrm.watch_matview(
+            v_relation, (tinydevcrm._suggest_rule(v_relation)).notify_when);
+    end if;
     perform tinydevcrm._set_key(v_relation, create_matview.key);
 
     return v_relation;
@@ -216,11 +285,11 @@ end
 $$;
 
 comment on function tinydevcrm.create_matview(
-    text, text, text, name, text[], text[], interval, integer
+    text, text, text, name, text[], text[], interval, integer, interval
 ) is
     'Creates a materialized view of one query in the first schema of your search_path, fills it '
-    'and registers it. For rule, ignored columns, interval and notify_after see '
-    'tinydevcrm.matviews. The key is '
+    'and registers it. For rule, ignored columns, interval, notify_after and deadline see '
+    'tinydevcrm.matviews; the rule null means that of tinydevcrm._suggest_rule(). The key is '
     'columns that identify a row; it lets others read the view during a refresh. Nothing notifies '
     'before the first refresh. Raises TD002 when the query is not exactly one that returns rows, '
     'TD004 when the name is in use, TD007 for a bad name or rule, TD009 when two rows have the '
@@ -436,8 +505,10 @@ comment on function tinydevcrm._find_matview(text[], name[]) is
 revoke execute on function
     tinydevcrm._find_registration(regclass),
     tinydevcrm._find_own_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text, text[], interval, integer),
-    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval, integer),
+    tinydevcrm.watch_matview(regclass, text, text[], interval, integer, interval),
+    tinydevcrm._suggest_rule(regclass),
+    tinydevcrm.create_matview(
+        text, text, text, name, text[], text[], interval, integer, interval),
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),
@@ -450,8 +521,10 @@ from public;
 grant execute on function
     tinydevcrm._find_registration(regclass),
     tinydevcrm._find_own_matview(regclass),
-    tinydevcrm.watch_matview(regclass, text, text[], interval, integer),
-    tinydevcrm.create_matview(text, text, text, name, text[], text[], interval, integer),
+    tinydevcrm.watch_matview(regclass, text, text[], interval, integer, interval),
+    tinydevcrm._suggest_rule(regclass),
+    tinydevcrm.create_matview(
+        text, text, text, name, text[], text[], interval, integer, interval),
     tinydevcrm._build_matview_statement(name, text),
     tinydevcrm._relation(name, text),
     tinydevcrm._find_unused_name(text, name),

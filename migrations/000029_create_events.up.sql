@@ -28,7 +28,8 @@ create table tinydevcrm.matview_refresh_events (
     constraint matview_refresh_events_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete set null,
     constraint matview_refresh_events_outcome_known check (
-        outcome in ('refreshed', 'recovered', 'failed', 'skipped', 'late', 'dropped')
+        outcome in (
+            'refreshed', 'recovered', 'failed', 'skipped', 'late', 'silent', 'resumed', 'dropped')
     ),
     constraint matview_refresh_events_suppressed_by_known check (
         suppressed_by in ('rule', 'interval', 'mute', 'repeat', 'streak')
@@ -66,7 +67,8 @@ create table tinydevcrm.matview_refresh_events (
 
 comment on table tinydevcrm.matview_refresh_events is
     'What happened to the watched materialized views: each refresh, one that has not happened in '
-    'time, and a drop. The transaction of the refresh or of the drop writes its row.';
+    'time, tables that do not change, and a drop. The transaction of the refresh or of the drop '
+    'writes its row.';
 comment on column tinydevcrm.matview_refresh_events.id is
     'Number of the event. It is assigned before the commit, so do not read events with "id > last '
     'seen", which misses those that commit late. Use a subscription.';
@@ -81,11 +83,12 @@ comment on column tinydevcrm.matview_refresh_events.schedule_id is
 comment on column tinydevcrm.matview_refresh_events.outcome is
     'refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the '
     'old rows stay; skipped: another refresh of the view was running; late: its schedule was due '
-    'and it was not refreshed; dropped: the view is gone.';
+    'and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: '
+    'they have changed again; dropped: the view is gone.';
 comment on column tinydevcrm.matview_refresh_events.is_notified is
     'Whether the event notifies, which means that it goes to the subscriptions. The rule in '
-    'tinydevcrm.matviews.notify_when decides that for refreshes. late and dropped notify, unless '
-    'the view is muted.';
+    'tinydevcrm.matviews.notify_when decides that for refreshes. late, silent, resumed and dropped '
+    'notify, unless the view is muted.';
 comment on column tinydevcrm.matview_refresh_events.suppressed_by is
     'Why it does not notify; null when it does. rule: the notify rule does not hold, as for a '
     'skipped refresh; interval: it came within tinydevcrm.matviews.notify_interval; mute: the view '
@@ -120,8 +123,8 @@ comment on column tinydevcrm.matview_refresh_events.error_code is
 comment on column tinydevcrm.matview_refresh_events.error_message is
     'Message of the failure. Of one over 10,000 bytes, the first 2,500 characters.';
 comment on column tinydevcrm.matview_refresh_events.reason is
-    'Of the outcome late: since when and why it is late; of dropped: who dropped it. Null for '
-    'others.';
+    'Of the outcome late: since when and why it is late; of silent and resumed: when which tables '
+    'changed; of dropped: who dropped it. Null for others.';
 comment on column tinydevcrm.matview_refresh_events.started_at is
     'When the refresh began, or the event happened.';
 comment on column tinydevcrm.matview_refresh_events.duration is

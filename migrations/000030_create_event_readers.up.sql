@@ -290,7 +290,7 @@ as $$
                 events.started_at
            from tinydevcrm.matview_refresh_events as events
           where events.matview_id = ids.id
-            and events.outcome not in ('skipped', 'late')
+            and events.outcome in ('refreshed', 'recovered', 'failed')
           order by events.id desc
           limit _list_recent_refreshes.row_limit
      ) as recent
@@ -300,7 +300,7 @@ $$;
 
 comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
     'The last refreshes of each of these materialized views, up to row_limit per view, without '
-    'skipped and late ones, oldest first. duration_ms is in milliseconds.';
+    'skipped ones, oldest first. duration_ms is in milliseconds.';
 
 revoke execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),

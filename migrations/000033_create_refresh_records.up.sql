@@ -32,6 +32,13 @@ begin
         return null;
     end if;
 
+    if new.outcome in ('silent', 'resumed') then
+        update tinydevcrm.matviews
+           set silent_noted_at = case new.outcome when 'silent' then new.started_at end
+         where matviews.id = new.matview_id;
+        return null;
+    end if;
+
     if new.outcome = 'skipped' then
         update tinydevcrm.matviews
            set last_scheduled_at = new.started_at
@@ -120,6 +127,42 @@ $$;
 comment on function tinydevcrm._cut_text(text) is
     'A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.';
 
+create function tinydevcrm._advance_rule(
+    matview       tinydevcrm.matviews,
+    refresh       tinydevcrm._refresh,
+    suppressed_by text
+)
+    returns tinydevcrm.matviews
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_known tinydevcrm.matviews := matview;
+    v_holds boolean := tinydevcrm._rule_holds(matview, refresh);
+begin
+    -- Rows whose refresh may not notify yet stay new until one notifies of them.
+    if (refresh).row_count = 0 or coalesce(_advance_rule.suppressed_by, 'rule') = 'rule' then
+        v_known.last_row_count := (refresh).row_count;
+    end if;
+
+    v_known.rule_count := case
+        when v_holds is null then (matview).rule_count
+        -- The next comparison is with the rows of this refresh: it begins anew.
+        when not v_holds or (refresh).compares and _advance_rule.suppressed_by is null then 0
+        else least((matview).rule_count + 1, (matview).notify_after - 1)
+    end;
+
+    return v_known;
+end
+$$;
+
+comment on function tinydevcrm._advance_rule(
+    tinydevcrm.matviews, tinydevcrm._refresh, text
+) is
+    'The registration with what the notify rule remembers after a refresh that succeeded: '
+    'last_row_count and rule_count.';
+
 create function tinydevcrm._remember_refresh(
     matview       tinydevcrm.matviews,
     refresh       tinydevcrm._refresh,
@@ -131,21 +174,9 @@ create function tinydevcrm._remember_refresh(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_known tinydevcrm.matviews := matview;
-    v_holds boolean := tinydevcrm._rule_holds(matview, refresh);
+    v_known tinydevcrm.matviews := tinydevcrm._advance_rule(
+        matview, refresh, _remember_refresh.suppressed_by);
 begin
-    -- Rows whose refresh may not notify yet stay new until one notifies of them.
-    if (refresh).row_count = 0 or coalesce(_remember_refresh.suppressed_by, 'rule') = 'rule' then
-        v_known.last_row_count := (refresh).row_count;
-    end if;
-
-    v_known.rule_count := case
-        when v_holds is null then (matview).rule_count
-        -- The next comparison is with the rows of this refresh: it begins anew.
-        when not v_holds or (refresh).compares and _remember_refresh.suppressed_by is null then 0
-        else least((matview).rule_count + 1, (matview).notify_after - 1)
-    end;
-
     v_known.has_baseline := (matview).has_baseline
         or (refresh).compares
            and (refresh).notify_when = (matview).notify_when
@@ -488,6 +519,7 @@ comment on function tinydevcrm._explain_failure(regclass, tinydevcrm._refresh, i
 revoke execute on function
     tinydevcrm._matview_refresh_events_remember(),
     tinydevcrm._cut_text(text),
+    tinydevcrm._advance_rule(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._record_refresh( tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._find_ended_pause(integer),
@@ -500,6 +532,7 @@ from public;
 
 grant execute on function
     tinydevcrm._cut_text(text),
+    tinydevcrm._advance_rule(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._record_refresh( tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh),
     tinydevcrm._find_ended_pause(integer),

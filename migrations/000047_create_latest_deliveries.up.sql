@@ -42,6 +42,7 @@ begin
     return case
         when matview.last_outcome = 'failed' then 'failing'
         when _matview_state.is_late then 'late'
+        when matview.silent_noted_at is not null then 'silent'
         when tinydevcrm._find_renamed_read(matview.id) is not null then 'reads renamed table'
         when exists (
             select
@@ -59,8 +60,10 @@ $$;
 comment on function tinydevcrm._matview_state(tinydevcrm.matviews, boolean) is
     'The state of a watched materialized view, which is the first that applies: failing (the last '
     'refresh failed), late (a refresh was due and has not begun: see '
-    'tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), '
-    'not populated (it cannot be read before a refresh), not scheduled, paused, or ok.';
+    'tinydevcrm._list_late_matviews()), silent (its tables have not changed within '
+    'notify_deadline: see tinydevcrm._note_silent()), reads renamed table (see '
+    'tinydevcrm._find_renamed_read()), not populated (it cannot be read before a '
+    'refresh), not scheduled, paused, or ok.';
 
 create function tinydevcrm._delivery_state(delivery tinydevcrm.deliveries)
     returns text
@@ -127,7 +130,8 @@ create function tinydevcrm._needs_attention(state text)
     set search_path = pg_catalog, pg_temp
 as $$
     select _needs_attention.state in (
-               'failing', 'switched off', 'view dropped', 'late', 'reads renamed table')
+               'failing', 'switched off', 'view dropped', 'late', 'silent',
+               'reads renamed table')
 $$;
 
 comment on function tinydevcrm._needs_attention(text) is

@@ -35,6 +35,8 @@ select matviews.relation,
        end as next_due_at,
        matviews.last_refreshed_at,
        tinydevcrm._find_last_look(matviews) as last_checked_at,
+       tinydevcrm._find_last_change(matviews.id) as last_changed_at,
+       nullif(matviews.notify_deadline, '0') as notify_deadline,
        matviews.is_tracked,
        matviews.untracked_reason,
        last_event.outcome,
@@ -117,7 +119,7 @@ select matviews.relation,
         from tinydevcrm.matview_refresh_events as events
        where events.matview_id = matviews.id
          and events.owner = matviews.owner
-         and events.outcome not in ('skipped', 'late')
+         and events.outcome in ('refreshed', 'recovered', 'failed')
        order by events.id desc
        limit 1
   ) as last_event
@@ -147,6 +149,12 @@ comment on column tinydevcrm.matview_status.last_refreshed_at is
     'When the last refresh that was not skipped began.';
 comment on column tinydevcrm.matview_status.last_checked_at is
     'When its schedule last came to it. A tracked view that had not changed was not refreshed then.';
+comment on column tinydevcrm.matview_status.last_changed_at is
+    'When one of the tables that it reads last changed or was imported, to about a minute; null when '
+    'that is not known.';
+comment on column tinydevcrm.matview_status.notify_deadline is
+    'When its tables have not changed for so long, it is silent: see tinydevcrm.matviews. Null for '
+    'none.';
 comment on column tinydevcrm.matview_status.is_tracked is
     'Whether its schedule refreshes it only after a table that it reads has changed.';
 comment on column tinydevcrm.matview_status.untracked_reason is

@@ -12,6 +12,7 @@ with own_subscriptions as (
 select watched.view_count,
        watched.failing_count,
        watched.late_count,
+       watched.silent_count,
        watched.renamed_count,
        watched.not_populated_count,
        watched.unscheduled_count,
@@ -26,6 +27,7 @@ select watched.view_count,
       select count(*) as view_count,
              count(*) filter (where own.state = 'failing') as failing_count,
              count(*) filter (where own.state = 'late') as late_count,
+             count(*) filter (where own.state = 'silent') as silent_count,
              count(*) filter (where own.state = 'reads renamed table') as renamed_count,
              count(*) filter (where own.state = 'not populated') as not_populated_count,
              count(*) filter (where own.state = 'not scheduled') as unscheduled_count,
@@ -99,6 +101,8 @@ comment on column tinydevcrm.overview.failing_count is
     'Those of them in state failing: see tinydevcrm._matview_state(). Each counts in one state.';
 comment on column tinydevcrm.overview.late_count is
     'Those in state late.';
+comment on column tinydevcrm.overview.silent_count is
+    'Those in state silent.';
 comment on column tinydevcrm.overview.renamed_count is
     'Those in state reads renamed table.';
 comment on column tinydevcrm.overview.not_populated_count is

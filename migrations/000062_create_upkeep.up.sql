@@ -339,7 +339,8 @@ begin
     foreach v_part in array array[
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
         '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
-        '_remove_unused_locks', '_note_late', '_settle_tracking', '_remove_seen_changes'
+        '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
+        '_remove_seen_changes'
     ] loop
         begin
             execute format('select tinydevcrm.%I()', v_part);

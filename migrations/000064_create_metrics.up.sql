@@ -66,8 +66,8 @@ begin
                count(views.state)::double precision
           from unnest(
                    array[
-                       'ok', 'failing', 'late', 'reads renamed table', 'not populated',
-                       'not scheduled', 'paused'
+                       'ok', 'failing', 'late', 'silent', 'reads renamed table',
+                       'not populated', 'not scheduled', 'paused'
                    ]) as known (state)
           left join views
             on views.state = known.state

@@ -6,7 +6,10 @@ begin
 end
 $$;
 
-revoke execute on function tinydevcrm._note_late(interval) from tinydevcrm_orchestrator;
+revoke execute on function
+    tinydevcrm._note_late(interval),
+    tinydevcrm._note_silent()
+from tinydevcrm_orchestrator;
 revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrator;
 
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;

@@ -63,7 +63,10 @@ grant update on tinydevcrm.settings to tinydevcrm_admin;
 -- the orchestrator settles jobs when it starts, and notes what is late
 
 grant execute on procedure tinydevcrm.settle_jobs() to tinydevcrm_orchestrator;
-grant execute on function tinydevcrm._note_late(interval) to tinydevcrm_orchestrator;
+grant execute on function
+    tinydevcrm._note_late(interval),
+    tinydevcrm._note_silent()
+to tinydevcrm_orchestrator;
 
 -- the orchestrator receives the events of all users, posts their webhooks, and counts for /metrics
 

@@ -23,6 +23,7 @@ table settings
     user_timeout         interval     -- statement_timeout of users: create_user() sets it.
     user_schedules       integer      -- Maximum number of different schedules that an owner of materialized views has, 1 to 10000.
     reference_row_limit  integer      -- Up to this number of rows, distribute_table() copies a table to every worker of Citus instead of sharding it by a column; 0 for never.
+    suggested_row_limit  integer      -- Up to how many rows the rule changed is suggested for a new view that is not tracked, because its rows are compared at each refresh: see tinydevcrm._suggest_rule().
     webhook_networks     cidr[]       -- Private networks whose addresses a webhook's URL may name, at most 100.
     refresh_lock_timeout interval     -- How long a refresh waits for each lock, 10 ms to 1 hour: readers of the view queue behind a refresh that waits.
     refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
@@ -602,6 +603,9 @@ table matviews
     depth                integer      -- 0 when it reads no watched view, else one more than the deepest of those that it reads.
     seen_snapshot        text         -- The transactions whose changes its rows contain for certain, as a txid_snapshot.
     content_hash         text         -- Hash of its rows after its last refresh, while another watched view reads it: see tinydevcrm._detect_change().
+    notify_deadline      interval     -- When none of the tables that it reads has changed for so long, an event notifies, and another one when they change again: 2 minutes to 10 years; 0 for none.
+    deadline_set_at      timestamptz  -- When notify_deadline was last changed; null when it was not since the registration.
+    silent_noted_at      timestamptz  -- When an event said that its tables have not changed within notify_deadline; null once they have.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -619,6 +623,7 @@ table matviews
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, catch_up, is_slow, owner: _matviews_find_schedule()
     trigger _100_mute before update of muted_for: _matviews_mute()
+    trigger _100_set_deadline before update of notify_deadline: _matviews_set_deadline()
     trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
     trigger _200_take_number before insert: _matviews_take_number()
     trigger _500_create_lock after insert: _matviews_create_lock()
@@ -681,6 +686,9 @@ table matview_sources
     primary key (matview_id, relation)
     foreign key (matview_id) references matviews(id) on delete cascade
 
+function _matviews_set_deadline() returns trigger
+    -- Begins anew to wait for a change of the tables when notify_deadline is changed.
+
 function _find_untracked_reason(relation regclass) returns text
     -- Why a materialized view cannot be tracked; null when it can.
 
@@ -712,10 +720,29 @@ table _change_horizon
     -- A snapshot that upkeep has taken, in one row.
     id                   boolean      -- Always true: keeps the table at one row.
     snapshot             txid_snapshot -- When every transaction that ran then has ended, each refresh that still runs has seen the changes that are visible in it.
+    noted_snapshot       txid_snapshot -- The changes whose time is in tinydevcrm.table_change_times: those visible in it.
     primary key (id)
 
 function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
+
+table table_change_times
+    -- When the tracked tables that views read last changed.
+    relation             regclass     -- The table; for a partition: the partition.
+    changed_at           timestamptz  -- When upkeep last found a change, which was committed at most about a minute earlier.
+    primary key (relation)
+
+function _note_changed_tables() returns boolean
+    -- Notes which tables have changed since the last call.
+
+function _list_dated_sources(matview_id bigint) returns table (relation regclass, changed_at timestamptz)
+    -- Of what a view reads: the tables whose changes we see, because they are tracked or because imports fill them, and watched views, each with the time of its last known change or import; null when none is known.
+
+function _find_last_change(matview_id bigint) returns timestamptz
+    -- When one of the tables that a view reads last changed, to about a minute, as far as it is known: see tinydevcrm._list_dated_sources().
+
+function _check_deadline(matview matviews) returns void
+    -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 function _settle_tracking() returns void
     -- Analyzes views again whose tables have lost their trigger or changed their owner, or that logical replication fills now.
@@ -757,9 +784,13 @@ function watch_matview(
         notify_when text default null,
         ignored_columns text[] default null,
         notify_interval interval default null,
-        notify_after integer default null
+        notify_after integer default null,
+        notify_deadline interval default null
     ) returns matviews
     -- Registers an existing materialized view, or changes the notify rule of a registered one: see tinydevcrm.matviews.
+
+function _suggest_rule(relation regclass, out notify_when text, out reason text) returns record
+    -- The notify rule that fits a new view, and why: changed when the view is tracked, or has at most tinydevcrm.settings.suggested_row_limit rows; else not_empty.
 
 function create_matview(
         name text,
@@ -769,7 +800,8 @@ function create_matview(
         key text[] default null,
         ignored_columns text[] default null,
         notify_interval interval default null,
-        notify_after integer default null
+        notify_after integer default null,
+        notify_deadline interval default null
     ) returns regclass
     -- Creates a materialized view of one query in the first schema of your search_path, fills it and registers it.
 
@@ -818,13 +850,13 @@ function unmute_matview(relation regclass) returns void
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
-    -- What happened to the watched materialized views: each refresh, one that has not happened in time, and a drop.
+    -- What happened to the watched materialized views: each refresh, one that has not happened in time, tables that do not change, and a drop.
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
     matview_id           bigint       -- The registration; null when it has been removed.
     matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
-    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; dropped: the view is gone.
+    outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     suppressed_by        text         -- Why it does not notify; null when it does.
     method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
@@ -838,7 +870,7 @@ table matview_refresh_events
     is_cut               boolean      -- Whether there are more rows than the event carries.
     error_code           text         -- SQLSTATE of the failure.
     error_message        text         -- Message of the failure.
-    reason               text         -- Of the outcome late: since when and why it is late; of dropped: who dropped it.
+    reason               text         -- Of the outcome late: since when and why it is late; of silent and resumed: when which tables changed; of dropped: who dropped it.
     started_at           timestamptz  -- When the refresh began, or the event happened.
     duration             interval     -- How long it took, including the time to count the rows; at most 7 days.
     primary key (id)
@@ -908,7 +940,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
         duration_ms double precision,
         started_at timestamptz
     )
-    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped and late ones, oldest first.
+    -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
 -- 000031_create_notify_rules
@@ -965,7 +997,7 @@ function _compare_rows(matview matviews, refresh _refresh) returns _refresh
     -- Compares the rows of a materialized view, copies counted, with its baseline.
 
 function _detect_change(matview matviews, refresh _refresh) returns _refresh
-    -- Finds whether the rows of a materialized view differ from those of its last refresh: by the comparison with the baseline, or, when other views read it, by a hash of all rows in any order (two sums of 64-bit hashes: a chance of 1 in 2^128).
+    -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
@@ -1005,6 +1037,9 @@ function _matview_refresh_events_remember() returns trigger
 
 function _cut_text(text text) returns text
     -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
+
+function _advance_rule(matview matviews, refresh _refresh, suppressed_by text) returns matviews
+    -- The registration with what the notify rule remembers after a refresh that succeeded: last_row_count and rule_count.
 
 function _remember_refresh(matview matviews, refresh _refresh, suppressed_by text) returns void
     -- Writes to the registry what the next refresh is compared with, where it has changed.
@@ -1532,7 +1567,7 @@ function _find_renamed_read(matview_id bigint) returns text
     -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
 
 function _matview_state(matview matviews, is_late boolean) returns text
-    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), late (a refresh was due and has not begun: see tinydevcrm._list_late_matviews()), reads renamed table (see tinydevcrm._find_renamed_read()), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
+    -- The state of a watched materialized view, which is the first that applies: failing (the last refresh failed), late (a refresh was due and has not begun: see tinydevcrm._list_late_matviews()), silent (its tables have not changed within notify_deadline: see tinydevcrm._note_silent()), reads renamed table (see tinydevcrm._find_renamed_read()), not populated (it cannot be read before a refresh), not scheduled, paused, or ok.
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
@@ -1817,6 +1852,8 @@ view matview_status
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
     last_checked_at      timestamptz  -- When its schedule last came to it.
+    last_changed_at      timestamptz  -- When one of the tables that it reads last changed or was imported, to about a minute; null when that is not known.
+    notify_deadline      interval     -- When its tables have not changed for so long, it is silent: see tinydevcrm.matviews.
     is_tracked           boolean      -- Whether its schedule refreshes it only after a table that it reads has changed.
     untracked_reason     text         -- Why it is not tracked.
     outcome              text         -- How it ended: refreshed, recovered or failed.
@@ -1878,6 +1915,7 @@ view overview
     view_count           bigint       -- Watched materialized views.
     failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
     late_count           bigint       -- Those in state late.
+    silent_count         bigint       -- Those in state silent.
     renamed_count        bigint       -- Those in state reads renamed table.
     not_populated_count  bigint       -- Those in state not populated.
     unscheduled_count    bigint       -- Those in state not scheduled.
@@ -1988,6 +2026,9 @@ function _follow_relations(relations oid[]) returns void
 
 function _track_partitions(relations oid[]) returns void
     -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _note_silent() returns void
+    -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 function _follow_commands() returns event_trigger
     -- Follows a command on a table, trigger or view.
@@ -2109,7 +2150,64 @@ function _end_blocking_sessions(queue_usage double precision default pg_notifica
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000068_move_registrations
+-- 000068_create_rule_replays
+-- When a notify rule would have notified, from the events that are recorded.
+
+function _find_step(
+        event matview_refresh_events,
+        before matview_refresh_events,
+        is_adjacent boolean,
+        out added_count bigint,
+        out removed_count bigint,
+        out is_exact boolean
+    ) returns record
+    -- How many rows a refresh has added and removed since the one before, and whether that is exact; else at most so many.
+
+type _replay
+    -- A running replay of a notify rule: the registration as it would have been with the rule, and whether the rule compares; the last refresh (before), the one whose rows the rule compares with (base), and the one with whose rows the recorded counts compare (level_id); what was added and removed since base, at most so many unless is_exact; and how the last event was judged.
+    matview              matviews
+    compares             boolean
+    before               matview_refresh_events
+    base                 matview_refresh_events
+    level_id             bigint
+    added_count          bigint
+    removed_count        bigint
+    is_exact             boolean
+    outcome              text
+    suppressed_by        text
+    is_known             boolean
+
+function _count_replayed(replay _replay, event matview_refresh_events) returns _replay
+    -- The replay with what a refresh that succeeded has added and removed.
+
+function _judge_replayed(replay _replay, event matview_refresh_events) returns _replay
+    -- The replay with how the rule judges an event.
+
+function _advance_replay(replay _replay, event matview_refresh_events) returns _replay
+    -- The replay after an event that has been judged: with what the registry would remember, as tinydevcrm._matview_refresh_events_remember() does.
+
+function _begin_replay(relation regclass, notify_when text, notify_after integer, notify_interval interval) returns _replay
+    -- A replay of a rule for a view, before its first event: see tinydevcrm.replay_rule().
+
+function replay_rule(
+        relation regclass,
+        notify_when text default null,
+        since timestamptz default (now() - '7 days'),
+        notify_after integer default null,
+        notify_interval interval default null
+    ) returns table (
+        event_id bigint,
+        started_at timestamptz,
+        is_known boolean,
+        why text,
+        row_count bigint,
+        added_count bigint,
+        removed_count bigint
+    )
+    -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
+
+
+-- 000069_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2131,7 +2229,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000069_list_matview_settings
+-- 000070_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2153,7 +2251,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000070_lock_readers
+-- 000071_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2183,7 +2281,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000071_alter_matview_queries
+-- 000072_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2212,7 +2310,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000072_describe_matviews
+-- 000073_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2222,7 +2320,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000073_restore_matviews
+-- 000074_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

@@ -118,6 +118,7 @@ var outOfBounds = []attack{
 	{"end the sessions of others", "select tinydevcrm._end_blocking_sessions(1)"},
 	{"run upkeep", "call tinydevcrm.settle_jobs()"},
 	{"note what is late", "select tinydevcrm._note_late()"},
+	{"note what is silent", "select tinydevcrm._note_silent()"},
 	{"take the owner's name", "select tinydevcrm._settle_owners()"},
 	{"several statements in a query", "select tinydevcrm.create_matview('x', 'select 1 as n; drop schema ann cascade')"},
 	{"a statement that ends the other", "select tinydevcrm.create_matview('x', 'select 1 as n with no data; drop schema ann cascade; select 1')"},

@@ -32,7 +32,7 @@ func TestUsersLogIn(t *testing.T) {
 	if status, body := s.upload("ann", "", "n\n1\n2\n"); status != 201 || !strings.Contains(body, `"ann"`) {
 		t.Fatalf("ann uploads: %d %s", status, body)
 	}
-	if status, body := s.post("ann", "/matviews", "name", "v", "query", "select * from numbers"); status != 201 {
+	if status, body := s.post("ann", "/matviews", "name", "v", "query", "select * from numbers", "notify_when", "not_empty"); status != 201 {
 		t.Fatalf("ann makes a view: %d %s", status, body)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,8 +15,8 @@ const (
 	noteLateWithin = 25 * time.Second
 )
 
-// noteLate writes the events of views that are late, until ctx ends. Upkeep does the same, but not while pg_cron is
-// away, which is what makes views late.
+// noteLate writes the events of views that are late or silent, until ctx ends. Upkeep does the same, but not while
+// pg_cron is away, which is what makes views late.
 func noteLate(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
 	tick := time.NewTicker(noteLateEvery)
 	defer tick.Stop()
@@ -42,7 +42,7 @@ func noteLateOnce(ctx context.Context, pool *sql.DB) error {
 	var may bool
 	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm._note_late(interval)', 'execute')").Scan(&may)
 	if err == nil && may {
-		_, err = pool.ExecContext(ctx, "select tinydevcrm._note_late()")
+		_, err = pool.ExecContext(ctx, "select tinydevcrm._note_late(), tinydevcrm._note_silent()")
 	}
 	if err != nil {
 		return fmt.Errorf("note what is late: %w", err)

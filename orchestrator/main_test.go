@@ -118,7 +118,7 @@ func TestMainJob(t *testing.T) {
 
 	mustCommand(t, databaseURL, "migrate", "up")
 	mustCommand(t, databaseURL, "upload", dbtest.Sample(t))
-	mustCommand(t, databaseURL, "matview", "create", "v",
+	mustCommand(t, databaseURL, "matview", "create", "v", "--notify-when", "not_empty",
 		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)
 	stdout, _ := background(t, databaseURL, "listen", "--subscription", t.Name())
 	mustCommand(t, databaseURL, "schedule", "v", "3 seconds")
@@ -202,7 +202,7 @@ func TestStatusOfAPausedSubscription(t *testing.T) {
 
 func TestStatusOfWhatIsMuted(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
-	mustCommand(t, databaseURL, "matview", "create", "seldom", "select 1 as n", "--notify-after", "3")
+	mustCommand(t, databaseURL, "matview", "create", "seldom", "select 1 as n", "--notify-when", "not_empty", "--notify-after", "3")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('s')")
 	defer dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('s')")
 	mustCommand(t, databaseURL, "matview", "refresh", "seldom")

@@ -75,7 +75,7 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), p.showCommand(), p.editCommand(), drop, restore, p.droppedCommand(), accept,
+	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
 		refresh, list, p.embedCommand(), p.unembedCommand(),
 		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
@@ -86,7 +86,7 @@ func (p *program) matviewCommand() *cobra.Command {
 func (p *program) createCommand() *cobra.Command {
 	var notifyWhen string
 	var key, ignored []string
-	var interval time.Duration
+	var interval, deadline time.Duration
 	var after int
 	command := &cobra.Command{
 		Use:     "create NAME QUERY",
@@ -95,23 +95,32 @@ func (p *program) createCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "",
-		"rule for when a refresh notifies, by default when it has rows; orchestrator matview rules lists them")
+		"rule for when a refresh notifies, by default one that fits the view; orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
 		"columns that the rules changed and rows_added ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
 	flags.IntVar(&after, "notify-after", 1, "in how many refreshes in a row the rule must hold, or the refresh fail, before it notifies")
+	flags.DurationVar(&deadline, "notify-deadline", 0, "notify when the tables that it reads have not changed for so long, such as 26h")
 	flags.StringSliceVar(&key, "key", nil,
 		"columns that identify a row: with them, the view can be read during a refresh")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
+		var suggested *string
 		err := pool.QueryRowContext(command.Context(), `
-			select tinydevcrm.create_matview(
+			select created.relation::text, suggested.notify_when || ', because ' || suggested.reason
+			  from tinydevcrm.create_matview(
 			           name => $1, query => $2, notify_when => nullif($3, ''), key => $4, ignored_columns => $5,
-			           notify_interval => make_interval(secs => $6), notify_after => $7)::text`,
-			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(), after,
-		).Scan(&relation)
+			           notify_interval => make_interval(secs => $6), notify_after => $7,
+			           notify_deadline => make_interval(secs => $8)) as created (relation)
+			  left join lateral tinydevcrm._suggest_rule(created.relation) as suggested
+			    on $3 = ''`,
+			args[0], args[1], notifyWhen, pq.Array(key), pq.Array(ignored), interval.Seconds(), after, deadline.Seconds(),
+		).Scan(&relation, &suggested)
 		if err != nil {
 			return fmt.Errorf("create materialized view %q: %w", args[0], err)
+		}
+		if suggested != nil {
+			fmt.Fprintf(p.stdout, "%s has the rule %s\n", relation, *suggested)
 		}
 		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
 		return nil
@@ -123,7 +132,7 @@ func (p *program) createCommand() *cobra.Command {
 func (p *program) watchCommand() *cobra.Command {
 	var notifyWhen string
 	var ignored []string
-	var interval time.Duration
+	var interval, deadline time.Duration
 	var after int
 	command := &cobra.Command{
 		Use:   "watch NAME",
@@ -134,16 +143,18 @@ func (p *program) watchCommand() *cobra.Command {
 	flags.StringSliceVar(&ignored, "ignore", nil, "as in matview create; --ignore= ignores none")
 	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create")
 	flags.IntVar(&after, "notify-after", 1, "as in matview create")
+	flags.DurationVar(&deadline, "notify-deadline", 0, "as in matview create; 0 for none")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var rule string
 		err := pool.QueryRowContext(command.Context(), `
 			select notify_when
 			  from tinydevcrm.watch_matview(
 			           $1::text::regclass, nullif($2, ''), case when $3 then $4::text[] end,
-			           case when $5 then make_interval(secs => $6) end, case when $7 then $8::integer end)`,
+			           case when $5 then make_interval(secs => $6) end, case when $7 then $8::integer end,
+			           case when $9 then make_interval(secs => $10) end)`,
 			args[0], notifyWhen, flags.Changed("ignore"), pq.Array(ignored),
 			flags.Changed("notify-interval"), interval.Seconds(),
-			flags.Changed("notify-after"), after,
+			flags.Changed("notify-after"), after, flags.Changed("notify-deadline"), deadline.Seconds(),
 		).Scan(&rule)
 		if err != nil {
 			return fmt.Errorf("watch %q: %w", args[0], err)

@@ -26,6 +26,12 @@ type matviewStatus struct {
 	LateReason      *string `json:"late_reason"`
 	LateSince       *string `json:"late_since"`
 	LastRefreshedAt *string `json:"last_refreshed_at"`
+	// LastCheckedAt is when its schedule last came to it, LastChangedAt when its tables last changed.
+	LastCheckedAt   *string `json:"last_checked_at"`
+	LastChangedAt   *string `json:"last_changed_at"`
+	IsTracked       bool    `json:"is_tracked"`
+	UntrackedReason *string `json:"untracked_reason"`
+	NotifyDeadline  *string `json:"notify_deadline"`
 	Outcome         *string `json:"outcome"`
 	SuppressedBy    *string `json:"suppressed_by"`
 	Method          *string `json:"method"`
@@ -99,7 +105,7 @@ func (p *program) statusCommand() *cobra.Command {
 
 func (m *matviewStatus) fields() []any {
 	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LateSince,
-		&m.LastRefreshedAt, &m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode,
+		&m.LastRefreshedAt, &m.LastCheckedAt, &m.LastChangedAt, &m.IsTracked, &m.UntrackedReason, &m.NotifyDeadline, &m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode,
 		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled}
 }
 
@@ -108,7 +114,8 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		select relation::text, status, notify_when, to_char(muted_until, 'YYYY-MM-DD HH24:MI:SSOF'), schedule,
 		       to_char(next_due_at, 'YYYY-MM-DD HH24:MI:SSOF'), late_reason,
 		       to_char(late_since, 'YYYY-MM-DD HH24:MI:SSOF'),
-		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), outcome, suppressed_by, method, plain_reason,
+		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), to_char(last_checked_at, 'YYYY-MM-DD HH24:MI:SSOF'),
+		       to_char(last_changed_at, 'YYYY-MM-DD HH24:MI:SSOF'), is_tracked, untracked_reason, notify_deadline::text, outcome, suppressed_by, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
 		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled
 		  from tinydevcrm.matview_status
@@ -142,7 +149,8 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		return err
 	}
 	table := newTable(w)
-	table.row("MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST REFRESH", "NEXT", "ROWS", "WHAT IS WRONG")
+	table.row("MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST CHANGE", "LAST REFRESH", "CHECKED", "NEXT", "ROWS", "TRACKED",
+		"WHAT IS WRONG")
 	for _, m := range matviews {
 		wrong := "-"
 		switch {
@@ -150,15 +158,22 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 			wrong = fmt.Sprintf("%s %s (since %s)", *m.ErrorCode, *m.ErrorMessage, *m.FailingSince)
 		case m.LateReason != nil:
 			wrong = fmt.Sprintf("late since %s: %s", orDash(m.LateSince), *m.LateReason)
+		case m.Status == "silent":
+			wrong = fmt.Sprintf("its tables have not changed for %s, since %s", orDash(m.NotifyDeadline), orDash(m.LastChangedAt))
 		case m.RenamedRead != nil:
 			wrong = *m.RenamedRead
+		}
+		tracked := "yes"
+		if !m.IsTracked {
+			tracked = "no: " + orDash(m.UntrackedReason)
 		}
 		notifyWhen := m.NotifyWhen
 		if m.MutedUntil != nil {
 			notifyWhen += ", muted until " + *m.MutedUntil
 		}
 		table.row(m.Matview, m.Status, orDash(m.Schedule),
-			notifyWhen, orDash(m.LastRefreshedAt), orDash(m.NextDueAt), orDash(m.RowCount), wrong)
+			notifyWhen, orDash(m.LastChangedAt), orDash(m.LastRefreshedAt), orDash(m.LastCheckedAt), orDash(m.NextDueAt),
+			orDash(m.RowCount), tracked, wrong)
 	}
 	return table.Flush()
 }

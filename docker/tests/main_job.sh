@@ -11,7 +11,7 @@ has_newer() { (($(newest_event) > $1)); }
 main_job() {
     local query='select * from sample where "AColumnOfNumbers" = floor(extract(second from clock_timestamp()))::integer % 10'
     curl -sSf -o /dev/null -F file=@scripts/sample.csv "$page/upload-file"
-    curl -sSf -o /dev/null --data-urlencode name=digit --data-urlencode "query=$query" "$page/matviews"
+    curl -sSf -o /dev/null --data-urlencode name=digit -d notify_when=not_empty --data-urlencode "query=$query" "$page/matviews"
     curl -sSf -o /dev/null -d relation=digit -d schedule='1 second' "$page/matviews/schedule"
     # The first round of a schedule below a minute may begin with the next full one.
     until_true 90 "the schedule's refreshes" has_events 5

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(53);
+select plan(55);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -240,6 +240,19 @@ select is(
     'the third failure in a row notifies, and once');
 update numbers set n = 1;
 select is(pg_temp.refreshed('fails'), 'recovered notified 1', 'and then so does the recovery');
+
+-- a view that reads one whose change does not last
+
+truncate numbers;
+select tinydevcrm.create_matview('below', 'select n from numbers', 'changed', notify_after => 2);
+select tinydevcrm.create_matview('above', 'select n from below');
+select tinydevcrm.refresh_matview('below');
+insert into numbers values (1);
+select is((tinydevcrm.refresh_matview('below')).is_changed, true, 'a change that is not notified yet is a change');
+delete from numbers;
+select is(
+    (tinydevcrm.refresh_matview('below')).is_changed, true,
+    'and so is the way back to the baseline, for those that have read it meanwhile');
 
 select * from finish();
 

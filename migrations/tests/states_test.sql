@@ -9,20 +9,20 @@ select is_empty(
     $$ select p.oid::regprocedure::text
          from pg_proc p
         where p.pronamespace = 'tinydevcrm'::regnamespace
-          and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)'''
+          and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)'''
           and p.proname not in ('_matview_state', '_subscription_state', '_delivery_state')
         union all
        select c.oid::regclass::text
          from pg_class c
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and c.relkind = 'v'
-          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)''' $$,
+          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''' $$,
     'a state is defined in one function');
 select is(
     count(*), 3::bigint, 'which the pattern above finds')
   from pg_proc p
  where p.pronamespace = 'tinydevcrm'::regnamespace
-   and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|reads renamed table|not populated|not scheduled)''';
+   and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''';
 
 create role "Tap One" login in role tinydevcrm_user;
 create schema tap authorization "Tap One";
@@ -33,7 +33,7 @@ set local session authorization "Tap One";
 create table numbers as
 select 1 as n;
 select tinydevcrm.create_matview(name, case name when 'failing' then 'select 1 / n as n from numbers' else 'select n from numbers' end, 'always')
-  from unnest(array['fine', 'failing', 'empty', 'unscheduled', 'paused', 'late', 'gone']) as name;
+  from unnest(array['fine', 'failing', 'empty', 'unscheduled', 'paused', 'late', 'silent', 'gone']) as name;
 create table orders as
 select 1 as n;
 select tinydevcrm.create_matview('renamed', 'select n from orders');
@@ -52,6 +52,15 @@ update tinydevcrm.matviews
    set schedule_began_at = now() - interval '3 years',
        last_refreshed_at = now() - interval '2 years'
  where relation = 'late'::regclass;
+update tinydevcrm.matviews
+   set notify_deadline = '1 hour'
+ where relation = 'silent'::regclass;
+update tinydevcrm.matviews
+   set deadline_set_at = now() - interval '2 hours'
+ where relation = 'silent'::regclass;
+-- As if the transactions that have changed the tables had ended long ago.
+delete from tinydevcrm.table_changes;
+select tinydevcrm._note_silent();
 set local session authorization "Tap One";
 
 select tinydevcrm.create_subscription(name, 'fine', 2)
@@ -72,15 +81,16 @@ select results_eq(
               ('late', 'late'),
               ('paused', 'paused'),
               ('renamed', 'reads renamed table'),
+              ('silent', 'silent'),
               ('unscheduled', 'not scheduled') $$,
     'views');
 select is(
-    (select array[view_count, failing_count, late_count, renamed_count, not_populated_count, unscheduled_count, paused_count]
+    (select array[view_count, failing_count, late_count, silent_count, renamed_count, not_populated_count, unscheduled_count, paused_count]
        from tinydevcrm.overview),
-    array[7, 1, 1, 1, 1, 1, 1]::bigint[], 'are counted once each');
+    array[8, 1, 1, 1, 1, 1, 1, 1]::bigint[], 'are counted once each');
 select results_eq(
     $$ select distinct status from tinydevcrm.matview_status where is_troubled order by 1 $$,
-    array['failing', 'late', 'reads renamed table'], 'which need attention');
+    array['failing', 'late', 'reads renamed table', 'silent'], 'which need attention');
 select results_eq(
     $$ select subscription, status, is_troubled from tinydevcrm.subscription_status order by 1 $$,
     $$ values ('failing', 'ok', false), ('fine', 'ok', false), ('off', 'switched off', true),
@@ -134,7 +144,7 @@ select results_eq(
     $$ select replace(known.state, ' ', '_') as label,
               count(matviews.id)
          from unnest(
-                  array['ok', 'failing', 'late', 'reads renamed table', 'not populated', 'not scheduled', 'paused']
+                  array['ok', 'failing', 'late', 'silent', 'reads renamed table', 'not populated', 'not scheduled', 'paused']
               ) as known (state)
          left join (
              tinydevcrm.matviews

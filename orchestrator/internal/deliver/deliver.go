@@ -40,7 +40,7 @@ type Event struct {
 	IsCut        bool
 	ErrorCode    sql.Null[string]
 	ErrorMessage sql.Null[string]
-	// Reason is that of the outcomes late and dropped.
+	// Reason is that of the outcomes late, silent, resumed and dropped.
 	Reason sql.Null[string]
 	// SupersededBy is the newer event of the view that was acknowledged before this one was delivered again.
 	SupersededBy sql.Null[int64]

@@ -38,7 +38,7 @@ func newDatabase(pool *sql.DB) *database {
 	return &database{
 		pool: pool,
 		refreshes: newTail("tinydevcrm.matview_refresh_events", "outcome",
-			"values ('refreshed'), ('recovered'), ('failed'), ('skipped'), ('late'), ('dropped')"),
+			"values ('refreshed'), ('recovered'), ('failed'), ('skipped'), ('late'), ('silent'), ('resumed'), ('dropped')"),
 		imports: newTail("tinydevcrm.imports", "mode", "select name from tinydevcrm.import_modes"),
 	}
 }

@@ -24,7 +24,7 @@ func descriptions() map[string]*prometheus.Desc {
 		"How often the listening connection was lost and restored since the program started.")
 	add("tinydevcrm_delivery_loop_up", "Whether the delivery loop has run recently.", "kind")
 	add("tinydevcrm_refreshes_total",
-		"Events of all materialized views since the program started, by outcome; late and dropped are no refreshes.", "outcome")
+		"Events of all materialized views since the program started, by outcome; late, silent, resumed and dropped are no refreshes.", "outcome")
 	add("tinydevcrm_imports_total",
 		"Imports that succeeded since the program started, by page, command line or psql.", "mode")
 

@@ -136,6 +136,8 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 		Relation, Subscription, Secret string
 		Count                          int64
 		Rebuilt, Warnings              []string
+		NotifyWhen                     string `json:"notify_when"`
+		Reason                         string
 	}
 	// The database has written this JSON. A field that it lacks stays empty.
 	_ = json.Unmarshal(result, &made)
@@ -154,6 +156,8 @@ func (s *server) showDone(w http.ResponseWriter, r *http.Request, action action,
 		Count:  made.Count,
 
 		Rebuilt: made.Rebuilt, Warnings: made.Warnings,
+		NotifyWhen: made.NotifyWhen,
+		Reason:     made.Reason,
 	}
 	if action.refreshes {
 		left.Refreshed = &event{}

@@ -24,6 +24,8 @@ const (
 type flash struct {
 	// Done is the name of the action; About is the view, table or subscription.
 	Done, About string
+	// NotifyWhen is the rule that the database has chosen for a new view, and Reason why.
+	NotifyWhen, Reason string
 	// Refreshed is the event of a refresh.
 	Refreshed *event
 	// Imported is what an upload made.

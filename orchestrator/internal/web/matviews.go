@@ -39,9 +39,14 @@ type matview struct {
 	ErrorMessage    string
 	RowCount        sql.NullInt64
 	LastRefreshedAt sql.NullTime
-	NextDueAt       sql.NullTime
-	FailingSince    sql.NullTime
-	IsPaused        bool
+	// UntrackedReason is empty when its schedule refreshes it only after its tables have changed.
+	UntrackedReason              string
+	LastCheckedAt, LastChangedAt sql.NullTime
+	// NotifyDeadline is empty when there is none.
+	NotifyDeadline string
+	NextDueAt      sql.NullTime
+	FailingSince   sql.NullTime
+	IsPaused       bool
 	// Owner is the role that owns the view. IsOwn means that the user has logged in as that role. Only then
 	// the page reads its rows and can change it.
 	Owner string
@@ -88,7 +93,8 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 func (m *matview) fields() []any {
 	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval, &m.NotifyAfter, &m.MutedUntil, &m.SuppressedBy,
 		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
-		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
+		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince,
+		&m.UntrackedReason, &m.LastCheckedAt, &m.LastChangedAt, &m.NotifyDeadline}
 }
 
 const findMatviews = `
@@ -116,7 +122,11 @@ const findMatviews = `
 	       (matview).row_count,
 	       (matview).last_refreshed_at,
 	       (matview).next_due_at,
-	       (matview).failing_since
+	       (matview).failing_since,
+	       coalesce((matview).untracked_reason, ''),
+	       (matview).last_checked_at,
+	       (matview).last_changed_at,
+	       coalesce((matview).notify_deadline::text, '')
 	  from tinydevcrm._find_matviews($1, $2, $3)`
 
 // findMatviews gives those to list, and after them the one that is asked for if it is not among them.
@@ -137,11 +147,14 @@ func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {
 		says:     "create a materialized view",
 		required: []string{"name", "query"},
 		query: `
-			select json_build_object('relation', created.relation::text)
+			select json_build_object(
+			           'relation', created.relation::text, 'notify_when', coalesce(suggested.notify_when, $3), 'reason', suggested.reason)
 			  from tinydevcrm.create_matview(
 			           name => $1,
 			           query => $2,
-			           notify_when => nullif($3, '')) as created (relation)`,
+			           notify_when => nullif($3, '')) as created (relation)
+			  left join lateral tinydevcrm._suggest_rule(created.relation) as suggested
+			    on nullif($3, '') is null`,
 		fields: []string{"name", "query", "notify_when"},
 		status: http.StatusCreated,
 	})
@@ -234,8 +247,9 @@ func (s *server) watchMatview(w http.ResponseWriter, r *http.Request) {
 		           notify_when => $2,
 		           ignored_columns => tinydevcrm._read_names($3),
 		           notify_interval => case when $4 = '' then '0' else $4::text end::interval,
-		           notify_after => case when $5 = '' then '1' else $5::text end::integer) as watched`,
-		"notify_when", "ignored_columns", "notify_interval", "notify_after")
+		           notify_after => case when $5 = '' then '1' else $5::text end::integer,
+		           notify_deadline => case when $6 = '' then '0' else $6::text end::interval) as watched`,
+		"notify_when", "ignored_columns", "notify_interval", "notify_after", "notify_deadline")
 	s.run(w, r, watching)
 }
 

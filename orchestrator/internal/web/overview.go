@@ -7,10 +7,10 @@ import (
 
 // An overview holds the numbers that an owner checks first: a part of tinydevcrm.overview.
 type overview struct {
-	Views, Failing, Late, Renamed, Unscheduled, Paused int64
-	Subscriptions, Troubled                            int64
-	Pending, Parked                                    int64
-	CronIsRunning                                      bool
+	Views, Failing, Late, Silent, Renamed, Unscheduled, Paused int64
+	Subscriptions, Troubled                                    int64
+	Pending, Parked                                            int64
+	CronIsRunning                                              bool
 }
 
 func (s *server) fillOverview(ctx context.Context, shown *page) error {
@@ -19,6 +19,7 @@ func (s *server) fillOverview(ctx context.Context, shown *page) error {
 		select view_count,
 		       failing_count,
 		       late_count,
+		       silent_count,
 		       renamed_count,
 		       unscheduled_count,
 		       paused_count,
@@ -28,7 +29,7 @@ func (s *server) fillOverview(ctx context.Context, shown *page) error {
 		       parked_count,
 		       cron_is_running
 		  from tinydevcrm.overview`).Scan(
-		&o.Views, &o.Failing, &o.Late, &o.Renamed, &o.Unscheduled, &o.Paused, &o.Subscriptions, &o.Troubled,
+		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.Unscheduled, &o.Paused, &o.Subscriptions, &o.Troubled,
 		&o.Pending, &o.Parked, &o.CronIsRunning)
 	if err != nil {
 		return fmt.Errorf("read the overview: %w", err)

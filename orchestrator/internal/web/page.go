@@ -74,6 +74,8 @@ type page struct {
 	Watch *watchForm
 	// Altering is the form for the query of the chosen view.
 	Altering *altering
+	// Replay is when a rule for the chosen view would have notified, if that was asked for.
+	Replay *replay
 	// Embedding is the form for the widget of the chosen view, Origins the invalid input in it.
 	Embedding *embedding
 	Origins   string
@@ -92,7 +94,7 @@ type page struct {
 
 type viewForm struct{ Name, Query, NotifyWhen string }
 
-type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval, NotifyAfter string }
+type watchForm struct{ NotifyWhen, IgnoredColumns, NotifyInterval, NotifyAfter, NotifyDeadline string }
 
 // chosenNames are the parameters of the user's current selection: the table, view and subscription, the search
 // texts for the first two, and the view and outcome of the feed. All links and all forms but the upload's pass
@@ -166,7 +168,8 @@ func (p page) Rule() watchForm {
 	if p.Watch != nil {
 		return *p.Watch
 	}
-	return watchForm{p.Matview.NotifyWhen, p.Matview.IgnoredColumns, p.Matview.NotifyInterval, strconv.Itoa(p.Matview.NotifyAfter)}
+	return watchForm{p.Matview.NotifyWhen, p.Matview.IgnoredColumns, p.Matview.NotifyInterval, strconv.Itoa(p.Matview.NotifyAfter),
+		p.Matview.NotifyDeadline}
 }
 
 // Problem is the error to show at a step, if there is one.
@@ -234,6 +237,7 @@ func pageOfForm(form url.Values) page {
 			IgnoredColumns: form.Get("ignored_columns"),
 			NotifyInterval: form.Get("notify_interval"),
 			NotifyAfter:    form.Get("notify_after"),
+			NotifyDeadline: form.Get("notify_deadline"),
 		}
 	}
 	return filled
@@ -258,6 +262,17 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 			shown.setProblem(stepSchedule, *problem)
 		}
 		shown.When = when
+	}
+	if values.Has("replay") {
+		filled := pageOfForm(values)
+		shown.Watch, shown.Chosen = filled.Watch, filled.Chosen
+		found, err := s.replayOf(ctx, values)
+		if problem := s.explainIf(r, err); problem != nil && problem.IsAway {
+			shown.setAway(stepPage, *problem)
+		} else if problem != nil {
+			shown.setProblem(stepSchedule, *problem)
+		}
+		shown.Replay = found
 	}
 	s.renderPage(w, r, shown)
 }
@@ -368,9 +383,6 @@ func (p *page) suggest() {
 	if p.Schedule == "" {
 		p.Schedule = "5 seconds"
 	}
-	if p.View.NotifyWhen == "" && len(p.Rules) > 0 {
-		p.View.NotifyWhen = p.Rules[0].Name
-	}
 	if p.Table == nil || p.View.Name != "" || p.View.Query != "" {
 		return
 	}
@@ -378,6 +390,7 @@ func (p *page) suggest() {
 	p.View.Query = "select *\n  from " + p.Table.Relation
 	if len(p.Table.Columns) == 1 && p.Table.Columns[0].Name == "AColumnOfNumbers" {
 		p.View.Query += "\n where \"AColumnOfNumbers\" = floor(extract(second from now()))::integer % 10"
+		p.View.NotifyWhen = "not_empty"
 	}
 	p.View.Name = p.freeName
 }

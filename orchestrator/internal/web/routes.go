@@ -27,6 +27,7 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("GET /news", s.showNews)
 
 	mux.HandleFunc("GET /schedules/describe", s.describeSchedule)
+	mux.HandleFunc("GET /rules/replay", s.replayRule)
 	mux.HandleFunc("GET /matviews", s.listMatviews)
 	mux.HandleFunc("GET /matviews/{name}", s.showRows)
 	mux.HandleFunc("POST /matviews", s.createMatview)

@@ -63,7 +63,9 @@ func TestProgramGetsJSON(t *testing.T) {
 			200, `{"schedule":"0 9 * * 1-5","words":"Monday to Friday at 09:00","time_zone":"Europe/Berlin","next_due_at":["…","…","…"]}`},
 
 		{"a rule", post("/matviews/watch", "relation", odd, "notify_when", "changed",
-			"ignored_columns", " name , ,", "notify_interval", "90 minutes", "notify_after", "2"), 200, `{"relation":"\"Odd view\""}`},
+			"ignored_columns", " name , ,", "notify_interval", "90 minutes", "notify_after", "2", "notify_deadline", "26 hours"), 200, `{"relation":"\"Odd view\""}`},
+		{"a replay", get("/rules/replay?relation=%22Odd+view%22&notify_when=empty&notify_interval=&notify_after="),
+			200, `{"count":0,"unknown_count":0,"newest":[]}`},
 		{"a pause", post("/matviews/pause", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
 		{"a mute", post("/matviews/mute", "relation", odd, "mute_for", "1 day"), 200, `{"relation":"\"Odd view\""}`},
 		{"an end of the mute", post("/matviews/unmute", "relation", odd), 200, `{"relation":"\"Odd view\""}`},
@@ -100,7 +102,7 @@ func TestProgramGetsJSON(t *testing.T) {
 
 	if count := f.number(`select count(*) from tinydevcrm.matviews
 		where relation = '"Odd view"'::regclass and notify_when = 'changed'
-		  and ignored_columns = '{name}' and notify_interval = '90 minutes' and notify_after = 2 and muted_until is null and not is_paused`); count != 1 {
+		  and ignored_columns = '{name}' and notify_interval = '90 minutes' and notify_after = 2 and notify_deadline = '26 hours' and muted_until is null and not is_paused`); count != 1 {
 		t.Error("the rule is not as it was asked for")
 	}
 
@@ -115,7 +117,7 @@ func TestProgramGetsJSON(t *testing.T) {
 		}
 	}
 	if want := []listed{
-		{f.schema + " hook", "", "https://example.com/in?a=b", "ok", 0}, {f.schema + " to one", odd, "", "ok", 0},
+		{f.schema + " exact", "", "", "ok", 0}, {f.schema + " hook", "", "https://example.com/new", "ok", 0}, {f.schema + " to one", odd, "", "ok", 0},
 	}; !slices.Equal(ours, want) {
 		t.Errorf("the subscriptions are %+v, want %+v", ours, want)
 	}

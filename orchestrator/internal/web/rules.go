@@ -15,10 +15,17 @@ func (r *notifyRule) fields() []any { return []any{&r.Name, &r.Label, &r.Descrip
 type ruleChoice struct {
 	Rules  []notifyRule
 	Chosen string
+	// Suggests means that the database may choose.
+	Suggests bool
 }
 
 // RulesWith is what a form shows to choose a rule from.
-func (p page) RulesWith(chosen string) ruleChoice { return ruleChoice{p.Rules, chosen} }
+func (p page) RulesWith(chosen string) ruleChoice { return ruleChoice{Rules: p.Rules, Chosen: chosen} }
+
+// RulesOrNone is RulesWith for a new view.
+func (p page) RulesOrNone(chosen string) ruleChoice {
+	return ruleChoice{Rules: p.Rules, Chosen: chosen, Suggests: true}
+}
 
 func (s *server) fillRules(ctx context.Context, shown *page) error {
 	var err error

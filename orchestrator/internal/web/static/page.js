@@ -39,7 +39,9 @@ function follow(span) {
     const name = span.dataset.field;
     const field = document.getElementById(name)
         ?? span.closest('section').querySelector(`form [name="${name}"]:checked`);
-    if (field) span.textContent = (span.dataset.as === 'query' ? quoteQuery : literal)(field.value);
+    if (!field) return;
+    const isNull = span.dataset.as === 'null' && field.value === '';
+    span.textContent = isNull ? 'null' : (span.dataset.as === 'query' ? quoteQuery : literal)(field.value);
 }
 
 document.addEventListener('input', event => {

@@ -261,11 +261,13 @@ declare
         schema_name => v_dropped.schema_name::pg_catalog.name,
         key => v_former.key,
         ignored_columns => v_former.ignored_columns,
-        notify_interval => v_former.notify_interval);
+        notify_interval => v_former.notify_interval,
+        notify_after => v_former.notify_after);
 begin
     update tinydevcrm.matviews
        set schedule = v_former.schedule,
-           is_paused = v_former.is_paused
+           is_paused = v_former.is_paused,
+           notify_deadline = coalesce(v_former.notify_deadline, '0')
      where matviews.relation operator(pg_catalog.=) v_relation;
 
     return v_relation;
