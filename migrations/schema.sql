@@ -1335,8 +1335,11 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
 -- 000041_group_failures
 -- Fifty views that fail for one reason are one message.
 
+function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
+    -- The event whose delivery carries the last pending one of a materialized view before an event; null when none is pending.
+
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
-    -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
+    -- The event whose delivery an event joins: one of the same owner, the same outcome and the same error that still waits for others, of which up to 1000 join it, and that is in the same place of the order.
 
 function _matview_refresh_events_group() returns trigger
     -- Makes the deliveries of a failure or a recovery wait for others like it, or join one that waits, where the subscription groups failures.
@@ -1985,5 +1988,5 @@ function _find_dropped(name text) returns dropped_matviews
     -- The dropped materialized view of yours that this name means: the last one, with or without its schema, quoted or not.
 
 function restore_matview(name text) returns regclass
-    -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key and schedule.
+    -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
