@@ -169,8 +169,8 @@ declare
     v_fewer  integer;
     v_more   integer;
 begin
-    -- Postgres passes over signs that mean nothing.
-    if v_text ~ '[^[:alnum:] .:+-]' then
+    -- Postgres passes over signs that mean nothing. 8:00 is a time of day to people, not 8 hours.
+    if v_text ~ '[^[:alnum:] .:+-]' or v_text ~ '^[0-9]+:[0-9]+$' then
         return null;
     end if;
 

@@ -1,8 +1,31 @@
 -- Fifty views that fail for one reason are one message. The first failure waits for others like it;
 -- these join it, and recoveries likewise.
 
--- Fifty views that fail for one reason are one message. The first failure waits for others like it;
--- these join it, and recoveries likewise.
+create function tinydevcrm._find_delivery_before(
+    subscription_id bigint,
+    matview_id      bigint,
+    event_id        bigint
+)
+    returns bigint
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+    select coalesce(deliveries.leader_event_id, deliveries.event_id)
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _find_delivery_before.subscription_id
+       and deliveries.matview_id = _find_delivery_before.matview_id
+       and deliveries.event_id < _find_delivery_before.event_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.event_id desc
+     limit 1
+$$;
+
+comment on function tinydevcrm._find_delivery_before(bigint, bigint, bigint) is
+    'The event whose delivery carries the last pending one of a materialized view before an event; '
+    'null when none is pending.';
 
 create function tinydevcrm._find_leader(
     subscription_id bigint,
@@ -33,6 +56,14 @@ as $$
             where carried.leader_event_id = deliveries.event_id
               and carried.subscription_id = deliveries.subscription_id
        ) <= 1000
+       -- A session that keeps its transaction open keeps the leader: only that of its own owner.
+       and events.owner = (event).owner
+       -- Both come right after the same delivery, or after none: neither view leaves its order, or
+       -- waits for what is before the other.
+       and tinydevcrm._find_delivery_before(
+               deliveries.subscription_id, deliveries.matview_id, deliveries.event_id)
+           is not distinct from tinydevcrm._find_delivery_before(
+               deliveries.subscription_id, coalesce((event).matview_id, 0), (event).id)
        and events.outcome = (event).outcome
        and events.error_code is not distinct from (event).error_code
        and events.error_message is not distinct from (event).error_message
@@ -41,8 +72,9 @@ as $$
 $$;
 
 comment on function tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events) is
-    'The event whose delivery an event joins: one of the same outcome and the same error that '
-    'still waits for others, of which up to 1000 join it. Null when there is none.';
+    'The event whose delivery an event joins: one of the same owner, the same outcome and the same '
+    'error that still waits for others, of which up to 1000 join it, and that is in the same place '
+    'of the order. Null when there is none.';
 
 create function tinydevcrm._matview_refresh_events_group()
     returns trigger
@@ -148,6 +180,7 @@ comment on function tinydevcrm.grouped_events(bigint) is
     'reason, or other recoveries. See tinydevcrm.subscriptions.groups_failures.';
 
 revoke execute on function
+    tinydevcrm._find_delivery_before(bigint, bigint, bigint),
     tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events),
     tinydevcrm._matview_refresh_events_group(),
     tinydevcrm._deliveries_lead(),

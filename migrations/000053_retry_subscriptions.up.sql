@@ -20,6 +20,9 @@ begin
     select count(*)
       into v_count
       from tinydevcrm.deliveries
+      join tinydevcrm.subscriptions
+        on subscriptions.id = deliveries.subscription_id
+       and not subscriptions.is_paused
      where deliveries.subscription_id = v_id
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null;
@@ -32,8 +35,8 @@ $$;
 
 comment on function tinydevcrm.retry_subscription(text) is
     'Tries again now: what waits for a retry is due, and so is the probe of an endpoint that is '
-    'down. Returns how many deliveries are pending. Raises TD001 when there is no such '
-    'subscription.';
+    'down. Returns how many deliveries are pending; 0 while it is paused, because none is tried '
+    'then. Raises TD001 when there is no such subscription.';
 
 create function tinydevcrm._find_next_attempt(subscription tinydevcrm.subscriptions)
     returns timestamptz

@@ -74,6 +74,8 @@ as $$
           from tinydevcrm.matviews
          where matviews.owner = _note_late_of.owner
            and matviews.late_noted_at is null
+           -- One that is late for longer than its mute notifies then.
+           and (matviews.muted_until is null or matviews.muted_until <= clock_timestamp())
            for no key update skip locked
       ) as unnoted
         on unnoted.id = late.matview_id
@@ -84,7 +86,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._note_late_of(regrole) is
-    'As tinydevcrm._note_late(), for the views of one owner. Leaves out what a session has locked.';
+    'As tinydevcrm._note_late(), for the views of one owner. Leaves out what is muted, and what a '
+    'session has locked.';
 
 revoke execute on function
     tinydevcrm._note_late(interval),

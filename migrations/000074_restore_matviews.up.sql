@@ -267,7 +267,13 @@ begin
     update tinydevcrm.matviews
        set schedule = v_former.schedule,
            is_paused = v_former.is_paused,
-           notify_deadline = coalesce(v_former.notify_deadline, '0')
+           notify_deadline = coalesce(v_former.notify_deadline, '0'),
+           catch_up = v_former.catch_up,
+           muted_for = case
+               when v_former.muted_until operator(pg_catalog.>) pg_catalog.now() then
+                   tinydevcrm._compute_mute(v_former.muted_until)
+               else '0'
+           end
      where matviews.relation operator(pg_catalog.=) v_relation;
 
     return v_relation;
@@ -275,8 +281,8 @@ end
 $$;
 
 comment on function tinydevcrm.restore_matview(text) is
-    'Makes a materialized view of yours again that was dropped, with its query, notify rule, key '
-    'and schedule. The subscriptions to it go on. Grants, indexes other than that of the key, and '
+    'Makes a materialized view of yours again that was dropped, with its query, notify rule, key, '
+    'schedule and mute. The subscriptions to it go on. Grants, indexes other than that of the key, and '
     'its widget do not come back, and the next refresh has nothing to compare with. Raises TD001 '
     'when none of that name was dropped, TD004 when the name is in use, 42501 after "set role", '
     'and the errors of the query, such as 42P01 while a table that it reads is gone.';

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(31);
+select plan(32);
 
 create role "Tap Owner" login in role tinydevcrm_user;
 create role "Tap Landlord" login in role tinydevcrm_user;
@@ -16,8 +16,8 @@ create table orders as
 select 1 as id, 2000 as total;
 select tinydevcrm.create_matview(
     'Big', 'select id, total from orders where total > 1000', 'never', key => '{id}',
-    ignored_columns => '{total}', notify_interval => '1 hour');
-select tinydevcrm.schedule_matview('"Big"', '10 minutes');
+    ignored_columns => '{total}', notify_interval => '1 hour', notify_after => 3);
+select tinydevcrm.schedule_matview('"Big"', '10 minutes', catch_up => true);
 select tinydevcrm.pause_matview('"Big"');
 select tinydevcrm.create_matview('other', 'select 1 as n');
 select tinydevcrm.create_subscription('all');
@@ -130,7 +130,7 @@ select is(
     (select (registration || jsonb_build_object('id', id))
          - '{created_at,schedule_began_at,last_outcome,last_row_count,last_refreshed_at,plain_reason,schedule_id}'::text[]
        from former),
-    'with its number, rule, ignored columns, interval, key, schedule and pause');
+    'with its number, rule, ignored columns, interval, key, schedule, pause, catch_up and notify_after');
 select isnt(tinydevcrm._key_index(matviews), null, 'and the index on its key')
   from tinydevcrm.matviews
  where relation = '"Big"'::regclass;
@@ -141,6 +141,13 @@ select is_empty('select from tinydevcrm.dropped_matviews', 'and it is no longer 
 select is(
     (tinydevcrm.refresh_matview('"Big"')).outcome, 'refreshed', 'it can be refreshed: it has its lock');
 select throws_ok($$ select tinydevcrm.restore_matview('Big') $$, 'TD001', null, 'it is restored once');
+select tinydevcrm.mute_matview('"Big"', now() + interval '1 hour');
+select tinydevcrm.drop_matview('"Big"');
+select tinydevcrm.restore_matview('Big');
+select is(
+    (select muted_until from tinydevcrm.matview_status where relation = '"Big"'::regclass),
+    now() + interval '1 hour', 'a muted view is muted again');
+select tinydevcrm.unmute_matview('"Big"');
 
 -- By cascade, and made by hand
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(34);
+select plan(35);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -124,6 +124,9 @@ select is(
 
 -- retry now
 
+select tinydevcrm.pause_subscription('hook');
+select is(tinydevcrm.retry_subscription('hook'), 0::bigint, 'retry_subscription() tries nothing of a paused subscription');
+select tinydevcrm.resume_subscription('hook');
 select is(tinydevcrm.retry_subscription('hook'), 9::bigint, 'retry_subscription() returns how many are pending');
 select is((select name from tinydevcrm._list_due_webhooks()), 'hook', 'and makes a probe due');
 

@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(33);
+select plan(37);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -190,6 +190,94 @@ select pg_temp.refresh_all();
 select ok(
     pg_temp.deliveries('hook') like '%v1 recovered pending, v3 recovered pending',
     'a recovery that finds added rows is a delivery of its own, which carries them');
+
+-- the order of a view
+
+update tinydevcrm.deliveries set state = 'acknowledged';
+select tinydevcrm.watch_matview('v3', 'never');
+create temporary table seen as
+select max(id) as id
+  from tinydevcrm.matview_refresh_events;
+
+create function pg_temp.new_deliveries()
+    returns text
+    language sql
+as $$
+    select string_agg(
+               concat_ws(' ', split_part(events.matview, '.', 2), events.outcome, 'with ' || split_part(leaders.matview, '.', 2)),
+               ', ' order by events.id)
+      from tinydevcrm.subscriptions
+      join tinydevcrm.deliveries
+        on deliveries.subscription_id = subscriptions.id
+      join tinydevcrm.matview_refresh_events as events
+        on events.id = deliveries.event_id
+      left join tinydevcrm.matview_refresh_events as leaders
+        on leaders.id = deliveries.leader_event_id
+       and leaders.id <> events.id
+     where subscriptions.name = 'hook'
+       and events.id > (select seen.id from seen)
+$$;
+
+insert into numbers values (0);
+select tinydevcrm.refresh_matview('v1'), tinydevcrm.refresh_matview('v2');
+delete from numbers where n = 0;
+select tinydevcrm.refresh_matview('v1'), tinydevcrm.refresh_matview('v2');
+insert into numbers values (0);
+select tinydevcrm.refresh_matview('v1'), tinydevcrm.refresh_matview('v2');
+select is(
+    pg_temp.new_deliveries(),
+    'v1 failed, v2 failed with v1, v1 recovered, v2 recovered with v1, v1 failed, v2 failed with v1',
+    'a failure after a recovery does not join the failure before it');
+
+update tinydevcrm.deliveries set state = 'acknowledged';
+delete from numbers where n = 0;
+select pg_temp.refresh_all();
+insert into numbers values (0);
+update tinydevcrm.deliveries set state = 'acknowledged';
+select tinydevcrm.refresh_matview('v2');
+select pg_temp.wait_over();
+select tinydevcrm.reject_event(delivery_id, 'not now')
+  from tinydevcrm.subscriptions
+ cross join lateral tinydevcrm._receive_posts(subscriptions.id, 100, '1 minute')
+ where name = 'hook';
+update tinydevcrm.matviews
+   set last_outcome = 'failed', is_failure_notified = true
+ where relation = 'v1'::regclass;
+delete from numbers where n = 0;
+update seen
+   set id = (select max(id) from tinydevcrm.matview_refresh_events);
+select tinydevcrm.refresh_matview('v1'), tinydevcrm.refresh_matview('v2');
+select is(
+    pg_temp.new_deliveries(), 'v1 recovered, v2 recovered',
+    'a recovery joins none that overtakes the failure, which waits for its retry');
+update tinydevcrm.matviews
+   set last_outcome = 'failed', is_failure_notified = true
+ where relation = 'v3'::regclass;
+select tinydevcrm.refresh_matview('v3');
+select is(
+    pg_temp.new_deliveries(), 'v1 recovered, v2 recovered, v3 recovered with v1',
+    'and none joins it, to wait for that retry');
+
+-- of two owners
+
+update tinydevcrm.deliveries set state = 'acknowledged';
+update seen
+   set id = (select max(id) from tinydevcrm.matview_refresh_events);
+create role "Tap Other" login in role tinydevcrm_user;
+create schema "Their Data" authorization "Tap Other";
+insert into numbers values (0);
+select tinydevcrm.refresh_matview('v1');
+set local session authorization "Tap Other";
+create materialized view "Their Data".theirs as select 1 / 0 as n with no data;
+select tinydevcrm.watch_matview('"Their Data".theirs');
+select tinydevcrm.refresh_matview('"Their Data".theirs');
+reset session authorization;
+select is(
+    pg_temp.new_deliveries(), 'v1 failed, theirs failed',
+    'failures of two owners are two deliveries: no open transaction of one holds up the other');
+delete from numbers where n = 0;
+drop materialized view "Their Data".theirs;
+select tinydevcrm.refresh_matview('v1');
 
 -- without grouping
 

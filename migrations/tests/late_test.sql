@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(22);
+select plan(24);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Boss" in role tinydevcrm_admin;
@@ -87,10 +87,19 @@ set local session authorization "Tap Runner";
 select tinydevcrm._note_late('1000 years');
 set local session authorization "Tap One";
 select is(pg_temp.late_events(), 1::bigint, 'nothing is noted soon after the start of the server');
+select tinydevcrm.mute_matview('v', now() + interval '1 hour');
 set local session authorization "Tap Runner";
 select tinydevcrm._note_late('0');
 set local session authorization "Tap One";
-select is(pg_temp.late_events(), 2::bigint, 'the next streak is a new event');
+select is(pg_temp.late_events(), 1::bigint, 'nothing is noted of a muted view');
+select tinydevcrm.unmute_matview('v');
+set local session authorization "Tap Runner";
+select tinydevcrm._note_late('0');
+set local session authorization "Tap One";
+select is(pg_temp.late_events(), 2::bigint, 'the next streak is a new event, also when it lasts longer than a mute');
+select ok(
+    (select is_notified from tinydevcrm.matview_refresh_events where outcome = 'late' order by id desc limit 1),
+    'and notifies');
 select tinydevcrm.pause_matview('v');
 select is(pg_temp.status('v'), 'paused', 'a paused view is not late');
 select tinydevcrm.resume_matview('v');

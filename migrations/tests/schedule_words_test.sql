@@ -1,5 +1,5 @@
 begin;
-select plan(85);
+select plan(87);
 
 select is((tinydevcrm.describe_schedule(schedule)).words, words, schedule || ' in words')
   from (
@@ -114,6 +114,8 @@ select matches(pg_temp.refusal(typed), wanted, typed || ' is refused: ' || wante
         ('daily at 25:00', 'is not a schedule: Write .*"daily at 7:00", "weekdays at 9:00"'),
         ('daily at 7', 'is not a schedule'),
         ('daily at 13pm', 'is not a schedule'),
+        ('8:00', 'is not a schedule: Write .*"daily at 7:00"'),
+        ('8:00 Europe/Berlin', 'is not a schedule: Write .*"daily at 7:00"'),
         ('hourly at 7:00', 'is not a schedule'),
         ('monday and someday at 8:00', 'is not a schedule'),
         ('day 32 of the month', 'is not a schedule'),
