@@ -79,11 +79,12 @@ as $$
     select jsonb_populate_record(
                event,
                jsonb_build_object(
-                   'rows', tinydevcrm._quote_numbers((event).rows::text)::jsonb))
+                   'rows', tinydevcrm._quote_numbers((event).rows::text)::jsonb,
+                   'changes', tinydevcrm._quote_numbers((event).changes)))
 $$;
 
 comment on function tinydevcrm._print_numbers_as_text(tinydevcrm.matview_refresh_events) is
-    'An event in whose rows every number is a text: see tinydevcrm.subscriptions.numbers_as_text.';
+    'An event in whose rows and changes every number is a text: see tinydevcrm.subscriptions.numbers_as_text.';
 
 create function tinydevcrm.event_json(
     event           tinydevcrm.matview_refresh_events,
@@ -105,6 +106,7 @@ as $$
                'row_count', (event).row_count,
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
+               'updated_count', (event).updated_count,
                'columns', (event).columns,
                'rows',
                case
@@ -112,6 +114,9 @@ as $$
                        tinydevcrm._quote_numbers(tinydevcrm._order_row_columns(event)::text)::json
                    else tinydevcrm._order_row_columns(event)
                end,
+               'added', changes.value -> 'added',
+               'removed', changes.value -> 'removed',
+               'updated', changes.value -> 'updated',
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -122,12 +127,19 @@ as $$
                -- and the page then takes it for a number that JavaScript cannot hold.
                'duration_ms',
                round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
+      from (
+        select case
+                   when event_json.numbers_as_text then tinydevcrm._quote_numbers((event).changes)
+                   else (event).changes
+               end::json as value
+      ) as changes
 $$;
 
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean) is
     'An event as programs get it, by webhook, by the page''s routes and by its stream: on one '
-    'line, with the columns of its rows in the order of the materialized view. With '
-    'numbers_as_text the numbers in its rows are texts, for readers that would round them, as '
+    'line, with the columns of its rows in the order of the materialized view, and with added, '
+    'removed and updated from its changes. With '
+    'numbers_as_text the numbers in all these rows are texts, for readers that would round them, as '
     'JavaScript does beyond 2^53.';
 
 create function tinydevcrm._may_see(owner regrole)
