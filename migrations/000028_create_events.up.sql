@@ -18,7 +18,9 @@ create table tinydevcrm.matview_refresh_events (
     is_changed    boolean,
     columns       text[],
     rows          jsonb,
-    changes       text,
+    added_rows    text,
+    removed_rows  text,
+    updated_rows  text,
     is_cut        boolean not null default false,
     error_code    text,
     error_message text,
@@ -47,10 +49,14 @@ create table tinydevcrm.matview_refresh_events (
         octet_length(rows::text) <= 2097152 and jsonb_array_length(rows) <= 1000
     ),
     -- On one line, as programs get events.
-    constraint matview_refresh_events_changes_are_object check (
-        json_typeof(changes::json) = 'object' and changes !~ '[\n\r]'
+    constraint matview_refresh_events_changes_are_arrays check (
+        json_typeof(added_rows::json) = 'array' and added_rows !~ '[\n\r]'
+        and json_typeof(removed_rows::json) = 'array' and removed_rows !~ '[\n\r]'
+        and json_typeof(updated_rows::json) = 'array' and updated_rows !~ '[\n\r]'
     ),
-    constraint matview_refresh_events_changes_short check (octet_length(changes) <= 2097152),
+    constraint matview_refresh_events_changes_short check (
+        octet_length(concat(added_rows, removed_rows, updated_rows)) <= 2097152
+    ),
     constraint matview_refresh_events_columns_short check (
         octet_length(columns::text) <= 1000000 and cardinality(columns) <= 1600
     ),
@@ -118,23 +124,26 @@ comment on column tinydevcrm.matview_refresh_events.is_changed is
     'Whether the refresh found other rows than the view had before. Null when nothing compared '
     'them.';
 comment on column tinydevcrm.matview_refresh_events.columns is
-    'The columns of its rows and changes, in the order of the materialized view, because jsonb does '
-    'not keep that order. Null when it carries neither.';
+    'The columns of the rows that it carries, in the order of the materialized view, because jsonb does '
+    'not keep that order. Null when it carries none.';
 comment on column tinydevcrm.matview_refresh_events.rows is
     'Rows as an array of objects, in no order; by the rule rows_added only those that were not '
     'there before, by rows_removed none. At most tinydevcrm.settings.event_row_limit rows and '
     'event_byte_limit bytes. Null when the event does not notify or has no rows.';
-comment on column tinydevcrm.matview_refresh_events.changes is
-    'Which rows a rule that compares has found added, removed and, by the key of the materialized '
-    'view, updated: an object of JSON, {"added": [row …], "removed": [row …], "updated": [{"key": '
-    '…, "old": row, "new": row} …]}, in no order. The limits of rows hold for all three together. '
-    'removed and updated are missing when the rows were not kept (see '
-    'tinydevcrm.settings.compare_row_limit), updated also without a key. Removed rows and old '
-    'values are as of the last refresh in which a column that is not ignored changed. Null when '
-    'the event does not notify or nothing was found. A text, because jsonb does not keep the order '
-    'of the columns, nor every number.';
+comment on column tinydevcrm.matview_refresh_events.added_rows is
+    'The rows that a rule that compares has found added, except updated ones: an array of JSON '
+    'objects, in no order. The limits of rows hold for added_rows, removed_rows and updated_rows '
+    'together. Null when the event does not notify or nothing was found. A text, because jsonb '
+    'does not keep the order of the columns, nor can it hold every JSON.';
+comment on column tinydevcrm.matview_refresh_events.removed_rows is
+    'The rows that were there before and are gone, except updated ones, likewise; as they were in '
+    'the last refresh in which a column that is not ignored changed. Null also when the rows were '
+    'not kept: see tinydevcrm.settings.compare_row_limit.';
+comment on column tinydevcrm.matview_refresh_events.updated_rows is
+    'The rows whose key was there before with other values, likewise, each as {"key": {…}, "old": '
+    'row, "new": row}. Null also without a key.';
 comment on column tinydevcrm.matview_refresh_events.is_cut is
-    'Whether there are more rows, or more changes, than the event carries.';
+    'Whether there are more rows, or more added, removed or updated ones, than the event carries.';
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
@@ -184,8 +193,8 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 grant select,
       insert (
           matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-          row_count, added_count, removed_count, updated_count, is_changed, columns, rows, changes,
-          is_cut, error_code, error_message, duration)
+          row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+          added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_fill_in()

@@ -160,7 +160,9 @@ create type tinydevcrm._refresh as (
     added_count     bigint,
     removed_count   bigint,
     updated_count   bigint,
-    changes         text,
+    added_rows      text,
+    removed_rows    text,
+    updated_rows    text,
     is_cut          boolean,
     is_read         boolean,
     is_changed      boolean,
@@ -497,10 +499,10 @@ begin
                 select unnest($3) as bucket
                  union all
                 -- Buckets beyond the last one are removed.
-                select generate_series(0, greatest($5, count(*)::integer) - 1)
+                select generate_series(
+                           0, case when $3 is null then greatest($5, count(*)::integer) - 1 end)
                   from tinydevcrm.matview_baselines
-                 where $3 is null
-                   and matview_baselines.matview_id = $1
+                 where matview_baselines.matview_id = $1
               ) as numbers
               left join filled
                 on filled.bucket = numbers.bucket
@@ -563,11 +565,15 @@ begin
         v_surplus := array_fill(1::bigint, array[cardinality(v_printed)]);
     end if;
 
-    select listed.changes,
+    select listed.added_rows,
+           listed.removed_rows,
+           listed.updated_rows,
            listed.updated_count,
            coalesce(listed.is_cut, false),
-           listed.added_rows
-      into v_refresh.changes,
+           listed.new_rows
+      into v_refresh.added_rows,
+           v_refresh.removed_rows,
+           v_refresh.updated_rows,
            v_refresh.updated_count,
            v_refresh.is_cut,
            v_printed
@@ -596,27 +602,38 @@ comment on function tinydevcrm._compare_buckets(
 
 create function tinydevcrm._print_key(printed text, key text[])
     returns text
-    language sql
+    language plpgsql
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    select case
-               when bool_and(coalesce(json_typeof(columns.value) <> 'null', false)) then
-                   '{' || string_agg(
-                       to_json(columns.name) || ': ' || columns.value,
-                       ', ' order by columns.number) || '}'
-           end
-      from (
-        select names.name,
-               names.number,
-               _print_key.printed::json -> names.name as value
-          from unnest(_print_key.key) with ordinality as names (name, number)
-      ) as columns
+begin
+    if coalesce(cardinality(_print_key.key), 0) = 0 then
+        return null;
+    end if;
+
+    return (
+        select case
+                   when bool_and(coalesce(json_typeof(columns.value) <> 'null', false)) then
+                       '{' || string_agg(
+                           to_json(columns.name) || ': ' || columns.value,
+                           ', ' order by columns.number) || '}'
+               end
+          from (
+            select names.name,
+                   names.number,
+                   _print_key.printed::json -> names.name as value
+              from unnest(_print_key.key) with ordinality as names (name, number)
+          ) as columns
+    );
+exception
+    when untranslatable_character or invalid_text_representation then
+        return null;
+end
 $$;
 
 comment on function tinydevcrm._print_key(text, text[]) is
     'The columns of the key of a row, from the row as JSON; null when one is null or does not '
-    'exist, or when there is no key.';
+    'exist, when there is no key, or when Postgres cannot read the JSON, as with \u0000.';
 
 create function tinydevcrm._list_changes(
     surplus    bigint[],
@@ -626,7 +643,14 @@ create function tinydevcrm._list_changes(
     row_limit  integer,
     byte_limit integer
 )
-    returns table (changes text, updated_count bigint, is_cut boolean, added_rows text[])
+    returns table (
+        added_rows    text,
+        removed_rows  text,
+        updated_rows  text,
+        updated_count bigint,
+        is_cut        boolean,
+        new_rows      text[]
+    )
     language sql
     immutable
     set search_path = pg_catalog, pg_temp
@@ -704,14 +728,11 @@ as $$
          where placed.place <= _list_changes.row_limit
            and placed.byte_count <= _list_changes.byte_limit
     )
-    select '{"added": [' || carried.added || ']'
-               || case when is_whole then ', "removed": [' || carried.removed || ']' else '' end
-               || case
-                      when is_whole and cardinality(_list_changes.key) > 0 then
-                          ', "updated": [' || carried.updated || ']'
-                      else ''
-                  end
-               || '}',
+    select '[' || carried.added || ']',
+           case when is_whole then '[' || carried.removed || ']' end,
+           case
+               when is_whole and cardinality(_list_changes.key) > 0 then '[' || carried.updated || ']'
+           end,
            case
                when is_whole and cardinality(_list_changes.key) > 0 then
                    (select count(*) from updated)
@@ -732,9 +753,9 @@ comment on function tinydevcrm._list_changes(
     bigint[], text[], text[], boolean, integer, integer
 ) is
     'What an event carries of rows that were added (surplus: how many copies) or removed (surplus '
-    'less than 0), given as JSON: see tinydevcrm.matview_refresh_events.changes. A removed and an '
+    'less than 0), given as JSON: see tinydevcrm.matview_refresh_events.added_rows. A removed and an '
     'added row of one key are an updated row. is_whole: removed rows are among them. is_cut: the '
-    'limits, for all lists together, or a null row left some out. added_rows are the added rows '
+    'limits, for all lists together, or a null row left some out. new_rows are the added rows '
     'alone, with those that were updated.';
 
 create function tinydevcrm._read_added_rows(

@@ -234,8 +234,8 @@ begin
 
     insert into tinydevcrm.matview_refresh_events (
                matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-               row_count, added_count, removed_count, updated_count, is_changed, columns, rows, changes,
-               is_cut, error_code, error_message, duration)
+               row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+               added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
     values (
                v_matview.id,
                _record_refresh.schedule_id,
@@ -251,11 +251,13 @@ begin
                (refresh).is_changed,
                case
                    when v_is_notified
-                        and ((refresh).rows is not null or (refresh).changes is not null)
+                        and ((refresh).rows is not null or (refresh).added_rows is not null)
                    then (refresh).column_names
                end,
                case when v_is_notified then (refresh).rows end,
-               case when v_is_notified then (refresh).changes end,
+               case when v_is_notified then (refresh).added_rows end,
+               case when v_is_notified then (refresh).removed_rows end,
+               case when v_is_notified then (refresh).updated_rows end,
                v_is_notified
                and (
                    coalesce((refresh).is_cut, false)
