@@ -124,8 +124,8 @@ comment on column tinydevcrm.matview_refresh_events.is_changed is
     'Whether the refresh found other rows than the view had before. Null when nothing compared '
     'them.';
 comment on column tinydevcrm.matview_refresh_events.columns is
-    'The columns of the rows that it carries, in the order of the materialized view, because jsonb does '
-    'not keep that order. Null when it carries none.';
+    'The columns of the rows that it carries, in the order of the materialized view, because jsonb '
+    'does not keep that order. Null when it carries none.';
 comment on column tinydevcrm.matview_refresh_events.rows is
     'Rows as an array of objects, in no order; by the rule rows_added only those that were not '
     'there before, by rows_removed none. At most tinydevcrm.settings.event_row_limit rows and '
@@ -140,8 +140,8 @@ comment on column tinydevcrm.matview_refresh_events.removed_rows is
     'the last refresh in which a column that is not ignored changed. Null also when the rows were '
     'not kept: see tinydevcrm.settings.compare_row_limit.';
 comment on column tinydevcrm.matview_refresh_events.updated_rows is
-    'The rows whose key was there before with other values, likewise, each as {"key": {…}, "old": '
-    'row, "new": row}. Null also without a key.';
+    'The rows whose key was there before with other values, likewise, each as {"key": {…}, '
+    '"old": row, "new": row}. Null also without a key.';
 comment on column tinydevcrm.matview_refresh_events.is_cut is
     'Whether there are more rows, or more added, removed or updated ones, than the event carries.';
 comment on column tinydevcrm.matview_refresh_events.error_code is

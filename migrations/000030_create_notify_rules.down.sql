@@ -12,6 +12,7 @@ drop function tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh)
 drop function tinydevcrm._unpack_places(bytea);
 drop function tinydevcrm._count_buckets(bigint, bigint);
 drop function tinydevcrm._build_hashed_rows(regclass, tinydevcrm._refresh);
+drop function tinydevcrm._build_row_hash(regclass, text[], integer);
 drop function tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text);
 drop function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh);
 drop type tinydevcrm._refresh;

@@ -253,48 +253,93 @@ comment on function tinydevcrm._find_suppression(
     'Why a refresh of this outcome does not notify: a value of '
     'tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.';
 
+create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[], sign integer)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Values are taken as text, because every type has a text, or in a form that is faster and
+    -- differs when the text does. The hash functions of most types mix no more than 32 bits, so
+    -- their binary form is hashed. A cast to text may be a function of the owner of a type that is
+    -- not built in; format() takes the type's output function. A sum of hashes shows that two rows have swapped a value only when
+    -- the hash of a row is no combination of those of its values: hence the hash around it all.
+    select format(
+               'hashtextextended('''', %s)',
+               concat_ws(
+                   ' # ',
+                   string_agg(
+                       format(
+                           'coalesce(' || case
+                               when atttypid in ('int2'::regtype, 'int4'::regtype) then
+                                   'hashint4extended(%1$I, %2$s)'
+                               when atttypid in ('text'::regtype, 'varchar'::regtype) then
+                                   'hashtextextended(%1$I collate "C", %2$s)'
+                               when atttypid < 16384 then
+                                   'hashtextextended(%1$I::text collate "C", %2$s)'
+                               else
+                                   'hashtextextended(case num_nulls(%1$I) when 0 then format(%3$L, '
+                                   '%1$I) end collate "C", %2$s)'
+                           end || ', %2$s)',
+                           attname,
+                           attnum * _build_row_hash.sign,
+                           '%s'),
+                       ' # ' order by attnum) filter (where send is null),
+                   format(
+                       'hash_array_extended(array[%s]::bytea[], %s)',
+                       string_agg(
+                           format('%s(%I)', send, attname), ', ' order by attnum)
+                           filter (where send is not null),
+                       _build_row_hash.sign)))
+      from (
+        select attname,
+               attnum,
+               atttypid,
+               case
+                   when atttypid in (
+                       'int8'::regtype, 'bool'::regtype, 'date'::regtype, 'timestamp'::regtype,
+                       'timestamptz'::regtype, 'numeric'::regtype, 'uuid'::regtype)
+                   then typsend
+               end as send
+          from pg_attribute
+          join pg_type
+            on pg_type.oid = atttypid
+         where attrelid = _build_row_hash.relation
+           and attnum > 0
+           and not attisdropped
+           and attname <> all (_build_row_hash.ignored_columns)
+      ) as columns
+$$;
+
+comment on function tinydevcrm._build_row_hash(regclass, text[], integer) is
+    'The expression for a 64-bit hash of a row without ignored columns. The sign, 1 or -1, chooses '
+    'one of two that have nothing to do with each other.';
+
 create function tinydevcrm._build_hashed_rows(relation regclass, refresh tinydevcrm._refresh)
     returns text
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- A sum of hashes shows a swap of values between rows only when the hash of a row is no sum of
-    -- those of its values, which that of an array is: hence hashint8extended(). A cast to text may
-    -- be a function of the owner of a type that is not built in; format() takes the type's output
-    -- function.
     select format(
                'select ctid,
-                       hashint8extended(hash_array_extended(%1$s, 0), 1) as hash,
-                       hash_array_extended(%1$s, 1) as other_hash,
-                       translate((select to_json(carried.*)::text from (select %2$s) as carried),
-                                 %3$L, ''  '') as printed
-                  from %4$s',
-               format(
-                   'array[%s]::text[] collate "C"',
-                   string_agg(
-                       format(
-                           case
-                               when atttypid >= 16384 then
-                                   'case num_nulls(%1$I) when 0 then format(''%%s'', %1$I) end'
-                               else '%1$I::text'
-                           end || ' collate "C"',
-                           attname),
-                       ', ' order by attnum)),
+                       %1$s as hash,
+                       %2$s as other_hash,
+                       translate((select to_json(carried.*)::text from (select %3$s) as carried),
+                                 %4$L, ''  '') as printed
+                  from %5$s',
+               tinydevcrm._build_row_hash(
+                   _build_hashed_rows.relation, (_build_hashed_rows.refresh).ignored_columns, 1),
+               tinydevcrm._build_row_hash(
+                   _build_hashed_rows.relation, (_build_hashed_rows.refresh).ignored_columns, -1),
                (_build_hashed_rows.refresh).columns,
                e'\n\r',
                _build_hashed_rows.relation)
-      from pg_attribute
-     where attrelid = _build_hashed_rows.relation
-       and attnum > 0
-       and not attisdropped
-       and attname <> all ((_build_hashed_rows.refresh).ignored_columns)
 $$;
 
 comment on function tinydevcrm._build_hashed_rows(regclass, tinydevcrm._refresh) is
-    'The query that returns of each row of a materialized view its place (ctid), its two hashes by '
-    'the columns that are not ignored, and all of it as JSON on one line, in the order of the '
-    'columns.';
+    'The query that returns of each row of a materialized view its place (ctid), its two hashes, '
+    'and all of it as JSON on one line, in the order of the columns.';
 
 create function tinydevcrm._count_buckets(row_count bigint, known_count bigint)
     returns integer
@@ -304,8 +349,8 @@ create function tinydevcrm._count_buckets(row_count bigint, known_count bigint)
 as $$
     select case
                -- Other buckets mean that all are written.
-               when _count_buckets.known_count between greatest(wanted.count / 4, 1) and wanted.count * 4
-               then
+               when _count_buckets.known_count >= greatest(wanted.count / 4, 1)
+                    and _count_buckets.known_count <= wanted.count * 4 then
                    _count_buckets.known_count::integer
                else wanted.count
            end
@@ -338,8 +383,7 @@ $$;
 comment on function tinydevcrm._unpack_places(bytea) is
     'The places of rows (ctid), from the six bytes each that tidsend() writes.';
 
--- Rows are compared as text, because every type has a text. These settings make the text of a value
--- the same each time.
+-- These settings make the text of a value the same each time.
 create function tinydevcrm._compare_rows(matview tinydevcrm.matviews, refresh tinydevcrm._refresh)
     returns tinydevcrm._refresh
     language plpgsql
@@ -731,7 +775,8 @@ as $$
     select '[' || carried.added || ']',
            case when is_whole then '[' || carried.removed || ']' end,
            case
-               when is_whole and cardinality(_list_changes.key) > 0 then '[' || carried.updated || ']'
+               when is_whole and cardinality(_list_changes.key) > 0 then
+                   '[' || carried.updated || ']'
            end,
            case
                when is_whole and cardinality(_list_changes.key) > 0 then
@@ -753,8 +798,8 @@ comment on function tinydevcrm._list_changes(
     bigint[], text[], text[], boolean, integer, integer
 ) is
     'What an event carries of rows that were added (surplus: how many copies) or removed (surplus '
-    'less than 0), given as JSON: see tinydevcrm.matview_refresh_events.added_rows. A removed and an '
-    'added row of one key are an updated row. is_whole: removed rows are among them. is_cut: the '
+    'less than 0), given as JSON: see tinydevcrm.matview_refresh_events.added_rows. A removed and '
+    'an added row of one key are an updated row. is_whole: removed rows are among them. is_cut: the '
     'limits, for all lists together, or a null row left some out. new_rows are the added rows '
     'alone, with those that were updated.';
 
@@ -924,6 +969,7 @@ revoke execute on function
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._list_columns(regclass),
+    tinydevcrm._build_row_hash(regclass, text[], integer),
     tinydevcrm._build_hashed_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._count_buckets(bigint, bigint),
     tinydevcrm._unpack_places(bytea),
@@ -942,6 +988,7 @@ grant execute on function
     tinydevcrm._compare_rows(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh),
     tinydevcrm._list_columns(regclass),
+    tinydevcrm._build_row_hash(regclass, text[], integer),
     tinydevcrm._build_hashed_rows(regclass, tinydevcrm._refresh),
     tinydevcrm._count_buckets(bigint, bigint),
     tinydevcrm._unpack_places(bytea),

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(47);
+select plan(58);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -321,6 +321,67 @@ select is(
     (select array[added_count, removed_count] from tinydevcrm.refresh_matview('grows')), '{0,8900}'::bigint[],
     'a view that shrinks has fewer buckets, and loses no change');
 select is(pg_temp.buckets('grows'), 1::bigint, 'those beyond the last one are removed');
+
+-- every value counts
+
+create table values_of_types (id integer, a bigint, at timestamptz, d date, r real, c text collate "C", p text collate "POSIX", "char" char(3));
+insert into values_of_types
+values (1, 1, '2024-01-01', '2024-01-01', 0, 'x', 'y', 'k'), (2, 2, 'infinity', 'infinity', 'NaN', 'v', 'w', 'l');
+select tinydevcrm.create_matview('types', 'select * from values_of_types', 'changed');
+select pg_temp.changed('types');
+
+create function pg_temp.after(assignment text)
+    returns text
+    language plpgsql
+as $$
+begin
+    execute 'update values_of_types set ' || assignment;
+    return (select concat(error_message, '+', added_count, '-', removed_count) from tinydevcrm.refresh_matview('types'));
+end
+$$;
+
+select is(pg_temp.after(assignment), '+1-1', 'a change: ' || assignment)
+  from unnest(array[
+           'a = 4294967296 where id = 1', 'at = at + ''1 us'' where id = 1', 'd = ''-infinity'' where id = 2',
+           'r = ''-0'' where id = 1', 'c = null where id = 1', 'p = p || '' '' where id = 1', '"char" = ''K'' where id = 1'
+       ]) as assignment;
+select is(pg_temp.after(assignment), '+2-2', 'a swap: ' || assignment)
+  from unnest(array['c = case id when 1 then ''v'' end', 'a = case id when 1 then 2 else 4294967296 end']) as assignment;
+
+-- random changes of a view of several buckets, compared with what except finds
+
+create table many as
+select i % 500 as a, i as b
+  from generate_series(1, 3000) as i;
+select tinydevcrm.create_matview('random', 'select * from many', 'changed');
+select pg_temp.changed('random');
+
+create function pg_temp.count_wrong(rounds integer)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_wrong text;
+    v_event tinydevcrm.matview_refresh_events;
+begin
+    for v_round in 1 .. rounds loop
+        create temporary table old as select * from random;
+        delete from many where random() < 0.001 * v_round ^ 2 / 20;
+        insert into many select a, b from many where random() < 0.002;
+        update many set a = a + 1 where random() < 0.002;
+        v_event := tinydevcrm.refresh_matview('random');
+        select concat_ws(' ', v_wrong, nullif(format('%s %s', added, removed), format('%s %s', v_event.added_count, v_event.removed_count)))
+          into v_wrong
+          from (select count(*) as added from (select * from random except all select * from old) as rows) as one,
+               (select count(*) as removed from (select * from old except all select * from random) as rows) as two;
+        drop table old;
+    end loop;
+    return v_wrong;
+end
+$$;
+
+select is(pg_temp.count_wrong(20), '', 'the counts of random changes are right');
+select cmp_ok(pg_temp.buckets('random'), '>', 1::bigint, 'in several buckets');
 
 -- values that jsonb cannot hold, and events as programs get them
 
