@@ -55,7 +55,7 @@ create table tinydevcrm.matview_refresh_events (
         and json_typeof(updated_rows::json) = 'array' and updated_rows !~ '[\n\r]'
     ),
     constraint matview_refresh_events_changes_short check (
-        octet_length(concat(added_rows, removed_rows, updated_rows)) <= 2097152
+        octet_length(concat(added_rows, removed_rows, updated_rows)) <= 1048576
     ),
     constraint matview_refresh_events_columns_short check (
         octet_length(columns::text) <= 1000000 and cardinality(columns) <= 1600
@@ -132,8 +132,8 @@ comment on column tinydevcrm.matview_refresh_events.rows is
     'event_byte_limit bytes. Null when the event does not notify or has no rows.';
 comment on column tinydevcrm.matview_refresh_events.added_rows is
     'The rows that a rule that compares has found added, except updated ones: an array of JSON '
-    'objects, in no order. The limits of rows hold for added_rows, removed_rows and updated_rows '
-    'together. Null when the event does not notify or nothing was found. A text, because jsonb '
+    'objects, in no order. The limits of rows, and 524288 bytes, hold for added_rows, removed_rows '
+    'and updated_rows together. Null when the event does not notify or nothing was found. A text, because jsonb '
     'does not keep the order of the columns, nor can it hold every JSON.';
 comment on column tinydevcrm.matview_refresh_events.removed_rows is
     'The rows that were there before and are gone, except updated ones, likewise; as they were in '

@@ -623,7 +623,8 @@ begin
            v_printed
       from tinydevcrm._list_changes(
           v_surplus, v_printed, (matview).key, v_keeps_rows, v_refresh.row_limit,
-          v_refresh.byte_limit) as listed;
+          -- A webhook's message, which has the rows too, has at most 2 MB.
+          least(v_refresh.byte_limit, 524288)) as listed;
 
     if v_refresh.notify_when = 'rows_added' then
         v_refresh.rows := tinydevcrm._carry_rows(v_printed, v_refresh.byte_limit);

@@ -97,7 +97,7 @@ func (p *program) createCommand() *cobra.Command {
 	flags.StringVar(&notifyWhen, "notify-when", "",
 		"rule for when a refresh notifies, by default when it has rows; orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
-		"columns that the rules changed and rows_added ignore")
+		"columns that the rules changed, rows_added and rows_removed ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
 	flags.IntVar(&after, "notify-after", 1, "in how many refreshes in a row the rule must hold, or the refresh fail, before it notifies")
 	flags.StringSliceVar(&key, "key", nil,

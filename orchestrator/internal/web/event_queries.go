@@ -158,7 +158,8 @@ func (s *server) readPageEvents(ctx context.Context, query string, arguments ...
 	events := make([]event, len(messages))
 	for i, message := range messages {
 		if err := json.Unmarshal(message.data, &events[i]); err != nil {
-			return nil, fmt.Errorf("read event %d: %w", message.id, err)
+			// Postgres nests JSON more deeply than Go reads it. Such an event does not hide the others.
+			events[i] = event{ID: message.id, ErrorMessage: "This event cannot be shown: " + err.Error()}
 		}
 	}
 	return events, nil
