@@ -260,8 +260,8 @@ create function tinydevcrm._build_row_hash(relation regclass, ignored_columns te
     set search_path = pg_catalog, pg_temp
 as $$
     -- Values are taken as text, because every type has a text, or in a form that is faster and
-    -- differs when the text does. The hash functions of most types mix no more than 32 bits, so
-    -- their binary form is hashed. A cast to text may be a function of the owner of a type that is
+    -- differs when the text does. The hash functions of types of 64 bits mix only 32, so their
+    -- binary form is hashed. A cast to text may be a function of the owner of a type that is
     -- not built in; format() takes the type's output function. A sum of hashes shows that two rows have swapped a value only when
     -- the hash of a row is no combination of those of its values: hence the hash around it all.
     select format(
@@ -273,6 +273,10 @@ as $$
                            'coalesce(' || case
                                when atttypid in ('int2'::regtype, 'int4'::regtype) then
                                    'hashint4extended(%1$I, %2$s)'
+                               when atttypid = 'bool'::regtype then
+                                   'hashint4extended(%1$I::integer, %2$s)'
+                               when atttypid = 'date'::regtype then
+                                   'hash_array_extended(array[%1$I], %2$s)'
                                when atttypid in ('text'::regtype, 'varchar'::regtype) then
                                    'hashtextextended(%1$I collate "C", %2$s)'
                                when atttypid < 16384 then
@@ -297,8 +301,8 @@ as $$
                atttypid,
                case
                    when atttypid in (
-                       'int8'::regtype, 'bool'::regtype, 'date'::regtype, 'timestamp'::regtype,
-                       'timestamptz'::regtype, 'numeric'::regtype, 'uuid'::regtype)
+                       'int8'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype,
+                       'numeric'::regtype, 'uuid'::regtype)
                    then typsend
                end as send
           from pg_attribute

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(58);
+select plan(61);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -324,9 +324,9 @@ select is(pg_temp.buckets('grows'), 1::bigint, 'those beyond the last one are re
 
 -- every value counts
 
-create table values_of_types (id integer, a bigint, at timestamptz, d date, r real, c text collate "C", p text collate "POSIX", "char" char(3));
+create table values_of_types (id integer, a bigint, at timestamptz, d date, is_on boolean, r real, c text collate "C", p text collate "POSIX", "char" char(3));
 insert into values_of_types
-values (1, 1, '2024-01-01', '2024-01-01', 0, 'x', 'y', 'k'), (2, 2, 'infinity', 'infinity', 'NaN', 'v', 'w', 'l');
+values (1, 1, '2024-01-01', '2024-01-01', true, 0, 'x', 'y', 'k'), (2, 2, 'infinity', 'infinity', false, 'NaN', 'v', 'w', 'l');
 select tinydevcrm.create_matview('types', 'select * from values_of_types', 'changed');
 select pg_temp.changed('types');
 
@@ -342,7 +342,7 @@ $$;
 
 select is(pg_temp.after(assignment), '+1-1', 'a change: ' || assignment)
   from unnest(array[
-           'a = 4294967296 where id = 1', 'at = at + ''1 us'' where id = 1', 'd = ''-infinity'' where id = 2',
+           'a = 4294967296 where id = 1', 'at = at + ''1 us'' where id = 1', 'd = ''-infinity'' where id = 2', 'd = null where id = 1', 'is_on = null where id = 2', 'is_on = false where id = 1',
            'r = ''-0'' where id = 1', 'c = null where id = 1', 'p = p || '' '' where id = 1', '"char" = ''K'' where id = 1'
        ]) as assignment;
 select is(pg_temp.after(assignment), '+2-2', 'a swap: ' || assignment)
