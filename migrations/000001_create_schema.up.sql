@@ -58,6 +58,7 @@ create table tinydevcrm.settings (
     event_limit         integer not null default 100000,
     event_row_limit     integer not null default 10,
     event_byte_limit    integer not null default 65536,
+    compare_row_limit   integer not null default 10000,
     embed_row_limit     integer not null default 100,
     embed_byte_limit    integer not null default 262144,
     failure_grouping    interval not null default interval '5 seconds',
@@ -82,6 +83,9 @@ create table tinydevcrm.settings (
     constraint settings_event_limit_positive check (event_limit > 0),
     constraint settings_event_row_limit_range check (event_row_limit between 0 and 1000),
     constraint settings_event_byte_limit_range check (event_byte_limit between 0 and 1048576),
+    constraint settings_compare_row_limit_range check (
+        compare_row_limit between 0 and 1000000
+    ),
     constraint settings_embed_row_limit_range check (embed_row_limit between 0 and 1000),
     constraint settings_embed_byte_limit_range check (embed_byte_limit between 0 and 1048576),
     constraint settings_failure_grouping_range check (
@@ -126,6 +130,10 @@ comment on column tinydevcrm.settings.event_row_limit is
 comment on column tinydevcrm.settings.event_byte_limit is
     'Maximum number of bytes of these rows as JSON, 0 to 1048576. A row that would exceed it is '
     'left out.';
+comment on column tinydevcrm.settings.compare_row_limit is
+    'Up to how many rows of a materialized view with a rule that compares the rows themselves are '
+    'kept, so that an event carries those that were removed or updated, 0 to 1000000. Beyond it, '
+    'hashes are kept, and an event carries counts and added rows.';
 comment on column tinydevcrm.settings.embed_row_limit is
     'Maximum number of rows of a materialized view that a widget shows, 0 to 1000.';
 comment on column tinydevcrm.settings.embed_byte_limit is

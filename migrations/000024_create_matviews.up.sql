@@ -33,13 +33,17 @@ values (1, 'not_empty', 'when it has rows',
         'Each refresh that finds none.', false),
        (3, 'became_not_empty', 'when it has rows again',
         'The refresh that finds rows where the one before found none.', false),
-       (4, 'rows_added', 'of rows that are new',
+       (4, 'became_empty', 'when it has no rows any more',
+        'The refresh that finds no rows where the one before found some.', false),
+       (5, 'rows_added', 'of rows that are new',
         'A refresh that finds rows which were not there before; the event carries them.', true),
-       (5, 'changed', 'when its rows change',
+       (6, 'rows_removed', 'of rows that are gone',
+        'A refresh that misses rows which were there before; the event carries them.', true),
+       (7, 'changed', 'when its rows change',
         'A refresh that finds other rows than the one before: more, fewer or different.', true),
-       (6, 'always', 'at each refresh',
+       (8, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false),
-       (7, 'never', 'only of failures',
+       (9, 'never', 'only of failures',
         'Nothing but failures, recoveries, late and silent views and drops, as other rules too.',
         false);
 
@@ -120,7 +124,7 @@ comment on column tinydevcrm.matviews.notify_when is
     'Which refreshes notify: a rule of tinydevcrm.notify_rules. A rule compares with the refresh '
     'before, or with the last one that was not within notify_interval.';
 comment on column tinydevcrm.matviews.ignored_columns is
-    'Columns that the rules changed and rows_added leave out of the comparison.';
+    'Columns that the rules changed, rows_added and rows_removed leave out of the comparison.';
 comment on column tinydevcrm.matviews.notify_interval is
     'Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.';
 comment on column tinydevcrm.matviews.notify_after is
@@ -141,10 +145,11 @@ comment on column tinydevcrm.matviews.last_outcome is
     'Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before '
     'the first.';
 comment on column tinydevcrm.matviews.last_row_count is
-    'Number of rows that the rule became_not_empty compares with; null before the first refresh.';
+    'Number of rows that the rules became_not_empty and became_empty compare with; null before the '
+    'first refresh.';
 comment on column tinydevcrm.matviews.has_baseline is
-    'Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and '
-    'rows_added.';
+    'Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed, '
+    'rows_added and rows_removed.';
 comment on column tinydevcrm.matviews.plain_reason is
     'Why the last successful refresh was plain, so that readers had to wait; null when it was '
     'concurrent.';

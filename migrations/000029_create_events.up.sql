@@ -14,9 +14,13 @@ create table tinydevcrm.matview_refresh_events (
     row_count     bigint,
     added_count   bigint,
     removed_count bigint,
+    updated_count bigint,
     is_changed    boolean,
     columns       text[],
     rows          jsonb,
+    added_rows    text,
+    removed_rows  text,
+    updated_rows  text,
     is_cut        boolean not null default false,
     error_code    text,
     error_message text,
@@ -45,6 +49,15 @@ create table tinydevcrm.matview_refresh_events (
     constraint matview_refresh_events_rows_short check (
         octet_length(rows::text) <= 2097152 and jsonb_array_length(rows) <= 1000
     ),
+    -- On one line, as programs get events.
+    constraint matview_refresh_events_changes_are_arrays check (
+        json_typeof(added_rows::json) = 'array' and added_rows !~ '[\n\r]'
+        and json_typeof(removed_rows::json) = 'array' and removed_rows !~ '[\n\r]'
+        and json_typeof(updated_rows::json) = 'array' and updated_rows !~ '[\n\r]'
+    ),
+    constraint matview_refresh_events_changes_short check (
+        octet_length(concat(added_rows, removed_rows, updated_rows)) <= 1048576
+    ),
     constraint matview_refresh_events_columns_short check (
         octet_length(columns::text) <= 1000000 and cardinality(columns) <= 1600
     ),
@@ -55,7 +68,7 @@ create table tinydevcrm.matview_refresh_events (
         and octet_length(reason) <= 10000
     ),
     constraint matview_refresh_events_counts_not_negative check (
-        row_count >= 0 and added_count >= 0 and removed_count >= 0
+        row_count >= 0 and added_count >= 0 and removed_count >= 0 and updated_count >= 0
     ),
     constraint matview_refresh_events_duration_range check (
         duration between interval '0' and interval '7 days'
@@ -102,22 +115,38 @@ comment on column tinydevcrm.matview_refresh_events.plain_reason is
 comment on column tinydevcrm.matview_refresh_events.row_count is
     'Rows in the materialized view after the refresh; null unless it succeeded.';
 comment on column tinydevcrm.matview_refresh_events.added_count is
-    'Number of rows that were not there before, with copies, by the rules changed and rows_added: '
-    'see tinydevcrm.matviews.notify_when. Null when nothing was compared.';
+    'Number of rows that were not there before, with copies, by the rules changed, rows_added and '
+    'rows_removed: see tinydevcrm.matviews.notify_when. Null when nothing was compared.';
 comment on column tinydevcrm.matview_refresh_events.removed_count is
     'Number of rows that were there before and are gone. Null when nothing was compared.';
+comment on column tinydevcrm.matview_refresh_events.updated_count is
+    'How many of the removed and of the added rows have the same key: each is one row that was '
+    'updated. Null without a key, and when the rows themselves were not kept: see '
+    'tinydevcrm.settings.compare_row_limit.';
 comment on column tinydevcrm.matview_refresh_events.is_changed is
     'Whether the refresh found other rows than the view had before. Null when nothing compared '
     'them.';
 comment on column tinydevcrm.matview_refresh_events.columns is
-    'The columns of its rows, in the order of the materialized view, because jsonb does not keep '
-    'that order. Null when it carries no rows.';
+    'The columns of the rows that it carries, in the order of the materialized view, because jsonb '
+    'does not keep that order. Null when it carries none.';
 comment on column tinydevcrm.matview_refresh_events.rows is
     'Rows as an array of objects, in no order; by the rule rows_added only those that were not '
-    'there before. At most tinydevcrm.settings.event_row_limit rows and event_byte_limit bytes. '
-    'Null when the event does not notify or has no rows.';
+    'there before, by rows_removed none. At most tinydevcrm.settings.event_row_limit rows and '
+    'event_byte_limit bytes. Null when the event does not notify or has no rows.';
+comment on column tinydevcrm.matview_refresh_events.added_rows is
+    'The rows that a rule that compares has found added, except updated ones: an array of JSON '
+    'objects, in no order. The limits of rows, and 524288 bytes, hold for added_rows, removed_rows '
+    'and updated_rows together. Null when the event does not notify or nothing was found. A text, because jsonb '
+    'does not keep the order of the columns, nor can it hold every JSON.';
+comment on column tinydevcrm.matview_refresh_events.removed_rows is
+    'The rows that were there before and are gone, except updated ones, likewise; as they were in '
+    'the last refresh in which a column that is not ignored changed. Null also when the rows were '
+    'not kept: see tinydevcrm.settings.compare_row_limit.';
+comment on column tinydevcrm.matview_refresh_events.updated_rows is
+    'The rows whose key was there before with other values, likewise, each as {"key": {…}, '
+    '"old": row, "new": row}. Null also without a key.';
 comment on column tinydevcrm.matview_refresh_events.is_cut is
-    'Whether there are more rows than the event carries.';
+    'Whether there are more rows, or more added, removed or updated ones, than the event carries.';
 comment on column tinydevcrm.matview_refresh_events.error_code is
     'SQLSTATE of the failure.';
 comment on column tinydevcrm.matview_refresh_events.error_message is
@@ -167,9 +196,8 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 grant select,
       insert (
           matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-          row_count, added_count, removed_count, is_changed, columns, rows, is_cut, error_code,
-          error_message,
-          duration)
+          row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+          added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
 create function tinydevcrm._matview_refresh_events_fill_in()

@@ -79,11 +79,14 @@ as $$
     select jsonb_populate_record(
                event,
                jsonb_build_object(
-                   'rows', tinydevcrm._quote_numbers((event).rows::text)::jsonb))
+                   'rows', tinydevcrm._quote_numbers((event).rows::text)::jsonb,
+                   'added_rows', tinydevcrm._quote_numbers((event).added_rows),
+                   'removed_rows', tinydevcrm._quote_numbers((event).removed_rows),
+                   'updated_rows', tinydevcrm._quote_numbers((event).updated_rows)))
 $$;
 
 comment on function tinydevcrm._print_numbers_as_text(tinydevcrm.matview_refresh_events) is
-    'An event in whose rows every number is a text: see tinydevcrm.subscriptions.numbers_as_text.';
+    'An event in whose rows, also the changed ones, every number is a text: see tinydevcrm.subscriptions.numbers_as_text.';
 
 create function tinydevcrm.event_json(
     event           tinydevcrm.matview_refresh_events,
@@ -105,6 +108,7 @@ as $$
                'row_count', (event).row_count,
                'added_count', (event).added_count,
                'removed_count', (event).removed_count,
+               'updated_count', (event).updated_count,
                'columns', (event).columns,
                'rows',
                case
@@ -112,6 +116,9 @@ as $$
                        tinydevcrm._quote_numbers(tinydevcrm._order_row_columns(event)::text)::json
                    else tinydevcrm._order_row_columns(event)
                end,
+               'added', changes.added::json,
+               'removed', changes.removed::json,
+               'updated', changes.updated::json,
                'is_cut', (event).is_cut,
                'error_code', (event).error_code,
                'error_message', (event).error_message,
@@ -122,12 +129,24 @@ as $$
                -- and the page then takes it for a number that JavaScript cannot hold.
                'duration_ms',
                round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
+      from (
+        select (event).added_rows,
+               (event).removed_rows,
+               (event).updated_rows
+         where not event_json.numbers_as_text
+         union all
+        select tinydevcrm._quote_numbers((event).added_rows),
+               tinydevcrm._quote_numbers((event).removed_rows),
+               tinydevcrm._quote_numbers((event).updated_rows)
+         where event_json.numbers_as_text
+      ) as changes (added, removed, updated)
 $$;
 
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean) is
     'An event as programs get it, by webhook, by the page''s routes and by its stream: on one '
-    'line, with the columns of its rows in the order of the materialized view. With '
-    'numbers_as_text the numbers in its rows are texts, for readers that would round them, as '
+    'line, with the columns of its rows in the order of the materialized view, and with added, '
+    'removed and updated: its added_rows, removed_rows and updated_rows. With '
+    'numbers_as_text the numbers in all these rows are texts, for readers that would round them, as '
     'JavaScript does beyond 2^53.';
 
 create function tinydevcrm._may_see(owner regrole)

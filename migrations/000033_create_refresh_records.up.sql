@@ -141,8 +141,11 @@ declare
     v_known tinydevcrm.matviews := matview;
     v_holds boolean := tinydevcrm._rule_holds(matview, refresh);
 begin
-    -- Rows whose refresh may not notify yet stay new until one notifies of them.
-    if (refresh).row_count = 0 or coalesce(_advance_rule.suppressed_by, 'rule') = 'rule' then
+    -- Rows whose refresh may not notify yet stay new until one notifies of them, and so does that
+    -- there are none.
+    if coalesce(_advance_rule.suppressed_by, 'rule') = 'rule'
+       or ((refresh).row_count = 0) <> ((matview).notify_when = 'became_empty')
+    then
         v_known.last_row_count := (refresh).row_count;
     end if;
 
@@ -262,8 +265,8 @@ begin
 
     insert into tinydevcrm.matview_refresh_events (
                matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-               row_count, added_count, removed_count, is_changed, columns, rows, is_cut,
-               error_code, error_message, duration)
+               row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+               added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
     values (
                v_matview.id,
                _record_refresh.schedule_id,
@@ -275,16 +278,28 @@ begin
                (refresh).row_count,
                (refresh).added_count,
                (refresh).removed_count,
+               (refresh).updated_count,
                (refresh).is_changed,
-               case when v_is_notified and (refresh).rows is not null then (refresh).column_names end,
+               case
+                   when v_is_notified
+                        and ((refresh).rows is not null or (refresh).added_rows is not null)
+                   then (refresh).column_names
+               end,
                case when v_is_notified then (refresh).rows end,
+               case when v_is_notified then (refresh).added_rows end,
+               case when v_is_notified then (refresh).removed_rows end,
+               case when v_is_notified then (refresh).updated_rows end,
                v_is_notified
-               and coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
-                   case
-                       when (refresh).notify_when = 'rows_added' then (refresh).added_count
-                       else (refresh).row_count
-                   end,
-                   0),
+               and (
+                   coalesce((refresh).is_cut, false)
+                   or coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(
+                       case (refresh).notify_when
+                           when 'rows_added' then (refresh).added_count
+                           when 'rows_removed' then 0
+                           else (refresh).row_count
+                       end,
+                       0)
+               ),
                (refresh).error_code,
                tinydevcrm._cut_text((refresh).error_message),
                -- Not negative, even when the clock is set back.

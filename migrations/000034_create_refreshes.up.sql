@@ -46,6 +46,7 @@ begin
            carried.column_names,
            settings.event_row_limit as row_limit,
            settings.event_byte_limit as byte_limit,
+           settings.compare_row_limit as compare_limit,
            settings.refresh_lock_timeout as lock_timeout,
            exists (
                select
@@ -63,6 +64,7 @@ begin
            v_refresh.column_names,
            v_refresh.row_limit,
            v_refresh.byte_limit,
+           v_refresh.compare_limit,
            v_refresh.lock_timeout,
            v_refresh.is_read,
            v_is_own
@@ -141,16 +143,20 @@ begin
                    from (select %1$s from %2$s limit $1) as carried)',
         v_refresh.columns, _read_rows.relation)
        into v_refresh.row_count, v_refresh.rows
-      using case when v_refresh.notify_when = 'rows_added' then 0 else v_refresh.row_limit end;
+      using case
+          when v_refresh.notify_when in ('rows_added', 'rows_removed') then 0
+          else v_refresh.row_limit
+      end;
 
     if octet_length(v_refresh.rows::text) > v_refresh.byte_limit then
         v_refresh.rows := tinydevcrm._cut_rows(v_refresh.rows, v_refresh.byte_limit);
     end if;
     return v_refresh;
 exception
-    -- A value that jsonb cannot hold, such as a json text with \u0000, does not make the refresh
-    -- fail.
-    when program_limit_exceeded or untranslatable_character or invalid_text_representation then
+    -- A value that jsonb cannot hold, such as a json text with \u0000 or 1e999999, does not make
+    -- the refresh fail.
+    when program_limit_exceeded or untranslatable_character or invalid_text_representation
+         or numeric_value_out_of_range then
         execute format('select count(*) from %s', _read_rows.relation)
            into v_refresh.row_count;
         v_refresh.rows := null;
@@ -160,8 +166,8 @@ $$;
 
 comment on function tinydevcrm._read_rows(regclass, tinydevcrm._refresh) is
     'Adds to a refresh the number of rows, and the first rows as an array of objects within the '
-    'limits. No rows when one of them cannot be jsonb, or when the event carries added rows '
-    'instead. Raises 42501 when the session has not logged in as the owner.';
+    'limits. No rows when one of them cannot be jsonb, or when the event carries only added or '
+    'removed ones. Raises 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._limit_lock_waits(
     matview     tinydevcrm.matviews,

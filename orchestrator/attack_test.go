@@ -28,7 +28,7 @@ var attackedTables = []struct{ table, change, forged string }{
 		"(matview_id, relation, schema_name, name) values ({other_matview_id}, 'ann.t', 'ann', 'forged')"},
 	{"dropped_matviews", "query = 'forged'",
 		"(id, owner, schema_name, name, query, registration, dropped_by) values (0, 'ann', 'ann', 'forged', '', '{}', '')"},
-	{"matview_baselines", "row_count = 99", "(matview_id, row_hash, row_count) select max(matview_id), sha256('x'), 1 from public.facts"},
+	{"matview_baselines", "hash_sum = 99", "(matview_id, bucket, hash_sum, hashes, other_hashes) select max(matview_id), 9, 0, '{}', '{}' from public.facts"},
 	{"schedules", "schedule = 'never'", "(owner, schedule, cron_schedule) values ('ann', '3 minutes', '*/3 * * * *')"},
 	{"matview_refresh_events", "row_count = 0",
 		"(matview_id, outcome, is_notified, row_count, duration) select matview_id, 'refreshed', true, 9, '0 s' from public.facts"},

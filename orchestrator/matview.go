@@ -97,7 +97,7 @@ func (p *program) createCommand() *cobra.Command {
 	flags.StringVar(&notifyWhen, "notify-when", "",
 		"rule for when a refresh notifies, by default one that fits the view; orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
-		"columns that the rules changed and rows_added ignore")
+		"columns that the rules changed, rows_added and rows_removed ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
 	flags.IntVar(&after, "notify-after", 1, "in how many refreshes in a row the rule must hold, or the refresh fail, before it notifies")
 	flags.DurationVar(&deadline, "notify-deadline", 0, "notify when the tables that it reads have not changed for so long, such as 26h")

@@ -38,10 +38,11 @@ func TestRowsAddedAgainstAReference(t *testing.T) {
 		}
 		after := contents(t, pool)
 		wantAdded, wantRemoved := difference(after, before), difference(before, after)
-		added, removed, isNotified := refreshRowsAdded(t, pool)
-		if !slices.Equal(added, wantAdded) || removed != len(wantRemoved) || isNotified != (len(wantAdded) > 0) {
-			t.Fatalf("seed %d, sequence %d: added %v, removed %d, notified %t; want added %v, removed %d",
-				seed, sequence, added, removed, isNotified, wantAdded, len(wantRemoved))
+		added, removed, removedCount, isNotified := refreshRowsAdded(t, pool)
+		if !slices.Equal(added, wantAdded) || removedCount != len(wantRemoved) || isNotified != (len(wantAdded) > 0) ||
+			isNotified && !slices.Equal(removed, wantRemoved) {
+			t.Fatalf("seed %d, sequence %d: added %v, removed %d: %v, notified %t; want added %v, removed %v",
+				seed, sequence, added, removedCount, removed, isNotified, wantAdded, wantRemoved)
 		}
 		before = after
 	}
@@ -97,18 +98,20 @@ func difference(one, other map[string]int) []string {
 }
 
 // refreshRowsAdded refreshes the view and returns what its event says.
-func refreshRowsAdded(t *testing.T, pool *sql.DB) (added []string, removed int, isNotified bool) {
+func refreshRowsAdded(t *testing.T, pool *sql.DB) (added, removed []string, removedCount int, isNotified bool) {
 	t.Helper()
 	var addedCount int
 	if err := pool.QueryRow(`
-		select array(select value::text from jsonb_array_elements(rows)), added_count, removed_count, is_notified
+		select array(select value::text from jsonb_array_elements(rows)), added_count,
+		       array(select value::text from jsonb_array_elements(removed_rows::jsonb)), removed_count, is_notified
 		  from tinydevcrm.refresh_matview('v')`).
-		Scan(pq.Array(&added), &addedCount, &removed, &isNotified); err != nil {
+		Scan(pq.Array(&added), &addedCount, pq.Array(&removed), &removedCount, &isNotified); err != nil {
 		t.Fatal(err)
 	}
 	if addedCount != len(added) {
 		t.Errorf("added_count is %d with %d rows", addedCount, len(added))
 	}
 	slices.Sort(added)
-	return added, removed, isNotified
+	slices.Sort(removed)
+	return added, removed, removedCount, isNotified
 }

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(37);
+select plan(43);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;

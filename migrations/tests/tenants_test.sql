@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(65);
+select plan(76);
 
 create role "Tap One" in role tinydevcrm_user;
 create role "Tap Member" in role tinydevcrm_user, "Tap One";
@@ -140,6 +140,26 @@ select throws_ok(
        select max(id), 'refreshed', false, 1, jsonb_build_array(repeat('x', 2097152)), '0 s'
          from tinydevcrm.matviews $$,
     '23514', null, 'an event has no more than two megabytes of rows');
+select throws_ok(
+    format(
+        'insert into tinydevcrm.matview_refresh_events (matview_id, outcome, is_notified, row_count, %s, duration) '
+        'select max(id), ''refreshed'', false, 1, %s, ''0 s'' from tinydevcrm.matviews', columns, changes),
+    code, null, 'an event has no such changes: ' || columns || ', ' || changes)
+  from (
+    values ('added_rows, removed_rows', $$ '["' || repeat('x', 524288) || '"]', '["' || repeat('x', 524288) || '"]' $$, '23514'),
+           ('added_rows', $$ '{}' $$, '23514'),
+           ('removed_rows', $$ e'[\n]' $$, '23514'),
+           ('updated_rows', $$ '[{"key"' $$, '22P02')
+  ) as attempts (columns, changes, code);
+select throws_ok(
+    'insert into tinydevcrm.matview_baselines (matview_id, bucket, hash_sum, hashes, other_hashes, copies, rows) '
+    'select max(id), ' || bucket || ' from tinydevcrm.matviews',
+    '23514', null, 'no bucket: ' || bucket)
+  from unnest(array[
+           $$ -1, 0, '{}', '{}', null, null $$, $$ 1048576, 0, '{}', '{}', null, null $$, $$ 0, 1e40, '{}', '{}', null, null $$,
+           $$ 0, 0, '{1}', '{}', null, null $$, $$ 0, 0, '{1}', '{1}', '{0}', null $$, $$ 0, 0, '{1}', '{1}', null, '{}' $$,
+           $$ 0, 0, array_fill(1::bigint, array[1000001]), array_fill(1::bigint, array[1000001]), null, null $$
+       ]) as bucket;
 
 create function pg_temp.bomb(columns integer, rows integer)
     returns text

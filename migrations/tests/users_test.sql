@@ -90,8 +90,8 @@ select throws_ok(statement, '42501', null, 'forging: ' || statement)
         ($$ insert into tinydevcrm.matview_refresh_events
                 (matview_id, outcome, is_notified, row_count, started_at, duration)
             select id, 'refreshed', true, 9, now() + interval '1 year', '0 s' from tinydevcrm.matviews $$),
-        ($$ insert into tinydevcrm.matview_baselines (matview_id, row_hash, row_count)
-            select matview_id, sha256(''), 1 from forged $$),
+        ($$ insert into tinydevcrm.matview_baselines (matview_id, bucket, hash_sum, hashes, other_hashes)
+            select matview_id, 0, 0, '{}', '{}' from forged $$),
         ($$ insert into tinydevcrm.refresh_requests (matview_id) select matview_id from forged $$),
         ($$ insert into tinydevcrm.embeds (matview_id, origins) select matview_id, '{*}' from forged $$),
         ($$ insert into tinydevcrm.schedules (owner, schedule, cron_schedule, job_id)

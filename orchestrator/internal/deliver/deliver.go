@@ -36,6 +36,7 @@ type Event struct {
 	RowCount     sql.Null[int64]
 	AddedCount   sql.Null[int64]
 	RemovedCount sql.Null[int64]
+	UpdatedCount sql.Null[int64]
 	Rows         json.RawMessage
 	IsCut        bool
 	ErrorCode    sql.Null[string]
@@ -161,6 +162,7 @@ func (w *Worker) drain(ctx context.Context) error {
 const receiveEvents = `
 	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
 	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
+	       (event).updated_count,
 	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._order_row_columns(event) end,
 	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
 	       (event).error_code, left((event).error_message, $4 / 8), (event).reason, superseded_by,
@@ -185,7 +187,7 @@ func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 		var carried []byte
 		if err := rows.Scan(&id, &event.ID, &event.Matview, &event.ScheduleID,
 			&event.Outcome, &event.PlainReason, &event.RowCount, &event.AddedCount,
-			&event.RemovedCount, &carried, &event.IsCut, &event.ErrorCode, &event.ErrorMessage,
+			&event.RemovedCount, &event.UpdatedCount, &carried, &event.IsCut, &event.ErrorCode, &event.ErrorMessage,
 			&event.Reason, &event.SupersededBy, &event.StartedAt, &seconds); err != nil {
 			return nil, fmt.Errorf("read an event: %w", err)
 		}

@@ -180,13 +180,16 @@ func TestLogLine(t *testing.T) {
 		ScheduleID: sql.Null[int64]{V: 3, Valid: true},
 		Outcome:    "refreshed",
 		RowCount:   sql.Null[int64]{V: 1, Valid: true},
-		Rows:       json.RawMessage(`[{"n":5}]`),
-		StartedAt:  time.Unix(0, 0).UTC(),
-		Duration:   2500 * time.Microsecond,
+		AddedCount: sql.Null[int64]{V: 4, Valid: true}, RemovedCount: sql.Null[int64]{V: 3, Valid: true},
+		UpdatedCount: sql.Null[int64]{V: 2, Valid: true},
+		Rows:         json.RawMessage(`[{"n":5}]`),
+		StartedAt:    time.Unix(0, 0).UTC(),
+		Duration:     2500 * time.Microsecond,
 	})
 	for _, want := range []string{
 		`"event_id":7`, `"matview":"public.v"`, `"outcome":"refreshed"`, `"row_count":1`,
 		`"duration_ms":2.5`, `"rows":[{"n":5}]`, `"schedule_id":3`,
+		`"added_count":4`, `"removed_count":3`, `"updated_count":2`,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%s is not in %s", want, out.String())

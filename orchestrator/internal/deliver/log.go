@@ -32,6 +32,9 @@ func ToLog(logger *slog.Logger) func(context.Context, Event) {
 				slog.Int64("added_count", event.AddedCount.V),
 				slog.Int64("removed_count", event.RemovedCount.V))
 		}
+		if event.UpdatedCount.Valid {
+			attrs = append(attrs, slog.Int64("updated_count", event.UpdatedCount.V))
+		}
 		if event.Rows != nil {
 			attrs = append(attrs, slog.Any("rows", event.Rows))
 		}

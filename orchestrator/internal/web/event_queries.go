@@ -16,9 +16,12 @@ type event struct {
 	RowCount     *int64 `json:"row_count"`
 	AddedCount   *int64 `json:"added_count"`
 	RemovedCount *int64 `json:"removed_count"`
-	// Columns are those of the Rows, in the view's order.
+	// Columns are those of the Rows and of the changed rows, in the view's order.
 	Columns      []string  `json:"columns"`
 	Rows         rowList   `json:"rows"`
+	Added        rowList   `json:"added"`
+	Removed      rowList   `json:"removed"`
+	Updated      pairList  `json:"updated"`
 	ErrorCode    string    `json:"error_code"`
 	ErrorMessage string    `json:"error_message"`
 	Reason       string    `json:"reason"`
@@ -36,6 +39,42 @@ func (l *rowList) UnmarshalJSON(data []byte) error {
 		*l = rows
 	}
 	return nil
+}
+
+// A pairList holds the updated rows of an event, or none, as a rowList does.
+type pairList []struct {
+	Old, New map[string]json.RawMessage
+}
+
+func (l *pairList) UnmarshalJSON(data []byte) error {
+	var pairs []struct {
+		Old, New map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(data, &pairs); err == nil {
+		*l = pairs
+	}
+	return nil
+}
+
+// A changedRow is a row that the event shows as added, removed, old or new.
+type changedRow struct {
+	How string
+	Row map[string]json.RawMessage
+}
+
+// Changes returns the changed rows in the order in which the page shows them, as feed.js does.
+func (e event) Changes() []changedRow {
+	var changes []changedRow
+	for _, pair := range e.Updated {
+		changes = append(changes, changedRow{"old", pair.Old}, changedRow{"new", pair.New})
+	}
+	for _, row := range e.Added {
+		changes = append(changes, changedRow{"added", row})
+	}
+	for _, row := range e.Removed {
+		changes = append(changes, changedRow{"removed", row})
+	}
+	return changes
 }
 
 // latestEvents returns the latest notified events that a reader may see, newest first: those with an id above
@@ -119,7 +158,8 @@ func (s *server) readPageEvents(ctx context.Context, query string, arguments ...
 	events := make([]event, len(messages))
 	for i, message := range messages {
 		if err := json.Unmarshal(message.data, &events[i]); err != nil {
-			return nil, fmt.Errorf("read event %d: %w", message.id, err)
+			// Postgres nests JSON more deeply than Go reads it. Such an event does not hide the others.
+			events[i] = event{ID: message.id, ErrorMessage: "This event cannot be shown: " + err.Error()}
 		}
 	}
 	return events, nil

@@ -320,6 +320,26 @@ func (b *browser) checkFeedLikeServer(f *fixture) {
 		b.t.Errorf("the columns are not in the order of the view: %s", live)
 	}
 
+	f.exec(`create table stock as select i as "2", 'item ' || i as name from generate_series(1, 3) as i`)
+	f.exec(`select tinydevcrm.create_matview('in_stock', 'select name, "2" from stock', 'changed', key => '{2}')`)
+	f.refresh("in_stock")
+	f.exec(`update stock set name = case "2" when 1 then 'new name' else name end, "2" = case "2" when 3 then 4 else "2" end`)
+	item = fmt.Sprintf(`#feed li[data-id="%d"]`, f.refresh("in_stock"))
+	changes := fmt.Sprintf(`Array.from(document.querySelectorAll('%[1]s tr'), line => line.className + ' ' +
+		Array.from(line.cells, cell => cell.textContent).join(',')).concat(
+		document.querySelector('%[1]s .count').textContent,
+		Array.from(document.querySelectorAll('%[1]s tbody tr'), line => getComputedStyle(line.cells[1]).color)).join('\n')`, item)
+	b.do("wait for the changed rows", chromedp.WaitVisible(chromedp.CSS(item+" .rows")))
+	live = read(b, "look at the changed rows", chromedp.Evaluate[string](changes))
+	const lines = " ,name,2\nold old,item 1,1\nnew new,new name,1\nadded added,item 3,4\nremoved removed,item 3,3\n3 rows (+2 −2)\n"
+	if !strings.HasPrefix(live, lines) {
+		b.t.Errorf("the changed rows are shown as\n%s", live)
+	}
+	b.do("reload", chromedp.Navigate(f.server.URL+"/"), chromedp.WaitVisible(chromedp.CSS(item+" .rows")))
+	if rendered := read(b, "look at them again", chromedp.Evaluate[string](changes)); live != rendered {
+		b.t.Errorf("live:\n%s\nas the server renders it:\n%s", live, rendered)
+	}
+
 	f.exec(`create materialized view failing as select 1 / count(*) as n from sample`)
 	f.exec(`select tinydevcrm.watch_matview('failing')`)
 	f.exec(`truncate sample`)

@@ -44,7 +44,7 @@ export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     const head = table.createTHead().insertRow();
     for (const name of names) head.append(make('th', { scope: 'col', textContent: name }));
     const body = table.createTBody();
-    for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row[name])));
+    for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row?.[name])));
 }
 
 // The messages of the last attempt do not apply to the next one.

@@ -29,6 +29,24 @@ const parse = text => JSON.parse(text, (key, value, context) =>
 
 // --- Events ------------------------------------------------------------------------------------
 
+// In the order of event.Changes() in Go.
+function fillChanges(table, event) {
+    const as = how => row => ({ how, row });
+    const changes = [
+        ...(event.updated ?? []).flatMap(pair => [as('old')(pair?.old), as('new')(pair?.new)]),
+        ...(event.added ?? []).map(as('added')),
+        ...(event.removed ?? []).map(as('removed')),
+    ];
+    fillRows(table, changes.map(change => change.row), event.columns ?? []);
+    changes.forEach(({ how }, i) => {
+        const line = table.tBodies[0].rows[i];
+        line.className = how;
+        line.prepend(make('th', { scope: 'row', textContent: how }));
+    });
+    table.tHead?.rows[0].prepend(make('td'));
+    return changes.length;
+}
+
 function makeItem(event) {
     const item = document.querySelector('#events template').content.cloneNode(true).firstElementChild;
     const say = (selector, text) => { item.querySelector(selector).textContent = text; };
@@ -44,9 +62,11 @@ function makeItem(event) {
     item.querySelector('time').dateTime = event.started_at;
     showTimes(item);
     const rows = item.querySelector('.rows');
-    rows.hidden = !event.rows?.length;
     rows.setAttribute('aria-label', `Rows of event ${event.id}`);
-    fillRows(item.querySelector('table'), event.rows, event.columns ?? []);
+    const table = item.querySelector('table');
+    const hasChanges = fillChanges(table, event);
+    rows.hidden = !hasChanges && !event.rows?.length;
+    if (!hasChanges) fillRows(table, event.rows, event.columns ?? []);
     return item;
 }
 
