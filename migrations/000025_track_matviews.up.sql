@@ -32,6 +32,37 @@ create policy matview_sources_owner on tinydevcrm.matview_sources
 
 grant select on tinydevcrm.matview_sources to tinydevcrm_user;
 
+create table tinydevcrm._analysis_requests (
+    id         bigint generated always as identity,
+    matview_id bigint not null,
+
+    constraint _analysis_requests_pkey primary key (id)
+);
+
+comment on table tinydevcrm._analysis_requests is
+    'Views to analyze again whose rows in the registry another session had locked when a command '
+    'changed what they read. Such a view is stale until upkeep has analyzed it. No constraint '
+    'makes the command wait.';
+comment on column tinydevcrm._analysis_requests.id is
+    'Number of the request.';
+comment on column tinydevcrm._analysis_requests.matview_id is
+    'The view: tinydevcrm.matviews.id. It may have been dropped since.';
+
+create index _analysis_requests_matview_idx on tinydevcrm._analysis_requests (matview_id);
+
+alter table tinydevcrm._analysis_requests enable row level security;
+
+create policy _analysis_requests_read on tinydevcrm._analysis_requests
+    for select
+    to tinydevcrm_user
+    using (exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.id = _analysis_requests.matview_id
+    ));
+
+grant select on tinydevcrm._analysis_requests to tinydevcrm_user;
+
 -- The policy of what views read decides whose changes the caller sees.
 create policy table_changes_reader on tinydevcrm.table_changes
     for select
@@ -80,11 +111,12 @@ grant update (is_analyzed, seen_snapshot, content_hash) on tinydevcrm.matviews t
 
 create function tinydevcrm._find_untracked_reason(relation regclass)
     returns text
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
+begin
+    return coalesce(
                tinydevcrm._find_call_reason(_find_untracked_reason.relation),
                tinydevcrm._find_read_reason(_find_untracked_reason.relation),
                (
@@ -107,7 +139,8 @@ as $$
                       )
                     order by reads.oid
                     limit 1
-               ))
+               ));
+end
 $$;
 
 comment on function tinydevcrm._find_untracked_reason(regclass) is
@@ -178,6 +211,68 @@ create trigger _600_analyze_again
     when (not new.is_analyzed or new.owner <> old.owner)
     execute function tinydevcrm._matviews_analyze();
 
+create function tinydevcrm._is_analysis_requested(matview_id bigint)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select
+          from tinydevcrm._analysis_requests
+         where _analysis_requests.matview_id = _is_analysis_requested.matview_id
+    );
+end
+$$;
+
+comment on function tinydevcrm._is_analysis_requested(bigint) is
+    'Whether a view is to be analyzed again: see tinydevcrm._analysis_requests.';
+
+create function tinydevcrm._analyze_again(ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[];
+begin
+    with free as materialized (
+        select matviews.id
+          from tinydevcrm.matviews
+         where matviews.id = any (_analyze_again.ids)
+           for no key update skip locked
+    ),
+    analyzed as (
+        update tinydevcrm.matviews
+           set is_analyzed = false,
+               seen_snapshot = null,
+               content_hash = null
+          from free
+         where matviews.id = free.id
+        returning matviews.id
+    )
+    select array_agg(analyzed.id)
+      into v_ids
+      from analyzed;
+
+    insert into tinydevcrm._analysis_requests (matview_id)
+    select wanted.id
+      from unnest(_analyze_again.ids) as wanted (id)
+     where wanted.id <> all (coalesce(v_ids, '{}'));
+exception
+    -- In a transaction that keeps one snapshot, another one has changed the registry since.
+    when serialization_failure then
+        insert into tinydevcrm._analysis_requests (matview_id)
+        select unnest(_analyze_again.ids);
+end
+$$;
+
+comment on function tinydevcrm._analyze_again(bigint[]) is
+    'Makes views stale and analyzes them again: at once, or by upkeep when another session has '
+    'locked them. Never waits.';
+
 create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
     returns boolean
     language plpgsql
@@ -205,7 +300,8 @@ begin
                   limit 1
              ) as unseen
              where matview_sources.matview_id = (matview).id
-        );
+        )
+        or tinydevcrm._is_analysis_requested((matview).id);
 end
 $$;
 
@@ -220,13 +316,16 @@ create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (matview).notify_when = 'always' or tinydevcrm._is_stale(matview);
+    return (matview).notify_when = 'always'
+        -- Until a refresh by its schedule has succeeded, the view is failing.
+        or (matview).last_outcome is not distinct from 'failed'
+        or tinydevcrm._is_stale(matview);
 end
 $$;
 
 comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
-    'Whether a schedule that is due refreshes a view: when it is stale, and always by the rule '
-    'always.';
+    'Whether a schedule that is due refreshes a view: when it is stale or its last refresh failed, '
+    'and always by the rule always.';
 
 create function tinydevcrm._current_snapshot()
     returns text
@@ -506,12 +605,41 @@ comment on function tinydevcrm._remove_seen_changes() is
 
 create function tinydevcrm._settle_tracking()
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
     -- A user may have locked a row. Upkeep tries again the next minute.
     set lock_timeout = '100ms'
 as $$
+begin
+    -- A request that comes meanwhile is for the next minute.
+    with taken as (
+        select matviews.id
+          from tinydevcrm.matviews
+         where matviews.id in (select _analysis_requests.matview_id from tinydevcrm._analysis_requests)
+           for no key update skip locked
+    ),
+    done as (
+        delete
+          from tinydevcrm._analysis_requests
+         using taken
+         where _analysis_requests.matview_id = taken.id
+    )
+    update tinydevcrm.matviews
+       set is_analyzed = false,
+           seen_snapshot = null,
+           content_hash = null
+      from taken
+     where matviews.id = taken.id;
+
+    delete
+      from tinydevcrm._analysis_requests
+     where not exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.id = _analysis_requests.matview_id
+     );
+
     update tinydevcrm.matviews
        set is_analyzed = false
      where matviews.id in (
@@ -535,15 +663,19 @@ as $$
                          )
                   )
                   for no key update skip locked
-           )
+           );
+end
 $$;
 
 comment on function tinydevcrm._settle_tracking() is
-    'Analyzes views again whose tables have lost their trigger or changed their owner, or that '
-    'logical replication fills now. Upkeep calls it: no trigger sees these changes everywhere.';
+    'Analyzes views again when that is requested, or when their tables have lost their trigger or '
+    'changed their owner, or logical replication fills them now. Upkeep calls it: no trigger sees '
+    'these changes everywhere.';
 
 revoke execute on function
     tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._is_analysis_requested(bigint),
+    tinydevcrm._analyze_again(bigint[]),
     tinydevcrm._matviews_analyze(),
     tinydevcrm._is_stale(tinydevcrm.matviews),
     tinydevcrm._needs_refresh(tinydevcrm.matviews),
@@ -558,6 +690,7 @@ from public;
 
 grant execute on function
     tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._is_analysis_requested(bigint),
     tinydevcrm._is_stale(tinydevcrm.matviews),
     tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),

@@ -330,8 +330,15 @@ begin
                from (select row(%s)::text collate "C" as printed from %s offset 0) as rows',
             tinydevcrm._list_columns((matview).relation), (matview).relation)
            into v_refresh.content_hash;
-        v_refresh.is_changed := coalesce(
-            v_refresh.is_changed, v_refresh.content_hash <> (matview).content_hash);
+        -- Reads the registry again, now that the view is locked. The baseline may be older than the
+        -- last refresh.
+        v_refresh.is_changed := (
+            select v_refresh.content_hash <> registered.content_hash
+              from tinydevcrm.matviews as registered
+             where registered.id = (matview).id
+               and v_refresh.snapshot is not null
+               and not tinydevcrm._is_analysis_requested(registered.id)
+        );
     end if;
 
     return v_refresh;
@@ -339,8 +346,8 @@ end
 $$;
 
 comment on function tinydevcrm._detect_change(tinydevcrm.matviews, tinydevcrm._refresh) is
-    'Finds whether the rows of a materialized view differ from those of its last refresh: by the '
-    'comparison with the baseline, or, when other views read it, by a hash of all rows in any order '
+    'Finds whether the rows of a materialized view differ from those of its last refresh: by a hash '
+    'of all rows in any order when other views read it, else by the comparison with the baseline '
     '(two sums of 64-bit hashes: a chance of 1 in 2^128). Raises 42501 when the session has not '
     'logged in as the owner.';
 
