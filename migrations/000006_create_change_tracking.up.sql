@@ -126,7 +126,33 @@ comment on function tinydevcrm._create_change_trigger(regclass) is
     'Creates the trigger on one table that records its changes, or enables it again, for sessions '
     'with session_replication_role = replica too.';
 
+create function tinydevcrm._drop_change_triggers(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_table regclass;
+begin
+    for v_table in
+        select pg_trigger.tgrelid
+          from tinydevcrm._list_with_children(_drop_change_triggers.relation) as tables (oid)
+          join pg_trigger
+            on pg_trigger.tgrelid = tables.oid
+         where pg_trigger.tgfoid = 'tinydevcrm._table_changes_record()'::regprocedure
+         order by pg_trigger.tgrelid
+    loop
+        execute format('drop trigger tinydevcrm_record_change on %s', v_table);
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._drop_change_triggers(regclass) is
+    'Drops the triggers that record the changes of a table and its partitions.';
+
 revoke execute on function
+    tinydevcrm._drop_change_triggers(regclass),
     tinydevcrm._table_changes_record(),
     tinydevcrm._record_change(regclass),
     tinydevcrm._is_table_tracked(oid),
@@ -136,6 +162,7 @@ from public;
 
 -- The owner of a table creates the trigger.
 grant execute on function
+    tinydevcrm._drop_change_triggers(regclass),
     tinydevcrm._table_changes_record(),
     tinydevcrm._is_table_tracked(oid),
     tinydevcrm._list_with_children(regclass),

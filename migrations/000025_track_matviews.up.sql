@@ -445,20 +445,8 @@ create function tinydevcrm.untrack_table(relation regclass)
     set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s'
 as $$
-declare
-    v_table regclass;
 begin
-    for v_table in
-        select pg_trigger.tgrelid
-          from tinydevcrm._list_with_children(untrack_table.relation) as tables (oid)
-          join pg_trigger
-            on pg_trigger.tgrelid = tables.oid
-         where pg_trigger.tgfoid = 'tinydevcrm._table_changes_record()'::regprocedure
-         order by pg_trigger.tgrelid
-    loop
-        execute format('drop trigger tinydevcrm_record_change on %s', v_table);
-    end loop;
-
+    perform tinydevcrm._drop_change_triggers(untrack_table.relation);
     perform tinydevcrm._analyze_readers(untrack_table.relation);
 end
 $$;

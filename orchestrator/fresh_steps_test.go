@@ -73,7 +73,7 @@ var freshSteps = []struct {
 			}
 		})
 	}},
-	{"refresh", 6, func(b *freshBench, s *freshSession) bool {
+	{"refresh", 8, func(b *freshBench, s *freshSession) bool {
 		return b.run(s, "select tinydevcrm.refresh_matview('"+b.view()+"')")
 	}},
 	{"refresh by hand", 2, func(b *freshBench, s *freshSession) bool {
@@ -166,7 +166,13 @@ func (b *freshBench) step() {
 	}
 }
 
-func (b *freshBench) session() *freshSession { return b.sessions[b.random.IntN(len(b.sessions))] }
+// session is one of the sessions, half of the times the one of the last step.
+func (b *freshBench) session() *freshSession {
+	if b.last == nil || b.random.IntN(2) == 0 {
+		b.last = b.sessions[b.random.IntN(len(b.sessions))]
+	}
+	return b.last
+}
 
 func (b *freshBench) oneOf(choices ...string) string { return choices[b.random.IntN(len(choices))] }
 

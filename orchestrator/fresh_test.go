@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,7 @@ type freshBench struct {
 	others   *sql.DB // the sessions
 	random   *rand.Rand
 	sessions []*freshSession
+	last     *freshSession // that took the last step
 	prepared []string
 	gids     int
 	steps    []string       // of the sequence
@@ -174,9 +176,24 @@ func (b *freshBench) open(s *freshSession) {
 func (b *freshBench) run(s *freshSession, statement string) bool {
 	b.Helper()
 	b.steps = append(b.steps, s.name+": "+statement)
+	// Half of what is refused leaves its transaction open.
+	guarded := s.isOpen && b.random.IntN(2) == 0 && !freshEnds.MatchString(statement)
+	if guarded {
+		if _, err := s.conn.ExecContext(b.Context(), "savepoint guard"); err != nil {
+			return b.settle(s, err)
+		}
+	}
 	_, err := s.conn.ExecContext(b.Context(), statement)
+	if failure, ok := errors.AsType[*pq.Error](err); ok && guarded && slices.Contains(freshRefusals, string(failure.Code)) {
+		b.steps = append(b.steps, "   "+err.Error()+"; rolled back to the savepoint before")
+		_, err := s.conn.ExecContext(b.Context(), "rollback to savepoint guard")
+		return b.settle(s, err) && false
+	}
 	return b.settle(s, err)
 }
+
+// freshEnds are statements that begin or end a transaction.
+var freshEnds = regexp.MustCompile("^(begin|commit|rollback|prepare)")
 
 func (b *freshBench) settle(s *freshSession, err error) bool {
 	b.Helper()
@@ -225,7 +242,7 @@ func (b *freshBench) sequence() {
 	for _, s := range b.sessions {
 		if s.isOpen {
 			s.isOpen = false
-			b.run(s, []string{"commit", "rollback"}[b.random.IntN(2)])
+			b.run(s, b.oneOf("commit", "commit", "rollback"))
 		}
 	}
 	for len(b.prepared) > 0 {
