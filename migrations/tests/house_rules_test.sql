@@ -18,10 +18,10 @@ select is_empty(
               'create_matview', 'restore_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
               'refresh_scheduled', 'refresh_by_seconds', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'remove_expired',
               '_check_query', '_make_view', 'preview_query',
-              -- This runs for each row of a queue.
-              '_deliveries_set_times'
+              -- These run for each row of a queue, and for each statement that writes a tracked table.
+              '_deliveries_set_times', '_table_changes_record'
           ) $$,
-    'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row of a queue');
+    'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row or statement');
 
 select is_empty(
     $$ select p.oid::regprocedure
