@@ -504,6 +504,7 @@ comment on function tinydevcrm._track_reads(regclass) is
 create table tinydevcrm._change_horizon (
     id       boolean not null default true,
     snapshot txid_snapshot not null,
+    xid      bigint not null,
 
     constraint _change_horizon_pkey primary key (id),
     constraint _change_horizon_one_row check (id)
@@ -514,8 +515,11 @@ comment on table tinydevcrm._change_horizon is
 comment on column tinydevcrm._change_horizon.id is
     'Always true: keeps the table at one row.';
 comment on column tinydevcrm._change_horizon.snapshot is
-    'When every transaction that ran then has ended, each refresh that still runs has seen the '
-    'changes that are visible in it.';
+    'When every transaction that had a number then has ended, each refresh that still runs has seen '
+    'the changes that are visible in it.';
+comment on column tinydevcrm._change_horizon.xid is
+    'Greater than the numbers of the transactions that had one then. The snapshot does not say '
+    'that: it ends with the last transaction that has ended.';
 
 alter table tinydevcrm._change_horizon enable row level security;
 
@@ -526,7 +530,8 @@ create policy _change_horizon_admin on tinydevcrm._change_horizon
 
 grant select on tinydevcrm._change_horizon to tinydevcrm_admin;
 
-insert into tinydevcrm._change_horizon (snapshot) values (tinydevcrm._current_snapshot()::txid_snapshot);
+insert into tinydevcrm._change_horizon (snapshot, xid)
+values (tinydevcrm._current_snapshot()::txid_snapshot, txid_current());
 
 create function tinydevcrm._remove_seen_changes()
     returns bigint
@@ -537,14 +542,24 @@ as $$
 declare
     v_now     constant txid_snapshot := tinydevcrm._current_snapshot()::txid_snapshot;
     v_horizon txid_snapshot;
+    v_xid     bigint;
     v_count   bigint;
 begin
-    select _change_horizon.snapshot
-      into v_horizon
+    select _change_horizon.snapshot,
+           _change_horizon.xid
+      into v_horizon,
+           v_xid
       from tinydevcrm._change_horizon;
 
-    -- A refresh that began before the horizon and still runs is not yet in the registry.
-    if txid_snapshot_xmax(v_horizon) > txid_snapshot_xmin(v_now) then
+    -- A refresh that began before the horizon and still runs is not yet in the registry. It has a
+    -- number: it took its lock before its snapshot.
+    if v_xid >= txid_snapshot_xmin(v_now) then
+        -- The database was restored from a dump of another server.
+        if v_xid >= txid_snapshot_xmax(v_now) then
+            update tinydevcrm._change_horizon
+               set snapshot = v_now,
+                   xid = txid_current();
+        end if;
         return 0;
     end if;
 
@@ -582,7 +597,8 @@ begin
     get diagnostics v_count = row_count;
 
     update tinydevcrm._change_horizon
-       set snapshot = v_now;
+       set snapshot = v_now,
+           xid = txid_current();
 
     return v_count;
 end

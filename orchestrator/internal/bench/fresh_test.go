@@ -55,7 +55,7 @@ func (b *bench) idle() {
 	b.query("select tinydevcrm.unschedule_matview(relation) from tinydevcrm.matviews")
 	say("A minute without schedules")
 	cpu, wal := minute()
-	b.query("select tinydevcrm._assign_schedule(relation, '5 seconds') from tinydevcrm.matviews order by id limit 300")
+	b.query("select tinydevcrm._assign_schedule(relation, '5 seconds', null, null) from tinydevcrm.matviews order by id limit 300")
 	// The first round refreshes each.
 	time.Sleep(15 * time.Second)
 	say("A minute with 300 views on a schedule of 5 seconds")

@@ -45,7 +45,7 @@ func TestStatementTimeoutOfAStranger(t *testing.T) {
 	byHand := p.post("/matviews/refresh", "relation=slow")
 	byHand.says(t, 504, "57014", "statement_timeout")
 	// pg_cron's session has the timeout too: the refresh is cancelled, and the event says why.
-	dbtest.Exec(t, pool, "select tinydevcrm._assign_schedule('slow', '1 minute')")
+	dbtest.Exec(t, pool, "select tinydevcrm._assign_schedule('slow', '1 minute', null, null)")
 	scheduled := "select concat_ws(' ', outcome, error_code, error_message) from tinydevcrm.matview_refresh_events where schedule_id is not null"
 	dbtest.Eventually(t, 100*time.Second, "a scheduled refresh has been cut off", func() bool {
 		return len(dbtest.Column[string](t, pool, scheduled)) > 0

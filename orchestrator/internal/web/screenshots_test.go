@@ -55,7 +55,7 @@ func (f *fixture) useForAWhile() {
 	} {
 		f.exec(`select tinydevcrm.create_matview($1, $2, $3)`, view.name, view.query, view.rule)
 		if view.schedule != "" {
-			f.exec(`select tinydevcrm._assign_schedule($1::text::regclass, $2)`, view.name, view.schedule)
+			f.exec(`select tinydevcrm._assign_schedule($1::text::regclass, $2, null, null)`, view.name, view.schedule)
 		}
 	}
 	// Only this test refreshes.
