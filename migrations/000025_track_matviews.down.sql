@@ -16,7 +16,9 @@ drop function tinydevcrm._matviews_analyze();
 drop function tinydevcrm._find_untracked_reason(regclass);
 
 alter table tinydevcrm.matviews
+    drop column content_hash,
     drop column seen_snapshot,
+    drop column depth,
     drop column is_analyzed,
     drop column is_tracked,
     drop column untracked_reason;
