@@ -62,6 +62,9 @@ func (b *bench) idle() {
 	refreshes := -b.queryNumber("select count(*) from tinydevcrm.matview_refresh_events")
 	busyCPU, busyWAL := minute()
 	refreshes += b.queryNumber("select count(*) from tinydevcrm.matview_refresh_events")
+	if age := b.queryNumber("select extract(epoch from now() - max(looked_at)) from tinydevcrm._locks where what = 'schedule'"); age > 10 {
+		b.t.Errorf("the schedule has last looked %.0f s ago", age)
+	}
 	fmt.Printf("%-44s %8.1f %% of a core, without schedules %.1f %%\n", "300 unchanged views on 5 seconds", busyCPU/0.6, cpu/0.6)
 	fmt.Printf("%-44s %8.0f kB of WAL a minute, without schedules %.0f kB; %.0f refreshes\n", "", busyWAL/1024, wal/1024, refreshes)
 }
