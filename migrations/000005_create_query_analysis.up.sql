@@ -1,5 +1,7 @@
 -- What the result of a query depends on. Postgres keeps the query of a view as a tree. The tree
 -- names the relations that the query reads and the functions that it calls by their numbers.
+--
+-- The functions are PL/pgSQL, which keeps its plans: one command on a table may analyze many views.
 
 create table tinydevcrm.stable_functions (
     name           text not null,
@@ -66,22 +68,27 @@ grant select on tinydevcrm.stable_functions to tinydevcrm_user;
 
 create function tinydevcrm._list_reads(relation regclass)
     returns table (oid oid, kind "char")
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- A name that contains ":relid 5" does no harm: in the tree, blanks in names are escaped.
-    with recursive reads (oid, kind) as (
+    return query
+    with recursive reads (oid, kind, is_above) as (
         select pg_class.oid,
-               pg_class.relkind
+               pg_class.relkind,
+               false
           from pg_class
          where pg_class.oid = _list_reads.relation
          union
         select pg_class.oid,
-               pg_class.relkind
+               pg_class.relkind,
+               next.is_above
           from reads
          cross join lateral (
-             select named.match[1]::oid as oid
+             select named.match[1]::oid as oid,
+                    false as is_above
                from pg_rewrite
               cross join lateral regexp_matches(
                         pg_rewrite.ev_action::text, ':relid (\d+)', 'g') as named (match)
@@ -90,30 +97,43 @@ as $$
                 -- Another materialized view keeps its rows until it is refreshed.
                 and (reads.kind = 'v' or reads.oid = _list_reads.relation)
               union all
-             select pg_inherits.inhrelid
+             select pg_inherits.inhrelid,
+                    false
                from pg_inherits
               where pg_inherits.inhparent = reads.oid
+                and not reads.is_above
+              union all
+             -- A command that names the partitioned table fires only the triggers of that table.
+             select pg_inherits.inhparent,
+                    true
+               from pg_inherits
+              where pg_inherits.inhrelid = reads.oid
          ) as next
           join pg_class
             on pg_class.oid = next.oid
     )
-    select reads.oid,
+    select distinct
+           reads.oid,
            reads.kind
       from reads
-     where reads.oid <> _list_reads.relation
+     where reads.oid <> _list_reads.relation;
+end
 $$;
 
 comment on function tinydevcrm._list_reads(regclass) is
     'The relations that a refresh of a materialized view reads, with their pg_class.relkind: '
-    'tables with their partitions and children, views and what these read, and materialized '
-    'views, but not what those read.';
+    'tables with their partitions and children, the tables that these are parts of, views and what '
+    'these read, and materialized views, but not what those read.';
 
 create function tinydevcrm._find_call_reason(relation regclass)
     returns text
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_reason text;
+begin
     with trees as (
         select pg_rewrite.ev_action::text as tree
           from (
@@ -187,10 +207,14 @@ as $$
          where trees.tree like '%{TABLESAMPLECLAUSE %'
     )
     select reasons.reason
+      into v_reason
       from reasons
      order by reasons.rank,
               reasons.reason
-     limit 1
+     limit 1;
+
+    return v_reason;
+end
 $$;
 
 comment on function tinydevcrm._find_call_reason(regclass) is
@@ -201,10 +225,13 @@ comment on function tinydevcrm._find_call_reason(regclass) is
 
 create function tinydevcrm._find_read_reason(relation regclass)
     returns text
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_reason text;
+begin
     select case
                when reads.oid < 16384 then format('it reads the catalog %s', reads.oid::regclass)
                when reads.kind = 'f' then
@@ -228,13 +255,17 @@ as $$
                ) then
                    format('it reads %s, which logical replication fills', reads.oid::regclass)
            end
+      into v_reason
       from tinydevcrm._list_reads(_find_read_reason.relation) as reads
       join pg_class
         on pg_class.oid = reads.oid
       join pg_class as own
         on own.oid = _find_read_reason.relation
      order by 1 nulls last
-     limit 1
+     limit 1;
+
+    return v_reason;
+end
 $$;
 
 comment on function tinydevcrm._find_read_reason(regclass) is

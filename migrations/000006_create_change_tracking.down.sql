@@ -14,6 +14,7 @@ begin
 end
 $$;
 
+drop function tinydevcrm._drop_change_triggers(regclass);
 drop function tinydevcrm._create_change_trigger(regclass);
 drop function tinydevcrm._list_with_children(regclass);
 drop function tinydevcrm._is_table_tracked(oid);

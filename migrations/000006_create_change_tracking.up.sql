@@ -20,17 +20,18 @@ comment on column tinydevcrm.table_changes.xid is
 
 alter table tinydevcrm.table_changes enable row level security;
 
+-- Runs for each statement that writes a tracked table. To set a search_path would take as long as
+-- the rest, so it qualifies all names and uses no operator.
 create function tinydevcrm._table_changes_record()
     returns trigger
     language plpgsql
     volatile
     security definer
-    set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A savepoint that is rolled back takes the row with it, so each statement looks again.
     insert into tinydevcrm.table_changes (relation, xid)
-    values (tg_relid, txid_current())
+    values (tg_relid, pg_catalog.txid_current())
     on conflict on constraint table_changes_pkey do nothing;
 
     return null;
@@ -126,7 +127,33 @@ comment on function tinydevcrm._create_change_trigger(regclass) is
     'Creates the trigger on one table that records its changes, or enables it again, for sessions '
     'with session_replication_role = replica too.';
 
+create function tinydevcrm._drop_change_triggers(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_table regclass;
+begin
+    for v_table in
+        select pg_trigger.tgrelid
+          from tinydevcrm._list_with_children(_drop_change_triggers.relation) as tables (oid)
+          join pg_trigger
+            on pg_trigger.tgrelid = tables.oid
+         where pg_trigger.tgfoid = 'tinydevcrm._table_changes_record()'::regprocedure
+         order by pg_trigger.tgrelid
+    loop
+        execute format('drop trigger tinydevcrm_record_change on %s', v_table);
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._drop_change_triggers(regclass) is
+    'Drops the triggers that record the changes of a table and its partitions.';
+
 revoke execute on function
+    tinydevcrm._drop_change_triggers(regclass),
     tinydevcrm._table_changes_record(),
     tinydevcrm._record_change(regclass),
     tinydevcrm._is_table_tracked(oid),
@@ -136,6 +163,7 @@ from public;
 
 -- The owner of a table creates the trigger.
 grant execute on function
+    tinydevcrm._drop_change_triggers(regclass),
     tinydevcrm._table_changes_record(),
     tinydevcrm._is_table_tracked(oid),
     tinydevcrm._list_with_children(regclass),

@@ -248,6 +248,8 @@ begin
     end if;
 
     perform tinydevcrm._check_neighbours(distribute_table.relation);
+    -- Citus distributes no table that has triggers.
+    perform tinydevcrm._drop_change_triggers(distribute_table.relation);
     if v_is_reference then
         perform create_reference_table(distribute_table.relation);
     else
@@ -265,7 +267,8 @@ end
 $$;
 
 comment on function tinydevcrm.distribute_table(regclass, text, boolean) is
-    'Distributes a table of yours, with its rows, across the workers of Citus. Views on it stay. '
+    'Distributes a table of yours, with its rows, across the workers of Citus. Views on it stay. Its '
+    'changes are no longer tracked: see track_table(). '
     'The rows are sharded by a column, or copied to each worker as a reference table: as_reference '
     'decides. When that is null, a table of 1 to settings.reference_row_limit rows becomes a '
     'reference table. A table that is already distributed in this way stays as it is. Returns '

@@ -46,6 +46,8 @@ as $$
           from pg_trigger
          where tgrelid = _list_lost_properties.relation
            and not tgisinternal
+           -- An import creates this one again.
+           and tgfoid <> 'tinydevcrm._table_changes_record()'::regprocedure
         union
         select 'rules'
           from pg_rewrite
@@ -157,6 +159,8 @@ begin
             v_target::regclass,
             coalesce((import).distribute_by, v_column),
             v_distribution = 'reference');
+    else
+        perform tinydevcrm._create_change_trigger(v_target::regclass);
     end if;
 end
 $$;

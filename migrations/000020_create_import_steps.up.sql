@@ -321,6 +321,13 @@ begin
 
     v_import.distribution := tinydevcrm._distribute_import(v_import);
 
+    -- Citus distributes no table that has triggers.
+    if v_import.distribution is null
+       and tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
+    then
+        perform tinydevcrm._create_change_trigger(tinydevcrm._target(v_import)::regclass);
+    end if;
+
     -- Without this the planner knows nothing of these rows, and the first query may follow at once.
     if v_import.distribution is null then
         execute format('analyze %s', tinydevcrm._target(v_import));

@@ -13,6 +13,8 @@ drop function tinydevcrm._analyze_readers(regclass);
 drop function tinydevcrm._current_snapshot();
 drop function tinydevcrm._needs_refresh(tinydevcrm.matviews);
 drop function tinydevcrm._is_stale(tinydevcrm.matviews);
+drop function tinydevcrm._analyze_again(bigint[]);
+drop function tinydevcrm._is_analysis_requested(bigint);
 drop trigger _100_set_deadline on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_set_deadline();
 drop trigger _600_analyze_again on tinydevcrm.matviews;
@@ -33,4 +35,5 @@ alter table tinydevcrm.matviews
 
 revoke select on tinydevcrm.table_changes from tinydevcrm_user;
 drop policy table_changes_reader on tinydevcrm.table_changes;
+drop table tinydevcrm._analysis_requests;
 drop table tinydevcrm.matview_sources;

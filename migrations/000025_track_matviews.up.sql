@@ -32,6 +32,37 @@ create policy matview_sources_owner on tinydevcrm.matview_sources
 
 grant select on tinydevcrm.matview_sources to tinydevcrm_user;
 
+create table tinydevcrm._analysis_requests (
+    id         bigint generated always as identity,
+    matview_id bigint not null,
+
+    constraint _analysis_requests_pkey primary key (id)
+);
+
+comment on table tinydevcrm._analysis_requests is
+    'Views to analyze again whose rows in the registry another session had locked when a command '
+    'changed what they read. Such a view is stale until upkeep has analyzed it. No constraint '
+    'makes the command wait.';
+comment on column tinydevcrm._analysis_requests.id is
+    'Number of the request.';
+comment on column tinydevcrm._analysis_requests.matview_id is
+    'The view: tinydevcrm.matviews.id. It may have been dropped since.';
+
+create index _analysis_requests_matview_idx on tinydevcrm._analysis_requests (matview_id);
+
+alter table tinydevcrm._analysis_requests enable row level security;
+
+create policy _analysis_requests_read on tinydevcrm._analysis_requests
+    for select
+    to tinydevcrm_user
+    using (exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.id = _analysis_requests.matview_id
+    ));
+
+grant select on tinydevcrm._analysis_requests to tinydevcrm_user;
+
 -- The policy of what views read decides whose changes the caller sees.
 create policy table_changes_reader on tinydevcrm.table_changes
     for select
@@ -120,11 +151,12 @@ create trigger _100_set_deadline
 
 create function tinydevcrm._find_untracked_reason(relation regclass)
     returns text
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
+begin
+    return coalesce(
                tinydevcrm._find_call_reason(_find_untracked_reason.relation),
                tinydevcrm._find_read_reason(_find_untracked_reason.relation),
                (
@@ -147,7 +179,8 @@ as $$
                       )
                     order by reads.oid
                     limit 1
-               ))
+               ));
+end
 $$;
 
 comment on function tinydevcrm._find_untracked_reason(regclass) is
@@ -218,6 +251,68 @@ create trigger _600_analyze_again
     when (not new.is_analyzed or new.owner <> old.owner)
     execute function tinydevcrm._matviews_analyze();
 
+create function tinydevcrm._is_analysis_requested(matview_id bigint)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select
+          from tinydevcrm._analysis_requests
+         where _analysis_requests.matview_id = _is_analysis_requested.matview_id
+    );
+end
+$$;
+
+comment on function tinydevcrm._is_analysis_requested(bigint) is
+    'Whether a view is to be analyzed again: see tinydevcrm._analysis_requests.';
+
+create function tinydevcrm._analyze_again(ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[];
+begin
+    with free as materialized (
+        select matviews.id
+          from tinydevcrm.matviews
+         where matviews.id = any (_analyze_again.ids)
+           for no key update skip locked
+    ),
+    analyzed as (
+        update tinydevcrm.matviews
+           set is_analyzed = false,
+               seen_snapshot = null,
+               content_hash = null
+          from free
+         where matviews.id = free.id
+        returning matviews.id
+    )
+    select array_agg(analyzed.id)
+      into v_ids
+      from analyzed;
+
+    insert into tinydevcrm._analysis_requests (matview_id)
+    select wanted.id
+      from unnest(_analyze_again.ids) as wanted (id)
+     where wanted.id <> all (coalesce(v_ids, '{}'));
+exception
+    -- In a transaction that keeps one snapshot, another one has changed the registry since.
+    when serialization_failure then
+        insert into tinydevcrm._analysis_requests (matview_id)
+        select unnest(_analyze_again.ids);
+end
+$$;
+
+comment on function tinydevcrm._analyze_again(bigint[]) is
+    'Makes views stale and analyzes them again: at once, or by upkeep when another session has '
+    'locked them. Never waits.';
+
 create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
     returns boolean
     language plpgsql
@@ -245,7 +340,8 @@ begin
                   limit 1
              ) as unseen
              where matview_sources.matview_id = (matview).id
-        );
+        )
+        or tinydevcrm._is_analysis_requested((matview).id);
 end
 $$;
 
@@ -260,13 +356,16 @@ create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (matview).notify_when = 'always' or tinydevcrm._is_stale(matview);
+    return (matview).notify_when = 'always'
+        -- Until a refresh by its schedule has succeeded, the view is failing.
+        or (matview).last_outcome is not distinct from 'failed'
+        or tinydevcrm._is_stale(matview);
 end
 $$;
 
 comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
-    'Whether a schedule that is due refreshes a view: when it is stale, and always by the rule '
-    'always.';
+    'Whether a schedule that is due refreshes a view: when it is stale or its last refresh failed, '
+    'and always by the rule always.';
 
 create function tinydevcrm._current_snapshot()
     returns text
@@ -386,20 +485,8 @@ create function tinydevcrm.untrack_table(relation regclass)
     set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s'
 as $$
-declare
-    v_table regclass;
 begin
-    for v_table in
-        select pg_trigger.tgrelid
-          from tinydevcrm._list_with_children(untrack_table.relation) as tables (oid)
-          join pg_trigger
-            on pg_trigger.tgrelid = tables.oid
-         where pg_trigger.tgfoid = 'tinydevcrm._table_changes_record()'::regprocedure
-         order by pg_trigger.tgrelid
-    loop
-        execute format('drop trigger tinydevcrm_record_change on %s', v_table);
-    end loop;
-
+    perform tinydevcrm._drop_change_triggers(untrack_table.relation);
     perform tinydevcrm._analyze_readers(untrack_table.relation);
 end
 $$;
@@ -455,8 +542,9 @@ comment on function tinydevcrm._track_reads(regclass) is
 
 -- When a cleaning may remove a row. See tinydevcrm._remove_seen_changes().
 create table tinydevcrm._change_horizon (
-    id             boolean not null default true,
-    snapshot       txid_snapshot not null,
+    id       boolean not null default true,
+    snapshot txid_snapshot not null,
+    xid      bigint not null,
     noted_snapshot txid_snapshot,
 
     constraint _change_horizon_pkey primary key (id),
@@ -468,8 +556,11 @@ comment on table tinydevcrm._change_horizon is
 comment on column tinydevcrm._change_horizon.id is
     'Always true: keeps the table at one row.';
 comment on column tinydevcrm._change_horizon.snapshot is
-    'When every transaction that ran then has ended, each refresh that still runs has seen the '
-    'changes that are visible in it.';
+    'When every transaction that had a number then has ended, each refresh that still runs has seen '
+    'the changes that are visible in it.';
+comment on column tinydevcrm._change_horizon.xid is
+    'Greater than the numbers of the transactions that had one then. The snapshot does not say '
+    'that: it ends with the last transaction that has ended.';
 comment on column tinydevcrm._change_horizon.noted_snapshot is
     'The changes whose time is in tinydevcrm.table_change_times: those visible in it.';
 
@@ -482,7 +573,8 @@ create policy _change_horizon_admin on tinydevcrm._change_horizon
 
 grant select on tinydevcrm._change_horizon to tinydevcrm_admin;
 
-insert into tinydevcrm._change_horizon (snapshot) values (tinydevcrm._current_snapshot()::txid_snapshot);
+insert into tinydevcrm._change_horizon (snapshot, xid)
+values (tinydevcrm._current_snapshot()::txid_snapshot, txid_current());
 
 create function tinydevcrm._remove_seen_changes()
     returns bigint
@@ -493,14 +585,24 @@ as $$
 declare
     v_now     constant txid_snapshot := tinydevcrm._current_snapshot()::txid_snapshot;
     v_horizon txid_snapshot;
+    v_xid     bigint;
     v_count   bigint;
 begin
-    select _change_horizon.snapshot
-      into v_horizon
+    select _change_horizon.snapshot,
+           _change_horizon.xid
+      into v_horizon,
+           v_xid
       from tinydevcrm._change_horizon;
 
-    -- A refresh that began before the horizon and still runs is not yet in the registry.
-    if txid_snapshot_xmax(v_horizon) > txid_snapshot_xmin(v_now) then
+    -- A refresh that began before the horizon and still runs is not yet in the registry. It has a
+    -- number: it took its lock before its snapshot.
+    if v_xid >= txid_snapshot_xmin(v_now) then
+        -- The database was restored from a dump of another server.
+        if v_xid >= txid_snapshot_xmax(v_now) then
+            update tinydevcrm._change_horizon
+               set snapshot = v_now,
+                   xid = txid_current();
+        end if;
         return 0;
     end if;
 
@@ -538,7 +640,8 @@ begin
     get diagnostics v_count = row_count;
 
     update tinydevcrm._change_horizon
-       set snapshot = v_now;
+       set snapshot = v_now,
+           xid = txid_current();
 
     return v_count;
 end
@@ -707,12 +810,41 @@ comment on function tinydevcrm._check_deadline(tinydevcrm.matviews) is
 
 create function tinydevcrm._settle_tracking()
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
     -- A user may have locked a row. Upkeep tries again the next minute.
     set lock_timeout = '100ms'
 as $$
+begin
+    -- A request that comes meanwhile is for the next minute.
+    with taken as (
+        select matviews.id
+          from tinydevcrm.matviews
+         where matviews.id in (select _analysis_requests.matview_id from tinydevcrm._analysis_requests)
+           for no key update skip locked
+    ),
+    done as (
+        delete
+          from tinydevcrm._analysis_requests
+         using taken
+         where _analysis_requests.matview_id = taken.id
+    )
+    update tinydevcrm.matviews
+       set is_analyzed = false,
+           seen_snapshot = null,
+           content_hash = null
+      from taken
+     where matviews.id = taken.id;
+
+    delete
+      from tinydevcrm._analysis_requests
+     where not exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.id = _analysis_requests.matview_id
+     );
+
     update tinydevcrm.matviews
        set is_analyzed = false
      where matviews.id in (
@@ -736,15 +868,19 @@ as $$
                          )
                   )
                   for no key update skip locked
-           )
+           );
+end
 $$;
 
 comment on function tinydevcrm._settle_tracking() is
-    'Analyzes views again whose tables have lost their trigger or changed their owner, or that '
-    'logical replication fills now. Upkeep calls it: no trigger sees these changes everywhere.';
+    'Analyzes views again when that is requested, or when their tables have lost their trigger or '
+    'changed their owner, or logical replication fills them now. Upkeep calls it: no trigger sees '
+    'these changes everywhere.';
 
 revoke execute on function
     tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._is_analysis_requested(bigint),
+    tinydevcrm._analyze_again(bigint[]),
     tinydevcrm._matviews_analyze(),
     tinydevcrm._is_stale(tinydevcrm.matviews),
     tinydevcrm._needs_refresh(tinydevcrm.matviews),
@@ -764,6 +900,7 @@ from public;
 
 grant execute on function
     tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._is_analysis_requested(bigint),
     tinydevcrm._is_stale(tinydevcrm.matviews),
     tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),

@@ -909,8 +909,15 @@ begin
                from (select row(%s)::text collate "C" as printed from %s offset 0) as rows',
             tinydevcrm._list_columns((matview).relation), (matview).relation)
            into v_refresh.content_hash;
-        -- The baseline may be that of an earlier refresh: what is not notified yet is not in it.
-        v_refresh.is_changed := v_refresh.content_hash <> (matview).content_hash;
+        -- Reads the registry again, now that the view is locked. The baseline may be older than the
+        -- last refresh.
+        v_refresh.is_changed := (
+            select v_refresh.content_hash <> registered.content_hash
+              from tinydevcrm.matviews as registered
+             where registered.id = (matview).id
+               and v_refresh.snapshot is not null
+               and not tinydevcrm._is_analysis_requested(registered.id)
+        );
     end if;
 
     return v_refresh;

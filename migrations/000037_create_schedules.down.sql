@@ -2,6 +2,8 @@ drop trigger _200_restart_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_restart_schedule();
 drop function tinydevcrm._find_round_grace(integer, text);
 drop function tinydevcrm._assign_lane(bigint, interval);
+drop function tinydevcrm._make_slow(bigint);
+drop function tinydevcrm._reads_slow_matview(bigint, text, text);
 drop function tinydevcrm._find_last_look(tinydevcrm.matviews);
 
 alter table tinydevcrm.matviews

@@ -245,7 +245,7 @@ comment on column tinydevcrm.schedules.cron_zone is
     'Time zone of pg_cron for which cron_schedule was made.';
 comment on column tinydevcrm.schedules.is_slow is
     'Whether it is for slow materialized views, whose refreshes take more than half of the time '
-    'between two rounds, or end the session. They have a job of their own, in which they delay '
+    'between two rounds, or end the session, and for views that read these. They have a job of their own, in which they delay '
     'only each other.';
 comment on column tinydevcrm.schedules.job_id is
     'The job: cron.job.jobid. Schedules of one owner that the same loop serves share a job.';
@@ -401,6 +401,66 @@ comment on function tinydevcrm._find_last_look(tinydevcrm.matviews) is
     'When its schedule last came to a materialized view: it was refreshed, or it is tracked and had '
     'not changed. Null for never.';
 
+create function tinydevcrm._reads_slow_matview(matview_id bigint, schedule text, time_zone text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select
+          from tinydevcrm.matview_sources
+          join tinydevcrm.matviews
+            on matviews.relation = matview_sources.relation
+          join tinydevcrm.schedules
+            on schedules.id = matviews.schedule_id
+           and schedules.is_slow
+         where matview_sources.matview_id = _reads_slow_matview.matview_id
+           and schedules.schedule = _reads_slow_matview.schedule
+           and schedules.time_zone is not distinct from _reads_slow_matview.time_zone
+    );
+end
+$$;
+
+comment on function tinydevcrm._reads_slow_matview(bigint, text, text) is
+    'Whether a view reads a slow one of the same schedule. It is then in the same job, after it.';
+
+create function tinydevcrm._make_slow(matview_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    with recursive readers as (
+        select matviews.id,
+               matviews.relation,
+               matviews.schedule_id
+          from tinydevcrm.matviews
+         where matviews.id = _make_slow.matview_id
+         union
+        select matviews.id,
+               matviews.relation,
+               matviews.schedule_id
+          from readers
+          join tinydevcrm.matview_sources
+            on matview_sources.relation = readers.relation
+          join tinydevcrm.matviews
+            on matviews.id = matview_sources.matview_id
+           and matviews.schedule_id = readers.schedule_id
+    )
+    update tinydevcrm.matviews
+       set is_slow = true
+      from readers
+     where matviews.id = readers.id
+       and not matviews.is_slow;
+end
+$$;
+
+comment on function tinydevcrm._make_slow(bigint) is
+    'Moves a view to the job for slow ones, with the views of its schedule that read it.';
+
 create function tinydevcrm._assign_lane(matview_id bigint, took interval)
     returns void
     language plpgsql
@@ -430,7 +490,12 @@ begin
            and tinydevcrm._is_loop(v_schedule);
     if v_schedule.id is null
        or _assign_lane.took is null
-       or v_schedule.is_slow and _assign_lane.took > v_period / 10
+       or v_schedule.is_slow
+          and (
+              _assign_lane.took > v_period / 10
+              or tinydevcrm._reads_slow_matview(
+                     _assign_lane.matview_id, v_schedule.schedule, v_schedule.time_zone)
+          )
        or not v_schedule.is_slow and _assign_lane.took < v_period / 2
        or not v_schedule.is_slow and not exists (
            select
@@ -444,16 +509,20 @@ begin
         return;
     end if;
 
-    update tinydevcrm.matviews
-       set is_slow = not v_schedule.is_slow
-     where matviews.id = _assign_lane.matview_id;
+    if v_schedule.is_slow then
+        update tinydevcrm.matviews
+           set is_slow = false
+         where matviews.id = _assign_lane.matview_id;
+    else
+        perform tinydevcrm._make_slow(_assign_lane.matview_id);
+    end if;
 end
 $$;
 
 comment on function tinydevcrm._assign_lane(bigint, interval) is
     'Moves a materialized view to another job after a scheduled refresh: to the job for slow ones '
     'when the refresh took more than half of the time between two rounds and others share its job, '
-    'and back to the common job when it took less than a tenth.';
+    'and back to the common job when it took less than a tenth and it reads no slow one.';
 
 create function tinydevcrm._find_round_grace(seconds integer, cron_schedule text)
     returns interval
@@ -483,6 +552,8 @@ revoke execute on function
     tinydevcrm._matviews_restart_schedule(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._find_last_look(tinydevcrm.matviews),
+    tinydevcrm._reads_slow_matview(bigint, text, text),
+    tinydevcrm._make_slow(bigint),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)
 from public;
@@ -494,6 +565,8 @@ grant execute on function
     tinydevcrm._find_round(text, text, text, timestamptz),
     tinydevcrm._is_loop(tinydevcrm.schedules),
     tinydevcrm._find_last_look(tinydevcrm.matviews),
+    tinydevcrm._reads_slow_matview(bigint, text, text),
+    tinydevcrm._make_slow(bigint),
     tinydevcrm._assign_lane(bigint, interval),
     tinydevcrm._find_round_grace(integer, text)
 to tinydevcrm_user;

@@ -7,5 +7,6 @@ drop function tinydevcrm._refresh_due_matview(
     bigint, bigint[], timestamptz, interval, boolean);
 drop function tinydevcrm._find_due_matview(bigint, bigint[], timestamptz);
 drop function tinydevcrm._plan_round(bigint[], timestamptz);
+drop function tinydevcrm._list_early(bigint[]);
 drop function tinydevcrm._move_mark(bigint, bigint[], integer, boolean);
 drop function tinydevcrm._record_ended_rounds(bigint[]);

@@ -55,6 +55,47 @@ comment on function tinydevcrm._move_mark(bigint, bigint[], integer, boolean) is
     'was passed over, and when it is the last of all. A refresh shows in the registry, so that '
     'most need no statement here.';
 
+create function tinydevcrm._list_early(matview_ids bigint[])
+    returns setof bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with recursive above (id) as (
+        select matview_sources.matview_id
+          from tinydevcrm.matviews
+          join tinydevcrm.matview_sources
+            on matview_sources.relation = matviews.relation
+         where matviews.id = any (_list_early.matview_ids)
+         union
+        select matview_sources.matview_id
+          from above
+          join tinydevcrm.matviews
+            on matviews.id = above.id
+          join tinydevcrm.matview_sources
+            on matview_sources.relation = matviews.relation
+    )
+    select readers.id
+      from above
+      join tinydevcrm.matviews
+        on matviews.id = above.id
+      join tinydevcrm.matview_sources
+        on matview_sources.relation = matviews.relation
+      join tinydevcrm.matviews as readers
+        on readers.id = matview_sources.matview_id
+     where above.id <> all (_list_early.matview_ids)
+       and readers.id = any (_list_early.matview_ids)
+       and matviews.schedule_id = readers.schedule_id
+       and not matviews.is_paused;
+end
+$$;
+
+comment on function tinydevcrm._list_early(bigint[]) is
+    'Those of the views to refresh that should wait for the next step of the round: they read a '
+    'view of their schedule that is not stale, but may become so when the others are refreshed.';
+
 create function tinydevcrm._plan_round(
     schedule_ids     bigint[],
     called_at        timestamptz,
@@ -130,9 +171,16 @@ begin
                 or matviews.last_refreshed_at
                    + tinydevcrm._find_ended_pause(matviews.ended_count) <= v_now)
            and tinydevcrm._needs_refresh(matviews)
+    ),
+    step as (
+        select due.*
+          from due
+         where due.id not in (
+            select tinydevcrm._list_early(array(select due.id from due))
+         )
     )
-    select (select array_agg(id order by place) from due),
-           (select array_agg(due_at order by place) from due),
+    select (select array_agg(id order by place) from step),
+           (select array_agg(due_at order by place) from step),
            bool_or(is_loop),
            min(due_at + seconds * interval '1 second'),
            min(id),
@@ -169,7 +217,8 @@ $$;
 comment on function tinydevcrm._plan_round(bigint[], timestamptz) is
     'Returns the next step of a job for these schedules: to refresh matview_ids, which are due '
     'since matview_dues, until ends_at; or to wait so many seconds; or, when both are null, to '
-    'end. Leaves out views that are tracked and not stale. First come those that read no other '
+    'end. Leaves out views that are tracked and not stale, and those of tinydevcrm._list_early(). '
+    'First come those that read no other '
     'view, then those that read these, and so on; among them those that were unrefreshed the '
     'longest. Last come those that were blocked, then those that have ended sessions, until their '
     'pause is over left out. It marks lock_id with '
@@ -450,6 +499,7 @@ comment on function tinydevcrm._list_loop_schedules(boolean) is
     'materialized views or the others; null when there are none.';
 
 revoke execute on function
+    tinydevcrm._list_early(bigint[]),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
@@ -466,6 +516,7 @@ revoke execute on procedure
 from public;
 
 grant execute on function
+    tinydevcrm._list_early(bigint[]),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),

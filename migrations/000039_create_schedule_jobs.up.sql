@@ -311,6 +311,8 @@ begin
         new.catch_up,
         v_parsed.seconds is null
         and cardinality((tinydevcrm._cron_fields(v_parsed.schedule)).minutes) = 1);
+    new.is_slow := new.is_slow
+        or tinydevcrm._reads_slow_matview(new.id, v_parsed.schedule, v_parsed.time_zone);
     new.schedule_id := (tinydevcrm._find_or_create_schedule(
         new.owner, v_parsed.schedule, v_parsed.seconds, v_parsed.time_zone, new.is_slow)).id;
 

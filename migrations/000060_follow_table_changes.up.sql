@@ -6,8 +6,6 @@ create function tinydevcrm._follow_relations(relations oid[])
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
-    -- A user may have locked a row. Upkeep analyzes again the next minute.
-    set lock_timeout = '1s'
 as $$
 declare
     v_relations oid[];
@@ -18,7 +16,9 @@ begin
       into v_relations,
            v_ids
       from (
-        select unnest(_follow_relations.relations) as oid
+        select parts.oid
+          from unnest(_follow_relations.relations) as named (oid)
+         cross join lateral tinydevcrm._list_with_children(named.oid) as parts (oid)
          union all
         select pg_inherits.inhparent
           from pg_inherits
@@ -35,16 +35,13 @@ begin
     perform tinydevcrm._record_change(changed.relation)
        from unnest(v_relations) as changed (relation);
 
-    update tinydevcrm.matviews
-       set is_analyzed = false,
-           seen_snapshot = null
-     where matviews.id = any (v_ids);
+    perform tinydevcrm._analyze_again(v_ids);
 end
 $$;
 
 comment on function tinydevcrm._follow_relations(oid[]) is
-    'Makes the views stale that read one of these relations, or a table of which one of them is a '
-    'part, and analyzes them again.';
+    'Makes the views stale that read one of these relations, a part of one, or a table of which one '
+    'of them is a part, and analyzes them again.';
 
 create function tinydevcrm._track_partitions(relations oid[])
     returns void
@@ -189,10 +186,12 @@ begin
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
         -- Our own refreshes know whether the rows have changed.
         if coalesce(current_setting('tinydevcrm_own.refresh', true), '') = '' then
-            update tinydevcrm.matviews
-               set content_hash = null
-             where matviews.relation = any (v_relations)
-               and matviews.content_hash is not null;
+            perform tinydevcrm._analyze_again(array(
+                select matviews.id
+                  from tinydevcrm.matviews
+                 where matviews.relation = any (v_relations)
+                   and matviews.content_hash is not null
+            ));
             perform tinydevcrm._record_change(matview_sources.relation)
                from tinydevcrm.matview_sources
               where matview_sources.relation = any (v_relations);

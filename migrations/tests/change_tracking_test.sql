@@ -1,7 +1,7 @@
 -- Which views are stale: see create_change_tracking, track_matviews and follow_table_changes.
 begin;
 
-select plan(40);
+select plan(43);
 
 create table orders (id integer primary key, name text);
 create table items (order_id integer references orders on delete cascade);
@@ -60,6 +60,18 @@ select is(after('delete from orders'), 'of_items, of_orders', 'delete, and a for
 select is(after('truncate orders cascade'), 'of_items, of_orders', 'truncate, and its cascade');
 select is(after('insert into parts values (1)'), 'of_parts', 'insert by the partitioned table');
 select is(after('insert into parts_1 values (2)'), 'of_parts', 'insert by the partition');
+create materialized view of_part as select * from parts_1;
+select tinydevcrm.watch_matview('of_part');
+select is(after('insert into parts values (3)'), 'of_part, of_parts', 'a view of one partition: insert by the partitioned table');
+create table super (id integer) partition by range (id);
+select tinydevcrm.track_table('super');
+alter table super attach partition parts for values from (0) to (100);
+select is(after('insert into super values (4)'), 'of_part, of_parts', 'and by one that the table has become a part of');
+create table parts_9 partition of parts for values from (90) to (100);
+select is(after('delete from parts_9'), 'of_parts', 'but not a change of another partition');
+alter table super detach partition parts;
+drop table parts_9;
+drop materialized view of_part;
 select is(after('create table parts_2 partition of parts for values from (10) to (20)'), 'of_parts', 'a new partition');
 select is(after('insert into parts_2 values (12)'), 'of_parts', 'insert into the new partition');
 select is(

@@ -20,10 +20,10 @@ select is_empty(
               '_check_query', '_make_view', 'preview_query',
               -- These print names as the session would write them.
               '_show_query', 'describe_matview',
-              -- This runs for each row of a queue.
-              '_deliveries_set_times'
+              -- These run for each row of a queue, and for each statement that writes a tracked table.
+              '_deliveries_set_times', '_table_changes_record'
           ) $$,
-    'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row of a queue');
+    'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row or statement');
 
 select is_empty(
     $$ select p.oid::regprocedure

@@ -78,9 +78,7 @@ func (b *bench) fill(tables, views, events int) {
 		           (array[
 		               '5 seconds', '*/10 * * * *', '10 seconds', '0 7 * * 1',
 		               '30 seconds', '30 4 1 * *', '45 seconds', id % 60 || ' 3 * * mon-fri'
-		           ])[id % 8 + 1],
-		           null,
-		           null))
+		           ])[id % 8 + 1], null, null))
 		  from tinydevcrm.matviews`)
 	b.query("select tinydevcrm.create_subscription('bench')")
 	// The schedules are stopped, so that only the page is measured.
