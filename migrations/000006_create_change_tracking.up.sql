@@ -20,6 +20,119 @@ comment on column tinydevcrm.table_changes.xid is
 
 alter table tinydevcrm.table_changes enable row level security;
 
+create table tinydevcrm.change_watches (
+    relation        regclass not null,
+    schedule_id     bigint not null,
+    looked_snapshot txid_snapshot not null default txid_current_snapshot(),
+
+    constraint change_watches_pkey primary key (relation, schedule_id)
+);
+
+comment on table tinydevcrm.change_watches is
+    'What is read by views that are refreshed on change. A writer reads this table to decide '
+    'whether to notify. Triggers keep it true, and upkeep.';
+comment on column tinydevcrm.change_watches.relation is
+    'A table, or a materialized view that others read.';
+comment on column tinydevcrm.change_watches.schedule_id is
+    'The schedule "on change" of the owner of the views that read it.';
+comment on column tinydevcrm.change_watches.looked_snapshot is
+    'The changes that are visible in it have been looked at. While there is a later one, nobody '
+    'needs to notify. A trigger sets it to the present at any update.';
+
+create index change_watches_schedule_idx on tinydevcrm.change_watches (schedule_id);
+
+alter table tinydevcrm.change_watches enable row level security;
+
+create function tinydevcrm._change_watches_look()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.looked_snapshot := txid_current_snapshot();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._change_watches_look() is
+    'Sets what has been looked at: what is committed by now.';
+
+create trigger _100_look
+    before update of looked_snapshot on tinydevcrm.change_watches
+    for each row
+    execute function tinydevcrm._change_watches_look();
+
+create function tinydevcrm._notify_change(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A transaction that has notified cannot be prepared.
+    if current_setting('max_prepared_transactions') <> '0'
+       or not exists (
+           select
+             from tinydevcrm.change_watches
+             left join lateral (
+                 select true as is_there
+                   from tinydevcrm.table_changes
+                  where table_changes.relation = change_watches.relation
+                    and table_changes.xid >= txid_snapshot_xmin(change_watches.looked_snapshot)
+                    and not txid_visible_in_snapshot(
+                        table_changes.xid, change_watches.looked_snapshot)
+                    and table_changes.xid <> txid_current()
+                    -- An old snapshot shows changes that have been looked at since.
+                    and current_setting('transaction_isolation') = 'read committed'
+                  order by table_changes.xid desc
+                  limit 1
+             ) as pending
+               on true
+            where change_watches.relation = _notify_change.relation
+              and pending.is_there is null
+       )
+       or pg_notification_queue_usage() >= 0.5
+    then
+        return;
+    end if;
+
+    perform pg_notify('matview_refresh_channel', 'changed');
+end
+$$;
+
+comment on function tinydevcrm._notify_change(regclass) is
+    'Sends "changed" on matview_refresh_channel when the transaction commits, if a view that is '
+    'refreshed on change reads this relation, and no other change of it is pending: transactions '
+    'that notify wait for each other at their commit, so a burst of writes notifies once.';
+
+create function tinydevcrm._may_change_silently()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select current_setting('max_prepared_transactions') <> '0'
+        or exists (
+            select
+              from pg_locks
+             where pg_locks.locktype = 'relation'
+               and pg_locks.database = (
+                   select pg_database.oid
+                     from pg_database
+                    where pg_database.datname = current_database()
+               )
+               and pg_locks.relation = 'tinydevcrm.table_changes'::regclass
+               and pg_locks.mode = 'RowExclusiveLock'
+               and pg_locks.granted
+               and pg_locks.pid is distinct from pg_backend_pid()
+        )
+$$;
+
+comment on function tinydevcrm._may_change_silently() is
+    'Whether a transaction that runs now may commit a change without notifying: it has seen a '
+    'pending change, which may meanwhile have been looked at.';
+
 create function tinydevcrm._table_changes_record()
     returns trigger
     language plpgsql
@@ -33,28 +146,37 @@ begin
     values (tg_relid, txid_current())
     on conflict on constraint table_changes_pkey do nothing;
 
+    if found then
+        perform tinydevcrm._notify_change(tg_relid::regclass);
+    end if;
     return null;
 end
 $$;
 
 comment on function tinydevcrm._table_changes_record() is
-    'Records that the current transaction has changed a table. Security definer: roles that may '
-    'write the table need no rights in TinyDevCRM. It lends insert of this table''s number and '
-    'this transaction.';
+    'Records that the current transaction has changed a table, and notifies. Security definer: '
+    'roles that may write the table need no rights in TinyDevCRM. It lends insert of this table''s '
+    'number and this transaction, and a notification without content.';
 
 create function tinydevcrm._record_change(relation regclass)
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into tinydevcrm.table_changes (relation, xid)
     values (_record_change.relation, txid_current())
-    on conflict on constraint table_changes_pkey do nothing
+    on conflict on constraint table_changes_pkey do nothing;
+
+    if found then
+        perform tinydevcrm._notify_change(_record_change.relation);
+    end if;
+end
 $$;
 
 comment on function tinydevcrm._record_change(regclass) is
-    'Records a change that no trigger on the table sees, such as "alter table".';
+    'Records a change that no trigger on the table sees, such as "alter table", and notifies.';
 
 create function tinydevcrm._is_table_tracked(relation oid)
     returns boolean
@@ -127,6 +249,9 @@ comment on function tinydevcrm._create_change_trigger(regclass) is
     'with session_replication_role = replica too.';
 
 revoke execute on function
+    tinydevcrm._change_watches_look(),
+    tinydevcrm._notify_change(regclass),
+    tinydevcrm._may_change_silently(),
     tinydevcrm._table_changes_record(),
     tinydevcrm._record_change(regclass),
     tinydevcrm._is_table_tracked(oid),
@@ -136,6 +261,7 @@ from public;
 
 -- The owner of a table creates the trigger.
 grant execute on function
+    tinydevcrm._may_change_silently(),
     tinydevcrm._table_changes_record(),
     tinydevcrm._is_table_tracked(oid),
     tinydevcrm._list_with_children(regclass),

@@ -51,6 +51,17 @@ alter table tinydevcrm.matviews
     add column depth integer not null default 0,
     add column seen_snapshot text,
     add column content_hash text,
+    add column is_on_change boolean not null default false,
+    add column refresh_interval interval not null default interval '1 second',
+    add column tried_snapshot text,
+    add constraint matviews_refresh_interval_range check (
+        refresh_interval between interval '100 milliseconds' and interval '7 days'
+    ),
+    add constraint matviews_tried_snapshot_readable check (
+        tried_snapshot is null
+        or octet_length(tried_snapshot) <= 1000000
+           and tried_snapshot::txid_snapshot is not null
+    ),
     add constraint matviews_content_hash_short check (octet_length(content_hash) <= 200),
     add constraint matviews_seen_snapshot_readable check (
         seen_snapshot is null
@@ -76,7 +87,17 @@ comment on column tinydevcrm.matviews.content_hash is
     'Hash of its rows after its last refresh, while another watched view reads it: see '
     'tinydevcrm._detect_change(). Null when that is not known.';
 
-grant update (is_analyzed, seen_snapshot, content_hash) on tinydevcrm.matviews to tinydevcrm_user;
+comment on column tinydevcrm.matviews.is_on_change is
+    'Whether its schedule is "on change". A trigger sets it.';
+comment on column tinydevcrm.matviews.refresh_interval is
+    'On change: shortest time between the starts of two refreshes, 100 ms to 7 days. The first '
+    'change after that is refreshed at once.';
+comment on column tinydevcrm.matviews.tried_snapshot is
+    'On change: what its last refresh has read, as a txid_snapshot, also when that failed or could '
+    'not notify. Null before the first.';
+
+grant update (is_analyzed, seen_snapshot, content_hash, refresh_interval, tried_snapshot)
+   on tinydevcrm.matviews to tinydevcrm_user;
 
 create function tinydevcrm._find_untracked_reason(relation regclass)
     returns text
@@ -178,17 +199,16 @@ create trigger _600_analyze_again
     when (not new.is_analyzed or new.owner <> old.owner)
     execute function tinydevcrm._matviews_analyze();
 
-create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
+create function tinydevcrm._has_changed_since(matview_id bigint, snapshot text)
     returns boolean
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_seen constant txid_snapshot := (matview).seen_snapshot;
+    v_seen constant txid_snapshot := _has_changed_since.snapshot;
 begin
-    return not (matview).is_tracked
-        or v_seen is null
+    return v_seen is null
         -- The snapshot is of another server: the database was restored from a dump.
         or txid_snapshot_xmax(v_seen) > txid_snapshot_xmax(txid_current_snapshot())
         or exists (
@@ -204,29 +224,30 @@ begin
                   order by table_changes.xid desc
                   limit 1
              ) as unseen
-             where matview_sources.matview_id = (matview).id
+             where matview_sources.matview_id = _has_changed_since.matview_id
         );
 end
 $$;
 
-comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
-    'Whether a refresh of a view may find other rows: a table that it reads has a committed change '
-    'that its last refresh has not seen. Always true for a view that is not tracked.';
+comment on function tinydevcrm._has_changed_since(bigint, text) is
+    'Whether something that a view reads has a committed change that is not visible in a snapshot. '
+    'Always true for null.';
 
-create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
+create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
     returns boolean
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (matview).notify_when = 'always' or tinydevcrm._is_stale(matview);
+    return not (matview).is_tracked
+        or tinydevcrm._has_changed_since((matview).id, (matview).seen_snapshot);
 end
 $$;
 
-comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
-    'Whether a schedule that is due refreshes a view: when it is stale, and always by the rule '
-    'always.';
+comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
+    'Whether a refresh of a view may find other rows: a table that it reads has a committed change '
+    'that its last refresh has not seen. Always true for a view that is not tracked.';
 
 create function tinydevcrm._current_snapshot()
     returns text
@@ -545,8 +566,8 @@ comment on function tinydevcrm._settle_tracking() is
 revoke execute on function
     tinydevcrm._find_untracked_reason(regclass),
     tinydevcrm._matviews_analyze(),
+    tinydevcrm._has_changed_since(bigint, text),
     tinydevcrm._is_stale(tinydevcrm.matviews),
-    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),
@@ -558,8 +579,8 @@ from public;
 
 grant execute on function
     tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._has_changed_since(bigint, text),
     tinydevcrm._is_stale(tinydevcrm.matviews),
-    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),

@@ -33,7 +33,9 @@ type matview struct {
 	Schedule       string
 	LateReason     string
 	// RenamedRead says which renamed table it reads although there is a new one of the old name.
-	RenamedRead     string
+	RenamedRead string
+	// UntrackedReason is why it cannot be refreshed on change; empty when it can.
+	UntrackedReason string
 	IsTroubled      bool
 	PlainReason     string
 	ErrorMessage    string
@@ -88,7 +90,7 @@ func (s *server) fillMatviews(ctx context.Context, shown *page) error {
 func (m *matview) fields() []any {
 	return []any{&m.ID, &m.Key, &m.isAsked, &m.isListed, &m.IsOwn, &m.IsPaused, &m.NotifyInterval, &m.NotifyAfter, &m.MutedUntil, &m.SuppressedBy,
 		&m.IgnoredColumns, pq.Array(&m.Origins), &m.Relation, &m.Owner, &m.NotifyWhen, &m.Status,
-		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
+		&m.Schedule, &m.LateReason, &m.RenamedRead, &m.UntrackedReason, &m.IsTroubled, &m.ErrorMessage, &m.RowCount, &m.LastRefreshedAt, &m.NextDueAt, &m.FailingSince}
 }
 
 const findMatviews = `
@@ -111,6 +113,7 @@ const findMatviews = `
 	       coalesce((matview).schedule, ''),
 	       coalesce((matview).late_reason, ''),
 	       coalesce((matview).renamed_read, ''),
+	       coalesce((matview).untracked_reason, ''),
 	       (matview).is_troubled,
 	       coalesce((matview).error_message, ''),
 	       (matview).row_count,
