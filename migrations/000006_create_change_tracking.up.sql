@@ -63,7 +63,7 @@ create trigger _100_look
     for each row
     execute function tinydevcrm._change_watches_look();
 
-create function tinydevcrm._notify_change(relation regclass)
+create function tinydevcrm._notify_change()
     returns void
     language plpgsql
     volatile
@@ -71,40 +71,17 @@ create function tinydevcrm._notify_change(relation regclass)
 as $$
 begin
     -- A transaction that has notified cannot be prepared.
-    if current_setting('max_prepared_transactions') <> '0'
-       or not exists (
-           select
-             from tinydevcrm.change_watches
-             left join lateral (
-                 select true as is_there
-                   from tinydevcrm.table_changes
-                  where table_changes.relation = change_watches.relation
-                    and table_changes.xid >= txid_snapshot_xmin(change_watches.looked_snapshot)
-                    and not txid_visible_in_snapshot(
-                        table_changes.xid, change_watches.looked_snapshot)
-                    and table_changes.xid <> txid_current()
-                    -- An old snapshot shows changes that have been looked at since.
-                    and current_setting('transaction_isolation') = 'read committed'
-                  order by table_changes.xid desc
-                  limit 1
-             ) as pending
-               on true
-            where change_watches.relation = _notify_change.relation
-              and pending.is_there is null
-       )
-       or pg_notification_queue_usage() >= 0.5
+    if current_setting('max_prepared_transactions') = '0'
+       and pg_notification_queue_usage() < 0.5
     then
-        return;
+        perform pg_notify('matview_refresh_channel', 'changed');
     end if;
-
-    perform pg_notify('matview_refresh_channel', 'changed');
 end
 $$;
 
-comment on function tinydevcrm._notify_change(regclass) is
-    'Sends "changed" on matview_refresh_channel when the transaction commits, if a view that is '
-    'refreshed on change reads this relation, and no other change of it is pending: transactions '
-    'that notify wait for each other at their commit, so a burst of writes notifies once.';
+comment on function tinydevcrm._notify_change() is
+    'Sends "changed" on matview_refresh_channel when the transaction commits. Not where '
+    'transactions can be prepared: there, what has changed is looked for each second.';
 
 create function tinydevcrm._may_change_silently()
     returns boolean
@@ -140,14 +117,37 @@ create function tinydevcrm._table_changes_record()
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_is_first boolean;
 begin
     -- A savepoint that is rolled back takes the row with it, so each statement looks again.
+    -- Transactions that notify wait for each other at their commit, so a burst notifies once: none
+    -- does while a change is pending that has not been looked at. An old snapshot may show one that
+    -- has been. One statement, because writers pay for it.
     insert into tinydevcrm.table_changes (relation, xid)
     values (tg_relid, txid_current())
-    on conflict on constraint table_changes_pkey do nothing;
+    on conflict on constraint table_changes_pkey do nothing
+    returning exists (
+        select
+          from tinydevcrm.change_watches
+          left join lateral (
+              select true as is_there
+                from tinydevcrm.table_changes as earlier
+               where earlier.relation = change_watches.relation
+                 and earlier.xid >= txid_snapshot_xmin(change_watches.looked_snapshot)
+                 and not txid_visible_in_snapshot(earlier.xid, change_watches.looked_snapshot)
+                 and current_setting('transaction_isolation') = 'read committed'
+               order by earlier.xid desc
+               limit 1
+          ) as pending
+            on true
+         where change_watches.relation = tg_relid
+           and pending.is_there is null
+    )
+    into v_is_first;
 
-    if found then
-        perform tinydevcrm._notify_change(tg_relid::regclass);
+    if v_is_first then
+        perform tinydevcrm._notify_change();
     end if;
     return null;
 end
@@ -169,8 +169,12 @@ begin
     values (_record_change.relation, txid_current())
     on conflict on constraint table_changes_pkey do nothing;
 
-    if found then
-        perform tinydevcrm._notify_change(_record_change.relation);
+    if exists (
+        select
+          from tinydevcrm.change_watches
+         where change_watches.relation = _record_change.relation
+    ) then
+        perform tinydevcrm._notify_change();
     end if;
 end
 $$;
@@ -250,7 +254,7 @@ comment on function tinydevcrm._create_change_trigger(regclass) is
 
 revoke execute on function
     tinydevcrm._change_watches_look(),
-    tinydevcrm._notify_change(regclass),
+    tinydevcrm._notify_change(),
     tinydevcrm._may_change_silently(),
     tinydevcrm._table_changes_record(),
     tinydevcrm._record_change(regclass),
