@@ -30,7 +30,7 @@ var attackedTables = []struct{ table, change, forged string }{
 		"(id, owner, schema_name, name, query, registration, dropped_by) values (0, 'ann', 'ann', 'forged', '', '{}', '')"},
 	{"matview_baselines", "row_count = 99", "(matview_id, row_hash, row_count) select max(matview_id), sha256('x'), 1 from public.facts"},
 	{"schedules", "schedule = 'never'", "(owner, schedule, cron_schedule) values ('ann', '3 minutes', '*/3 * * * *')"},
-	{"change_watches where relation = 'ann.t'::regclass", "looked_snapshot = default",
+	{"change_watches", "looked_snapshot = default",
 		"(relation, schedule_id) values ('ann.staging', (select schedule_id from tinydevcrm.matviews where relation = 'ann.changing'::regclass))"},
 	{"matview_refresh_events", "row_count = 0",
 		"(matview_id, outcome, is_notified, row_count, duration) select matview_id, 'refreshed', true, 9, '0 s' from public.facts"},
