@@ -17,6 +17,8 @@ alter table tinydevcrm.matviews
     drop column tried_snapshot,
     drop column refresh_interval,
     drop column is_on_change,
+    drop column content_hash,
+    drop column depth,
     drop column seen_snapshot,
     drop column is_analyzed,
     drop column is_tracked,

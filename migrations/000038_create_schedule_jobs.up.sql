@@ -423,7 +423,14 @@ declare
     v_look_at     timestamptz;
     v_has_changed boolean := false;
 begin
-    if not tinydevcrm._cron_has_seconds() then
+    if not tinydevcrm._cron_has_seconds()
+       or not exists (
+           select
+             from tinydevcrm.schedules
+            where schedules.schedule = 'on change'
+              and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
+       )
+    then
         return null;
     end if;
 
@@ -439,7 +446,7 @@ begin
             on job.jobid = schedules.job_id
            and job.schedule = schedules.cron_schedule
          where schedules.schedule = 'on change'
-           and schedules.owner <> _wake_change_jobs.served
+           and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
            and exists (select tinydevcrm._list_unlooked(schedules.id))
            for update of job skip locked
     loop

@@ -5,13 +5,10 @@ package fresh
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 )
@@ -96,8 +93,12 @@ func (r *Runner) look(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("refresh on change: %w", err)
 	}
 	// A role that serves itself alone may not wake the jobs of others.
-	err = conn.QueryRowContext(ctx, "select tinydevcrm._wake_change_jobs(quote_ident(current_user)::regrole)").Scan(&others)
-	if err != nil && !isForbidden(err) {
+	var may bool
+	err = conn.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm._wake_change_jobs(regrole)', 'execute')").Scan(&may)
+	if err == nil && may {
+		err = conn.QueryRowContext(ctx, "select tinydevcrm._wake_change_jobs(quote_ident(current_user)::regrole)").Scan(&others)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("wake the jobs on change: %w", err)
 	}
 	now := time.Now()
@@ -116,11 +117,6 @@ func outlive(ctx context.Context, grace time.Duration) (context.Context, context
 		stop()
 		cancel()
 	}
-}
-
-func isForbidden(err error) bool {
-	var refusal *pq.Error
-	return errors.As(err, &refusal) && refusal.Code == "42501"
 }
 
 func after(seconds sql.Null[float64]) time.Duration {
