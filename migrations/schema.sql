@@ -59,11 +59,16 @@ table _locks
     server_id            bigint       -- System identifier of its server.
     statement_timeout    interval     -- The statement_timeout of that session; 0 for none.
     marked_at            timestamptz  -- When it was marked.
+    looked_at            timestamptz  -- When a job last looked for what is due, or removed its mark.
     primary key (what, id)
     trigger _100_fill_in before update of matview_ids: _locks_fill_in()
+    trigger _200_note_look before update of matview_ids: _locks_note_look()
 
 function _locks_fill_in() returns trigger
     -- Sets which session marks a row, and when.
+
+function _locks_note_look() returns trigger
+    -- Sets when a job has looked for what is due.
 
 function _is_left_mark(lock _locks) returns boolean
     -- Whether a row has a mark of a session that is gone.
@@ -95,7 +100,69 @@ function _lock_managed_user(name text) returns regrole
     -- The role of a user, as _managed_user().
 
 
--- 000005_create_csv_types
+-- 000005_create_query_analysis
+-- What the result of a query depends on.
+
+table stable_functions
+    -- Functions of Postgres that are declared stable only because they depend on settings such as TimeZone, or on the text of values.
+    name                 text         -- Name of the function in pg_catalog.
+    argument_count       integer      -- The row is for the function with this number of arguments; null for any number.
+    unique (name)
+
+function _list_reads(relation regclass) returns table (oid oid, kind "char")
+    -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, views and what these read, and materialized views, but not what those read.
+
+function _find_call_reason(relation regclass) returns text
+    -- Why the result of a materialized view may change although no table does: it calls a function that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock.
+
+function _find_read_reason(relation regclass) returns text
+    -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
+
+
+-- 000006_create_change_tracking
+-- Which tables have changed.
+
+table table_changes
+    -- Transactions that have changed a tracked table, until every view that reads the table has been refreshed.
+    relation             regclass     -- The table or materialized view.
+    xid                  bigint       -- Number of the transaction, as txid_current() gives it.
+    primary key (relation, xid)
+
+table change_watches
+    -- What is read by views that are refreshed on change.
+    relation             regclass     -- A table, or a materialized view that others read.
+    schedule_id          bigint       -- The schedule "on change" of the owner of the views that read it.
+    looked_snapshot      txid_snapshot -- The changes that are visible in it have been looked at.
+    primary key (relation, schedule_id)
+    foreign key (schedule_id) references schedules(id) on delete cascade
+    trigger _100_look before update of looked_snapshot: _change_watches_look()
+
+function _change_watches_look() returns trigger
+    -- Sets what has been looked at: what is committed by now.
+
+function _notify_change() returns void
+    -- Sends "changed" on matview_refresh_channel when the transaction commits.
+
+function _may_change_silently() returns boolean
+    -- Whether a transaction that runs now may commit a change without notifying: it has seen a pending change, which may meanwhile have been looked at.
+
+function _table_changes_record() returns trigger
+    -- Records that the current transaction has changed a table, and notifies.
+
+function _record_change(relation regclass) returns void
+    -- Records a change that no trigger on the table sees, such as "alter table", and notifies.
+
+function _is_table_tracked(relation oid) returns boolean
+    -- Whether a table has our trigger, and the trigger is enabled for every session.
+
+function _list_with_children(relation regclass) returns setof regclass
+    -- A table with its partitions and the tables that inherit from it, at all depths.
+
+function _create_change_trigger(relation regclass) returns void
+    -- Creates the trigger on one table that records its changes, or enables it again, for sessions with session_replication_role = replica too.
+
+
+-- 000007_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
@@ -111,14 +178,14 @@ table csv_types
     unique (example)
 
 
--- 000006_create_cell_kinds
+-- 000008_create_cell_kinds
 -- Finds the kinds of the cells of a CSV, and whether its first record is a header.
 
 function _load_cell_kinds() returns void
     -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
 
 
--- 000007_create_dialect_search
+-- 000009_create_dialect_search
 -- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
@@ -145,7 +212,7 @@ function _find_dialect(
     -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
 
 
--- 000008_create_csv_dialects
+-- 000010_create_csv_dialects
 -- Reads the beginning of a CSV and finds how it is written.
 
 function _read_start(
@@ -172,7 +239,7 @@ function sniff_csv(
     -- Finds the dialect of a CSV file from its first bytes.
 
 
--- 000009_create_csv_names
+-- 000011_create_csv_names
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
@@ -182,7 +249,7 @@ function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
--- 000010_create_distributions
+-- 000012_create_distributions
 -- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
@@ -195,7 +262,7 @@ function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
--- 000011_distribute_tables
+-- 000013_distribute_tables
 -- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
@@ -223,7 +290,7 @@ function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
 
 
--- 000012_create_imports
+-- 000014_create_imports
 -- The log of imports.
 
 table import_modes
@@ -279,7 +346,7 @@ table import_problems
     foreign key (import_id) references imports(id) on delete cascade
 
 
--- 000013_create_import_targets
+-- 000015_create_import_targets
 -- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
@@ -298,7 +365,7 @@ function _create_loading_table(import imports) returns text
     -- Creates the table that the COPY of an import fills, and returns the statement.
 
 
--- 000014_create_import_columns
+-- 000016_create_import_columns
 -- The types of the columns of an import: while rows are loaded, and at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
@@ -320,7 +387,7 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
 
 
--- 000015_create_import_matching
+-- 000017_create_import_matching
 -- Checks that the columns of an import, and the key of an upsert, fit an existing table.
 
 function _find_base_type(type regtype) returns text
@@ -348,7 +415,7 @@ function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
 
--- 000016_create_value_checks
+-- 000018_create_value_checks
 -- Checks that the values of an import fit the types of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
@@ -361,7 +428,7 @@ function _refuse_values(import imports, detail text) returns void
     -- Raises TD006 and says, column by column, which values do not fit.
 
 
--- 000017_create_row_placement
+-- 000019_create_row_placement
 -- Modes replace, append and upsert: the loaded rows go into an existing table.
 
 function _build_conflict_clause(import imports) returns text
@@ -386,7 +453,7 @@ function _distribute_import(import imports) returns text
     -- Distributes the table of an import, with its rows, if the import asks for it.
 
 
--- 000018_create_import_steps
+-- 000020_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -429,7 +496,7 @@ function _preview_import_columns(import_id bigint, ranks integer[]) returns json
     -- The columns that a running import would report if it were finished now.
 
 
--- 000019_create_import_staging
+-- 000021_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
@@ -463,7 +530,7 @@ function import_staging(
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000020_create_row_readers
+-- 000022_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -494,7 +561,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000021_create_query_previews
+-- 000023_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -507,7 +574,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000022_create_matviews
+-- 000024_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -545,6 +612,15 @@ table matviews
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     late_noted_at        timestamptz  -- When an event said that it is late; null once it has been refreshed, paused or scheduled anew.
     created_at           timestamptz  -- When it was registered.
+    untracked_reason     text         -- Why its result may change although no tracked table does; null when it is tracked.
+    is_tracked           boolean      -- Whether its result depends only on tables whose changes are tracked.
+    is_analyzed          boolean      -- Whether matview_sources and untracked_reason are true.
+    depth                integer      -- 0 when it reads no watched view, else one more than the deepest of those that it reads.
+    seen_snapshot        text         -- The transactions whose changes its rows contain for certain, as a txid_snapshot.
+    content_hash         text         -- Hash of its rows after its last refresh, while another watched view reads it: see tinydevcrm._detect_change().
+    is_on_change         boolean      -- Whether its schedule is "on change".
+    refresh_interval     interval     -- On change: shortest time between the starts of two refreshes, 100 ms to 7 days.
+    tried_snapshot       text         -- On change: what its last refresh has read, as a txid_snapshot, also when that failed or could not notify.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -566,7 +642,11 @@ table matviews
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
+    trigger _600_analyze after insert: _matviews_analyze()
+    trigger _600_analyze_again after update of is_analyzed, owner: _matviews_analyze()
     trigger _600_record_definition after insert: _matviews_record_definition()
+    trigger _700_settle_watches after update of schedule, owner, is_analyzed: _matviews_settle_watches()
+    trigger _700_settle_watches_after_drop after delete: _matviews_settle_watches()
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
@@ -609,7 +689,57 @@ table dropped_matviews
     primary key (id)
 
 
--- 000023_create_matview_keys
+-- 000025_track_matviews
+-- Which watched views are stale: a table that they read has changed since their last refresh.
+
+table matview_sources
+    -- What a refresh of each view reads: tables with their partitions, views, and materialized views, but not what the latter read.
+    matview_id           bigint       -- The view that reads.
+    relation             regclass     -- What it reads.
+    primary key (matview_id, relation)
+    foreign key (matview_id) references matviews(id) on delete cascade
+
+function _find_untracked_reason(relation regclass) returns text
+    -- Why a materialized view cannot be tracked; null when it can.
+
+function _matviews_analyze() returns trigger
+    -- Finds what a view reads, and whether it is tracked.
+
+function _has_changed_since(matview_id bigint, snapshot text) returns boolean
+    -- Whether something that a view reads has a committed change that is not visible in a snapshot.
+
+function _is_stale(matview matviews) returns boolean
+    -- Whether a refresh of a view may find other rows: a table that it reads has a committed change that its last refresh has not seen.
+
+function _current_snapshot() returns text
+    -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
+
+function _analyze_readers(relation regclass) returns void
+    -- Finds out again whether the views of the caller that read a relation are tracked.
+
+function track_table(relation regclass) returns void
+    -- Tracks the changes of a table and of its partitions with a trigger, tinydevcrm_record_change, so that views that read it are refreshed only after a change.
+
+function untrack_table(relation regclass) returns void
+    -- Removes the triggers of track_table() from a table and its partitions.
+
+function _track_reads(relation regclass) returns void
+    -- Tracks the tables that a view reads, if nothing else stands in the way of tracking the view.
+
+table _change_horizon
+    -- A snapshot that upkeep has taken, in one row.
+    id                   boolean      -- Always true: keeps the table at one row.
+    snapshot             txid_snapshot -- When every transaction that ran then has ended, each refresh that still runs has seen the changes that are visible in it.
+    primary key (id)
+
+function _remove_seen_changes() returns bigint
+    -- Removes changes that no view needs any more, and returns how many.
+
+function _settle_tracking() returns void
+    -- Analyzes views again whose tables have lost their trigger or changed their owner, or that logical replication fills now.
+
+
+-- 000026_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -631,7 +761,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000024_watch_matviews
+-- 000027_watch_matviews
 -- The functions that users call to create, watch, find and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -698,7 +828,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000025_create_events
+-- 000028_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -716,6 +846,7 @@ table matview_refresh_events
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
     added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
     removed_count        bigint       -- Number of rows that were there before and are gone.
+    is_changed           boolean      -- Whether the refresh found other rows than the view had before.
     columns              text[]       -- The columns of its rows, in the order of the materialized view, because jsonb does not keep that order.
     rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before.
     is_cut               boolean      -- Whether there are more rows than the event carries.
@@ -743,7 +874,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
--- 000026_create_event_readers
+-- 000029_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -794,7 +925,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped and late ones, oldest first.
 
 
--- 000027_create_notify_rules
+-- 000030_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -830,6 +961,10 @@ type _refresh
     row_count            bigint
     added_count          bigint
     removed_count        bigint
+    is_read              boolean
+    is_changed           boolean
+    content_hash         text
+    snapshot             text
     rows                 jsonb
     error_code           text
     error_message        text
@@ -843,6 +978,12 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
 function _compare_rows(matview matviews, refresh _refresh) returns _refresh
     -- Compares the rows of a materialized view, copies counted, with its baseline.
 
+function _detect_change(matview matviews, refresh _refresh) returns _refresh
+    -- Finds whether the rows of a materialized view differ from those of its last refresh: by the comparison with the baseline, or, when other views read it, by a hash of all rows in any order (two sums of 64-bit hashes: a chance of 1 in 2^128).
+
+function _list_columns(relation regclass) returns text
+    -- The columns of a relation, quoted, in their order.
+
 function _build_row_hash(relation regclass, ignored_columns text[]) returns text
     -- The expression for matview_baselines.row_hash of a row.
 
@@ -853,7 +994,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000028_create_refresh_requests
+-- 000031_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -870,11 +1011,11 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000029_create_refresh_records
+-- 000032_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
-    -- Writes outcomes and times of an event into the registry.
+    -- Writes outcomes and times of an event into the registry, and the change of a view that others read.
 
 function _cut_text(text text) returns text
     -- A text of up to 10,000 bytes as it is, or the first 2,500 characters of a longer one.
@@ -904,7 +1045,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000030_create_refreshes
+-- 000033_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -950,7 +1091,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000031_create_schedule_syntax
+-- 000034_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -994,7 +1135,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000032_create_schedule_words
+-- 000035_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1016,7 +1157,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000033_create_schedules
+-- 000036_create_schedules
 -- When materialized views are refreshed.
 
 function _cron_has_seconds() returns boolean
@@ -1041,7 +1182,7 @@ table schedules
     -- The schedules in use, each with its pg_cron job.
     id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
     owner                regrole      -- Owner of its materialized views.
-    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.
+    schedule             text         -- The schedule in normal form: "5 seconds", a cron expression of five fields in time_zone, or "on change".
     seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
     time_zone            text         -- Time zone of the schedule, a name of pg_timezone_names; null for that of pg_cron (cron.timezone; GMT by default).
     cron_schedule        text         -- The schedule of the pg_cron job: the same one, or one with more times: see tinydevcrm._make_job_schedule().
@@ -1064,6 +1205,15 @@ function _matviews_restart_schedule() returns trigger
 function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
+function _settle_watches(schedule_id bigint) returns void
+    -- Makes tinydevcrm.change_watches true for a schedule.
+
+function _matviews_settle_watches() returns trigger
+    -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
+
+function _find_last_look(matview matviews) returns timestamptz
+    -- When its schedule last came to a materialized view: it was refreshed, or it is tracked and had not changed.
+
 function _assign_lane(matview_id bigint, took interval) returns void
     -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
 
@@ -1071,8 +1221,14 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000034_create_scheduled_rounds
+-- 000037_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
+
+function _compute_change_due(matview matviews) returns timestamptz
+    -- When a view is to be refreshed on change: refresh_interval after its last refresh; a minute after it if that failed or could not notify, and nothing has changed since; likewise while the view is not tracked.
+
+function _needs_refresh(matview matviews) returns boolean
+    -- Whether a schedule that is due refreshes a view: when it is stale, and always by the rule always.
 
 function _record_ended_rounds(schedule_ids bigint[]) returns void
     -- Records the refreshes that have ended the session of an earlier round of these schedules, and moves their materialized views to the job for slow ones.
@@ -1119,8 +1275,35 @@ procedure refresh_by_seconds(is_slow boolean)
 function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
+function _find_change_schedule() returns bigint
+    -- The schedule "on change" of the role that has logged in; null when it has none.
 
--- 000035_create_schedule_jobs
+function _find_change_due(schedule_id bigint) returns timestamptz
+    -- When a view of a schedule "on change" is next to be refreshed; null when none is stale.
+
+function _list_unlooked(schedule_id bigint) returns setof regclass
+    -- What has changed since a round "on change" last looked.
+
+function _list_unarmed(schedule_id bigint) returns setof regclass
+    -- Those of which somebody has to notify: a view that reads them is not stale.
+
+function _arm_watches(schedule_id bigint) returns boolean
+    -- Makes writers notify of the next change of what tinydevcrm._list_unarmed() lists, and returns whether there is any.
+
+function _has_just_changed(schedule_id bigint, within interval) returns boolean
+    -- Whether a schedule has refreshed a view within a time.
+
+procedure _refresh_stale(schedule_id bigint, inout look_again_after double precision)
+    -- Refreshes the views of a schedule "on change" that are due, each in a transaction of its own, until none is, or for three seconds, so that its caller can end in time.
+
+procedure refresh_changed(
+        inout look_again_after double precision default null precision,
+        is_job boolean default false
+    )
+    -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
+
+
+-- 000038_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1153,8 +1336,11 @@ function _refresh_requests_create_job() returns trigger
 function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
+function _wake_change_jobs(served regrole) returns double precision
+    -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
--- 000036_schedule_matviews
+
+-- 000039_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
 
 function _describe_cron(
@@ -1168,7 +1354,7 @@ function _describe_cron(
     -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due.
+    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
@@ -1185,7 +1371,7 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint().
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, "on change", or another form of tinydevcrm._schedule_hint().
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
@@ -1212,7 +1398,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000037_create_subscriptions
+-- 000040_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1270,7 +1456,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000038_create_deliveries
+-- 000041_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1319,7 +1505,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000039_receive_deliveries
+-- 000042_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval) returns table (delivery_id bigint, attempt integer, event matview_refresh_events)
@@ -1342,7 +1528,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000040_create_redeliveries
+-- 000043_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1358,7 +1544,7 @@ function replay_events(subscription text, since timestamptz) returns bigint
     -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
 
 
--- 000041_create_latest_deliveries
+-- 000044_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1393,7 +1579,7 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
 
--- 000042_create_webhooks
+-- 000045_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1444,7 +1630,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000043_post_webhooks
+-- 000046_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
@@ -1478,7 +1664,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000044_create_embeds
+-- 000047_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1531,7 +1717,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000045_create_retention
+-- 000048_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1559,7 +1745,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000046_create_status
+-- 000049_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1574,6 +1760,9 @@ view matview_status
     schedule             text         -- Its schedule, as it was typed; null when it has none.
     next_due_at          timestamptz  -- When it is due next; null when it has no schedule or is paused.
     last_refreshed_at    timestamptz  -- When the last refresh that was not skipped began.
+    last_checked_at      timestamptz  -- When its schedule last came to it.
+    is_tracked           boolean      -- Whether its schedule refreshes it only after a table that it reads has changed.
+    untracked_reason     text         -- Why it is not tracked.
     outcome              text         -- How it ended: refreshed, recovered or failed.
     suppressed_by        text         -- Why it did not notify: see tinydevcrm.matview_refresh_events.
     method               text         -- plain or concurrently: see tinydevcrm._begin_refresh().
@@ -1624,7 +1813,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000047_create_overview
+-- 000050_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -1644,7 +1833,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000048_create_page_lists
+-- 000051_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -1709,7 +1898,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000049_follow_changes
+-- 000052_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -1734,7 +1923,29 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000050_create_upkeep
+-- 000053_follow_table_changes
+-- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
+
+function _follow_relations(relations oid[]) returns void
+    -- Makes the views stale that read one of these relations, or a table of which one of them is a part, and analyzes them again.
+
+function _track_partitions(relations oid[]) returns void
+    -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _follow_commands() returns event_trigger
+    -- Follows a command on a table, trigger or view.
+
+function _follow_dropped_parts() returns event_trigger
+    -- Follows a partition or trigger that is dropped.
+
+event trigger tinydevcrm_follow_commands on ddl_command_end: _follow_commands()
+    -- Keeps the tracking of changes true when tables, triggers and views change.
+
+event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts()
+    -- Keeps the tracking of changes true when a partition or a trigger is dropped.
+
+
+-- 000054_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -1755,6 +1966,9 @@ function _request_left_rounds() returns void
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
+function _settle_changes() returns void
+    -- Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or cannot start, run each minute again: see tinydevcrm._wake_change_jobs().
+
 function _remove_unused_locks() returns void
     -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
@@ -1771,7 +1985,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000051_create_checks
+-- 000055_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -1798,7 +2012,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000052_create_metrics
+-- 000056_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -1817,7 +2031,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000054_drop_users
+-- 000058_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -1830,14 +2044,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000055_create_watchdog
+-- 000059_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000065_restore_matviews
+-- 000060_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

@@ -56,12 +56,11 @@ select results_eq(
          from tinydevcrm.schedule_matview('of_orders', 'on change') $$,
     $$ values ('on change', null::text, false, null::integer, false, 'refreshed') $$,
     'it is refreshed when it is scheduled');
-select results_eq(
-    $$ select jobname::text, job.schedule, command
-         from cron.job
-         join tinydevcrm.schedules on job_id = jobid $$,
-    $$ select 'tinydevcrm schedule ' || id, '* * * * *'::text, 'call tinydevcrm.refresh_changed(is_job => true)'::text
-         from tinydevcrm.schedules $$,
+select is(
+    (select concat_ws(': ', replace(jobname::text, schedules.id::text, 'N'), job.schedule, command)
+       from cron.job
+       join tinydevcrm.schedules on job_id = jobid),
+    'tinydevcrm schedule N: * * * * *: call tinydevcrm.refresh_changed(is_job => true)',
     'its job runs each minute, in case nobody is notified');
 select is(watches(), 'orders', 'what it reads is watched');
 
