@@ -20,4 +20,8 @@ drop function tinydevcrm._list_with_children(regclass);
 drop function tinydevcrm._is_table_tracked(oid);
 drop function tinydevcrm._record_change(regclass);
 drop function tinydevcrm._table_changes_record();
+drop function tinydevcrm._may_change_silently();
+drop function tinydevcrm._notify_change();
+drop table tinydevcrm.change_watches;
+drop function tinydevcrm._change_watches_look();
 drop table tinydevcrm.table_changes;

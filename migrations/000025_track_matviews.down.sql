@@ -11,18 +11,21 @@ drop function tinydevcrm.untrack_table(regclass);
 drop function tinydevcrm.track_table(regclass);
 drop function tinydevcrm._analyze_readers(regclass);
 drop function tinydevcrm._current_snapshot();
-drop function tinydevcrm._needs_refresh(tinydevcrm.matviews);
 drop function tinydevcrm._is_stale(tinydevcrm.matviews);
 drop function tinydevcrm._analyze_again(bigint[]);
 drop function tinydevcrm._is_analysis_requested(bigint);
 drop trigger _100_set_deadline on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_set_deadline();
+drop function tinydevcrm._has_changed_since(bigint, text);
 drop trigger _600_analyze_again on tinydevcrm.matviews;
 drop trigger _600_analyze on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_analyze();
 drop function tinydevcrm._find_untracked_reason(regclass);
 
 alter table tinydevcrm.matviews
+    drop column tried_snapshot,
+    drop column refresh_interval,
+    drop column is_on_change,
     drop column silent_noted_at,
     drop column deadline_set_at,
     drop column notify_deadline,

@@ -89,6 +89,17 @@ alter table tinydevcrm.matviews
         notify_deadline = interval '0'
         or notify_deadline between interval '2 minutes' and interval '10 years'
     ),
+    add column is_on_change boolean not null default false,
+    add column refresh_interval interval not null default interval '1 second',
+    add column tried_snapshot text,
+    add constraint matviews_refresh_interval_range check (
+        refresh_interval between interval '100 milliseconds' and interval '7 days'
+    ),
+    add constraint matviews_tried_snapshot_readable check (
+        tried_snapshot is null
+        or octet_length(tried_snapshot) <= 1000000
+           and tried_snapshot::txid_snapshot is not null
+    ),
     add constraint matviews_content_hash_short check (octet_length(content_hash) <= 200),
     add constraint matviews_seen_snapshot_readable check (
         seen_snapshot is null
@@ -122,9 +133,19 @@ comment on column tinydevcrm.matviews.deadline_set_at is
 comment on column tinydevcrm.matviews.silent_noted_at is
     'When an event said that its tables have not changed within notify_deadline; null once they '
     'have.';
+comment on column tinydevcrm.matviews.is_on_change is
+    'Whether its schedule is "on change". A trigger sets it.';
+comment on column tinydevcrm.matviews.refresh_interval is
+    'On change: shortest time between the starts of two refreshes, 100 ms to 7 days. The first '
+    'change after that is refreshed at once.';
+comment on column tinydevcrm.matviews.tried_snapshot is
+    'On change: what its last refresh has read, as a txid_snapshot, also when that failed or could '
+    'not notify. Null before the first.';
 
 grant insert (notify_deadline),
-      update (notify_deadline, is_analyzed, seen_snapshot, content_hash)
+      update (
+          notify_deadline, is_analyzed, seen_snapshot, content_hash, refresh_interval,
+          tried_snapshot)
    on tinydevcrm.matviews to tinydevcrm_user;
 
 create function tinydevcrm._matviews_set_deadline()
@@ -313,17 +334,16 @@ comment on function tinydevcrm._analyze_again(bigint[]) is
     'Makes views stale and analyzes them again: at once, or by upkeep when another session has '
     'locked them. Never waits.';
 
-create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
+create function tinydevcrm._has_changed_since(matview_id bigint, snapshot text)
     returns boolean
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_seen constant txid_snapshot := (matview).seen_snapshot;
+    v_seen constant txid_snapshot := _has_changed_since.snapshot;
 begin
-    return not (matview).is_tracked
-        or v_seen is null
+    return v_seen is null
         -- The snapshot is of another server: the database was restored from a dump.
         or txid_snapshot_xmax(v_seen) > txid_snapshot_xmax(txid_current_snapshot())
         or exists (
@@ -339,8 +359,24 @@ begin
                   order by table_changes.xid desc
                   limit 1
              ) as unseen
-             where matview_sources.matview_id = (matview).id
-        )
+             where matview_sources.matview_id = _has_changed_since.matview_id
+        );
+end
+$$;
+
+comment on function tinydevcrm._has_changed_since(bigint, text) is
+    'Whether something that a view reads has a committed change that is not visible in a snapshot. '
+    'Always true for null.';
+
+create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not (matview).is_tracked
+        or tinydevcrm._has_changed_since((matview).id, (matview).seen_snapshot)
         or tinydevcrm._is_analysis_requested((matview).id);
 end
 $$;
@@ -348,24 +384,6 @@ $$;
 comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
     'Whether a refresh of a view may find other rows: a table that it reads has a committed change '
     'that its last refresh has not seen. Always true for a view that is not tracked.';
-
-create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
-    returns boolean
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return (matview).notify_when = 'always'
-        -- Until a refresh by its schedule has succeeded, the view is failing.
-        or (matview).last_outcome is not distinct from 'failed'
-        or tinydevcrm._is_stale(matview);
-end
-$$;
-
-comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
-    'Whether a schedule that is due refreshes a view: when it is stale or its last refresh failed, '
-    'and always by the rule always.';
 
 create function tinydevcrm._current_snapshot()
     returns text
@@ -882,8 +900,8 @@ revoke execute on function
     tinydevcrm._is_analysis_requested(bigint),
     tinydevcrm._analyze_again(bigint[]),
     tinydevcrm._matviews_analyze(),
+    tinydevcrm._has_changed_since(bigint, text),
     tinydevcrm._is_stale(tinydevcrm.matviews),
-    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),
@@ -901,8 +919,8 @@ from public;
 grant execute on function
     tinydevcrm._find_untracked_reason(regclass),
     tinydevcrm._is_analysis_requested(bigint),
+    tinydevcrm._has_changed_since(bigint, text),
     tinydevcrm._is_stale(tinydevcrm.matviews),
-    tinydevcrm._needs_refresh(tinydevcrm.matviews),
     tinydevcrm._current_snapshot(),
     tinydevcrm._analyze_readers(regclass),
     tinydevcrm.track_table(regclass),

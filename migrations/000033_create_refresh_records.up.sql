@@ -190,6 +190,9 @@ begin
     if coalesce(_remember_refresh.suppressed_by, 'rule') = 'rule' then
         v_known.seen_snapshot := (refresh).snapshot;
     end if;
+    if (matview).is_on_change then
+        v_known.tried_snapshot := (refresh).snapshot;
+    end if;
 
     if v_known is distinct from matview then
         update tinydevcrm.matviews
@@ -198,7 +201,8 @@ begin
                rule_count = v_known.rule_count,
                plain_reason = v_known.plain_reason,
                content_hash = v_known.content_hash,
-               seen_snapshot = v_known.seen_snapshot
+               seen_snapshot = v_known.seen_snapshot,
+               tried_snapshot = v_known.tried_snapshot
          where matviews.id = v_known.id;
     end if;
 end
@@ -261,6 +265,10 @@ begin
 
     if v_outcome in ('refreshed', 'recovered') then
         perform tinydevcrm._remember_refresh(v_matview, refresh, v_suppressed_by);
+    elsif v_outcome = 'failed' and v_matview.is_on_change then
+        update tinydevcrm.matviews
+           set tried_snapshot = (refresh).snapshot
+         where matviews.id = v_matview.id;
     end if;
 
     insert into tinydevcrm.matview_refresh_events (

@@ -8,7 +8,8 @@ create function tinydevcrm._schedule_hint()
 as $$
     select 'Write "5 seconds", "every 10 minutes", "hourly", "daily at 7:00", "weekdays at 9:00", '
            '"monday and thursday at 18:30", "last day of the month at 7:00", or the five fields of '
-           'cron: "*/5 * * * *". A time zone may follow: "daily at 7:00 Europe/Berlin".'
+           'cron: "*/5 * * * *". A time zone may follow: "daily at 7:00 Europe/Berlin". Or write '
+           '"on change".'
 $$;
 
 comment on function tinydevcrm._schedule_hint() is
@@ -239,6 +240,11 @@ declare
     v_cron  text;
     v_parts text[];
 begin
+    if lower(v_text) in ('on change', 'when it changes') then
+        schedule := 'on change';
+        return;
+    end if;
+
     loop
         exit when octet_length(v_given) > 200;
 
@@ -299,8 +305,8 @@ $$;
 
 comment on function tinydevcrm._parse_schedule(text) is
     'Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone. '
-    'Returns its normal form: five fields of cron, or a number of seconds below a minute; and the '
-    'time zone, null for that of pg_cron. Raises TD003 when it is none, with the forms or the '
+    'Returns its normal form: five fields of cron, a number of seconds below a minute, or "on '
+    'change"; and the time zone, null for that of pg_cron. Raises TD003 when it is none, with the forms or the '
     'nearest periods or time zones, and when it is never due.';
 
 revoke execute on function

@@ -5,6 +5,10 @@ drop function tinydevcrm._assign_lane(bigint, interval);
 drop function tinydevcrm._make_slow(bigint);
 drop function tinydevcrm._reads_slow_matview(bigint, text, text);
 drop function tinydevcrm._find_last_look(tinydevcrm.matviews);
+drop trigger _700_settle_watches_after_drop on tinydevcrm.matviews;
+drop trigger _700_settle_watches on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_settle_watches();
+drop function tinydevcrm._settle_watches(bigint);
 
 alter table tinydevcrm.matviews
     drop column schedule_began_at,
@@ -17,6 +21,10 @@ alter table tinydevcrm.matviews
 drop function tinydevcrm._is_loop(tinydevcrm.schedules);
 drop policy _locks_schedule on tinydevcrm._locks;
 drop policy _locks_admin on tinydevcrm._locks;
+revoke select, update (looked_snapshot) on tinydevcrm.change_watches from tinydevcrm_user;
+drop policy change_watches_look on tinydevcrm.change_watches;
+drop policy change_watches_owner on tinydevcrm.change_watches;
+alter table tinydevcrm.change_watches drop constraint change_watches_schedule_fkey;
 drop table tinydevcrm.schedules;
 drop function tinydevcrm._schedules_create_lock();
 drop function tinydevcrm._find_round(text, text, text, timestamptz);

@@ -105,6 +105,11 @@ declare
     v_minutes integer[];
     v_hours   integer[];
 begin
+    -- In case nobody is notified of a change.
+    if _make_job_schedule.schedule = 'on change' then
+        return '* * * * *';
+    end if;
+
     if seconds is not null then
         return case when tinydevcrm._cron_has_seconds() then schedule else '* * * * *' end;
     end if;
@@ -231,7 +236,8 @@ comment on column tinydevcrm.schedules.id is
 comment on column tinydevcrm.schedules.owner is
     'Owner of its materialized views. The job runs as this role.';
 comment on column tinydevcrm.schedules.schedule is
-    'The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.';
+    'The schedule in normal form: "5 seconds", a cron expression of five fields in time_zone, or '
+    '"on change".';
 comment on column tinydevcrm.schedules.seconds is
     'Seconds between two rounds if they are less than a minute apart; null otherwise. A round is a '
     'time at which the schedule is due.';
@@ -263,6 +269,27 @@ create policy schedules_owner on tinydevcrm.schedules
     using (pg_has_role(owner, 'usage'));
 
 grant select on tinydevcrm.schedules to tinydevcrm_user;
+
+alter table tinydevcrm.change_watches
+    add constraint change_watches_schedule_fkey foreign key (schedule_id)
+        references tinydevcrm.schedules (id) on delete cascade;
+
+create policy change_watches_owner on tinydevcrm.change_watches
+    for select
+    to tinydevcrm_user
+    using (exists (select from tinydevcrm.schedules where schedules.id = schedule_id));
+
+create policy change_watches_look on tinydevcrm.change_watches
+    for update
+    to tinydevcrm_user
+    using (exists (
+        select
+          from tinydevcrm.schedules
+         where schedules.id = schedule_id
+           and pg_has_role(schedules.owner, 'usage')
+    ));
+
+grant select, update (looked_snapshot) on tinydevcrm.change_watches to tinydevcrm_user;
 
 create policy _locks_admin on tinydevcrm._locks
     for select
@@ -377,6 +404,77 @@ $$;
 comment on function tinydevcrm._is_loop(tinydevcrm.schedules) is
     'Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.';
 
+create function tinydevcrm._settle_watches(schedule_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.change_watches
+     where change_watches.schedule_id = _settle_watches.schedule_id
+       and not exists (
+           select
+             from tinydevcrm.matview_sources
+             join tinydevcrm.matviews
+               on matviews.id = matview_sources.matview_id
+            where matview_sources.relation = change_watches.relation
+              and matviews.schedule_id = _settle_watches.schedule_id
+       );
+
+    insert into tinydevcrm.change_watches (relation, schedule_id)
+    select distinct
+           matview_sources.relation,
+           matviews.schedule_id
+      from tinydevcrm.matviews
+      join tinydevcrm.matview_sources
+        on matview_sources.matview_id = matviews.id
+     where matviews.schedule_id = _settle_watches.schedule_id
+       and matviews.is_on_change
+    on conflict on constraint change_watches_pkey do nothing;
+end
+$$;
+
+comment on function tinydevcrm._settle_watches(bigint) is
+    'Makes tinydevcrm.change_watches true for a schedule.';
+
+create function tinydevcrm._matviews_settle_watches()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.is_on_change then
+        perform tinydevcrm._settle_watches(old.schedule_id);
+    end if;
+    if tg_op = 'UPDATE' and new.is_on_change and new.schedule_id is distinct from old.schedule_id then
+        perform tinydevcrm._settle_watches(new.schedule_id);
+    end if;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matviews_settle_watches() is
+    'Keeps tinydevcrm.change_watches true when a view gets another schedule or query. Security '
+    'definer: users do not write it. As a trigger it runs only for a registration that row-level '
+    'security has let through.';
+
+create trigger _700_settle_watches
+    after update of schedule, owner, is_analyzed on tinydevcrm.matviews
+    for each row
+    when (new.is_on_change or old.is_on_change)
+    execute function tinydevcrm._matviews_settle_watches();
+
+create trigger _700_settle_watches_after_drop
+    after delete on tinydevcrm.matviews
+    for each row
+    when (old.is_on_change)
+    execute function tinydevcrm._matviews_settle_watches();
+
 create function tinydevcrm._find_last_look(matview tinydevcrm.matviews)
     returns timestamptz
     language plpgsql
@@ -489,6 +587,7 @@ begin
            and tinydevcrm._is_loop(schedules)
            and tinydevcrm._is_loop(v_schedule);
     if v_schedule.id is null
+       or v_schedule.schedule = 'on change'
        or _assign_lane.took is null
        or v_schedule.is_slow
           and (
@@ -551,6 +650,8 @@ revoke execute on function
     tinydevcrm._schedules_create_lock(),
     tinydevcrm._matviews_restart_schedule(),
     tinydevcrm._is_loop(tinydevcrm.schedules),
+    tinydevcrm._settle_watches(bigint),
+    tinydevcrm._matviews_settle_watches(),
     tinydevcrm._find_last_look(tinydevcrm.matviews),
     tinydevcrm._reads_slow_matview(bigint, text, text),
     tinydevcrm._make_slow(bigint),

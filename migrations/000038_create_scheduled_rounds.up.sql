@@ -2,6 +2,68 @@
 -- transaction of its own. Where pg_cron has no seconds, it loops over them. A round is a time at
 -- which a schedule is due.
 
+create function tinydevcrm._compute_change_due(matview tinydevcrm.matviews)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_last constant timestamptz := greatest((matview).last_refreshed_at, (matview).last_scheduled_at);
+begin
+    if not tinydevcrm._is_stale(matview)
+       and (matview).last_outcome is distinct from 'failed'
+    then
+        return null;
+    end if;
+
+    return case
+        when v_last is null then to_timestamp(0)
+        else greatest(
+            v_last + (matview).refresh_interval,
+            case
+                when (matview).ended_count > 0 then
+                    v_last + tinydevcrm._find_ended_pause((matview).ended_count)
+                -- Soon, and then less often.
+                when (matview).blocked_since is not null then
+                    v_last + least(interval '1 minute', v_last - (matview).blocked_since)
+                -- It failed, or could not notify, or nothing says when it changes.
+                when not (matview).is_tracked
+                     or not tinydevcrm._has_changed_since(
+                         (matview).id, (matview).tried_snapshot)
+                then v_last + interval '1 minute'
+            end)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._compute_change_due(tinydevcrm.matviews) is
+    'When a view is to be refreshed on change: refresh_interval after its last refresh; a minute '
+    'after it if that failed or could not notify, and nothing has changed since; likewise while '
+    'the view is not tracked. Null when it is not stale and its last refresh has succeeded.';
+
+create function tinydevcrm._needs_refresh(matview tinydevcrm.matviews)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (matview).is_on_change then
+        return coalesce(tinydevcrm._compute_change_due(matview) <= clock_timestamp(), false);
+    end if;
+
+    return (matview).notify_when = 'always'
+        -- Until a refresh by its schedule has succeeded, the view is failing.
+        or (matview).last_outcome is not distinct from 'failed'
+        or tinydevcrm._is_stale(matview);
+end
+$$;
+
+comment on function tinydevcrm._needs_refresh(tinydevcrm.matviews) is
+    'Whether a schedule that is due refreshes a view: when it is stale or its last refresh failed, '
+    'and always by the rule always. On change: see tinydevcrm._compute_change_due().';
+
 create function tinydevcrm._record_ended_rounds(schedule_ids bigint[])
     returns void
     language plpgsql
@@ -136,6 +198,7 @@ begin
     rounds as (
         select taken.*,
                case
+                   when schedule = 'on change' then v_now
                    when seconds is null then tinydevcrm._find_round(
                        schedule, time_zone, cron_schedule, _plan_round.called_at)
                    else to_timestamp(
@@ -498,8 +561,234 @@ comment on function tinydevcrm._list_loop_schedules(boolean) is
     'The schedules that a loop serves for the role that has logged in, either those for slow '
     'materialized views or the others; null when there are none.';
 
+create function tinydevcrm._find_change_schedule()
+    returns bigint
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select schedules.id
+      from tinydevcrm.schedules
+     where schedules.schedule = 'on change'
+       and tinydevcrm._is_session_of(schedules.owner)
+$$;
+
+comment on function tinydevcrm._find_change_schedule() is
+    'The schedule "on change" of the role that has logged in; null when it has none.';
+
+create function tinydevcrm._find_change_due(schedule_id bigint)
+    returns timestamptz
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select min(tinydevcrm._compute_change_due(matviews))
+      from tinydevcrm.matviews
+     where matviews.schedule_id = _find_change_due.schedule_id
+       and not matviews.is_paused
+$$;
+
+comment on function tinydevcrm._find_change_due(bigint) is
+    'When a view of a schedule "on change" is next to be refreshed; null when none is stale.';
+
+create function tinydevcrm._list_unlooked(schedule_id bigint)
+    returns setof regclass
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select change_watches.relation
+      from tinydevcrm.change_watches
+     cross join lateral (
+         select
+           from tinydevcrm.table_changes
+          where table_changes.relation = change_watches.relation
+            and table_changes.xid >= txid_snapshot_xmin(change_watches.looked_snapshot)
+            and not txid_visible_in_snapshot(table_changes.xid, change_watches.looked_snapshot)
+          order by table_changes.xid desc
+          limit 1
+     ) as unlooked
+     where change_watches.schedule_id = _list_unlooked.schedule_id
+     union all
+    -- The database was restored from a dump.
+    select change_watches.relation
+      from tinydevcrm.change_watches
+     where change_watches.schedule_id = _list_unlooked.schedule_id
+       and txid_snapshot_xmax(change_watches.looked_snapshot)
+           > txid_snapshot_xmax(txid_current_snapshot())
+$$;
+
+comment on function tinydevcrm._list_unlooked(bigint) is
+    'What has changed since a round "on change" last looked. Nobody notifies of the next change of '
+    'these.';
+
+create function tinydevcrm._list_unarmed(schedule_id bigint)
+    returns setof regclass
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select unlooked.relation
+      from tinydevcrm._list_unlooked(_list_unarmed.schedule_id) as unlooked (relation)
+     where exists (
+         select
+           from tinydevcrm.matview_sources
+           join tinydevcrm.matviews
+             on matviews.id = matview_sources.matview_id
+          where matview_sources.relation = unlooked.relation
+            and matviews.schedule_id = _list_unarmed.schedule_id
+            and not tinydevcrm._is_stale(matviews)
+     )
+$$;
+
+comment on function tinydevcrm._list_unarmed(bigint) is
+    'Those of which somebody has to notify: a view that reads them is not stale. While all of them '
+    'are, a change makes no difference.';
+
+create function tinydevcrm._arm_watches(schedule_id bigint)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tinydevcrm.change_watches
+       -- A trigger sets it.
+       set looked_snapshot = default
+     where change_watches.schedule_id = _arm_watches.schedule_id
+       and change_watches.relation in (
+           select tinydevcrm._list_unarmed(_arm_watches.schedule_id)
+       );
+    return found;
+end
+$$;
+
+comment on function tinydevcrm._arm_watches(bigint) is
+    'Makes writers notify of the next change of what tinydevcrm._list_unarmed() lists, and returns '
+    'whether there is any. Look for changes once more after the commit: some may have come without '
+    'a notification.';
+
+create function tinydevcrm._has_just_changed(schedule_id bigint, within interval)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from tinydevcrm.matviews
+         where matviews.schedule_id = _has_just_changed.schedule_id
+           and matviews.last_scheduled_at > clock_timestamp() - _has_just_changed.within
+    )
+$$;
+
+comment on function tinydevcrm._has_just_changed(bigint, interval) is
+    'Whether a schedule has refreshed a view within a time.';
+
+-- It commits, as _refresh_round() does.
+create procedure tinydevcrm._refresh_stale(
+    schedule_id            bigint,
+    inout look_again_after double precision
+)
+    language plpgsql
+as $$
+declare
+    v_ends_at   timestamptz := pg_catalog.clock_timestamp()
+        operator(pg_catalog.+) '3 seconds'::pg_catalog.interval;
+    v_is_silent boolean;
+    v_due_at    timestamptz;
+    v_is_over   boolean;
+begin
+    loop
+        -- In this order: what has been committed without a notification until now, or before the
+        -- watches were armed, is seen by the next statement.
+        v_is_silent := tinydevcrm._may_change_silently();
+        v_due_at := tinydevcrm._find_change_due(_refresh_stale.schedule_id);
+        if coalesce(v_due_at operator(pg_catalog.<=) pg_catalog.clock_timestamp(), false) then
+            v_is_over := false;
+            call tinydevcrm._refresh_round(
+                array[_refresh_stale.schedule_id], pg_catalog.clock_timestamp(), v_is_over);
+            -- Another session is at it, or the time is up.
+            if v_is_over
+               or pg_catalog.clock_timestamp() operator(pg_catalog.>) v_ends_at
+            then
+                look_again_after := case when v_is_over then 1 else 0 end;
+                exit;
+            end if;
+        elsif tinydevcrm._arm_watches(_refresh_stale.schedule_id) then
+            commit;
+        else
+            look_again_after := least(
+                extract(epoch from v_due_at operator(pg_catalog.-) pg_catalog.clock_timestamp()),
+                case when v_is_silent then 1 end);
+            commit;
+            exit;
+        end if;
+    end loop;
+end
+$$;
+
+comment on procedure tinydevcrm._refresh_stale(bigint, double precision) is
+    'Refreshes the views of a schedule "on change" that are due, each in a transaction of its own, '
+    'until none is, or for three seconds, so that its caller can end in time. Sets when to look again: see tinydevcrm.refresh_changed().';
+
+create procedure tinydevcrm.refresh_changed(
+    inout look_again_after double precision default null,
+    is_job                 boolean default false
+)
+    language plpgsql
+as $$
+declare
+    v_schedule_id bigint := tinydevcrm._find_change_schedule();
+    v_ends_at     timestamptz := pg_catalog.date_trunc('minute', pg_catalog.clock_timestamp())
+        operator(pg_catalog.+) '59 seconds'::pg_catalog.interval;
+    v_began_at    timestamptz;
+begin
+    look_again_after := null;
+    if v_schedule_id is null then
+        return;
+    end if;
+
+    loop
+        call tinydevcrm._refresh_stale(v_schedule_id, look_again_after);
+        -- Where pg_cron has seconds, the job itself runs more often.
+        exit when not is_job
+            or tinydevcrm._cron_has_seconds()
+            or not tinydevcrm._has_just_changed(v_schedule_id, '5 minutes')
+            or pg_catalog.clock_timestamp() operator(pg_catalog.>) v_ends_at;
+
+        v_began_at := pg_catalog.clock_timestamp();
+        begin
+            perform pg_catalog.pg_sleep(0.3);
+        exception
+            -- As in _refresh_round().
+            when query_canceled then
+                if not tinydevcrm._is_round_timeout(v_began_at) then
+                    raise;
+                end if;
+        end;
+        commit;
+    end loop;
+end
+$$;
+
+comment on procedure tinydevcrm.refresh_changed(double precision, boolean) is
+    'Refreshes the views of this session''s role that are scheduled "on change" and stale, each in '
+    'a transaction of its own, those first that others read. look_again_after: in how many seconds '
+    'to call it again; null when a notification "changed" on matview_refresh_channel comes before '
+    'there is anything to do. The orchestrator calls it, and each minute a pg_cron job of the owner '
+    '(is_job), more often while something changes: see tinydevcrm._wake_change_jobs().';
+
 revoke execute on function
     tinydevcrm._list_early(bigint[]),
+    tinydevcrm._compute_change_due(tinydevcrm.matviews),
+    tinydevcrm._needs_refresh(tinydevcrm.matviews),
+    tinydevcrm._find_change_schedule(),
+    tinydevcrm._find_change_due(bigint),
+    tinydevcrm._list_unlooked(bigint),
+    tinydevcrm._list_unarmed(bigint),
+    tinydevcrm._arm_watches(bigint),
+    tinydevcrm._has_just_changed(bigint, interval),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
@@ -510,6 +799,8 @@ revoke execute on function
 from public;
 
 revoke execute on procedure
+    tinydevcrm._refresh_stale(bigint, double precision),
+    tinydevcrm.refresh_changed(double precision, boolean),
     tinydevcrm._refresh_round(bigint[], timestamptz, boolean),
     tinydevcrm.refresh_scheduled(bigint),
     tinydevcrm.refresh_by_seconds(boolean)
@@ -517,6 +808,14 @@ from public;
 
 grant execute on function
     tinydevcrm._list_early(bigint[]),
+    tinydevcrm._compute_change_due(tinydevcrm.matviews),
+    tinydevcrm._needs_refresh(tinydevcrm.matviews),
+    tinydevcrm._find_change_schedule(),
+    tinydevcrm._find_change_due(bigint),
+    tinydevcrm._list_unlooked(bigint),
+    tinydevcrm._list_unarmed(bigint),
+    tinydevcrm._arm_watches(bigint),
+    tinydevcrm._has_just_changed(bigint, interval),
     tinydevcrm._plan_round(bigint[], timestamptz),
     tinydevcrm._find_due_matview(bigint, bigint[], timestamptz),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
@@ -527,6 +826,8 @@ grant execute on function
 to tinydevcrm_user;
 
 grant execute on procedure
+    tinydevcrm._refresh_stale(bigint, double precision),
+    tinydevcrm.refresh_changed(double precision, boolean),
     tinydevcrm._refresh_round(bigint[], timestamptz, boolean),
     tinydevcrm.refresh_scheduled(bigint),
     tinydevcrm.refresh_by_seconds(boolean)

@@ -6,6 +6,8 @@ select cron.unschedule(jobid)
 update tinydevcrm.matviews
    set schedule = null;
 
+drop function tinydevcrm._wake_change_jobs(regrole);
+
 drop trigger _500_create_job on tinydevcrm.refresh_requests;
 drop function tinydevcrm._create_request_job(regrole);
 drop function tinydevcrm._refresh_requests_create_job();

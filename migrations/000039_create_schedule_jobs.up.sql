@@ -25,7 +25,11 @@ begin
             'call tinydevcrm.refresh_by_seconds(%s)', (schedule).is_slow::text);
     else
         _describe_job.job_name := format('tinydevcrm schedule %s', (schedule).id);
-        _describe_job.command := format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id);
+        _describe_job.command := case
+            when (schedule).schedule = 'on change' then
+                'call tinydevcrm.refresh_changed(is_job => true)'
+            else format('call tinydevcrm.refresh_scheduled(%s)', (schedule).id)
+        end;
     end if;
 end
 $$;
@@ -136,7 +140,7 @@ begin
     perform cron.unschedule(job.jobid)
        from cron.job
       where job.jobid = old.job_id
-        and job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\('
+        and job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
         and not exists (
             select
               from tinydevcrm.schedules
@@ -285,6 +289,7 @@ begin
         new.is_slow := false;
         new.schedule_id := null;
         new.catch_up := null;
+        new.is_on_change := false;
         new.schedule_began_at := null;
         return new;
     end if;
@@ -300,6 +305,16 @@ begin
         v_parsed := tinydevcrm._parse_schedule(new.schedule);
     end if;
 
+    new.is_on_change := v_parsed.schedule = 'on change';
+    if new.is_on_change and not old.is_on_change and new.untracked_reason is not null then
+        raise exception using
+            errcode = 'TD007',
+            message = format(
+                '%s cannot be refreshed on change: %s', new.relation, new.untracked_reason),
+            hint    = 'Refresh it by the clock, such as "1 minute". tinydevcrm.track_table() tracks '
+                      'a table.';
+    end if;
+
     -- Setting the same schedule again changes nothing: a slow view stays slow.
     if (v_parsed.schedule, v_parsed.time_zone) is distinct from (v_old.schedule, v_old.time_zone)
        or new.owner <> old.owner
@@ -307,10 +322,12 @@ begin
         new.is_slow := false;
         new.schedule_began_at := now();
     end if;
+    new.is_slow := new.is_slow and not new.is_on_change;
     new.catch_up := coalesce(
         new.catch_up,
         v_parsed.seconds is null
-        and cardinality((tinydevcrm._cron_fields(v_parsed.schedule)).minutes) = 1);
+        and cardinality((tinydevcrm._cron_fields(v_parsed.schedule)).minutes) = 1,
+        false);
     new.is_slow := new.is_slow
         or tinydevcrm._reads_slow_matview(new.id, v_parsed.schedule, v_parsed.time_zone);
     new.schedule_id := (tinydevcrm._find_or_create_schedule(
@@ -323,7 +340,7 @@ $$;
 comment on function tinydevcrm._matviews_find_schedule() is
     'Puts a materialized view on the schedule that its registration names, and creates that '
     'schedule if there is none. Raises TD003 when it is not a schedule, TD007 when the owner has '
-    'too many. Security definer: users cannot write schedules. As a trigger it runs only for a '
+    'too many, or a view that is not tracked cannot be refreshed on change. Security definer: users cannot write schedules. As a trigger it runs only for a '
     'registration that row-level security has let through, and only for the owner of that.';
 
 create trigger _100_find_schedule
@@ -394,7 +411,74 @@ create trigger _500_create_job
     for each row
     execute function tinydevcrm._refresh_requests_create_job();
 
+create function tinydevcrm._wake_change_jobs(served regrole)
+    returns double precision
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_is_silent   boolean;
+    v_schedule    tinydevcrm.schedules;
+    v_due_at      timestamptz;
+    v_look_at     timestamptz;
+    v_has_changed boolean := false;
+begin
+    if not tinydevcrm._cron_has_seconds()
+       or not exists (
+           select
+             from tinydevcrm.schedules
+            where schedules.schedule = 'on change'
+              and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
+       )
+    then
+        return null;
+    end if;
+
+    -- As in _refresh_stale(): before what follows.
+    v_is_silent := tinydevcrm._may_change_silently();
+    for v_schedule in
+        select schedules.*
+          from tinydevcrm.schedules
+          join pg_roles
+            on pg_roles.oid = schedules.owner
+           and pg_roles.rolcanlogin
+          join cron.job
+            on job.jobid = schedules.job_id
+           and job.schedule = schedules.cron_schedule
+         where schedules.schedule = 'on change'
+           and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
+           and exists (select tinydevcrm._list_unlooked(schedules.id))
+           for update of job skip locked
+    loop
+        v_due_at := tinydevcrm._find_change_due(v_schedule.id);
+        if v_due_at <= clock_timestamp() + interval '1 minute' then
+            update cron.job
+               set schedule = '1 second'
+             where job.jobid = v_schedule.job_id;
+        else
+            v_has_changed := tinydevcrm._arm_watches(v_schedule.id) or v_has_changed;
+        end if;
+        v_look_at := least(v_look_at, v_due_at);
+    end loop;
+
+    return least(
+        extract(epoch from v_look_at - clock_timestamp()),
+        case when v_is_silent or v_has_changed then 1 end);
+end
+$$;
+
+comment on function tinydevcrm._wake_change_jobs(regrole) is
+    'Makes the jobs "on change" of all owners but one run each second, if views of theirs are '
+    'stale. Upkeep makes them run each minute again. Returns in how many seconds to call it again; '
+    'null when a notification comes before there is anything to do, and where pg_cron has no '
+    'seconds. The orchestrator calls it, and refreshes the views of the served role itself: a view '
+    'runs only in a session that has logged in as its owner. Security '
+    'definer: lends the right to make these jobs run sooner.';
+
 revoke execute on function
+    tinydevcrm._wake_change_jobs(regrole),
     tinydevcrm._describe_job(tinydevcrm.schedules),
     tinydevcrm._create_job(regrole, text, text, text),
     tinydevcrm._schedules_create_job(),
@@ -406,3 +490,5 @@ revoke execute on function
     tinydevcrm._refresh_requests_create_job(),
     tinydevcrm._create_request_job(regrole)
 from public;
+
+grant execute on function tinydevcrm._wake_change_jobs(regrole) to tinydevcrm_orchestrator;

@@ -125,6 +125,12 @@ declare
     v_next   timestamptz := now();
 begin
     describe_schedule.schedule := v_parsed.schedule;
+    if v_parsed.schedule = 'on change' then
+        describe_schedule.words := 'when a table that it reads has changed';
+        describe_schedule.next_due_at := '{}';
+        return;
+    end if;
+
     describe_schedule.time_zone := coalesce(v_parsed.time_zone, tinydevcrm._cron_timezone());
     if v_parsed.seconds is not null then
         describe_schedule.words := 'every ' || regexp_replace(v_parsed.schedule, '^1 (.*)', '\1');
@@ -145,7 +151,7 @@ $$;
 
 comment on function tinydevcrm.describe_schedule(text) is
     'A schedule in its normal form and in words, the time zone of the words, and the next three '
-    'times at which it is due. Raises TD003 when it is not a schedule.';
+    'times at which it is due; none for "on change". Raises TD003 when it is not a schedule.';
 
 create function tinydevcrm._assign_schedule(
     relation  regclass,
@@ -225,14 +231,15 @@ $$;
 
 comment on function tinydevcrm.schedule_matview(regclass, text, text, boolean) is
     'Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily '
-    'at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint(). The time zone '
+    'at 7:00", a cron expression, "on change", or another form of tinydevcrm._schedule_hint(). The time zone '
     'may be given, or follow the schedule; without one it is that of pg_cron. catch_up: whether a '
     'time that passes while the database is down is made up for; by default when the schedule is '
     'due at most once an hour. Replaces an earlier schedule. Returns the schedule in normal form '
     'and the outcome of the first refresh: a failure raises nothing, and the schedule stays set. '
     'In a session that has not logged in as the owner, the first refresh is requested: see '
     'tinydevcrm.refresh_matview(). Raises TD001 when it is not watched, TD003 when it is not a '
-    'schedule or not a time zone, 42501 when it is not yours.';
+    'schedule or not a time zone, TD007 when "on change" is not possible for it, 42501 when it is '
+    'not yours.';
 
 create function tinydevcrm.unschedule_matview(relation regclass)
     returns void

@@ -1,6 +1,7 @@
 drop function tinydevcrm._find_last_upkeep();
 drop procedure tinydevcrm.settle_jobs();
 drop function tinydevcrm._remove_unused_locks();
+drop function tinydevcrm._settle_changes();
 drop function tinydevcrm._end_locked_sessions();
 drop function tinydevcrm._cancel_overdue_refreshes();
 drop function tinydevcrm._request_left_rounds();

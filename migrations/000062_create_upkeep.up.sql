@@ -17,7 +17,7 @@ as $$
             command in (
                 'call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()',
                 'call tinydevcrm.refresh_requested()')
-            or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
+            or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
            )
        and (nodename, nodeport, database) is distinct from (
             coalesce(current_setting('cron.host', true), 'localhost'),
@@ -43,6 +43,8 @@ as $$
      where exists (select from pg_roles where oid = schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
+            -- While something changes: _wake_change_jobs().
+            and (schedules.schedule <> 'on change' or job.schedule is distinct from '1 second')
             or schedules.cron_zone <> tinydevcrm._cron_timezone()
             -- This pg_cron has seconds and an earlier one had not, or the other way round.
             or schedules.seconds is not null
@@ -131,7 +133,7 @@ begin
        from (
          select job.jobid
            from cron.job
-          where job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds)\(\w+\)$'
+          where job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
             and not exists (
                 select
                   from tinydevcrm.schedules
@@ -281,6 +283,35 @@ comment on function tinydevcrm._settle_requests() is
     'Gives each owner with requested refreshes a job that does them, and removes the job of all '
     'others.';
 
+create function tinydevcrm._settle_changes()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._settle_watches(schedules.id)
+      from tinydevcrm.schedules
+     where schedules.schedule = 'on change';
+
+    update cron.job
+       set schedule = schedules.cron_schedule
+      from tinydevcrm.schedules
+      join pg_roles
+        on pg_roles.oid = schedules.owner
+     where schedules.schedule = 'on change'
+       and job.jobid = schedules.job_id
+       and job.schedule <> schedules.cron_schedule
+       and (
+           not pg_roles.rolcanlogin
+           or tinydevcrm._find_change_due(schedules.id) is null
+          and not tinydevcrm._has_just_changed(schedules.id, '10 seconds')
+       )
+$$;
+
+comment on function tinydevcrm._settle_changes() is
+    'Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or '
+    'cannot start, run each minute again: see tinydevcrm._wake_change_jobs().';
+
 create function tinydevcrm._remove_unused_locks()
     returns void
     language sql
@@ -340,6 +371,7 @@ begin
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
         '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
         '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
+        '_settle_changes',
         '_remove_seen_changes'
     ] loop
         begin
@@ -400,6 +432,7 @@ revoke execute on function
     tinydevcrm._cancel_overdue_refreshes(),
     tinydevcrm._request_left_rounds(),
     tinydevcrm._settle_requests(),
+    tinydevcrm._settle_changes(),
     tinydevcrm._remove_unused_locks(),
     tinydevcrm._find_last_upkeep()
 from public;

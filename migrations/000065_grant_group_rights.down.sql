@@ -30,6 +30,7 @@ drop policy webhooks_admin on tinydevcrm.webhooks;
 drop policy deliveries_admin on tinydevcrm.deliveries;
 drop policy subscriptions_admin on tinydevcrm.subscriptions;
 drop policy matview_refresh_events_admin on tinydevcrm.matview_refresh_events;
+drop policy change_watches_admin on tinydevcrm.change_watches;
 drop policy schedules_admin on tinydevcrm.schedules;
 drop policy dropped_matviews_admin on tinydevcrm.dropped_matviews;
 drop policy matview_baselines_admin on tinydevcrm.matview_baselines;

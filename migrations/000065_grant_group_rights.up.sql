@@ -33,6 +33,11 @@ create policy schedules_admin on tinydevcrm.schedules
     to tinydevcrm_admin
     using (true);
 
+create policy change_watches_admin on tinydevcrm.change_watches
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy matview_refresh_events_admin on tinydevcrm.matview_refresh_events
     for select
     to tinydevcrm_admin

@@ -9,6 +9,7 @@ import (
 	"net/url"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
@@ -17,7 +18,7 @@ import (
 )
 
 // operations says how all of this goes.
-func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, diagnostics *slog.Logger) (*ops.Ops, error) {
+func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, diagnostics *slog.Logger) (*ops.Ops, error) {
 	latest, err := migrate.Latest()
 	if err != nil {
 		return nil, err
@@ -27,11 +28,13 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 		SchemaVersion: latest,
 		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
 		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive},
+		Changes:       changes.IsAlive,
 		Pools: map[string]*sql.DB{
 			"page":       page,
 			"log":        own.log,
 			"webhooks":   own.webhooks,
 			"operations": own.operations,
+			"changes":    own.fresh,
 		},
 		Logger: diagnostics,
 	})

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 )
@@ -13,7 +14,7 @@ import (
 const webhookConns = 2
 
 // pools are connections of their own for what must go on however busy the page is.
-type pools struct{ log, webhooks, operations, watchdog *sql.DB }
+type pools struct{ log, webhooks, operations, watchdog, fresh *sql.DB }
 
 func (p *program) openPools(ctx context.Context) (pools, error) {
 	var opened pools
@@ -27,11 +28,17 @@ func (p *program) openPools(ctx context.Context) (pools, error) {
 			return pools{}, err
 		}
 	}
+	// A refresh takes as long as it does.
+	var err error
+	if opened.fresh, err = db.Open(ctx, p.databaseURL, fresh.MaxConns); err != nil {
+		opened.close()
+		return pools{}, err
+	}
 	return opened, nil
 }
 
 func (s pools) close() {
-	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog} {
+	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog, s.fresh} {
 		if pool != nil {
 			pool.Close()
 		}

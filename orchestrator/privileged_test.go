@@ -19,6 +19,7 @@ import (
 var doings = []string{
 	"select from tinydevcrm.refresh_matview('eve.{view}')",
 	"select from tinydevcrm.schedule_matview('eve.{view}', '1 minute')",
+	"select from tinydevcrm.schedule_matview('eve.{view}', 'on change')",
 	"do $$ declare id bigint; begin for id in select schedules.id from tinydevcrm.schedules loop call tinydevcrm.refresh_scheduled(id); end loop; end $$",
 	"select from tinydevcrm.watch_matview('eve.{view}', 'changed')",
 	"select from tinydevcrm.alter_matview_query('eve.{view}', 'select n from eve.{table}')",
@@ -49,6 +50,9 @@ var doings = []string{
 var upkeeps = []string{
 	"call tinydevcrm.remove_expired()",
 	"call tinydevcrm.settle_jobs()",
+	"call tinydevcrm.refresh_changed()",
+	"select tinydevcrm._wake_change_jobs(null)",
+	"call tinydevcrm.refresh_changed(is_job => true)",
 	"select * from tinydevcrm.check_installation()",
 	"select * from tinydevcrm.matview_status",
 	"select * from tinydevcrm.subscription_status",

@@ -14,11 +14,13 @@ func (p *program) scheduleCommand() *cobra.Command {
 		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
 			"A schedule is in words, such as hourly, daily at 7:00, weekdays at 9:00, monday and thursday at 18:30 or\n" +
 			"last day of the month at 7:00; a period, such as 5 seconds or 10 minutes; or the five fields of cron. The\n" +
-			"name of a time zone may follow. Without one it is in pg_cron's, which is GMT unless cron.timezone is set.\n\n" +
+			"name of a time zone may follow. Without one it is in pg_cron's, which is GMT unless cron.timezone is set.\n" +
+			"Or it is on change: as soon as a table that the view reads has changed.\n\n" +
 			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
 		Example: "  orchestrator schedule matview '5 seconds'\n" +
 			"  orchestrator schedule matview 'daily at 7:00' --time-zone Europe/Berlin\n" +
-			"  orchestrator schedule matview '0 7 * * 1-5'",
+			"  orchestrator schedule matview '0 7 * * 1-5'\n" +
+			"  orchestrator schedule matview 'on change'",
 	}
 	timeZone := command.Flags().String("time-zone", "", "the time zone of the schedule, such as Europe/Berlin")
 	catchUp := command.Flags().Bool("catch-up", false,

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
@@ -198,7 +199,9 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
 	defer cancelWebhooks()
 
-	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, diagnostics)
+	changes := fresh.NewRunner(pools.fresh, diagnostics)
+
+	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, diagnostics)
 	if err != nil {
 		return err
 	}
@@ -208,6 +211,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return hub.Probe(ctx, pools.log) })
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {

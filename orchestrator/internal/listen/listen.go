@@ -18,6 +18,9 @@ import (
 // Channel carries the ids of events that are notified.
 const Channel = "matview_refresh_channel"
 
+// changed is the payload that says that a watched table has changed.
+const changed = "changed"
+
 // Missed replaces ids that may have been lost: after reconnecting, or when a subscriber was too slow to take
 // each one. The row is the record: query the events.
 const Missed int64 = 0
@@ -40,6 +43,8 @@ type Hub struct {
 	reconnects  int64
 	hasEnded    bool
 	subscribers map[chan int64]struct{}
+	// changes gets a signal when a watched table has changed, or may have.
+	changes chan struct{}
 	// probe is the payload that is awaited, and arrived is closed when it arrives.
 	probe   string
 	arrived chan struct{}
@@ -48,7 +53,7 @@ type Hub struct {
 
 // NewHub returns a Hub for the database at url. Run starts it.
 func NewHub(url string, logger *slog.Logger) *Hub {
-	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{})}
+	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{}), changes: make(chan struct{}, 1)}
 }
 
 // Run listens until ctx ends, and reconnects whenever the connection is lost. At the end it closes the channels
@@ -74,6 +79,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.setListening(true)
 	// Subscribers that drained earlier may have missed events of the meantime.
 	h.publish(Missed)
+	h.signalChange()
 
 	silence := time.NewTimer(pingAfter)
 	defer silence.Stop()
@@ -149,6 +155,17 @@ func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
 	}
 }
 
+// Changes returns the channel that gets a signal when a watched table has changed. Several that are pending count as
+// one. There is one receiver.
+func (h *Hub) Changes() <-chan struct{} { return h.changes }
+
+func (h *Hub) signalChange() {
+	select {
+	case h.changes <- struct{}{}:
+	default:
+	}
+}
+
 // publish never blocks: a subscriber whose backlog is full finds Missed in it instead.
 func (h *Hub) publish(ids ...int64) {
 	h.mu.Lock()
@@ -179,7 +196,12 @@ func offer(subscriber chan int64, id int64) {
 // probe. lib/pq sends nil after it has reconnected.
 func (h *Hub) read(notification *pq.Notification) (id int64, isOurs bool) {
 	if notification == nil {
+		h.signalChange()
 		return Missed, true
+	}
+	if notification.Extra == changed {
+		h.signalChange()
+		return 0, false
 	}
 	id, err := strconv.ParseInt(notification.Extra, 10, 64)
 	if err != nil || id < 0 {

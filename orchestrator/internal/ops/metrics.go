@@ -23,6 +23,7 @@ func descriptions() map[string]*prometheus.Desc {
 	add("tinydevcrm_listener_reconnects_total",
 		"How often the listening connection was lost and restored since the program started.")
 	add("tinydevcrm_delivery_loop_up", "Whether the delivery loop has run recently.", "kind")
+	add("tinydevcrm_change_loop_up", "Whether the loop that refreshes views on change runs, or has run recently.")
 	add("tinydevcrm_refreshes_total",
 		"Events of all materialized views since the program started, by outcome; late, silent, resumed and dropped are no refreshes.", "outcome")
 	add("tinydevcrm_imports_total",
@@ -66,6 +67,7 @@ func (o *Ops) Collect(metrics chan<- prometheus.Metric) {
 	for kind, isAlive := range o.Loops {
 		send(prometheus.GaugeValue, "tinydevcrm_delivery_loop_up", number(isAlive()), kind)
 	}
+	send(prometheus.GaugeValue, "tinydevcrm_change_loop_up", number(o.Changes()))
 	send(prometheus.GaugeValue, "tinydevcrm_schema_version_expected", float64(o.SchemaVersion))
 
 	answer, err := o.share("scrape", scrapeWithin, func(ctx context.Context) (any, error) {

@@ -46,6 +46,8 @@ type Config struct {
 	Listener func() Listener
 	// Loops report whether each delivery loop runs, by what it delivers to.
 	Loops map[string]func() bool
+	// Changes reports whether the views on change are refreshed.
+	Changes func() bool
 	// Pools are the pools whose connections are counted, by their purpose.
 	Pools  map[string]*sql.DB
 	Logger *slog.Logger
@@ -175,6 +177,9 @@ func (o *Ops) Ready() http.Handler {
 			missing["listener"] = "is not connected"
 		case listener.IsDeaf:
 			degraded["listener"] = "receives no notifications; events are looked for every ten seconds"
+		}
+		if !o.Changes() {
+			degraded["changes"] = "are not looked for; pg_cron refreshes views on change within a minute"
 		}
 		for name, isAlive := range o.Loops {
 			if !isAlive() {

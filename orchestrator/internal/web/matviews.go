@@ -33,13 +33,14 @@ type matview struct {
 	Schedule       string
 	LateReason     string
 	// RenamedRead says which renamed table it reads although there is a new one of the old name.
-	RenamedRead     string
+	RenamedRead string
 	IsTroubled      bool
 	PlainReason     string
 	ErrorMessage    string
 	RowCount        sql.NullInt64
 	LastRefreshedAt sql.NullTime
-	// UntrackedReason is empty when its schedule refreshes it only after its tables have changed.
+	// UntrackedReason is empty when its schedule refreshes it only after its tables have changed, and it can be
+	// refreshed on change.
 	UntrackedReason              string
 	LastCheckedAt, LastChangedAt sql.NullTime
 	// NotifyDeadline is empty when there is none.
@@ -117,6 +118,7 @@ const findMatviews = `
 	       coalesce((matview).schedule, ''),
 	       coalesce((matview).late_reason, ''),
 	       coalesce((matview).renamed_read, ''),
+	       coalesce((matview).untracked_reason, ''),
 	       (matview).is_troubled,
 	       coalesce((matview).error_message, ''),
 	       (matview).row_count,

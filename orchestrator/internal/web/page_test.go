@@ -164,6 +164,28 @@ func TestPageShowsWhatIsMuted(t *testing.T) {
 	}
 }
 
+// The page offers "on change", or says why not.
+func TestPageOffersOnChange(t *testing.T) {
+	f := newFixture(t)
+	f.exec("create table changing (n integer)")
+	f.watch("tracked", "select n from changing")
+	f.watch("clocked", "select now() as at")
+	const option, reason = `<option value="on change">`, "Not on change: it calls now()"
+	if page := f.send(get("/?matview=tracked")).body; !strings.Contains(page, option) || strings.Contains(page, "Not on change") {
+		t.Errorf("of a tracked view: %s", page)
+	}
+	if page := f.send(get("/?matview=clocked")).body; strings.Contains(page, option) || !strings.Contains(page, reason) {
+		t.Errorf("of a view that reads the clock: %s", page)
+	}
+	f.send(post("/matviews/schedule", "relation", "tracked", "schedule", "On change"))
+	if page := f.send(get("/?matview=tracked&schedule=on+change")).body; !strings.Contains(page, "when a table that it reads has changed</small>") {
+		t.Errorf("when that is: %s", page)
+	}
+	if answer := f.send(post("/matviews/schedule", "relation", "clocked", "schedule", "on change")); !strings.Contains(answer.body, "clocked cannot be refreshed on change: it calls now()") {
+		t.Errorf("a view that reads the clock: %s", answer.body)
+	}
+}
+
 func TestPageShowsPausedSubscriptions(t *testing.T) {
 	f := newFixture(t)
 	f.exec("select tinydevcrm.create_webhook('s', 'https://example.com/')")

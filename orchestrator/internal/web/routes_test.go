@@ -62,6 +62,9 @@ func TestProgramGetsJSON(t *testing.T) {
 		{"words and a time zone", describe("Weekdays at 9:00 europe/berlin"),
 			200, `{"schedule":"0 9 * * 1-5","words":"Monday to Friday at 09:00","time_zone":"Europe/Berlin","next_due_at":["…","…","…"]}`},
 
+		{"on change", describe("when it changes"),
+			200, `{"schedule":"on change","words":"when a table that it reads has changed","time_zone":null,"next_due_at":[]}`},
+
 		{"a rule", post("/matviews/watch", "relation", odd, "notify_when", "changed",
 			"ignored_columns", " name , ,", "notify_interval", "90 minutes", "notify_after", "2", "notify_deadline", "26 hours"), 200, `{"relation":"\"Odd view\""}`},
 		{"a replay", get("/rules/replay?relation=%22Odd+view%22&notify_when=empty&notify_interval=&notify_after="),

@@ -69,7 +69,7 @@ let waiting = null;
 
 function say(described) {
     const next = described.next_due_at.map(moment => new Date(moment).toLocaleString());
-    when.textContent = `${described.words} (${described.time_zone}); next ${next.join(', ')}`;
+    when.textContent = next.length ? `${described.words} (${described.time_zone}); next ${next.join(', ')}` : described.words;
 }
 
 async function describe() {
