@@ -40,10 +40,8 @@ as $$
                    for place in range(len(table[0]))]
         return [kinds.pop() if len(kinds) == 1 and kinds <= VALUES else None for kinds in columns]
 
-    def find_header(table):
-        """Whether the cells of the first record are of other kinds than those below them."""
-        if len(table) == 1:
-            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+    def header_votes(table):
+        """The numbers of columns that speak for a header, and against one."""
         for_it = against = 0
         for cell, below in zip(table[0], column_kinds(table)):
             # A year can be the name of a column, and an empty cell decides nothing.
@@ -53,16 +51,23 @@ as $$
                 against += 1
             else:
                 for_it += 1
+        return for_it, against
+
+    def find_header(table):
+        """Whether the cells of the first record are of other kinds than those below them."""
+        if len(table) == 1:
+            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+        for_it, against = header_votes(table)
         return for_it > against or against == 0
 
-    GD.update(tinydevcrm_cell_kinds=(VALUES, kind, column_kinds, find_header))
+    GD.update(tinydevcrm_cell_kinds=(VALUES, kind, column_kinds, header_votes, find_header))
 $$;
 
 comment on function tinydevcrm._load_cell_kinds() is
     'Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of '
-    'value kinds, and functions that find the kind of a cell, the kinds of a table''s columns, and '
-    'whether the first record is a header. Remove the entry with pop(), because it caches each '
-    'cell that it has seen.';
+    'value kinds, and functions that find the kind of a cell, the kinds of a table''s columns, '
+    'how many columns speak for and against a header, and whether the first record is one. Remove '
+    'the entry with pop(), because it caches each cell that it has seen.';
 
 revoke execute on function tinydevcrm._load_cell_kinds() from public;
 

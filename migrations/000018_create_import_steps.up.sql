@@ -115,13 +115,15 @@ begin
     perform tinydevcrm._check_target(v_import);
 
     insert into tinydevcrm.imports (
-               source, mode, key, schema_name, table_name, dialect, columns, distribute_by)
+               source, mode, key, schema_name, table_name, dialect, columns, distribute_by,
+               notices)
     values (
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
                    begin_import.header, begin_import.ranks, begin_import.types),
-               nullif(begin_import.distribute_by, ''))
+               nullif(begin_import.distribute_by, ''),
+               coalesce((begin_import.dialect).warnings, '{}'))
     returning imports.*
          into v_import;
 
@@ -236,10 +238,11 @@ comment on function tinydevcrm.widen_import(bigint, integer[]) is
     'than columns add columns. Raises TD001 when no such import is running.';
 
 create function tinydevcrm.record_import_problems(
-    import_id bigint,
-    lines     bigint[],
-    reasons   text[],
-    texts     text[]
+    import_id   bigint,
+    lines       bigint[],
+    reasons     text[],
+    texts       text[],
+    is_rejected boolean default false
 )
     returns void
     language plpgsql
@@ -248,15 +251,17 @@ create function tinydevcrm.record_import_problems(
 as $$
 declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(record_import_problems.import_id);
+    v_count  constant bigint := coalesce(cardinality(record_import_problems.lines), 0);
 begin
-    insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
+    insert into tinydevcrm.import_problems (import_id, line, reason, line_text, is_rejected)
     select v_import.id,
            problem.line,
            left(problem.reason, 1000),
            case
                when octet_length(problem.line_text) <= 10000 then problem.line_text
                else left(problem.line_text, 2500)
-           end
+           end,
+           record_import_problems.is_rejected
       from unnest(
                record_import_problems.lines,
                record_import_problems.reasons,
@@ -265,14 +270,15 @@ begin
      order by problem.number;
 
     update tinydevcrm.imports
-       set problem_count = imports.problem_count
-                         + coalesce(cardinality(record_import_problems.lines), 0)
+       set problem_count = imports.problem_count + v_count,
+           reject_count = imports.reject_count
+                        + case when record_import_problems.is_rejected then v_count else 0 end
      where imports.id = v_import.id;
 end
 $$;
 
-comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
-    'Records the repaired lines of a running import: their numbers, what was wrong, and their text '
+comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean) is
+    'Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text '
     'in the file. Raises TD001 when no such import is running.';
 
 create function tinydevcrm.finish_import(
@@ -380,7 +386,7 @@ revoke execute on function
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
-    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 from public;
@@ -391,7 +397,7 @@ grant execute on function
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
     tinydevcrm.widen_import(bigint, integer[]),
-    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 to tinydevcrm_user;

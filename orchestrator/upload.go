@@ -89,8 +89,12 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		fmt.Fprintf(p.stdout, "  on the Citus workers: %s\n", *done.Distribution)
 	}
 	if done.ProblemCount > 0 {
-		fmt.Fprintf(p.stdout, "  %s repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
-			words.Count(done.ProblemCount, "line"), done.ID)
+		what := "repaired"
+		if done.RejectCount > 0 {
+			what = "left out"
+		}
+		fmt.Fprintf(p.stdout, "  %s %s: select * from tinydevcrm.import_problems where import_id = %d\n",
+			words.Count(done.ProblemCount, "line"), what, done.ID)
 	}
 	for _, notice := range done.Notices {
 		fmt.Fprintf(p.stdout, "  Notice: %s\n", notice)

@@ -9,11 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/lib/pq"
+	"golang.org/x/text/unicode/norm"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
@@ -29,10 +33,11 @@ type loader struct {
 	request Request
 	file    *countingReader // the file as received
 	dialect Dialect
-	records *records.Reader
+	records *lines
 	ahead   *records.Record // already read: the first record of a file without a header
 
 	header   []string
+	width    int // of the header
 	table    table
 	problems problems
 
@@ -43,9 +48,6 @@ type loader struct {
 
 // newLoader reads the beginning of the file.
 func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Request) (*loader, error) {
-	if err := checkRagged(request.Ragged); err != nil {
-		return nil, err
-	}
 	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
 	unpacked, err := unpack(l.file, request.Source, request.MaxRatio)
 	if err != nil {
@@ -63,18 +65,21 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, null: request.Null}
-	if l.records, err = newReader(io.MultiReader(bytes.NewReader(sample), text), l.dialect); err != nil {
+	l.table = table{ladder: types, nulls: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull,
+		isTrimmed: request.IsTrimmed}
+	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), text), l.dialect)
+	if err != nil {
 		return nil, err
 	}
+	l.records = &lines{reader: reader, comment: []byte(request.Comment), skipEnd: request.SkipEnd}
 	return l, l.readHeader()
 }
 
 // readHeader determines the columns.
 func (l *loader) readHeader() error {
-	first, err := l.records.Next()
+	first, err := l.records.next()
 	for err == nil && first.IsBlank() && !l.dialect.HasHeader && l.request.HasHeader == nil {
-		first, err = l.records.Next()
+		first, err = l.records.next()
 	}
 	if errors.Is(err, io.EOF) {
 		return errNoHeader
@@ -87,29 +92,66 @@ func (l *loader) readHeader() error {
 		return l.problems.refusal()
 	}
 	l.header = make([]string, len(first.Fields))
-	l.table.grow(len(first.Fields))
+	l.width = len(l.header)
+	l.table.grow(l.width)
+	l.records.isOneColumn = l.width == 1
 	if !l.dialect.HasHeader {
 		l.ahead = first
+		return l.nameColumns()
+	}
+	l.addNames(first)
+	for range l.request.HeaderLines - 1 {
+		if first, err = l.records.next(); errors.Is(err, io.EOF) {
+			return errNoHeader
+		}
+		if err != nil {
+			return explainRecord(err)
+		}
+		l.addNames(first)
+	}
+	if err := l.records.skip(l.request.SkipAfterHeader); err != nil {
+		return explainRecord(err)
+	}
+	return l.nameColumns()
+}
+
+// addNames adds the cells of a line of the header to the names of the columns. NFC makes names the same that
+// look the same.
+func (l *loader) addNames(record *records.Record) {
+	for i, field := range record.Fields[:min(len(record.Fields), l.width)] {
+		name := norm.NFC.String(string(field.Text))
+		if l.header[i] != "" && name != "" {
+			name = " " + name
+		}
+		l.header[i] += name
+	}
+}
+
+// nameColumns gives the columns the names of the request.
+func (l *loader) nameColumns() error {
+	if l.request.Columns == nil {
 		return nil
 	}
-	for i, field := range first.Fields {
-		l.header[i] = string(field.Text)
+	if len(l.request.Columns) != l.width {
+		return &db.UserError{
+			Status: http.StatusUnprocessableEntity,
+			Code:   "TD007",
+			Message: fmt.Sprintf("%s with a name, but the first line has %s",
+				words.Count(int64(len(l.request.Columns)), "column"), words.Count(int64(l.width), "field")),
+			Hint: "Name each column of the file (--columns), in the order of the file.",
+		}
 	}
+	l.header = l.request.Columns
 	return nil
 }
 
-// next reads a record. It skips blank lines, unless such a line holds a value.
+// next reads a record.
 func (l *loader) next() (*records.Record, error) {
 	if first := l.ahead; first != nil {
 		l.ahead = nil
 		return first, nil
 	}
-	for {
-		record, err := l.records.Next()
-		if err != nil || !record.IsBlank() || len(l.table.fits) == 1 {
-			return record, err
-		}
-	}
+	return l.records.next()
 }
 
 // load imports the whole file.
@@ -187,26 +229,34 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 
 // take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
-	problem := l.problems.of(record, len(l.table.fits))
-	isRepairable := !record.IsBad && l.request.Ragged == "pad" && !l.problems.isRefused()
-	if problem != "" && !isRepairable {
-		l.problems.note(record, problem)
+	if l.request.Ragged == "pad" || l.request.Ragged == "reject" {
+		cutSurplus(record, l.width)
 	}
-	if l.problems.isRefused() {
-		l.table.lines = l.table.lines[:0]
+	problem := l.problems.of(record, l.width)
+	isRejected := problem != "" && l.request.Ragged == "reject"
+	isRepaired := problem != "" && l.request.Ragged == "pad" && !record.IsBad
+	if problem != "" && !isRejected && !isRepaired || l.problems.isRefused() {
+		l.refuse(record, problem)
 		return nil
 	}
 	if problem == "" {
 		l.table.add(record)
 		return nil
 	}
-	l.problems.repair(record, problem)
-	if len(record.Fields) > len(l.table.fits) {
+
+	l.problems.keep(record, problem, isRejected)
+	if isRejected && l.problems.rejected > cmp.Or(l.request.RejectLimit, defaultRejects) {
+		l.refuse(record, problem)
+		return nil
+	}
+	if len(record.Fields) > len(l.table.fits) && isRepaired {
 		if err := l.addColumns(ctx, len(record.Fields)); err != nil {
 			return err
 		}
 	}
-	l.table.add(record)
+	if isRepaired {
+		l.table.add(record)
+	}
 	if l.problems.isFull() {
 		if err := l.flush(ctx); err != nil {
 			return err
@@ -214,6 +264,27 @@ func (l *loader) take(ctx context.Context, record *records.Record) error {
 		return l.recordProblems(ctx)
 	}
 	return nil
+}
+
+// refuse counts a problem for which the file is refused, or a good record after one.
+func (l *loader) refuse(record *records.Record, problem string) {
+	if problem == "" {
+		l.problems.isLast = false
+	} else {
+		l.problems.note(record, problem)
+	}
+	l.table.lines = l.table.lines[:0]
+}
+
+// cutSurplus removes empty fields beyond the width of the table: a delimiter at the end of a line.
+func cutSurplus(record *records.Record, width int) {
+	for len(record.Fields) > width {
+		last := record.Fields[len(record.Fields)-1]
+		if last.IsQuoted || len(last.Text) > 0 {
+			return
+		}
+		record.Fields = record.Fields[:len(record.Fields)-1]
+	}
 }
 
 // flush sends the lines. If a value does not fit its column, the column is widened first.
@@ -308,11 +379,13 @@ func (l *loader) begin(ctx context.Context) error {
 		           mode          => $5,
 		           key           => $6,
 		           types         => $7,
-		           dialect       => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect,
-		           distribute_by => $15)`,
+		           dialect       => row($8, $9, nullif($10, ''), nullif($11, ''), $12, $13, $14, $15,
+		                                $16)::tinydevcrm.csv_dialect,
+		           distribute_by => $17)`,
 		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
-		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.request.DistributeBy)
+		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
+		pq.Array(l.dialect.Warnings), l.request.DistributeBy)
 }
 
 func (l *loader) widen(ctx context.Context) error {
@@ -347,7 +420,7 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	return nil
 }
 
-// recordProblems writes down what was repaired.
+// recordProblems writes down what was repaired or rejected.
 func (l *loader) recordProblems(ctx context.Context) error {
 	p := &l.problems
 	if len(p.lines) == 0 {
@@ -356,8 +429,8 @@ func (l *loader) recordProblems(ctx context.Context) error {
 	if err := l.endCopy(); err != nil {
 		return err
 	}
-	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
-		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
+	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4, $5)",
+		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts), l.request.Ragged == "reject")
 	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
 	return err
 }
@@ -367,11 +440,11 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 	var columns []byte
 	err := l.conn.QueryRowContext(ctx, `
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
+		       problem_count, reject_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
 		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
-		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
+		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RejectCount, &done.RewriteCount, &done.Distribution,
 		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
 	if err != nil {
 		return Import{}, fmt.Errorf("finish: %w", err)

@@ -66,7 +66,7 @@ var kinds = []func(*rand.Rand) string{
 			"2147483648", "-2147483648", "9223372036854775808", "0.10", "1900-02-29", "x'y", "n/a", "NULL", "'"}[r.IntN(21)]
 	},
 	func(r *rand.Rand) string {
-		pieces := []string{"a", "é", "€", " ", ",", ";", "\t", "|", `"`, `'`, `\`, "\n", "\r\n", "0", "-", ", ", `\"`, `""`}
+		pieces := []string{"a", "é", "€", " ", ",", ";", "\t", "|", `"`, `'`, `\`, "\n", "\r\n", "0", "-", ", ", `\"`, `""`, "\r\r\n", "||", "¦"}
 		var b strings.Builder
 		for range r.IntN(9) {
 			b.WriteString(pieces[r.IntN(len(pieces))])
@@ -101,6 +101,10 @@ func generate(r *rand.Rand) generated {
 		}
 		g.rows = append(g.rows, row)
 	}
+	if last := len(g.rows) - 1; last >= 0 && width == 1 && g.rows[last][0] == nil {
+		value := columns[0](r) // a blank line at the end is no row
+		g.rows[last][0] = &value
+	}
 	g.write(r)
 	g.request.Source = "t.csv"
 	g.request = g.request.WithSizes(1+r.IntN(400), 1+r.IntN(200))
@@ -110,7 +114,7 @@ func generate(r *rand.Rand) generated {
 // write writes the cells in some dialect, which the request gives.
 func (g *generated) write(r *rand.Rand) {
 	yes, none := true, 0
-	delimiter := []string{",", ";", "\t", "|", " ", ", "}[r.IntN(6)]
+	delimiter := []string{",", ";", "\t", "|", " ", ", ", "||", "|~|", "¦", "\x01"}[r.IntN(10)]
 	quote := []string{`"`, `'`}[r.IntN(2)]
 	escape := []string{quote, `\`}[r.IntN(2)]
 	lineEnd := []string{"\n", "\r\n", "\r"}[r.IntN(3)]
@@ -146,7 +150,7 @@ func (g *generated) write(r *rand.Rand) {
 		lines = append(lines, strings.Join(fields, delimiter))
 	}
 	text := strings.Join(lines, lineEnd)
-	if isNull := len(g.header) == 1 && len(g.rows) > 0 && g.rows[len(g.rows)-1][0] == nil; isNull || r.IntN(3) > 0 {
+	if r.IntN(3) > 0 {
 		text += lineEnd
 	}
 	g.text = encode(r, encoding, text)

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"math/bits"
@@ -57,7 +58,9 @@ func (l *ladder) maskOf(rank *int64) patterns.Mask {
 // A table holds what is known of the columns, and the records that are not sent yet.
 type table struct {
 	ladder *ladder
-	null   string
+	nulls  []string
+	// isQuotedEmptyNull and isTrimmed are those of the request.
+	isQuotedEmptyNull, isTrimmed bool
 	// fits are, for each column, the patterns that accept every value so far.
 	fits []patterns.Mask
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
@@ -117,7 +120,10 @@ func (t *table) add(record *records.Record) {
 			continue
 		}
 		field := &record.Fields[column]
-		if !field.IsQuoted && (len(field.Text) == 0 || string(field.Text) == t.null) {
+		if t.isTrimmed && !field.IsQuoted {
+			field.Text = bytes.TrimSpace(field.Text)
+		}
+		if t.isNull(field) {
 			t.lines = append(t.lines, `\N`...)
 			continue
 		}
@@ -128,6 +134,21 @@ func (t *table) add(record *records.Record) {
 	}
 	t.lines = append(t.lines, '\n')
 	t.rows++
+}
+
+func (t *table) isNull(field *records.Field) bool {
+	switch {
+	case len(field.Text) == 0:
+		return !field.IsQuoted || t.isQuotedEmptyNull
+	case field.IsQuoted:
+		return false
+	}
+	for _, null := range t.nulls {
+		if string(field.Text) == null {
+			return true
+		}
+	}
+	return false
 }
 
 // appendEscaped writes a value in COPY's text format.

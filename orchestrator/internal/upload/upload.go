@@ -34,18 +34,32 @@ type Request struct {
 	DistributeBy string
 	// Types are the types of columns, by name.
 	Types map[string]string
-	// Null is a text that means NULL, in addition to the empty text.
-	Null string
+	// Nulls are texts that mean NULL, in addition to the empty text.
+	Nulls []string
+	// IsQuotedEmptyNull means that an empty text in quotes is NULL too.
+	IsQuotedEmptyNull bool
+	// IsTrimmed means that blanks around values that are not quoted do not belong to them.
+	IsTrimmed bool
 
 	Encoding, Delimiter, Quote, Escape string
 	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
 	HasHeader *bool
+	// HeaderLines is how many lines name the columns; 0 means one.
+	HeaderLines int
+	// Columns are names for the columns, instead of those of the file.
+	Columns []string
 	// Skip is how many lines come before the header.
 	Skip *int
+	// SkipAfterHeader is how many lines below the header are not data, SkipEnd how many at the end of the file.
+	SkipAfterHeader, SkipEnd int
+	// Comment begins lines that are not data; empty when there are none.
+	Comment string
 
 	// Ragged is how to treat a record with too few or too many fields: "" and "strict" refuse the file; "pad"
-	// fills it up or adds columns, and notes it in import_problems.
+	// fills it up or adds columns, and notes it in import_problems; "reject" only notes it there.
 	Ragged string
+	// RejectLimit is how many lines may be rejected; 0 means defaultRejects.
+	RejectLimit int64
 
 	// MaxBytes limits the text of the file, unpacked; 0 means no limit.
 	MaxBytes int64
@@ -78,6 +92,7 @@ type Import struct {
 	RowCount     int64    `json:"row_count"`
 	ByteCount    int64    `json:"byte_count"`
 	ProblemCount int64    `json:"problem_count"`
+	RejectCount  int64    `json:"reject_count"`
 	RewriteCount int64    `json:"rewrite_count"`
 	// Distribution describes how Citus distributes the table across its workers; nil for a table of one
 	// server.

@@ -16,12 +16,16 @@ func uploadFields() []uploadField {
 	return []uploadField{
 		{"key", "Key", "id, or country,year"},
 		{"type", "Types of columns", "zip=text; amount=numeric(10,2)"},
-		{"null", "Text that means NULL", "the empty text"},
+		{"null", "Texts that mean NULL", "the empty text"},
 		{"delimiter", "Delimiter", "from the file"},
 		{"quote", "Quote", "from the file"},
 		{"escape", "Escape within quotes", "from the file"},
 		{"encoding", "Encoding", "from the file"},
 		{"skip", "Lines before the header", "from the file"},
+		{"skip_after_header", "Lines to skip below the header", "0"},
+		{"skip_end", "Lines to skip at the end", "0"},
+		{"comment", "What begins comments", "none, or #"},
+		{"columns", "Names of the columns", "from the file"},
 		{"distribute_by", "Distribute by (Citus)", "a column"},
 	}
 }
