@@ -291,7 +291,7 @@ as $$
     def find_close(lines):
         """Names of the delimiters that most lines of a file of one column contain."""
         lines = [line for line in lines if line.strip()]
-        names = {',': 'comma', ';': 'semicolon', '\t': 'tab', '|': '|', ':': ':'}
+        names = {',': 'comma', ';': 'semicolon', '\t': 'tab', '|': '|'}
         return [names[mark] for mark in names if 2 * sum(mark in line for line in lines) > len(lines)]
 
     def blanks_delimit(table):

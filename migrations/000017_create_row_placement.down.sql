@@ -1,3 +1,5 @@
+drop function tinydevcrm._change_columns(tinydevcrm.imports, text);
+drop function tinydevcrm._comment_columns(tinydevcrm.imports);
 drop function tinydevcrm._distribute_import(tinydevcrm.imports);
 drop function tinydevcrm._place_rows(tinydevcrm.imports, jsonb);
 drop function tinydevcrm._clear_target(tinydevcrm.imports, jsonb);

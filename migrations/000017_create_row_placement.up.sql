@@ -1,4 +1,5 @@
--- Modes replace, append and upsert: the loaded rows go into an existing table.
+-- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded
+-- rows into an existing table.
 
 create function tinydevcrm._build_conflict_clause(import tinydevcrm.imports)
     returns text
@@ -113,10 +114,13 @@ as $$
                filter (where compared.type is not null)
       from tinydevcrm._compare_columns(import) as compared
       left join jsonb_to_recordset(_plan_replacement.types)
-               as given (name text, type text, is_given boolean)
+               as given (name text, type text, is_given boolean, given text)
         on given.name = compared.name
      cross join lateral (
-         select case when given.is_given then compared.type else given.type end as type
+         select case
+                    when given.is_given and given.given is null then compared.type
+                    else given.type
+                end as type
      ) as settled
 $$;
 
@@ -222,6 +226,7 @@ declare
     v_changed   boolean;
     v_conflict  text := '';
     v_message   text;
+    v_notes     text;
     v_row_count bigint;
 begin
     perform tinydevcrm._lock_own_table(
@@ -249,6 +254,10 @@ begin
       into v_changes
       from tinydevcrm._list_change_conditions(import, types) as changes;
 
+    select string_agg(settled->>'note', '; ')
+      into v_notes
+      from jsonb_array_elements(types) as settled;
+
     begin
         execute format(
             'select exists (select from %s where %s)', v_loaded, coalesce(v_changes, 'false'))
@@ -263,7 +272,7 @@ begin
         when data_exception then
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(
-                import, coalesce(tinydevcrm._list_unfit_values(import, types), v_message));
+                import, coalesce(tinydevcrm._list_unfit_values(import, types), v_message), v_notes);
         -- The conditions below catch whole classes, to which these two belong.
         when lock_not_available or object_in_use then
             raise;
@@ -276,7 +285,8 @@ begin
     end;
 
     if v_changed then
-        perform tinydevcrm._refuse_values(import, tinydevcrm._list_unfit_values(import, types));
+        perform tinydevcrm._refuse_values(
+            import, tinydevcrm._list_unfit_values(import, types), v_notes);
     end if;
 
     if v_row_count <> (import).row_count and (import).mode <> 'upsert' then
@@ -319,7 +329,66 @@ comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
     'Distributes the table of an import, with its rows, if the import asks for it. Returns what '
     'distribute_table() returns.';
 
+create function tinydevcrm._comment_columns(import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_statements text;
+begin
+    select string_agg(
+               format(
+                   'comment on column %s.%I is %L',
+                   tinydevcrm._target(import),
+                   settled->>'name',
+                   coalesce(settled->>'unit', 'percent')),
+               '; ')
+      into v_statements
+      from jsonb_array_elements((import).columns) as settled
+     where settled->>'unit' is not null
+        or settled->>'form' like 'percent %';
+
+    if v_statements is not null then
+        execute v_statements;
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._comment_columns(tinydevcrm.imports) is
+    'Writes the unit of each column, which its values have no more, into a comment on it.';
+
+create function tinydevcrm._change_columns(import tinydevcrm.imports, changes text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_settled jsonb;
+begin
+    execute format('alter table %s %s', tinydevcrm._target(import), _change_columns.changes);
+exception
+    when data_exception then
+        for v_settled in
+            select settled
+              from jsonb_array_elements((import).columns) as settled
+             where settled->>'type' <> settled->>'stored'
+        loop
+            perform tinydevcrm._check_reading(import, v_settled);
+        end loop;
+        raise;
+end
+$$;
+
+comment on function tinydevcrm._change_columns(tinydevcrm.imports, text) is
+    'Gives the columns of the table of an import their types. Raises TD006, with the row and the '
+    'value, when one cannot be read.';
+
 revoke execute on function
+    tinydevcrm._change_columns(tinydevcrm.imports, text),
+    tinydevcrm._comment_columns(tinydevcrm.imports),
     tinydevcrm._build_conflict_clause(tinydevcrm.imports),
     tinydevcrm._list_lost_properties(regclass),
     tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb),
@@ -330,6 +399,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._change_columns(tinydevcrm.imports, text),
+    tinydevcrm._comment_columns(tinydevcrm.imports),
     tinydevcrm._build_conflict_clause(tinydevcrm.imports),
     tinydevcrm._list_lost_properties(regclass),
     tinydevcrm._plan_replacement(tinydevcrm.imports, jsonb),

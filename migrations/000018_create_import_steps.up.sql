@@ -296,6 +296,7 @@ declare
     v_import  tinydevcrm.imports := tinydevcrm._lock_import(finish_import.import_id);
     v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.ranks);
     v_changes text;
+    v_notes   text[];
 begin
     if finish_import.row_count is null or finish_import.row_count < 0 then
         raise exception using
@@ -305,17 +306,24 @@ begin
     end if;
 
     select string_agg(
-               format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
-      into v_changes
-      from jsonb_to_recordset(v_types) as settled (name text, type text)
-      join jsonb_to_recordset(v_import.columns) as before (name text, type text)
-     using (name)
-     where settled.type <> before.type;
+               format(
+                   'alter %I type %s using %s',
+                   settled->>'name', settled->>'type', tinydevcrm._build_reading(settled)),
+               ', ') filter (where settled->>'type' <> settled->>'stored'),
+           array_agg(settled->>'note') filter (where settled->>'note' is not null)
+      into v_changes,
+           v_notes
+      from jsonb_array_elements(v_types) as settled;
 
+    v_import.columns := v_types;
+
+    v_import := tinydevcrm._separate_currencies(v_import);
+    v_types := v_import.columns;
     v_import.row_count := finish_import.row_count;
     if tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import) then
         if v_changes is not null then
-            execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
+            perform tinydevcrm._change_columns(v_import, v_changes);
+            perform tinydevcrm._comment_columns(v_import);
         end if;
         if v_import.mode = 'upsert' then
             perform tinydevcrm._add_key(v_import);
@@ -340,7 +348,8 @@ begin
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
-           distribution = v_import.distribution
+           distribution = v_import.distribution,
+           notices = imports.notices || coalesce(v_notes, '{}')
      where imports.id = v_import.id
     returning imports.*
          into v_import;
@@ -371,7 +380,14 @@ begin
         when v_import.mode = 'replace'
              or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
         then v_types
-        else tinydevcrm._read_table_columns(v_import, v_types)
+        else (
+            select jsonb_agg(
+                       present.value
+                       || jsonb_build_object('note', v_types->(number::integer - 1)->'note')
+                       order by number)
+              from jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
+                       with ordinality as present (value, number)
+        )
     end;
 end
 $$;

@@ -96,10 +96,14 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		fmt.Fprintf(p.stdout, "  %s %s: select * from tinydevcrm.import_problems where import_id = %d\n",
 			words.Count(done.ProblemCount, "line"), what, done.ID)
 	}
-	for _, notice := range done.Notices {
+	p.printNotices(done.Notices)
+	return p.printColumns(done.Columns)
+}
+
+func (p *program) printNotices(notices []string) {
+	for _, notice := range notices {
 		fmt.Fprintf(p.stdout, "  Notice: %s\n", notice)
 	}
-	return p.printColumns(done.Columns)
 }
 
 func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reader, request upload.Request, asJSON bool) error {
@@ -111,6 +115,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 		return json.NewEncoder(p.stdout).Encode(plan)
 	}
 	fmt.Fprintln(p.stdout, plan.Dialect)
+	p.printNotices(plan.Notices)
 	if err := p.printColumns(plan.Columns); err != nil {
 		return err
 	}
@@ -126,7 +131,11 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 func (p *program) printColumns(columns []upload.Column) error {
 	table := newTable(p.stdout)
 	for _, column := range columns {
-		cells := []any{"  " + column.Name, column.Type}
+		typeName := column.Type
+		if column.Form != "" {
+			typeName += ", written like " + strings.TrimPrefix(column.Form, typeName+" ")
+		}
+		cells := []any{"  " + column.Name, typeName}
 		if column.Name != column.Header && column.Header != "" {
 			cells = append(cells, fmt.Sprintf("(in the file: %q)", column.Header))
 		}

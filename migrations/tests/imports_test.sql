@@ -278,8 +278,8 @@ select throws_ok(
     'values do not fit the columns of table "My Data".log', 'values that do not fit are refused');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    E'"none": invalid input syntax for type integer: "x"\n'
-    '"say ""hi""": character varying(3) would change ''four''',
+    E'row 2, column "none": integer cannot be read from ''x''\n'
+    'row 2, column "say ""hi""": character varying(3) would change ''four''',
     'the error names each column');
 
 update staging
@@ -287,7 +287,7 @@ update staging
 
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    '"say ""hi""": character varying(3) would change ''four''',
+    'row 2, column "say ""hi""": character varying(3) would change ''four''',
     'a value that would be cut off is refused');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', types => '{"say \"hi\"": "varchar(3)"}') $$, '22001', null,

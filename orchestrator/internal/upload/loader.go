@@ -192,7 +192,11 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	if l.problems.isRefused() {
 		return Plan{}, l.problems.refusal()
 	}
-	if err := l.begin(ctx); err != nil {
+	// The columns depend on the values.
+	if err := l.flush(ctx); err != nil {
+		return Plan{}, err
+	}
+	if err := l.endCopy(); err != nil {
 		return Plan{}, err
 	}
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
@@ -203,6 +207,12 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	}
 	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
 		return Plan{}, fmt.Errorf("read the columns: %w", err)
+	}
+	plan.Notices = append([]string{}, l.dialect.Warnings...)
+	for _, column := range plan.Columns {
+		if column.Note != "" {
+			plan.Notices = append(plan.Notices, column.Note)
+		}
 	}
 	return plan, nil
 }

@@ -84,8 +84,9 @@ func generate(r *rand.Rand) generated {
 	var g generated
 	width := 1 + r.IntN(6)
 	columns := make([]func(*rand.Rand) string, width)
+	all := slices.Concat(kinds, formKinds)
 	for i := range columns {
-		columns[i] = kinds[r.IntN(len(kinds))]
+		columns[i] = all[r.IntN(len(all))]
 		g.header = append(g.header, fmt.Sprintf("c%d", i))
 	}
 	for range r.IntN(40) {
@@ -93,7 +94,7 @@ func generate(r *rand.Rand) generated {
 		for i := range row {
 			kind := columns[i]
 			if r.IntN(60) == 0 {
-				kind = kinds[r.IntN(len(kinds))] // a surprise
+				kind = all[r.IntN(len(all))] // a surprise
 			}
 			if value := kind(r); r.IntN(12) > 0 {
 				row[i] = &value
@@ -225,8 +226,8 @@ func checkFile(ctx context.Context, pool *sql.DB, g generated, isStaged bool) er
 	}
 	for i, row := range g.rows {
 		for j, value := range row {
-			if !isSame(done.Columns[j].Type, value, back[i][j]) {
-				return fmt.Errorf("row %d, column %d, %s: %s came back as %s", i, j, done.Columns[j].Type, show(value), show(back[i][j]))
+			if !isSame(done.Columns[j], value, back[i][j]) {
+				return fmt.Errorf("row %d, column %d, %+v: %s came back as %s", i, j, done.Columns[j], show(value), show(back[i][j]))
 			}
 		}
 	}
@@ -355,12 +356,19 @@ func show(value cell) string {
 }
 
 // isSame reports whether what Postgres prints is the value that was written, as Go computes it.
-func isSame(typeName string, written, printed cell) bool {
+func isSame(column upload.Column, written, printed cell) bool {
 	if written == nil || printed == nil {
 		return written == nil && printed == nil
 	}
 	w, p := *written, *printed
-	switch typeName {
+	if column.Form != "" {
+		read, err := readForm(column.Form, w)
+		if err != nil {
+			return false
+		}
+		w = read
+	}
+	switch column.Type {
 	case "boolean":
 		return strings.ToLower(w) == p
 	case "uuid":

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"math/bits"
+	"sort"
 
 	"github.com/lib/pq"
 
@@ -68,6 +69,30 @@ type table struct {
 	// lines are records in COPY's text format.
 	lines []byte
 	rows  int64
+	// places say on which lines of the file rows are: one place where that is other than for the row before.
+	places []place
+}
+
+// A place says that a row and those after it are so many lines further down in the file.
+type place struct{ row, offset int64 }
+
+// maxPlaces bounds the memory for places. Beyond it, rows have no known line.
+const maxPlaces = 100_000
+
+// lineOf is the line of the file on which a row begins, both from 1; 0 when it is not known.
+func (t *table) lineOf(row int64) int64 {
+	at := sort.Search(len(t.places), func(i int) bool { return t.places[i].row > row }) - 1
+	if at < 0 || at == maxPlaces-1 {
+		return 0
+	}
+	return row + t.places[at].offset
+}
+
+func (t *table) notePlace(line int64) {
+	offset := line - t.rows
+	if last := len(t.places) - 1; (last < 0 || t.places[last].offset != offset) && len(t.places) < maxPlaces {
+		t.places = append(t.places, place{t.rows, offset})
+	}
 }
 
 // grow adds columns.
@@ -134,6 +159,7 @@ func (t *table) add(record *records.Record) {
 	}
 	t.lines = append(t.lines, '\n')
 	t.rows++
+	t.notePlace(record.Line)
 }
 
 func (t *table) isNull(field *records.Field) bool {

@@ -111,12 +111,18 @@ type Column struct {
 	Name   string `json:"name"`
 	Type   string `json:"type"`
 	Header string `json:"header"`
+	// Form is how the values are written, a row of tinydevcrm.csv_forms; empty for one of csv_types.
+	Form string `json:"form,omitempty"`
+	// Note says, in a preview, what else the values could be.
+	Note string `json:"note,omitempty"`
 }
 
 // A Plan is what an import would do, judged by the beginning of the file.
 type Plan struct {
 	Dialect Dialect  `json:"dialect"`
 	Columns []Column `json:"columns"`
+	// Notices are weak guesses, and columns that can be read in two ways.
+	Notices []string `json:"notices"`
 	// Statements create the table and fill it.
 	Statements []string `json:"statements"`
 	// IsWhole means that the beginning is the whole file, so that the types are final.
@@ -137,7 +143,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 			return false, err
 		}
 		done, err = l.load(ctx)
-		return err == nil, err
+		return err == nil, l.withLines(err)
 	})
 	if err != nil {
 		return Import{}, fmt.Errorf("import %q: %w", request.Source, err)
@@ -153,7 +159,7 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 			return false, err
 		}
 		plan, err = l.preview(ctx)
-		return false, err
+		return false, l.withLines(err)
 	})
 	if err != nil {
 		return Plan{}, fmt.Errorf("preview %q: %w", request.Source, err)

@@ -68,14 +68,21 @@ func typeOption(column, typeName string) string {
 	return column + "=" + typeName
 }
 
-// fillTypes reads the types that can be chosen for a column.
+// fillTypes reads the types and forms that can be chosen for a column, each once.
 func (s *server) fillTypes(ctx context.Context, shown *page) error {
 	if shown.Plan == nil {
 		return nil
 	}
 	err := s.pool(ctx).QueryRowContext(ctx, `
-		select array_agg(type_name order by rank)
-		  from tinydevcrm.csv_types`).Scan(pq.Array(&shown.Types))
+		select array_agg(name order by list, rank)
+		  from (
+		    select 1 as list, min(rank) as rank, type_name as name
+		      from tinydevcrm.csv_types
+		     group by type_name
+		    union all
+		    select 2, rank, name
+		      from tinydevcrm.csv_forms
+		  ) as choices`).Scan(pq.Array(&shown.Types))
 	if err != nil {
 		return fmt.Errorf("read the types of columns: %w", err)
 	}
