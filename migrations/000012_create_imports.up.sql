@@ -61,6 +61,7 @@ create table tinydevcrm.imports (
     reject_count  bigint not null default 0,
     rewrite_count integer not null default 0,
     distribute_by text,
+    options       jsonb not null default '{}',
     distribution  text,
     notices       text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
@@ -80,6 +81,7 @@ create table tinydevcrm.imports (
     constraint imports_dialect_length check (octet_length(dialect::text) <= 4000),
     constraint imports_columns_length check (octet_length(columns::text) <= 4000000),
     constraint imports_distribute_by_length check (octet_length(distribute_by) <= 63),
+    constraint imports_options_length check (octet_length(options::text) <= 1000),
     constraint imports_distribution_length check (octet_length(distribution) <= 1000),
     constraint imports_notices_length check (octet_length(notices::text) <= 1000000)
 );
@@ -122,6 +124,9 @@ comment on column tinydevcrm.imports.rewrite_count is
 comment on column tinydevcrm.imports.distribute_by is
     'Column by which the import should distribute the table, on a Citus coordinator; null for '
     'none.';
+comment on column tinydevcrm.imports.options is
+    'What it did about columns that only the file or only the table has, and values that do not fit: '
+    'as in tinydevcrm.begin_import().';
 comment on column tinydevcrm.imports.distribution is
     'How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() '
     'returns it; null for a table that is only on this server.';
@@ -146,7 +151,8 @@ create policy imports_owner on tinydevcrm.imports
 
 grant select,
       insert (
-          source, mode, key, schema_name, table_name, dialect, columns, distribute_by, notices
+          source, mode, key, schema_name, table_name, dialect, columns, distribute_by, options,
+          notices
       ),
       update (
           columns, row_count, byte_count, problem_count, reject_count, rewrite_count, distribution,

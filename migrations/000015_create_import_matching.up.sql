@@ -108,6 +108,72 @@ comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
     'for the text in the file, for what its form reads from it, and for the value that goes into '
     'the table; is_needed: whether the file must have it, because the table has no default for it.';
 
+create function tinydevcrm._check_options(options jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_problem text;
+begin
+    select format('option %s cannot be %s', given.key, given.value)
+      into v_problem
+      from jsonb_each_text(coalesce(_check_options.options, '{}')) as given
+     where (given.key, given.value) not in (
+        ('new_columns', 'refuse'),
+        ('new_columns', 'add'),
+        ('new_columns', 'ignore'),
+        ('missing_columns', 'refuse'),
+        ('missing_columns', 'null'),
+        ('widen', 'no'),
+        ('widen', 'yes')
+     )
+     limit 1;
+
+    if v_problem is not null then
+        raise exception using
+            errcode = 'TD007',
+            message = v_problem,
+            hint    = 'Options are new_columns (refuse, add, ignore), missing_columns (refuse, null) '
+                      'and widen (no, yes).';
+    end if;
+
+    return '{"new_columns": "refuse", "missing_columns": "refuse", "widen": "no"}'::jsonb
+           || coalesce(_check_options.options, '{}');
+end
+$$;
+
+comment on function tinydevcrm._check_options(jsonb) is
+    'Checks the options of an import, and returns them with their defaults. Raises TD007.';
+
+create function tinydevcrm._list_column_differences(import tinydevcrm.imports)
+    returns table (name text, is_new boolean)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select compared.name,
+           compared.target_type is null
+      from tinydevcrm._compare_columns(import) as compared
+     where case
+               when compared.target_type is null then (import).options->>'new_columns' = 'refuse'
+               else compared.type is null
+                    and compared.is_needed
+                    and (import).options->>'missing_columns' = 'refuse'
+                    -- Surplus fields made it, of which this file has none so far.
+                    and not (
+                        compared.name ~ '^column_[0-9]{1,4}$'
+                        and substr(compared.name, 8)::integer
+                            > jsonb_array_length((import).columns)
+                    )
+           end
+$$;
+
+comment on function tinydevcrm._list_column_differences(tinydevcrm.imports) is
+    'The columns that only the file has (is_new) or only the table, and that the options of the '
+    'import do not allow. A column that the table fills itself may be missing from the file.';
+
 create function tinydevcrm._check_columns(import tinydevcrm.imports)
     returns void
     language plpgsql
@@ -116,17 +182,36 @@ create function tinydevcrm._check_columns(import tinydevcrm.imports)
 as $$
 declare
     v_differences text;
+    v_hint        text;
 begin
     select string_agg(
+               format(
+                   '%I: only in the %s',
+                   difference.name, case when difference.is_new then 'file' else 'table' end),
+               e'\n'),
+           concat_ws(
+               ' ',
+               'Columns are matched by name.',
                case
-                   when compared.type is null then format('%I: only in the table', compared.name)
-                   else format('%I: only in the file', compared.name)
+                   when not exists (
+                       select
+                         from jsonb_array_elements((import).columns) as planned
+                        where planned->>'header' <> ''
+                   )
+                   then 'The file has no header: name its columns (--columns a,b).'
                end,
-               e'\n')
-      into v_differences
-      from tinydevcrm._compare_columns(import) as compared
-     where compared.target_type is null
-        or compared.type is null and compared.is_needed;
+               case
+                   when bool_or(difference.is_new) then
+                       'A column that only the file has can be added (--new-columns add) or ignored '
+                       '(--new-columns ignore).'
+               end,
+               case
+                   when not bool_and(difference.is_new) then
+                       'A column that only the table has can be NULL (--missing-columns null).'
+               end)
+      into v_differences,
+           v_hint
+      from tinydevcrm._list_column_differences(import) as difference;
 
     if v_differences is not null then
         raise exception using
@@ -134,14 +219,14 @@ begin
             message = format(
                 'the columns differ from those of table %s', tinydevcrm._target(import)),
             detail  = left(v_differences, 10000),
-            hint    = 'Columns are matched by name. Give both the same ones, or use mode replace.';
+            hint    = v_hint;
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
-    'Checks that file and table have the same columns. A column that the table fills itself may be '
-    'missing from the file. Raises TD006, which names the differences column by column.';
+    'Checks that file and table have the same columns, except for what the options of the import '
+    'allow. Raises TD006, which names the differences column by column, and the options.';
 
 create function tinydevcrm._check_key(import tinydevcrm.imports)
     returns void
@@ -370,6 +455,8 @@ revoke execute on function
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_options(jsonb),
+    tinydevcrm._list_column_differences(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
     tinydevcrm._check_distribution(tinydevcrm.imports),
@@ -382,6 +469,8 @@ grant execute on function
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
+    tinydevcrm._check_options(jsonb),
+    tinydevcrm._list_column_differences(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports),
     tinydevcrm._check_key(tinydevcrm.imports),
     tinydevcrm._check_distribution(tinydevcrm.imports),

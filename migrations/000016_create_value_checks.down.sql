@@ -1,6 +1,6 @@
 drop function tinydevcrm._check_reading(tinydevcrm.imports, jsonb);
 drop function tinydevcrm._settle_columns(tinydevcrm.imports, integer[]);
-drop function tinydevcrm._refuse_values(tinydevcrm.imports, text, text);
+drop function tinydevcrm._refuse_values(tinydevcrm.imports, jsonb, text);
 drop function tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb);
 drop function tinydevcrm._find_odd_values(tinydevcrm.imports, text, text);
 drop function tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb);

@@ -86,7 +86,7 @@ comment on function tinydevcrm._find_odd_values(tinydevcrm.imports, text, text) 
     'null when a note says that all of them can be read in two ways.';
 
 create function tinydevcrm._list_unfit_values(import tinydevcrm.imports, types jsonb)
-    returns text
+    returns table (name text, message text)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
@@ -97,7 +97,6 @@ declare
     v_row     bigint;
     v_reason  text;
     v_text    text;
-    v_unfit text[];
 begin
     for v_column in
         select compared.name,
@@ -115,6 +114,7 @@ begin
           left join tinydevcrm._list_change_conditions(import, _list_unfit_values.types) as changes
             on changes.name = compared.name
          where compared.type <> compared.target_type
+           and compared.target_type is not null
     loop
         v_row := null;
         begin
@@ -141,51 +141,60 @@ begin
                 'select %s from %s order by ctid limit 1 offset %s',
                 v_column.written, v_loaded, v_row - 1)
                into v_text;
-            v_unfit := v_unfit || format(
+            name := v_column.name;
+            message := format(
                 'row %s, column %I: %s %L',
                 v_row, v_column.name, v_reason, left(v_text, 200));
+            return next;
         end if;
     end loop;
-
-    return array_to_string(v_unfit, e'\n');
 end
 $$;
 
 comment on function tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb) is
-    'Which values of the file do not fit the types of the table, and why: one line per column, with '
-    'the first such row, counted from 1; null when all fit.';
+    'The columns of the file whose values do not fit the types of the table, each with the first such '
+    'row, counted from 1, and why.';
 
 create function tinydevcrm._refuse_values(
     import tinydevcrm.imports,
-    detail text,
-    notes  text
+    types  jsonb,
+    reason text
 )
     returns void
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_detail text;
+    v_notes  text;
 begin
+    select string_agg(unfit.message, e'\n')
+      into v_detail
+      from tinydevcrm._list_unfit_values(import, _refuse_values.types) as unfit;
+
+    select string_agg(settled->>'note', '; ')
+      into v_notes
+      from jsonb_array_elements(_refuse_values.types) as settled;
+
     raise exception using
         errcode = 'TD006',
         message = format('values do not fit the columns of table %s', tinydevcrm._target(import)),
-        detail  = left(_refuse_values.detail, 10000),
+        detail  = left(coalesce(v_detail, _refuse_values.reason), 10000),
         hint    = case
-                      when _refuse_values.notes is not null then
-                          upper(left(_refuse_values.notes, 1)) || substr(_refuse_values.notes, 2)
-                          || '.'
+                      when v_notes is not null then
+                          upper(left(v_notes, 1)) || substr(v_notes, 2) || '.'
                       when tinydevcrm._find_distribution(
                                to_regclass(tinydevcrm._target(import))) is null
-                      then 'Correct them, or change the type of the column.'
+                      then 'Correct them, or let the column have a wider type (--widen yes).'
                       else 'Correct them, or change the type of the column. Only mode replace can '
                            'change the column that distributes the table.'
                   end;
 end
 $$;
 
-comment on function tinydevcrm._refuse_values(tinydevcrm.imports, text, text) is
-    'Raises TD006 and says, column by column, which values do not fit. notes say how a column can be '
-    'read that fits two forms.';
+comment on function tinydevcrm._refuse_values(tinydevcrm.imports, jsonb, text) is
+    'Raises TD006 and says, column by column, which values do not fit; else the reason.';
 
 create function tinydevcrm._settle_columns(import tinydevcrm.imports, ranks integer[])
     returns jsonb
@@ -340,7 +349,7 @@ revoke execute on function
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),
     tinydevcrm._find_odd_values(tinydevcrm.imports, text, text),
     tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb),
-    tinydevcrm._refuse_values(tinydevcrm.imports, text, text)
+    tinydevcrm._refuse_values(tinydevcrm.imports, jsonb, text)
 from public;
 
 grant execute on function
@@ -349,5 +358,5 @@ grant execute on function
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),
     tinydevcrm._find_odd_values(tinydevcrm.imports, text, text),
     tinydevcrm._list_unfit_values(tinydevcrm.imports, jsonb),
-    tinydevcrm._refuse_values(tinydevcrm.imports, text, text)
+    tinydevcrm._refuse_values(tinydevcrm.imports, jsonb, text)
 to tinydevcrm_user;

@@ -87,7 +87,8 @@ create function tinydevcrm.begin_import(
     types         jsonb default '{}',
     dialect       tinydevcrm.csv_dialect default null,
     schema_name   name default current_schema(),
-    distribute_by text default null
+    distribute_by text default null,
+    options       jsonb default '{}'
 )
     returns tinydevcrm.import_step
     language plpgsql
@@ -116,13 +117,14 @@ begin
 
     insert into tinydevcrm.imports (
                source, mode, key, schema_name, table_name, dialect, columns, distribute_by,
-               notices)
+               options, notices)
     values (
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
                    begin_import.header, begin_import.ranks, begin_import.types),
                nullif(begin_import.distribute_by, ''),
+               tinydevcrm._check_options(begin_import.options),
                coalesce((begin_import.dialect).warnings, '{}'))
     returning imports.*
          into v_import;
@@ -140,14 +142,16 @@ end
 $$;
 
 comment on function tinydevcrm.begin_import(
-    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
+    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb
 ) is
     'Begins an import, and returns the COPY to run in the same transaction, before '
     'finish_import(). It takes the names of the columns in the file and, for each, the first rank '
     'of tinydevcrm.csv_types that accepts every value seen so far, null when there was none. '
     'Without a table name, the table is named after the file; it is created in the first schema of '
     'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
-    'for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 '
+    'for the log; distribute_by is for a Citus coordinator: see distribute_table(). options is about '
+    'an existing table: {"new_columns": "refuse", "add" or "ignore", "missing_columns": "refuse" or '
+    '"null", "widen": "no" or "yes"}; the first of each is the default. Raises TD004 '
     'when the name is in use, TD005 when there are no columns or over 1600, TD006 when the key '
     'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
     'session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
@@ -334,13 +338,7 @@ begin
     end if;
 
     v_import.distribution := tinydevcrm._distribute_import(v_import);
-
-    -- Without this the planner knows nothing of these rows, and the first query may follow at once.
-    if v_import.distribution is null then
-        execute format('analyze %s', tinydevcrm._target(v_import));
-    else
-        perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
-    end if;
+    perform tinydevcrm._analyze_target(v_import);
 
     -- The types of the table: an existing table keeps its own.
     update tinydevcrm.imports
@@ -400,7 +398,7 @@ revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
@@ -411,7 +409,7 @@ grant execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),

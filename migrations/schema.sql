@@ -86,10 +86,29 @@ table csv_types
 
 
 -- 000006_create_cell_kinds
--- Finds the kinds of the cells of a CSV, and whether its first record is a header.
+-- How the cells of a CSV are written: the forms of dates and numbers, the kinds of cells, and whether the first record is a header.
+
+function _read_number(value text, decimal_mark text) returns numeric
+    -- The number that a text of a form of tinydevcrm.csv_forms stands for, whatever separates its thousands and surrounds it.
+
+function _read_currency(value text) returns text
+    -- The sign or code of a currency in a text such as -$1,234.56 or 1.234,56 EUR.
+
+table csv_forms
+    -- Ways of writing values that the ladder of tinydevcrm.csv_types leaves as text.
+    rank                 integer      -- Place in the list, from 1.
+    name                 text         -- Name of the form, which an option can give as a type: D, M and Y are day, month and year; a year of two digits, YY, is one from 1970 to 2069.
+    type_name            text         -- Type of the column.
+    example              text         -- A value written this way.
+    shape                text         -- Regular expression that matches what the form accepts and more, and is quick to compile.
+    accepts              text         -- Regular expression that the whole text of a value matches.
+    reads                text         -- SQL expression of the value; %1$s stands for the text.
+    is_asked             boolean      -- Whether the form is never chosen unless a user gives its name.
+    primary key (rank)
+    unique (name)
 
 function _load_cell_kinds() returns void
-    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
+    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, how many columns speak for and against a header, and whether the first record is one.
 
 
 -- 000007_create_dialect_search
@@ -97,13 +116,15 @@ function _load_cell_kinds() returns void
 
 type csv_dialect
     -- How a CSV file is written.
-    encoding             text         -- UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.
-    delimiter            text         -- Separates two cells: one ASCII character, or the two characters comma and blank.
-    quote                text         -- Begins and ends a quoted cell: one ASCII character.
-    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash.
+    encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller of sniff_csv() gave.
+    delimiter            text         -- Separates two cells: 1 to 10 characters.
+    quote                text         -- Begins and ends a quoted cell: one ASCII character; null when no cell is quoted.
+    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash; null when no cell is quoted.
     line_end             text         -- What ends a line, by name: LF, CRLF or CR.
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
     skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
+    has_blanks           boolean      -- Whether blanks may stand before and after a quoted cell, and do not belong to it.
+    warnings             text[]       -- Sentences about what is a weak guess.
 
 function _load_record_cutter() returns void
     -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
@@ -122,15 +143,19 @@ function _find_dialect(
 -- 000008_create_csv_dialects
 -- Reads the beginning of a CSV and finds how it is written.
 
+function _guess_encoding(sample bytea, out encoding text, out warning text) returns record
+    -- Guesses the encoding of a text without a byte order mark: UTF-8 when that is valid, UTF-16 by its zeros, else one of WIN1252, WIN1250, WIN1251, MACINTOSH, SJIS and GBK, by the letters that languages have.
+
 function _read_start(
         sample bytea,
         inout encoding text,
+        inout delimiter text,
         quote text,
         escape text,
         inout skip_lines integer,
         out line_end text,
-        out delimiter text,
-        out utf8 bytea
+        out utf8 bytea,
+        out warnings text[]
     ) returns record
     -- First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line feeds.
 
@@ -224,11 +249,13 @@ table imports
     columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
     byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
-    problem_count        bigint       -- Number of lines that were repaired: rows of tinydevcrm.import_problems.
+    problem_count        bigint       -- Number of lines that were repaired or rejected: rows of tinydevcrm.import_problems.
+    reject_count         bigint       -- Number of lines that were rejected: their rows are not in the table.
     rewrite_count        integer      -- Number of times that the table was rewritten, because a value did not fit the type of its column.
     distribute_by        text         -- Column by which the import should distribute the table, on a Citus coordinator; null for none.
+    options              jsonb        -- What it did about columns that only the file or only the table has, and values that do not fit: as in tinydevcrm.begin_import().
     distribution         text         -- How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table that is only on this server.
-    notices              text[]       -- Sentences about what the import did not do although the user may expect it.
+    notices              text[]       -- Sentences about what the import did not do although the user may expect it, and about weak guesses.
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit.
     primary key (id)
@@ -249,6 +276,7 @@ table import_problems
     line                 bigint       -- Line of the file, from 1, on which the record begins.
     reason               text         -- What was wrong with the record, and so what was done.
     line_text            text         -- The record as it was in the file.
+    is_rejected          boolean      -- Whether the record was left out.
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
@@ -271,9 +299,21 @@ function _find_loading_table(import imports) returns text
 function _create_loading_table(import imports) returns text
     -- Creates the table that the COPY of an import fills, and returns the statement.
 
+function _list_forms(source text, column_name text, types text[]) returns text[]
+    -- The forms of tinydevcrm.csv_forms that accept every value of a column of text, except those that must be asked for.
+
+function _find_unfit_row(source text, expression text) returns bigint
+    -- The number of the first row of a table, from 1, for which an expression raises a data_exception.
+
+function _find_row(import imports, condition text) returns bigint
+    -- The number of the first loaded row for which a condition holds, from 1; null when there is none.
+
+function _refuse_value(import imports, column_name text, type text, row_number bigint, hint text) returns void
+    -- Raises TD006 for the value of a column that its given type does not fit.
+
 
 -- 000014_create_import_columns
--- The types of the columns of an import: while rows are loaded, and at the end.
+-- The types of the columns of an import while rows are loaded, and how values are read at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
     -- The type that stores a column whose values so far all fit a rank of the ladder.
@@ -281,14 +321,26 @@ function _find_storage_type(rank integer, out type text, out accepted integer) r
 function _check_type(type text) returns text
     -- Checks the name of a type and returns it.
 
+function _find_form(type text) returns text
+    -- The form of tinydevcrm.csv_forms that a given type names; null when it names none.
+
+function _is_read_at_end(type text) returns boolean
+    -- Whether the values of a column of this given type can have a form, which is known at the end of the file.
+
 function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
     -- The columns of an import, as in tinydevcrm.import_step.
 
 function _fits_double(import imports, column_name text) returns boolean
     -- Whether double precision holds each number of a column of text exactly, to its last digit.
 
-function _settle_columns(import imports, ranks integer[]) returns jsonb
-    -- The columns of an import with the types that were given, or else the types that fit every value so far.
+function _choose_form(import imports, source text, column_name text, forms text[]) returns text
+    -- The form by which an import reads a column, of those that accept all its values: the first when they all read the same, else that of the last import into the table; null when they read different values.
+
+function _find_best_form(import imports, column_name text, types text[]) returns text
+    -- The expression of the way of writing that most values of a column of text have.
+
+function _build_reading(settled jsonb) returns text
+    -- SQL expression of the value of a column, read from what is stored while an import is running.
 
 function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
@@ -300,11 +352,25 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
 function _find_base_type(type regtype) returns text
     -- Type to which a text is cast before it goes into a column: without modifiers and without domains.
 
-function _compare_columns(import imports) returns table (name text, type text, target_type text, text_value text, value text, is_needed boolean)
+function _compare_columns(import imports) returns table (
+        name text,
+        type text,
+        target_type text,
+        text_value text,
+        reading text,
+        value text,
+        is_needed boolean
+    )
     -- The columns of an import beside those of its table.
 
+function _check_options(options jsonb) returns jsonb
+    -- Checks the options of an import, and returns them with their defaults.
+
+function _list_column_differences(import imports) returns table (name text, is_new boolean)
+    -- The columns that only the file has (is_new) or only the table, and that the options of the import do not allow.
+
 function _check_columns(import imports) returns void
-    -- Checks that file and table have the same columns.
+    -- Checks that file and table have the same columns, except for what the options of the import allow.
 
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
@@ -321,22 +387,34 @@ function _check_key_values(import imports, loading text) returns void
 function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
+function _separate_currencies(inout import imports) returns imports
+    -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
+
 
 -- 000016_create_value_checks
--- Checks that the values of an import fit the types of an existing table.
+-- Chooses the types of the columns at the end of the file, and checks that the values fit those of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
     -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
 
-function _list_unfit_values(import imports, types jsonb) returns text
-    -- Why values of the file do not fit the types of the table, one line per column; null when all fit.
+function _find_odd_values(import imports, column_name text, note text) returns text
+    -- The condition for the values of a column of dates that are written in another way than most; null when a note says that all of them can be read in two ways.
 
-function _refuse_values(import imports, detail text) returns void
-    -- Raises TD006 and says, column by column, which values do not fit.
+function _list_unfit_values(import imports, types jsonb) returns table (name text, message text)
+    -- The columns of the file whose values do not fit the types of the table, each with the first such row, counted from 1, and why.
+
+function _refuse_values(import imports, types jsonb, reason text) returns void
+    -- Raises TD006 and says, column by column, which values do not fit; else the reason.
+
+function _settle_columns(import imports, ranks integer[]) returns jsonb
+    -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
+
+function _check_reading(import imports, settled jsonb) returns void
+    -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
 
 
 -- 000017_create_row_placement
--- Modes replace, append and upsert: the loaded rows go into an existing table.
+-- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
 function _build_conflict_clause(import imports) returns text
     -- The clause by which mode upsert updates an existing row.
@@ -353,11 +431,32 @@ function _recreate_target(import imports, columns text) returns void
 function _clear_target(import imports, types jsonb) returns void
     -- Empties the table that mode replace fills.
 
+function _add_columns(import imports, types jsonb) returns void
+    -- Adds the columns to a table that only the file has.
+
+function _find_wider_type(type text, other text) returns text
+    -- The type that holds the values of two types, when a column of the first can become one of it and prints the same; null when there is none.
+
+function _widen_columns(import imports, types jsonb) returns void
+    -- Gives wider types to the columns of a table into which values of the file do not fit.
+
+function _adopt_types(import imports, types jsonb) returns void
+    -- Gives the types of the file to a table that earlier imports have created without any row, unless a view reads it.
+
 function _place_rows(import imports, types jsonb) returns bigint
     -- Moves the loaded rows into an existing table and returns their number.
 
 function _distribute_import(import imports) returns text
     -- Distributes the table of an import, with its rows, if the import asks for it.
+
+function _comment_columns(import imports) returns void
+    -- Writes the unit of each column, which its values have no more, into a comment on it.
+
+function _change_columns(import imports, changes text) returns void
+    -- Gives the columns of the table of an import their types.
+
+function _analyze_target(import imports) returns void
+    -- Analyzes the table of an import.
 
 
 -- 000018_create_import_steps
@@ -386,15 +485,22 @@ function begin_import(
         types jsonb default '{}',
         dialect csv_dialect default null,
         schema_name name default "current_schema"(),
-        distribute_by text default null
+        distribute_by text default null,
+        options jsonb default '{}'
     ) returns import_step
     -- Begins an import, and returns the COPY to run in the same transaction, before finish_import().
 
 function widen_import(import_id bigint, ranks integer[]) returns import_step
     -- Continues an import after a value did not fit its column.
 
-function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
-    -- Records the repaired lines of a running import: their numbers, what was wrong, and their text in the file.
+function record_import_problems(
+        import_id bigint,
+        lines bigint[],
+        reasons text[],
+        texts text[],
+        is_rejected boolean default false
+    ) returns void
+    -- Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text in the file.
 
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
     -- Finishes an import that begin_import() began in this transaction, and returns its row.
@@ -430,9 +536,10 @@ function import_staging(
         mode text default 'create',
         key text[] default null,
         types jsonb default '{}',
-        null_text text default null,
+        nulls text[] default '{}',
         schema_name name default "current_schema"(),
-        distribute_by text default null
+        distribute_by text default null,
+        options jsonb default '{}'
     ) returns imports
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 

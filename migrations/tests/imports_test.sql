@@ -207,9 +207,9 @@ select is(
     'timestamp with time zone', 'a type can be given');
 select is((select id::text from overridden limit 1), '1.00', 'a given type keeps its modifiers');
 select is(
-    (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', null_text => '007')),
+    (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', nulls => '{007}')),
     'integer', 'a text can mean NULL');
-select is((select count("say ""hi""") from nulled), 0::bigint, 'the null_text becomes NULL');
+select is((select count("say ""hi""") from nulled), 0::bigint, 'nulls become NULL');
 
 create temporary table late (n text);
 insert into late

@@ -58,6 +58,9 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
+	if err := checkText(sample); err != nil {
+		return nil, err
+	}
 	if l.dialect, err = sniff(ctx, conn, sample, request); err != nil {
 		return nil, err
 	}
@@ -367,13 +370,13 @@ func (l *loader) begin(ctx context.Context) error {
 	if l.step.id != 0 {
 		return nil
 	}
-	types := l.request.Types
-	if types == nil {
-		types = map[string]string{}
-	}
-	given, err := json.Marshal(types)
+	given, err := marshalNames(l.request.Types)
 	if err != nil {
-		return fmt.Errorf("write the types: %w", err)
+		return err
+	}
+	options, err := marshalNames(l.request.Shape)
+	if err != nil {
+		return err
 	}
 	mode := l.request.Mode
 	if mode == "" {
@@ -391,11 +394,23 @@ func (l *loader) begin(ctx context.Context) error {
 		           types         => $7,
 		           dialect       => row($8, $9, nullif($10, ''), nullif($11, ''), $12, $13, $14, $15,
 		                                $16)::tinydevcrm.csv_dialect,
-		           distribute_by => $17)`,
+		           distribute_by => $17,
+		           options       => $18)`,
 		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
-		pq.Array(l.dialect.Warnings), l.request.DistributeBy)
+		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
+}
+
+func marshalNames(values map[string]string) ([]byte, error) {
+	if values == nil {
+		return []byte("{}"), nil
+	}
+	text, err := json.Marshal(values)
+	if err != nil {
+		return nil, fmt.Errorf("write the options: %w", err)
+	}
+	return text, nil
 }
 
 func (l *loader) widen(ctx context.Context) error {

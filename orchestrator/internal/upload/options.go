@@ -42,6 +42,12 @@ func Options() []Option {
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
 		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},
 			func(r *Request, value string) { r.IsTrimmed = value == "yes" })},
+		{"new_columns", "columns that only the file has: refuse (the default), add (to the table) or ignore",
+			oneOf([]string{"refuse", "add", "ignore"}, shape("new_columns"))},
+		{"missing_columns", "columns that only the table has: refuse (the default) or null",
+			oneOf([]string{"refuse", "null"}, shape("missing_columns"))},
+		{"widen", "whether a column of the table gets a wider type when values do not fit: yes or no (the default)",
+			oneOf([]string{"yes", "no"}, shape("widen"))},
 		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file), pad (fill up, add columns), or " +
 			"reject (leave them out)", oneOf([]string{"strict", "pad", "reject"}, func(r *Request, value string) { r.Ragged = value })},
 		{"reject_limit", "how many lines may be left out (default: 1000)", number(1, math.MaxInt32, func(r *Request, count int) { r.RejectLimit = int64(count) })},
@@ -118,6 +124,16 @@ func number(least, most int, set func(*Request, int)) setter {
 type badChoice string
 
 func (c badChoice) Error() string { return "not " + string(c) }
+
+// shape sets an option of begin_import().
+func shape(name string) func(*Request, string) {
+	return func(r *Request, value string) {
+		if r.Shape == nil {
+			r.Shape = make(map[string]string)
+		}
+		r.Shape[name] = value
+	}
+}
 
 func setHeader(r *Request, value string) error {
 	if count, err := strconv.Atoi(value); err == nil && count > 0 && count <= 100 {
