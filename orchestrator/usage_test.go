@@ -52,7 +52,7 @@ func TestUsageErrors(t *testing.T) {
 		{"bad option of an upload", "upload a.csv --skip x", `skip cannot be "x"`},
 		{"the same switch twice", "status --json --json", "--json is given twice"},
 		{"the same option twice", "matview watch v --notify-when never --notify-when always", "--notify-when is given twice"},
-		{"the same option of an upload twice", "upload a.csv --null a --null b", "null is given 2 times"},
+		{"the same option of an upload twice", "upload a.csv --encoding a --encoding b", "encoding is given 2 times"},
 		{"two databases", "--database-url postgres://u:secret@h/x --database-url y status", "--database-url is given twice"},
 		{"empty value", "webhook create a http://x --matview=", "--matview is empty"},
 		{"empty address", "up --listen-addr=", "--listen-addr is empty"},

@@ -99,7 +99,7 @@ func TestBadInput(t *testing.T) {
 		{"a type that is none", form("POST", "/upload-file", field{name: "type", value: "n=nope"}, sampleFile),
 			422, []string{"no type", "nope", "TD007"}, []string{`value="n=nope"`}},
 		{"a value that does not fit the type it is given", form("POST", "/upload-file", field{name: "type", value: "n=date"}, sampleFile),
-			422, []string{"invalid input syntax for type date", "row 1, column n"}, nil},
+			422, []string{"cannot be read as date", "line 2, column n"}, nil},
 		{"a key without upsert", form("POST", "/upload-file", field{name: "key", value: "n"}, sampleFile),
 			422, []string{"takes no key", "TD007"}, nil},
 		{"a preview of a broken file", form("POST", "/upload-file?dry_run=1", field{name: "file", file: "new.csv", value: "a,b\n1,2\n1,2,3\n"}),
