@@ -14,18 +14,20 @@ type lines struct {
 	comment []byte
 	// skipEnd is how many records at the end are not data.
 	skipEnd int
-	// isOneColumn means that a blank line is a NULL, unless only blank lines follow.
+	// isOneColumn means that a blank line is a NULL. At the end of a file that has no other blank line, it is none.
 	isOneColumn bool
 
-	ahead  []*records.Record // at most skipEnd
-	blanks int               // blank lines of a column, read and not returned yet
-	held   *records.Record   // the record after them
+	ahead     []*records.Record // at most skipEnd
+	blanks    int               // blank lines of a column, read and not returned yet
+	held      *records.Record   // the record after them
+	hasBlanks bool              // a record has followed blank lines
+	isAtEnd   bool
 }
 
 // next returns a record that is data. It returns io.EOF after the last one.
 func (l *lines) next() (*records.Record, error) {
 	for {
-		if l.held != nil && l.blanks > 0 {
+		if l.blanks > 0 && (l.held != nil || l.isAtEnd && l.hasBlanks) {
 			l.blanks--
 			return &records.Record{Fields: make([]records.Field, 1)}, nil
 		}
@@ -35,12 +37,14 @@ func (l *lines) next() (*records.Record, error) {
 		}
 		record, err := l.beforeEnd()
 		switch {
+		case errors.Is(err, io.EOF) && l.hasBlanks && l.blanks > 0:
+			l.isAtEnd = true
 		case err != nil:
 			return nil, err
 		case record.IsBlank() && l.isOneColumn:
 			l.blanks++
 		case l.blanks > 0:
-			l.held = record
+			l.held, l.hasBlanks = record, true
 		case !isEmpty(record):
 			return record, nil
 		case l.isOneColumn:

@@ -101,7 +101,7 @@ func TestLoadText(t *testing.T) {
 		{"header only", "a,b\n", ``},
 		{"one column", "a\nx y\nz,w\n", `[{"a": "x y"}, {"a": "z,w"}]`},
 		{"no header", "1,x\n2,y\n3,z\n", `[{"column_1": 1, "column_2": "x"}, {"column_1": 2, "column_2": "y"}, {"column_1": 3, "column_2": "z"}]`},
-		{"semicolons", "a;b\n1;2,5\n", `[{"a": 1, "b": "2,5"}]`},
+		{"semicolons", "a;b\n1;2,5\n", `[{"a": 1, "b": 2.5}]`},
 		{"a comma and a blank", "a, b\n1, x\n2, \"y, z\"\n", `[{"a": 1, "b": "x"}, {"a": 2, "b": "y, z"}]`},
 		{"byte order mark", "\ufeffa\n1\n", `[{"a": 1}]`},
 		{"byte order mark before a quote", "\ufeff\"a\",b\n1,2\n", `[{"a": 1, "b": 2}]`},
