@@ -3,7 +3,7 @@ drop function tinydevcrm._build_reading(jsonb);
 drop function tinydevcrm._choose_form(tinydevcrm.imports, text, text, text[]);
 drop function tinydevcrm._find_best_form(tinydevcrm.imports, text, text[]);
 drop function tinydevcrm._fits_double(tinydevcrm.imports, text);
-drop function tinydevcrm._plan_columns(text[], integer[], jsonb);
+drop function tinydevcrm._plan_columns(text[], integer[], jsonb, boolean);
 drop function tinydevcrm._is_read_at_end(text);
 drop function tinydevcrm._find_form(text);
 drop function tinydevcrm._check_type(text);

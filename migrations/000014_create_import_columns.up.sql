@@ -92,7 +92,12 @@ comment on function tinydevcrm._is_read_at_end(text) is
     'Whether the values of a column of this given type can have a form, which is known at the end '
     'of the file. The COPY does not read them, because it would follow the DateStyle of the session.';
 
-create function tinydevcrm._plan_columns(header text[], ranks integer[], types jsonb)
+create function tinydevcrm._plan_columns(
+    header        text[],
+    ranks         integer[],
+    types         jsonb,
+    defers_errors boolean
+)
     returns jsonb
     language plpgsql
     stable
@@ -154,7 +159,9 @@ begin
      cross join lateral (
          select form.name as form,
                 checked.type as type,
-                form.name is not null or tinydevcrm._is_read_at_end(checked.type) as is_later
+                form.name is not null
+                or tinydevcrm._is_read_at_end(checked.type)
+                or _plan_columns.defers_errors as is_later
      ) as later
      where named.name is not null;
 
@@ -171,10 +178,11 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._plan_columns(text[], integer[], jsonb) is
+comment on function tinydevcrm._plan_columns(text[], integer[], jsonb, boolean) is
     'The columns of an import, as in tinydevcrm.import_step. They come from the names in the file, '
     'the rank of the ladder that fits each column so far, and the types that were given by name. '
-    'Raises TD007 when there is no such type or no column of that name.';
+    'When it defers_errors, the COPY takes every value of a column of a given type. Raises TD007 when '
+    'there is no such type or no column of that name.';
 
 create function tinydevcrm._fits_double(import tinydevcrm.imports, column_name text)
     returns boolean
@@ -368,7 +376,7 @@ revoke execute on function
     tinydevcrm._build_reading(jsonb),
     tinydevcrm._find_storage_type(integer),
     tinydevcrm._check_type(text),
-    tinydevcrm._plan_columns(text[], integer[], jsonb),
+    tinydevcrm._plan_columns(text[], integer[], jsonb, boolean),
     tinydevcrm._fits_double(tinydevcrm.imports, text),
     tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb)
 from public;
@@ -381,7 +389,7 @@ grant execute on function
     tinydevcrm._build_reading(jsonb),
     tinydevcrm._find_storage_type(integer),
     tinydevcrm._check_type(text),
-    tinydevcrm._plan_columns(text[], integer[], jsonb),
+    tinydevcrm._plan_columns(text[], integer[], jsonb, boolean),
     tinydevcrm._fits_double(tinydevcrm.imports, text),
     tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb)
 to tinydevcrm_user;

@@ -127,7 +127,9 @@ begin
         ('missing_columns', 'refuse'),
         ('missing_columns', 'null'),
         ('widen', 'no'),
-        ('widen', 'yes')
+        ('widen', 'yes'),
+        ('bad', 'refuse'),
+        ('bad', 'reject')
      )
      limit 1;
 
@@ -135,11 +137,12 @@ begin
         raise exception using
             errcode = 'TD007',
             message = v_problem,
-            hint    = 'Options are new_columns (refuse, add, ignore), missing_columns (refuse, null) '
-                      'and widen (no, yes).';
+            hint    = 'Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), '
+                      'widen (no, yes) and bad (refuse, reject).';
     end if;
 
-    return '{"new_columns": "refuse", "missing_columns": "refuse", "widen": "no"}'::jsonb
+    return jsonb_build_object(
+               'new_columns', 'refuse', 'missing_columns', 'refuse', 'widen', 'no', 'bad', 'refuse')
            || coalesce(_check_options.options, '{}');
 end
 $$;

@@ -343,7 +343,85 @@ $$;
 comment on function tinydevcrm._check_reading(tinydevcrm.imports, jsonb) is
     'Raises TD006, with the row and the value, when a value of a column cannot be read as its type.';
 
+create function tinydevcrm._keeps_value(value text, type text, compared_type text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_keeps boolean;
+begin
+    execute format(
+        case
+            when _keeps_value.compared_type is null then 'select num_nulls(($1)::%1$s) >= 0'
+            else 'select ($1)::%1$s::text::%2$s is not distinct from ($1)::%2$s'
+        end,
+        _keeps_value.type, _keeps_value.compared_type)
+       into v_keeps
+      using _keeps_value.value;
+    return v_keeps;
+exception
+    when data_exception or check_violation then
+        return false;
+end
+$$;
+
+comment on function tinydevcrm._keeps_value(text, text, text) is
+    'Whether a text can be read as a type, and is the same when it is printed and compared as the '
+    'other type, which may be null.';
+
+create function tinydevcrm._list_bad_conditions(import tinydevcrm.imports)
+    returns table (name text, text_value text, type text, condition text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select compared.name,
+           compared.text_value,
+           wanted.type,
+           case
+               when csv_forms.accepts is not null then
+                   format('%s !~ %L', compared.text_value, csv_forms.accepts)
+               when compared.type = 'text' and pg_type.typcategory = 'D' then
+                   coalesce(
+                       tinydevcrm._find_odd_values(import, compared.name, null), 'false')
+               else format(
+                   'not tinydevcrm._keeps_value(%s, %L, %L)',
+                   compared.text_value,
+                   wanted.type,
+                   case pg_type.typcategory
+                       when 'N' then 'numeric'
+                       when 'D' then 'timestamp with time zone'
+                       when 'S' then 'text'
+                   end)
+           end
+      from tinydevcrm._compare_columns(import) as compared
+      join jsonb_array_elements((import).columns) as planned
+        on planned->>'name' = compared.name
+     cross join lateral (
+         select case
+                    when tinydevcrm._find_loading_table(import) = tinydevcrm._target(import) then
+                        planned->>'given'
+                    else compared.target_type
+                end as type
+     ) as wanted
+      left join tinydevcrm.csv_forms
+        on csv_forms.name = planned->>'form'
+      join pg_type
+        on pg_type.oid = to_regtype(wanted.type)
+     where wanted.type <> compared.type
+       and wanted.type <> 'text'
+        or csv_forms.name is not null
+$$;
+
+comment on function tinydevcrm._list_bad_conditions(tinydevcrm.imports) is
+    'For each column of an import that has a type by its user or by the table, the condition for the '
+    'values that do not fit it.';
+
 revoke execute on function
+    tinydevcrm._keeps_value(text, text, text),
+    tinydevcrm._list_bad_conditions(tinydevcrm.imports),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),
@@ -353,6 +431,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._keeps_value(text, text, text),
+    tinydevcrm._list_bad_conditions(tinydevcrm.imports),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
     tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb),

@@ -122,7 +122,8 @@ begin
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
-                   begin_import.header, begin_import.ranks, begin_import.types),
+                   begin_import.header, begin_import.ranks, begin_import.types,
+                   coalesce(begin_import.options->>'bad' = 'reject', false)),
                nullif(begin_import.distribute_by, ''),
                tinydevcrm._check_options(begin_import.options),
                coalesce((begin_import.dialect).warnings, '{}'))
@@ -151,7 +152,8 @@ comment on function tinydevcrm.begin_import(
     'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
     'for the log; distribute_by is for a Citus coordinator: see distribute_table(). options is about '
     'an existing table: {"new_columns": "refuse", "add" or "ignore", "missing_columns": "refuse" or '
-    '"null", "widen": "no" or "yes"}; the first of each is the default. Raises TD004 '
+    '"null", "widen": "no" or "yes", "bad": "refuse" or "reject"}; the first of each is the '
+    'default. For the last see reject_import_values(). Raises TD004 '
     'when the name is in use, TD005 when there are no columns or over 1600, TD006 when the key '
     'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
     'session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
@@ -285,6 +287,52 @@ comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], 
     'Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text '
     'in the file. Raises TD001 when no such import is running.';
 
+create function tinydevcrm.reject_import_values(import_id bigint)
+    returns table (row_number bigint, reason text, row_text text)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(reject_import_values.import_id);
+    v_reasons text;
+    v_texts   text;
+begin
+    select string_agg(
+               format(
+                   'case when %s then format(%L, %s) end',
+                   bad.condition,
+                   format('column %I: %s cannot be read from ', bad.name, bad.type) || '%L',
+                   bad.text_value),
+               ', ')
+      into v_reasons
+      from tinydevcrm._list_bad_conditions(v_import) as bad;
+
+    if v_reasons is null then
+        return;
+    end if;
+
+    select string_agg(compared.text_value, ', ')
+      into v_texts
+      from tinydevcrm._compare_columns(v_import) as compared
+     where compared.type is not null;
+
+    return query execute format(
+        'with bad as (select * from (select ctid as id, row_number() over (order by ctid) as number, '
+        'nullif(concat_ws(''; '', %1$s), '''') as reason, concat_ws('','', %2$s) as line from %3$s) '
+        'as read where read.reason is not null), removed as (delete from %3$s as loaded using bad '
+        'where loaded.ctid = bad.id) select bad.number, bad.reason, bad.line from bad '
+        'order by bad.number',
+        v_reasons, v_texts, tinydevcrm._find_loading_table(v_import));
+end
+$$;
+
+comment on function tinydevcrm.reject_import_values(bigint) is
+    'Removes the loaded rows of a running import with values that do not fit a given type, or a type '
+    'of the table, and returns them: their numbers, from 1, why, and their values. For imports that '
+    'began with the option bad = reject; the program records them by record_import_problems(). '
+    'Raises TD001 when no such import is running.';
+
 create function tinydevcrm.finish_import(
     import_id  bigint,
     ranks      integer[],
@@ -402,6 +450,7 @@ revoke execute on function
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm.reject_import_values(bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 from public;
 
@@ -413,5 +462,6 @@ grant execute on function
     tinydevcrm.widen_import(bigint, integer[]),
     tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm.reject_import_values(bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 to tinydevcrm_user;

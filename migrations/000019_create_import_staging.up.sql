@@ -303,6 +303,22 @@ begin
         v_source);
     get diagnostics v_row_count = row_count;
 
+    if import_staging.options->>'bad' = 'reject' then
+        perform tinydevcrm.record_import_problems(
+                    v_step.import_id,
+                    array_agg(bad.row_number),
+                    array_agg(bad.reason),
+                    array_agg(bad.row_text),
+                    true),
+                count(*)
+           from tinydevcrm.reject_import_values(v_step.import_id) as bad
+         having count(*) > 0;
+        select v_row_count - imports.reject_count
+          into v_row_count
+          from tinydevcrm.imports
+         where imports.id = v_step.import_id;
+    end if;
+
     return tinydevcrm.finish_import(v_step.import_id, v_ranks, v_row_count);
 end
 $$;

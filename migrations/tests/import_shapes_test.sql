@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(14);
+select plan(16);
 
 create schema "Other Shapes";
 set local search_path = "Other Shapes", public;
@@ -48,13 +48,13 @@ select is(
     'each option is one');
 select is(
     pg_temp.problem('{"new_columns": "drop"}'),
-    'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null) and widen '
-    '(no, yes).',
+    'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), widen '
+    '(no, yes) and bad (refuse, reject).',
     'an option has few values');
 select is(
     pg_temp.problem('{"columns": "add"}'),
-    'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null) and widen '
-    '(no, yes).',
+    'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), widen '
+    '(no, yes) and bad (refuse, reject).',
     'there are no others');
 select is(
     pg_temp.problem('{"new_columns": "ignore", "missing_columns": "null"}'), 'none',
@@ -74,7 +74,7 @@ select results_eq(
 select is((select count(*) from names), 3::bigint, 'the view stays');
 select is(
     (select options from tinydevcrm.imports where schema_name = 'Other Shapes' order by id desc limit 1),
-    '{"widen": "no", "new_columns": "add", "missing_columns": "null"}'::jsonb,
+    '{"bad": "refuse", "widen": "no", "new_columns": "add", "missing_columns": "null"}'::jsonb,
     'the log has the options');
 
 update staging
@@ -87,6 +87,28 @@ select is(
     'a value that does not fit is refused, with the option');
 select is(
     pg_temp.problem('{"missing_columns": "null", "widen": "yes"}'), 'none', 'it widens the column');
+
+-- Values that do not fit
+
+create temporary table bad as
+select *
+  from (
+    values ('1', '2026-01-31'), ('2', 'x'), ('3', '2026-02-30')
+  ) as values (id, d);
+
+select results_eq(
+    $$ select row_count, reject_count
+         from tinydevcrm.import_staging(
+                  'bad', 'dated', types => '{"d": "date"}', options => '{"bad": "reject"}') $$,
+    'values (1::bigint, 2::bigint)', 'rows with values that do not fit are left out on request');
+select results_eq(
+    $$ select line, reason, line_text
+         from tinydevcrm.import_problems
+        where is_rejected
+        order by id $$,
+    $$ values (2::bigint, 'column d: date cannot be read from ''x''', '2,x'),
+              (3, 'column d: date cannot be read from ''2026-02-30''', '3,2026-02-30') $$,
+    'and noted');
 
 -- Statistics
 

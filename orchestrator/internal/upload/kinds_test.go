@@ -3,6 +3,7 @@ package upload_test
 import (
 	"archive/zip"
 	"bytes"
+	"database/sql"
 	"net/url"
 	"slices"
 	"strings"
@@ -190,5 +191,52 @@ func TestLoadSaysWhatAFileIs(t *testing.T) {
 		if problem := db.Explain(err); err == nil || problem.Code != "TD005" || problem.Message != "this is no CSV file; it is "+want {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// Values that do not fit are left out on request, and noted with their lines.
+func TestLoadRejectsValues(t *testing.T) {
+	const text = "id,d,n,j\n1,2026-01-31,5,{}\n2,x,6,{}\n3,2026-02-01,y,{\n\n4,2026-02-30,7,{}\n5,2026-02-01,8,[]\n"
+	problems := func(t *testing.T, pool *sql.DB, done upload.Import) string {
+		return dbtest.Value[string](t, pool, `
+			select string_agg(line || ' ' || reason || ' ' || line_text, e'\n' order by id)
+			  from tinydevcrm.import_problems
+			 where import_id = $1 and is_rejected`, done.ID)
+	}
+	for _, test := range []struct{ name, table, types string }{
+		{"given types", "", "d=date;n=integer;j=json"},
+		{"types of the table", "create table t (id integer, d date, n integer, j json)", ""},
+		{"a given form", "create table t (id integer, d date, n integer, j json)", "d=date Y/M/D"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			pool, _ := dbtest.Schema(t)
+			if test.table != "" {
+				dbtest.Exec(t, pool, test.table)
+			}
+			request, err := upload.NewRequest("t.csv", url.Values{"bad": {"reject"}, "type": {test.types}, "mode": {"append"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, err := upload.Load(t.Context(), pool, strings.NewReader(text), request.WithSizes(1, 1))
+			if err != nil {
+				t.Fatal(db.Explain(err))
+			}
+			want := "3 column d: date cannot be read from 'x' 2,x,6,{}\n" +
+				"4 column n: integer cannot be read from 'y'; column j: json cannot be read from '{' 3,2026-02-01,y,{\n" +
+				"6 column d: date cannot be read from '2026-02-30' 4,2026-02-30,7,{}"
+			if got := problems(t, pool, done); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			kept := dbtest.Value[string](t, pool, "select string_agg(id || ' ' || d || ' ' || n || ' ' || j, ', ' order by id) from t")
+			if kept != "1 2026-01-31 5 {}, 5 2026-02-01 8 []" || done.RowCount != 2 || done.RejectCount != 3 {
+				t.Errorf("kept %s, %+v", kept, done)
+			}
+			request.RejectLimit = 2
+			request.Mode = "append"
+			_, err = upload.Load(t.Context(), pool, strings.NewReader(text), request)
+			if problem := db.Explain(err); problem.Code != "TD005" || !strings.Contains(problem.Hint, "--reject-limit") {
+				t.Errorf("beyond the limit: %+v", problem)
+			}
+		})
 	}
 }

@@ -183,6 +183,11 @@ func (l *loader) load(ctx context.Context) (Import, error) {
 	if err := l.recordProblems(ctx); err != nil {
 		return Import{}, err
 	}
+	if l.request.Shape["bad"] == "reject" {
+		if err := l.rejectValues(ctx); err != nil {
+			return Import{}, err
+		}
+	}
 	return l.finish(ctx)
 }
 
@@ -258,7 +263,7 @@ func (l *loader) take(ctx context.Context, record *records.Record) error {
 	}
 
 	l.problems.keep(record, problem, isRejected)
-	if isRejected && l.problems.rejected > cmp.Or(l.request.RejectLimit, defaultRejects) {
+	if isRejected && l.problems.rejected > l.rejectLimit() {
 		l.refuse(record, problem)
 		return nil
 	}
@@ -455,10 +460,42 @@ func (l *loader) recordProblems(ctx context.Context) error {
 		return err
 	}
 	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4, $5)",
-		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts), l.request.Ragged == "reject")
+		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts), p.rejected > 0)
 	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
 	return err
 }
+
+// rejectValues leaves out the rows whose values do not fit.
+func (l *loader) rejectValues(ctx context.Context) error {
+	type row struct {
+		number       int64
+		reason, text string
+	}
+	rows, err := db.Collect(ctx, l.conn, "reject values", func(r *row) []any { return []any{&r.number, &r.reason, &r.text} },
+		"select row_number, reason, row_text from tinydevcrm.reject_import_values($1)", l.step.id)
+	if err != nil {
+		return err
+	}
+	p := &l.problems
+	for _, bad := range rows {
+		p.rejected++
+		line := cmp.Or(l.table.lineOf(bad.number), bad.number)
+		if p.rejected > l.rejectLimit() {
+			p.note(&records.Record{Line: line, Raw: []byte(bad.text)}, bad.reason)
+			continue
+		}
+		p.lines, p.reasons, p.texts = append(p.lines, line), append(p.reasons, bad.reason), append(p.texts, bad.text)
+	}
+	if p.isRefused() {
+		return p.refusal()
+	}
+	// Rows have other numbers now.
+	l.table.places = nil
+	l.copied -= int64(len(rows))
+	return l.recordProblems(ctx)
+}
+
+func (l *loader) rejectLimit() int64 { return cmp.Or(l.request.RejectLimit, defaultRejects) }
 
 func (l *loader) finish(ctx context.Context) (Import, error) {
 	var done Import

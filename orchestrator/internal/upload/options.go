@@ -50,6 +50,8 @@ func Options() []Option {
 			oneOf([]string{"yes", "no"}, shape("widen"))},
 		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file), pad (fill up, add columns), or " +
 			"reject (leave them out)", oneOf([]string{"strict", "pad", "reject"}, func(r *Request, value string) { r.Ragged = value })},
+		{"bad", "lines with values that do not fit a given type, or the table: refuse (the default) or reject (leave them out)",
+			oneOf([]string{"refuse", "reject"}, shape("bad"))},
 		{"reject_limit", "how many lines may be left out (default: 1000)", number(1, math.MaxInt32, func(r *Request, count int) { r.RejectLimit = int64(count) })},
 		{"header", "whether the first line names the columns: yes or no, or how many lines do (default: found in the file)", one(setHeader)},
 		{"columns", "names of the columns, a,b,c, in the order of the file; for a file without a header",

@@ -58,7 +58,7 @@ type Request struct {
 	// Ragged is how to treat a record with too few or too many fields: "" and "strict" refuse the file; "pad"
 	// fills it up or adds columns, and notes it in import_problems; "reject" only notes it there.
 	Ragged string
-	// Shape are the options of begin_import() about an existing table: new_columns, missing_columns, widen.
+	// Shape are the options of begin_import(): new_columns, missing_columns, widen, bad.
 	Shape map[string]string
 	// RejectLimit is how many lines may be rejected; 0 means defaultRejects.
 	RejectLimit int64
