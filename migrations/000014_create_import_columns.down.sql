@@ -1,6 +1,7 @@
 drop function tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb);
 drop function tinydevcrm._build_reading(jsonb);
-drop function tinydevcrm._choose_form(tinydevcrm.imports, text, text, text[]);
+drop function tinydevcrm._recall_form(tinydevcrm.imports, text, text[]);
+drop function tinydevcrm._list_readings(text, text, text[]);
 drop function tinydevcrm._find_best_form(tinydevcrm.imports, text, text[]);
 drop function tinydevcrm._fits_double(tinydevcrm.imports, text);
 drop function tinydevcrm._plan_columns(text[], integer[], jsonb, boolean);

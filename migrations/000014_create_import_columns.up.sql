@@ -206,66 +206,69 @@ comment on function tinydevcrm._fits_double(tinydevcrm.imports, text) is
     'Whether double precision holds each number of a column of text exactly, to its last digit. '
     'Two numbers that differ only in the 17th digit can be the same double.';
 
-create function tinydevcrm._choose_form(
-    import      tinydevcrm.imports,
-    source      text,
-    column_name text,
-    forms       text[]
-)
-    returns text
+create function tinydevcrm._list_readings(source text, column_name text, forms text[])
+    returns text[]
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_differ boolean;
+    v_form     text;
+    v_same     boolean;
+    v_readings text[] := _list_readings.forms[1:1];
 begin
-    -- Forms are the same to a column from which they read the same.
-    if cardinality(_choose_form.forms) > 1 then
+    foreach v_form in array _list_readings.forms[2:] loop
         execute (
             select format(
-                       'select exists (select from %s where %s)',
-                       _choose_form.source,
+                       'select %s',
                        string_agg(
                            format(
-                               '(%s)::text is distinct from (%s)::text',
-                               format(first.reads, quote_ident(_choose_form.column_name)),
-                               format(other.reads, quote_ident(_choose_form.column_name))),
+                               'not exists (select from %s where (%s)::text is distinct from '
+                               '(%s)::text)',
+                               _list_readings.source,
+                               format(form.reads, quote_ident(_list_readings.column_name)),
+                               format(other.reads, quote_ident(_list_readings.column_name))),
                            ' or '))
-              from tinydevcrm.csv_forms as first
+              from tinydevcrm.csv_forms as form
               join tinydevcrm.csv_forms as other
-                on other.name = any (_choose_form.forms)
-               and other.name <> first.name
-             where first.name = _choose_form.forms[1]
+                on other.name = any (v_readings)
+             where form.name = v_form
         )
-           into v_differ;
-    end if;
+           into v_same;
+        if not v_same then
+            v_readings := v_readings || v_form;
+        end if;
+    end loop;
 
-    if not coalesce(v_differ, false) then
-        return _choose_form.forms[1];
-    end if;
-
-    -- What the last import of this table read, this one reads in the same way.
-    return (
-        select earlier.form
-          from (
-            select planned.value->>'form' as form
-              from tinydevcrm.imports
-             cross join jsonb_array_elements(imports.columns) as planned
-             where imports.relation = to_regclass(tinydevcrm._target(import))
-               and planned.value->>'name' = _choose_form.column_name
-             order by imports.id desc
-             limit 1
-          ) as earlier
-         where earlier.form = any (_choose_form.forms)
-    );
+    return v_readings;
 end
 $$;
 
-comment on function tinydevcrm._choose_form(tinydevcrm.imports, text, text, text[]) is
-    'The form by which an import reads a column, of those that accept all its values: the first '
-    'when they all read the same, else that of the last import into the table; null when they read '
-    'different values.';
+comment on function tinydevcrm._list_readings(text, text, text[]) is
+    'Of the forms that accept all values of a column, those that read different values from it: the '
+    'first of each reading. source is a table or a subquery.';
+
+create function tinydevcrm._recall_form(import tinydevcrm.imports, column_name text, forms text[])
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select earlier.form
+      from (
+        select planned.value->>'form' as form
+          from tinydevcrm.imports
+         cross join jsonb_array_elements(imports.columns) as planned
+         where imports.relation = to_regclass(tinydevcrm._target(import))
+           and planned.value->>'name' = _recall_form.column_name
+         order by imports.id desc
+         limit 1
+      ) as earlier
+     where earlier.form = any (_recall_form.forms)
+$$;
+
+comment on function tinydevcrm._recall_form(tinydevcrm.imports, text, text[]) is
+    'The form by which the last import into the table has read a column, if it is one of these.';
 
 create function tinydevcrm._find_best_form(
     import      tinydevcrm.imports,
@@ -372,7 +375,8 @@ revoke execute on function
     tinydevcrm._find_form(text),
     tinydevcrm._is_read_at_end(text),
     tinydevcrm._find_best_form(tinydevcrm.imports, text, text[]),
-    tinydevcrm._choose_form(tinydevcrm.imports, text, text, text[]),
+    tinydevcrm._list_readings(text, text, text[]),
+    tinydevcrm._recall_form(tinydevcrm.imports, text, text[]),
     tinydevcrm._build_reading(jsonb),
     tinydevcrm._find_storage_type(integer),
     tinydevcrm._check_type(text),
@@ -385,7 +389,8 @@ grant execute on function
     tinydevcrm._find_form(text),
     tinydevcrm._is_read_at_end(text),
     tinydevcrm._find_best_form(tinydevcrm.imports, text, text[]),
-    tinydevcrm._choose_form(tinydevcrm.imports, text, text, text[]),
+    tinydevcrm._list_readings(text, text, text[]),
+    tinydevcrm._recall_form(tinydevcrm.imports, text, text[]),
     tinydevcrm._build_reading(jsonb),
     tinydevcrm._find_storage_type(integer),
     tinydevcrm._check_type(text),

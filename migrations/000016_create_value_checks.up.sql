@@ -207,6 +207,7 @@ declare
     v_settled  jsonb := '[]';
     v_column   record;
     v_form     text;
+    v_all      text[];
     v_forms    text[];
     v_types    text[];
     v_note     text;
@@ -264,10 +265,12 @@ begin
         elsif v_column.fit is not null and v_type = 'text'
               and (v_column.given is not null or not (v_column.value->>'is_given')::boolean)
         then
-            v_forms := tinydevcrm._list_forms(v_source, v_column.name, v_types);
-            if v_forms <> '{}' then
-                v_form := tinydevcrm._choose_form(import, v_source, v_column.name, v_forms);
-            end if;
+            v_all := tinydevcrm._list_forms(v_source, v_column.name, v_types);
+            v_forms := tinydevcrm._list_readings(v_source, v_column.name, v_all);
+            v_form := case
+                          when cardinality(v_forms) = 1 then v_forms[1]
+                          else tinydevcrm._recall_form(import, v_column.name, v_all)
+                      end;
             if v_forms <> '{}' and v_form is null then
                 v_note := format(
                     'column %I could be %s: choose with --type ''%s=%s''',

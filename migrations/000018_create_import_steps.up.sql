@@ -319,7 +319,8 @@ begin
 
     return query execute format(
         'with bad as (select * from (select ctid as id, row_number() over (order by ctid) as number, '
-        'nullif(concat_ws(''; '', %1$s), '''') as reason, concat_ws('','', %2$s) as line from %3$s) '
+        'nullif(array_to_string(array[%1$s], ''; ''), '''') as reason, '
+        'array_to_string(array[%2$s], '','') as line from %3$s) '
         'as read where read.reason is not null), removed as (delete from %3$s as loaded using bad '
         'where loaded.ctid = bad.id) select bad.number, bad.reason, bad.line from bad '
         'order by bad.number',
@@ -420,27 +421,49 @@ as $$
 declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_import_columns.import_id);
     v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_import_columns.ranks);
+    v_texts  text;
+    v_rows   jsonb;
 begin
-    -- An existing table keeps its types, except in mode replace.
-    return case
-        when v_import.mode = 'replace'
-             or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
-        then v_types
-        else (
-            select jsonb_agg(
-                       present.value
-                       || jsonb_build_object('note', v_types->(number::integer - 1)->'note')
-                       order by number)
-              from jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
-                       with ordinality as present (value, number)
-        )
-    end;
+    select string_agg(format('left(%s, 100)', compared.text_value), ', ')
+      into v_texts
+      from tinydevcrm._compare_columns(v_import) as compared
+     where compared.type is not null;
+
+    execute format(
+        'select coalesce(jsonb_agg(to_jsonb(array[%s])), ''[]'') from (select * from %s limit 5) '
+        'as first_rows',
+        v_texts, tinydevcrm._find_loading_table(v_import))
+       into v_rows;
+
+    return (
+        select jsonb_agg(
+                   case
+                       -- An existing table keeps its types, except in mode replace.
+                       when v_import.mode = 'replace'
+                            or tinydevcrm._find_loading_table(v_import)
+                                = tinydevcrm._target(v_import)
+                       then settled.value
+                       else present.value
+                   end
+                   || jsonb_build_object(
+                       'note', settled.value->'note',
+                       'samples', (
+                           select jsonb_agg(cells->(number::integer - 1))
+                             from jsonb_array_elements(v_rows) as cells
+                       ))
+                   order by number)
+          from jsonb_array_elements(v_types) with ordinality as settled (value, number)
+          join jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
+                   with ordinality as present (value, number)
+         using (number)
+    );
 end
 $$;
 
 comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
-    'The columns that a running import would report if it were finished now. Raises TD001 when no '
-    'such import is running.';
+    'The columns that a running import would report if it were finished now, each with its first '
+    'values, as samples, and a note when it can be read in two ways. Raises TD001 when no such '
+    'import is running.';
 
 revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),

@@ -136,6 +136,9 @@ func (p *program) printColumns(columns []upload.Column) error {
 			typeName += ", written like " + strings.TrimPrefix(column.Form, typeName+" ")
 		}
 		cells := []any{"  " + column.Name, typeName}
+		if len(column.Samples) > 0 {
+			cells = append(cells, column.SampleText())
+		}
 		if column.Name != column.Header && column.Header != "" {
 			cells = append(cells, fmt.Sprintf("(in the file: %q)", column.Header))
 		}

@@ -76,7 +76,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 func TestPreviewForms(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	plan, err := upload.Preview(t.Context(), pool, strings.NewReader("d,e\n31/12/2024,03/04/2024\n"), upload.Request{Source: "t.csv"})
-	if err != nil || plan.Columns[0].Type != "date" || plan.Columns[0].Form != "date D/M/Y" || len(plan.Notices) != 1 ||
+	if err != nil || plan.Columns[0].SampleText() != "31/12/2024" || plan.Columns[0].Type != "date" || plan.Columns[0].Form != "date D/M/Y" || len(plan.Notices) != 1 ||
 		!strings.Contains(plan.Notices[0], "column e could be date D/M/Y or date M/D/Y") {
 		t.Errorf("got %+v, %v", plan, err)
 	}

@@ -16,6 +16,7 @@ const (
 	// shownProblems is how many lines a refusal lists, and shownText how much of each line.
 	shownProblems = 20
 	shownText     = 60
+	shownSample   = 20
 	// The limits, in lines and bytes, of what is kept before it is written to import_problems.
 	keptProblems = 1000
 	keptBytes    = 1 << 20
@@ -65,10 +66,12 @@ func (p *problems) note(record *records.Record, problem string) {
 	}
 }
 
-func excerpt(raw []byte) string {
-	text := printable(raw[:min(len(raw), 4*shownText)])
-	if runes := []rune(text); len(runes) > shownText {
-		return string(runes[:shownText]) + "…"
+func excerpt(raw []byte) string { return excerptOf(raw, shownText) }
+
+func excerptOf(raw []byte, length int) string {
+	text := printable(raw[:min(len(raw), 4*length)])
+	if runes := []rune(text); len(runes) > length {
+		return string(runes[:length]) + "…"
 	}
 	return text
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -117,6 +118,20 @@ type Column struct {
 	Form string `json:"form,omitempty"`
 	// Note says, in a preview, what else the values could be.
 	Note string `json:"note,omitempty"`
+	// Samples are, in a preview, the values of the first rows; nil is NULL.
+	Samples []*string `json:"samples,omitempty"`
+}
+
+// SampleText shows the samples in one line.
+func (c Column) SampleText() string {
+	shown := make([]string, len(c.Samples))
+	for i, sample := range c.Samples {
+		shown[i] = "NULL"
+		if sample != nil {
+			shown[i] = excerptOf([]byte(*sample), shownSample)
+		}
+	}
+	return strings.Join(shown, ", ")
 }
 
 // A Plan is what an import would do, judged by the beginning of the file.

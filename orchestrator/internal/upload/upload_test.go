@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestLoadSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	if done.TableName != "sample" || done.RowCount != 10 || len(done.Columns) != 1 ||
-		done.Columns[0] != (upload.Column{Name: "AColumnOfNumbers", Type: "integer", Header: "AColumnOfNumbers"}) {
+		!reflect.DeepEqual(done.Columns[0], upload.Column{Name: "AColumnOfNumbers", Type: "integer", Header: "AColumnOfNumbers"}) {
 		t.Errorf("imported %+v", done)
 	}
 	if sum := dbtest.Value[int](t, pool, `select sum("AColumnOfNumbers") from sample`); sum != 45 {
