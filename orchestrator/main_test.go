@@ -251,6 +251,10 @@ func TestUploadCommand(t *testing.T) {
 	if got := dbtest.Value[string](t, pool, "select string_agg(coalesce(column_2, 'NULL'), ' ' order by column_1) from people"); got != "007 NULL x" {
 		t.Errorf("the second column has %s", got)
 	}
+	both := mustCommand(t, databaseURL, "upload", path, path, "--no-header", "--table", "twice", "--file-column", "file")
+	if count := dbtest.Value[int](t, pool, "select count(*) from twice where file = $1", path); count != 6 || !strings.Contains(both, "6 rows") {
+		t.Errorf("two files have %d rows: %s", count, both)
+	}
 	if words := mustCommand(t, databaseURL, "upload", dbtest.Sample(t)); !strings.Contains(words, ".sample: 10 rows in ") ||
 		!strings.Contains(words, "AColumnOfNumbers  integer") || !strings.Contains(words, `UTF8, delimiter`) {
 		t.Errorf("it says %s", words)

@@ -105,7 +105,8 @@ select results_eq(
     $$ select line, reason, line_text
          from tinydevcrm.import_problems
         where is_rejected
-        order by id $$,
+          and import_id = (select max(id) from tinydevcrm.imports where table_name = 'dated')
+        order by import_problems.id $$,
     $$ values (2::bigint, 'column d: date cannot be read from ''x''', '2,x'),
               (3, 'column d: date cannot be read from ''2026-02-30''', '3,2026-02-30') $$,
     'and noted');

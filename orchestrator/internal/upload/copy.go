@@ -108,10 +108,14 @@ func (l *loader) withLines(err error) error {
 		Message: problem.Message,
 		Detail: rowPlace.ReplaceAllStringFunc(problem.Detail, func(found string) string {
 			row, _ := strconv.ParseInt(rowPlace.FindStringSubmatch(found)[1], 10, 64)
-			if line := l.table.lineOf(row); line > 0 {
-				return fmt.Sprintf("line %d, column ", line)
+			file, line := l.table.lineOf(row)
+			switch {
+			case line == 0:
+				return found
+			case file != "":
+				return fmt.Sprintf("%s, line %d, column ", file, line)
 			}
-			return found
+			return fmt.Sprintf("line %d, column ", line)
 		}),
 		Hint: problem.Hint,
 	}

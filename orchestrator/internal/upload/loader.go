@@ -27,19 +27,21 @@ const (
 	chunkSize = 64 << 10
 )
 
-// A loader imports one file.
+// A loader imports one file, or several.
 type loader struct {
 	conn    *sql.Conn
 	request Request
 	file    *countingReader // the file as received
+	text    *countingReader // its text, unpacked
 	dialect Dialect
 	records *lines
 	ahead   *records.Record // already read: the first record of a file without a header
 
 	header   []string
-	width    int // of the header
+	width    int // of the file's header
 	table    table
 	problems problems
+	series   series
 
 	step   step // empty before begin_import()
 	copy   *copier
@@ -48,40 +50,51 @@ type loader struct {
 
 // newLoader reads the beginning of the file.
 func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Request) (*loader, error) {
-	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
-	unpacked, err := unpack(l.file, request.Source, request.MaxRatio)
-	if err != nil {
-		return nil, err
-	}
-	text := &countingReader{reader: unpacked, limit: request.MaxBytes}
-	sample, err := io.ReadAll(io.LimitReader(text, sampleSize))
-	if err != nil {
-		return nil, err
-	}
-	if err := checkText(sample); err != nil {
-		return nil, err
-	}
-	if l.dialect, err = sniff(ctx, conn, sample, request); err != nil {
-		return nil, err
-	}
+	l := &loader{conn: conn, request: request, file: &countingReader{reader: file},
+		text: &countingReader{limit: request.MaxBytes}}
 	types, err := readLadder(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	l.table = table{ladder: types, nulls: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull,
 		isTrimmed: request.IsTrimmed}
-	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), text), l.dialect)
-	if err != nil {
+	if l.dialect, err = l.open(ctx, request.Source); err != nil {
 		return nil, err
 	}
-	l.records = &lines{reader: reader, comment: []byte(request.Comment), skipEnd: request.SkipEnd}
-	return l, l.readHeader()
+	l.series.files, _ = file.(Files)
+	return l, l.startSeries()
+}
+
+// open reads the beginning of a file.
+func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
+	unpacked, err := unpack(l.file, source, l.request.MaxRatio)
+	if err != nil {
+		return Dialect{}, err
+	}
+	l.text.reader = unpacked
+	sample, err := io.ReadAll(io.LimitReader(l.text, sampleSize))
+	if err != nil {
+		return Dialect{}, err
+	}
+	if err := checkText(sample); err != nil {
+		return Dialect{}, err
+	}
+	dialect, err := sniff(ctx, l.conn, sample, l.request)
+	if err != nil {
+		return Dialect{}, err
+	}
+	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), l.text), dialect)
+	if err != nil {
+		return Dialect{}, err
+	}
+	l.records = &lines{reader: reader, comment: []byte(l.request.Comment), skipEnd: l.request.SkipEnd}
+	return dialect, l.readHeader(dialect)
 }
 
 // readHeader determines the columns.
-func (l *loader) readHeader() error {
+func (l *loader) readHeader(dialect Dialect) error {
 	first, err := l.records.next()
-	for err == nil && first.IsBlank() && !l.dialect.HasHeader && l.request.HasHeader == nil {
+	for err == nil && first.IsBlank() && !dialect.HasHeader && l.request.HasHeader == nil {
 		first, err = l.records.next()
 	}
 	if errors.Is(err, io.EOF) {
@@ -96,9 +109,8 @@ func (l *loader) readHeader() error {
 	}
 	l.header = make([]string, len(first.Fields))
 	l.width = len(l.header)
-	l.table.grow(l.width)
 	l.records.isOneColumn = l.width == 1
-	if !l.dialect.HasHeader {
+	if !dialect.HasHeader {
 		l.ahead = first
 		return l.nameColumns()
 	}
@@ -157,22 +169,31 @@ func (l *loader) next() (*records.Record, error) {
 	return l.records.next()
 }
 
-// load imports the whole file.
-func (l *loader) load(ctx context.Context) (Import, error) {
+// readAll reads all files, and sends their records.
+func (l *loader) readAll(ctx context.Context) error {
 	size, rest := cmp.Or(l.request.sizes[0], firstChunk), cmp.Or(l.request.sizes[1], chunkSize)
 	for {
 		isWhole, err := l.read(ctx, size)
 		if err != nil {
-			return Import{}, err
+			return err
 		}
 		if err := l.flush(ctx); err != nil {
-			return Import{}, err
+			return err
 		}
 		l.report()
 		if isWhole {
-			break
+			if isLast, err := l.openNext(ctx); isLast || err != nil {
+				return err
+			}
 		}
 		size = rest
+	}
+}
+
+// load imports the whole file.
+func (l *loader) load(ctx context.Context) (Import, error) {
+	if err := l.readAll(ctx); err != nil {
+		return Import{}, err
 	}
 	if l.problems.isRefused() {
 		return Import{}, l.problems.refusal()
@@ -257,6 +278,7 @@ func (l *loader) take(ctx context.Context, record *records.Record) error {
 		l.refuse(record, problem)
 		return nil
 	}
+	record = l.series.spread(record, l.width)
 	if problem == "" {
 		l.table.add(record)
 		return nil
@@ -479,7 +501,11 @@ func (l *loader) rejectValues(ctx context.Context) error {
 	p := &l.problems
 	for _, bad := range rows {
 		p.rejected++
-		line := cmp.Or(l.table.lineOf(bad.number), bad.number)
+		file, line := l.table.lineOf(bad.number)
+		line = cmp.Or(line, bad.number)
+		if file != "" {
+			bad.reason = file + ": " + bad.reason
+		}
 		if p.rejected > l.rejectLimit() {
 			p.note(&records.Record{Line: line, Raw: []byte(bad.text)}, bad.reason)
 			continue

@@ -42,6 +42,8 @@ func Options() []Option {
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
 		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},
 			func(r *Request, value string) { r.IsTrimmed = value == "yes" })},
+		{"file_column", "name of a further column for the name of the file, such as when there are several",
+			text(func(r *Request) *string { return &r.FileColumn })},
 		{"new_columns", "columns that only the file has: refuse (the default), add (to the table) or ignore",
 			oneOf([]string{"refuse", "add", "ignore"}, shape("new_columns"))},
 		{"missing_columns", "columns that only the table has: refuse (the default) or null",

@@ -33,6 +33,7 @@ type problems struct {
 	// isLast means that no good line follows the first of them, hasQuote that text follows a quote in one of them.
 	isLast, hasQuote bool
 	rejected         int64
+	file             string // that is read; empty for the first
 
 	// Repaired or rejected lines that are not in import_problems yet.
 	lines   []int64
@@ -43,6 +44,14 @@ type problems struct {
 
 // of returns what is wrong with a record, for a table of that width; empty when nothing is.
 func (p *problems) of(record *records.Record, width int) string {
+	problem := p.fault(record, width)
+	if problem != "" && p.file != "" {
+		return p.file + ": " + problem
+	}
+	return problem
+}
+
+func (p *problems) fault(record *records.Record, width int) string {
 	switch got := len(record.Fields); {
 	case record.IsBad:
 		return badBytes
@@ -112,7 +121,7 @@ func (p *problems) hint() string {
 	switch {
 	case p.rejected > 0:
 		return "More lines were rejected than --reject-limit allows. Is the delimiter right (--delimiter)?"
-	case isEach(func(line db.Line) bool { return line.Reason == badBytes }):
+	case isEach(func(line db.Line) bool { return strings.HasSuffix(line.Reason, badBytes) }):
 		return "Name the file's encoding (--encoding), or leave these lines out (--ragged reject)."
 	case isEach(func(line db.Line) bool { return strings.HasPrefix(line.Text, "#") }):
 		return "If these lines are comments, leave them out (--comment '#')."

@@ -71,27 +71,34 @@ type table struct {
 	rows  int64
 	// places say on which lines of the file rows are: one place where that is other than for the row before.
 	places []place
+	file   string // that is read; empty for the first
 }
 
 // A place says that a row and those after it are so many lines further down in the file.
-type place struct{ row, offset int64 }
+type place struct {
+	row, offset int64
+	file        string // empty for the first
+}
 
 // maxPlaces bounds the memory for places. Beyond it, rows have no known line.
 const maxPlaces = 100_000
 
-// lineOf is the line of the file on which a row begins, both from 1; 0 when it is not known.
-func (t *table) lineOf(row int64) int64 {
+// lineOf is the line of the file on which a row begins, both from 1; 0 when it is not known. The first file has no
+// name.
+func (t *table) lineOf(row int64) (file string, line int64) {
 	at := sort.Search(len(t.places), func(i int) bool { return t.places[i].row > row }) - 1
 	if at < 0 || at == maxPlaces-1 {
-		return 0
+		return "", 0
 	}
-	return row + t.places[at].offset
+	return t.places[at].file, row + t.places[at].offset
 }
 
 func (t *table) notePlace(line int64) {
 	offset := line - t.rows
-	if last := len(t.places) - 1; (last < 0 || t.places[last].offset != offset) && len(t.places) < maxPlaces {
-		t.places = append(t.places, place{t.rows, offset})
+	last := len(t.places) - 1
+	isOther := last < 0 || t.places[last].offset != offset || t.places[last].file != t.file
+	if isOther && len(t.places) < maxPlaces {
+		t.places = append(t.places, place{t.rows, offset, t.file})
 	}
 }
 

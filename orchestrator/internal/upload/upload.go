@@ -49,6 +49,8 @@ type Request struct {
 	HeaderLines int
 	// Columns are names for the columns, instead of those of the file.
 	Columns []string
+	// FileColumn is the name of a further column, for the name of the file; empty for none.
+	FileColumn string
 	// Skip is how many lines come before the header.
 	Skip *int
 	// SkipAfterHeader is how many lines below the header are not data, SkipEnd how many at the end of the file.
@@ -152,7 +154,8 @@ var ErrCommit = errors.New("commit")
 
 const commitWithin = 5 * time.Second
 
-// Load imports file as request says. When Load returns, either all of it is in the table, or nothing.
+// Load imports file as request says; several, if file is Files. When Load returns, either all of it is in the
+// table, or nothing.
 func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (done Import, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
 		l, err := newLoader(ctx, conn, file, request)

@@ -26,6 +26,7 @@ func uploadFields() []uploadField {
 		{"skip_end", "Lines to skip at the end", "0"},
 		{"comment", "What begins comments", "none, or #"},
 		{"columns", "Names of the columns", "from the file"},
+		{"file_column", "Column for the file's name", "none"},
 		{"distribute_by", "Distribute by (Citus)", "a column"},
 	}
 }

@@ -14,12 +14,14 @@ const said = form.querySelector('output');
 
 // With this script the file field can come first, because the script sends it last. A file can also be dropped.
 form.prepend(form.querySelector('.file'));
-form.querySelector('.file small').textContent = '(or .csv.gz; choose it, or drop it on this page)';
+form.querySelector('.file small').textContent = '(or .csv.gz; choose one or several, or drop them on this page)';
 
-function fieldsWith(file) {
+// The file is the first, or its beginning; others follow it.
+function fieldsWith(file, others = []) {
     const fields = new FormData(form);
     fields.delete('file');
     fields.append('file', file, chosen.files[0].name);
+    for (const other of others) fields.append('file', other, other.name);
     return fields;
 }
 
@@ -61,7 +63,8 @@ function sendUpload(file) {
     }
 
     const limit = Number(form.dataset.limit);
-    if (limit && file.size > limit) {
+    const others = [...chosen.files].slice(1);
+    if (limit && others.reduce((size, other) => size + other.size, file.size) > limit) {
         return end({ message: `${file.name} is larger than ${limit} bytes, the limit of this server` });
     }
 
@@ -95,7 +98,7 @@ function sendUpload(file) {
     };
     request.open('POST', '/upload-file');
     request.setRequestHeader('Accept', 'application/json');
-    request.send(fieldsWith(file));
+    request.send(fieldsWith(file, others));
 }
 
 // --- Preview -----------------------------------------------------------------------------------
