@@ -36,7 +36,6 @@ func TestUsageErrors(t *testing.T) {
 		{"no schedule", "schedule v", "missing SCHEDULE"},
 		{"no name", "subscription drop", "missing NAME"},
 		{"a query in pieces", "matview create v select 1", `unexpected argument "1"`},
-		{"two files", "upload a.csv b.csv", `unexpected argument "b.csv"`},
 		{"an argument of a command without", "status v", `unexpected argument "v"`},
 		{"two numbers", "migrate down 1 2", `unexpected argument "2"`},
 		{"bad version", "migrate force x", `"x" is not a version`},
