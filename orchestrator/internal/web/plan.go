@@ -31,9 +31,34 @@ func uploadFields() []uploadField {
 	}
 }
 
+// An uploadChoice is an option of an upload for which the form has a list.
+type uploadChoice struct {
+	Name, Label string
+	// Values are what it can be; the first, which is empty, is the default.
+	Values []uploadValue
+}
+
+type uploadValue struct{ Value, Label string }
+
+func uploadChoices() []uploadChoice {
+	return []uploadChoice{
+		{"header", "First line", []uploadValue{{"", "found in the file"}, {"yes", "names the columns"}, {"no", "is data"}}},
+		{"ragged", "Lines with too few or too many fields",
+			[]uploadValue{{"", "stop: import nothing"}, {"pad", "fill up, or add columns"}, {"reject", "leave them out"}}},
+		{"bad", "Lines with values that do not fit", []uploadValue{{"", "stop: import nothing"}, {"reject", "leave them out"}}},
+		{"new_columns", "Columns that only the file has",
+			[]uploadValue{{"", "stop: import nothing"}, {"add", "add them to the table"}, {"ignore", "ignore them"}}},
+		{"missing_columns", "Columns that only the table has", []uploadValue{{"", "stop: import nothing"}, {"null", "are NULL"}}},
+		{"widen", "Values that a column of the table cannot hold",
+			[]uploadValue{{"", "stop: import nothing"}, {"yes", "give the column a wider type"}}},
+		{"quoted_empty", `What "" means`, []uploadValue{{"", "the empty text"}, {"null", "NULL"}}},
+		{"trim", "Blanks around values", []uploadValue{{"", "belong to them"}, {"yes", "are left out"}}},
+	}
+}
+
 // HasUploadOptions reports whether one of the folded options is set.
 func (p page) HasUploadOptions() bool {
-	return p.Upload.Get("header")+p.Upload.Get("ragged") != "" ||
+	return slices.ContainsFunc(uploadChoices(), func(choice uploadChoice) bool { return p.Upload.Get(choice.Name) != "" }) ||
 		slices.ContainsFunc(uploadFields(), func(field uploadField) bool { return p.UploadOption(field.Name) != "" })
 }
 

@@ -1,6 +1,6 @@
 // The upload: drop a file, preview it, watch its progress.
 
-import { clearSaid, fetchPage, showProblem, takeOver } from './common.js';
+import { clearSaid, fetchPage, make, showProblem, takeOver } from './common.js';
 
 const previewSize = 1 << 20;
 
@@ -51,6 +51,27 @@ function showCutOff() {
 
 showCutOff();
 
+// The hint of a problem names options of the command line. Those that are fields of the form become buttons.
+function offerRemedies(hint, retry) {
+    const frame = make('p', { className: 'remedies' });
+    for (const [, option, quoted, plain] of (hint ?? '').matchAll(/--([a-z-]+) (?:'([^']*)'|([\w#"]+))/g)) {
+        const name = option.replaceAll('-', '_');
+        const field = document.getElementById(`upload-${name}`);
+        const value = quoted ?? plain;
+        if (!field || name === 'table') continue;
+        const choice = [...field.options ?? []].find(choice => choice.value === value);
+        const label = `${field.labels[0].textContent}: ${choice?.textContent ?? value}`;
+        const remedy = make('button', { type: 'button', className: 'second', textContent: label });
+        remedy.onclick = () => {
+            field.value = value;
+            field.closest('details').open = true;
+            retry();
+        };
+        frame.append(remedy);
+    }
+    if (frame.children.length) section.querySelector('.problem').append(frame);
+}
+
 function sendUpload(file) {
     const request = new XMLHttpRequest();
 
@@ -59,7 +80,9 @@ function sendUpload(file) {
         button.disabled = false;
         bar.hidden = stop.hidden = true;
         said.textContent = '';
-        if (problem) showProblem(section, problem);
+        if (!problem) return;
+        showProblem(section, problem);
+        offerRemedies(problem.hint, () => sendUpload(file));
     }
 
     const limit = Number(form.dataset.limit);
