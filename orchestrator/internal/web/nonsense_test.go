@@ -42,6 +42,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"GET /subscriptions":            {"subscriptions"},
 		"GET /events":                   {"of", "outcome", "before"},
 		"GET /matviews/":                {""},
+		"GET /imports/":                 {""},
 		"GET /embed/":                   {""},
 	}
 	// Other fields that a route needs.
