@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(16);
+select plan(17);
 
 create schema "Other Shapes";
 set local search_path = "Other Shapes", public;
@@ -87,6 +87,14 @@ select is(
     'a value that does not fit is refused, with the option');
 select is(
     pg_temp.problem('{"missing_columns": "null", "widen": "yes"}'), 'none', 'it widens the column');
+
+create table cafes (U&"Caf\00e9" integer);
+create temporary table decomposed as
+select '1' as U&"Cafe\0301";
+
+select lives_ok(
+    $$ select tinydevcrm.import_staging('decomposed', 'cafes', 'append') $$,
+    'names that look the same are the same');
 
 -- Values that do not fit
 

@@ -75,6 +75,7 @@ func TestLoadWhatPeopleHave(t *testing.T) {
 		{"a long delimiter", "", "a|~|b\n1|~|x\n2|~|y, z\n", `[{"a": 1, "b": "x"}, {"a": 2, "b": "y, z"}]`},
 		{"broken bars", "", "a¦b\n1¦x\n2¦y\n", `[{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]`},
 		{"a name of combined characters", "", "Cafe\u0301,b\n1,2\n", `[{"b": 2, "Café": 1}]`},
+		{"text after a quote in the header", "ragged=pad", "\"URL\"Comments,b\n1,2\n", `[{"b": 2, "URLComments": 1}]`},
 		{"Windows-1251", "", must(charmap.Windows1251.NewEncoder().String("имя,b\nИван,1\n")), `[{"b": 1, "имя": "Иван"}]`},
 		{"Mac Roman", "", must(charmap.Macintosh.NewEncoder().String("a,b\nMüller,Köln\n")), `[{"a": "Müller", "b": "Köln"}]`},
 		{"Shift JIS", "", must(japanese.ShiftJIS.NewEncoder().String("名前,b\n太郎,さくら\n")), `[{"b": "さくら", "名前": "太郎"}]`},

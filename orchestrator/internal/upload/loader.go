@@ -12,7 +12,6 @@ import (
 	"net/http"
 
 	"github.com/lib/pq"
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
@@ -104,8 +103,11 @@ func (l *loader) readHeader(dialect Dialect) error {
 		return explainRecord(err)
 	}
 	if problem := l.problems.of(first, len(first.Fields)); problem != "" {
-		l.problems.note(first, problem)
-		return l.problems.refusal()
+		if l.request.Ragged != "pad" || first.IsBad {
+			l.problems.note(first, problem)
+			return l.problems.refusal()
+		}
+		l.problems.keep(first, problem, false)
 	}
 	l.header = make([]string, len(first.Fields))
 	l.width = len(l.header)
@@ -130,11 +132,10 @@ func (l *loader) readHeader(dialect Dialect) error {
 	return l.nameColumns()
 }
 
-// addNames adds the cells of a line of the header to the names of the columns. NFC makes names the same that
-// look the same.
+// addNames adds the cells of a line of the header to the names of the columns.
 func (l *loader) addNames(record *records.Record) {
 	for i, field := range record.Fields[:min(len(record.Fields), l.width)] {
-		name := norm.NFC.String(string(field.Text))
+		name := string(field.Text)
 		if l.header[i] != "" && name != "" {
 			name = " " + name
 		}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
@@ -96,7 +98,7 @@ func list(field func(*Request) *[]string) setter {
 	return func(r *Request, values []string) error {
 		for _, value := range values {
 			for item := range strings.SplitSeq(value, ",") {
-				*field(r) = append(*field(r), strings.TrimSpace(item))
+				*field(r) = append(*field(r), norm.NFC.String(strings.TrimSpace(item)))
 			}
 		}
 		return nil
@@ -162,7 +164,7 @@ func setTypes(r *Request, values []string) error {
 			if typeName = strings.TrimSpace(typeName); name == "" || typeName == "" {
 				return badOption("type", value, "Write column=type, such as zip=text.")
 			}
-			r.Types[name] = typeName
+			r.Types[norm.NFC.String(name)] = typeName
 		}
 	}
 	return nil

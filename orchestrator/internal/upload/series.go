@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
@@ -100,7 +102,7 @@ func (s *series) match(header []string, request Request) ([]int, error) {
 	for i, name := range header {
 		places[i] = -1
 		for j := range s.header {
-			if !isUsed[j] && s.header[j] == name && name != s.fileColumn {
+			if !isUsed[j] && norm.NFC.String(s.header[j]) == norm.NFC.String(name) && name != s.fileColumn {
 				places[i], isUsed[j] = j, true
 				break
 			}

@@ -28,6 +28,8 @@ func TestLoadOtherShapes(t *testing.T) {
 		{"wider, but a view reads it", "mode=append&widen=yes", "id,a\n1.5,y\n", "2BP01", "", ""},
 		{"without a header", "mode=append", "2,7\n3,8\n", "TD006", "--columns", ""},
 		{"by position", "mode=append&columns=id,a", "2,y\n", "", "", `[{"a": "x", "id": 1}, {"a": "y", "id": 2}]`},
+		{"a name of combined characters", "mode=append&columns=id,A\u0301&new_columns=add&missing_columns=null", "2,y\n", "", "",
+			`[{"a": "x", "id": 1, "Á": null}, {"a": null, "id": 2, "Á": "y"}]`},
 		{"a bad option", "new_columns=drop", "id\n1\n", "TD007", "refuse or add or ignore", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
