@@ -345,6 +345,10 @@ as $$
         if titles and not (find_header(table) if has_header is None else has_header):
             start = first
             table = [cells for _, cells in records[start:] if len(cells) > 1 or not is_blank(cells)]
+        # Comments within are refused later, and do not count here.
+        others = [cells for cells in table if len(cells) > 1 or not cells[0].lstrip().startswith('#')]
+        if any(len(cells) > 1 for cells in others):
+            table = others
         return Cut(delimiter, quote, escape, blanks, records[start][0], table or [['']])
 
     Cut = namedtuple('Cut', 'delimiter quote escape blanks lines table')

@@ -29,7 +29,9 @@ as $$
 
     def fit_of_letters(text, alphabets):
         """The share of the characters beyond ASCII that fit the language which fits best."""
-        marks = [match.group() for match in re.finditer(r'[^\x00-\x7f]', text)]
+        marks = re.findall(r'[^\x00-\x7f]', text)
+        if not marks:
+            return 0
         inner = len(re.findall('(?<=[^\\W\\d_])[' + SYMBOLS + '](?=[^\\W\\d_])', text))
         # Within a word, a capital after a small letter, and Latin beside Cyrillic letters.
         odd = sum(
@@ -43,6 +45,8 @@ as $$
     def fit_of_ideographs(text, name):
         """The share of the characters that are frequent: kana, and the first level of the set."""
         marks = re.findall(r'[^\x00-\x7f]', text)
+        if not marks:
+            return 0
         leads = {'cp932': (0x88, 0x97), 'gbk': (0xb0, 0xd7)}[name]
         common = sum(
             '\u3000' <= mark <= '\u30ff' or '\uff01' <= mark <= '\uff5e'
@@ -68,8 +72,10 @@ as $$
         fits.append((fit + (0.05 if encoding == 'WIN1252' else 0), encoding, text))
     fits.sort(key=lambda fit: -fit[0])
     best, encoding, text = fits[0]
+    if best < 0.6:
+        best, encoding, text = next(fit for fit in fits if fit[1] == 'WIN1252')
     # Some encodings have the same letters in the same places.
-    second, other = next(fit[:2] for fit in fits[1:] if fit[2] != text)
+    second, other = next(fit[:2] for fit in fits if fit[2] != text)
     is_weak = best < 0.8 or best - second < 0.2
     return {
         'encoding': encoding,

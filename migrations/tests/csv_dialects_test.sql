@@ -157,6 +157,7 @@ values
     ('records of other widths above the table',
         E'some title\nversion,1.1\npos,52.2,-174.2\nDate,North,East,Up,Q\n2007-05-10,3.0,1.5,2.5,1\n'
         '2007-05-11,3.1,1.6,2.6,1\n', ',', '"', '"', 'LF', true, 3),
+    ('comments within', E'x,y,z\n# a\n1,2,3\n# b\n# c\n4,5,6\n', ',', '"', '"', 'LF', true, 0),
     ('more comments than records', E'# a\n# b, c\n# d\n# e\nx,y\n1,2\n', ',', '"', '"', 'LF', true,
         4),
     ('a comment as wide as the table', E'# made, today\nx,y\n1,2\n3,4\n', ',', '"', '"', 'LF', true,
@@ -248,6 +249,8 @@ values
     ('Mac Roman', '\x612c620a4d9f6c6c65722c4b9a6c6e0a4a6f738e2c6e0a', 'MACINTOSH'),
     ('Shift JIS', convert_to(E'\u540d\u524d,b\n\u592a\u90ce,\u6771\u4eac\n\u3055\u304f\u3089,1\n', 'SJIS'), 'SJIS'),
     ('GBK', convert_to(E'\u59d3\u540d,b\n\u5f20\u4e09,\u5317\u4eac\n', 'GBK'), 'GBK'),
+    ('bytes of no language', '\x612c620a6f6fffff672c310a', 'WIN1252'),
+    ('one letter', '\x612c620a31a9', 'WIN1252'),
     ('UTF-16 without a mark', '\x61002c0062000a00e9002c0031000a00', 'UTF16LE'),
     ('UTF-16 without a mark, big end first', '\x0061002c0062000a00e9002c0031000a', 'UTF16BE'),
     ('UTF-16, little end first', '\xfffe61002c0062000a00e9002c0031000a00', 'UTF16LE'),

@@ -111,7 +111,7 @@ func TestLoadWarns(t *testing.T) {
 	for text, want := range map[string]string{
 		"note\na, b\nc, d\n":  "the file has one column",
 		"a\r1\r2\n3\r4\r":     "some lines end in CR and some in LF",
-		"a,b\n\x81\xff,1\n":   "the encoding is a guess",
+		"a,b\nx\xe8\xf2,1\n":  "the encoding is a guess",
 		"a,b\n1,2\n":          "",
 		"note\nx\ny\n":        "",
 		"a,b\nM\xfcller,1\n1": "",
@@ -130,6 +130,7 @@ func TestRefusalsNameTheOption(t *testing.T) {
 	for _, test := range []struct{ name, options, text, hint string }{
 		{"a total", "", "a,b\n" + lines + "Total\n", "--skip-end 1"},
 		{"another table", "", "a,b\n" + lines + "x,y,z\n1,2,3\n4,5,6\n", "--skip-end 3"},
+		{"nothing else", "delimiter=,", "a,b\n1\n", "--ragged pad"},
 		{"comments", "", "a,b\n" + lines + "# x\n" + lines, "--comment '#'"},
 		{"bad bytes", "encoding=UTF8", "a,b\n" + lines + "\xff,1\n" + lines, "--encoding"},
 		{"text after a quote", "", "a,b\n" + lines + "\"x\"y,2\n" + lines, "--quote none"},

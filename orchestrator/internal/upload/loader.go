@@ -312,6 +312,7 @@ func (l *loader) refuse(record *records.Record, problem string) {
 	if problem == "" {
 		l.problems.isLast = false
 	} else {
+		l.problems.isLast = l.problems.isLast || !l.problems.isRefused() && l.table.rows > 0
 		l.problems.note(record, problem)
 	}
 	l.table.lines = l.table.lines[:0]

@@ -30,7 +30,8 @@ const badBytes = "bytes that are not text in this encoding"
 type problems struct {
 	refused int64
 	first   []db.Line // the first lines for which the file is refused
-	// isLast means that no good line follows the first of them, hasQuote that text follows a quote in one of them.
+	// isLast means that good lines come before the first of them and none after it, hasQuote that text follows a
+	// quote in one of them.
 	isLast, hasQuote bool
 	rejected         int64
 	file             string // that is read; empty for the first
@@ -65,9 +66,6 @@ func (p *problems) fault(record *records.Record, width int) string {
 
 // note counts a line for which the file is refused.
 func (p *problems) note(record *records.Record, problem string) {
-	if p.refused == 0 {
-		p.isLast = true
-	}
 	p.refused++
 	p.hasQuote = p.hasQuote || record.AfterQuote
 	if len(p.first) < shownProblems {
