@@ -27,3 +27,20 @@ func TestImportProblemsAsCSV(t *testing.T) {
 		}
 	}
 }
+
+// The list of types offers each type and each form once.
+func TestPreviewOffersEachTypeOnce(t *testing.T) {
+	f := newFixture(t)
+	file := field{name: "file", file: "new.csv", value: "n,d\n1,03/04/2026\n"}
+	page := f.send(form("POST", "/upload-file?dry_run=1", file).fromBrowser()).body
+	for _, option := range []string{"n=boolean", "n=date", "n=timestamp with time zone", "n=date D/M/Y", "d=date M/D/Y"} {
+		if count := strings.Count(page, `<option value="`+option+`"`); count != 1 {
+			t.Errorf("%s is offered %d times", option, count)
+		}
+	}
+	for _, want := range []string{"<td>03/04/2026</td>", "column d could be date D/M/Y or date M/D/Y"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the preview lacks %s", want)
+		}
+	}
+}
