@@ -300,6 +300,7 @@ as $$
         # from a cut at the wrong place.
         r"|(?P<text>(?:[\w .:!?()/&%+#@*=~$-]|[,;](?= )|(?<=\w)'(?=\w))+)",
         re.IGNORECASE)
+    YEAR = '19[0-9]{2}|20[0-9]{2}|2100'
     VALUES = {'number', 'date', 'boolean', 'uuid'}
 
     @functools.lru_cache(maxsize=None)
@@ -318,7 +319,7 @@ as $$
         for_it = against = 0
         for cell, below in zip(table[0], column_kinds(table)):
             # A year can be the name of a column, and an empty cell decides nothing.
-            if not below or re.fullmatch('19[0-9]{2}|20[0-9]{2}|2100|\\s*', cell):
+            if not below or re.fullmatch(YEAR + '|\\s*', cell):
                 continue
             if kind(cell) == below:
                 against += 1
@@ -329,7 +330,10 @@ as $$
     def find_header(table):
         """Whether the cells of the first record are of other kinds than those below them."""
         if len(table) == 1:
-            return not {kind(cell) for cell in table[0]} - {'empty'} <= {'number', 'date'}
+            # Years can be names of columns; other numbers and dates are data.
+            return not any(
+                kind(cell) in ('number', 'date', 'uuid') and not re.fullmatch(YEAR, cell)
+                for cell in table[0]) and any(kind(cell) != 'number' for cell in table[0])
         for_it, against = header_votes(table)
         return for_it > against or against == 0
 

@@ -378,13 +378,18 @@ as $$
     elif wanted is None:
         best = lengthen(best)
 
+    found_header = find_header(best.table) if has_header is None else has_header
+    if len(best.table) == 1 and found_header and has_header is None:
+        warnings.append('the file has one line, which is taken for names of columns; if it is data, '
+                        'choose --header no')
+
     return {
         'encoding': None,
         'delimiter': best.delimiter,
         'quote': best.quote,
         'escape': best.escape,
         'line_end': None,
-        'has_header': find_header(best.table) if has_header is None else has_header,
+        'has_header': found_header,
         'skip_lines': best.lines,
         'has_blanks': best.blanks,
         'warnings': warnings,

@@ -127,7 +127,8 @@ values
     ('missing numbers', E'a,b\nNA,x\n,y\n3,z\n', ',', '"', '"', 'LF', true, 0),
     ('a header only', E'id,name,born\n', ',', '"', '"', 'LF', true, 0),
     ('one record of numbers', E'1,2.5,2024-01-31\n', ',', '"', '"', 'LF', false, 0),
-    ('one record with a number', E'1,Ann\n', ',', '"', '"', 'LF', true, 0),
+    ('one record with a number', E'1,Ann\n', ',', '"', '"', 'LF', false, 0),
+    ('one record with years', E'Country,2019,2020\n', ',', '"', '"', 'LF', true, 0),
 
     -- lines to skip
     ('blank lines', E'\n \n\na,b\n1,2\n', ',', '"', '"', 'LF', true, 3),
