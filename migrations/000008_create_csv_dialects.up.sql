@@ -47,7 +47,7 @@ as $$
         marks = re.findall(r'[^\x00-\x7f]', text)
         if not marks:
             return 0
-        leads = {'cp932': (0x88, 0x97), 'gbk': (0xb0, 0xd7)}[name]
+        leads = {'cp932': (136, 151), 'gbk': (176, 215)}[name]
         common = sum(
             '\u3000' <= mark <= '\u30ff' or '\uff01' <= mark <= '\uff5e'
             or leads[0] <= mark.encode(name)[0] <= leads[1] and len(mark.encode(name)) == 2
@@ -129,9 +129,9 @@ as $$
                 return name
         guess = plpy.execute(plpy.prepare(
             'select encoding, warning from tinydevcrm._guess_encoding($1)', ['bytea']), [sample])[0]
-        if guess['warning']:
-            warnings.append(guess['warning'])
-        return guess['encoding']
+        if guess.get('warning'):
+            warnings.append(guess.get('warning'))
+        return guess.get('encoding')
 
     def find_line_end(text):
         """The most frequent line end outside of quotes; the first one decides LF or CRLF."""

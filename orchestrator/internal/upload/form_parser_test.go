@@ -124,6 +124,9 @@ func readNumber(style, text string) string {
 			b.WriteByte('.')
 		}
 	}
+	if strings.Trim(b.String(), "-0.") == "" {
+		return strings.TrimPrefix(b.String(), "-") // numeric has no minus zero
+	}
 	return b.String()
 }
 
