@@ -302,7 +302,9 @@ begin
                format(
                    'case when %s then format(%L, %s) end',
                    bad.condition,
-                   format('column %I: %s cannot be read from ', bad.name, bad.type) || '%L',
+                   replace(
+                       format('column %I: %s cannot be read from ', bad.name, bad.type), '%', '%%')
+                   || '%L',
                    bad.text_value),
                ', ')
       into v_reasons

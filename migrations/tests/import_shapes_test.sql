@@ -102,12 +102,12 @@ create temporary table bad as
 select *
   from (
     values ('1', '2026-01-31'), ('2', 'x'), ('3', '2026-02-30')
-  ) as values (id, d);
+  ) as values (id, "d%");
 
 select results_eq(
     $$ select row_count, reject_count
          from tinydevcrm.import_staging(
-                  'bad', 'dated', types => '{"d": "date"}', options => '{"bad": "reject"}') $$,
+                  'bad', 'dated', types => '{"d%": "date"}', options => '{"bad": "reject"}') $$,
     'values (1::bigint, 2::bigint)', 'rows with values that do not fit are left out on request');
 select results_eq(
     $$ select line, reason, line_text
@@ -115,8 +115,8 @@ select results_eq(
         where is_rejected
           and import_id = (select max(id) from tinydevcrm.imports where table_name = 'dated')
         order by import_problems.id $$,
-    $$ values (2::bigint, 'column d: date cannot be read from ''x''', '2,x'),
-              (3, 'column d: date cannot be read from ''2026-02-30''', '3,2026-02-30') $$,
+    $$ values (2::bigint, 'column "d%": date cannot be read from ''x''', '2,x'),
+              (3, 'column "d%": date cannot be read from ''2026-02-30''', '3,2026-02-30') $$,
     'and noted');
 
 -- Statistics
