@@ -170,6 +170,12 @@ as $$
                         and substr(compared.name, 8)::integer
                             > jsonb_array_length((import).columns)
                     )
+                    -- It comes from amounts, once they are read.
+                    and not exists (
+                        select
+                          from jsonb_array_elements((import).columns) as planned
+                         where compared.name = left(planned->>'name', 50) || '_currency'
+                    )
            end
 $$;
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(24);
+select plan(25);
 
 create schema "My Forms";
 set local search_path = "My Forms", public;
@@ -192,6 +192,11 @@ select results_eq(
     'select * from priced_items',
     $$ values (5::numeric, 1.50, 1::numeric, '$'), (6, 2.50, 1, '€') $$,
     'amounts in several currencies get a column of them');
+select tinydevcrm.import_staging('priced', 'priced_items', 'append');
+
+select is(
+    (select string_agg(total_currency, '' order by ctid) from priced_items), '$€$€',
+    'so do those that are appended');
 select is(
     array(
         select col_description('priced_items'::regclass, number)
