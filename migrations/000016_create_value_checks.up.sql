@@ -374,6 +374,40 @@ comment on function tinydevcrm._keeps_value(text, text, text) is
     'Whether a text can be read as a type, and is the same when it is printed and compared as the '
     'other type, which may be null.';
 
+create function tinydevcrm._find_odd_numbers(
+    import      tinydevcrm.imports,
+    column_name text,
+    type        text
+)
+    returns text
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_forms  constant text := format(
+        '%I !~ %L',
+        _find_odd_numbers.column_name,
+        tinydevcrm._find_best_form(import, _find_odd_numbers.column_name, array['numeric']));
+    v_casts  constant text := format(
+        'not tinydevcrm._keeps_value(%I, %L, %L)',
+        _find_odd_numbers.column_name, _find_odd_numbers.type, 'numeric');
+    v_choice text;
+begin
+    -- A column is read in one way: by a form, or as Postgres does.
+    execute format(
+        'select case when count(*) filter (where %1$s) < count(*) filter (where %2$s) then %3$L '
+        'else %4$L end from %5$s',
+        v_forms, v_casts, v_forms, v_casts, tinydevcrm._find_loading_table(import))
+       into v_choice;
+    return v_choice;
+end
+$$;
+
+comment on function tinydevcrm._find_odd_numbers(tinydevcrm.imports, text, text) is
+    'The condition for the values of a column of text that are no numbers, or are written in another '
+    'way than most.';
+
 create function tinydevcrm._list_bad_conditions(import tinydevcrm.imports)
     returns table (name text, text_value text, type text, condition text)
     language sql
@@ -389,6 +423,8 @@ as $$
                when compared.type = 'text' and pg_type.typcategory = 'D' then
                    coalesce(
                        tinydevcrm._find_odd_values(import, compared.name, null), 'false')
+               when compared.type = 'text' and pg_type.typcategory = 'N' then
+                   tinydevcrm._find_odd_numbers(import, compared.name, wanted.type)
                else format(
                    'not tinydevcrm._keeps_value(%s, %L, %L)',
                    compared.text_value,
@@ -424,6 +460,7 @@ comment on function tinydevcrm._list_bad_conditions(tinydevcrm.imports) is
 
 revoke execute on function
     tinydevcrm._keeps_value(text, text, text),
+    tinydevcrm._find_odd_numbers(tinydevcrm.imports, text, text),
     tinydevcrm._list_bad_conditions(tinydevcrm.imports),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),
@@ -435,6 +472,7 @@ from public;
 
 grant execute on function
     tinydevcrm._keeps_value(text, text, text),
+    tinydevcrm._find_odd_numbers(tinydevcrm.imports, text, text),
     tinydevcrm._list_bad_conditions(tinydevcrm.imports),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[]),

@@ -242,3 +242,15 @@ func TestLoadRejectsValues(t *testing.T) {
 		})
 	}
 }
+
+// Most values decide how a column is read.
+func TestLoadRejectsValuesOfOtherForms(t *testing.T) {
+	for options, want := range map[string]string{
+		"bad=reject&type=n%3Dnumeric": `[{"n": 1234.5}, {"n": 2.5}]`,
+		"bad=reject&type=n%3Dtext":    `[{"n": "1.234,5"}, {"n": "x"}, {"n": "2,5"}, {"n": "007"}]`,
+	} {
+		if _, got, err := loadWith(t, options, "n;\n1.234,5;\nx;\n2,5;\n007;\n"); !strings.Contains(strings.ReplaceAll(got, `, "column_2": null`, ""), want) {
+			t.Errorf("%s: got %s, %v", options, got, err)
+		}
+	}
+}
