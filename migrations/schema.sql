@@ -175,7 +175,7 @@ function sniff_csv(
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
-    -- Column names for the cells of a header, as written, with three exceptions: an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
+    -- Column names for the cells of a header, as written, with four exceptions: combined characters are composed (NFC); an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
 
 function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
@@ -327,14 +327,17 @@ function _find_form(type text) returns text
 function _is_read_at_end(type text) returns boolean
     -- Whether the values of a column of this given type can have a form, which is known at the end of the file.
 
-function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
+function _plan_columns(header text[], ranks integer[], types jsonb, defers_errors boolean) returns jsonb
     -- The columns of an import, as in tinydevcrm.import_step.
 
 function _fits_double(import imports, column_name text) returns boolean
     -- Whether double precision holds each number of a column of text exactly, to its last digit.
 
-function _choose_form(import imports, source text, column_name text, forms text[]) returns text
-    -- The form by which an import reads a column, of those that accept all its values: the first when they all read the same, else that of the last import into the table; null when they read different values.
+function _list_readings(source text, column_name text, forms text[]) returns text[]
+    -- Of the forms that accept all values of a column, those that read different values from it: the first of each reading.
+
+function _recall_form(import imports, column_name text, forms text[]) returns text
+    -- The form by which the last import into the table has read a column, if it is one of these.
 
 function _find_best_form(import imports, column_name text, types text[]) returns text
     -- The expression of the way of writing that most values of a column of text have.
@@ -411,6 +414,15 @@ function _settle_columns(import imports, ranks integer[]) returns jsonb
 
 function _check_reading(import imports, settled jsonb) returns void
     -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
+
+function _keeps_value(value text, type text, compared_type text) returns boolean
+    -- Whether a text can be read as a type, and is the same when it is printed and compared as the other type, which may be null.
+
+function _find_odd_numbers(import imports, column_name text, type text) returns text
+    -- The condition for the values of a column of text that are no numbers, or are written in another way than most.
+
+function _list_bad_conditions(import imports) returns table (name text, text_value text, type text, condition text)
+    -- For each column of an import that has a type by its user or by the table, the condition for the values that do not fit it.
 
 
 -- 000017_create_row_placement
@@ -502,11 +514,14 @@ function record_import_problems(
     ) returns void
     -- Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text in the file.
 
+function reject_import_values(import_id bigint) returns table (row_number bigint, reason text, row_text text)
+    -- Removes the loaded rows of a running import with values that do not fit a given type, or a type of the table, and returns them: their numbers, from 1, why, and their values.
+
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
     -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that a running import would report if it were finished now.
+    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
 
 
 -- 000019_create_import_staging
