@@ -89,7 +89,7 @@ as $$
 
         def is_header(start):
             """Whether a record can only be the header of what is below it."""
-            table = [cells for _, cells in records[start:] if not is_blank(cells)]
+            table = [cells for _, cells in records[start:start + 50] if not is_blank(cells)]
             for_it, against = header_votes(table) if len(table) > 1 else (0, 0)
             return for_it > against and len(table[0]) == len(table[1]) == width
 
@@ -100,7 +100,7 @@ as $$
 
         first = first_record(records)
         filled = [cells for _, cells in records if len(cells) > 1 or not is_blank(cells)]
-        widths = [len(cells) for cells in filled if not is_blank(cells) and not is_comment(cells)]
+        widths = [len(cells) for cells in filled if not is_comment(cells)]
         widths = widths or [len(cells) for cells in filled]
         later = Counter(widths[len(widths) // 2:])
         width = max(later, key=lambda width: (later[width], width), default=1)
@@ -130,9 +130,11 @@ as $$
         has_table = [len(cells) for _, cells in records[start:] if cells][:3] == [width] * 3
         above = width > 2 and delimiter not in (' ', ', ')
         # A title may also have as many cells as the table, by chance.
-        header = next(filter(is_header, range(start, min(start + 20, len(records)))), None)
-        if titles and header is not None:
-            return header
+        if titles and delimiter not in (' ', ', '):
+            near = range(start, min(start + 20, len(records)))
+            header = next(filter(is_header, near), None)
+            if header is not None:
+                return header
         for title in titles:
             alone = len(records[title][1]) == 1
             if not (has_table and (title < blank or alone and above)):

@@ -62,7 +62,7 @@ as $$
     # A bad byte among more good characters is a bad line, not another encoding.
     text = codecs.getincrementaldecoder('utf-8')('replace').decode(sample)
     bad = text.count('\ufffd')
-    if sum(character > '\x7f' for character in text) - bad >= bad:
+    if text.isascii() or sum(character > '\x7f' for character in text) - bad >= bad:
         return {'encoding': 'UTF8', 'warning': None}
 
     fits = []
