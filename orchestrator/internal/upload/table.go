@@ -155,7 +155,7 @@ func (t *table) add(record *records.Record) {
 		if t.isTrimmed && !field.IsQuoted {
 			field.Text = bytes.TrimSpace(field.Text)
 		}
-		if t.isNull(field) {
+		if (len(field.Text) == 0 || t.nulls != nil) && t.isNull(field) {
 			t.lines = append(t.lines, `\N`...)
 			continue
 		}
