@@ -388,7 +388,7 @@ declare
     v_forms  constant text := format(
         '%I !~ %L',
         _find_odd_numbers.column_name,
-        tinydevcrm._find_best_form(import, _find_odd_numbers.column_name, array['numeric']));
+        tinydevcrm._find_best_form(import, _find_odd_numbers.column_name, '{numeric}'));
     v_casts  constant text := format(
         'not tinydevcrm._keeps_value(%I, %L, %L)',
         _find_odd_numbers.column_name, _find_odd_numbers.type, 'numeric');
