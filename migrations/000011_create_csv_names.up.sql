@@ -8,6 +8,8 @@ create function tinydevcrm._make_column_names(header text[])
     strict
     set search_path = pg_catalog, pg_temp
 as $$
+    import unicodedata
+
     # Check first, before the loops over all names: no timeout or cancel ends a loop in Python.
     if len(header) > 1600:
         plpy.error(
@@ -27,15 +29,18 @@ as $$
             candidate = cut(name, 63 - len(suffix)) + suffix
         return candidate
 
+    # Names that look the same are the same.
+    composed = [unicodedata.normalize('NFC', name) for name in header]
+
     # Names that need no change go first, so that a changed name never takes one of them.
     kept = {}
-    for place, name in enumerate(header):
+    for place, name in enumerate(composed):
         if name and name not in system_columns and len(name.encode()) <= 63:
             kept.setdefault(name, place)
 
     taken = set(kept) | system_columns
     names = []
-    for place, name in enumerate(header):
+    for place, name in enumerate(composed):
         if kept.get(name) != place:
             name = unique(name or f'column_{place + 1}', taken)
             taken.add(name)
@@ -44,8 +49,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._make_column_names(text[]) is
-    'Column names for the cells of a header, as written, with three exceptions: an empty name '
-    'becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
+    'Column names for the cells of a header, as written, with four exceptions: combined characters '
+    'are composed (NFC); an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
     'as xmin, gets _2, _3 …. Raises TD005 for more than the 1600 columns that a table can have.';
 
 create function tinydevcrm._make_table_name(source text)

@@ -58,8 +58,10 @@ create table tinydevcrm.imports (
     row_count     bigint,
     byte_count    bigint,
     problem_count bigint not null default 0,
+    reject_count  bigint not null default 0,
     rewrite_count integer not null default 0,
     distribute_by text,
+    options       jsonb not null default '{}',
     distribution  text,
     notices       text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
@@ -72,13 +74,16 @@ create table tinydevcrm.imports (
     constraint imports_row_count_not_negative check (row_count >= 0),
     constraint imports_byte_count_not_negative check (byte_count >= 0),
     constraint imports_problem_count_not_negative check (problem_count >= 0),
+    constraint imports_reject_count_range check (reject_count between 0 and problem_count),
     constraint imports_rewrite_count_not_negative check (rewrite_count >= 0),
     constraint imports_source_length check (octet_length(source) <= 1000),
     constraint imports_key_length check (octet_length(key::text) <= 10000),
-    constraint imports_dialect_length check (octet_length(dialect::text) <= 1000),
+    constraint imports_dialect_length check (octet_length(dialect::text) <= 4000),
     constraint imports_columns_length check (octet_length(columns::text) <= 4000000),
     constraint imports_distribute_by_length check (octet_length(distribute_by) <= 63),
-    constraint imports_distribution_length check (octet_length(distribution) <= 1000)
+    constraint imports_options_length check (octet_length(options::text) <= 1000),
+    constraint imports_distribution_length check (octet_length(distribution) <= 1000),
+    constraint imports_notices_length check (octet_length(notices::text) <= 1000000)
 );
 
 comment on table tinydevcrm.imports is
@@ -110,18 +115,24 @@ comment on column tinydevcrm.imports.row_count is
 comment on column tinydevcrm.imports.byte_count is
     'Bytes read, counted by the program that sent them; null for an import by psql.';
 comment on column tinydevcrm.imports.problem_count is
-    'Number of lines that were repaired: rows of tinydevcrm.import_problems.';
+    'Number of lines that were repaired or rejected: rows of tinydevcrm.import_problems.';
+comment on column tinydevcrm.imports.reject_count is
+    'Number of lines that were rejected: their rows are not in the table.';
 comment on column tinydevcrm.imports.rewrite_count is
     'Number of times that the table was rewritten, because a value did not fit the type of its '
     'column.';
 comment on column tinydevcrm.imports.distribute_by is
     'Column by which the import should distribute the table, on a Citus coordinator; null for '
     'none.';
+comment on column tinydevcrm.imports.options is
+    'What it did about columns that only the file or only the table has, and values that do not fit: '
+    'as in tinydevcrm.begin_import().';
 comment on column tinydevcrm.imports.distribution is
     'How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() '
     'returns it; null for a table that is only on this server.';
 comment on column tinydevcrm.imports.notices is
-    'Sentences about what the import did not do although the user may expect it.';
+    'Sentences about what the import did not do although the user may expect it, and about weak '
+    'guesses.';
 comment on column tinydevcrm.imports.started_at is
     'When the import began.';
 comment on column tinydevcrm.imports.finished_at is
@@ -143,10 +154,12 @@ create policy imports_owner on tinydevcrm.imports
 
 grant select,
       insert (
-          source, mode, key, schema_name, table_name, dialect, columns, distribute_by
+          source, mode, key, schema_name, table_name, dialect, columns, distribute_by, options,
+          notices
       ),
       update (
-          columns, row_count, byte_count, problem_count, rewrite_count, distribution
+          columns, row_count, byte_count, problem_count, reject_count, rewrite_count, distribution,
+          notices
       )
    on tinydevcrm.imports
    to tinydevcrm_user;
@@ -188,11 +201,12 @@ create trigger _100_finish
     execute function tinydevcrm._imports_finish();
 
 create table tinydevcrm.import_problems (
-    id        bigint generated always as identity,
-    import_id bigint not null,
-    line      bigint not null,
-    reason    text not null,
-    line_text text not null,
+    id          bigint generated always as identity,
+    import_id   bigint not null,
+    line        bigint not null,
+    reason      text not null,
+    line_text   text not null,
+    is_rejected boolean not null default false,
 
     constraint import_problems_pkey primary key (id),
     constraint import_problems_line_positive check (line > 0),
@@ -203,7 +217,8 @@ create table tinydevcrm.import_problems (
 );
 
 comment on table tinydevcrm.import_problems is
-    'Lines of a file that did not fit. The import was asked to repair them, and did.';
+    'Lines of a file that did not fit. The import was asked to repair them or to leave them out, and '
+    'did.';
 comment on column tinydevcrm.import_problems.id is
     'Number of the problem, in the order of the file.';
 comment on column tinydevcrm.import_problems.import_id is
@@ -214,6 +229,8 @@ comment on column tinydevcrm.import_problems.reason is
     'What was wrong with the record, and so what was done.';
 comment on column tinydevcrm.import_problems.line_text is
     'The record as it was in the file. Of a record over 10000 bytes, the first 2500 characters.';
+comment on column tinydevcrm.import_problems.is_rejected is
+    'Whether the record was left out. Otherwise it was repaired, and is in the table.';
 
 create index import_problems_import_idx on tinydevcrm.import_problems (import_id, id);
 
@@ -231,7 +248,7 @@ create policy import_problems_owner on tinydevcrm.import_problems
     );
 
 grant select,
-      insert (import_id, line, reason, line_text)
+      insert (import_id, line, reason, line_text, is_rejected)
    on tinydevcrm.import_problems
    to tinydevcrm_user;
 

@@ -1,5 +1,5 @@
 -- Where the rows of an import go: the table that it creates or fills, and the table that its COPY
--- fills.
+-- fills. And what is in the latter: the forms of its values, and rows that do not fit.
 
 create function tinydevcrm._check_table_name(name text)
     returns name
@@ -188,7 +188,163 @@ comment on function tinydevcrm._create_loading_table(tinydevcrm.imports) is
     'Creates the table that the COPY of an import fills, and returns the statement. Raises TD004 '
     'when another import has just created it.';
 
+create function tinydevcrm._list_forms(source text, column_name text, types text[])
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_sample text[];
+    v_form   tinydevcrm.csv_forms;
+    v_fits   boolean;
+    v_forms  text[] := '{}';
+begin
+    -- A few values exclude most forms, and most columns.
+    execute format(
+        'select array(select %1$I from %2$s where %1$I is not null limit 20)',
+        _list_forms.column_name, _list_forms.source)
+       into v_sample;
+
+    if v_sample = '{}' or exists (
+        select
+          from unnest(v_sample) as value
+         where value !~ '[0-9]'
+            or octet_length(value) > 1000
+    ) then
+        return v_forms;
+    end if;
+
+    for v_form in
+        select csv_forms.*
+          from tinydevcrm.csv_forms
+         where not csv_forms.is_asked
+           and (_list_forms.types is null or csv_forms.type_name = any (_list_forms.types))
+           and not exists (
+            select
+              from unnest(v_sample) as value
+             where value !~ csv_forms.shape
+         )
+         order by csv_forms.rank
+    loop
+        execute format(
+            'select not exists (select from %1$s where %2$I !~ %3$L or octet_length(%2$I) > 1000)',
+            _list_forms.source, _list_forms.column_name, v_form.accepts)
+           into v_fits;
+        if v_fits then
+            v_forms := v_forms || v_form.name;
+        end if;
+    end loop;
+
+    return v_forms;
+end
+$$;
+
+comment on function tinydevcrm._list_forms(text, text, text[]) is
+    'The forms of tinydevcrm.csv_forms that accept every value of a column of text, except those '
+    'that must be asked for. source is a table or a subquery; types restricts their types.';
+
+create function tinydevcrm._find_unfit_row(source text, expression text)
+    returns bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_first bigint := 1;
+    v_last  bigint;
+    v_half  bigint;
+begin
+    execute format('select count(*) from %s', _find_unfit_row.source)
+       into v_last;
+
+    -- The half in which the expression fails has the row.
+    while v_first < v_last loop
+        v_half := (v_first + v_last) / 2;
+        begin
+            execute format(
+                'select count(%s) from (select * from %s order by ctid limit %s offset %s) as rows',
+                _find_unfit_row.expression, _find_unfit_row.source, v_half - v_first + 1,
+                v_first - 1);
+            v_first := v_half + 1;
+        exception
+            when data_exception then
+                v_last := v_half;
+        end;
+    end loop;
+
+    return v_first;
+end
+$$;
+
+comment on function tinydevcrm._find_unfit_row(text, text) is
+    'The number of the first row of a table, from 1, for which an expression raises a '
+    'data_exception.';
+
+create function tinydevcrm._find_row(import tinydevcrm.imports, condition text)
+    returns bigint
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_row bigint;
+begin
+    execute format(
+        'select min(number) from (select row_number() over (order by ctid) as number, '
+        '%s as is_found from %s) as rows where is_found',
+        _find_row.condition, tinydevcrm._find_loading_table(import))
+       into v_row;
+    return v_row;
+end
+$$;
+
+comment on function tinydevcrm._find_row(tinydevcrm.imports, text) is
+    'The number of the first loaded row for which a condition holds, from 1; null when there is '
+    'none.';
+
+create function tinydevcrm._refuse_value(
+    import      tinydevcrm.imports,
+    column_name text,
+    type        text,
+    row_number  bigint,
+    hint        text
+)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_value text;
+begin
+    execute format(
+        'select %I::text from %s order by ctid limit 1 offset %s',
+        _refuse_value.column_name, tinydevcrm._find_loading_table(import),
+        _refuse_value.row_number - 1)
+       into v_value;
+
+    raise exception using
+        errcode = 'TD006',
+        message = format(
+            'a value of column %I cannot be read as %s',
+            _refuse_value.column_name, _refuse_value.type),
+        detail  = format(
+            'row %s, column %I: %L',
+            _refuse_value.row_number, _refuse_value.column_name, left(v_value, 200)),
+        hint    = _refuse_value.hint;
+end
+$$;
+
+comment on function tinydevcrm._refuse_value(tinydevcrm.imports, text, text, bigint, text) is
+    'Raises TD006 for the value of a column that its given type does not fit. The row is counted '
+    'from 1.';
+
 revoke execute on function
+    tinydevcrm._refuse_value(tinydevcrm.imports, text, text, bigint, text),
+    tinydevcrm._find_row(tinydevcrm.imports, text),
+    tinydevcrm._find_unfit_row(text, text),
+    tinydevcrm._list_forms(text, text, text[]),
     tinydevcrm._check_table_name(text),
     tinydevcrm._refuse_name_in_use(text),
     tinydevcrm._check_target(tinydevcrm.imports),
@@ -197,6 +353,10 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._refuse_value(tinydevcrm.imports, text, text, bigint, text),
+    tinydevcrm._find_row(tinydevcrm.imports, text),
+    tinydevcrm._find_unfit_row(text, text),
+    tinydevcrm._list_forms(text, text, text[]),
     tinydevcrm._check_table_name(text),
     tinydevcrm._refuse_name_in_use(text),
     tinydevcrm._check_target(tinydevcrm.imports),

@@ -1,6 +1,11 @@
 drop function tinydevcrm._read_table_columns(tinydevcrm.imports, jsonb);
-drop function tinydevcrm._settle_columns(tinydevcrm.imports, integer[]);
+drop function tinydevcrm._build_reading(jsonb);
+drop function tinydevcrm._recall_form(tinydevcrm.imports, text, text[]);
+drop function tinydevcrm._list_readings(text, text, text[]);
+drop function tinydevcrm._find_best_form(tinydevcrm.imports, text, text[]);
 drop function tinydevcrm._fits_double(tinydevcrm.imports, text);
-drop function tinydevcrm._plan_columns(text[], integer[], jsonb);
+drop function tinydevcrm._plan_columns(text[], integer[], jsonb, boolean);
+drop function tinydevcrm._is_read_at_end(text);
+drop function tinydevcrm._find_form(text);
 drop function tinydevcrm._check_type(text);
 drop function tinydevcrm._find_storage_type(integer);

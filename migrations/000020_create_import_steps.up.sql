@@ -87,7 +87,8 @@ create function tinydevcrm.begin_import(
     types         jsonb default '{}',
     dialect       tinydevcrm.csv_dialect default null,
     schema_name   name default current_schema(),
-    distribute_by text default null
+    distribute_by text default null,
+    options       jsonb default '{}'
 )
     returns tinydevcrm.import_step
     language plpgsql
@@ -115,13 +116,17 @@ begin
     perform tinydevcrm._check_target(v_import);
 
     insert into tinydevcrm.imports (
-               source, mode, key, schema_name, table_name, dialect, columns, distribute_by)
+               source, mode, key, schema_name, table_name, dialect, columns, distribute_by,
+               options, notices)
     values (
                v_import.source, v_import.mode, v_import.key, v_import.schema_name,
                v_import.table_name, begin_import.dialect,
                tinydevcrm._plan_columns(
-                   begin_import.header, begin_import.ranks, begin_import.types),
-               nullif(begin_import.distribute_by, ''))
+                   begin_import.header, begin_import.ranks, begin_import.types,
+                   coalesce(begin_import.options->>'bad' = 'reject', false)),
+               nullif(begin_import.distribute_by, ''),
+               tinydevcrm._check_options(begin_import.options),
+               coalesce((begin_import.dialect).warnings, '{}'))
     returning imports.*
          into v_import;
 
@@ -138,14 +143,17 @@ end
 $$;
 
 comment on function tinydevcrm.begin_import(
-    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text
+    text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb
 ) is
     'Begins an import, and returns the COPY to run in the same transaction, before '
     'finish_import(). It takes the names of the columns in the file and, for each, the first rank '
     'of tinydevcrm.csv_types that accepts every value seen so far, null when there was none. '
     'Without a table name, the table is named after the file; it is created in the first schema of '
     'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
-    'for the log; distribute_by is for a Citus coordinator: see distribute_table(). Raises TD004 '
+    'for the log; distribute_by is for a Citus coordinator: see distribute_table(). options is about '
+    'an existing table: {"new_columns": "refuse", "add" or "ignore", "missing_columns": "refuse" or '
+    '"null", "widen": "no" or "yes", "bad": "refuse" or "reject"}; the first of each is the '
+    'default. For the last see reject_import_values(). Raises TD004 '
     'when the name is in use, TD005 when there are no columns or over 1600, TD006 when the key '
     'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
     'session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
@@ -236,10 +244,11 @@ comment on function tinydevcrm.widen_import(bigint, integer[]) is
     'than columns add columns. Raises TD001 when no such import is running.';
 
 create function tinydevcrm.record_import_problems(
-    import_id bigint,
-    lines     bigint[],
-    reasons   text[],
-    texts     text[]
+    import_id   bigint,
+    lines       bigint[],
+    reasons     text[],
+    texts       text[],
+    is_rejected boolean default false
 )
     returns void
     language plpgsql
@@ -248,15 +257,17 @@ create function tinydevcrm.record_import_problems(
 as $$
 declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(record_import_problems.import_id);
+    v_count  constant bigint := coalesce(cardinality(record_import_problems.lines), 0);
 begin
-    insert into tinydevcrm.import_problems (import_id, line, reason, line_text)
+    insert into tinydevcrm.import_problems (import_id, line, reason, line_text, is_rejected)
     select v_import.id,
            problem.line,
            left(problem.reason, 1000),
            case
                when octet_length(problem.line_text) <= 10000 then problem.line_text
                else left(problem.line_text, 2500)
-           end
+           end,
+           record_import_problems.is_rejected
       from unnest(
                record_import_problems.lines,
                record_import_problems.reasons,
@@ -265,15 +276,65 @@ begin
      order by problem.number;
 
     update tinydevcrm.imports
-       set problem_count = imports.problem_count
-                         + coalesce(cardinality(record_import_problems.lines), 0)
+       set problem_count = imports.problem_count + v_count,
+           reject_count = imports.reject_count
+                        + case when record_import_problems.is_rejected then v_count else 0 end
      where imports.id = v_import.id;
 end
 $$;
 
-comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]) is
-    'Records the repaired lines of a running import: their numbers, what was wrong, and their text '
+comment on function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean) is
+    'Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text '
     'in the file. Raises TD001 when no such import is running.';
+
+create function tinydevcrm.reject_import_values(import_id bigint)
+    returns table (row_number bigint, reason text, row_text text)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import  tinydevcrm.imports := tinydevcrm._lock_import(reject_import_values.import_id);
+    v_reasons text;
+    v_texts   text;
+begin
+    select string_agg(
+               format(
+                   'case when %s then format(%L, %s) end',
+                   bad.condition,
+                   replace(
+                       format('column %I: %s cannot be read from ', bad.name, bad.type), '%', '%%')
+                   || '%L',
+                   bad.text_value),
+               ', ')
+      into v_reasons
+      from tinydevcrm._list_bad_conditions(v_import) as bad;
+
+    if v_reasons is null then
+        return;
+    end if;
+
+    select string_agg(compared.text_value, ', ')
+      into v_texts
+      from tinydevcrm._compare_columns(v_import) as compared
+     where compared.type is not null;
+
+    return query execute format(
+        'with bad as (select * from (select ctid as id, row_number() over (order by ctid) as number, '
+        'nullif(array_to_string(array[%1$s], ''; ''), '''') as reason, '
+        'array_to_string(array[%2$s], '','') as line from %3$s) '
+        'as read where read.reason is not null), removed as (delete from %3$s as loaded using bad '
+        'where loaded.ctid = bad.id) select bad.number, bad.reason, bad.line from bad '
+        'order by bad.number',
+        v_reasons, v_texts, tinydevcrm._find_loading_table(v_import));
+end
+$$;
+
+comment on function tinydevcrm.reject_import_values(bigint) is
+    'Removes the loaded rows of a running import with values that do not fit a given type, or a type '
+    'of the table, and returns them: their numbers, from 1, why, and their values. For imports that '
+    'began with the option bad = reject; the program records them by record_import_problems(). '
+    'Raises TD001 when no such import is running.';
 
 create function tinydevcrm.finish_import(
     import_id  bigint,
@@ -290,6 +351,7 @@ declare
     v_import  tinydevcrm.imports := tinydevcrm._lock_import(finish_import.import_id);
     v_types   jsonb := tinydevcrm._settle_columns(v_import, finish_import.ranks);
     v_changes text;
+    v_notes   text[];
 begin
     if finish_import.row_count is null or finish_import.row_count < 0 then
         raise exception using
@@ -299,17 +361,24 @@ begin
     end if;
 
     select string_agg(
-               format('alter %1$I type %2$s using %1$I::%2$s', settled.name, settled.type), ', ')
-      into v_changes
-      from jsonb_to_recordset(v_types) as settled (name text, type text)
-      join jsonb_to_recordset(v_import.columns) as before (name text, type text)
-     using (name)
-     where settled.type <> before.type;
+               format(
+                   'alter %I type %s using %s',
+                   settled->>'name', settled->>'type', tinydevcrm._build_reading(settled)),
+               ', ') filter (where settled->>'type' <> settled->>'stored'),
+           array_agg(settled->>'note') filter (where settled->>'note' is not null)
+      into v_changes,
+           v_notes
+      from jsonb_array_elements(v_types) as settled;
 
+    v_import.columns := v_types;
+
+    v_import := tinydevcrm._separate_currencies(v_import);
+    v_types := v_import.columns;
     v_import.row_count := finish_import.row_count;
     if tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import) then
         if v_changes is not null then
-            execute format('alter table %s %s', tinydevcrm._target(v_import), v_changes);
+            perform tinydevcrm._change_columns(v_import, v_changes);
+            perform tinydevcrm._comment_columns(v_import);
         end if;
         if v_import.mode = 'upsert' then
             perform tinydevcrm._add_key(v_import);
@@ -328,12 +397,7 @@ begin
         perform tinydevcrm._create_change_trigger(tinydevcrm._target(v_import)::regclass);
     end if;
 
-    -- Without this the planner knows nothing of these rows, and the first query may follow at once.
-    if v_import.distribution is null then
-        execute format('analyze %s', tinydevcrm._target(v_import));
-    else
-        perform tinydevcrm._analyze_distributed(tinydevcrm._target(v_import)::regclass);
-    end if;
+    perform tinydevcrm._analyze_target(v_import);
 
     -- The types of the table: an existing table keeps its own.
     update tinydevcrm.imports
@@ -341,7 +405,8 @@ begin
            row_count = v_import.row_count,
            byte_count = finish_import.byte_count,
            rewrite_count = imports.rewrite_count + (v_changes is not null)::integer,
-           distribution = v_import.distribution
+           distribution = v_import.distribution,
+           notices = imports.notices || coalesce(v_notes, '{}')
      where imports.id = v_import.id
     returning imports.*
          into v_import;
@@ -366,29 +431,59 @@ as $$
 declare
     v_import tinydevcrm.imports := tinydevcrm._lock_import(_preview_import_columns.import_id);
     v_types  jsonb := tinydevcrm._settle_columns(v_import, _preview_import_columns.ranks);
+    v_texts  text;
+    v_rows   jsonb;
 begin
-    -- An existing table keeps its types, except in mode replace.
-    return case
-        when v_import.mode = 'replace'
-             or tinydevcrm._find_loading_table(v_import) = tinydevcrm._target(v_import)
-        then v_types
-        else tinydevcrm._read_table_columns(v_import, v_types)
-    end;
+    select string_agg(format('left(%s, 100)', compared.text_value), ', ')
+      into v_texts
+      from tinydevcrm._compare_columns(v_import) as compared
+     where compared.type is not null;
+
+    execute format(
+        'select coalesce(jsonb_agg(to_jsonb(array[%s])), ''[]'') from (select * from %s limit 5) '
+        'as first_rows',
+        v_texts, tinydevcrm._find_loading_table(v_import))
+       into v_rows;
+
+    return (
+        select jsonb_agg(
+                   case
+                       -- An existing table keeps its types, except in mode replace.
+                       when v_import.mode = 'replace'
+                            or tinydevcrm._find_loading_table(v_import)
+                                = tinydevcrm._target(v_import)
+                       then settled.value
+                       else present.value
+                   end
+                   || jsonb_build_object(
+                       'note', settled.value->'note',
+                       'samples', (
+                           select jsonb_agg(cells->(number::integer - 1))
+                             from jsonb_array_elements(v_rows) as cells
+                       ))
+                   order by number)
+          from jsonb_array_elements(v_types) with ordinality as settled (value, number)
+          join jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
+                   with ordinality as present (value, number)
+         using (number)
+    );
 end
 $$;
 
 comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
-    'The columns that a running import would report if it were finished now. Raises TD001 when no '
-    'such import is running.';
+    'The columns that a running import would report if it were finished now, each with its first '
+    'values, as samples, and a note when it can be read in two ways. Raises TD001 when no such '
+    'import is running.';
 
 revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
     tinydevcrm.widen_import(bigint, integer[]),
-    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm.reject_import_values(bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 from public;
 
@@ -396,9 +491,10 @@ grant execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
-        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text),
+        text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
     tinydevcrm.widen_import(bigint, integer[]),
-    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[]),
+    tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
+    tinydevcrm.reject_import_values(bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 to tinydevcrm_user;

@@ -1,4 +1,4 @@
-drop function tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text);
+drop function tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text[], name, text, jsonb);
 drop function tinydevcrm._check_staging(regclass);
 drop function tinydevcrm._choose_ranks(text, text[]);
 drop function tinydevcrm._find_wider_rank(text, text, integer);

@@ -222,9 +222,10 @@ create function tinydevcrm.import_staging(
     mode          text default 'create',
     key           text[] default null,
     types         jsonb default '{}',
-    null_text     text default null,
+    nulls         text[] default '{}',
     schema_name   name default current_schema(),
-    distribute_by text default null
+    distribute_by text default null,
+    options       jsonb default '{}'
 )
     returns tinydevcrm.imports
     language plpgsql
@@ -258,11 +259,13 @@ begin
             hint    = 'Make each column text; the import chooses the types.';
     end if;
 
-    if import_staging.null_text is not null then
+    if import_staging.nulls <> '{}' then
         select format(
                    '(select %s from %s) as staging',
                    string_agg(
-                       format('nullif(%1$I, %2$L) as %1$I', name, import_staging.null_text),
+                       format(
+                           'case when %1$I <> all (%2$L::text[]) then %1$I end as %1$I',
+                           name, import_staging.nulls),
                        ', ' order by number),
                    import_staging.staging)
           into v_source
@@ -279,7 +282,8 @@ begin
         key           => import_staging.key,
         types         => import_staging.types,
         schema_name   => import_staging.schema_name,
-        distribute_by => import_staging.distribute_by);
+        distribute_by => import_staging.distribute_by,
+        options       => import_staging.options);
 
     -- Without the modifiers of a type, by which a cast would cut values off. The insert checks
     -- them.
@@ -299,16 +303,33 @@ begin
         v_source);
     get diagnostics v_row_count = row_count;
 
+    if import_staging.options->>'bad' = 'reject' then
+        perform tinydevcrm.record_import_problems(
+                    v_step.import_id,
+                    array_agg(bad.row_number),
+                    array_agg(bad.reason),
+                    array_agg(bad.row_text),
+                    true),
+                count(*)
+           from tinydevcrm.reject_import_values(v_step.import_id) as bad
+         having count(*) > 0;
+        select v_row_count - imports.reject_count
+          into v_row_count
+          from tinydevcrm.imports
+         where imports.id = v_step.import_id;
+    end if;
+
     return tinydevcrm.finish_import(v_step.import_id, v_ranks, v_row_count);
 end
 $$;
 
 comment on function tinydevcrm.import_staging(
-    regclass, text, text, text[], jsonb, text, name, text
+    regclass, text, text, text[], jsonb, text[], name, text, jsonb
 ) is
     'Creates a typed table from a staging table of text columns that you filled by \copy: an '
     'import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
-    'null_text is a text that means NULL; key belongs to mode upsert. Raises the errors of '
+    'nulls are texts that mean NULL; key belongs to mode upsert; options are those of '
+    'begin_import(). Raises the errors of '
     'begin_import() and finish_import(), TD007 when it is not a table or a column is not text, and '
     '42501 when the session has not logged in as its owner.';
 
@@ -319,7 +340,7 @@ revoke execute on function
     tinydevcrm._find_wider_rank(text, text, integer),
     tinydevcrm._choose_ranks(text, text[]),
     tinydevcrm._check_staging(regclass),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
+    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text[], name, text, jsonb)
 from public;
 
 grant execute on function
@@ -329,5 +350,5 @@ grant execute on function
     tinydevcrm._find_wider_rank(text, text, integer),
     tinydevcrm._choose_ranks(text, text[]),
     tinydevcrm._check_staging(regclass),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text, name, text)
+    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text[], name, text, jsonb)
 to tinydevcrm_user;

@@ -49,7 +49,11 @@ begin
                attnum,
                format_type(atttypid, atttypmod) as type,
                _print_rows.is_json and tinydevcrm._is_built_in(atttypid) as is_plain,
-               format('pg_catalog.format(%L, %I)', '%s', attname) as text
+               -- An import reads true and false back, and takes t and f for text.
+               case atttypid
+                   when 'boolean'::regtype then format('%I::pg_catalog.text', attname)
+                   else format('pg_catalog.format(%L, %I)', '%s', attname)
+               end as text
           from pg_attribute
          where attrelid = _print_rows.relation
            and attnum > 0

@@ -24,8 +24,8 @@ import (
 
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:         "upload FILE",
-		Short:       "Import a CSV file, plain or compressed by gzip, into a table; - reads standard input",
+		Use:         "upload FILE [FILE…]",
+		Short:       "Import CSV files, plain or compressed by gzip, into a table; - reads standard input",
 		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
@@ -51,12 +51,12 @@ func (p *program) uploadCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		file, size, err := p.openFile(args[0])
+		file, size, err := p.openFiles(args)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		if size < 0 {
+		if size < 0 && len(args) == 1 {
 			file = interruptible(command.Context(), file)
 			defer file.Close()
 		}
@@ -89,13 +89,21 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		fmt.Fprintf(p.stdout, "  on the Citus workers: %s\n", *done.Distribution)
 	}
 	if done.ProblemCount > 0 {
-		fmt.Fprintf(p.stdout, "  %s repaired: select * from tinydevcrm.import_problems where import_id = %d\n",
-			words.Count(done.ProblemCount, "line"), done.ID)
+		what := "repaired"
+		if done.RejectCount > 0 {
+			what = "left out"
+		}
+		fmt.Fprintf(p.stdout, "  %s %s: select * from tinydevcrm.import_problems where import_id = %d\n",
+			words.Count(done.ProblemCount, "line"), what, done.ID)
 	}
-	for _, notice := range done.Notices {
+	p.printNotices(done.Notices)
+	return p.printColumns(done.Columns)
+}
+
+func (p *program) printNotices(notices []string) {
+	for _, notice := range notices {
 		fmt.Fprintf(p.stdout, "  Notice: %s\n", notice)
 	}
-	return p.printColumns(done.Columns)
 }
 
 func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reader, request upload.Request, asJSON bool) error {
@@ -107,6 +115,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 		return json.NewEncoder(p.stdout).Encode(plan)
 	}
 	fmt.Fprintln(p.stdout, plan.Dialect)
+	p.printNotices(plan.Notices)
 	if err := p.printColumns(plan.Columns); err != nil {
 		return err
 	}
@@ -122,7 +131,14 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 func (p *program) printColumns(columns []upload.Column) error {
 	table := newTable(p.stdout)
 	for _, column := range columns {
-		cells := []any{"  " + column.Name, column.Type}
+		typeName := column.Type
+		if column.Form != "" {
+			typeName += ", written like " + strings.TrimPrefix(column.Form, typeName+" ")
+		}
+		cells := []any{"  " + column.Name, typeName}
+		if len(column.Samples) > 0 {
+			cells = append(cells, column.SampleText())
+		}
 		if column.Name != column.Header && column.Header != "" {
 			cells = append(cells, fmt.Sprintf("(in the file: %q)", column.Header))
 		}
@@ -161,6 +177,47 @@ func interruptible(ctx context.Context, file io.Reader) io.ReadCloser {
 	}()
 	context.AfterFunc(ctx, func() { reader.CloseWithError(context.Cause(ctx)) })
 	return reader
+}
+
+// files are several files, which are read one after the other: upload.Files.
+type files struct {
+	io.ReadCloser
+	program *program
+	rest    []string
+}
+
+func (f *files) NextFile() (string, error) {
+	if len(f.rest) == 0 {
+		return "", io.EOF
+	}
+	f.Close()
+	name := f.rest[0]
+	file, _, err := f.program.openFile(name)
+	if err != nil {
+		// There is nothing to close.
+		f.ReadCloser = io.NopCloser(strings.NewReader(""))
+		return "", err
+	}
+	f.ReadCloser, f.rest = file, f.rest[1:]
+	return name, nil
+}
+
+// openFiles opens the first of several files and returns their size; -1 when that is not known.
+func (p *program) openFiles(names []string) (io.ReadCloser, int64, error) {
+	var total int64
+	for _, name := range names[1:] {
+		file, size, err := p.openFile(name)
+		if err != nil {
+			return nil, 0, err
+		}
+		file.Close()
+		total += size
+	}
+	first, size, err := p.openFile(names[0])
+	if len(names) == 1 || err != nil {
+		return first, size, err
+	}
+	return &files{first, p, names[1:]}, total + size, nil
 }
 
 // openFile opens a file and returns its size; -1 when that is not known.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 
@@ -134,7 +135,7 @@ func isTopic(help *cobra.Command, args []string) error {
 }
 
 // areExpected compares the arguments with the command's Use: NAME is required, [NAME] and {NAME | --flag} are
-// not.
+// not, and [NAME…] is any number.
 func areExpected(command *cobra.Command, args []string) error {
 	var required []string
 	most := 0
@@ -143,6 +144,8 @@ func areExpected(command *cobra.Command, args []string) error {
 		case word == strings.ToUpper(word) && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "":
 			required = append(required, word)
 			most++
+		case strings.HasSuffix(word, "…]"):
+			most = math.MaxInt
 		case strings.HasPrefix(word, "["), strings.HasPrefix(word, "{"):
 			most++
 		}

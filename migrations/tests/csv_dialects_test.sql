@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(39);
+select plan(41);
 
 -- What it finds
 
@@ -127,7 +127,8 @@ values
     ('missing numbers', E'a,b\nNA,x\n,y\n3,z\n', ',', '"', '"', 'LF', true, 0),
     ('a header only', E'id,name,born\n', ',', '"', '"', 'LF', true, 0),
     ('one record of numbers', E'1,2.5,2024-01-31\n', ',', '"', '"', 'LF', false, 0),
-    ('one record with a number', E'1,Ann\n', ',', '"', '"', 'LF', true, 0),
+    ('one record with a number', E'1,Ann\n', ',', '"', '"', 'LF', false, 0),
+    ('one record with years', E'Country,2019,2020\n', ',', '"', '"', 'LF', true, 0),
 
     -- lines to skip
     ('blank lines', E'\n \n\na,b\n1,2\n', ',', '"', '"', 'LF', true, 3),
@@ -154,6 +155,48 @@ values
     ('a header that looks like a comment', E'##made by x\n#id\tname\n1\tx\n2\ty\n', E'\t', '"', '"',
         'LF', true, 1),
     ('colours', E'#ffffff,white\n#000000,black\n', ',', '"', '"', 'LF', true, 0),
+    ('records of other widths above the table',
+        E'some title\nversion,1.1\npos,52.2,-174.2\nDate,North,East,Up,Q\n2007-05-10,3.0,1.5,2.5,1\n'
+        '2007-05-11,3.1,1.6,2.6,1\n', ',', '"', '"', 'LF', true, 3),
+    ('comments within', E'x,y,z\n# a\n1,2,3\n# b\n# c\n4,5,6\n', ',', '"', '"', 'LF', true, 0),
+    ('more comments than records', E'# a\n# b, c\n# d\n# e\nx,y\n1,2\n', ',', '"', '"', 'LF', true,
+        4),
+    ('a comment as wide as the table', E'# made, today\nx,y\n1,2\n3,4\n', ',', '"', '"', 'LF', true,
+        1),
+    ('a comment that is the header', E'# x,y\n1,2\n3,4\n', ',', '"', '"', 'LF', true, 0),
+    ('names and values that a spreadsheet padded',
+        E'From:,2024-01-01,,\nTo:,2024-01-31,,\nid,name,price,tax\n1,x,2.5,1\n2,y,3.5,1\n', ',', '"',
+        '"', 'LF', true, 2),
+    ('a header with nameless columns', E'id,name,,\n1,x,3,4\n2,y,5,6\n3,z,7,8\n', ',', '"', '"', 'LF',
+        true, 0),
+    ('row names without a name', E'a,b\nr1,1,2\nr2,3,4\nr3,5,6\n', ',', '"', '"', 'LF', true, 0),
+    ('a line feed in a quoted name below a title',
+        E'Sales\n"Day\n(UTC)",n,m\n2024-01-31,1,2\n2024-02-01,3,4\n', ',', '"', '"', 'LF', true, 1),
+
+    -- longer and rarer delimiters
+    ('double bars', E'id||name||n\n1||x||2\n3||y||4\n', '||', '"', '"', 'LF', true, 0),
+    ('bars and a wave', E'id|~|name\n1|~|x\n2|~|y, z\n', '|~|', '"', '"', 'LF', true, 0),
+    ('an empty column between bars', E'1||2\n3||4\n', '|', '"', '"', 'LF', false, 0),
+    ('double colons', E'1::31::2.5\n1::32::3.0\n', '::', '"', '"', 'LF', false, 0),
+    ('waves', E'id~name\n1~x\n2~y\n', '~', '"', '"', 'LF', true, 0),
+    ('broken bars', E'id\u00a6name\n1\u00a6x\n2\u00a6y\n', E'\u00a6', '"', '"', 'LF', true, 0),
+    ('control characters', E'id\x01name\n1\x01x\n2\x01y\n', E'\x01', '"', '"', 'LF', true, 0),
+    ('colons', E'root:x:0:/root\nann:x:1000:/home/ann\n', ':', '"', '"', 'LF', false, 0),
+    ('one column of times of day', E'10:00:00\n11:30:00\n', ',', '"', '"', 'LF', false, 0),
+
+    -- quotes that are none
+    ('one cell in apostrophes', E'id,title\n1,Changes\n2,''Heroes''\n', ',', '"', '"', 'LF', true, 0),
+    ('one column of apostrophes among others', E'id,title\n1,''Changes''\n2,''Heroes''\n', ',', '"', '"',
+        'LF', true, 0),
+    ('a column in apostrophes, with its name', E'id,''title''\n1,''Changes''\n2,''Heroes''\n', ',', '''',
+        '''', 'LF', true, 0),
+    ('quotes that begin cells and end none', E'0\t"\n0\t!\n0\t"\n', E'\t', null, null, 'LF', false, 0),
+    ('a line feed and a delimiter in quotes', E'a,b\n1,"x\n2,y"\n', ',', '"', '"', 'LF', true, 0),
+
+    -- line ends
+    ('two carriage returns before a line feed', E'a,b\r\r\n1,2\r\r\n', ',', '"', '"', 'CRLF', true, 0),
+    ('carriage returns and a line feed', E'a\r1\r2\n3\r4\r', ',', '"', '"', 'CR', true, 0),
+
     ('too few records below a title', E'Sales\n\nid,name,price\n', ';', '"', '"', 'LF', true, 0);
 
 create function pg_temp.shown(dialect tinydevcrm.csv_dialect)
@@ -201,6 +244,16 @@ values
     ('UTF-8 with a mark', '\xefbbbf' || convert_to(E'\u00e9,b\n', 'UTF8'), 'UTF8'),
     ('Windows-1252', convert_to(E'caf\u00e9,\u20ac\n', 'WIN1252'), 'WIN1252'),
     ('Windows-1252 with a byte that it has not', '\x612c62e90a812c630a', 'WIN1252'),
+    ('Windows-1252, German', convert_to('a,b' || E'\nM\u00fcller,K\u00f6ln\n', 'WIN1252'), 'WIN1252'),
+    ('Windows-1251', convert_to(E'\u0438\u043c\u044f,b\n\u0418\u0432\u0430\u043d,1\n', 'WIN1251'), 'WIN1251'),
+    ('Windows-1250', convert_to(E'a,b\nJi\u0159\u00ed,\u0141\u00f3d\u017a\n', 'WIN1250'), 'WIN1250'),
+    ('Mac Roman', '\x612c620a4d9f6c6c65722c4b9a6c6e0a4a6f738e2c6e0a', 'MACINTOSH'),
+    ('Shift JIS', convert_to(E'\u540d\u524d,b\n\u592a\u90ce,\u6771\u4eac\n\u3055\u304f\u3089,1\n', 'SJIS'), 'SJIS'),
+    ('GBK', convert_to(E'\u59d3\u540d,b\n\u5f20\u4e09,\u5317\u4eac\n', 'GBK'), 'GBK'),
+    ('bytes of no language', '\x612c620a6f6fffff672c310a', 'WIN1252'),
+    ('one letter', '\x612c620a31a9', 'WIN1252'),
+    ('UTF-16 without a mark', '\x61002c0062000a00e9002c0031000a00', 'UTF16LE'),
+    ('UTF-16 without a mark, big end first', '\x0061002c0062000a00e9002c0031000a', 'UTF16BE'),
     ('UTF-16, little end first', '\xfffe61002c0062000a00e9002c0031000a00', 'UTF16LE'),
     ('UTF-16, big end first', '\xfeff0061002c0062000a00e9002c0031000a', 'UTF16BE'),
     ('UTF-8 cut within a character', '\x612c620ac3a92cc3', 'UTF8'),
@@ -213,6 +266,26 @@ select is_empty(
         cross join tinydevcrm.sniff_csv(sample) as found
         where (found.encoding, found.delimiter) is distinct from (encoded.encoding, ',') $$,
     'each encoding is found');
+
+select is(
+    array(
+        select cardinality((tinydevcrm.sniff_csv(sample)).warnings)
+          from unnest(array[
+                   convert_to(E'a,b\nM\u00fcller,K\u00f6ln\n', 'WIN1252'), '\x612c620a81ff2c31',
+                   convert_to(E'note\na, b\nc, d\n', 'UTF8'), convert_to(E'note\nx\ny\n', 'UTF8'),
+                   convert_to(E'a\r1\r2\n3\r4\r', 'UTF8')]) as sample
+    ),
+    array[0, 1, 1, 0, 1],
+    'a weak encoding, one column that has delimiters and line ends of two kinds give a warning');
+
+select is(
+    array(
+        select (tinydevcrm.sniff_csv(convert_to(sample, 'UTF8'))).has_blanks
+          from unnest(array[
+                   E'a,b\n1, "x, y"\n2,z\n', E'a,b\n1, x\n2,z\n', E'a,b\n1, "x" y\n2,z\n']) as sample
+    ),
+    array[true, false, false],
+    'blanks before quotes are found, where each quote closes at a delimiter');
 
 select is(
     pg_temp.shown(tinydevcrm.sniff_csv('\xfffe61003b0062000d000a0031003b003200')),
@@ -278,39 +351,39 @@ create temporary table given (
 
 insert into given
 values
-    ('a delimiter', E'a;b,c\n1;2,3\n', (null, ',', null, null, null, null, null), '"," " " LF t 0'),
-    ('tab', E'a;b\n1;2\n', (null, 'tab', null, null, null, null, null), '"\t" " " LF t 0'),
-    ('TAB', E'a;b\n1;2\n', (null, 'TAB', null, null, null, null, null), '"\t" " " LF t 0'),
-    ('\t', E'a;b\n1;2\n', (null, '\t', null, null, null, null, null), '"\t" " " LF t 0'),
-    ('space', E'a;b\n1;2\n', (null, 'space', null, null, null, null, null), '" " " " LF t 0'),
-    ('comma and blank', E'a,b\n1,2\n', (null, ', ', null, null, null, null, null),
+    ('a delimiter', E'a;b,c\n1;2,3\n', (null, ',', null, null, null, null, null, null, null), '"," " " LF t 0'),
+    ('tab', E'a;b\n1;2\n', (null, 'tab', null, null, null, null, null, null, null), '"\t" " " LF t 0'),
+    ('TAB', E'a;b\n1;2\n', (null, 'TAB', null, null, null, null, null, null, null), '"\t" " " LF t 0'),
+    ('\t', E'a;b\n1;2\n', (null, '\t', null, null, null, null, null, null, null), '"\t" " " LF t 0'),
+    ('space', E'a;b\n1;2\n', (null, 'space', null, null, null, null, null, null, null), '" " " " LF t 0'),
+    ('comma and blank', E'a,b\n1,2\n', (null, ', ', null, null, null, null, null, null, null),
         '", " " " LF t 0'),
-    ('a delimiter of its own kind', E'a^b\n1^2\n', (null, '^', null, null, null, null, null),
+    ('a delimiter of its own kind', E'a^b\n1^2\n', (null, '^', null, null, null, null, null, null, null),
         '"^" " " LF t 0'),
     ('a delimiter and a title', E'Sales\n\na~b\n1~2\n3~4\n',
-        (null, '~', null, null, null, null, null),
+        (null, '~', null, null, null, null, null, null, null),
         '"~" " " LF t 2'),
-    ('a delimiter against sep=', E'sep=;\na,b\n1,2\n', (null, ',', null, null, null, null, null),
+    ('a delimiter against sep=', E'sep=;\na,b\n1,2\n', (null, ',', null, null, null, null, null, null, null),
         '"," " " LF t 1'),
-    ('an apostrophe', E'a,b\n\'x;y\',1\n\'z\',2\n', (null, null, '''', null, null, null, null),
+    ('an apostrophe', E'a,b\n\'x;y\',1\n\'z\',2\n', (null, null, '''', null, null, null, null, null, null),
         '"," '' '' LF t 0'),
-    ('a quote that would delimit', E'a|b\n1|2\n', (null, null, '|', null, null, null, null),
+    ('a quote that would delimit', E'a|b\n1|2\n', (null, null, '|', null, null, null, null, null, null),
         '"," | | LF t 0'),
-    ('doubled quotes', E'a,b\n"\\"x\\"",1\n', (null, null, null, '"', null, null, null),
+    ('doubled quotes', E'a,b\n"\\"x\\"",1\n', (null, null, null, '"', null, null, null, null, null),
         '"," " " LF t 0'),
-    ('a backslash', E'a,b\n"x",1\n', (null, null, null, '\', null, null, null), '"," " \ LF t 0'),
-    ('another escape', E'a,b\n"x^"y, z",1\n"w",2\n', (null, null, null, '^', null, null, null),
+    ('a backslash', E'a,b\n"x",1\n', (null, null, null, '\', null, null, null, null, null), '"," " \ LF t 0'),
+    ('another escape', E'a,b\n"x^"y, z",1\n"w",2\n', (null, null, null, '^', null, null, null, null, null),
         '"," " ^ LF t 0'),
-    ('no header', E'a,b\n1,2\n', (null, null, null, null, null, false, null), '"," " " LF f 0'),
-    ('a header', E'1,2\n3,4\n', (null, null, null, null, null, true, null), '"," " " LF t 0'),
-    ('no lines to skip', E'Sales\n\na,b\n1,2\n3,4\n5,6\n', (null, ',', null, null, null, null, 0),
+    ('no header', E'a,b\n1,2\n', (null, null, null, null, null, false, null, null, null), '"," " " LF f 0'),
+    ('a header', E'1,2\n3,4\n', (null, null, null, null, null, true, null, null, null), '"," " " LF t 0'),
+    ('no lines to skip', E'Sales\n\na,b\n1,2\n3,4\n5,6\n', (null, ',', null, null, null, null, 0, null, null),
         '"," " " LF t 0'),
-    ('lines to skip', E'x;y\nz\na,b\n1,2\n', (null, null, null, null, null, null, 2),
+    ('lines to skip', E'x;y\nz\na,b\n1,2\n', (null, null, null, null, null, null, 2, null, null),
         '"," " " LF t 2'),
-    ('lines to skip, up to a value', E'a,b\n1,2\n3,4\n', (null, null, null, null, null, null, 1),
+    ('lines to skip, up to a value', E'a,b\n1,2\n3,4\n', (null, null, null, null, null, null, 1, null, null),
         '"," " " LF f 1'),
     ('sep= among the lines to skip', E'sep=|\nx\na|b,c\n1|2,3\n',
-        (null, null, null, null, null, null, 2), '"|" " " LF t 2');
+        (null, null, null, null, null, null, 2, null, null), '"|" " " LF t 2');
 
 select is_empty(
     $$ select name, shown, pg_temp.shown(found)
@@ -348,14 +421,14 @@ select pg_temp.refused(
     'TD007', 'encoding ''klingon'' is not known', $$'a', encoding => 'klingon'$$);
 select pg_temp.refused('TD007', 'encoding ''hex'' is not known', $$'a', encoding => 'hex'$$);
 select pg_temp.refused(
-    'TD007', 'delimiter '';;'' is not one character', $$'a', delimiter => ';;'$$);
-select pg_temp.refused('TD007', 'delimiter '''' is not one character', $$'a', delimiter => ''$$);
+    'TD007', 'delimiter ''-----------'' is not one to ten characters',
+    $$'a', delimiter => '-----------'$$);
+select pg_temp.refused('TD007', 'delimiter '''' is not one to ten characters', $$'a', delimiter => ''$$);
+select pg_temp.refused('TD007', 'delimiter '',"'' has a quote', $$'a', delimiter => ',"'$$);
 select pg_temp.refused(
-    'TD007', 'delimiter ''é'' is not one character', $$'a', delimiter => 'é'$$);
-select pg_temp.refused(
-    'TD007', E'delimiter ''\n'' is not one character', $$'a', delimiter => E'\n'$$);
-select pg_temp.refused('TD007', 'delimiter ''"'' is a quote', $$'a', delimiter => '"'$$);
-select pg_temp.refused('TD007', 'delimiter '''''''' is a quote', $$'a', delimiter => ''''$$);
+    'TD007', E'delimiter ''\n'' is not one to ten characters', $$'a', delimiter => E'\n'$$);
+select pg_temp.refused('TD007', 'delimiter ''"'' has a quote', $$'a', delimiter => '"'$$);
+select pg_temp.refused('TD007', 'delimiter '''''''' has a quote', $$'a', delimiter => ''''$$);
 select pg_temp.refused('TD007', 'quote ''""'' is not one character', $$'a', quote => '""'$$);
 select pg_temp.refused('TD007', 'quote '''' is not one character', $$'a', quote => ''$$);
 select pg_temp.refused('TD007', 'escape ''ab'' is not one character', $$'a', escape => 'ab'$$);

@@ -207,9 +207,9 @@ select is(
     'timestamp with time zone', 'a type can be given');
 select is((select id::text from overridden limit 1), '1.00', 'a given type keeps its modifiers');
 select is(
-    (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', null_text => '007')),
+    (select columns->0->>'type' from tinydevcrm.import_staging('staging', 'nulled', nulls => '{007}')),
     'integer', 'a text can mean NULL');
-select is((select count("say ""hi""") from nulled), 0::bigint, 'the null_text becomes NULL');
+select is((select count("say ""hi""") from nulled), 0::bigint, 'nulls become NULL');
 
 create temporary table late (n text);
 insert into late
@@ -278,8 +278,8 @@ select throws_ok(
     'values do not fit the columns of table "My Data".log', 'values that do not fit are refused');
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    E'"none": invalid input syntax for type integer: "x"\n'
-    '"say ""hi""": character varying(3) would change ''four''',
+    E'row 2, column "none": integer cannot be read from ''x''\n'
+    'row 2, column "say ""hi""": character varying(3) would change ''four''',
     'the error names each column');
 
 update staging
@@ -287,7 +287,7 @@ update staging
 
 select is(
     pg_temp.detail($$ select tinydevcrm.import_staging('staging', 'log', 'append') $$),
-    '"say ""hi""": character varying(3) would change ''four''',
+    'row 2, column "say ""hi""": character varying(3) would change ''four''',
     'a value that would be cut off is refused');
 select throws_ok(
     $$ select tinydevcrm.import_staging('staging', 'x', types => '{"say \"hi\"": "varchar(3)"}') $$, '22001', null,

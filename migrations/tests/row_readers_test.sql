@@ -79,9 +79,9 @@ select null::text as "null",
 select results_eq(
     $$ select read('odd', false) $$,
     $$ values (array[
-           null, '', 'NaN', '-Infinity', '9007199254740993', '1.50', 't', '2024-01-31', 'not "so"',
+           null, '', 'NaN', '-Infinity', '9007199254740993', '1.50', 'true', '2024-01-31', 'not "so"',
            '{1,2}', '{fine}', '(1,x)', E'{"b": 1,\n          "a": [null]}', '[1,5)', '{{1.0,NULL}}']) $$,
-    'as text, values are what Postgres prints');
+    'as text, values are what Postgres prints, and booleans what an import reads');
 select results_eq(
     $$ select read('odd', true) $$,
     $$ values (array[

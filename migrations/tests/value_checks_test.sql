@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(13);
+select plan(16);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -49,19 +49,23 @@ select is(
   from (
     values
         ('d', '2024-01-31', '2024-01-31'),
-        ('d', '2024-01-31 10:00:00', 'TD006 d: date would change ''2024-01-31 10:00:00'''),
+        ('d', '2024-01-31 10:00:00', 'TD006 row 1, column d: date would change ''2024-01-31 10:00:00'''),
         ('t', '2024-01-31T10:00:00', '2024-01-31 10:00:00'),
         ('t', '2024-01-31 10:00:00+05',
-            'TD006 t: timestamp without time zone would change ''2024-01-31 10:00:00+05'''),
+            'TD006 row 1, column t: timestamp without time zone would change ''2024-01-31 10:00:00+05'''),
         ('n', '1.5', '1.5'),
-        ('n', '1.25', 'TD006 n: numeric(5,1) would change ''1.25'''),
-        ('r', '16777217', 'TD006 r: real would change ''16777217'''),
+        ('n', '1.25', 'TD006 row 1, column n: numeric(5,1) would change ''1.25'''),
+        ('r', '16777217', 'TD006 row 1, column r: real would change ''16777217'''),
         ('c', 'abc', 'abc'),
         ('c', 'ab', 'ab'),
-        ('v', 'abcd', 'TD006 v: character varying(3) would change ''abcd'''),
-        ('s', 'abcd', 'TD006 s: "My Data".short would change ''abcd'''),
+        ('v', 'abcd', 'TD006 row 1, column v: character varying(3) would change ''abcd'''),
+        ('s', 'abcd', 'TD006 row 1, column s: "My Data".short would change ''abcd'''),
         ('r', '20000000', '2e+07'),
-        ('b', '101', '101')
+        ('b', '101', '101'),
+        -- Whatever the DateStyle is.
+        ('d', '25.04.2026', '2026-04-25'),
+        ('d', '03/04/2026', 'TD006 row 1, column d: date cannot be read from ''03/04/2026'''),
+        ('n', '1.234,5', '1234.5')
   ) as given (name, value, wanted);
 
 select * from finish();

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +83,7 @@ func checkDistributed(ctx context.Context, pool *sql.DB, g generated) (kind stri
 	if err != nil {
 		return "", errors.New(db.Explain(err).String())
 	}
-	if !slices.Equal(plain.Columns, distributed.Columns) || distributed.RowCount != plain.RowCount ||
+	if !reflect.DeepEqual(plain.Columns, distributed.Columns) || distributed.RowCount != plain.RowCount ||
 		distributed.Distribution == nil || *distributed.Distribution != "distributed by "+g.header[column] {
 		return "", fmt.Errorf("%+v, without Citus %+v", distributed, plain)
 	}

@@ -69,9 +69,9 @@ func lost(err error) error {
 	return err
 }
 
-var copyPlace = regexp.MustCompile(`^COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)
+var copyPlace = regexp.MustCompile(`(?:^|\n)COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)
 
-// explainCopy names the value that its column refuses. Its line is counted over all COPYs of the file.
+// explainCopy names the value that its column refuses. Its row is counted over all COPYs of the file.
 func explainCopy(err error, rowsBefore int64) error {
 	var refusal *pq.Error
 	if !errors.As(err, &refusal) || refusal.Code.Class() != "22" {
@@ -86,7 +86,37 @@ func explainCopy(err error, rowsBefore int64) error {
 		Status:  http.StatusUnprocessableEntity,
 		Code:    string(refusal.Code),
 		Message: refusal.Message,
-		Detail:  fmt.Sprintf("row %d, column %s", rowsBefore+row, place[2]),
+		Detail:  fmt.Sprintf("row %d, column %s: '%s'", rowsBefore+row, place[2], excerpt([]byte(place[3]))),
 		Hint:    "Give the column another type, or none, so that the import chooses a type that all values fit.",
+	}
+}
+
+var rowPlace = regexp.MustCompile(`(?m)^row (\d+), column `)
+
+// withLines names lines of the file where an error about values names rows.
+func (l *loader) withLines(err error) error {
+	if err == nil {
+		return nil
+	}
+	problem := db.Explain(err)
+	if !rowPlace.MatchString(problem.Detail) {
+		return err
+	}
+	return &db.UserError{
+		Status:  problem.Status,
+		Code:    problem.Code,
+		Message: problem.Message,
+		Detail: rowPlace.ReplaceAllStringFunc(problem.Detail, func(found string) string {
+			row, _ := strconv.ParseInt(rowPlace.FindStringSubmatch(found)[1], 10, 64)
+			file, line := l.table.lineOf(row)
+			switch {
+			case line == 0:
+				return found
+			case file != "":
+				return fmt.Sprintf("%s, line %d, column ", file, line)
+			}
+			return fmt.Sprintf("line %d, column ", line)
+		}),
+		Hint: problem.Hint,
 	}
 }

@@ -10,9 +10,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/lib/pq"
-
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
@@ -23,18 +20,21 @@ const (
 	chunkSize = 64 << 10
 )
 
-// A loader imports one file.
+// A loader imports one file, or several.
 type loader struct {
 	conn    *sql.Conn
 	request Request
 	file    *countingReader // the file as received
+	text    *countingReader // its text, unpacked
 	dialect Dialect
-	records *records.Reader
+	records *lines
 	ahead   *records.Record // already read: the first record of a file without a header
 
 	header   []string
+	width    int // of the file's header
 	table    table
 	problems problems
+	series   series
 
 	step   step // empty before begin_import()
 	copy   *copier
@@ -43,91 +43,81 @@ type loader struct {
 
 // newLoader reads the beginning of the file.
 func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Request) (*loader, error) {
-	if err := checkRagged(request.Ragged); err != nil {
-		return nil, err
-	}
-	l := &loader{conn: conn, request: request, file: &countingReader{reader: file}}
-	unpacked, err := unpack(l.file, request.Source, request.MaxRatio)
-	if err != nil {
-		return nil, err
-	}
-	text := &countingReader{reader: unpacked, limit: request.MaxBytes}
-	sample, err := io.ReadAll(io.LimitReader(text, sampleSize))
-	if err != nil {
-		return nil, err
-	}
-	if l.dialect, err = sniff(ctx, conn, sample, request); err != nil {
-		return nil, err
-	}
+	l := &loader{conn: conn, request: request, file: &countingReader{reader: file},
+		text: &countingReader{limit: request.MaxBytes}}
 	types, err := readLadder(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, null: request.Null}
-	if l.records, err = newReader(io.MultiReader(bytes.NewReader(sample), text), l.dialect); err != nil {
+	l.table = table{ladder: types, nulls: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull,
+		isTrimmed: request.IsTrimmed}
+	if l.dialect, err = l.open(ctx, request.Source); err != nil {
 		return nil, err
 	}
-	return l, l.readHeader()
+	l.series.files, _ = file.(Files)
+	return l, l.startSeries()
 }
 
-// readHeader determines the columns.
-func (l *loader) readHeader() error {
-	first, err := l.records.Next()
-	for err == nil && first.IsBlank() && !l.dialect.HasHeader && l.request.HasHeader == nil {
-		first, err = l.records.Next()
-	}
-	if errors.Is(err, io.EOF) {
-		return errNoHeader
-	}
+// open reads the beginning of a file.
+func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
+	unpacked, err := unpack(l.file, source, l.request.MaxRatio)
 	if err != nil {
-		return explainRecord(err)
+		return Dialect{}, err
 	}
-	if problem := l.problems.of(first, len(first.Fields)); problem != "" {
-		l.problems.note(first, problem)
-		return l.problems.refusal()
+	l.text.reader = unpacked
+	sample, err := io.ReadAll(io.LimitReader(l.text, sampleSize))
+	if err != nil {
+		return Dialect{}, err
 	}
-	l.header = make([]string, len(first.Fields))
-	l.table.grow(len(first.Fields))
-	if !l.dialect.HasHeader {
-		l.ahead = first
-		return nil
+	if err := checkText(sample); err != nil {
+		return Dialect{}, err
 	}
-	for i, field := range first.Fields {
-		l.header[i] = string(field.Text)
+	dialect, err := sniff(ctx, l.conn, sample, l.request)
+	if err != nil {
+		return Dialect{}, err
 	}
-	return nil
+	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), l.text), dialect)
+	if err != nil {
+		return Dialect{}, err
+	}
+	l.records = &lines{reader: reader, comment: []byte(l.request.Comment), skipEnd: l.request.SkipEnd}
+	return dialect, l.readHeader(dialect)
 }
 
-// next reads a record. It skips blank lines, unless such a line holds a value.
+// next reads a record.
 func (l *loader) next() (*records.Record, error) {
 	if first := l.ahead; first != nil {
 		l.ahead = nil
 		return first, nil
 	}
+	return l.records.next()
+}
+
+// readAll reads all files, and sends their records.
+func (l *loader) readAll(ctx context.Context) error {
+	size, rest := cmp.Or(l.request.sizes[0], firstChunk), cmp.Or(l.request.sizes[1], chunkSize)
 	for {
-		record, err := l.records.Next()
-		if err != nil || !record.IsBlank() || len(l.table.fits) == 1 {
-			return record, err
+		isWhole, err := l.read(ctx, size)
+		if err != nil {
+			return err
 		}
+		if err := l.flush(ctx); err != nil {
+			return err
+		}
+		l.report()
+		if isWhole {
+			if isLast, err := l.openNext(ctx); isLast || err != nil {
+				return err
+			}
+		}
+		size = rest
 	}
 }
 
 // load imports the whole file.
 func (l *loader) load(ctx context.Context) (Import, error) {
-	size, rest := cmp.Or(l.request.sizes[0], firstChunk), cmp.Or(l.request.sizes[1], chunkSize)
-	for {
-		isWhole, err := l.read(ctx, size)
-		if err != nil {
-			return Import{}, err
-		}
-		if err := l.flush(ctx); err != nil {
-			return Import{}, err
-		}
-		l.report()
-		if isWhole {
-			break
-		}
-		size = rest
+	if err := l.readAll(ctx); err != nil {
+		return Import{}, err
 	}
 	if l.problems.isRefused() {
 		return Import{}, l.problems.refusal()
@@ -137,6 +127,11 @@ func (l *loader) load(ctx context.Context) (Import, error) {
 	}
 	if err := l.recordProblems(ctx); err != nil {
 		return Import{}, err
+	}
+	if l.request.Shape["bad"] == "reject" {
+		if err := l.rejectValues(ctx); err != nil {
+			return Import{}, err
+		}
 	}
 	return l.finish(ctx)
 }
@@ -150,7 +145,11 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	if l.problems.isRefused() {
 		return Plan{}, l.problems.refusal()
 	}
-	if err := l.begin(ctx); err != nil {
+	// The columns depend on the values.
+	if err := l.flush(ctx); err != nil {
+		return Plan{}, err
+	}
+	if err := l.endCopy(); err != nil {
 		return Plan{}, err
 	}
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
@@ -161,6 +160,12 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	}
 	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
 		return Plan{}, fmt.Errorf("read the columns: %w", err)
+	}
+	plan.Notices = append([]string{}, l.dialect.Warnings...)
+	for _, column := range plan.Columns {
+		if column.Note != "" {
+			plan.Notices = append(plan.Notices, column.Note)
+		}
 	}
 	return plan, nil
 }
@@ -187,26 +192,35 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 
 // take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
-	problem := l.problems.of(record, len(l.table.fits))
-	isRepairable := !record.IsBad && l.request.Ragged == "pad" && !l.problems.isRefused()
-	if problem != "" && !isRepairable {
-		l.problems.note(record, problem)
+	if l.request.Ragged == "pad" || l.request.Ragged == "reject" {
+		cutSurplus(record, l.width)
 	}
-	if l.problems.isRefused() {
-		l.table.lines = l.table.lines[:0]
+	problem := l.problems.of(record, l.width)
+	isRejected := problem != "" && l.request.Ragged == "reject"
+	isRepaired := problem != "" && l.request.Ragged == "pad" && !record.IsBad
+	if problem != "" && !isRejected && !isRepaired || l.problems.isRefused() {
+		l.refuse(record, problem)
 		return nil
 	}
+	record = l.series.spread(record, l.width)
 	if problem == "" {
 		l.table.add(record)
 		return nil
 	}
-	l.problems.repair(record, problem)
-	if len(record.Fields) > len(l.table.fits) {
+
+	l.problems.keep(record, problem, isRejected)
+	if isRejected && l.problems.rejected > l.rejectLimit() {
+		l.refuse(record, problem)
+		return nil
+	}
+	if len(record.Fields) > len(l.table.fits) && isRepaired {
 		if err := l.addColumns(ctx, len(record.Fields)); err != nil {
 			return err
 		}
 	}
-	l.table.add(record)
+	if isRepaired {
+		l.table.add(record)
+	}
 	if l.problems.isFull() {
 		if err := l.flush(ctx); err != nil {
 			return err
@@ -214,6 +228,28 @@ func (l *loader) take(ctx context.Context, record *records.Record) error {
 		return l.recordProblems(ctx)
 	}
 	return nil
+}
+
+// refuse counts a problem for which the file is refused, or a good record after one.
+func (l *loader) refuse(record *records.Record, problem string) {
+	if problem == "" {
+		l.problems.isLast = false
+	} else {
+		l.problems.isLast = l.problems.isLast || !l.problems.isRefused() && l.table.rows > 0
+		l.problems.note(record, problem)
+	}
+	l.table.lines = l.table.lines[:0]
+}
+
+// cutSurplus removes empty fields beyond the width of the table: a delimiter at the end of a line.
+func cutSurplus(record *records.Record, width int) {
+	for len(record.Fields) > width {
+		last := record.Fields[len(record.Fields)-1]
+		if last.IsQuoted || len(last.Text) > 0 {
+			return
+		}
+		record.Fields = record.Fields[:len(record.Fields)-1]
+	}
 }
 
 // flush sends the lines. If a value does not fit its column, the column is widened first.
@@ -266,121 +302,6 @@ func (l *loader) addColumns(ctx context.Context, width int) error {
 	}
 	l.table.grow(width)
 	return l.widen(ctx)
-}
-
-// A step is the state of an import: tinydevcrm.import_step.
-type step struct {
-	id           int64
-	columns      []storedColumn
-	create, copy string
-}
-
-type storedColumn struct {
-	Column
-	Rank    *int64 `json:"rank"`
-	IsGiven bool   `json:"is_given"`
-}
-
-// begin creates the table, unless that is done.
-func (l *loader) begin(ctx context.Context) error {
-	if l.step.id != 0 {
-		return nil
-	}
-	types := l.request.Types
-	if types == nil {
-		types = map[string]string{}
-	}
-	given, err := json.Marshal(types)
-	if err != nil {
-		return fmt.Errorf("write the types: %w", err)
-	}
-	mode := l.request.Mode
-	if mode == "" {
-		mode = "create"
-	}
-	return l.follow(ctx, `
-		select import_id, columns, create_statement, copy_statement
-		  from tinydevcrm.begin_import(
-		           source        => $1,
-		           header        => $2,
-		           ranks         => $3,
-		           table_name    => $4,
-		           mode          => $5,
-		           key           => $6,
-		           types         => $7,
-		           dialect       => row($8, $9, $10, $11, $12, $13, $14)::tinydevcrm.csv_dialect,
-		           distribute_by => $15)`,
-		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
-		pq.Array(l.request.Key), string(given), l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
-		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.request.DistributeBy)
-}
-
-func (l *loader) widen(ctx context.Context) error {
-	if err := l.endCopy(); err != nil {
-		return err
-	}
-	return l.follow(ctx, `
-		select import_id, columns, create_statement, copy_statement
-		  from tinydevcrm.widen_import($1, $2)`,
-		l.step.id, l.table.ranks())
-}
-
-// follow continues with the step that the database returned.
-func (l *loader) follow(ctx context.Context, query string, args ...any) error {
-	next := step{create: l.step.create}
-	var columns []byte
-	var create sql.Null[string]
-	if err := l.conn.QueryRowContext(ctx, query, args...).Scan(&next.id, &columns, &create, &next.copy); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(columns, &next.columns); err != nil {
-		return fmt.Errorf("read the columns: %w", err)
-	}
-	if create.Valid {
-		next.create = create.V
-	}
-	l.step = next
-	l.table.stored = make([]patterns.Mask, len(next.columns))
-	for i, column := range next.columns {
-		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
-	}
-	return nil
-}
-
-// recordProblems writes down what was repaired.
-func (l *loader) recordProblems(ctx context.Context) error {
-	p := &l.problems
-	if len(p.lines) == 0 {
-		return nil
-	}
-	if err := l.endCopy(); err != nil {
-		return err
-	}
-	_, err := l.conn.ExecContext(ctx, "select tinydevcrm.record_import_problems($1, $2, $3, $4)",
-		l.step.id, pq.Array(p.lines), pq.Array(p.reasons), pq.Array(p.texts))
-	p.lines, p.reasons, p.texts, p.bytes = p.lines[:0], p.reasons[:0], p.texts[:0], 0
-	return err
-}
-
-func (l *loader) finish(ctx context.Context) (Import, error) {
-	var done Import
-	var columns []byte
-	err := l.conn.QueryRowContext(ctx, `
-		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
-		       problem_count, rewrite_count, distribution, notices, started_at, finished_at
-		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
-		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
-		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RewriteCount, &done.Distribution,
-		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)
-	if err != nil {
-		return Import{}, fmt.Errorf("finish: %w", err)
-	}
-	if err := json.Unmarshal(columns, &done.Columns); err != nil {
-		return Import{}, fmt.Errorf("read the columns: %w", err)
-	}
-	done.Dialect = l.dialect
-	return done, nil
 }
 
 func (l *loader) report() {

@@ -4,14 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
+
+// maxSkipEnd bounds the lines that are kept in memory until the end of the file is known.
+const maxSkipEnd = 10_000
 
 // An Option is a setting of a Request. Its name is that of the field in a form and in a URL; as a flag it has -
 // for _.
@@ -25,61 +31,127 @@ var errRepeated = errors.New("repeated")
 
 // Options are all options of an upload.
 func Options() []Option {
-	one := func(set func(*Request, string) error) func(*Request, []string) error {
-		return func(r *Request, values []string) error {
-			if len(values) > 1 {
-				return errRepeated
-			}
-			return set(r, values[0])
-		}
-	}
-	text := func(field func(*Request) *string) func(*Request, []string) error {
-		return one(func(r *Request, value string) error {
-			*field(r) = value
-			return nil
-		})
-	}
 	return []Option{
 		{"table", "name of the table (default: the file's)", text(func(r *Request) *string { return &r.Table })},
 		{"mode", "create (the default), replace (new rows for the old), append (to the old), or upsert (by key)",
 			text(func(r *Request) *string { return &r.Mode })},
-		{"key", "column by which mode upsert finds a row; repeat it, or a,b, for more", func(r *Request, values []string) error {
-			for _, value := range values {
-				for key := range strings.SplitSeq(value, ",") {
-					r.Key = append(r.Key, strings.TrimSpace(key))
-				}
-			}
-			return nil
-		}},
+		{"key", "column by which mode upsert finds a row; repeat it, or a,b, for more", list(func(r *Request) *[]string { return &r.Key })},
 		{"distribute_by", "on a Citus coordinator: column by which the table is distributed across the workers; a small table is copied to each",
 			text(func(r *Request) *string { return &r.DistributeBy })},
 		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
-		{"null", "text that means NULL, in addition to the empty text", text(func(r *Request) *string { return &r.Null })},
-		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file) or pad (fill up, add columns)",
-			text(func(r *Request) *string { return &r.Ragged })},
-		{"header", "whether the first line names the columns: yes or no (default: found in the file)", one(func(r *Request, value string) error {
-			has := value == "yes"
-			if !has && value != "no" {
-				return badOption("header", value, "Write yes or no.")
-			}
-			r.HasHeader = &has
-			return nil
-		})},
-		{"delimiter", "separates fields: a character, or tab or space (default: found in the file)",
+		{"null", "text that means NULL, in addition to the empty text; repeat it, or NA,-, for more", list(func(r *Request) *[]string { return &r.Nulls })},
+		{"quoted_empty", `what "" means: text (the default: the empty text) or null`, oneOf([]string{"text", "null"},
+			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
+		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},
+			func(r *Request, value string) { r.IsTrimmed = value == "yes" })},
+		{"file_column", "name of a further column for the name of the file, such as when there are several",
+			text(func(r *Request) *string { return &r.FileColumn })},
+		{"new_columns", "columns that only the file has: refuse (the default), add (to the table) or ignore",
+			oneOf([]string{"refuse", "add", "ignore"}, shape("new_columns"))},
+		{"missing_columns", "columns that only the table has: refuse (the default) or null",
+			oneOf([]string{"refuse", "null"}, shape("missing_columns"))},
+		{"widen", "whether a column of the table gets a wider type when values do not fit: yes or no (the default)",
+			oneOf([]string{"yes", "no"}, shape("widen"))},
+		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file), pad (fill up, add columns), or " +
+			"reject (leave them out)", oneOf([]string{"strict", "pad", "reject"}, func(r *Request, value string) { r.Ragged = value })},
+		{"bad", "lines with values that do not fit a given type, or the table: refuse (the default) or reject (leave them out)",
+			oneOf([]string{"refuse", "reject"}, shape("bad"))},
+		{"reject_limit", "how many lines may be left out (default: 1000)", number(1, math.MaxInt32, func(r *Request, count int) { r.RejectLimit = int64(count) })},
+		{"header", "whether the first line names the columns: yes or no, or how many lines do (default: found in the file)", one(setHeader)},
+		{"columns", "names of the columns, a,b,c, in the order of the file; for a file without a header",
+			list(func(r *Request) *[]string { return &r.Columns })},
+		{"delimiter", "separates fields: characters, or tab or space (default: found in the file)",
 			text(func(r *Request) *string { return &r.Delimiter })},
-		{"quote", "encloses fields (default: found in the file)", text(func(r *Request) *string { return &r.Quote })},
+		{"quote", "encloses fields: a character, or none (default: found in the file)", text(func(r *Request) *string { return &r.Quote })},
 		{"escape", "precedes a quote within quotes: the quote again, or a backslash (default: found in the file)",
 			text(func(r *Request) *string { return &r.Escape })},
 		{"encoding", "UTF8, LATIN1, WIN1252 and others (default: found in the file)", text(func(r *Request) *string { return &r.Encoding })},
-		{"skip", "lines to skip before the header (default: found in the file)", one(func(r *Request, value string) error {
-			lines, err := strconv.Atoi(value)
-			if err != nil || lines < 0 {
-				return badOption("skip", value, "Write a number of lines.")
-			}
-			r.Skip = &lines
-			return nil
-		})},
+		{"skip", "lines to skip before the header (default: found in the file)", number(0, math.MaxInt32, func(r *Request, count int) { r.Skip = &count })},
+		{"skip_after_header", "lines to skip below the header, such as units", number(0, math.MaxInt32, func(r *Request, count int) { r.SkipAfterHeader = count })},
+		{"skip_end", "lines to skip at the end of the file, such as totals; blank lines do not count",
+			number(0, maxSkipEnd, func(r *Request, count int) { r.SkipEnd = count })},
+		{"comment", "text at the beginning of lines to skip, such as #", text(func(r *Request) *string { return &r.Comment })},
 	}
+}
+
+// A setter of an option takes its values.
+type setter = func(*Request, []string) error
+
+func one(set func(*Request, string) error) setter {
+	return func(r *Request, values []string) error {
+		if len(values) > 1 {
+			return errRepeated
+		}
+		return set(r, values[0])
+	}
+}
+
+func text(field func(*Request) *string) setter {
+	return one(func(r *Request, value string) error {
+		*field(r) = value
+		return nil
+	})
+}
+
+// list takes values that are separated by commas.
+func list(field func(*Request) *[]string) setter {
+	return func(r *Request, values []string) error {
+		for _, value := range values {
+			for item := range strings.SplitSeq(value, ",") {
+				*field(r) = append(*field(r), norm.NFC.String(strings.TrimSpace(item)))
+			}
+		}
+		return nil
+	}
+}
+
+func oneOf(words []string, set func(*Request, string)) setter {
+	return one(func(r *Request, value string) error {
+		if !slices.Contains(words, value) {
+			return badChoice(strings.Join(words, " or "))
+		}
+		set(r, value)
+		return nil
+	})
+}
+
+func number(least, most int, set func(*Request, int)) setter {
+	return one(func(r *Request, value string) error {
+		count, err := strconv.Atoi(value)
+		if err != nil || count < least || count > most {
+			return badChoice(fmt.Sprintf("a number of lines, %d to %d", least, most))
+		}
+		set(r, count)
+		return nil
+	})
+}
+
+// badChoice is the error for a value that is none of those that an option takes.
+type badChoice string
+
+func (c badChoice) Error() string { return "not " + string(c) }
+
+// shape sets an option of begin_import().
+func shape(name string) func(*Request, string) {
+	return func(r *Request, value string) {
+		if r.Shape == nil {
+			r.Shape = make(map[string]string)
+		}
+		r.Shape[name] = value
+	}
+}
+
+func setHeader(r *Request, value string) error {
+	if count, err := strconv.Atoi(value); err == nil && count > 0 && count <= 100 {
+		r.HeaderLines = count
+		value = "yes"
+	}
+	has := value == "yes"
+	if !has && value != "no" {
+		return badChoice("yes, no, or a number of lines")
+	}
+	r.HasHeader = &has
+	return nil
 }
 
 func setTypes(r *Request, values []string) error {
@@ -92,7 +164,7 @@ func setTypes(r *Request, values []string) error {
 			if typeName = strings.TrimSpace(typeName); name == "" || typeName == "" {
 				return badOption("type", value, "Write column=type, such as zip=text.")
 			}
-			r.Types[name] = typeName
+			r.Types[norm.NFC.String(name)] = typeName
 		}
 	}
 	return nil
@@ -156,9 +228,15 @@ func NewRequest(source string, values url.Values) (Request, error) {
 				Hint:    "Give it once.",
 			}
 		}
+		if choice, isBad := errors.AsType[badChoice](err); isBad {
+			err = badOption(name, given[0], "Write "+string(choice)+".")
+		}
 		if err != nil {
 			return Request{}, err
 		}
+	}
+	if request.Columns != nil && request.HasHeader == nil {
+		request.HasHeader = new(bool)
 	}
 	return request, nil
 }

@@ -66,7 +66,7 @@ var kinds = []func(*rand.Rand) string{
 			"2147483648", "-2147483648", "9223372036854775808", "0.10", "1900-02-29", "x'y", "n/a", "NULL", "'"}[r.IntN(21)]
 	},
 	func(r *rand.Rand) string {
-		pieces := []string{"a", "é", "€", " ", ",", ";", "\t", "|", `"`, `'`, `\`, "\n", "\r\n", "0", "-", ", ", `\"`, `""`}
+		pieces := []string{"a", "é", "€", " ", ",", ";", "\t", "|", `"`, `'`, `\`, "\n", "\r\n", "0", "-", ", ", `\"`, `""`, "\r\r\n", "||", "¦"}
 		var b strings.Builder
 		for range r.IntN(9) {
 			b.WriteString(pieces[r.IntN(len(pieces))])
@@ -84,8 +84,9 @@ func generate(r *rand.Rand) generated {
 	var g generated
 	width := 1 + r.IntN(6)
 	columns := make([]func(*rand.Rand) string, width)
+	all := slices.Concat(kinds, formKinds)
 	for i := range columns {
-		columns[i] = kinds[r.IntN(len(kinds))]
+		columns[i] = all[r.IntN(len(all))]
 		g.header = append(g.header, fmt.Sprintf("c%d", i))
 	}
 	for range r.IntN(40) {
@@ -93,13 +94,17 @@ func generate(r *rand.Rand) generated {
 		for i := range row {
 			kind := columns[i]
 			if r.IntN(60) == 0 {
-				kind = kinds[r.IntN(len(kinds))] // a surprise
+				kind = all[r.IntN(len(all))] // a surprise
 			}
 			if value := kind(r); r.IntN(12) > 0 {
 				row[i] = &value
 			}
 		}
 		g.rows = append(g.rows, row)
+	}
+	if last := len(g.rows) - 1; last >= 0 && width == 1 && g.rows[last][0] == nil {
+		value := columns[0](r) // a blank line at the end is no row
+		g.rows[last][0] = &value
 	}
 	g.write(r)
 	g.request.Source = "t.csv"
@@ -110,7 +115,7 @@ func generate(r *rand.Rand) generated {
 // write writes the cells in some dialect, which the request gives.
 func (g *generated) write(r *rand.Rand) {
 	yes, none := true, 0
-	delimiter := []string{",", ";", "\t", "|", " ", ", "}[r.IntN(6)]
+	delimiter := []string{",", ";", "\t", "|", " ", ", ", "||", "|~|", "¦", "\x01"}[r.IntN(10)]
 	quote := []string{`"`, `'`}[r.IntN(2)]
 	escape := []string{quote, `\`}[r.IntN(2)]
 	lineEnd := []string{"\n", "\r\n", "\r"}[r.IntN(3)]
@@ -146,7 +151,7 @@ func (g *generated) write(r *rand.Rand) {
 		lines = append(lines, strings.Join(fields, delimiter))
 	}
 	text := strings.Join(lines, lineEnd)
-	if isNull := len(g.header) == 1 && len(g.rows) > 0 && g.rows[len(g.rows)-1][0] == nil; isNull || r.IntN(3) > 0 {
+	if r.IntN(3) > 0 {
 		text += lineEnd
 	}
 	g.text = encode(r, encoding, text)
@@ -221,8 +226,8 @@ func checkFile(ctx context.Context, pool *sql.DB, g generated, isStaged bool) er
 	}
 	for i, row := range g.rows {
 		for j, value := range row {
-			if !isSame(done.Columns[j].Type, value, back[i][j]) {
-				return fmt.Errorf("row %d, column %d, %s: %s came back as %s", i, j, done.Columns[j].Type, show(value), show(back[i][j]))
+			if !isSame(done.Columns[j], value, back[i][j]) {
+				return fmt.Errorf("row %d, column %d, %+v: %s came back as %s", i, j, done.Columns[j], show(value), show(back[i][j]))
 			}
 		}
 	}
@@ -351,12 +356,19 @@ func show(value cell) string {
 }
 
 // isSame reports whether what Postgres prints is the value that was written, as Go computes it.
-func isSame(typeName string, written, printed cell) bool {
+func isSame(column upload.Column, written, printed cell) bool {
 	if written == nil || printed == nil {
 		return written == nil && printed == nil
 	}
 	w, p := *written, *printed
-	switch typeName {
+	if column.Form != "" {
+		read, err := readForm(column.Form, w)
+		if err != nil {
+			return false
+		}
+		w = read
+	}
+	switch column.Type {
 	case "boolean":
 		return strings.ToLower(w) == p
 	case "uuid":

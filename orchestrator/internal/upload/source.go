@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
+	"github.com/lib/pq"
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/unicode"
@@ -33,18 +35,24 @@ type Dialect struct {
 	LineEnd   string `json:"line_end"`
 	HasHeader bool   `json:"has_header"`
 	SkipLines int    `json:"skip_lines"`
+	// HasBlanks means that blanks stand around quoted fields.
+	HasBlanks bool `json:"has_blanks"`
+	// Warnings are what is a weak guess.
+	Warnings []string `json:"-"`
 }
 
 // String describes the dialect in one line.
 func (d Dialect) String() string {
-	delimiter := d.Delimiter
+	delimiter := printableDelimiter(d.Delimiter)
 	names := map[string]string{",": "comma", ";": "semicolon", "\t": "tab", " ": "space", ", ": "comma and space"}
-	if name, isThere := names[delimiter]; isThere {
+	if name, isThere := names[d.Delimiter]; isThere {
 		delimiter = name
 	}
-	escape := "doubled within"
-	if d.Escape != d.Quote {
-		escape = "after " + d.Escape + " within"
+	quote := "quote " + d.Quote + " doubled within"
+	if d.Quote == "" {
+		quote = "no quote"
+	} else if d.Escape != d.Quote {
+		quote = "quote " + d.Quote + " after " + d.Escape + " within"
 	}
 	header := "with a header"
 	if !d.HasHeader {
@@ -53,8 +61,14 @@ func (d Dialect) String() string {
 	if d.SkipLines > 0 {
 		header += fmt.Sprintf(" after %s", words.Count(int64(d.SkipLines), "line"))
 	}
-	return fmt.Sprintf("%s, delimiter %s, quote %s %s, lines end in %s, %s",
-		d.Encoding, delimiter, d.Quote, escape, d.LineEnd, header)
+	return fmt.Sprintf("%s, delimiter %s, %s, lines end in %s, %s",
+		d.Encoding, delimiter, quote, d.LineEnd, header)
+}
+
+// printableDelimiter spells characters that a terminal does not show.
+func printableDelimiter(delimiter string) string {
+	quoted := strconv.Quote(delimiter)
+	return quoted[1 : len(quoted)-1]
 }
 
 // unpack returns the text of file, which may be compressed by gzip. The text is at most maxRatio times the size
@@ -121,7 +135,8 @@ func brokenPack(source string, err error) error {
 func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) (Dialect, error) {
 	var d Dialect
 	err := conn.QueryRowContext(ctx, `
-		select encoding, delimiter, quote, escape, line_end, has_header, skip_lines
+		select encoding, delimiter, coalesce(quote, ''), coalesce(escape, ''), line_end, has_header,
+		       skip_lines, has_blanks, warnings
 		  from tinydevcrm.sniff_csv(
 		           sample     => $1,
 		           encoding   => nullif($2, ''),
@@ -132,7 +147,8 @@ func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) 
 		           skip_lines => $7)`,
 		sample, request.Encoding, request.Delimiter, request.Quote, request.Escape,
 		request.HasHeader, request.Skip).Scan(
-		&d.Encoding, &d.Delimiter, &d.Quote, &d.Escape, &d.LineEnd, &d.HasHeader, &d.SkipLines)
+		&d.Encoding, &d.Delimiter, &d.Quote, &d.Escape, &d.LineEnd, &d.HasHeader, &d.SkipLines,
+		&d.HasBlanks, pq.Array(&d.Warnings))
 	return d, err
 }
 
@@ -142,24 +158,27 @@ func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader := records.NewReader(decoded, records.Dialect{
+	how := records.Dialect{
 		Delimiter: dialect.Delimiter,
-		Quote:     dialect.Quote[0],
-		Escape:    dialect.Escape[0],
 		EndsInCR:  dialect.LineEnd == "CR",
-	}, isDecoded)
+		HasBlanks: dialect.HasBlanks,
+	}
+	if dialect.Quote != "" {
+		how.Quote, how.Escape = dialect.Quote[0], dialect.Escape[0]
+	}
+	reader := records.NewReader(withoutMarks(decoded), how, isDecoded)
 	if err := reader.SkipLines(dialect.SkipLines); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return reader, nil
 }
 
-// decode converts text to UTF-8, without a byte order mark.
+// decode converts text to UTF-8.
 func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err error) {
 	var from encoding.Encoding
 	switch strings.ReplaceAll(strings.ToUpper(name), "-", "") {
 	case "UTF8":
-		return withoutMark(text), false, nil
+		return text, false, nil
 	case "UTF16LE":
 		from = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
 	case "UTF16BE":
@@ -190,13 +209,15 @@ func ianaName(name string) string {
 	return name
 }
 
-func withoutMark(text io.Reader) io.Reader {
-	var start [3]byte
-	n, _ := io.ReadFull(text, start[:])
-	if bytes.Equal(start[:n], []byte("\ufeff")) {
-		return text
+// withoutMarks is text without the byte order marks at its beginning. Files that were joined have several.
+func withoutMarks(text io.Reader) io.Reader {
+	for {
+		var start [3]byte
+		n, _ := io.ReadFull(text, start[:])
+		if !bytes.Equal(start[:n], []byte("\ufeff")) {
+			return io.MultiReader(bytes.NewReader(start[:n]), text)
+		}
 	}
-	return io.MultiReader(bytes.NewReader(start[:n]), text)
 }
 
 // A countingReader counts the bytes, and stops at a limit; 0 means no limit.

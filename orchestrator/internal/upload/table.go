@@ -1,9 +1,11 @@
 package upload
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"math/bits"
+	"sort"
 
 	"github.com/lib/pq"
 
@@ -57,7 +59,9 @@ func (l *ladder) maskOf(rank *int64) patterns.Mask {
 // A table holds what is known of the columns, and the records that are not sent yet.
 type table struct {
 	ladder *ladder
-	null   string
+	nulls  []string
+	// isQuotedEmptyNull and isTrimmed are those of the request.
+	isQuotedEmptyNull, isTrimmed bool
 	// fits are, for each column, the patterns that accept every value so far.
 	fits []patterns.Mask
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
@@ -65,6 +69,37 @@ type table struct {
 	// lines are records in COPY's text format.
 	lines []byte
 	rows  int64
+	// places say on which lines of the file rows are: one place where that is other than for the row before.
+	places []place
+	file   string // that is read; empty for the first
+}
+
+// A place says that a row and those after it are so many lines further down in the file.
+type place struct {
+	row, offset int64
+	file        string // empty for the first
+}
+
+// maxPlaces bounds the memory for places. Beyond it, rows have no known line.
+const maxPlaces = 100_000
+
+// lineOf is the line of the file on which a row begins, both from 1; 0 when it is not known. The first file has no
+// name.
+func (t *table) lineOf(row int64) (file string, line int64) {
+	at := sort.Search(len(t.places), func(i int) bool { return t.places[i].row > row }) - 1
+	if at < 0 || at == maxPlaces-1 {
+		return "", 0
+	}
+	return t.places[at].file, row + t.places[at].offset
+}
+
+func (t *table) notePlace(line int64) {
+	offset := line - t.rows
+	last := len(t.places) - 1
+	isOther := last < 0 || t.places[last].offset != offset || t.places[last].file != t.file
+	if isOther && len(t.places) < maxPlaces {
+		t.places = append(t.places, place{t.rows, offset, t.file})
+	}
 }
 
 // grow adds columns.
@@ -117,7 +152,10 @@ func (t *table) add(record *records.Record) {
 			continue
 		}
 		field := &record.Fields[column]
-		if !field.IsQuoted && (len(field.Text) == 0 || string(field.Text) == t.null) {
+		if t.isTrimmed && !field.IsQuoted {
+			field.Text = bytes.TrimSpace(field.Text)
+		}
+		if (len(field.Text) == 0 || t.nulls != nil) && t.isNull(field) {
 			t.lines = append(t.lines, `\N`...)
 			continue
 		}
@@ -128,6 +166,22 @@ func (t *table) add(record *records.Record) {
 	}
 	t.lines = append(t.lines, '\n')
 	t.rows++
+	t.notePlace(record.Line)
+}
+
+func (t *table) isNull(field *records.Field) bool {
+	switch {
+	case len(field.Text) == 0:
+		return !field.IsQuoted || t.isQuotedEmptyNull
+	case field.IsQuoted:
+		return false
+	}
+	for _, null := range t.nulls {
+		if string(field.Text) == null {
+			return true
+		}
+	}
+	return false
 }
 
 // appendEscaped writes a value in COPY's text format.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -34,18 +35,36 @@ type Request struct {
 	DistributeBy string
 	// Types are the types of columns, by name.
 	Types map[string]string
-	// Null is a text that means NULL, in addition to the empty text.
-	Null string
+	// Nulls are texts that mean NULL, in addition to the empty text.
+	Nulls []string
+	// IsQuotedEmptyNull means that an empty text in quotes is NULL too.
+	IsQuotedEmptyNull bool
+	// IsTrimmed means that blanks around values that are not quoted do not belong to them.
+	IsTrimmed bool
 
 	Encoding, Delimiter, Quote, Escape string
 	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
 	HasHeader *bool
+	// HeaderLines is how many lines name the columns; 0 means one.
+	HeaderLines int
+	// Columns are names for the columns, instead of those of the file.
+	Columns []string
+	// FileColumn is the name of a further column, for the name of the file; empty for none.
+	FileColumn string
 	// Skip is how many lines come before the header.
 	Skip *int
+	// SkipAfterHeader is how many lines below the header are not data, SkipEnd how many at the end of the file.
+	SkipAfterHeader, SkipEnd int
+	// Comment begins lines that are not data; empty when there are none.
+	Comment string
 
 	// Ragged is how to treat a record with too few or too many fields: "" and "strict" refuse the file; "pad"
-	// fills it up or adds columns, and notes it in import_problems.
+	// fills it up or adds columns, and notes it in import_problems; "reject" only notes it there.
 	Ragged string
+	// Shape are the options of begin_import(): new_columns, missing_columns, widen, bad.
+	Shape map[string]string
+	// RejectLimit is how many lines may be rejected; 0 means defaultRejects.
+	RejectLimit int64
 
 	// MaxBytes limits the text of the file, unpacked; 0 means no limit.
 	MaxBytes int64
@@ -78,6 +97,7 @@ type Import struct {
 	RowCount     int64    `json:"row_count"`
 	ByteCount    int64    `json:"byte_count"`
 	ProblemCount int64    `json:"problem_count"`
+	RejectCount  int64    `json:"reject_count"`
 	RewriteCount int64    `json:"rewrite_count"`
 	// Distribution describes how Citus distributes the table across its workers; nil for a table of one
 	// server.
@@ -96,12 +116,32 @@ type Column struct {
 	Name   string `json:"name"`
 	Type   string `json:"type"`
 	Header string `json:"header"`
+	// Form is how the values are written, a row of tinydevcrm.csv_forms; empty for one of csv_types.
+	Form string `json:"form,omitempty"`
+	// Note says, in a preview, what else the values could be.
+	Note string `json:"note,omitempty"`
+	// Samples are, in a preview, the values of the first rows; nil is NULL.
+	Samples []*string `json:"samples,omitempty"`
+}
+
+// SampleText shows the samples in one line.
+func (c Column) SampleText() string {
+	shown := make([]string, len(c.Samples))
+	for i, sample := range c.Samples {
+		shown[i] = "NULL"
+		if sample != nil {
+			shown[i] = excerptOf([]byte(*sample), shownSample)
+		}
+	}
+	return strings.Join(shown, ", ")
 }
 
 // A Plan is what an import would do, judged by the beginning of the file.
 type Plan struct {
 	Dialect Dialect  `json:"dialect"`
 	Columns []Column `json:"columns"`
+	// Notices are weak guesses, and columns that can be read in two ways.
+	Notices []string `json:"notices"`
 	// Statements create the table and fill it.
 	Statements []string `json:"statements"`
 	// IsWhole means that the beginning is the whole file, so that the types are final.
@@ -114,7 +154,8 @@ var ErrCommit = errors.New("commit")
 
 const commitWithin = 5 * time.Second
 
-// Load imports file as request says. When Load returns, either all of it is in the table, or nothing.
+// Load imports file as request says; several, if file is Files. When Load returns, either all of it is in the
+// table, or nothing.
 func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (done Import, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
 		l, err := newLoader(ctx, conn, file, request)
@@ -122,7 +163,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 			return false, err
 		}
 		done, err = l.load(ctx)
-		return err == nil, err
+		return err == nil, l.withLines(err)
 	})
 	if err != nil {
 		return Import{}, fmt.Errorf("import %q: %w", request.Source, err)
@@ -138,7 +179,7 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 			return false, err
 		}
 		plan, err = l.preview(ctx)
-		return false, err
+		return false, l.withLines(err)
 	})
 	if err != nil {
 		return Plan{}, fmt.Errorf("preview %q: %w", request.Source, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestLoadSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	if done.TableName != "sample" || done.RowCount != 10 || len(done.Columns) != 1 ||
-		done.Columns[0] != (upload.Column{Name: "AColumnOfNumbers", Type: "integer", Header: "AColumnOfNumbers"}) {
+		!reflect.DeepEqual(done.Columns[0], upload.Column{Name: "AColumnOfNumbers", Type: "integer", Header: "AColumnOfNumbers"}) {
 		t.Errorf("imported %+v", done)
 	}
 	if sum := dbtest.Value[int](t, pool, `select sum("AColumnOfNumbers") from sample`); sum != 45 {
@@ -101,7 +102,7 @@ func TestLoadText(t *testing.T) {
 		{"header only", "a,b\n", ``},
 		{"one column", "a\nx y\nz,w\n", `[{"a": "x y"}, {"a": "z,w"}]`},
 		{"no header", "1,x\n2,y\n3,z\n", `[{"column_1": 1, "column_2": "x"}, {"column_1": 2, "column_2": "y"}, {"column_1": 3, "column_2": "z"}]`},
-		{"semicolons", "a;b\n1;2,5\n", `[{"a": 1, "b": "2,5"}]`},
+		{"semicolons", "a;b\n1;2,5\n", `[{"a": 1, "b": 2.5}]`},
 		{"a comma and a blank", "a, b\n1, x\n2, \"y, z\"\n", `[{"a": 1, "b": "x"}, {"a": 2, "b": "y, z"}]`},
 		{"byte order mark", "\ufeffa\n1\n", `[{"a": 1}]`},
 		{"byte order mark before a quote", "\ufeff\"a\",b\n1,2\n", `[{"a": 1, "b": 2}]`},

@@ -16,7 +16,8 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"braces": "{1,2", "a catalog": "pg_catalog.pg_class", "ours": "tinydevcrm.matviews", "an array": "{}", "infinity": "infinity",
 	}
 	routes := map[string][]string{
-		"POST /upload-file":             {"table", "mode", "key", "type", "null", "ragged", "header", "delimiter", "quote", "escape", "encoding", "skip", "distribute_by", "dry_run"},
+		"POST /upload-file": {"table", "mode", "key", "type", "null", "ragged", "header", "delimiter", "quote", "escape", "encoding", "skip", "distribute_by", "dry_run",
+			"quoted_empty", "trim", "reject_limit", "columns", "skip_after_header", "skip_end", "comment", "new_columns", "missing_columns", "widen"},
 		"POST /matviews/preview":        {"query"},
 		"POST /matviews":                {"name", "query", "notify_when"},
 		"POST /matviews/alter":          {"relation", "query"},
@@ -49,6 +50,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"GET /subscriptions":            {"subscriptions"},
 		"GET /events":                   {"of", "outcome", "before"},
 		"GET /matviews/":                {""},
+		"GET /imports/":                 {""},
 		"GET /embed/":                   {""},
 	}
 	// Other fields that a route needs.

@@ -33,6 +33,14 @@ func (t table) CopyOptions() string {
 		{"escape", t.Dialect.Escape, t.Dialect.Quote},
 		{"encoding", t.Dialect.Encoding, "UTF8"},
 	} {
+		if t.Dialect.Quote == "" && option.name == "escape" {
+			continue
+		}
+		if t.Dialect.Quote == "" && option.name == "quote" {
+			// \copy always has a quote: one that no text contains.
+			options += `, quote e'\x01'`
+			continue
+		}
 		if option.value != option.usual {
 			options += fmt.Sprintf(", %s %s", option.name, literal(option.value))
 		}

@@ -18,6 +18,7 @@ func TestPageShowsHowItWasImported(t *testing.T) {
 			[]string{`from 'plain.csv' with (format csv, header)`, `import_staging('staging', 'plain', mode => 'replace')`}},
 		{"written otherwise", "?encoding=LATIN1&skip=2&delimiter=%3B&quote=%27", "odd.csv", "about\n\n'a';b\n1;'x'\n",
 			[]string{`program 'tail -n +3 ''odd.csv'''`, `delimiter ';'`, `quote ''''`, `encoding 'LATIN1'`}},
+		{"without quotes", "?quote=none", "inches.csv", "a,b\n5\",2\n", []string{`header, quote e'\x01')`}},
 		{"without a header", "?header=no", "bare.csv", "1,2\n3,4\n", []string{`with (format csv)`}},
 		{"by key", "?mode=upsert&key=a", "keyed.csv", "a,b\n1,2\n", []string{`mode => 'upsert', key => array['a']`}},
 	}

@@ -23,6 +23,7 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("GET /{$}", s.showPage)
 
 	mux.HandleFunc("POST /upload-file", s.uploadFile)
+	mux.HandleFunc("GET /imports/{id}/problems.csv", s.showProblems)
 
 	mux.HandleFunc("GET /news", s.showNews)
 

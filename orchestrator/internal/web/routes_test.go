@@ -49,7 +49,7 @@ func TestProgramGetsJSON(t *testing.T) {
 			200, `{"columns":[{"name":"n","type":"integer"}],"rows":[]}`},
 		{"a preview without columns", post("/matviews/preview", "query", "select"), 200, `{"columns":[],"rows":[[]]}`},
 		{"a preview of values", post("/matviews/preview", "query", "values (1.50, true)"),
-			200, `{"columns":[{"name":"column1","type":"numeric"},{"name":"column2","type":"boolean"}],"rows":[["1.50","t"]]}`},
+			200, `{"columns":[{"name":"column1","type":"numeric"},{"name":"column2","type":"boolean"}],"rows":[["1.50","true"]]}`},
 
 		{"a period", describe("1 hour"),
 			200, `{"schedule":"0 * * * *","words":"every hour","time_zone":"…","next_due_at":["…","…","…"]}`},

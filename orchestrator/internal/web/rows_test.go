@@ -126,7 +126,7 @@ func TestRowsOfOddValues(t *testing.T) {
 		       '\.' as dot, e'tab\there' as tab`)
 
 	wantCSV := `"a ""quoted"" <b>",empty,text,nan,low,big,price,yes,list,mood,json,dot,tab` + "\r\n" +
-		`,"","x,""y""` + "\r\n" + `z",NaN,-Infinity,9007199254740993,1.50,t,"{1,NULL}","not ""so""","{""b"": [1.0]}","\.",tab` + "\there\r\n"
+		`,"","x,""y""` + "\r\n" + `z",NaN,-Infinity,9007199254740993,1.50,true,"{1,NULL}","not ""so""","{""b"": [1.0]}","\.",tab` + "\there\r\n"
 	if got := f.send(get("/matviews/odd.csv")).body; got != wantCSV {
 		t.Errorf("CSV:\n%q\nwant\n%q", got, wantCSV)
 	}
@@ -167,11 +167,11 @@ func TestRowsOfOddValues(t *testing.T) {
 // Rows that are downloaded as CSV and uploaded again are the same rows with the same types.
 func TestRowsGoRoundAsCSV(t *testing.T) {
 	f := newFixture(t)
-	const file = "id,zip,text,price,day,at,empty\n" +
-		"1,007,\"a \"\"b\"\", c\",1.50,2024-01-31,2024-01-31T10:00:00Z,\"\"\n" +
-		"2,010,,2.25,,2024-02-01T10:00:00.5Z,x\n" +
-		"3,,\"two\nlines; and\r\nmore\",0.10,2024-02-29,,\n" +
-		"4,999,\"\\.\",-3.75,1999-12-31,2024-02-01T10:00:00Z,\" 5\"\n"
+	const file = "id,zip,text,price,day,at,paid,empty\n" +
+		"1,007,\"a \"\"b\"\", c\",1.50,2024-01-31,2024-01-31T10:00:00Z,true,\"\"\n" +
+		"2,010,,2.25,,2024-02-01T10:00:00.5Z,false,x\n" +
+		"3,,\"two\nlines; and\r\nmore\",0.10,2024-02-29,,,\n" +
+		"4,999,\"\\.\",-3.75,1999-12-31,2024-02-01T10:00:00Z,true,\" 5\"\n"
 	send := func(table, content string) {
 		t.Helper()
 		if got := f.send(form("POST", "/upload-file?table="+table, field{name: "file", file: "x.csv", value: content})); got.status != 201 {
@@ -198,7 +198,7 @@ func TestRowsGoRoundAsCSV(t *testing.T) {
 		  join pg_attribute as other using (attname)
 		 where one.attrelid = 'first'::regclass and other.attrelid = 'second'::regclass
 		   and one.attnum > 0 and one.atttypid = other.atttypid`
-	if count := f.number(types); count != 7 {
+	if count := f.number(types); count != 8 {
 		t.Errorf("%d columns have the type that they had", count)
 	}
 

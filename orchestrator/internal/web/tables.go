@@ -125,7 +125,7 @@ const findTables = `
 	       coalesce((imported).distribution, ''),
 	       coalesce(((imported).dialect).has_header, true),
 	       coalesce(((imported).dialect).delimiter, ','),
-	       coalesce(((imported).dialect).quote, '"'),
+	       case when ((imported).dialect).delimiter is null then '"' else coalesce(((imported).dialect).quote, '') end,
 	       coalesce(((imported).dialect).escape, ((imported).dialect).quote, '"'),
 	       coalesce(((imported).dialect).encoding, 'UTF8'),
 	       coalesce(((imported).dialect).skip_lines, 0),

@@ -30,7 +30,7 @@ const (
 
 const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
 
-// uploadFile streams the field "file" of a multipart form into a table as it arrives. With dry_run in the URL
+// uploadFile streams the fields "file" of a multipart form into a table as they arrive. With dry_run in the URL
 // it only returns what the upload would do.
 func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -120,7 +120,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 		return err
 	}
 	defer release()
-	return use(&lastPart{file, parts}, file.FileName())
+	return use(&fileParts{Part: file, parts: parts}, file.FileName())
 }
 
 // findFile reads the fields that come before the file. A field that is not empty overrides the same option in
@@ -206,17 +206,32 @@ func isTimeout(err error) bool {
 	return errors.As(err, &fromNet) && fromNet.Timeout()
 }
 
-// lastPart is the file. At its end it checks what follows, before it reports the end of the file: a field that
-// comes too late to have an effect must stop the import, not be ignored.
-type lastPart struct {
+// fileParts are the files of a form: upload.Files. At the end of each they check what follows, before they report
+// the end of the file: a field that comes too late to have an effect must stop the import, not be ignored.
+type fileParts struct {
 	*multipart.Part
 	parts *multipart.Reader
+	next  *multipart.Part
+	isEnd bool
 }
 
-func (p *lastPart) Read(buffer []byte) (int, error) {
+func (p *fileParts) NextFile() (string, error) {
+	if p.next == nil {
+		return "", io.EOF
+	}
+	p.Part, p.next, p.isEnd = p.next, nil, false
+	return p.FileName(), nil
+}
+
+func (p *fileParts) Read(buffer []byte) (int, error) {
+	if p.isEnd {
+		return 0, io.EOF
+	}
 	n, err := p.Part.Read(buffer)
 	if errors.Is(err, io.EOF) {
-		return n, p.checkRest()
+		err := p.checkRest()
+		p.isEnd = errors.Is(err, io.EOF)
+		return n, err
 	}
 	if err != nil {
 		return n, malformed(err)
@@ -224,7 +239,7 @@ func (p *lastPart) Read(buffer []byte) (int, error) {
 	return n, nil
 }
 
-func (p *lastPart) checkRest() error {
+func (p *fileParts) checkRest() error {
 	part, err := p.parts.NextPart()
 	if errors.Is(err, io.EOF) {
 		return io.EOF
@@ -232,17 +247,14 @@ func (p *lastPart) checkRest() error {
 	if err != nil {
 		return malformed(err)
 	}
-	if part.FormName() == "file" {
-		return &db.UserError{
-			Status:  http.StatusBadRequest,
-			Message: "the form has more than one file",
-			Hint:    "Send each file in a request of its own.",
-		}
+	if part.FormName() == "file" && part.FileName() != "" {
+		p.next = part
+		return io.EOF
 	}
 	return &db.UserError{
 		Status:  http.StatusBadRequest,
 		Message: fmt.Sprintf("the field %q comes after the file", part.FormName()),
-		Hint:    "Put it before the file, or into the URL: /upload-file?" + part.FormName() + "=…",
+		Hint:    "Put it before the files, or into the URL: /upload-file?" + part.FormName() + "=…",
 	}
 }
 

@@ -122,6 +122,13 @@ func TestBrowserUploads(t *testing.T) {
 	b.expect("#tables .done", "3 rows of ragged.csv")
 	b.expect("#tables .lines tbody tr:nth-child(1)", "1 field instead of 2")
 
+	b.chooseFile("totals.csv", "a,b\n1,2\n3,4\nTotal\n")
+	b.do("reset the list", chromedp.SetValue(chromedp.CSS("#upload-ragged"), ""))
+	b.click("#upload .buttons button")
+	b.expect("#upload .problem .remedies", "Lines to skip at the end: 1")
+	b.press("#upload .problem .remedies button")
+	b.expect("#tables .done", "2 rows of totals.csv")
+
 	b.do("drop a file", chromedp.Evaluate[chromedp.Void](`(() => {
 		const files = new DataTransfer();
 		files.items.add(new File(['n\n1\n2\n'], 'dropped.csv', { type: 'text/csv' }));

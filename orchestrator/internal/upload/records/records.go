@@ -23,17 +23,19 @@ const (
 
 // A Dialect describes how a file is written.
 type Dialect struct {
-	// Delimiter separates fields: one or two bytes.
+	// Delimiter separates fields: one byte or more.
 	Delimiter string
 	// Quote begins and ends a field that contains delimiters or line ends. Within such a field it is written
-	// twice.
+	// twice. It is 0 when no field is quoted.
 	Quote byte
 	// Escape within quotes makes the next quote or escape a part of the text. It is the same as Quote, or 0,
 	// when quotes are only doubled.
 	Escape byte
-	// EndsInCR means that lines end in a carriage return. Otherwise they end in a line feed, and a carriage
-	// return before it belongs to the line end.
+	// EndsInCR means that lines end in a carriage return, or in a line feed. Otherwise they end in a line feed,
+	// and carriage returns before it belong to the line end.
 	EndsInCR bool
+	// HasBlanks means that blanks before and after a quoted field do not belong to it.
+	HasBlanks bool
 }
 
 // A Record is a line of the file; several lines when there are line ends in quotes. It is valid until the next
@@ -117,6 +119,7 @@ func NewReader(source io.Reader, dialect Dialect, isDecoded bool) *Reader {
 	if isDecoded {
 		r.badText = []byte("\uFFFD")
 	}
+	r.stops['\n'] = true
 	r.stops[r.lineEnd] = true
 	r.stops[dialect.Delimiter[0]] = true
 	return r
@@ -126,11 +129,14 @@ func NewReader(source io.Reader, dialect Dialect, isDecoded bool) *Reader {
 func (r *Reader) SkipLines(count int) error {
 	for range count {
 		for {
-			at := bytes.IndexByte(r.buffer[r.start:], r.lineEnd)
+			at := bytes.IndexByte(r.buffer[r.start:], '\n')
+			if r.dialect.EndsInCR {
+				at = bytes.IndexAny(r.buffer[r.start:], "\r\n")
+			}
 			next := r.start + at + 1
 			// In a CR file a CRLF is one line end too, so the byte after the CR must be known.
 			if at >= 0 && (!r.dialect.EndsInCR || next < len(r.buffer) || r.atEnd) {
-				if r.dialect.EndsInCR && next < len(r.buffer) && r.buffer[next] == '\n' {
+				if r.buffer[next-1] == '\r' && next < len(r.buffer) && r.buffer[next] == '\n' {
 					next++
 				}
 				r.start = next
@@ -228,7 +234,10 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 	at := 0
 	for {
 		var field Field
-		if at < len(data) && data[at] == r.dialect.Quote {
+		if r.dialect.HasBlanks {
+			at = r.skipBlanks(data, at)
+		}
+		if at < len(data) && data[at] == r.dialect.Quote && r.dialect.Quote != 0 {
 			begin := at
 			if field.Text, at, err = r.quoted(data, at); err != nil {
 				var open *OpenQuoteError
@@ -238,7 +247,7 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 				return 0, 0, err
 			}
 			field.IsQuoted = true
-			lines += int64(bytes.Count(data[begin:at], []byte{r.lineEnd}))
+			lines += r.countLineEnds(data[begin:at])
 		}
 
 		end, next, isLast, err := r.fieldEnd(data, at)
@@ -248,6 +257,7 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 		switch {
 		case !field.IsQuoted:
 			field.Text = data[at:end]
+		case r.dialect.HasBlanks && len(bytes.Trim(data[at:end], " ")) == 0:
 		case end > at:
 			record.AfterQuote = true
 			field.Text = append(bytes.Clone(field.Text), data[at:end]...)
@@ -262,6 +272,19 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 			return at, lines + 1, nil
 		}
 	}
+}
+
+// skipBlanks returns the position of the quote that follows blanks; where none does, at.
+func (r *Reader) skipBlanks(data []byte, at int) int {
+	for next := at; next < len(data); next++ {
+		if data[next] == r.dialect.Quote && r.dialect.Quote != 0 {
+			return next
+		}
+		if data[next] != ' ' {
+			break
+		}
+	}
+	return at
 }
 
 // quoted reads the quoted part of a field that begins at data[at]. It returns the text and the position after
@@ -311,35 +334,47 @@ func (r *Reader) fieldEnd(data []byte, at int) (end, next int, isLast bool, err 
 		if !r.stops[data[end]] {
 			continue
 		}
-		if data[end] == r.lineEnd {
+		if data[end] == '\n' || data[end] == r.lineEnd {
 			return r.lineEndAt(data, at, end)
 		}
 		if len(delimiter) == 1 {
 			return end, end + 1, false, nil
 		}
-		if end+1 < len(data) && data[end+1] == delimiter[1] {
-			return end, end + 2, false, nil
+		rest := data[end:]
+		if len(rest) >= len(delimiter) && string(rest[:len(delimiter)]) == delimiter {
+			return end, end + len(delimiter), false, nil
 		}
-		if end+1 == len(data) && !r.atEnd {
+		if len(rest) < len(delimiter) && !r.atEnd {
 			return 0, 0, false, errMore
 		}
 	}
 	if !r.atEnd {
 		return 0, 0, false, errMore
 	}
-	if !r.dialect.EndsInCR && end > at && data[end-1] == '\r' {
-		return end - 1, end, true, nil
+	return withoutReturns(data, at, end), end, true, nil
+}
+
+// withoutReturns is the end of data[at:end] without carriage returns at its end.
+func withoutReturns(data []byte, at, end int) int {
+	for end > at && data[end-1] == '\r' {
+		end--
 	}
-	return end, end, true, nil
+	return end
+}
+
+// countLineEnds counts the lines that end within data.
+func (r *Reader) countLineEnds(data []byte) int64 {
+	count := bytes.Count(data, []byte{'\n'})
+	if r.dialect.EndsInCR {
+		count += bytes.Count(data, []byte{'\r'}) - bytes.Count(data, []byte("\r\n"))
+	}
+	return int64(count)
 }
 
 // lineEndAt includes the second half of a CRLF in the line end at data[end].
 func (r *Reader) lineEndAt(data []byte, at, end int) (fieldEnd, next int, isLast bool, err error) {
-	if !r.dialect.EndsInCR {
-		if end > at && data[end-1] == '\r' {
-			return end - 1, end + 1, true, nil
-		}
-		return end, end + 1, true, nil
+	if data[end] == '\n' {
+		return withoutReturns(data, at, end), end + 1, true, nil
 	}
 	if end+1 == len(data) && !r.atEnd {
 		return 0, 0, false, errMore

@@ -56,7 +56,14 @@ func TestNext(t *testing.T) {
 		{"a comma and a blank", blank, "a, b,c, \"d, e\"\n", [][]string{{"a", "b,c", "d, e"}}, []int64{1}},
 		{"backslashes", backslash, `"a\"b";"c\\";"d\e";f\"g`, [][]string{{`a"b`, `c\`, `d\e`, `f\"g`}}, []int64{1}},
 		{"doubled in spite of backslashes", backslash, `"a""b";""`, [][]string{{`a"b`, ""}}, []int64{1}},
-		{"CR", cr, "a,'b\n'\rc,d\r\ne,f\r", [][]string{{"a", "b\n"}, {"c", "d"}, {"e", "f"}}, []int64{1, 2, 3}},
+		{"CR", cr, "a,'b\n'\rc,d\r\ne,f\r", [][]string{{"a", "b\n"}, {"c", "d"}, {"e", "f"}}, []int64{1, 3, 4}},
+		{"CR and LF", cr, "a\r1\r2\n3\r\n4\r", [][]string{{"a"}, {"1"}, {"2"}, {"3"}, {"4"}}, []int64{1, 2, 3, 4, 5}},
+		{"several carriage returns", comma, "a,b\r\r\n\"1\",\"2\"\r\r\n3,4\r\r", [][]string{{"a", "b"}, {"1", "2"}, {"3", "4"}}, []int64{1, 2, 3}},
+		{"blanks around quotes", records.Dialect{Delimiter: ",", Quote: '"', HasBlanks: true}, "a,  \"b, c\" , d\n \"x\"\n",
+			[][]string{{"a", "b, c", " d"}, {"x"}}, []int64{1, 2}},
+		{"no quote", records.Dialect{Delimiter: "\t"}, "0\t\"\n0\t!\n0\t\"\n", [][]string{{"0", `"`}, {"0", "!"}, {"0", `"`}}, []int64{1, 2, 3}},
+		{"a long delimiter", records.Dialect{Delimiter: "|~|", Quote: '"'}, "a|~|b|\n\"x|~|y\"|~|2", [][]string{{"a", "b|"}, {"x|~|y", "2"}}, []int64{1, 2}},
+		{"a delimiter of two bytes", records.Dialect{Delimiter: "¦", Quote: '"'}, "a¦Âb\n1¦2", [][]string{{"a", "Âb"}, {"1", "2"}}, []int64{1, 2}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

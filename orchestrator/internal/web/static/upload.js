@@ -1,6 +1,6 @@
 // The upload: drop a file, preview it, watch its progress.
 
-import { clearSaid, fetchPage, showProblem, takeOver } from './common.js';
+import { clearSaid, fetchPage, make, showProblem, takeOver } from './common.js';
 
 const previewSize = 1 << 20;
 
@@ -14,12 +14,14 @@ const said = form.querySelector('output');
 
 // With this script the file field can come first, because the script sends it last. A file can also be dropped.
 form.prepend(form.querySelector('.file'));
-form.querySelector('.file small').textContent = '(or .csv.gz; choose it, or drop it on this page)';
+form.querySelector('.file small').textContent = '(or .csv.gz; choose one or several, or drop them on this page)';
 
-function fieldsWith(file) {
+// The file is the first, or its beginning; others follow it.
+function fieldsWith(file, others = []) {
     const fields = new FormData(form);
     fields.delete('file');
     fields.append('file', file, chosen.files[0].name);
+    for (const other of others) fields.append('file', other, other.name);
     return fields;
 }
 
@@ -49,6 +51,27 @@ function showCutOff() {
 
 showCutOff();
 
+// The hint of a problem names options of the command line. Those that are fields of the form become buttons.
+function offerRemedies(hint, retry) {
+    const frame = make('p', { className: 'remedies' });
+    for (const [, option, quoted, plain] of (hint ?? '').matchAll(/--([a-z-]+) (?:'([^']*)'|([\w#"]+))/g)) {
+        const name = option.replaceAll('-', '_');
+        const field = document.getElementById(`upload-${name}`);
+        const value = quoted ?? plain;
+        if (!field || name === 'table') continue;
+        const choice = [...field.options ?? []].find(choice => choice.value === value);
+        const label = `${field.labels[0].textContent}: ${choice?.textContent ?? value}`;
+        const remedy = make('button', { type: 'button', className: 'second', textContent: label });
+        remedy.onclick = () => {
+            field.value = value;
+            field.closest('details').open = true;
+            retry();
+        };
+        frame.append(remedy);
+    }
+    if (frame.children.length) section.querySelector('.problem').append(frame);
+}
+
 function sendUpload(file) {
     const request = new XMLHttpRequest();
 
@@ -57,11 +80,14 @@ function sendUpload(file) {
         button.disabled = false;
         bar.hidden = stop.hidden = true;
         said.textContent = '';
-        if (problem) showProblem(section, problem);
+        if (!problem) return;
+        showProblem(section, problem);
+        offerRemedies(problem.hint, () => sendUpload(file));
     }
 
     const limit = Number(form.dataset.limit);
-    if (limit && file.size > limit) {
+    const others = [...chosen.files].slice(1);
+    if (limit && others.reduce((size, other) => size + other.size, file.size) > limit) {
         return end({ message: `${file.name} is larger than ${limit} bytes, the limit of this server` });
     }
 
@@ -95,7 +121,7 @@ function sendUpload(file) {
     };
     request.open('POST', '/upload-file');
     request.setRequestHeader('Accept', 'application/json');
-    request.send(fieldsWith(file));
+    request.send(fieldsWith(file, others));
 }
 
 // --- Preview -----------------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+)
+
+// Files are several files that go into one table. Read reads one of them, up to io.EOF; NextFile goes on with the
+// next and returns its name, or io.EOF after the last.
+type Files interface {
+	io.Reader
+	NextFile() (name string, err error)
+}
+
+// A series is the place of the loader among several files. Their columns are matched by name.
+type series struct {
+	files Files
+	name  string // of the file that is read
+	// header are the columns of the table, with that for the file's name.
+	header     []string
+	fileColumn string
+	// places are, for each field of a file, its column in the table; -1 for none. Nil when they are the same.
+	places []int
+	record records.Record
+}
+
+// startSeries begins with the first file.
+func (l *loader) startSeries() error {
+	s := &l.series
+	s.name, s.fileColumn = l.request.Source, l.request.FileColumn
+	if s.fileColumn != "" {
+		if slices.Contains(l.header, s.fileColumn) {
+			return badOption("file_column", s.fileColumn, "The file has a column of that name: choose another.")
+		}
+		s.places = make([]int, l.width)
+		for i := range s.places {
+			s.places[i] = i
+		}
+		l.header = append(l.header, s.fileColumn)
+	}
+	s.header = l.header
+	l.table.grow(len(l.header))
+	return nil
+}
+
+// openNext goes on with the next file, unless it was the last.
+func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
+	s := &l.series
+	if s.files == nil {
+		return true, nil
+	}
+	s.name, err = s.files.NextFile()
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	l.problems.file, l.table.file = s.name, s.name
+	// Its dialect is found by a query.
+	if err := l.endCopy(); err != nil {
+		return false, err
+	}
+	if _, err := l.open(ctx, s.name); err != nil {
+		return false, inFile(s.name, err)
+	}
+	s.places, err = s.match(l.header, l.request)
+	return false, err
+}
+
+// inFile names the file in an error of the user's.
+func inFile(name string, err error) error {
+	problem := db.Explain(err)
+	if problem.Status >= http.StatusInternalServerError {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return &db.UserError{
+		Status:  problem.Status,
+		Code:    problem.Code,
+		Message: name + ": " + problem.Message,
+		Detail:  problem.Detail,
+		Hint:    problem.Hint,
+		Lines:   problem.Lines,
+	}
+}
+
+// match finds the columns of the table that have the names of a header.
+func (s *series) match(header []string, request Request) ([]int, error) {
+	places := make([]int, len(header))
+	isUsed := make([]bool, len(s.header))
+	var differences []string
+	for i, name := range header {
+		places[i] = -1
+		for j := range s.header {
+			if !isUsed[j] && norm.NFC.String(s.header[j]) == norm.NFC.String(name) && name != s.fileColumn {
+				places[i], isUsed[j] = j, true
+				break
+			}
+		}
+		if places[i] < 0 && request.Shape["new_columns"] != "ignore" {
+			differences = append(differences, fmt.Sprintf("%q: not in the files before it", name))
+		}
+	}
+	for j, name := range s.header {
+		if !isUsed[j] && name != s.fileColumn && request.Shape["missing_columns"] != "null" {
+			differences = append(differences, fmt.Sprintf("%q: only in the files before it", name))
+		}
+	}
+	if len(differences) == 0 {
+		return places, nil
+	}
+	return nil, &db.UserError{
+		Status:  http.StatusUnprocessableEntity,
+		Code:    "TD006",
+		Message: fmt.Sprintf("%s has other columns than the files before it", s.name),
+		Detail:  strings.Join(differences, "\n"),
+		Hint: "Begin with the file that has the most columns, let columns be NULL (--missing-columns null), or ignore them " +
+			"(--new-columns ignore).",
+	}
+}
+
+// spread puts the fields of a record into the columns of the table. Surplus fields come after them.
+func (s *series) spread(record *records.Record, width int) *records.Record {
+	if s.places == nil {
+		return record
+	}
+	surplus := max(0, len(record.Fields)-width)
+	fields := slices.Grow(s.record.Fields[:0], len(s.header)+surplus)[:len(s.header)+surplus]
+	clear(fields)
+	for i, field := range record.Fields {
+		switch {
+		case i >= width:
+			fields[len(s.header)+i-width] = field
+		case s.places[i] >= 0:
+			fields[s.places[i]] = field
+		}
+	}
+	if s.fileColumn != "" {
+		fields[len(s.header)-1] = records.Field{Text: []byte(s.name), IsQuoted: true}
+	}
+	s.record = *record
+	s.record.Fields = fields
+	return &s.record
+}
