@@ -12,6 +12,7 @@ table settings
     event_limit          integer      -- Number of refresh events that are kept of each materialized view.
     event_row_limit      integer      -- Maximum number of rows of a materialized view that an event carries, 0 to 1000.
     event_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
+    compare_row_limit    integer      -- Up to how many rows of a materialized view with a rule that compares the rows themselves are kept, so that an event carries those that were removed or updated, 0 to 1000000.
     embed_row_limit      integer      -- Maximum number of rows of a materialized view that a widget shows, 0 to 1000.
     embed_byte_limit     integer      -- Maximum number of bytes of these rows as JSON, 0 to 1048576.
     failure_grouping     interval     -- How long a failure or a recovery waits for others like it, so that a webhook of all views gets one post for all of them: 0 to 10 minutes; 0 for never.
@@ -113,7 +114,7 @@ table stable_functions
     unique (name)
 
 function _list_reads(relation regclass) returns table (oid oid, kind "char")
-    -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, views and what these read, and materialized views, but not what those read.
+    -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, the tables that these are parts of, views and what these read, and materialized views, but not what those read.
 
 function _find_call_reason(relation regclass) returns text
     -- Why the result of a materialized view may change although no table does: it calls a function that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock.
@@ -131,11 +132,29 @@ table table_changes
     xid                  bigint       -- Number of the transaction, as txid_current() gives it.
     primary key (relation, xid)
 
+table change_watches
+    -- What is read by views that are refreshed on change.
+    relation             regclass     -- A table, or a materialized view that others read.
+    schedule_id          bigint       -- The schedule "on change" of the owner of the views that read it.
+    looked_snapshot      txid_snapshot -- The changes that are visible in it have been looked at.
+    primary key (relation, schedule_id)
+    foreign key (schedule_id) references schedules(id) on delete cascade
+    trigger _100_look before update of looked_snapshot: _change_watches_look()
+
+function _change_watches_look() returns trigger
+    -- Sets what has been looked at: what is committed by now.
+
+function _notify_change() returns void
+    -- Sends "changed" on matview_refresh_channel when the transaction commits.
+
+function _may_change_silently() returns boolean
+    -- Whether a transaction that runs now may commit a change without notifying: it has seen a pending change, which may meanwhile have been looked at.
+
 function _table_changes_record() returns trigger
-    -- Records that the current transaction has changed a table.
+    -- Records that the current transaction has changed a table, and notifies.
 
 function _record_change(relation regclass) returns void
-    -- Records a change that no trigger on the table sees, such as "alter table".
+    -- Records a change that no trigger on the table sees, such as "alter table", and notifies.
 
 function _is_table_tracked(relation oid) returns boolean
     -- Whether a table has our trigger, and the trigger is enabled for every session.
@@ -145,6 +164,9 @@ function _list_with_children(relation regclass) returns setof regclass
 
 function _create_change_trigger(relation regclass) returns void
     -- Creates the trigger on one table that records its changes, or enables it again, for sessions with session_replication_role = replica too.
+
+function _drop_change_triggers(relation regclass) returns void
+    -- Drops the triggers that record the changes of a table and its partitions.
 
 
 -- 000007_create_csv_types
@@ -164,10 +186,29 @@ table csv_types
 
 
 -- 000008_create_cell_kinds
--- Finds the kinds of the cells of a CSV, and whether its first record is a header.
+-- How the cells of a CSV are written: the forms of dates and numbers, the kinds of cells, and whether the first record is a header.
+
+function _read_number(value text, decimal_mark text) returns numeric
+    -- The number that a text of a form of tinydevcrm.csv_forms stands for, whatever separates its thousands and surrounds it.
+
+function _read_currency(value text) returns text
+    -- The sign or code of a currency in a text such as -$1,234.56 or 1.234,56 EUR.
+
+table csv_forms
+    -- Ways of writing values that the ladder of tinydevcrm.csv_types leaves as text.
+    rank                 integer      -- Place in the list, from 1.
+    name                 text         -- Name of the form, which an option can give as a type: D, M and Y are day, month and year; a year of two digits, YY, is one from 1970 to 2069.
+    type_name            text         -- Type of the column.
+    example              text         -- A value written this way.
+    shape                text         -- Regular expression that matches what the form accepts and more, and is quick to compile.
+    accepts              text         -- Regular expression that the whole text of a value matches.
+    reads                text         -- SQL expression of the value; %1$s stands for the text.
+    is_asked             boolean      -- Whether the form is never chosen unless a user gives its name.
+    primary key (rank)
+    unique (name)
 
 function _load_cell_kinds() returns void
-    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, and whether the first record is a header.
+    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, how many columns speak for and against a header, and whether the first record is one.
 
 
 -- 000009_create_dialect_search
@@ -175,13 +216,15 @@ function _load_cell_kinds() returns void
 
 type csv_dialect
     -- How a CSV file is written.
-    encoding             text         -- UTF8, WIN1252, UTF16LE, UTF16BE, or what the caller of sniff_csv() gave.
-    delimiter            text         -- Separates two cells: one ASCII character, or the two characters comma and blank.
-    quote                text         -- Begins and ends a quoted cell: one ASCII character.
-    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash.
+    encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller of sniff_csv() gave.
+    delimiter            text         -- Separates two cells: 1 to 10 characters.
+    quote                text         -- Begins and ends a quoted cell: one ASCII character; null when no cell is quoted.
+    escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash; null when no cell is quoted.
     line_end             text         -- What ends a line, by name: LF, CRLF or CR.
     has_header           boolean      -- Whether the first record after the skipped lines names the columns.
     skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
+    has_blanks           boolean      -- Whether blanks may stand before and after a quoted cell, and do not belong to it.
+    warnings             text[]       -- Sentences about what is a weak guess.
 
 function _load_record_cutter() returns void
     -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
@@ -200,15 +243,19 @@ function _find_dialect(
 -- 000010_create_csv_dialects
 -- Reads the beginning of a CSV and finds how it is written.
 
+function _guess_encoding(sample bytea, out encoding text, out warning text) returns record
+    -- Guesses the encoding of a text without a byte order mark: UTF-8 when that is valid, UTF-16 by its zeros, else one of WIN1252, WIN1250, WIN1251, MACINTOSH, SJIS and GBK, by the letters that languages have.
+
 function _read_start(
         sample bytea,
         inout encoding text,
+        inout delimiter text,
         quote text,
         escape text,
         inout skip_lines integer,
         out line_end text,
-        out delimiter text,
-        out utf8 bytea
+        out utf8 bytea,
+        out warnings text[]
     ) returns record
     -- First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line feeds.
 
@@ -228,7 +275,7 @@ function sniff_csv(
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
-    -- Column names for the cells of a header, as written, with three exceptions: an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
+    -- Column names for the cells of a header, as written, with four exceptions: combined characters are composed (NFC); an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
 
 function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
@@ -302,11 +349,13 @@ table imports
     columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
     byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
-    problem_count        bigint       -- Number of lines that were repaired: rows of tinydevcrm.import_problems.
+    problem_count        bigint       -- Number of lines that were repaired or rejected: rows of tinydevcrm.import_problems.
+    reject_count         bigint       -- Number of lines that were rejected: their rows are not in the table.
     rewrite_count        integer      -- Number of times that the table was rewritten, because a value did not fit the type of its column.
     distribute_by        text         -- Column by which the import should distribute the table, on a Citus coordinator; null for none.
+    options              jsonb        -- What it did about columns that only the file or only the table has, and values that do not fit: as in tinydevcrm.begin_import().
     distribution         text         -- How the table is distributed across the workers of Citus, as tinydevcrm.distribute_table() returns it; null for a table that is only on this server.
-    notices              text[]       -- Sentences about what the import did not do although the user may expect it.
+    notices              text[]       -- Sentences about what the import did not do although the user may expect it, and about weak guesses.
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit.
     primary key (id)
@@ -327,6 +376,7 @@ table import_problems
     line                 bigint       -- Line of the file, from 1, on which the record begins.
     reason               text         -- What was wrong with the record, and so what was done.
     line_text            text         -- The record as it was in the file.
+    is_rejected          boolean      -- Whether the record was left out.
     primary key (id)
     foreign key (import_id) references imports(id) on delete cascade
 
@@ -349,9 +399,21 @@ function _find_loading_table(import imports) returns text
 function _create_loading_table(import imports) returns text
     -- Creates the table that the COPY of an import fills, and returns the statement.
 
+function _list_forms(source text, column_name text, types text[]) returns text[]
+    -- The forms of tinydevcrm.csv_forms that accept every value of a column of text, except those that must be asked for.
+
+function _find_unfit_row(source text, expression text) returns bigint
+    -- The number of the first row of a table, from 1, for which an expression raises a data_exception.
+
+function _find_row(import imports, condition text) returns bigint
+    -- The number of the first loaded row for which a condition holds, from 1; null when there is none.
+
+function _refuse_value(import imports, column_name text, type text, row_number bigint, hint text) returns void
+    -- Raises TD006 for the value of a column that its given type does not fit.
+
 
 -- 000016_create_import_columns
--- The types of the columns of an import: while rows are loaded, and at the end.
+-- The types of the columns of an import while rows are loaded, and how values are read at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
     -- The type that stores a column whose values so far all fit a rank of the ladder.
@@ -359,14 +421,29 @@ function _find_storage_type(rank integer, out type text, out accepted integer) r
 function _check_type(type text) returns text
     -- Checks the name of a type and returns it.
 
-function _plan_columns(header text[], ranks integer[], types jsonb) returns jsonb
+function _find_form(type text) returns text
+    -- The form of tinydevcrm.csv_forms that a given type names; null when it names none.
+
+function _is_read_at_end(type text) returns boolean
+    -- Whether the values of a column of this given type can have a form, which is known at the end of the file.
+
+function _plan_columns(header text[], ranks integer[], types jsonb, defers_errors boolean) returns jsonb
     -- The columns of an import, as in tinydevcrm.import_step.
 
 function _fits_double(import imports, column_name text) returns boolean
     -- Whether double precision holds each number of a column of text exactly, to its last digit.
 
-function _settle_columns(import imports, ranks integer[]) returns jsonb
-    -- The columns of an import with the types that were given, or else the types that fit every value so far.
+function _list_readings(source text, column_name text, forms text[]) returns text[]
+    -- Of the forms that accept all values of a column, those that read different values from it: the first of each reading.
+
+function _recall_form(import imports, column_name text, forms text[]) returns text
+    -- The form by which the last import into the table has read a column, if it is one of these.
+
+function _find_best_form(import imports, column_name text, types text[]) returns text
+    -- The expression of the way of writing that most values of a column of text have.
+
+function _build_reading(settled jsonb) returns text
+    -- SQL expression of the value of a column, read from what is stored while an import is running.
 
 function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
@@ -378,11 +455,25 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
 function _find_base_type(type regtype) returns text
     -- Type to which a text is cast before it goes into a column: without modifiers and without domains.
 
-function _compare_columns(import imports) returns table (name text, type text, target_type text, text_value text, value text, is_needed boolean)
+function _compare_columns(import imports) returns table (
+        name text,
+        type text,
+        target_type text,
+        text_value text,
+        reading text,
+        value text,
+        is_needed boolean
+    )
     -- The columns of an import beside those of its table.
 
+function _check_options(options jsonb) returns jsonb
+    -- Checks the options of an import, and returns them with their defaults.
+
+function _list_column_differences(import imports) returns table (name text, is_new boolean)
+    -- The columns that only the file has (is_new) or only the table, and that the options of the import do not allow.
+
 function _check_columns(import imports) returns void
-    -- Checks that file and table have the same columns.
+    -- Checks that file and table have the same columns, except for what the options of the import allow.
 
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
@@ -399,22 +490,65 @@ function _check_key_values(import imports, loading text) returns void
 function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
+function _separate_currencies(inout import imports) returns imports
+    -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
+
 
 -- 000018_create_value_checks
--- Checks that the values of an import fit the types of an existing table.
+-- Chooses the types of the columns at the end of the file, and checks that the values fit those of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
     -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
 
-function _list_unfit_values(import imports, types jsonb) returns text
-    -- Why values of the file do not fit the types of the table, one line per column; null when all fit.
+function _find_odd_values(import imports, column_name text, note text) returns text
+    -- The condition for the values of a column of dates that are written in another way than most; null when a note says that all of them can be read in two ways.
 
-function _refuse_values(import imports, detail text) returns void
-    -- Raises TD006 and says, column by column, which values do not fit.
+function _list_unfit_values(import imports, types jsonb) returns table (name text, message text)
+    -- The columns of the file whose values do not fit the types of the table, each with the first such row, counted from 1, and why.
+
+function _refuse_values(import imports, types jsonb, reason text) returns void
+    -- Raises TD006 and says, column by column, which values do not fit; else the reason.
+
+function _settle_columns(import imports, ranks integer[]) returns jsonb
+    -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
+
+function _check_reading(import imports, settled jsonb) returns void
+    -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
+
+function _keeps_value(value text, type text, compared_type text) returns boolean
+    -- Whether a text can be read as a type, and is the same when it is printed and compared as the other type, which may be null.
+
+function _find_odd_numbers(import imports, column_name text, type text) returns text
+    -- The condition for the values of a column of text that are no numbers, or are written in another way than most.
+
+function _list_bad_conditions(import imports) returns table (name text, text_value text, type text, condition text)
+    -- For each column of an import that has a type by its user or by the table, the condition for the values that do not fit it.
 
 
--- 000019_create_row_placement
--- Modes replace, append and upsert: the loaded rows go into an existing table.
+-- 000019_change_target_columns
+-- How an import changes the columns of its table: other columns, wider types, comments.
+
+function _add_columns(import imports, types jsonb) returns void
+    -- Adds the columns to a table that only the file has.
+
+function _find_wider_type(type text, other text) returns text
+    -- The type that holds the values of two types, when a column of the first can become one of it and prints the same; null when there is none.
+
+function _widen_columns(import imports, types jsonb) returns void
+    -- Gives wider types to the columns of a table into which values of the file do not fit.
+
+function _adopt_types(import imports, types jsonb) returns void
+    -- Gives the types of the file to a table that earlier imports have created without any row, unless a view reads it.
+
+function _comment_columns(import imports) returns void
+    -- Writes the unit of each column, which its values have no more, into a comment on it.
+
+function _change_columns(import imports, changes text) returns void
+    -- Gives the columns of the table of an import their types.
+
+
+-- 000020_create_row_placement
+-- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
 function _build_conflict_clause(import imports) returns text
     -- The clause by which mode upsert updates an existing row.
@@ -437,8 +571,11 @@ function _place_rows(import imports, types jsonb) returns bigint
 function _distribute_import(import imports) returns text
     -- Distributes the table of an import, with its rows, if the import asks for it.
 
+function _analyze_target(import imports) returns void
+    -- Analyzes the table of an import.
 
--- 000020_create_import_steps
+
+-- 000021_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -464,24 +601,34 @@ function begin_import(
         types jsonb default '{}',
         dialect csv_dialect default null,
         schema_name name default "current_schema"(),
-        distribute_by text default null
+        distribute_by text default null,
+        options jsonb default '{}'
     ) returns import_step
     -- Begins an import, and returns the COPY to run in the same transaction, before finish_import().
 
 function widen_import(import_id bigint, ranks integer[]) returns import_step
     -- Continues an import after a value did not fit its column.
 
-function record_import_problems(import_id bigint, lines bigint[], reasons text[], texts text[]) returns void
-    -- Records the repaired lines of a running import: their numbers, what was wrong, and their text in the file.
+function record_import_problems(
+        import_id bigint,
+        lines bigint[],
+        reasons text[],
+        texts text[],
+        is_rejected boolean default false
+    ) returns void
+    -- Records the repaired or rejected lines of a running import: their numbers, what was wrong, and their text in the file.
+
+function reject_import_values(import_id bigint) returns table (row_number bigint, reason text, row_text text)
+    -- Removes the loaded rows of a running import with values that do not fit a given type, or a type of the table, and returns them: their numbers, from 1, why, and their values.
 
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
     -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that a running import would report if it were finished now.
+    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
 
 
--- 000021_create_import_staging
+-- 000022_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
@@ -508,14 +655,15 @@ function import_staging(
         mode text default 'create',
         key text[] default null,
         types jsonb default '{}',
-        null_text text default null,
+        nulls text[] default '{}',
         schema_name name default "current_schema"(),
-        distribute_by text default null
+        distribute_by text default null,
+        options jsonb default '{}'
     ) returns imports
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000022_create_row_readers
+-- 000023_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -546,7 +694,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000023_create_query_previews
+-- 000024_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -559,7 +707,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000024_create_matviews
+-- 000025_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -578,7 +726,7 @@ table matviews
     owner                regrole      -- Role that owns the materialized view in Postgres.
     relation             regclass     -- The materialized view.
     notify_when          text         -- Which refreshes notify: a rule of tinydevcrm.notify_rules.
-    ignored_columns      text[]       -- Columns that the rules changed and rows_added leave out of the comparison.
+    ignored_columns      text[]       -- Columns that the rules changed, rows_added and rows_removed leave out of the comparison.
     notify_interval      interval     -- Shortest time between two refreshes that notify by the rule, up to 10 years; 0 for none.
     notify_after         integer      -- In how many refreshes in a row the rule must hold before one notifies, 1 to 1000; likewise how many must fail in a row before a failure notifies.
     rule_count           integer      -- In how many refreshes in a row the rule has held, as far as it matters: at most notify_after less 1.
@@ -586,8 +734,8 @@ table matviews
     muted_until          timestamptz  -- Until when nothing notifies, failures included; null when it is not muted.
     key                  text[]       -- Columns that identify a row, as given to create_matview().
     last_outcome         text         -- Outcome of the last refresh that was not skipped: refreshed, recovered or failed; null before the first.
-    last_row_count       bigint       -- Number of rows that the rule became_not_empty compares with; null before the first refresh.
-    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed and rows_added.
+    last_row_count       bigint       -- Number of rows that the rules became_not_empty and became_empty compare with; null before the first refresh.
+    has_baseline         boolean      -- Whether tinydevcrm.matview_baselines holds hashes of its rows, for the rules changed, rows_added and rows_removed.
     plain_reason         text         -- Why the last successful refresh was plain, so that readers had to wait; null when it was concurrent.
     failing_since        timestamptz  -- When the first failed refresh since the last success began; null when the last refresh succeeded.
     failure_count        integer      -- How many refreshes in a row have failed.
@@ -606,6 +754,9 @@ table matviews
     notify_deadline      interval     -- When none of the tables that it reads has changed for so long, an event notifies, and another one when they change again: 2 minutes to 10 years; 0 for none.
     deadline_set_at      timestamptz  -- When notify_deadline was last changed; null when it was not since the registration.
     silent_noted_at      timestamptz  -- When an event said that its tables have not changed within notify_deadline; null once they have.
+    is_on_change         boolean      -- Whether its schedule is "on change".
+    refresh_interval     interval     -- On change: shortest time between the starts of two refreshes, 100 ms to 7 days.
+    tried_snapshot       text         -- On change: what its last refresh has read, as a txid_snapshot, also when that failed or could not notify.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -634,6 +785,8 @@ table matviews
     trigger _600_analyze after insert: _matviews_analyze()
     trigger _600_analyze_again after update of is_analyzed, owner: _matviews_analyze()
     trigger _600_record_definition after insert or update of relation: _matviews_record_definition()
+    trigger _700_settle_watches after update of schedule, owner, is_analyzed: _matviews_settle_watches()
+    trigger _700_settle_watches_after_drop after delete: _matviews_settle_watches()
     trigger _900_drop_unused_schedule after delete or update of schedule, is_slow, owner: _matviews_drop_unused_schedule()
 
 function _matviews_fill_in() returns trigger
@@ -676,7 +829,7 @@ table dropped_matviews
     primary key (id)
 
 
--- 000025_track_matviews
+-- 000026_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -685,6 +838,12 @@ table matview_sources
     relation             regclass     -- What it reads.
     primary key (matview_id, relation)
     foreign key (matview_id) references matviews(id) on delete cascade
+
+table _analysis_requests
+    -- Views to analyze again whose rows in the registry another session had locked when a command changed what they read.
+    id                   bigint       -- Number of the request.
+    matview_id           bigint       -- The view: tinydevcrm.matviews.id.
+    primary key (id)
 
 function _matviews_set_deadline() returns trigger
     -- Begins anew to wait for a change of the tables when notify_deadline is changed.
@@ -695,14 +854,28 @@ function _find_untracked_reason(relation regclass) returns text
 function _matviews_analyze() returns trigger
     -- Finds what a view reads, and whether it is tracked.
 
+function _is_analysis_requested(matview_id bigint) returns boolean
+    -- Whether a view is to be analyzed again: see tinydevcrm._analysis_requests.
+
+function _analyze_again(ids bigint[]) returns void
+    -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
+
+
+-- 000027_find_stale_matviews
+-- Which views are stale, and what a refresh sees for certain.
+
+function _has_changed_since(matview_id bigint, snapshot text) returns boolean
+    -- Whether something that a view reads has a committed change that is not visible in a snapshot.
+
 function _is_stale(matview matviews) returns boolean
     -- Whether a refresh of a view may find other rows: a table that it reads has a committed change that its last refresh has not seen.
 
-function _needs_refresh(matview matviews) returns boolean
-    -- Whether a schedule that is due refreshes a view: when it is stale, and always by the rule always.
-
 function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
+
+
+-- 000028_track_tables
+-- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
     -- Finds out again whether the views of the caller that read a relation are tracked.
@@ -716,15 +889,27 @@ function untrack_table(relation regclass) returns void
 function _track_reads(relation regclass) returns void
     -- Tracks the tables that a view reads, if nothing else stands in the way of tracking the view.
 
+function _settle_tracking() returns void
+    -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
+
+
+-- 000029_remove_seen_changes
+-- When a recorded change may be removed.
+
 table _change_horizon
     -- A snapshot that upkeep has taken, in one row.
     id                   boolean      -- Always true: keeps the table at one row.
-    snapshot             txid_snapshot -- When every transaction that ran then has ended, each refresh that still runs has seen the changes that are visible in it.
+    snapshot             txid_snapshot -- When every transaction that had a number then has ended, each refresh that still runs has seen the changes that are visible in it.
+    xid                  bigint       -- Greater than the numbers of the transactions that had one then.
     noted_snapshot       txid_snapshot -- The changes whose time is in tinydevcrm.table_change_times: those visible in it.
     primary key (id)
 
 function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
+
+
+-- 000030_date_table_changes
+-- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
     -- When the tracked tables that views read last changed.
@@ -744,11 +929,8 @@ function _find_last_change(matview_id bigint) returns timestamptz
 function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
-function _settle_tracking() returns void
-    -- Analyzes views again whose tables have lost their trigger or changed their owner, or that logical replication fills now.
 
-
--- 000026_create_matview_keys
+-- 000031_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -770,7 +952,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000027_watch_matviews
+-- 000032_watch_matviews
 -- The functions that users call to create, watch, find and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -833,7 +1015,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000028_mute_matviews
+-- 000033_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -846,7 +1028,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000029_create_events
+-- 000034_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -862,12 +1044,16 @@ table matview_refresh_events
     method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
-    added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed and rows_added: see tinydevcrm.matviews.notify_when.
+    added_count          bigint       -- Number of rows that were not there before, with copies, by the rules changed, rows_added and rows_removed: see tinydevcrm.matviews.notify_when.
     removed_count        bigint       -- Number of rows that were there before and are gone.
+    updated_count        bigint       -- How many of the removed and of the added rows have the same key: each is one row that was updated.
     is_changed           boolean      -- Whether the refresh found other rows than the view had before.
-    columns              text[]       -- The columns of its rows, in the order of the materialized view, because jsonb does not keep that order.
-    rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before.
-    is_cut               boolean      -- Whether there are more rows than the event carries.
+    columns              text[]       -- The columns of the rows that it carries, in the order of the materialized view, because jsonb does not keep that order.
+    rows                 jsonb        -- Rows as an array of objects, in no order; by the rule rows_added only those that were not there before, by rows_removed none.
+    added_rows           text         -- The rows that a rule that compares has found added, except updated ones: an array of JSON objects, in no order.
+    removed_rows         text         -- The rows that were there before and are gone, except updated ones, likewise; as they were in the last refresh in which a column that is not ignored changed.
+    updated_rows         text         -- The rows whose key was there before with other values, likewise, each as {"key": {…}, "old": row, "new": row}.
+    is_cut               boolean      -- Whether there are more rows, or more added, removed or updated ones, than the event carries.
     error_code           text         -- SQLSTATE of the failure.
     error_message        text         -- Message of the failure.
     reason               text         -- Of the outcome late: since when and why it is late; of silent and resumed: when which tables changed; of dropped: who dropped it.
@@ -892,7 +1078,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
--- 000030_create_event_readers
+-- 000035_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -902,10 +1088,10 @@ function _quote_numbers(document text) returns text
     -- A JSON document in which every number is a text with the same digits, at every level.
 
 function _print_numbers_as_text(event matview_refresh_events) returns matview_refresh_events
-    -- An event in whose rows every number is a text: see tinydevcrm.subscriptions.numbers_as_text.
+    -- An event in whose rows, also the changed ones, every number is a text: see tinydevcrm.subscriptions.numbers_as_text.
 
 function event_json(event matview_refresh_events, numbers_as_text boolean default false) returns json
-    -- An event as programs get it, by webhook, by the page's routes and by its stream: on one line, with the columns of its rows in the order of the materialized view.
+    -- An event as programs get it, by webhook, by the page's routes and by its stream: on one line, with the columns of its rows in the order of the materialized view, and with added, removed and updated: its added_rows, removed_rows and updated_rows.
 
 function _may_see(owner regrole) returns boolean
     -- Whether the page and tinydevcrm.overview show the registrations of this owner.
@@ -943,20 +1129,24 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000031_create_notify_rules
+-- 000036_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
-    -- The baseline: hashes of the rows of materialized views with the rules changed and rows_added, as of the refresh with which the next one is compared.
+    -- The baseline: hashes of the rows of materialized views with a rule that compares, as of the refresh with which the next one is compared.
     matview_id           bigint       -- The materialized view.
-    row_hash             bytea        -- SHA-256 of the row as text, without ignored columns.
-    row_count            bigint       -- Number of copies of the row.
-    primary key (matview_id, row_hash)
+    bucket               integer      -- The last bits of the hash.
+    hash_sum             numeric      -- Sum of the hashes of its rows, each copy counted.
+    hashes               bigint[]     -- A hash of each row without ignored columns, by the values as text: see tinydevcrm._build_hashed_rows().
+    other_hashes         bigint[]     -- A second hash of the same rows.
+    copies               bigint[]     -- Numbers of copies of the same rows; null when there is one of each.
+    rows                 text[]       -- The same rows as JSON, so that an event can carry them once they are gone.
+    primary key (matview_id, bucket)
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_remove_gone after update: _matview_baselines_remove_gone()
 
 function _matview_baselines_remove_gone() returns trigger
-    -- Removes rows whose count has become 0.
+    -- Removes buckets whose sum has become null.
 
 function _matviews_forget_baseline() returns trigger
     -- Removes the baseline of a materialized view whose rule or ignored columns change, and counts anew for notify_after.
@@ -975,10 +1165,16 @@ type _refresh
     column_names         text[]
     row_limit            integer
     byte_limit           integer
+    compare_limit        integer
     lock_timeout         interval
     row_count            bigint
     added_count          bigint
     removed_count        bigint
+    updated_count        bigint
+    added_rows           text
+    removed_rows         text
+    updated_rows         text
+    is_cut               boolean
     is_read              boolean
     is_changed           boolean
     content_hash         text
@@ -993,26 +1189,80 @@ function _rule_holds(matview matviews, refresh _refresh) returns boolean
 function _find_suppression(matview matviews, refresh _refresh, outcome text) returns text
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
-function _compare_rows(matview matviews, refresh _refresh) returns _refresh
-    -- Compares the rows of a materialized view, copies counted, with its baseline.
 
-function _detect_change(matview matviews, refresh _refresh) returns _refresh
-    -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
+-- 000037_hash_rows
+-- How the rows of a view are hashed and spread over buckets.
+
+function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
+    -- The expression for a 64-bit hash of a row without ignored columns.
+
+function _build_hashed_rows(relation regclass, refresh _refresh) returns text
+    -- The query that returns of each row of a materialized view its place (ctid), its two hashes, and all of it as JSON on one line, in the order of the columns.
+
+function _count_buckets(row_count bigint, known_count bigint) returns integer
+    -- How many buckets a baseline of so many rows gets: those that it has, unless that is less than a quarter of, or more than four times, what makes 256 rows in each.
 
 function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
-function _build_row_hash(relation regclass, ignored_columns text[]) returns text
-    -- The expression for matview_baselines.row_hash of a row.
 
-function _read_added_rows(relation regclass, refresh _refresh, row_hash text, hashes bytea[], surplus bigint[]) returns jsonb
-    -- The rows of these hashes, as many copies of each as were added, as an array of objects within the limits.
+-- 000038_list_row_changes
+-- What a comparison found: the added, removed and updated rows that an event carries.
+
+function _print_key(printed text, key text[]) returns text
+    -- The columns of the key of a row, from the row as JSON; null when one is null or does not exist, when there is no key, or when Postgres cannot read the JSON, as with \u0000.
+
+function _list_changes(
+        surplus bigint[],
+        printed text[],
+        key text[],
+        is_whole boolean,
+        row_limit integer,
+        byte_limit integer
+    ) returns table (
+        added_rows text,
+        removed_rows text,
+        updated_rows text,
+        updated_count bigint,
+        is_cut boolean,
+        new_rows text[]
+    )
+    -- What an event carries of rows that were added (surplus: how many copies) or removed (surplus less than 0), given as JSON: see tinydevcrm.matview_refresh_events.added_rows.
+
+function _read_added_rows(
+        relation regclass,
+        refresh _refresh,
+        places tid[],
+        hashes bigint[],
+        other_hashes bigint[],
+        surplus bigint[]
+    ) returns text[]
+    -- The rows of these hashes as JSON, as many copies of each as were added, up to row_limit.
+
+function _carry_rows(printed text[], byte_limit integer) returns jsonb
+    -- Rows, given as JSON, as an array of objects within the limit.
 
 function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000032_create_refresh_requests
+-- 000039_compare_rows
+-- 
+
+function _unpack_places(places bytea) returns tid[]
+    -- The places of rows (ctid), from the six bytes each that tidsend() writes.
+
+function _compare_rows(matview matviews, refresh _refresh) returns _refresh
+    -- Compares the rows of a materialized view, copies counted, with its baseline.
+
+function _compare_buckets(matview matviews, refresh _refresh, bucket_count integer, buckets integer[], places tid[]) returns _refresh
+    -- Compares the rows at these places, which are all of these buckets, row by row with the baseline, and writes these buckets; all rows and buckets when they are null.
+
+function _detect_change(matview matviews, refresh _refresh) returns _refresh
+    -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
+
+
+-- 000040_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1029,7 +1279,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000033_create_refresh_records
+-- 000041_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1046,6 +1296,10 @@ function _remember_refresh(matview matviews, refresh _refresh, suppressed_by tex
 
 function _record_refresh(matview matviews, schedule_id bigint, started_at timestamptz, refresh _refresh) returns matview_refresh_events
     -- Writes the event of a refresh, and what the next refresh is compared with.
+
+
+-- 000042_record_ended_refreshes
+-- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
     -- How long a job waits before it refreshes a materialized view again that has ended so many sessions: 30 s, 1 min, 2 min … 8.5 hours; 0 for none.
@@ -1066,7 +1320,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000034_create_refreshes
+-- 000043_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -1112,7 +1366,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000035_create_schedule_syntax
+-- 000044_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1156,7 +1410,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000036_create_schedule_words
+-- 000045_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1178,8 +1432,8 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000037_create_schedules
--- When materialized views are refreshed.
+-- 000046_create_schedule_times
+-- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
     -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
@@ -1199,16 +1453,20 @@ function _make_job_schedule(seconds integer, schedule text, time_zone text, cron
 function _find_round(schedule text, time_zone text, cron_schedule text, called_at timestamptz) returns timestamptz
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
+
+-- 000047_create_schedules
+-- 
+
 table schedules
     -- The schedules in use, each with its pg_cron job.
     id                   bigint       -- Number of the schedule, for tinydevcrm.refresh_scheduled().
     owner                regrole      -- Owner of its materialized views.
-    schedule             text         -- The schedule in normal form: "5 seconds", or a cron expression of five fields in time_zone.
+    schedule             text         -- The schedule in normal form: "5 seconds", a cron expression of five fields in time_zone, or "on change".
     seconds              integer      -- Seconds between two rounds if they are less than a minute apart; null otherwise.
     time_zone            text         -- Time zone of the schedule, a name of pg_timezone_names; null for that of pg_cron (cron.timezone; GMT by default).
     cron_schedule        text         -- The schedule of the pg_cron job: the same one, or one with more times: see tinydevcrm._make_job_schedule().
     cron_zone            text         -- Time zone of pg_cron for which cron_schedule was made.
-    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds, or end the session.
+    is_slow              boolean      -- Whether it is for slow materialized views, whose refreshes take more than half of the time between two rounds, or end the session, and for views that read these.
     job_id               bigint       -- The job: cron.job.jobid.
     created_at           timestamptz  -- When its first materialized view was scheduled.
     primary key (id)
@@ -1226,24 +1484,49 @@ function _matviews_restart_schedule() returns trigger
 function _is_loop(schedule schedules) returns boolean
     -- Whether the job loops over the seconds of a schedule, because pg_cron has no seconds.
 
+function _settle_watches(schedule_id bigint) returns void
+    -- Makes tinydevcrm.change_watches true for a schedule.
+
+function _matviews_settle_watches() returns trigger
+    -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
+
+
+-- 000048_assign_lanes
+-- Slow views have a job of their own, in which they delay only each other.
+
 function _find_last_look(matview matviews) returns timestamptz
     -- When its schedule last came to a materialized view: it was refreshed, or it is tracked and had not changed.
 
+function _reads_slow_matview(matview_id bigint, schedule text, time_zone text) returns boolean
+    -- Whether a view reads a slow one of the same schedule.
+
+function _make_slow(matview_id bigint) returns void
+    -- Moves a view to the job for slow ones, with the views of its schedule that read it.
+
 function _assign_lane(matview_id bigint, took interval) returns void
-    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth.
+    -- Moves a materialized view to another job after a scheduled refresh: to the job for slow ones when the refresh took more than half of the time between two rounds and others share its job, and back to the common job when it took less than a tenth and it reads no slow one.
 
 function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000038_create_scheduled_rounds
+-- 000049_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
+
+function _compute_change_due(matview matviews) returns timestamptz
+    -- When a view is to be refreshed on change: refresh_interval after its last refresh; a minute after it if that failed or could not notify, and nothing has changed since; likewise while the view is not tracked.
+
+function _needs_refresh(matview matviews) returns boolean
+    -- Whether a schedule that is due refreshes a view: when it is stale or its last refresh failed, and always by the rule always.
 
 function _record_ended_rounds(schedule_ids bigint[]) returns void
     -- Records the refreshes that have ended the session of an earlier round of these schedules, and moves their materialized views to the job for slow ones.
 
 function _move_mark(lock_id bigint, matview_ids bigint[], place integer, was_refreshed boolean) returns void
     -- Takes the registrations of a round up to this place out of its mark, when the last of them was passed over, and when it is the last of all.
+
+function _list_early(matview_ids bigint[]) returns setof bigint
+    -- Those of the views to refresh that should wait for the next step of the round: they read a view of their schedule that is not stale, but may become so when the others are refreshed.
 
 function _plan_round(
         schedule_ids bigint[],
@@ -1285,7 +1568,38 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000039_create_schedule_jobs
+-- 000050_refresh_on_change
+-- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
+
+function _find_change_schedule() returns bigint
+    -- The schedule "on change" of the role that has logged in; null when it has none.
+
+function _find_change_due(schedule_id bigint) returns timestamptz
+    -- When a view of a schedule "on change" is next to be refreshed; null when none is stale.
+
+function _list_unlooked(schedule_id bigint) returns setof regclass
+    -- What has changed since a round "on change" last looked.
+
+function _list_unarmed(schedule_id bigint) returns setof regclass
+    -- Those of which somebody has to notify: a view that reads them is not stale.
+
+function _arm_watches(schedule_id bigint) returns boolean
+    -- Makes writers notify of the next change of what tinydevcrm._list_unarmed() lists, and returns whether there is any.
+
+function _has_just_changed(schedule_id bigint, within interval) returns boolean
+    -- Whether a schedule has refreshed a view within a time.
+
+procedure _refresh_stale(schedule_id bigint, inout look_again_after double precision)
+    -- Refreshes the views of a schedule "on change" that are due, each in a transaction of its own, until none is, or for three seconds, so that its caller can end in time.
+
+procedure refresh_changed(
+        inout look_again_after double precision default null precision,
+        is_job boolean default false
+    )
+    -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
+
+
+-- 000051_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1318,8 +1632,11 @@ function _refresh_requests_create_job() returns trigger
 function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
+function _wake_change_jobs(served regrole) returns double precision
+    -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
--- 000040_schedule_matviews
+
+-- 000052_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
 
 function _describe_cron(
@@ -1333,7 +1650,7 @@ function _describe_cron(
     -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
-    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due.
+    -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
@@ -1350,7 +1667,7 @@ function schedule_matview(
         out error_code text,
         out error_message text
     ) returns record
-    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, or another form of tinydevcrm._schedule_hint().
+    -- Refreshes a watched materialized view now, and from now on by a schedule: "5 seconds", "daily at 7:00", a cron expression, "on change", or another form of tinydevcrm._schedule_hint().
 
 function unschedule_matview(relation regclass) returns void
     -- Stops the scheduled refreshes of a materialized view; harmless when it has none.
@@ -1377,7 +1694,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000041_create_subscriptions
+-- 000053_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1435,7 +1752,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000042_create_deliveries
+-- 000054_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1478,7 +1795,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
 
--- 000043_order_deliveries
+-- 000055_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1491,11 +1808,14 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000044_group_failures
+-- 000056_group_failures
 -- Fifty views that fail for one reason are one message.
 
+function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
+    -- The event whose delivery carries the last pending one of a materialized view before an event; null when none is pending.
+
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
-    -- The event whose delivery an event joins: one of the same outcome and the same error that still waits for others, of which up to 1000 join it.
+    -- The event whose delivery an event joins: one of the same owner, the same outcome and the same error that still waits for others, of which up to 1000 join it, and that is in the same place of the order.
 
 function _matview_refresh_events_group() returns trigger
     -- Makes the deliveries of a failure or a recovery wait for others like it, or join one that waits, where the subscription groups failures.
@@ -1507,7 +1827,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000045_receive_deliveries
+-- 000057_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1541,7 +1861,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000046_create_redeliveries
+-- 000058_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1560,7 +1880,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000047_create_latest_deliveries
+-- 000059_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1598,7 +1918,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000048_create_webhooks
+-- 000060_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1649,7 +1969,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000049_check_webhook_urls
+-- 000061_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -1659,7 +1979,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
 
 
--- 000050_track_endpoints
+-- 000062_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -1681,7 +2001,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000051_post_webhooks
+-- 000063_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -1716,7 +2036,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000052_answer_posts
+-- 000064_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -1745,7 +2065,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000053_retry_subscriptions
+-- 000065_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -1755,7 +2075,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000054_create_embeds
+-- 000066_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -1808,7 +2128,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000055_create_retention
+-- 000067_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -1836,7 +2156,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000056_create_status
+-- 000068_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -1907,7 +2227,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000057_create_overview
+-- 000069_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -1928,7 +2248,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000058_create_page_lists
+-- 000070_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -1993,7 +2313,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000059_follow_changes
+-- 000071_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2018,11 +2338,11 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000060_follow_table_changes
+-- 000072_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
-    -- Makes the views stale that read one of these relations, or a table of which one of them is a part, and analyzes them again.
+    -- Makes the views stale that read one of these relations, a part of one, or a table of which one of them is a part, and analyzes them again.
 
 function _track_partitions(relations oid[]) returns void
     -- Tracks partitions and inheriting tables that have just become part of a tracked table.
@@ -2043,7 +2363,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000061_note_late_matviews
+-- 000073_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2053,7 +2373,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000062_create_upkeep
+-- 000074_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2074,6 +2394,9 @@ function _request_left_rounds() returns void
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
+function _settle_changes() returns void
+    -- Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or cannot start, run each minute again: see tinydevcrm._wake_change_jobs().
+
 function _remove_unused_locks() returns void
     -- Removes the locks of materialized views and schedules that are gone, except those that a session holds.
 
@@ -2084,7 +2407,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000063_create_checks
+-- 000075_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2111,7 +2434,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000064_create_metrics
+-- 000076_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2130,7 +2453,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000066_drop_users
+-- 000078_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2143,14 +2466,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000067_create_watchdog
+-- 000079_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000068_create_rule_replays
+-- 000080_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2207,7 +2530,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000069_move_registrations
+-- 000081_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2229,7 +2552,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000070_list_matview_settings
+-- 000082_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2251,7 +2574,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000071_lock_readers
+-- 000083_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2281,7 +2604,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000072_alter_matview_queries
+-- 000084_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2310,7 +2633,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000073_describe_matviews
+-- 000085_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2320,7 +2643,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000074_restore_matviews
+-- 000086_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -2345,5 +2668,5 @@ function _find_dropped(name text) returns dropped_matviews
     -- The dropped materialized view of yours that this name means: the last one, with or without its schema, quoted or not.
 
 function restore_matview(name text) returns regclass
-    -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key and schedule.
+    -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 

@@ -1,9 +1,3 @@
-drop function tinydevcrm._explain_failure(regclass, tinydevcrm._refresh, interval);
-drop function tinydevcrm._find_refresh_timeout();
-drop function tinydevcrm._describe_lock_holder(regclass, boolean, interval);
-drop function tinydevcrm._record_ended_refresh(tinydevcrm.matviews, bigint);
-drop function tinydevcrm._take_ended_refreshes(text, bigint[]);
-drop function tinydevcrm._find_ended_pause(integer);
 drop function tinydevcrm._record_refresh(
     tinydevcrm.matviews, bigint, timestamptz, tinydevcrm._refresh);
 drop function tinydevcrm._remember_refresh(tinydevcrm.matviews, tinydevcrm._refresh, text);

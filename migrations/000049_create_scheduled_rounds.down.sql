@@ -1,11 +1,3 @@
-drop procedure tinydevcrm.refresh_changed(double precision, boolean);
-drop procedure tinydevcrm._refresh_stale(bigint, double precision);
-drop function tinydevcrm._has_just_changed(bigint, interval);
-drop function tinydevcrm._arm_watches(bigint);
-drop function tinydevcrm._list_unarmed(bigint);
-drop function tinydevcrm._list_unlooked(bigint);
-drop function tinydevcrm._find_change_due(bigint);
-drop function tinydevcrm._find_change_schedule();
 drop procedure tinydevcrm.refresh_by_seconds(boolean);
 drop function tinydevcrm._list_loop_schedules(boolean);
 drop procedure tinydevcrm.refresh_scheduled(bigint);

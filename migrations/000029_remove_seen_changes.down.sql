@@ -1,0 +1,2 @@
+drop function tinydevcrm._remove_seen_changes();
+drop table tinydevcrm._change_horizon;
