@@ -101,7 +101,7 @@ comment on column tinydevcrm.matview_refresh_events.outcome is
 comment on column tinydevcrm.matview_refresh_events.is_notified is
     'Whether the event notifies, which means that it goes to the subscriptions. The rule in '
     'tinydevcrm.matviews.notify_when decides that for refreshes. late, silent, resumed and dropped '
-    'notify, unless the view is muted.';
+    'notify. While the view is muted, only dropped does.';
 comment on column tinydevcrm.matview_refresh_events.suppressed_by is
     'Why it does not notify; null when it does. rule: the notify rule does not hold, as for a '
     'skipped refresh; interval: it came within tinydevcrm.matviews.notify_interval; mute: the view '
@@ -219,8 +219,9 @@ begin
     new.matview := coalesce(new.matview, v_matview.relation::text);
     new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
 
-    -- Whatever the event, a muted view does not notify.
-    if v_matview.muted_until > clock_timestamp() and new.is_notified then
+    -- Only its drop notifies while a view is muted: no later event could say the same.
+    if v_matview.muted_until > clock_timestamp() and new.is_notified and new.outcome <> 'dropped'
+    then
         new.is_notified := false;
         new.suppressed_by := 'mute';
     end if;
@@ -235,8 +236,8 @@ $$;
 
 comment on function tinydevcrm._matview_refresh_events_fill_in() is
     'Sets what users do not write of an event: owner and name, from the registration, and the '
-    'start, from the duration. An event of a muted view does not notify. One that does not notify '
-    'and gives no reason is suppressed by the rule.';
+    'start, from the duration. An event of a muted view does not notify, except its drop. One that '
+    'does not notify and gives no reason is suppressed by the rule.';
 
 create trigger _100_fill_in
     before insert on tinydevcrm.matview_refresh_events

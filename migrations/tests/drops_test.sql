@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(32);
+select plan(33);
 
 create role "Tap Owner" login in role tinydevcrm_user;
 create role "Tap Landlord" login in role tinydevcrm_user;
@@ -143,6 +143,9 @@ select is(
 select throws_ok($$ select tinydevcrm.restore_matview('Big') $$, 'TD001', null, 'it is restored once');
 select tinydevcrm.mute_matview('"Big"', now() + interval '1 hour');
 select tinydevcrm.drop_matview('"Big"');
+select is(
+    (select is_notified from tinydevcrm.matview_refresh_events where outcome = 'dropped' order by id desc limit 1),
+    true, 'the drop of a muted view notifies');
 select tinydevcrm.restore_matview('Big');
 select is(
     (select muted_until from tinydevcrm.matview_status where relation = '"Big"'::regclass),
