@@ -118,7 +118,6 @@ const findMatviews = `
 	       coalesce((matview).schedule, ''),
 	       coalesce((matview).late_reason, ''),
 	       coalesce((matview).renamed_read, ''),
-	       coalesce((matview).untracked_reason, ''),
 	       (matview).is_troubled,
 	       coalesce((matview).error_message, ''),
 	       (matview).row_count,
