@@ -57,9 +57,13 @@ as $$
         """Pairs: the number of lines before a record, and its cells; a blank line has none."""
         if len(delimiter) > 1 and delimiter != ', ':
             text, delimiter = text.replace(delimiter, '\x1f'), '\x1f'
+        # Python 3.13 takes no line end as the delimiter, which means that there is none, and no
+        # blank when blanks are skipped.
+        if delimiter == '\n':
+            delimiter = '\x1f'
         reader = csv.reader(
             io.StringIO(text), delimiter=delimiter[0],
-            skipinitialspace=blanks or delimiter == ', ',
+            skipinitialspace=(blanks or delimiter == ', ') and delimiter != ' ',
             quotechar=quote, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
             doublequote=escape == quote, escapechar=None if escape == quote else escape)
         line = 0

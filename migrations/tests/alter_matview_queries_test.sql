@@ -183,8 +183,9 @@ select results_eq(
 -- What is refused changes nothing
 
 create temporary table refused as select 'base'::regclass::oid as oid, pg_get_viewdef('base'::regclass) as query;
-select throws_ok($$ select tinydevcrm.alter_matview_query('base', 'select n from facts') $$, '42703',
-    '"Mid", which is built on it, cannot be built again: column base.name does not exist',
+-- Before Postgres 17 the column is base.name.
+select throws_like($$ select tinydevcrm.alter_matview_query('base', 'select n from facts') $$,
+    '"Mid", which is built on it, cannot be built again: column %name% does not exist',
     'a query without a column that a view on it reads');
 select throws_ok($$ select tinydevcrm.alter_matview_query('base', 'select n, name, 1 / (n - 1) from facts') $$, '22012',
     'division by zero', 'a query that fails');
