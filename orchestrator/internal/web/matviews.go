@@ -33,7 +33,7 @@ type matview struct {
 	Schedule       string
 	LateReason     string
 	// RenamedRead says which renamed table it reads although there is a new one of the old name.
-	RenamedRead string
+	RenamedRead     string
 	IsTroubled      bool
 	PlainReason     string
 	ErrorMessage    string
