@@ -17,7 +17,7 @@ begin
     elsif length(_find_url_problem.url) > 2000 then
         return 'a URL has up to 2000 characters';
     elsif position('@' in v_authority) > 0 then
-        return 'a URL has no user name or password: whoever sees the URL would see them';
+        return 'a URL has no user name or password: anyone who sees the URL would see them';
     elsif _find_url_problem.url ~ '[[:space:][:cntrl:]]'
           or regexp_replace(_find_url_problem.url, '\?[^#]*', '') ~ '%(?![0-9A-Fa-f]{2})'
     then

@@ -198,7 +198,7 @@ declare
     v_place integer;
     v_moved record;
 begin
-    -- From here on, whoever writes an event of one of them waits. So this comes last.
+    -- From here on, a session that writes an event of one of them waits. So this comes last.
     for v_place in 1 .. cardinality(_move_registrations.old) loop
         v_moved := tinydevcrm._move_registration(
             _move_registrations.old[v_place], _move_registrations.new[v_place]);

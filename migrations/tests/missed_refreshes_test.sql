@@ -28,13 +28,13 @@ as $$
 $$;
 
 select tinydevcrm.create_matview(name, 'select 1 as n')
-  from unnest(array['hourly', 'often', 'off', 'paused', 'yearly', 'told', 'unscheduled']) as name;
+  from unnest(array['hourly', 'often', 'off', 'paused', 'yearly', 'asked', 'unscheduled']) as name;
 
 select is(
     (tinydevcrm.schedule_matview('hourly', 'hourly')).catch_up, true, 'a schedule of an hour is made up for by itself');
 select is((tinydevcrm.schedule_matview('often', '30 minutes')).catch_up, false, 'a shorter one is not');
 select is(
-    (tinydevcrm.schedule_matview('told', '30 minutes', catch_up => true)).catch_up, true, 'unless that is asked for');
+    (tinydevcrm.schedule_matview('asked', '30 minutes', catch_up => true)).catch_up, true, 'unless that is asked for');
 select is((tinydevcrm.schedule_matview('off', 'hourly', catch_up => false)).catch_up, false, 'it can be switched off');
 select tinydevcrm.schedule_matview('paused', 'hourly');
 select tinydevcrm.schedule_matview('yearly', 'yearly');
@@ -46,7 +46,7 @@ select is(pg_temp.requested(), null, 'nothing is made up for after a schedule is
 select pg_temp.be_down('3 hours');
 select tinydevcrm._request_missed_refreshes();
 select is(
-    pg_temp.requested(), '{hourly,told}',
+    pg_temp.requested(), '{asked,hourly}',
     'what was due meanwhile is made up for, but not a paused view, or one whose time has not come');
 select tinydevcrm._request_missed_refreshes();
 select is((select count(*) from tinydevcrm.refresh_requests), 2::bigint, 'once');
@@ -55,21 +55,21 @@ select is((select count(*) from tinydevcrm.refresh_requests), 2::bigint, 'once')
 select tinydevcrm._refresh_matview(matviews, schedule_id, is_job => true)
   from tinydevcrm.matviews
  where relation = 'hourly'::regclass;
-select is(pg_temp.requested(), '{told}', 'a refresh removes the request');
+select is(pg_temp.requested(), '{asked}', 'a refresh removes the request');
 select tinydevcrm._request_missed_refreshes();
-select is(pg_temp.requested(), '{told}', 'and is enough');
+select is(pg_temp.requested(), '{asked}', 'and is enough');
 
 select pg_temp.be_down('3 hours');
 update tinydevcrm.matviews
    set schedule_began_at = now()
  where relation = 'hourly'::regclass;
 select tinydevcrm._request_missed_refreshes();
-select is(pg_temp.requested(), '{told}', 'a schedule that was just set has missed nothing');
+select is(pg_temp.requested(), '{asked}', 'a schedule that was just set has missed nothing');
 
 select pg_temp.be_down('3 hours');
 select tinydevcrm.resume_matview('paused');
 select tinydevcrm._request_missed_refreshes();
-select is(pg_temp.requested(), '{hourly,told}', 'nor has a view whose pause has just ended');
+select is(pg_temp.requested(), '{asked,hourly}', 'nor has a view whose pause has just ended');
 select is(
     (select late_reason from tinydevcrm.matview_status where relation = 'paused'::regclass), null,
     'and it is not late');
