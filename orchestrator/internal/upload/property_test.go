@@ -28,8 +28,7 @@ import (
 // propertyFiles is how many files are generated, shortFiles how many of them in a short run. One in
 // propertyStaged of them is also imported by psql.
 const (
-	propertyFiles  = 10_000
-	shortFiles     = 1_000
+	shortFiles     = 500
 	propertyStaged = 25 // one in so many
 )
 

@@ -1,0 +1,5 @@
+//go:build faults
+
+package upload_test
+
+const propertyFiles = 10_000
