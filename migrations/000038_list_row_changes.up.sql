@@ -175,6 +175,7 @@ as $$
 declare
     v_rows text[];
 begin
+    perform tinydevcrm._check_session_of(_read_added_rows.relation);
     execute format(
         'select array_agg(carried.printed)
            from (
@@ -209,7 +210,8 @@ comment on function tinydevcrm._read_added_rows(
     regclass, tinydevcrm._refresh, tid[], bigint[], bigint[], bigint[]
 ) is
     'The rows of these hashes as JSON, as many copies of each as were added, up to row_limit. It '
-    'looks at the rows at these places only, unless places is null.';
+    'looks at the rows at these places only, unless places is null. Raises 42501 when the session '
+    'has not logged in as the owner.';
 
 create function tinydevcrm._carry_rows(printed text[], byte_limit integer)
     returns jsonb

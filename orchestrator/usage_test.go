@@ -158,7 +158,7 @@ func TestStoppedCommands(t *testing.T) {
 	t.Run("an upload that nothing came of yet", func(t *testing.T) {
 		stdin, writer := io.Pipe()
 		defer writer.Close()
-		words, err := stopped(t, databaseURL+"&application_name=stopped", stdin, waits("begin"), "upload", "-", "--table", "partly")
+		words, err := stopped(t, databaseURL+"&application_name=stopped", stdin, waits("%"), "upload", "-", "--table", "partly")
 		if exitCode(err) != exitStopped || words != "stopped; nothing was imported\n" {
 			t.Errorf("exit code %d, %q", exitCode(err), words)
 		}
