@@ -1,5 +1,3 @@
-drop function tinydevcrm._mark_lock(text, bigint, bigint[]);
-drop function tinydevcrm._take_lock(text, bigint);
 drop function tinydevcrm._lock_own_table(text, text);
 drop function tinydevcrm._check_session_of(regclass);
 drop function tinydevcrm._is_session_of(regrole);
@@ -7,11 +5,6 @@ drop function tinydevcrm._is_group(regrole);
 drop function tinydevcrm._check_schema(name);
 drop function tinydevcrm._allow_webhook_networks(cidr[]);
 drop function tinydevcrm._is_private_address(inet);
-
-drop function tinydevcrm._is_left_mark(tinydevcrm._locks);
-drop table tinydevcrm._locks;
-drop function tinydevcrm._locks_fill_in();
-drop function tinydevcrm._locks_note_look();
 drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;

@@ -53,6 +53,10 @@ function _check_session_of(relation regclass) returns void
 function _lock_own_table(table_name text, lock_mode text) returns void
     -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
 
+
+-- 000002_create_locks
+-- Rows that a session locks, and marks before it refreshes.
+
 table _locks
     -- Rows that a session locks with "for update" until its transaction ends.
     what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs.
@@ -84,14 +88,14 @@ function _mark_lock(what text, id bigint, matview_ids bigint[]) returns void
     -- Marks a row of tinydevcrm._locks with the registrations that this session is going to refresh.
 
 
--- 000002_create_server_checks
+-- 000003_create_server_checks
 -- What TinyDevCRM needs of the server.
 
 function _check_server() returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
     -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
 
 
--- 000004_create_users
+-- 000005_create_users
 -- Many users on one server: each user is a Postgres role with a schema of its own.
 
 function create_user(name text, password text) returns regrole
@@ -104,7 +108,7 @@ function _lock_managed_user(name text) returns regrole
     -- The role of a user, as _managed_user().
 
 
--- 000005_create_query_analysis
+-- 000006_create_query_analysis
 -- What the result of a query depends on.
 
 table stable_functions
@@ -123,7 +127,7 @@ function _find_read_reason(relation regclass) returns text
     -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
 
 
--- 000006_create_change_tracking
+-- 000007_create_change_tracking
 -- Which tables have changed.
 
 table table_changes
@@ -169,7 +173,7 @@ function _drop_change_triggers(relation regclass) returns void
     -- Drops the triggers that record the changes of a table and its partitions.
 
 
--- 000007_create_csv_types
+-- 000008_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
@@ -185,7 +189,7 @@ table csv_types
     unique (example)
 
 
--- 000008_create_cell_kinds
+-- 000009_create_cell_kinds
 -- How the cells of a CSV are written: the forms of dates and numbers, the kinds of cells, and whether the first record is a header.
 
 function _read_number(value text, decimal_mark text) returns numeric
@@ -211,7 +215,7 @@ function _load_cell_kinds() returns void
     -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, how many columns speak for and against a header, and whether the first record is one.
 
 
--- 000009_create_dialect_search
+-- 000010_create_dialect_search
 -- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
@@ -240,7 +244,7 @@ function _find_dialect(
     -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
 
 
--- 000010_create_csv_dialects
+-- 000011_create_csv_dialects
 -- Reads the beginning of a CSV and finds how it is written.
 
 function _guess_encoding(sample bytea, out encoding text, out warning text) returns record
@@ -271,7 +275,7 @@ function sniff_csv(
     -- Finds the dialect of a CSV file from its first bytes.
 
 
--- 000011_create_csv_names
+-- 000012_create_csv_names
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _make_column_names(header text[]) returns text[]
@@ -281,7 +285,7 @@ function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
--- 000012_create_distributions
+-- 000013_create_distributions
 -- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
@@ -294,7 +298,7 @@ function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
--- 000013_distribute_tables
+-- 000014_distribute_tables
 -- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
@@ -322,7 +326,7 @@ function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
 
 
--- 000014_create_imports
+-- 000015_create_imports
 -- The log of imports.
 
 table import_modes
@@ -381,7 +385,7 @@ table import_problems
     foreign key (import_id) references imports(id) on delete cascade
 
 
--- 000015_create_import_targets
+-- 000016_create_import_targets
 -- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
@@ -412,7 +416,7 @@ function _refuse_value(import imports, column_name text, type text, row_number b
     -- Raises TD006 for the value of a column that its given type does not fit.
 
 
--- 000016_create_import_columns
+-- 000017_create_import_columns
 -- The types of the columns of an import while rows are loaded, and how values are read at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
@@ -449,8 +453,8 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
 
 
--- 000017_create_import_matching
--- Checks that the columns of an import, and the key of an upsert, fit an existing table.
+-- 000018_create_import_matching
+-- Checks that the columns of an import fit an existing table.
 
 function _find_base_type(type regtype) returns text
     -- Type to which a text is cast before it goes into a column: without modifiers and without domains.
@@ -475,6 +479,13 @@ function _list_column_differences(import imports) returns table (name text, is_n
 function _check_columns(import imports) returns void
     -- Checks that file and table have the same columns, except for what the options of the import allow.
 
+function _separate_currencies(inout import imports) returns imports
+    -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
+
+
+-- 000019_check_import_keys
+-- The key of an import, and how its table is distributed.
+
 function _check_key(import imports) returns void
     -- Checks that the key of mode upsert names columns of the file.
 
@@ -490,12 +501,9 @@ function _check_key_values(import imports, loading text) returns void
 function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
-function _separate_currencies(inout import imports) returns imports
-    -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
 
-
--- 000018_create_value_checks
--- Chooses the types of the columns at the end of the file, and checks that the values fit those of an existing table.
+-- 000020_create_value_checks
+-- Checks that the values of an import fit the columns of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
     -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
@@ -509,12 +517,6 @@ function _list_unfit_values(import imports, types jsonb) returns table (name tex
 function _refuse_values(import imports, types jsonb, reason text) returns void
     -- Raises TD006 and says, column by column, which values do not fit; else the reason.
 
-function _settle_columns(import imports, ranks integer[]) returns jsonb
-    -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
-
-function _check_reading(import imports, settled jsonb) returns void
-    -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
-
 function _keeps_value(value text, type text, compared_type text) returns boolean
     -- Whether a text can be read as a type, and is the same when it is printed and compared as the other type, which may be null.
 
@@ -525,7 +527,17 @@ function _list_bad_conditions(import imports) returns table (name text, text_val
     -- For each column of an import that has a type by its user or by the table, the condition for the values that do not fit it.
 
 
--- 000019_change_target_columns
+-- 000021_settle_import_columns
+-- Settles the types and readings of an import's columns, when all of its rows are loaded.
+
+function _settle_columns(import imports, ranks integer[]) returns jsonb
+    -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
+
+function _check_reading(import imports, settled jsonb) returns void
+    -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
+
+
+-- 000022_change_target_columns
 -- How an import changes the columns of its table: other columns, wider types, comments.
 
 function _add_columns(import imports, types jsonb) returns void
@@ -547,7 +559,7 @@ function _change_columns(import imports, changes text) returns void
     -- Gives the columns of the table of an import their types.
 
 
--- 000020_create_row_placement
+-- 000023_create_row_placement
 -- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
 function _build_conflict_clause(import imports) returns text
@@ -575,7 +587,7 @@ function _analyze_target(import imports) returns void
     -- Analyzes the table of an import.
 
 
--- 000021_create_import_steps
+-- 000024_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -609,6 +621,16 @@ function begin_import(
 function widen_import(import_id bigint, ranks integer[]) returns import_step
     -- Continues an import after a value did not fit its column.
 
+function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
+    -- Finishes an import that begin_import() began in this transaction, and returns its row.
+
+function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
+    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
+
+
+-- 000025_record_import_problems
+-- Lines that were repaired or left out, and values that do not fit.
+
 function record_import_problems(
         import_id bigint,
         lines bigint[],
@@ -621,14 +643,8 @@ function record_import_problems(
 function reject_import_values(import_id bigint) returns table (row_number bigint, reason text, row_text text)
     -- Removes the loaded rows of a running import with values that do not fit a given type, or a type of the table, and returns them: their numbers, from 1, why, and their values.
 
-function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports
-    -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
-function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
-
-
--- 000022_create_import_staging
+-- 000026_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _build_fit_condition(column_name text, rank integer) returns text
@@ -663,7 +679,7 @@ function import_staging(
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000023_create_row_readers
+-- 000027_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -694,7 +710,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000024_create_query_previews
+-- 000028_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -707,7 +723,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000025_create_matviews
+-- 000029_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -829,7 +845,7 @@ table dropped_matviews
     primary key (id)
 
 
--- 000026_track_matviews
+-- 000030_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -861,7 +877,7 @@ function _analyze_again(ids bigint[]) returns void
     -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
 
 
--- 000027_find_stale_matviews
+-- 000031_find_stale_matviews
 -- Which views are stale, and what a refresh sees for certain.
 
 function _has_changed_since(matview_id bigint, snapshot text) returns boolean
@@ -874,7 +890,7 @@ function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
 
 
--- 000028_track_tables
+-- 000032_track_tables
 -- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
@@ -893,8 +909,8 @@ function _settle_tracking() returns void
     -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
 
 
--- 000029_remove_seen_changes
--- When a recorded change may be removed.
+-- 000033_remove_seen_changes
+-- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
 table _change_horizon
     -- A snapshot that upkeep has taken, in one row.
@@ -908,7 +924,7 @@ function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
 
 
--- 000030_date_table_changes
+-- 000034_date_table_changes
 -- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
@@ -930,7 +946,7 @@ function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 
--- 000031_create_matview_keys
+-- 000035_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -952,8 +968,8 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000032_watch_matviews
--- The functions that users call to create, watch, find and drop a materialized view.
+-- 000036_watch_matviews
+-- The functions that users call to create, watch and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
     -- The registration of a materialized view.
@@ -993,14 +1009,18 @@ function _build_matview_statement(schema_name name, name text) returns text
 function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
+function drop_matview(relation regclass) returns void
+    -- Drops a materialized view with its registration and schedule.
+
+
+-- 000037_find_matviews
+-- Finds a watched view by what somebody calls it, a free name, and what a view reads.
+
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
     -- A name of at most 63 bytes that no relation of the schema has: the wanted name, cut if it is longer, with _2, _3 … if it is in use.
 
 function _list_read_relations(relation regclass, kinds "char"[] default '{r,p,f,m}'::"char"[]) returns regclass[]
     -- The relations of these kinds that the query of a materialized view reads, directly, through views, and through other materialized views.
-
-function drop_matview(relation regclass) returns void
-    -- Drops a materialized view with its registration and schedule.
 
 function accept_tables(relation regclass) returns void
     -- Accepts the tables that a materialized view reads, by their present names.
@@ -1015,7 +1035,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000033_mute_matviews
+-- 000038_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -1028,7 +1048,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000034_create_events
+-- 000039_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -1078,7 +1098,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that notifies: see tinydevcrm._notify().
 
 
--- 000035_create_event_readers
+-- 000040_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -1129,7 +1149,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000036_create_notify_rules
+-- 000041_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -1190,7 +1210,7 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 
--- 000037_hash_rows
+-- 000042_hash_rows
 -- How the rows of a view are hashed and spread over buckets.
 
 function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
@@ -1206,7 +1226,7 @@ function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
 
--- 000038_list_row_changes
+-- 000043_list_row_changes
 -- What a comparison found: the added, removed and updated rows that an event carries.
 
 function _print_key(printed text, key text[]) returns text
@@ -1246,8 +1266,8 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000039_compare_rows
--- 
+-- 000044_compare_rows
+-- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 function _unpack_places(places bytea) returns tid[]
     -- The places of rows (ctid), from the six bytes each that tidsend() writes.
@@ -1262,7 +1282,7 @@ function _detect_change(matview matviews, refresh _refresh) returns _refresh
     -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 
--- 000040_create_refresh_requests
+-- 000045_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1279,7 +1299,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000041_create_refresh_records
+-- 000046_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1298,7 +1318,7 @@ function _record_refresh(matview matviews, schedule_id bigint, started_at timest
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
 
--- 000042_record_ended_refreshes
+-- 000047_record_ended_refreshes
 -- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
@@ -1320,14 +1340,8 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000043_create_refreshes
--- A refresh: how it runs, what it finds, and what is recorded of it.
-
-function _begin_refresh(matview matviews) returns _refresh
-    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
-
-function _read_rows(relation regclass, refresh _refresh) returns _refresh
-    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
+-- 000048_limit_refreshes
+-- How long a refresh waits for locks, and how long it takes at most.
 
 function _limit_lock_waits(
         matview matviews,
@@ -1344,6 +1358,16 @@ function _is_round_timeout(started_at timestamptz) returns boolean
 function _is_overdue(started_at timestamptz, share real default 1) returns boolean
     -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
 
+
+-- 000049_create_refreshes
+-- A refresh: how it runs, what it finds, and what is recorded of it.
+
+function _begin_refresh(matview matviews) returns _refresh
+    -- Takes the right to refresh a materialized view until the transaction ends, and chooses the method.
+
+function _read_rows(relation regclass, refresh _refresh) returns _refresh
+    -- Adds to a refresh the number of rows, and the first rows as an array of objects within the limits.
+
 function _refresh_matview(
         matview matviews,
         schedule_id bigint default null,
@@ -1356,6 +1380,10 @@ function _refresh_matview(
 function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
+
+-- 000050_refresh_on_request
+-- The job that does the refreshes which somebody other than the owner has requested.
+
 procedure refresh_requested()
     -- Refreshes the materialized views of this session's role that others have requested, each in a transaction of its own: see tinydevcrm.refresh_requests.
 
@@ -1366,7 +1394,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000044_create_schedule_syntax
+-- 000051_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1410,7 +1438,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000045_create_schedule_words
+-- 000052_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1432,7 +1460,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000046_create_schedule_times
+-- 000053_create_schedule_times
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
@@ -1454,8 +1482,8 @@ function _find_round(schedule text, time_zone text, cron_schedule text, called_a
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
 
--- 000047_create_schedules
--- 
+-- 000054_create_schedules
+-- When materialized views are refreshed.
 
 table schedules
     -- The schedules in use, each with its pg_cron job.
@@ -1491,7 +1519,7 @@ function _matviews_settle_watches() returns trigger
     -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
 
 
--- 000048_assign_lanes
+-- 000055_assign_lanes
 -- Slow views have a job of their own, in which they delay only each other.
 
 function _find_last_look(matview matviews) returns timestamptz
@@ -1510,8 +1538,8 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000049_create_scheduled_rounds
--- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
+-- 000056_plan_rounds
+-- Which materialized views a round refreshes, and in which order.
 
 function _compute_change_due(matview matviews) returns timestamptz
     -- When a view is to be refreshed on change: refresh_interval after its last refresh; a minute after it if that failed or could not notify, and nothing has changed since; likewise while the view is not tracked.
@@ -1543,6 +1571,10 @@ function _plan_round(
 function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at timestamptz) returns matviews
     -- The registration of a materialized view if it is still due.
 
+
+-- 000057_create_scheduled_rounds
+-- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
+
 function _refresh_due_matview(
         matview_id bigint,
         schedule_ids bigint[],
@@ -1568,7 +1600,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000050_refresh_on_change
+-- 000058_refresh_on_change
 -- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
 
 function _find_change_schedule() returns bigint
@@ -1599,7 +1631,7 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000051_create_schedule_jobs
+-- 000059_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1636,8 +1668,8 @@ function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000052_schedule_matviews
--- What users call to schedule the refreshes of a materialized view, a schedule in words, with which they check what they have written, and which refreshes are late.
+-- 000060_describe_schedules
+-- A schedule in words, with which users check what they have written.
 
 function _describe_cron(
         minutes integer[],
@@ -1651,6 +1683,10 @@ function _describe_cron(
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
+
+
+-- 000061_schedule_matviews
+-- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
     -- Puts a watched materialized view on a schedule, which is created if there is none, and returns it.
@@ -1678,6 +1714,10 @@ function pause_matview(relation regclass) returns void
 function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
+
+-- 000062_find_late_matviews
+-- Which refreshes are late, and which were missed while the database was down.
+
 function _request_missed_refreshes() returns void
     -- Requests a refresh by the owner's job of each view with catch_up that was due while the database was down, or whose job has not run: one, however many times were missed.
 
@@ -1694,7 +1734,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000053_create_subscriptions
+-- 000063_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1752,7 +1792,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000054_create_deliveries
+-- 000064_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1795,7 +1835,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
 
--- 000055_order_deliveries
+-- 000065_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1808,7 +1848,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000056_group_failures
+-- 000066_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -1827,7 +1867,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000057_receive_deliveries
+-- 000067_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1861,7 +1901,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000058_create_redeliveries
+-- 000068_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1880,7 +1920,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000059_create_latest_deliveries
+-- 000069_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1918,7 +1958,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000060_create_webhooks
+-- 000070_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
 
 table webhooks
@@ -1969,7 +2009,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000061_check_webhook_urls
+-- 000071_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -1979,7 +2019,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
 
 
--- 000062_track_endpoints
+-- 000072_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2001,7 +2041,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000063_post_webhooks
+-- 000073_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2036,7 +2076,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000064_answer_posts
+-- 000074_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2065,7 +2105,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000065_retry_subscriptions
+-- 000075_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2075,7 +2115,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000066_create_embeds
+-- 000076_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2128,7 +2168,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000067_create_retention
+-- 000077_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2156,7 +2196,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000068_create_status
+-- 000078_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2227,7 +2267,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000069_create_overview
+-- 000079_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2248,7 +2288,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000070_create_page_lists
+-- 000080_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2313,7 +2353,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000071_follow_changes
+-- 000081_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2338,7 +2378,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000072_follow_table_changes
+-- 000082_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2363,7 +2403,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000073_note_late_matviews
+-- 000083_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2373,7 +2413,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000074_create_upkeep
+-- 000084_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2407,7 +2447,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000075_create_checks
+-- 000085_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2434,7 +2474,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000076_create_metrics
+-- 000086_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2453,7 +2493,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000078_drop_users
+-- 000088_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2466,14 +2506,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000079_create_watchdog
+-- 000089_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000080_create_rule_replays
+-- 000090_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2530,7 +2570,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000081_move_registrations
+-- 000091_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2552,7 +2592,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000082_list_matview_settings
+-- 000092_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2574,7 +2614,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000083_lock_readers
+-- 000093_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2604,7 +2644,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000084_alter_matview_queries
+-- 000094_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2633,7 +2673,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000085_describe_matviews
+-- 000095_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2643,7 +2683,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000086_restore_matviews
+-- 000096_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

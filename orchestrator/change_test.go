@@ -282,7 +282,7 @@ func TestOnChangeOfUsers(t *testing.T) {
 	for name, user := range users {
 		dbtest.Exec(t, user, "create table t (n integer)")
 		dbtest.Exec(t, user, "select tinydevcrm.create_matview('v', 'select count(*)::integer as n from t')")
-		// Code of the owner, which runs as whoever refreshes.
+		// Code of the owner, which runs as the role that refreshes.
 		dbtest.Exec(t, user, fmt.Sprintf(`
 			create function mine(n integer) returns integer language plpgsql immutable as $$
 			begin

@@ -78,7 +78,7 @@ func TestARefreshThatKnowsTheFormerView(t *testing.T) {
 	}
 }
 
-// Whoever reads a view, or what is built on it, gets the rows of the former query or of the new one. Nobody gets
+// Readers of a view, or of what is built on it, get the rows of the former query or of the new one. Nobody gets
 // an error, and nobody deadlocks.
 func TestReadersWhileAQueryIsAltered(t *testing.T) {
 	pool, _ := dbtest.Schema(t)

@@ -44,7 +44,7 @@ func TestSuggestedAndReplayedRules(t *testing.T) {
 	}
 }
 
-// A change that commits is known to the next look, whoever looks: the orchestrator, while pg_cron is away.
+// A change that commits is known to the next look, that of the orchestrator too, while pg_cron is away.
 func TestDeadline(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "create table orders as select 1 as n")

@@ -47,7 +47,7 @@ func (l *loader) readHeader(dialect Dialect) error {
 		}
 		l.addNames(first)
 	}
-	if err := l.records.skip(l.request.SkipAfterHeader); err != nil {
+	if err := l.records.discard(l.request.SkipAfterHeader); err != nil {
 		return explainRecord(err)
 	}
 	return l.nameColumns()

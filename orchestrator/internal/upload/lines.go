@@ -86,8 +86,8 @@ func (l *lines) uncommented() (*records.Record, error) {
 	}
 }
 
-// skip skips lines, comments and blank lines among them.
-func (l *lines) skip(count int) error {
+// discard reads past lines, comments and blank lines among them.
+func (l *lines) discard(count int) error {
 	if err := l.reader.SkipLines(count); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -1,7 +1,5 @@
 -- How the rows of a view are hashed and spread over buckets.
 
--- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
-
 create function tinydevcrm._build_row_hash(relation regclass, ignored_columns text[], sign integer)
     returns text
     language sql

@@ -1,7 +1,5 @@
 drop function tinydevcrm._preview_import_columns(bigint, integer[]);
 drop function tinydevcrm.finish_import(bigint, integer[], bigint, bigint);
-drop function tinydevcrm.reject_import_values(bigint);
-drop function tinydevcrm.record_import_problems(bigint, bigint[], text[], text[], boolean);
 drop function tinydevcrm.widen_import(bigint, integer[]);
 drop function tinydevcrm.begin_import(
     text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb);

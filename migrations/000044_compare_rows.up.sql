@@ -1,4 +1,4 @@
-
+-- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 create function tinydevcrm._unpack_places(places bytea)
     returns tid[]

@@ -244,7 +244,6 @@ create trigger _200_redeliver
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
-
 create function tinydevcrm._matview_refresh_events_fan_out()
     returns trigger
     language plpgsql

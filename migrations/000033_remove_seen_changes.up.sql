@@ -1,6 +1,5 @@
--- When a recorded change may be removed.
+-- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
--- When a cleaning may remove a row. See tinydevcrm._remove_seen_changes().
 create table tinydevcrm._change_horizon (
     id       boolean not null default true,
     snapshot txid_snapshot not null,

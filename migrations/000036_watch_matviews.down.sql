@@ -1,8 +1,4 @@
-drop function tinydevcrm._find_matview(text[], name[]);
-drop function tinydevcrm.accept_tables(regclass);
 drop function tinydevcrm.drop_matview(regclass);
-drop function tinydevcrm._find_unused_name(text, name);
-drop function tinydevcrm._list_read_relations(regclass, "char"[]);
 drop function tinydevcrm._relation(name, text);
 drop function tinydevcrm._build_matview_statement(name, text);
 drop function tinydevcrm.create_matview(

@@ -1,4 +1,7 @@
-
+-- When materialized views are refreshed. An owner has one pg_cron job per schedule, however many
+-- materialized views share it, and a second one for the slow ones, so that these do not delay the
+-- others. Where pg_cron has no seconds, one job per owner loops over all of the owner's schedules
+-- below a minute, so that they need only one connection.
 
 create table tinydevcrm.schedules (
     id            bigint generated always as identity,
