@@ -61,7 +61,7 @@ func (r *Runner) Run(ctx context.Context, wake <-chan struct{}) error {
 			isFailing = false
 			pauses.Reset()
 			// Half of the time is for others, however many changes there are.
-			if !wait(ctx, nil, time.Since(begun)) || !wait(ctx, wake, min(again, pollAfter)) {
+			if !retry.Wait(ctx, nil, time.Since(begun)) || !retry.Wait(ctx, wake, min(again, pollAfter)) {
 				return nil
 			}
 			continue
@@ -124,17 +124,4 @@ func after(seconds sql.Null[float64]) time.Duration {
 		return pollAfter
 	}
 	return time.Duration(min(max(seconds.V, 0), pollAfter.Seconds()) * float64(time.Second))
-}
-
-// wait returns true at a wake-up or after the pause, and false when ctx has ended.
-func wait(ctx context.Context, wake <-chan struct{}, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-	case <-wake:
-	}
-	return ctx.Err() == nil
 }

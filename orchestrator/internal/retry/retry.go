@@ -27,12 +27,18 @@ func NewPauses(longest time.Duration) Pauses {
 
 // Wait waits for the next pause. It returns false when ctx has ended.
 func (p Pauses) Wait(ctx context.Context) bool {
-	timer := time.NewTimer(p.NextBackOff())
+	return Wait(ctx, nil, p.NextBackOff())
+}
+
+// Wait returns true at a wake-up or after a pause, and false when ctx has ended.
+func Wait(ctx context.Context, wake <-chan struct{}, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-		return ctx.Err() == nil
+	case <-wake:
 	}
+	return ctx.Err() == nil
 }
