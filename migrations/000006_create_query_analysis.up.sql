@@ -178,7 +178,7 @@ begin
                        when pg_proc.oid >= 16384 and pg_proc.provolatile = 's' then
                            'which is stable and may read anything'
                        when pg_proc.oid >= 16384 then 'which is volatile'
-                       else 'whose result does not depend on its arguments alone'
+                       else 'whose result can change by itself'
                    end) as reason
           from called_within
           join pg_proc

@@ -237,7 +237,7 @@ create trigger _100_fill_in
     for each row
     execute function tinydevcrm._matviews_fill_in();
 
-create function tinydevcrm._matviews_mute()
+create function tinydevcrm._set_muted_until()
     returns trigger
     language plpgsql
     volatile
@@ -251,13 +251,13 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._matviews_mute() is
-    'Sets until when a materialized view is muted.';
+comment on function tinydevcrm._set_muted_until() is
+    'Sets until when a row is muted: a materialized view or a subscription.';
 
 create trigger _100_mute
     before update of muted_for on tinydevcrm.matviews
     for each row
-    execute function tinydevcrm._matviews_mute();
+    execute function tinydevcrm._set_muted_until();
 
 create policy _locks_matview on tinydevcrm._locks
     to tinydevcrm_user
@@ -320,32 +320,32 @@ comment on column tinydevcrm.matview_definitions.is_accepted is
     'Whether somebody has accepted the tables that it reads. Any update of this column does that: '
     'see tinydevcrm.accept_tables().';
 
-create table tinydevcrm.matview_reads (
+create table tinydevcrm.matview_read_names (
     matview_id  bigint not null,
     relation    regclass not null,
     schema_name text not null,
     name        text not null,
 
-    constraint matview_reads_pkey primary key (matview_id, relation),
-    constraint matview_reads_matview_fkey foreign key (matview_id)
+    constraint matview_read_names_pkey primary key (matview_id, relation),
+    constraint matview_read_names_matview_fkey foreign key (matview_id)
         references tinydevcrm.matviews (id) on delete cascade
 );
 
-comment on table tinydevcrm.matview_reads is
+comment on table tinydevcrm.matview_read_names is
     'What the query of each watched materialized view reads, also through views, by the names that '
     'these relations had when the view was registered or its tables were accepted. A query goes on '
     'reading a relation that is renamed, even when another one gets its old name.';
-comment on column tinydevcrm.matview_reads.matview_id is
+comment on column tinydevcrm.matview_read_names.matview_id is
     'The registration.';
-comment on column tinydevcrm.matview_reads.relation is
+comment on column tinydevcrm.matview_read_names.relation is
     'A table or view that the query reads.';
-comment on column tinydevcrm.matview_reads.schema_name is
+comment on column tinydevcrm.matview_read_names.schema_name is
     'Its schema at that time.';
-comment on column tinydevcrm.matview_reads.name is
+comment on column tinydevcrm.matview_read_names.name is
     'Its name at that time.';
 
 alter table tinydevcrm.matview_definitions enable row level security;
-alter table tinydevcrm.matview_reads enable row level security;
+alter table tinydevcrm.matview_read_names enable row level security;
 
 -- The policy of the registry decides which views the caller sees.
 create policy matview_definitions_read on tinydevcrm.matview_definitions
@@ -365,13 +365,13 @@ create policy matview_definitions_accept on tinydevcrm.matview_definitions
         )
     );
 
-create policy matview_reads_read on tinydevcrm.matview_reads
+create policy matview_read_names_read on tinydevcrm.matview_read_names
     for select
     to tinydevcrm_user
     using (exists (select from tinydevcrm.matviews where matviews.id = matview_id));
 
 grant select, update (is_accepted) on tinydevcrm.matview_definitions to tinydevcrm_user;
-grant select on tinydevcrm.matview_reads to tinydevcrm_user;
+grant select on tinydevcrm.matview_read_names to tinydevcrm_user;
 
 create table tinydevcrm.dropped_matviews (
     id           bigint not null,
@@ -421,6 +421,6 @@ grant select on tinydevcrm.dropped_matviews to tinydevcrm_user;
 
 revoke execute on function
     tinydevcrm._matviews_fill_in(),
-    tinydevcrm._matviews_mute(),
+    tinydevcrm._set_muted_until(),
     tinydevcrm._matviews_create_lock()
 from public;

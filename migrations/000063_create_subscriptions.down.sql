@@ -6,5 +6,4 @@ drop function tinydevcrm.drop_subscription(text);
 drop function tinydevcrm.create_subscription(text, regclass, integer, boolean);
 drop function tinydevcrm._find_own_subscription(text);
 drop table tinydevcrm.subscriptions;
-drop function tinydevcrm._subscriptions_mute();
 drop function tinydevcrm._subscriptions_drop();

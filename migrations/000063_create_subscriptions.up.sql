@@ -139,27 +139,10 @@ create trigger _500_drop
     when (new.is_dropped)
     execute function tinydevcrm._subscriptions_drop();
 
-create function tinydevcrm._subscriptions_mute()
-    returns trigger
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    new.muted_until := case
-        when new.muted_for > interval '0' then now() + new.muted_for
-    end;
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._subscriptions_mute() is
-    'Sets until when a subscription is muted.';
-
 create trigger _100_mute
     before update of muted_for on tinydevcrm.subscriptions
     for each row
-    execute function tinydevcrm._subscriptions_mute();
+    execute function tinydevcrm._set_muted_until();
 
 create function tinydevcrm._find_own_subscription(name text)
     returns bigint
@@ -330,7 +313,6 @@ comment on function tinydevcrm.unmute_subscription(text) is
 
 revoke execute on function
     tinydevcrm._subscriptions_drop(),
-    tinydevcrm._subscriptions_mute(),
     tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer, boolean),
     tinydevcrm.drop_subscription(text),

@@ -12,16 +12,16 @@ begin
         select format(
                    'reads %s, which was %I.%I when the view was made, while there is a new '
                    '%2$I.%3$I',
-                   matview_reads.relation, matview_reads.schema_name, matview_reads.name)
-          from tinydevcrm.matview_reads
+                   matview_read_names.relation, matview_read_names.schema_name, matview_read_names.name)
+          from tinydevcrm.matview_read_names
           join pg_namespace
-            on pg_namespace.nspname = matview_reads.schema_name::name
+            on pg_namespace.nspname = matview_read_names.schema_name::name
           join pg_class
             on pg_class.relnamespace = pg_namespace.oid
-           and pg_class.relname = matview_reads.name::name
-           and pg_class.oid <> matview_reads.relation
-         where matview_reads.matview_id = _find_renamed_read.matview_id
-         order by matview_reads.name
+           and pg_class.relname = matview_read_names.name::name
+           and pg_class.oid <> matview_read_names.relation
+         where matview_read_names.matview_id = _find_renamed_read.matview_id
+         order by matview_read_names.name
          limit 1
     );
 end

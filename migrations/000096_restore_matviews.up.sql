@@ -53,10 +53,10 @@ create function tinydevcrm._matview_definitions_accept()
 as $$
 begin
     delete
-      from tinydevcrm.matview_reads
-     where matview_reads.matview_id = new.matview_id;
+      from tinydevcrm.matview_read_names
+     where matview_read_names.matview_id = new.matview_id;
 
-    insert into tinydevcrm.matview_reads (matview_id, relation, schema_name, name)
+    insert into tinydevcrm.matview_read_names (matview_id, relation, schema_name, name)
     select matviews.id,
            pg_class.oid,
            pg_namespace.nspname::text,

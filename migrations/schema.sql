@@ -789,7 +789,7 @@ table matviews
     trigger _100_end_pause before update of is_paused: _matviews_end_pause()
     trigger _100_fill_in before insert: _matviews_fill_in()
     trigger _100_find_schedule before update of schedule, catch_up, is_slow, owner: _matviews_find_schedule()
-    trigger _100_mute before update of muted_for: _matviews_mute()
+    trigger _100_mute before update of muted_for: _set_muted_until()
     trigger _100_set_deadline before update of notify_deadline: _matviews_set_deadline()
     trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
     trigger _200_take_number before insert: _matviews_take_number()
@@ -808,8 +808,8 @@ table matviews
 function _matviews_fill_in() returns trigger
     -- Sets the owner of a registration to the owner of the materialized view; null when it is none.
 
-function _matviews_mute() returns trigger
-    -- Sets until when a materialized view is muted.
+function _set_muted_until() returns trigger
+    -- Sets until when a row is muted: a materialized view or a subscription.
 
 function _matviews_create_lock() returns trigger
     -- Creates the row of tinydevcrm._locks that keeps two refreshes of a materialized view from running at once.
@@ -823,7 +823,7 @@ table matview_definitions
     foreign key (matview_id) references matviews(id) on delete cascade
     trigger _500_accept after update of is_accepted: _matview_definitions_accept()
 
-table matview_reads
+table matview_read_names
     -- What the query of each watched materialized view reads, also through views, by the names that these relations had when the view was registered or its tables were accepted.
     matview_id           bigint       -- The registration.
     relation             regclass     -- A table or view that the query reads.
@@ -1756,14 +1756,11 @@ table subscriptions
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
-    trigger _100_mute before update of muted_for: _subscriptions_mute()
+    trigger _100_mute before update of muted_for: _set_muted_until()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
-
-function _subscriptions_mute() returns trigger
-    -- Sets until when a subscription is muted.
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.

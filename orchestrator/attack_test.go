@@ -24,7 +24,7 @@ var attackedTables = []struct{ table, change, forged string }{
 	{"import_problems", "line = 0", "(import_id, line, reason, line_text) values ({import_id}, 1, 'forged', '')"},
 	{"matviews where id = {matview_id}", "notify_when = 'never'", "(relation) values ('ann.unwatched')"},
 	{"matview_definitions where matview_id = {matview_id}", "is_accepted = true", ""},
-	{"matview_reads where matview_id = {matview_id}", "name = 'forged'",
+	{"matview_read_names where matview_id = {matview_id}", "name = 'forged'",
 		"(matview_id, relation, schema_name, name) values ({other_matview_id}, 'ann.t', 'ann', 'forged')"},
 	{"dropped_matviews", "query = 'forged'",
 		"(id, owner, schema_name, name, query, registration, dropped_by) values (0, 'ann', 'ann', 'forged', '', '{}', '')"},

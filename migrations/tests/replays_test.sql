@@ -214,7 +214,7 @@ select results_eq(
 select results_eq(
     $$ select notify_when, reason from tinydevcrm._suggest_rule('large') $$,
     $$ values ('not_empty', 'it has more than 2 rows, and is refreshed at each round, because it calls now(), '
-              'whose result does not depend on its arguments alone: comparing its rows each time would be slow') $$, 'with the reason');
+              'whose result can change by itself: comparing its rows each time would be slow') $$, 'with the reason');
 select is(
     (select reason from tinydevcrm._suggest_rule('"by tracking"')),
     'its tables are tracked: its rows are compared only after a change', 'and for tracked views');
