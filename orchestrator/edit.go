@@ -142,6 +142,9 @@ type matviewSettings struct {
 	NotifyWhen      string   `json:"notify_when"`
 	IgnoredColumns  []string `json:"ignored_columns"`
 	NotifyInterval  string   `json:"notify_interval"`
+	NotifyAfter     int      `json:"notify_after"`
+	NotifyDeadline  string   `json:"notify_deadline"`
+	MutedUntil      *string  `json:"muted_until"`
 	Key             []string `json:"key"`
 	Schedule        *string  `json:"schedule"`
 	NextDueAt       *string  `json:"next_due_at"`
@@ -196,6 +199,9 @@ func (m *matviewSettings) print(w io.Writer) error {
 	table.row("notify when", m.NotifyWhen)
 	table.row("ignored columns", orDash(list(m.IgnoredColumns)))
 	table.row("notify interval", m.NotifyInterval)
+	table.row("notify after", m.NotifyAfter)
+	table.row("notify deadline", m.NotifyDeadline)
+	table.row("muted until", orDash(m.MutedUntil))
 	table.row("key", orDash(list(m.Key)))
 	table.row("schedule", orDash(m.Schedule))
 	table.row("next refresh", orDash(m.NextDueAt))
