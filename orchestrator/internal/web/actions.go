@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"mime"
 	"net/http"
 	"strings"
@@ -96,12 +97,12 @@ func (s *server) act(r *http.Request, action action) (json.RawMessage, error) {
 			arguments[i] = r.PostForm.Get(field)
 		}
 	}
-	release, err := s.session(r.Context()).actions.take(r.Context())
+	release, err := s.site.TakeAction(r)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	ctx, cancel := takeTime(r)
+	ctx, cancel := kit.TakeTime(r)
 	defer cancel()
 
 	var result []byte

@@ -79,8 +79,10 @@ func (s *server) leaveFlash(w http.ResponseWriter, r *http.Request, to string, l
 	_, left.query, _ = strings.Cut(address, "?")
 	left.id = rand.Text()
 	left.until = time.Now().Add(flashLasts)
-	s.session(r.Context()).flashes.keep(left)
-	http.SetCookie(w, flashCookie(r, left.id, int(flashLasts.Seconds())))
+	cookie := flashCookie(r, left.id, int(flashLasts.Seconds()))
+	left.id += s.site.Session(r.Context()).User
+	s.flashes.keep(left)
+	http.SetCookie(w, cookie)
 }
 
 // takeFlash returns the message for the requested page; nil for none.
@@ -93,7 +95,7 @@ func (s *server) takeFlash(w http.ResponseWriter, r *http.Request) *flash {
 		if !isOurs {
 			continue
 		}
-		found, isWaiting := s.session(r.Context()).flashes.take(id, r.URL.Query().Encode())
+		found, isWaiting := s.flashes.take(id+s.site.Session(r.Context()).User, r.URL.Query().Encode())
 		if !isWaiting {
 			http.SetCookie(w, flashCookie(r, id, -1))
 		}

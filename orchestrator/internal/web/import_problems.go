@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/csv"
 	"fmt"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"net/http"
 	"strconv"
 
@@ -19,12 +20,12 @@ func (s *server) showProblems(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
-	release, err := s.takeTransfer(r)
+	release, err := s.site.TakeTransfer(r)
 	if err != nil {
 		return err
 	}
 	defer release()
-	ctx, cancel := takeTime(r)
+	ctx, cancel := kit.TakeTime(r)
 	defer cancel()
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {

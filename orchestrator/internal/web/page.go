@@ -248,7 +248,7 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	shown := page{
 		Chosen:   chosenOf(values),
 		Schedule: values.Get("schedule"),
-		Before:   filterOf(values).before,
+		Before:   beforeOf(values),
 	}
 	shown.Done = s.takeFlash(w, r)
 	ctx, cancel := timeoutOf(r)
@@ -280,7 +280,7 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 // renderPage reads what the page shows, as far as it can be read, and writes the page.
 func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) {
 	shown.MaxUpload = s.MaxUpload
-	shown.User = s.session(r.Context()).user
+	shown.User = s.site.Session(r.Context()).User
 	shown.Now = time.Now().UnixMilli()
 	if shown.Chosen == nil {
 		shown.Chosen = url.Values{}
@@ -294,7 +294,7 @@ func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) 
 			Relation: matview.Relation, Name: matview.Key, Origins: matview.Origins, Typed: shown.Origins, Site: siteOf(r),
 		}
 	}
-	if since := s.awaySince.Load(); shown.Away != nil && since != nil {
+	if since := s.site.AwaySince(); shown.Away != nil && since != nil {
 		shown.AwaySince = *since
 		shown.IsRetried = r.Method == http.MethodGet
 		w.Header().Set("Retry-After", "10")
@@ -344,7 +344,7 @@ func (s *server) fillPage(r *http.Request, shown *page) {
 		shown.setProblem(fill.step, *problem)
 	}
 	if len(shown.unread) == 0 {
-		s.awaySince.Store(nil)
+		s.site.NoteAnswer()
 	}
 }
 
@@ -353,7 +353,7 @@ func (s *server) showNews(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := timeoutOf(r)
 	defer cancel()
 
-	shown := page{Chosen: chosenOf(r.URL.Query()), User: s.session(r.Context()).user}
+	shown := page{Chosen: chosenOf(r.URL.Query()), User: s.site.Session(r.Context()).User}
 	var body bytes.Buffer
 	for _, fill := range []func(context.Context, *page) error{
 		s.fillOverview, s.fillMatviews, s.fillSubscriptions,
@@ -363,7 +363,7 @@ func (s *server) showNews(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.awaySince.Store(nil)
+	s.site.NoteAnswer()
 	if err := s.templates.ExecuteTemplate(&body, "news.html", shown); err != nil {
 		s.writeProblem(w, r, fmt.Errorf("render the news: %w", err))
 		return

@@ -60,7 +60,7 @@ func (s *server) previewQuery(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) runPreview(r *http.Request, query string) (json.RawMessage, error) {
-	release, err := s.session(r.Context()).actions.take(r.Context())
+	release, err := s.site.TakeAction(r)
 	if err != nil {
 		return nil, err
 	}

@@ -1,67 +1,91 @@
 package web
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/klauspost/compress/gzhttp"
+)
 
 // routes serves the routes for everyone, and all others to users who have logged in.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 
-	mux.HandleFunc("GET /static/{name}", s.serveAsset)
+	mux.HandleFunc("GET /static/{name}", s.site.ServeAsset)
 	mux.HandleFunc("GET /theme.css", s.serveTheme)
 	mux.HandleFunc("GET /embed/{matview}", s.showWidget)
 	for pattern, handler := range s.Others {
 		mux.Handle(pattern, handler)
 	}
-	mux.Handle("/", s.authenticate(s.userRoutes()))
+	mux.Handle("/", s.site.Authenticate(s.userRoutes()))
 
 	return mux
 }
 
 func (s *server) userRoutes() http.Handler {
 	mux := http.NewServeMux()
-
-	mux.HandleFunc("GET /{$}", s.showPage)
-
-	mux.HandleFunc("POST /upload-file", s.uploadFile)
-	mux.HandleFunc("GET /imports/{id}/problems.csv", s.showProblems)
-
-	mux.HandleFunc("GET /news", s.showNews)
-
-	mux.HandleFunc("GET /schedules/describe", s.describeSchedule)
-	mux.HandleFunc("GET /rules/replay", s.replayRule)
-	mux.HandleFunc("GET /matviews", s.listMatviews)
-	mux.HandleFunc("GET /matviews/{name}", s.showRows)
-	mux.HandleFunc("POST /matviews", s.createMatview)
-	mux.HandleFunc("POST /matviews/preview", s.previewQuery)
-	mux.HandleFunc("POST /matviews/alter", s.alterMatview)
-	mux.HandleFunc("POST /matviews/watch", s.watchMatview)
-	mux.HandleFunc("POST /matviews/pause", s.pauseMatview)
-	mux.HandleFunc("POST /matviews/resume", s.resumeMatview)
-	mux.HandleFunc("POST /matviews/mute", s.muteMatview)
-	mux.HandleFunc("POST /matviews/unmute", s.unmuteMatview)
-	mux.HandleFunc("POST /matviews/schedule", s.scheduleMatview)
-	mux.HandleFunc("POST /matviews/unschedule", s.unscheduleMatview)
-	mux.HandleFunc("POST /matviews/refresh", s.refreshMatview)
-	mux.HandleFunc("POST /matviews/drop", s.dropMatview)
-	mux.HandleFunc("POST /matviews/restore", s.restoreMatview)
-	mux.HandleFunc("POST /matviews/accept", s.acceptTables)
-	mux.HandleFunc("POST /matviews/embed", s.allowEmbedding)
-	mux.HandleFunc("POST /matviews/unembed", s.forbidEmbedding)
-
-	mux.HandleFunc("GET /subscriptions", s.listSubscriptions)
-	mux.HandleFunc("POST /subscriptions", s.createSubscription)
-	mux.HandleFunc("POST /subscriptions/alter", s.alterWebhook)
-	mux.HandleFunc("POST /subscriptions/pause", s.pauseSubscription)
-	mux.HandleFunc("POST /subscriptions/resume", s.resumeSubscription)
-	mux.HandleFunc("POST /subscriptions/mute", s.muteSubscription)
-	mux.HandleFunc("POST /subscriptions/unmute", s.unmuteSubscription)
-	mux.HandleFunc("POST /subscriptions/drop", s.dropSubscription)
-	mux.HandleFunc("POST /subscriptions/retry", s.retrySubscription)
-	mux.HandleFunc("POST /subscriptions/redeliver", s.redeliverParked)
-	mux.HandleFunc("POST /deliveries/redeliver", s.redeliverEvent)
-
-	mux.HandleFunc("GET /events", s.listEvents)
-	mux.HandleFunc("GET /events/stream", s.streamEvents)
-
+	isTaken := map[string]bool{}
+	for _, screen := range s.screens {
+		for pattern, handler := range screen.Routes {
+			mux.HandleFunc(pattern, handler)
+			isTaken[pattern] = true
+		}
+	}
+	// The routes of the page at / give way to those of the screens.
+	for pattern, handler := range s.pageRoutes() {
+		if !isTaken[pattern] {
+			mux.HandleFunc(pattern, handler)
+		}
+	}
 	return mux
+}
+
+func (s *server) pageRoutes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /{$}":                       s.showPage,
+		"POST /upload-file":              s.uploadFile,
+		"GET /imports/{id}/problems.csv": s.showProblems,
+		"GET /news":                      s.showNews,
+		"GET /schedules/describe":        s.describeSchedule,
+		"GET /rules/replay":              s.replayRule,
+		"GET /matviews":                  s.listMatviews,
+		"GET /matviews/{name}":           s.showRows,
+		"POST /matviews":                 s.createMatview,
+		"POST /matviews/preview":         s.previewQuery,
+		"POST /matviews/alter":           s.alterMatview,
+		"POST /matviews/watch":           s.watchMatview,
+		"POST /matviews/pause":           s.pauseMatview,
+		"POST /matviews/resume":          s.resumeMatview,
+		"POST /matviews/mute":            s.muteMatview,
+		"POST /matviews/unmute":          s.unmuteMatview,
+		"POST /matviews/schedule":        s.scheduleMatview,
+		"POST /matviews/unschedule":      s.unscheduleMatview,
+		"POST /matviews/refresh":         s.refreshMatview,
+		"POST /matviews/drop":            s.dropMatview,
+		"POST /matviews/restore":         s.restoreMatview,
+		"POST /matviews/accept":          s.acceptTables,
+		"POST /matviews/embed":           s.allowEmbedding,
+		"POST /matviews/unembed":         s.forbidEmbedding,
+		"GET /subscriptions":             s.listSubscriptions,
+		"POST /subscriptions":            s.createSubscription,
+		"POST /subscriptions/alter":      s.alterWebhook,
+		"POST /subscriptions/pause":      s.pauseSubscription,
+		"POST /subscriptions/resume":     s.resumeSubscription,
+		"POST /subscriptions/mute":       s.muteSubscription,
+		"POST /subscriptions/unmute":     s.unmuteSubscription,
+		"POST /subscriptions/drop":       s.dropSubscription,
+		"POST /subscriptions/retry":      s.retrySubscription,
+		"POST /subscriptions/redeliver":  s.redeliverParked,
+		"POST /deliveries/redeliver":     s.redeliverEvent,
+	}
+}
+
+// compress compresses pages, styles and scripts. Rows keep their tags, which are those of the bytes themselves.
+func compress(next http.Handler) http.Handler {
+	wrap, err := gzhttp.NewWrapper(gzhttp.ContentTypes([]string{
+		"text/html", "text/css", "text/javascript", "application/javascript", "image/svg+xml",
+	}))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return wrap(next)
 }

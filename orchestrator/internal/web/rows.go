@@ -9,6 +9,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"iter"
 	"mime"
 	"net/http"
@@ -74,12 +75,12 @@ func (s *server) showRows(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) sendRows(w http.ResponseWriter, r *http.Request) error {
-	release, err := s.takeTransfer(r)
+	release, err := s.site.TakeTransfer(r)
 	if err != nil {
 		return err
 	}
 	defer release()
-	ctx, cancel := takeTime(r)
+	ctx, cancel := kit.TakeTime(r)
 	defer cancel()
 	conn, err := s.pool(ctx).Conn(ctx)
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *server) openRows(ctx context.Context, tx *sql.Tx, r *http.Request) (*vi
 	if err != nil {
 		return nil, fmt.Errorf("describe view %s: %w", rows.Name, err)
 	}
-	rows.tag = tagOf(version, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.look)
+	rows.tag = tagOf(version, rows.Columns, rows.form.suffix, rows.form.rowLimit, s.site.Look())
 	statement := rows.statement
 	if rows.form.rowLimit > 0 {
 		statement += " limit " + strconv.Itoa(rows.form.rowLimit)

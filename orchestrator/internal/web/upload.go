@@ -115,7 +115,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 	if err != nil {
 		return err
 	}
-	release, err := s.takeTransfer(r)
+	release, err := s.site.TakeTransfer(r)
 	if err != nil {
 		return err
 	}

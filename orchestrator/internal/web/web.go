@@ -22,26 +22,20 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 )
 
 const (
-	// readTimeout bounds the queries of the page.
-	readTimeout = 10 * time.Second
+	readTimeout = kit.ReadTimeout
 	// runTimeout bounds what a button starts: a query of the user, over any amount of data.
 	runTimeout = 10 * time.Minute
 	// previewTimeout bounds the preview of a query.
 	previewTimeout = 30 * time.Second
 	// writeTimeout is how long a client may take to accept an answer.
 	writeTimeout = 30 * time.Second
-	// maxTransfers and maxActions run at once. Further ones wait for a turn, at most patience.
-	maxTransfers = db.MaxConns / 2
-	maxActions   = db.MaxConns - maxTransfers - 1
 	patience     = 10 * time.Second
-	// maxReads and maxStreams are how many reads of events and event streams each user has at once. Further ones
-	// wait readPatience.
-	maxReads     = 2
-	maxStreams   = 50
-	readPatience = 3 * time.Second
 	// heartbeat is how often an idle event stream sends a sign of life.
 	heartbeat = 15 * time.Second
 )
@@ -73,25 +67,16 @@ type UploadFunc func(ctx context.Context, pool *sql.DB, file io.Reader, source s
 
 type server struct {
 	Config
-	heartbeat time.Duration
+	site      *kit.Site
+	screens   []kit.Screen
+	events    *parts.Events
 	templates *template.Template
-	assets    map[string]asset
-	// look changes with templates and assets.
-	look string
-	// everyone is the session of all requests when users do not log in.
-	everyone *session
-	users    sessions
+	// flashes are the results that the page at / has not shown yet.
+	flashes flashes
 	// widgets are public: they share one connection, so that they take none from the users.
-	widgets slots
-	// clients bound the transfers of each client when users do not log in.
-	clients clientSlots
-	// reads bound what each user reads at once of the events, on the pool that all users share. streams bound the
-	// event streams of each user.
-	reads, streams clientSlots
+	widgets *kit.Slots
 	// slow is how long an upload may be slow.
 	slow time.Duration
-	// awaySince is when a request first noticed that the database is away; nil while it answers.
-	awaySince atomic.Pointer[time.Time]
 	// isPooled means that a pooler in transaction mode has lost a cursor after its transaction. From then on rows are
 	// read in their transaction, and a refresh waits for a client that reads slowly.
 	isPooled atomic.Bool
@@ -107,27 +92,27 @@ func newHandler(config Config, heartbeat time.Duration) http.Handler {
 }
 
 func newServer(config Config, heartbeat time.Duration) *server {
+	site := kit.New(kit.Options{Pool: config.Pool, Login: config.Login, Logger: config.Logger})
 	s := &server{
-		Config:    config,
-		heartbeat: heartbeat,
-		assets:    loadAssets(),
-		everyone:  newSession(maxTransfers, maxActions),
-		widgets:   newSlots("widgets", 1),
-		clients:   clientSlots{what: "uploads and downloads from your address", count: maxTransfers - 1, patience: patience},
-		reads:     clientSlots{what: "reads of your events", count: maxReads, patience: readPatience},
-		streams:   clientSlots{what: "event streams of yours", count: maxStreams, patience: readPatience},
-		slow:      slowTimeout,
+		Config:  config,
+		site:    site,
+		events:  parts.NewEvents(site),
+		widgets: kit.NewSlots("widgets", 1, patience),
+		slow:    slowTimeout,
 	}
-	s.everyone.pool = config.Pool
-	s.templates = parseTemplates(s.assets)
-	s.look = look()
+	s.screens = []kit.Screen{
+		events.New(site, s.events, config.Events, heartbeat),
+	}
+	site.Add(s.screens...)
+	site.AddFiles(files)
+	s.templates = parseTemplates(site)
 	return s
 }
 
 func (s *server) handler() http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(s.denyCrossOrigin))
-	return s.guard(protection.Handler(s.routes()))
+	return compress(s.guard(protection.Handler(s.routes())))
 }
 
 // guard sets the headers that keep foreign code off the page, and checks the host name of the request: another

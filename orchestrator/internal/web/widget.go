@@ -49,7 +49,7 @@ func (s *server) showWidget(w http.ResponseWriter, r *http.Request) {
 
 // renderWidget returns the page of a widget; nil when the client already has it.
 func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	release, err := s.widgets.take(r.Context())
+	release, err := s.widgets.Take(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, e
 	if shown.widgetOptions, err = parseOptions(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
-	shown.Tag = tagOf(shown.id, shown.version, shown.name, r.URL.RawQuery, s.look)
+	shown.Tag = tagOf(shown.id, shown.version, shown.name, r.URL.RawQuery, s.site.Look())
 	w.Header().Set("ETag", shown.Tag)
 	w.Header().Set("Cache-Control", "no-cache")
 	if isKnown(r, shown.Tag) {

@@ -3,6 +3,7 @@ package words
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -35,4 +36,36 @@ func Duration(took time.Duration) string {
 // Milliseconds is the Duration of a number of milliseconds, as an event has it.
 func Milliseconds(took float64) string {
 	return Duration(time.Duration(took * float64(time.Millisecond)))
+}
+
+// Group is a number with its digits in groups of three: 1,234,567.
+func Group(number int64) string {
+	text := strconv.FormatInt(number, 10)
+	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
+
+// Ago is how long ago something was: 5 s ago, 3 min ago, in 2 h; the day when that is more than a month away.
+// showAgo() of the page's scripts returns the same.
+func Ago(passed time.Duration, at time.Time) string {
+	const day = 24 * time.Hour
+	format := "%s ago"
+	if passed < 0 {
+		format, passed = "in %s", -passed
+	}
+	switch {
+	case passed < time.Second:
+		return "now"
+	case passed < time.Minute:
+		return fmt.Sprintf(format, fmt.Sprintf("%d s", passed/time.Second))
+	case passed < time.Hour:
+		return fmt.Sprintf(format, fmt.Sprintf("%d min", passed/time.Minute))
+	case passed < day:
+		return fmt.Sprintf(format, fmt.Sprintf("%d h", passed/time.Hour))
+	case passed < 30*day:
+		return fmt.Sprintf(format, Count(int64(passed/day), "day"))
+	}
+	return at.UTC().Format(time.DateOnly)
 }

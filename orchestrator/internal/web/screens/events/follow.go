@@ -1,23 +1,24 @@
-package web
+package events
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
 const (
-	// shownEvents is how many events a new page shows.
-	shownEvents = 20
 	// missedEvents is how many events a page gets that reconnects. Older ones are in the event table.
 	missedEvents = 5000
+	// maxStreams is how many event streams each user has at once. Further ones wait streamPatience.
+	maxStreams     = 50
+	streamPatience = 3 * time.Second
 	// sessionLasts bounds a stream of a user who has logged in. lookAtRole is how often it checks that the
 	// user may still log in.
 	sessionLasts = 5 * time.Minute
@@ -27,76 +28,28 @@ const (
 	idMargin = 1000
 	// missedApart is the time between two queries for missed events.
 	missedApart = time.Second
+	// writeTimeout is how long a client may take to accept events.
+	writeTimeout = 30 * time.Second
 )
-
-// A filter selects the events of a feed: those of one view, of one outcome, older than one event; or all.
-type filter struct {
-	matview, outcome string
-	before           int64
-}
-
-func filterOf(values url.Values) filter {
-	before, _ := strconv.ParseInt(values.Get("before"), 10, 64)
-	return filter{matview: values.Get("of"), outcome: values.Get("outcome"), before: before}
-}
-
-// fillEvents reads the newest events, or those before a given one.
-func (s *server) fillEvents(ctx context.Context, shown *page) error {
-	filter := filterOf(shown.Chosen)
-	filter.before = shown.Before
-	if filter.matview != "" {
-		// Events have the name with its schema; a dropped view is known by that only.
-		err := s.pool(ctx).QueryRowContext(ctx, "select tinydevcrm._matview_key($1)", filter.matview).Scan(&filter.matview)
-		if err != nil {
-			return fmt.Errorf("find a view by its name: %w", err)
-		}
-		shown.Chosen.Set("of", filter.matview)
-	}
-	events, err := s.readPageEvents(ctx, latestEvents, 0, shownEvents+1,
-		filter.matview, filter.outcome, filter.before)
-	if err != nil {
-		return err
-	}
-	shown.HasMore.Events = len(events) > shownEvents
-	shown.Events = events[:min(len(events), shownEvents)]
-	return nil
-}
-
-func (s *server) listEvents(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := timeoutOf(r)
-	defer cancel()
-
-	filter := filterOf(r.URL.Query())
-	messages, err := s.readEvents(ctx, latestEvents, 0, shownEvents, filter.matview, filter.outcome, filter.before)
-	if err != nil {
-		s.writeProblem(w, r, err)
-		return
-	}
-	events := make([]json.RawMessage, len(messages))
-	for i, message := range messages {
-		events[i] = message.data
-	}
-	s.writeJSON(w, r, http.StatusOK, events)
-}
 
 // streamEvents sends the recent events, and then each new one when it is notified, until the client leaves or
 // the program ends.
-func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
+func (s *screen) streamEvents(w http.ResponseWriter, r *http.Request) {
 	stream := eventStream{
 		sent:    make(map[int64]struct{}),
 		writer:  w,
 		control: http.NewResponseController(w),
 		filter:  filterOf(r.URL.Query()),
 	}
-	if user := s.session(r.Context()).user; user != "" {
-		leave, err := s.streams.take(r.Context(), user)
+	if user := s.site.Session(r.Context()).User; user != "" {
+		leave, err := s.streams.Take(r.Context(), user)
 		if err != nil {
-			s.writeProblem(w, r, err)
+			s.site.WriteProblem(w, r, err)
 			return
 		}
 		defer leave()
 	}
-	if release := s.session(r.Context()).release; release != nil {
+	if release := s.site.Session(r.Context()).Release; release != nil {
 		// An open page does not count as an active user. It reconnects by itself, and logs in again.
 		release()
 		ctx, cancel := context.WithTimeout(r.Context(), sessionLasts)
@@ -105,12 +58,12 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	}
 
 	var err error
-	if stream.role, err = s.roleOf(r.Context(), s.session(r.Context()).user); err != nil {
-		s.writeProblem(w, r, err)
+	if stream.role, err = s.site.RoleOf(r.Context(), s.site.Session(r.Context()).User); err != nil {
+		s.site.WriteProblem(w, r, err)
 		return
 	}
 	// It listens before it reads: an event of the meantime is then read twice rather than not at all.
-	ids, cancel := s.Events()
+	ids, cancel := s.arrivals()
 	defer cancel()
 
 	// A page says after which event it needs them. A browser that reconnects by itself sends the last id that
@@ -122,10 +75,10 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 		limit = shownEvents
 	}
 	after = max(after, lastID-idMargin)
-	messages, err := s.readEventsInTime(r.Context(), latestEvents, after, limit,
-		stream.filter.matview, stream.filter.outcome, 0)
+	messages, err := s.events.ReadInTime(r.Context(), parts.Latest, after, limit,
+		stream.filter.Matview, stream.filter.Outcome, 0)
 	if err != nil {
-		s.writeProblem(w, r, err)
+		s.site.WriteProblem(w, r, err)
 		return
 	}
 
@@ -139,7 +92,7 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request) {
 	s.followEvents(r.Context(), &stream, ids)
 }
 
-func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64) {
+func (s *screen) followEvents(ctx context.Context, stream *eventStream, ids <-chan int64) {
 	quiet := time.NewTicker(s.heartbeat)
 	defer quiet.Stop()
 	looking := time.NewTicker(lookAtRole)
@@ -157,8 +110,8 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 			err = stream.send(": still here\n\n", nil)
 		case <-looking.C:
 			var role int64
-			if role, err = s.roleOf(ctx, s.session(ctx).user); err == nil && role != stream.role {
-				err = errLocked
+			if role, err = s.site.RoleOf(ctx, s.site.Session(ctx).User); err == nil && role != stream.role {
+				err = kit.ErrLocked
 			}
 		case <-lookAgain:
 			lookAgain, lookedAt = nil, time.Now()
@@ -178,7 +131,7 @@ func (s *server) followEvents(ctx context.Context, stream *eventStream, ids <-ch
 		if err != nil {
 			// The client reconnects by itself, and then gets what it missed.
 			if ctx.Err() == nil {
-				s.Logger.WarnContext(ctx, "event stream broke off", "error", err)
+				s.site.Logger.WarnContext(ctx, "event stream broke off", "error", err)
 			}
 			return
 		}
@@ -203,12 +156,12 @@ func takeAll(ids <-chan int64, first int64) []int64 {
 }
 
 // forward sends the events with these ids, unless the stream has sent them.
-func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) error {
+func (s *screen) forward(ctx context.Context, stream *eventStream, ids []int64) error {
 	ids = slices.DeleteFunc(ids, stream.has)
 	if len(ids) == 0 {
 		return nil
 	}
-	messages, err := s.readEventsInTime(ctx, notifiedEvents, pq.Array(ids), stream.filter.matview, stream.filter.outcome)
+	messages, err := s.events.ReadInTime(ctx, parts.Notified, pq.Array(ids), stream.filter.Matview, stream.filter.Outcome)
 	if err != nil {
 		return err
 	}
@@ -216,9 +169,9 @@ func (s *server) forward(ctx context.Context, stream *eventStream, ids []int64) 
 }
 
 // forwardMissed sends the unsent events, from idMargin before the last sent id.
-func (s *server) forwardMissed(ctx context.Context, stream *eventStream) error {
-	messages, err := s.readEventsInTime(ctx, unsentEvents, max(0, stream.lastID-idMargin), missedEvents,
-		stream.filter.matview, stream.filter.outcome, 0, pq.Array(stream.recent()))
+func (s *screen) forwardMissed(ctx context.Context, stream *eventStream) error {
+	messages, err := s.events.ReadInTime(ctx, parts.Unsent, max(0, stream.lastID-idMargin), missedEvents,
+		stream.filter.Matview, stream.filter.Outcome, 0, pq.Array(stream.recent()))
 	if err != nil {
 		return err
 	}

@@ -2,19 +2,35 @@
 
 const maxCell = 200;
 
+// As words.Ago does.
+function showAgo(moment) {
+    const passed = Date.now() - moment;
+    const say = text => passed < 0 ? `in ${text}` : `${text} ago`;
+    const seconds = Math.floor(Math.abs(passed) / 1000);
+    const days = Math.floor(seconds / 86400);
+    if (seconds < 1) return 'now';
+    if (seconds < 60) return say(`${seconds} s`);
+    if (seconds < 3600) return say(`${Math.floor(seconds / 60)} min`);
+    if (seconds < 86400) return say(`${Math.floor(seconds / 3600)} h`);
+    if (days < 30) return say(`${days} day${days === 1 ? '' : 's'}`);
+    return moment.toISOString().slice(0, 10);
+}
+
+// Pages show times in UTC. The reader's own time is beside it on hover.
 export function showTimes(node) {
     for (const time of node.querySelectorAll('time')) {
         const moment = new Date(time.dateTime);
         if (isNaN(moment)) continue;
-        time.title = moment.toLocaleString();
-        const isToday = moment.toDateString() === new Date().toDateString();
-        time.textContent = isToday ? moment.toLocaleTimeString() : time.title;
+        const exact = moment.toISOString().slice(0, 19).replace('T', ' ');
+        time.title = `${exact} UTC; ${moment.toLocaleString()} here`;
+        const text = showAgo(moment);
+        if (time.textContent !== text) time.textContent = text;
     }
 }
 
 export const make = (name, properties = {}) => Object.assign(document.createElement(name), properties);
 
-export const countRows = count => `${count} row${count === 1 ? '' : 's'}`;
+export const countRows = count => `${Number(count).toLocaleString('en')} row${count === 1 ? '' : 's'}`;
 
 // As words.Duration does.
 export function showDuration(ms) {

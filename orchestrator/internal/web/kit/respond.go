@@ -1,4 +1,4 @@
-package web
+package kit
 
 import (
 	"bytes"
@@ -7,17 +7,30 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
-// wantsPage distinguishes a browser, which gets pages and redirects, from a program, which gets JSON.
-func wantsPage(r *http.Request) bool {
+// ByAccept answers browsers with page, and programs with data.
+func ByAccept(page, data http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if WantsPage(r) {
+			page(w, r)
+			return
+		}
+		data(w, r)
+	}
+}
+
+// WantsPage distinguishes a browser, which gets pages and redirects, from a program, which gets JSON.
+func WantsPage(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// explain turns an error into a Problem, and logs it if the user cannot correct it.
-func (s *server) explain(r *http.Request, err error) db.Problem {
+// Explain turns an error into a Problem, and logs it if the user cannot correct it.
+func (s *Site) Explain(r *http.Request, err error) db.Problem {
 	if r.Context().Err() != nil {
 		// The client has left, or the program ends. The error is only a consequence.
 		s.Logger.InfoContext(r.Context(), "request cancelled", "path", r.URL.Path, "error", err)
@@ -50,41 +63,17 @@ func withoutAddresses(problem db.Problem) db.Problem {
 	return problem
 }
 
-// explainIf is explain, or nil when there is no error.
-func (s *server) explainIf(r *http.Request, err error) *db.Problem {
-	if err == nil {
-		return nil
-	}
-	problem := s.explain(r, err)
-	return &problem
-}
-
-// fail answers with an error. A browser gets the page with the error at its step and the user's input; a
-// program gets JSON.
-func (s *server) fail(w http.ResponseWriter, r *http.Request, step string, filled page, err error) {
-	if !wantsPage(r) {
-		s.writeProblem(w, r, err)
-		return
-	}
-	problem := placeIn(r.PostForm.Get("query"), s.explain(r, err))
-	if problem.IsAway {
-		filled.setAway(step, problem)
-	} else {
-		filled.setProblem(step, problem)
-	}
-	s.renderPage(w, r, filled)
-}
-
-// writeProblem answers with an error as JSON.
-func (s *server) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
-	problem := s.explain(r, err)
+// WriteProblem answers with an error as JSON.
+func (s *Site) WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	problem := s.Explain(r, err)
 	if problem.Position > 0 {
-		problem = placeIn(r.PostForm.Get("query"), problem)
+		problem = PlaceIn(r.PostForm.Get("query"), problem)
 	}
-	s.writeJSON(w, r, problem.Status, map[string]db.Problem{"error": problem})
+	s.WriteJSON(w, r, problem.Status, map[string]db.Problem{"error": problem})
 }
 
-func (s *server) writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) {
+// WriteJSON answers with a value as JSON.
+func (s *Site) WriteJSON(w http.ResponseWriter, r *http.Request, status int, value any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
@@ -94,10 +83,11 @@ func (s *server) writeJSON(w http.ResponseWriter, r *http.Request, status int, v
 		body.Reset()
 		body.WriteString(`{"error":{"message":"internal error"}}` + "\n")
 	}
-	s.write(w, r, status, "application/json; charset=utf-8", body.Bytes())
+	s.Write(w, r, status, "application/json; charset=utf-8", body.Bytes())
 }
 
-func (s *server) write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
+// Write answers with these bytes.
+func (s *Site) Write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
 	// The work may have outlasted the deadline that the server set at the start of the request.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 
@@ -108,14 +98,25 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, status int, conte
 	}
 }
 
-// redirect sends a browser back to the page, at a step.
-func (s *server) redirect(w http.ResponseWriter, r *http.Request, to string) {
+// Redirect sends a browser to another page.
+func (s *Site) Redirect(w http.ResponseWriter, r *http.Request, to string) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
-// takeTime bounds the work that a button starts. The server's own timeouts do not bound it: the read timeout
+// PlaceIn converts the position of an error to one in the query as the user wrote it. The query may be a part
+// of the statement that the database was given, or not contain the error at all.
+func PlaceIn(query string, problem db.Problem) db.Problem {
+	statement, isIn := strings.CutSuffix(problem.Query, query)
+	problem.Position -= utf8.RuneCountInString(statement)
+	if query == "" || !isIn || problem.Position < 0 {
+		problem.Position = 0
+	}
+	return problem
+}
+
+// TakeTime bounds the work that a button starts. The server's own timeouts do not bound it: the read timeout
 // ends with the request's body, and the answer gets a new write timeout.
-func takeTime(r *http.Request) (context.Context, context.CancelFunc) {
+func TakeTime(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), runTimeout)
 }

@@ -1,4 +1,4 @@
-package web
+package events
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
 // rememberedEvents bounds how many sent ids a stream remembers.
@@ -42,15 +44,15 @@ func (s *eventStream) recent() []int64 {
 }
 
 // send writes a text and then the messages. They come newest first, and are written oldest first.
-func (s *eventStream) send(text string, messages []message) error {
+func (s *eventStream) send(text string, messages []parts.Message) error {
 	body := bytes.NewBufferString(text)
 	for _, message := range slices.Backward(messages) {
-		if _, isSent := s.sent[message.id]; isSent {
+		if _, isSent := s.sent[message.ID]; isSent {
 			continue
 		}
-		s.sent[message.id] = struct{}{}
-		s.lastID = max(s.lastID, message.id)
-		fmt.Fprintf(body, "id: %d\nevent: refresh\ndata: %s\n\n", message.id, message.data)
+		s.sent[message.ID] = struct{}{}
+		s.lastID = max(s.lastID, message.ID)
+		fmt.Fprintf(body, "id: %d\nevent: refresh\ndata: %s\n\n", message.ID, message.Data)
 	}
 	s.forget()
 	if body.Len() == 0 {

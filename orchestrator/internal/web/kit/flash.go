@@ -1,0 +1,155 @@
+package kit
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+)
+
+const (
+	// flashLasts is longer than a browser takes to follow a redirect. secretLasts is how long a page shows a secret
+	// again when it is reloaded.
+	flashLasts  = time.Minute
+	secretLasts = 10 * time.Minute
+	// maxFlashes and maxFlashBytes are how many, and how many bytes of input, are kept for each user. A new one
+	// replaces the oldest.
+	maxFlashes    = 1000
+	maxFlashBytes = 8 << 20
+	flashPrefix   = "tinydevcrm-result-"
+)
+
+// A Flash is the result of a request. The page after the redirect shows it once, and only to the browser that sent
+// the request.
+type Flash struct {
+	// Done is the name of the action that was done; empty when it failed.
+	Done string
+	// Made is what the database answered.
+	Made map[string]any
+	// Problem is why it failed, At the part of the page that shows it, and Form the user's input.
+	Problem *db.Problem
+	At      string
+	Form    url.Values
+	// IsLost means that the result is not known: another orchestrator has it, or it took too long.
+	IsLost bool
+	// HasSecret keeps it for ten minutes, so that a reload shows the secret again.
+	HasSecret bool
+
+	id, address string
+	until       time.Time
+}
+
+func (f Flash) bytes() int {
+	count := 0
+	for _, values := range f.Form {
+		for _, value := range values {
+			count += len(value)
+		}
+	}
+	return count
+}
+
+// flashes are the results for one user that are not shown yet, oldest first.
+type flashes struct {
+	mu   sync.Mutex
+	kept []Flash
+}
+
+func (f *flashes) keep(kept Flash) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.kept = slices.DeleteFunc(f.kept, func(old Flash) bool { return now.After(old.until) })
+	f.kept = append(f.kept, kept)
+	bytes := 0
+	for _, each := range f.kept {
+		bytes += each.bytes()
+	}
+	for len(f.kept) > 1 && (len(f.kept) > maxFlashes || bytes > maxFlashBytes) {
+		bytes -= f.kept[0].bytes()
+		f.kept = f.kept[1:]
+	}
+}
+
+// take returns the flash with an id if it is for the page at that address. isWaiting means that it stays for later.
+func (f *flashes) take(id, address string) (found *Flash, isWaiting bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := slices.IndexFunc(f.kept, func(kept Flash) bool { return kept.id == id && time.Now().Before(kept.until) })
+	if at < 0 {
+		return &Flash{IsLost: true}, false
+	}
+	if f.kept[at].address != address {
+		return nil, true
+	}
+	taken := f.kept[at]
+	if !taken.HasSecret {
+		f.kept = slices.Delete(f.kept, at, at+1)
+	}
+	return &taken, taken.HasSecret
+}
+
+// LeaveFlash leaves a result for the page at an address. Each has its own cookie, so that two tabs do not take each
+// other's.
+func (s *Site) LeaveFlash(w http.ResponseWriter, r *http.Request, to string, left Flash) {
+	left.address, _, _ = strings.Cut(to, "#")
+	left.id = rand.Text()
+	lasts := flashLasts
+	if left.HasSecret {
+		lasts = secretLasts
+	}
+	left.until = time.Now().Add(lasts)
+	s.Session(r.Context()).flashes.keep(left)
+	http.SetCookie(w, flashCookie(r, left.id, int(lasts.Seconds())))
+}
+
+// takeFlash returns the result for the requested page; nil for none.
+func (s *Site) takeFlash(w http.ResponseWriter, r *http.Request) *Flash {
+	for _, cookie := range r.Cookies() {
+		id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix)
+		if !isOurs {
+			continue
+		}
+		found, isWaiting := s.Session(r.Context()).flashes.take(id, r.URL.RequestURI())
+		if !isWaiting {
+			http.SetCookie(w, flashCookie(r, id, -1))
+		}
+		if found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// returnFlash keeps a result for the next attempt to show the page.
+func (s *Site) returnFlash(w http.ResponseWriter, r *http.Request, taken *Flash) {
+	if taken != nil && !taken.IsLost {
+		s.LeaveFlash(w, r, taken.address, *taken)
+	}
+}
+
+func flashCookie(r *http.Request, id string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name:     flashPrefix + id,
+		Value:    "1",
+		Path:     "/",
+		MaxAge:   maxAge,
+		HttpOnly: true,
+		Secure:   strings.HasPrefix(SiteOf(r), "https:"),
+		SameSite: http.SameSiteStrictMode,
+	}
+}
+
+// SiteOf returns the URL of this server, as the sender of the request knows it.
+func SiteOf(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host
+}

@@ -1,0 +1,68 @@
+// What every page does: times, SQL that follows what is typed, buttons to copy it, and errors at their word.
+
+import { make, showTimes } from './common.js';
+
+showTimes(document);
+setInterval(() => { if (!document.hidden) showTimes(document); }, 10000);
+
+const problem = document.querySelector('.problem[tabindex]');
+problem?.focus({ preventScroll: Boolean(location.hash) });
+
+// --- Errors ------------------------------------------------------------------------------------
+
+// The database reports the character at which it found the error.
+export function pointAt(box, field) {
+    const position = Number(box?.dataset.position);
+    if (!position || !field) return;
+    // JavaScript counts UTF-16 code units: some characters take two.
+    const start = [...field.value].slice(0, position - 1).join('').length;
+    const word = field.value.slice(start).match(/^\w+|^./su)?.[0] ?? '';
+    field.focus();
+    field.setSelectionRange(start, start + word.length);
+}
+
+pointAt(problem, document.querySelector('textarea[name=query]'));
+
+// --- Copy --------------------------------------------------------------------------------------
+
+async function copy(text, button) {
+    try {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = 'Copied';
+    } catch {
+        // Without TLS a page may not write to the clipboard: the text is selected instead.
+        getSelection().selectAllChildren(text);
+        button.textContent = 'Selected';
+    }
+    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+}
+
+for (const text of document.querySelectorAll('.sql pre, .snippet')) {
+    const button = make('button', { type: 'button', className: 'second small copy', textContent: 'Copy' });
+    button.setAttribute('aria-live', 'polite');
+    button.addEventListener('click', () => copy(text, button));
+    text.before(button);
+}
+
+// --- SQL as it is typed ------------------------------------------------------------------------
+
+const literal = text => {
+    const quoted = `'${text.replaceAll("'", "''")}'`;
+    return text.includes('\\') ? `E${quoted.replaceAll('\\', '\\\\')}` : quoted;
+};
+
+const quoteQuery = text => text.includes('$query$') ? literal(text) : `$query$\n${text}\n$query$`;
+
+// data-field is the id of a field, or the name of radio buttons.
+function follow(span) {
+    const name = span.dataset.field;
+    const field = document.getElementById(name)
+        ?? span.closest('section').querySelector(`form [name="${name}"]:checked`);
+    if (!field) return;
+    const isNull = span.dataset.as === 'null' && field.value === '';
+    span.textContent = isNull ? 'null' : (span.dataset.as === 'query' ? quoteQuery : literal)(field.value);
+}
+
+document.addEventListener('input', event => {
+    event.target.closest('section')?.querySelectorAll('span[data-field]').forEach(follow);
+});
