@@ -39,6 +39,8 @@ func newBrowser(t testing.TB) *browser {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
+		// A page out of this cache has no load event, for which the tests wait.
+		chromedp.Flag("disable-features", "BackForwardCache"),
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WindowSize(1280, 900),
