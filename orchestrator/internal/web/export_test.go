@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
 // HandlerWithHeartbeat is Handler with a heartbeat that a test can wait for.
@@ -20,25 +21,9 @@ func HandlerWithSlow(config Config, slow time.Duration) http.Handler {
 	return s.handler()
 }
 
-// A Refresh is one that a chart shows.
-type Refresh struct {
-	IsFailed   bool
-	RowCount   int64
-	DurationMS float64
-}
-
-// NewChart draws refreshes, oldest first.
-func NewChart(refreshes ...Refresh) chart {
-	drawn := make([]refresh, len(refreshes))
-	for i, next := range refreshes {
-		drawn[i] = refresh{isFailed: next.IsFailed, rowCount: next.RowCount, durationMS: next.DurationMS}
-	}
-	return newChart(drawn)
-}
-
 // PlaceIn is the position of an error in a query, given its position in a statement.
 func PlaceIn(query, statement string, position int) int {
-	return placeIn(query, db.Problem{Query: statement, Position: position}).Position
+	return kit.PlaceIn(query, db.Problem{Query: statement, Position: position}).Position
 }
 
 // PageURL is the URL of the page with a selection, at a step.

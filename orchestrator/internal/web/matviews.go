@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
 // shownMatviews is how many views the list shows. The others are found by a part of their name.
@@ -54,7 +55,7 @@ type matview struct {
 	IsOwn bool
 	// Origins are the sites that may show it as a widget.
 	Origins []string
-	Chart   chart
+	Chart   parts.Chart
 
 	isAsked, isListed bool
 }
@@ -137,7 +138,15 @@ func (s *server) findMatviews(ctx context.Context, asked, part string) ([]matvie
 	if err != nil {
 		return nil, err
 	}
-	return found, s.readCharts(ctx, found)
+	ids := make([]int64, len(found))
+	for i, matview := range found {
+		ids[i] = matview.ID
+	}
+	charts, err := parts.ReadCharts(ctx, s.pool(ctx), ids)
+	for i, matview := range found {
+		found[i].Chart = charts[matview.ID]
+	}
+	return found, err
 }
 
 func (s *server) createMatview(w http.ResponseWriter, r *http.Request) {

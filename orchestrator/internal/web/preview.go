@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
@@ -103,15 +101,4 @@ func forget(conn *sql.Conn) {
 	if _, err := conn.ExecContext(ctx, "discard all"); err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-}
-
-// placeIn converts the position of an error to one in the query as the user wrote it. The query may be a part
-// of the statement that the database was given, or not contain the error at all.
-func placeIn(query string, problem db.Problem) db.Problem {
-	statement, isIn := strings.CutSuffix(problem.Query, query)
-	problem.Position -= utf8.RuneCountInString(statement)
-	if query == "" || !isIn || problem.Position < 0 {
-		problem.Position = 0
-	}
-	return problem
 }

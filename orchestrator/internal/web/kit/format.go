@@ -13,8 +13,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
-// maxCell is how many characters of a value are shown.
-const maxCell = 200
+// MaxCell is how many characters of a value are shown.
+const MaxCell = 200
 
 // functions are those of all templates.
 func (s *Site) functions() template.FuncMap {
@@ -100,6 +100,12 @@ func count(value any, thing string) (string, error) {
 	return text + " " + thing, err
 }
 
+// Count is a number of things with its digits in groups.
+func Count(number int64, thing string) string {
+	text, _ := count(number, thing)
+	return text
+}
+
 // A Cell is a value as text. NULL is not the empty text.
 type Cell struct {
 	Text   string
@@ -119,7 +125,7 @@ func CellsOf(values []sql.NullString) []Cell {
 func Shorten(text string) string {
 	count := 0
 	for at := range text {
-		if count == maxCell {
+		if count == MaxCell {
 			return text[:at] + "…"
 		}
 		count++

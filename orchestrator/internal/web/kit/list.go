@@ -55,7 +55,7 @@ func (l List) With(name, value string) string {
 	if value == "" {
 		values.Del(name)
 	}
-	return l.url(values)
+	return l.URL(values)
 }
 
 // At is the URL of another page.
@@ -65,7 +65,7 @@ func (l List) At(number int) string {
 	if number <= 1 {
 		values.Del("page")
 	}
-	return l.url(values)
+	return l.URL(values)
 }
 
 // Previous and Next are the URLs of the pages beside this one; empty for none.
@@ -83,7 +83,8 @@ func (l List) Next() string {
 	return l.At(l.Number + 1)
 }
 
-func (l List) url(values url.Values) string {
+// URL is the URL of the list with these parameters.
+func (l List) URL(values url.Values) string {
 	if len(values) == 0 {
 		return l.address.EscapedPath()
 	}

@@ -1,4 +1,4 @@
-package web
+package parts
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
@@ -19,48 +20,47 @@ const (
 	chartHeight      = 32
 )
 
-// A chart shows the last refreshes of a view, oldest first: a bar for the number of rows, a full-height bar for
+// A Chart shows the last refreshes of a view, oldest first: a bar for the number of rows, a full-height bar for
 // a failure, and a line for the duration.
-type chart struct {
+type Chart struct {
 	// Rows, Failures and Durations are paths of SVG.
 	Rows, Failures, Durations string
 	Label                     string
 }
 
-type refresh struct {
-	matviewID  int64
-	isFailed   bool
-	rowCount   int64
-	durationMS float64
+// A Refresh is one that a chart shows.
+type Refresh struct {
+	MatviewID  int64
+	IsFailed   bool
+	RowCount   int64
+	DurationMS float64
 }
 
-func (r *refresh) fields() []any { return []any{&r.matviewID, &r.isFailed, &r.rowCount, &r.durationMS} }
+func (r *Refresh) fields() []any { return []any{&r.MatviewID, &r.IsFailed, &r.RowCount, &r.DurationMS} }
 
-// readCharts reads the charts of these views.
-func (s *server) readCharts(ctx context.Context, matviews []matview) error {
-	ids := make([]int64, len(matviews))
-	for i, matview := range matviews {
-		ids[i] = matview.ID
-	}
-	found, err := db.Collect(ctx, s.pool(ctx), "read the last refreshes", (*refresh).fields, `
+// ReadCharts reads the charts of these views, by their ids.
+func ReadCharts(ctx context.Context, from db.Querier, ids []int64) (map[int64]Chart, error) {
+	found, err := db.Collect(ctx, from, "read the last refreshes", (*Refresh).fields, `
 		select matview_id, outcome = 'failed', coalesce(row_count, 0), duration_ms
 		  from tinydevcrm._list_recent_refreshes($1, $2)
 		 order by matview_id, event_id`, pq.Array(ids), chartedRefreshes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	refreshes := map[int64][]refresh{}
+	refreshes := map[int64][]Refresh{}
 	for _, next := range found {
-		refreshes[next.matviewID] = append(refreshes[next.matviewID], next)
+		refreshes[next.MatviewID] = append(refreshes[next.MatviewID], next)
 	}
-	for i := range matviews {
-		matviews[i].Chart = newChart(refreshes[matviews[i].ID])
+	charts := map[int64]Chart{}
+	for id, of := range refreshes {
+		charts[id] = NewChart(of)
 	}
-	return nil
+	return charts, nil
 }
 
-func newChart(refreshes []refresh) chart {
-	var drawn chart
+// NewChart draws refreshes, oldest first.
+func NewChart(refreshes []Refresh) Chart {
+	var drawn Chart
 	if len(refreshes) == 0 {
 		return drawn
 	}
@@ -68,8 +68,8 @@ func newChart(refreshes []refresh) chart {
 	var most int64
 	var longest float64
 	for _, refresh := range refreshes {
-		most, longest = max(most, refresh.rowCount), max(longest, refresh.durationMS)
-		if refresh.isFailed {
+		most, longest = max(most, refresh.RowCount), max(longest, refresh.DurationMS)
+		if refresh.IsFailed {
 			failed++
 		}
 	}
@@ -78,21 +78,21 @@ func newChart(refreshes []refresh) chart {
 	for i, refresh := range refreshes {
 		// The newest at the right.
 		x := (chartedRefreshes-len(refreshes)+i)*barWidth + barWidth/2
-		if refresh.isFailed {
+		if refresh.IsFailed {
 			fmt.Fprintf(&failures, "M%d %dV0", x, chartHeight)
 		} else {
 			// A refresh without rows gets a visible bar too.
-			fmt.Fprintf(&rows, "M%d %dV%d", x, chartHeight, chartHeight-max(1, scale(float64(refresh.rowCount), float64(most))))
+			fmt.Fprintf(&rows, "M%d %dV%d", x, chartHeight, chartHeight-max(1, scale(float64(refresh.RowCount), float64(most))))
 		}
 		step := 'L'
 		if i == 0 {
 			step = 'M'
 		}
-		fmt.Fprintf(&durations, "%c%d %d", step, x, chartHeight-1-scale(refresh.durationMS, longest)*9/10)
+		fmt.Fprintf(&durations, "%c%d %d", step, x, chartHeight-1-scale(refresh.DurationMS, longest)*9/10)
 	}
 	drawn.Rows, drawn.Failures, drawn.Durations = rows.String(), failures.String(), durations.String()
 	drawn.Label = fmt.Sprintf("last refreshes: %d, failed: %d, up to %s, up to %s",
-		len(refreshes), failed, words.Count(most, "row"), words.Milliseconds(longest))
+		len(refreshes), failed, kit.Count(most, "row"), words.Milliseconds(longest))
 	return drawn
 }
 
