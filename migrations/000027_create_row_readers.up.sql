@@ -189,8 +189,9 @@ create function tinydevcrm._build_page_statement(
     sort_by         text,
     is_descending   boolean,
     filters         jsonb,
-    row_offset      bigint,
-    row_limit       integer,
+    row_offset      bigint default 0,
+    row_limit       integer default null,
+    is_json         boolean default false,
     out names       text[],
     out types       text[],
     out are_numbers boolean[],
@@ -213,7 +214,9 @@ begin
            _build_page_statement.types,
            _build_page_statement.statement
       from tinydevcrm._build_rows_statement(
-               _build_page_statement.relation, false, _build_page_statement.cell_limit) as built;
+               _build_page_statement.relation,
+               _build_page_statement.is_json,
+               _build_page_statement.cell_limit) as built;
 
     select name
       into v_unknown
@@ -271,15 +274,19 @@ begin
         ' order by ' || array_to_string(v_order, ', '),
         format(
             ' limit %s offset %s',
-            _build_page_statement.row_limit, _build_page_statement.row_offset));
+            coalesce(_build_page_statement.row_limit::text, 'all'),
+            _build_page_statement.row_offset));
 end
 $$;
 
-comment on function tinydevcrm._build_page_statement(regclass, integer, text, boolean, jsonb, bigint, integer) is
+comment on function tinydevcrm._build_page_statement(
+    regclass, integer, text, boolean, jsonb, bigint, integer, boolean
+) is
     'As tinydevcrm._build_rows_statement(), for one page of the rows: sorted by a column (none for '
     'the order in which they stand), and only those that fit all filters, an object of columns and '
     'what tinydevcrm._print_filter() takes. are_numbers says which columns are numbers. counting '
-    'counts the rows that fit, up to 1000001. Raises 42703 for an unknown column.';
+    'counts the rows that fit, up to 1000001. No row_limit means all rows. Raises 42703 for an '
+    'unknown column.';
 
 create function tinydevcrm._describe_columns(names text[], types text[])
     returns jsonb
@@ -302,7 +309,7 @@ revoke execute on function
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
     tinydevcrm._print_filter(text, text, text, text),
     tinydevcrm._build_page_statement(
-        regclass, integer, text, boolean, jsonb, bigint, integer),
+        regclass, integer, text, boolean, jsonb, bigint, integer, boolean),
     tinydevcrm._describe_columns(text[], text[])
 from public;
 
@@ -312,6 +319,6 @@ grant execute on function
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
     tinydevcrm._print_filter(text, text, text, text),
     tinydevcrm._build_page_statement(
-        regclass, integer, text, boolean, jsonb, bigint, integer),
+        regclass, integer, text, boolean, jsonb, bigint, integer, boolean),
     tinydevcrm._describe_columns(text[], text[])
 to tinydevcrm_user;

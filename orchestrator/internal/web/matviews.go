@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
@@ -282,3 +283,14 @@ func (s *server) writeQuery(w http.ResponseWriter, r *http.Request, query string
 	}
 	s.writeJSON(w, r, http.StatusOK, result)
 }
+
+// findMatview finds a watched materialized view for its download.
+func findMatview(ctx context.Context, tx *sql.Tx, names []string) (found parts.Relation, place int, err error) {
+	err = tx.QueryRowContext(ctx, `
+		select relation::oid::bigint, place, key, name, version
+		  from tinydevcrm._describe_view($1)`, pq.Array(names)).
+		Scan(&found.OID, &place, &found.Name, &found.BareName, &found.Version)
+	return found, place, err
+}
+
+func pageOfMatview(name string) string { return kit.Path("views", name) }

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -70,6 +69,7 @@ type server struct {
 	site      *kit.Site
 	screens   []kit.Screen
 	events    *parts.Events
+	downloads *parts.Downloads
 	templates *template.Template
 	// flashes are the results that the page at / has not shown yet.
 	flashes flashes
@@ -77,9 +77,6 @@ type server struct {
 	widgets *kit.Slots
 	// slow is how long an upload may be slow.
 	slow time.Duration
-	// isPooled means that a pooler in transaction mode has lost a cursor after its transaction. From then on rows are
-	// read in their transaction, and a refresh waits for a client that reads slowly.
-	isPooled atomic.Bool
 }
 
 // Handler serves the page and its routes. The event streams end with the requests' contexts.
@@ -94,11 +91,12 @@ func newHandler(config Config, heartbeat time.Duration) http.Handler {
 func newServer(config Config, heartbeat time.Duration) *server {
 	site := kit.New(kit.Options{Pool: config.Pool, Login: config.Login, Logger: config.Logger})
 	s := &server{
-		Config:  config,
-		site:    site,
-		events:  parts.NewEvents(site),
-		widgets: kit.NewSlots("widgets", 1, patience),
-		slow:    slowTimeout,
+		Config:    config,
+		site:      site,
+		events:    parts.NewEvents(site),
+		downloads: parts.NewDownloads(site),
+		widgets:   kit.NewSlots("widgets", 1, patience),
+		slow:      slowTimeout,
 	}
 	s.screens = []kit.Screen{
 		events.New(site, s.events, config.Events, heartbeat),

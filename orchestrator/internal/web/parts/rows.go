@@ -46,20 +46,11 @@ type Rows struct {
 
 // ReadRows reads the page of rows that a URL asks for: its parameters are page, sort, and where.COLUMN.
 func ReadRows(ctx context.Context, pool *sql.DB, relation string, address *url.URL, size int) (*Rows, error) {
-	values := address.Query()
-	sort, isDescending := strings.CutPrefix(values.Get("sort"), "-")
-	rows := &Rows{Relation: relation, List: kit.ListOf(address, size, sort)}
-	filters := map[string]string{}
-	for name := range values {
-		if column, isFilter := strings.CutPrefix(name, filterPrefix); isFilter && values.Get(name) != "" {
-			filters[column] = values.Get(name)
-		}
-	}
-	given, err := json.Marshal(filters)
+	wanted, err := selectionOf(address)
 	if err != nil {
-		return nil, fmt.Errorf("write the filters of %s: %w", relation, err)
+		return nil, err
 	}
-
+	rows := &Rows{Relation: relation, List: kit.ListOf(address, size, wanted.sort)}
 	tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("begin to read %s: %w", relation, err)
@@ -74,14 +65,14 @@ func ReadRows(ctx context.Context, pool *sql.DB, relation string, address *url.U
 	err = tx.QueryRowContext(ctx, `
 		select names, types, are_numbers, statement, counting
 		  from tinydevcrm._build_page_statement($1::text::regclass, $2, $3, $4, $5, $6, $7)`,
-		relation, kit.MaxCell+1, sort, isDescending, string(given), rows.Offset(), rows.Limit()).
+		relation, kit.MaxCell+1, wanted.sort, wanted.isDescending, wanted.filters, rows.Offset(), rows.Limit()).
 		Scan(pq.Array(&names), pq.Array(&types), pq.Array(&areNumbers), &statement, &counting)
 	if err != nil {
 		return nil, fmt.Errorf("read the columns of %s: %w", relation, err)
 	}
 	for i, name := range names {
 		rows.Columns = append(rows.Columns, Column{
-			Name: name, Type: types[i], IsNumber: areNumbers[i], Filter: filters[name], Head: rows.Head(name, name),
+			Name: name, Type: types[i], IsNumber: areNumbers[i], Filter: address.Query().Get(filterPrefix + name), Head: rows.Head(name, name),
 		})
 	}
 	for values, err := range ReadLines(ctx, tx, statement) {
@@ -95,6 +86,41 @@ func ReadRows(ctx context.Context, pool *sql.DB, relation string, address *url.U
 		return nil, fmt.Errorf("count the rows of %s: %w", relation, err)
 	}
 	return rows, nil
+}
+
+// A selection is which rows a URL asks for, in which order.
+type selection struct {
+	sort         string
+	isDescending bool
+	// filters is the JSON that tinydevcrm._build_page_statement() takes.
+	filters string
+}
+
+// selectionOf reads the parameters sort and where.COLUMN.
+func selectionOf(address *url.URL) (wanted selection, err error) {
+	values := address.Query()
+	wanted.sort, wanted.isDescending = strings.CutPrefix(values.Get("sort"), "-")
+	filters := map[string]string{}
+	for name := range values {
+		if column, isFilter := strings.CutPrefix(name, filterPrefix); isFilter && values.Get(name) != "" {
+			filters[column] = values.Get(name)
+		}
+	}
+	given, err := json.Marshal(filters)
+	if err != nil {
+		return selection{}, fmt.Errorf("write the filters: %w", err)
+	}
+	wanted.filters = string(given)
+	return wanted, nil
+}
+
+// As is the URL of the rows as a file: all of them that fit the filters, in this order. path is that without filters.
+func (r Rows) As(path string) string {
+	values := r.Others("page")
+	if len(values) == 0 {
+		return path
+	}
+	return path + "?" + values.Encode()
 }
 
 // Summary says how many rows there are.
