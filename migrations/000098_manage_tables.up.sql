@@ -104,41 +104,43 @@ comment on function tinydevcrm._list_tables(text, text, boolean, integer, intege
 
 create function tinydevcrm._describe_table(names text[])
     returns table (
+        relation     regclass,
+        place        bigint,
         key          text,
-        relation     text,
         name         text,
         byte_count   bigint,
         description  text,
-        distribution text,
-        version      text
+        distribution text
     )
     language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select format('%I.%I', pg_namespace.nspname, pg_class.relname),
-           pg_class.oid::regclass::text,
+    select pg_class.oid::regclass,
+           asked.place,
+           format('%I.%I', pg_namespace.nspname, pg_class.relname),
            pg_class.relname::text,
            pg_total_relation_size(pg_class.oid),
            obj_description(pg_class.oid, 'pg_class'),
-           tinydevcrm._find_distribution(pg_class.oid),
-           pg_class.oid::text
+           tinydevcrm._find_distribution(pg_class.oid)
       from unnest(_describe_table.names) with ordinality as asked (name, place)
       join pg_class
         on pg_class.relkind in ('r', 'p')
       join pg_namespace
         on pg_namespace.oid = pg_class.relnamespace
-       and asked.name in (
+     where asked.name in (
                format('%I.%I', pg_namespace.nspname, pg_class.relname),
-               pg_namespace.nspname || '.' || pg_class.relname)
-     where tinydevcrm._is_session_of(pg_class.relowner)
+               pg_namespace.nspname || '.' || pg_class.relname,
+               pg_class.oid::regclass::text,
+               case when pg_table_is_visible(pg_class.oid) then pg_class.relname end)
+       and tinydevcrm._is_session_of(pg_class.relowner)
      order by asked.place
      limit 1
 $$;
 
 comment on function tinydevcrm._describe_table(text[]) is
-    'The first table of these names (schema.name, quoted or not) that the role that has logged in '
-    'owns.';
+    'The first table of these names (name or schema.name, quoted or not) that the role that has '
+    'logged in owns, and the place of that name in the list.';
 
 create function tinydevcrm._list_dependents(relation regclass)
     returns table (kind text, name text, key text, subscription_count bigint)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -293,4 +294,6 @@ func findMatview(ctx context.Context, tx *sql.Tx, names []string) (found parts.R
 	return found, place, err
 }
 
-func pageOfMatview(name string) string { return kit.Path("views", name) }
+func (s *server) showMatview(w http.ResponseWriter, r *http.Request, name string) {
+	s.site.Redirect(w, r, kit.Path("views", cmp.Or(name, r.PathValue("name"))))
+}

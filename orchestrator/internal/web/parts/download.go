@@ -45,15 +45,19 @@ type Downloads struct {
 func NewDownloads(site *kit.Site) *Downloads { return &Downloads{site: site} }
 
 // Serve sends the rows of the relation that the address names, as JSON or CSV: by the header Accept, or by the end of
-// the address. Its parameters are those of ReadRows, without the page. Browsers are redirected to a page if the address
-// does not name a format.
-func (d *Downloads) Serve(find FindFunc, page func(name string) string) http.HandlerFunc {
+// the address. Its parameters are those of ReadRows, without the page. Browsers get a page if the address does not name
+// a format.
+func (d *Downloads) Serve(find FindFunc, page func(w http.ResponseWriter, r *http.Request, name string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
-		err := d.send(w, r, find, page)
+		shown, err := d.send(w, r, find)
 		if isLostCursor(err) {
 			// Nothing has been sent yet.
-			err = d.send(w, r, find, page)
+			shown, err = d.send(w, r, find)
+		}
+		if shown != "" || err != nil && chooseForm(r).isPage {
+			page(w, r, shown)
+			return
 		}
 		if err != nil {
 			for _, name := range []string{"ETag", "Content-Disposition"} {
@@ -65,31 +69,31 @@ func (d *Downloads) Serve(find FindFunc, page func(name string) string) http.Han
 	}
 }
 
-func (d *Downloads) send(w http.ResponseWriter, r *http.Request, find FindFunc, page func(name string) string) error {
+// send sends the rows, or returns the name of the relation if a page is wanted.
+func (d *Downloads) send(w http.ResponseWriter, r *http.Request, find FindFunc) (shown string, err error) {
 	release, err := d.site.TakeTransfer(r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer release()
 	ctx, cancel := kit.TakeTime(r)
 	defer cancel()
 	conn, err := d.site.DB(ctx).Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("begin to read rows: %w", err)
+		return "", fmt.Errorf("begin to read rows: %w", err)
 	}
 	defer conn.Close()
 	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("begin to read rows: %w", err)
+		return "", fmt.Errorf("begin to read rows: %w", err)
 	}
 	defer tx.Rollback()
 	rows, err := d.open(ctx, tx, r, find)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if rows.form.isPage {
-		d.site.Redirect(w, r, page(rows.Name))
-		return nil
+		return rows.Name, nil
 	}
 
 	header := w.Header()
@@ -100,27 +104,27 @@ func (d *Downloads) send(w http.ResponseWriter, r *http.Request, find FindFunc, 
 	}
 	if rows.tag != "" && kit.IsKnown(r, rows.tag) {
 		d.site.Write(w, r, http.StatusNotModified, rows.form.contentType, nil)
-		return nil
+		return "", nil
 	}
 	if rows.form.isFile {
 		header.Set("Content-Disposition", kit.Attachment(rows.BareName+rows.form.suffix))
 	}
 	if r.Method == http.MethodHead {
 		d.site.Write(w, r, http.StatusOK, rows.form.contentType, nil)
-		return nil
+		return "", nil
 	}
 	if d.isPooled.Load() {
 		rows.from = tx
-		return d.write(w, r, rows)
+		return "", d.write(w, r, rows)
 	}
 	// The server stores the rows of the cursor at the commit. So no refresh waits for the client, however
 	// slowly it reads.
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("read %s: %w", rows.Name, err)
+		return "", fmt.Errorf("read %s: %w", rows.Name, err)
 	}
 	rows.from = conn
 	defer closeRows(conn, rows.cursor)
-	return d.write(w, r, rows)
+	return "", d.write(w, r, rows)
 }
 
 func (d *Downloads) write(w http.ResponseWriter, r *http.Request, rows *download) error {
