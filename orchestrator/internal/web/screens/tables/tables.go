@@ -92,7 +92,7 @@ type list struct {
 func (s *screen) findTables(r *http.Request) (*list, error) {
 	found := &list{List: kit.ListOf(r.URL, shownTables, "name", "rows", "views")}
 	tables, err := db.Collect(r.Context(), s.site.DB(r.Context()), "list the tables", (*listed).fields, `
-		select key, relation, row_estimate, byte_count, matview_count, source, finished_at
+		select key, relation::text, row_estimate, byte_count, matview_count, source, finished_at
 		  from tinydevcrm._list_tables($1, $2, $3, $4, $5)`,
 		found.Search, found.Sort, found.IsDescending, found.Limit(), found.Offset())
 	found.Tables = kit.Cut(&found.List, tables)
@@ -216,7 +216,7 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 		return err
 	}
 	t.Dependents, err = db.Collect(ctx, pool, "list what depends on a table", (*dependent).fields, `
-		select kind, name, coalesce(key, ''), subscription_count
+		select kind, concat(constraint_name || ' of ', relation::text), coalesce(key, ''), subscription_count
 		  from tinydevcrm._list_dependents($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err
