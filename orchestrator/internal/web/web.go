@@ -25,6 +25,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 )
 
 const (
@@ -101,6 +102,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		slow:    slowTimeout,
 	}
 	s.screens = []kit.Screen{
+		home.New(site, s.events),
 		events.New(site, s.events, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)
