@@ -150,6 +150,144 @@ comment on function tinydevcrm._build_rows_statement(regclass, boolean, integer)
     'nobody can change the relation. Raises 42501 when the session has not logged in as the owner, '
     '55000 when another relation has taken its place.';
 
+create function tinydevcrm._print_filter(attribute text, type text, text text, wanted text)
+    returns text
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when lower(btrim(_print_filter.wanted)) in ('is null', 'is not null') then
+                   format('%I %s', _print_filter.attribute, lower(btrim(_print_filter.wanted)))
+               when compared.parts is not null then
+                   format(
+                       '%I operator(pg_catalog.%s) %L::%s',
+                       _print_filter.attribute,
+                       compared.parts[1],
+                       compared.parts[2],
+                       _print_filter.type)
+               else
+                   format(
+                       'pg_catalog.strpos(pg_catalog.lower(%s), pg_catalog.lower(%L)) '
+                       'operator(pg_catalog.>) 0',
+                       _print_filter.text, _print_filter.wanted)
+           end
+      from (
+        select regexp_match(
+                   _print_filter.wanted, '^\s*(<=|>=|<>|=|<|>)\s*(.*?)\s*$') as parts
+      ) as compared
+$$;
+
+comment on function tinydevcrm._print_filter(text, text, text, text) is
+    'The condition on a column for what a person writes: "is null", "is not null", a comparison '
+    'such as >= 10 with a value of the column''s type, or a part of the value''s text in any case.';
+
+create function tinydevcrm._build_page_statement(
+    relation        regclass,
+    cell_limit      integer,
+    sort_by         text,
+    is_descending   boolean,
+    filters         jsonb,
+    row_offset      bigint default 0,
+    row_limit       integer default null,
+    is_json         boolean default false,
+    out names       text[],
+    out types       text[],
+    out are_numbers boolean[],
+    out statement   text,
+    out counting    text
+)
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_unknown text;
+    v_where   text;
+    v_order   text[];
+begin
+    select built.names,
+           built.types,
+           built.statement
+      into _build_page_statement.names,
+           _build_page_statement.types,
+           _build_page_statement.statement
+      from tinydevcrm._build_rows_statement(
+               _build_page_statement.relation,
+               _build_page_statement.is_json,
+               _build_page_statement.cell_limit) as built;
+
+    select name
+      into v_unknown
+      from (
+        select _build_page_statement.sort_by
+         where _build_page_statement.sort_by <> ''
+        union all
+        select jsonb_object_keys(_build_page_statement.filters)
+      ) as asked (name)
+     where name <> all (_build_page_statement.names)
+     limit 1;
+    if found then
+        raise exception using
+            errcode = '42703',
+            message = format('%s has no column %I', _build_page_statement.relation, v_unknown);
+    end if;
+
+    select array_agg(typcategory = 'N' order by attnum),
+           ' where ' || string_agg(
+               tinydevcrm._print_filter(
+                   attname::text,
+                   format_type(atttypid, atttypmod),
+                   format('pg_catalog.format(%L, %I)', '%s', attname),
+                   filters.value),
+               ' and ' order by attnum)
+      into _build_page_statement.are_numbers,
+           v_where
+      from pg_attribute
+      join pg_type
+        on pg_type.oid = pg_attribute.atttypid
+      left join jsonb_each_text(_build_page_statement.filters) as filters
+        on filters.key = pg_attribute.attname
+     where pg_attribute.attrelid = _build_page_statement.relation
+       and pg_attribute.attnum > 0
+       and not pg_attribute.attisdropped;
+
+    if _build_page_statement.sort_by <> '' then
+        v_order := array[format(
+            '%I %s nulls last',
+            _build_page_statement.sort_by,
+            case when _build_page_statement.is_descending then 'desc' else 'asc' end)];
+        -- Equal values need an order too: without one, two pages may show the same row. The
+        -- workers of Citus give no place of a row.
+        if tinydevcrm._find_distribution(_build_page_statement.relation) is null then
+            v_order := v_order || '{tableoid,ctid}'::text[];
+        end if;
+    end if;
+
+    _build_page_statement.counting := format(
+        'select pg_catalog.count(*) from (select from %s%s limit 1000001) as counted',
+        _build_page_statement.relation, v_where);
+    _build_page_statement.statement := concat(
+        _build_page_statement.statement,
+        v_where,
+        ' order by ' || array_to_string(v_order, ', '),
+        format(
+            ' limit %s offset %s',
+            coalesce(_build_page_statement.row_limit::text, 'all'),
+            _build_page_statement.row_offset));
+end
+$$;
+
+comment on function tinydevcrm._build_page_statement(
+    regclass, integer, text, boolean, jsonb, bigint, integer, boolean
+) is
+    'As tinydevcrm._build_rows_statement(), for one page of the rows: sorted by a column (none for '
+    'the order in which they stand), and only those that fit all filters, an object of columns and '
+    'what tinydevcrm._print_filter() takes. are_numbers says which columns are numbers. counting '
+    'counts the rows that fit, up to 1000001. No row_limit means all rows. Raises 42703 for an '
+    'unknown column.';
+
 create function tinydevcrm._describe_columns(names text[], types text[])
     returns jsonb
     language sql
@@ -169,6 +307,9 @@ revoke execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._print_filter(text, text, text, text),
+    tinydevcrm._build_page_statement(
+        regclass, integer, text, boolean, jsonb, bigint, integer, boolean),
     tinydevcrm._describe_columns(text[], text[])
 from public;
 
@@ -176,5 +317,8 @@ grant execute on function
     tinydevcrm._is_built_in(oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._print_filter(text, text, text, text),
+    tinydevcrm._build_page_statement(
+        regclass, integer, text, boolean, jsonb, bigint, integer, boolean),
     tinydevcrm._describe_columns(text[], text[])
 to tinydevcrm_user;

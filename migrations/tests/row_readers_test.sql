@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(30);
+select plan(42);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -142,6 +142,54 @@ set local search_path = "My Data", public;
 select results_eq(
     'table seen', $$ values (array['fine', '1'], array['"fine"', '1']) $$,
     'a reader runs no code of another user');
+
+-- pages
+
+create table stock (id integer, "The Name" text, price numeric, seen date, data json);
+insert into stock
+values (1, 'Pear', 2.5, '2026-01-01', '{}'), (2, 'apple', 10, '2026-02-01', '{"a": 1}'), (3, '100%', null, null, null),
+       (4, 'pineapple', 2.5, '2026-03-01', null);
+
+create function page(filters jsonb, sort_by text default '', is_descending boolean default false)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_ids   text[];
+    v_count bigint;
+    v_row   text[];
+    v_built record;
+begin
+    select built.*
+      into v_built
+      from tinydevcrm._build_page_statement('stock', 200, sort_by, is_descending, filters, 0, 100) as built;
+    for v_row in execute v_built.statement loop
+        v_ids := v_ids || v_row[1];
+    end loop;
+    execute v_built.counting into v_count;
+    return concat_ws(':', v_count, array_to_string(v_ids, ' '));
+end
+$$;
+
+select is(page(filters, sort_by, is_descending), wanted, why)
+  from (
+    values
+        ('{}'::jsonb, '', false, '4:1 2 3 4', 'all rows come as they stand'),
+        ('{"The Name": "APPLE"}', '', false, '2:2 4', 'a part of a text fits in any case'),
+        ('{"The Name": "%"}', '', false, '1:3', 'a per cent sign is no wildcard'),
+        ('{"The Name": "= apple"}', '', false, '1:2', 'a text can be compared whole'),
+        ('{"price": "<= 2.5"}', '', false, '2:1 4', 'numbers are compared as numbers'),
+        ('{"price": "is null"}', '', false, '1:3', 'null is found'),
+        ('{"price": "is not null", "seen": "> 2026-01-15"}', '', false, '2:2 4', 'all filters must fit'),
+        ('{"data": "a"}', '', false, '1:2', 'a part of a JSON value is found'),
+        ('{}', 'price', true, '4:2 1 4 3', 'equal values keep their order, nulls come last'),
+        ('{"The Name": "x''; drop table stock; --"}', 'The Name', false, '0', 'a statement is only a text')
+  ) as asked (filters, sort_by, is_descending, wanted, why);
+
+select throws_ok(
+    $$select page('{"nope": "1"}')$$, '42703', '"My Data".stock has no column nope', 'an unknown column is refused');
+select throws_ok(
+    $$select page('{"price": "> much"}')$$, '22P02', null, 'a value that is none of the type is refused');
 
 select * from finish();
 

@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"encoding/csv"
 	"fmt"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"net/http"
 	"strconv"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
 // showProblems returns the lines that an import repaired or left out, as CSV.
@@ -49,8 +49,8 @@ func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
 
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Disposition", attachment(fmt.Sprintf("import_%d_problems.csv", id)))
-	steady := &steadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
+	w.Header().Set("Content-Disposition", kit.Attachment(fmt.Sprintf("import_%d_problems.csv", id)))
+	steady := kit.NewSteadyWriter(w)
 	body := bufio.NewWriterSize(steady, 32<<10)
 	lines := csv.NewWriter(body)
 	lines.Write([]string{"line", "reason", "line_text", "is_rejected"})
@@ -68,7 +68,7 @@ func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
 			err = also
 		}
 	}
-	if err != nil && steady.hasBegun {
+	if err != nil && steady.HasBegun {
 		// An incomplete answer must not look complete.
 		s.Logger.WarnContext(r.Context(), "problems broke off", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)

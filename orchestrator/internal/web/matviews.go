@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
@@ -281,4 +283,17 @@ func (s *server) writeQuery(w http.ResponseWriter, r *http.Request, query string
 		return
 	}
 	s.writeJSON(w, r, http.StatusOK, result)
+}
+
+// findMatview finds a watched materialized view for its download.
+func findMatview(ctx context.Context, tx *sql.Tx, names []string) (found parts.Relation, place int, err error) {
+	err = tx.QueryRowContext(ctx, `
+		select relation::oid::bigint, place, key, name, version
+		  from tinydevcrm._describe_view($1)`, pq.Array(names)).
+		Scan(&found.OID, &place, &found.Name, &found.BareName, &found.Version)
+	return found, place, err
+}
+
+func (s *server) showMatview(w http.ResponseWriter, r *http.Request, name string) {
+	s.site.Redirect(w, r, kit.Path("views", cmp.Or(name, r.PathValue("name"))))
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
 // A preview holds the columns and the first rows of a query.
@@ -26,7 +27,7 @@ func (p preview) Cells(row []*string) []cell {
 			cells[i].IsNull = true
 			continue
 		}
-		cells[i].Text = shorten(*value)
+		cells[i].Text = kit.Shorten(*value)
 	}
 	return cells
 }

@@ -48,7 +48,7 @@ func (s *server) pageRoutes() map[string]http.HandlerFunc {
 		"GET /schedules/describe":        s.describeSchedule,
 		"GET /rules/replay":              s.replayRule,
 		"GET /matviews":                  s.listMatviews,
-		"GET /matviews/{name}":           s.showRows,
+		"GET /matviews/{name}":           s.downloads.Serve(findMatview, s.showMatview),
 		"POST /matviews":                 s.createMatview,
 		"POST /matviews/preview":         s.previewQuery,
 		"POST /matviews/alter":           s.alterMatview,

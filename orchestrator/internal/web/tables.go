@@ -2,14 +2,16 @@ package web
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
 const (
@@ -53,11 +55,7 @@ type table struct {
 
 type column struct{ Name, Type string }
 
-// A cell is a value as text. NULL is not the empty text.
-type cell struct {
-	Text   string
-	IsNull bool
-}
+type cell = kit.Cell
 
 // fillTables reads the imported tables that exist, newest first, and the columns and rows of the chosen one.
 func (s *server) fillTables(ctx context.Context, shown *page) error {
@@ -173,37 +171,13 @@ func (s *server) readRepairs(ctx context.Context, table *table) error {
 
 // readContents reads the columns of a table and its first rows.
 func (s *server) readContents(ctx context.Context, table *table) error {
-	tx, err := s.pool(ctx).BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	found, err := parts.ReadRows(ctx, s.pool(ctx), table.Key, &url.URL{}, 10)
 	if err != nil {
-		return fmt.Errorf("begin to read %s: %w", table.Key, err)
+		return err
 	}
-	defer tx.Rollback()
-
-	if _, err := tx.ExecContext(ctx, readAsItIs); err != nil {
-		return fmt.Errorf("begin to read %s: %w", table.Key, err)
+	for _, next := range found.Columns {
+		table.Columns = append(table.Columns, column{Name: next.Name, Type: next.Type})
 	}
-	columns, statement, err := describeRows(ctx, tx, table.Key, false, sql.Null[int]{V: maxCell + 1, Valid: true})
-	if err != nil {
-		return fmt.Errorf("read the columns of %s: %w", table.Key, err)
-	}
-	table.Columns = columns
-	for values, err := range readRows(ctx, tx, statement+" limit 10") {
-		if err != nil {
-			return fmt.Errorf("read the first rows of %s: %w", table.Key, err)
-		}
-		table.Rows = append(table.Rows, cellsOf(values))
-	}
+	table.Rows = found.Lines
 	return nil
-}
-
-// shorten cuts a text to the length that the page shows.
-func shorten(text string) string {
-	count := 0
-	for at := range text {
-		if count == maxCell {
-			return text[:at] + "…"
-		}
-		count++
-	}
-	return text
 }

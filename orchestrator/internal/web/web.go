@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -26,6 +25,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
 )
 
 const (
@@ -71,6 +71,7 @@ type server struct {
 	site      *kit.Site
 	screens   []kit.Screen
 	events    *parts.Events
+	downloads *parts.Downloads
 	templates *template.Template
 	// flashes are the results that the page at / has not shown yet.
 	flashes flashes
@@ -78,9 +79,6 @@ type server struct {
 	widgets *kit.Slots
 	// slow is how long an upload may be slow.
 	slow time.Duration
-	// isPooled means that a pooler in transaction mode has lost a cursor after its transaction. From then on rows are
-	// read in their transaction, and a refresh waits for a client that reads slowly.
-	isPooled atomic.Bool
 }
 
 // Handler serves the page and its routes. The event streams end with the requests' contexts.
@@ -95,14 +93,16 @@ func newHandler(config Config, heartbeat time.Duration) http.Handler {
 func newServer(config Config, heartbeat time.Duration) *server {
 	site := kit.New(kit.Options{Pool: config.Pool, Login: config.Login, Logger: config.Logger})
 	s := &server{
-		Config:  config,
-		site:    site,
-		events:  parts.NewEvents(site),
-		widgets: kit.NewSlots("widgets", 1, patience),
-		slow:    slowTimeout,
+		Config:    config,
+		site:      site,
+		events:    parts.NewEvents(site),
+		downloads: parts.NewDownloads(site),
+		widgets:   kit.NewSlots("widgets", 1, patience),
+		slow:      slowTimeout,
 	}
 	s.screens = []kit.Screen{
 		home.New(site, s.events),
+		tables.New(site, s.downloads),
 		events.New(site, s.events, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)

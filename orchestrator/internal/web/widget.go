@@ -13,6 +13,8 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 // A widget shows the rows of a view on another site. It reads only tinydevcrm.embeds, which holds what the
@@ -145,7 +147,7 @@ func (s *server) readWidget(ctx context.Context, shown *widget) error {
 		for i, value := range row {
 			cells[i].IsNull = value == nil
 			if value != nil {
-				cells[i].Text = shorten(*value)
+				cells[i].Text = kit.Shorten(*value)
 			}
 		}
 		shown.Rows = append(shown.Rows, cells)
@@ -192,7 +194,7 @@ func (w *widget) Number() *cell {
 // More says how many rows there are in addition to those shown.
 func (w *widget) More() string {
 	if more := w.Count - int64(len(w.Rows)); more > 0 && len(w.Rows) > 0 {
-		return "and " + group(more) + " more"
+		return "and " + words.Group(more) + " more"
 	}
 	return ""
 }

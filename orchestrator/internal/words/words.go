@@ -69,3 +69,18 @@ func Ago(passed time.Duration, at time.Time) string {
 	}
 	return at.UTC().Format(time.DateOnly)
 }
+
+// Bytes is a number of bytes in a common unit, as pg_size_pretty() has them: 812 bytes, 40 kB, 3 GB.
+func Bytes(count int64) string {
+	if count < 1024 {
+		return Count(count, "byte")
+	}
+	size := float64(count)
+	for _, unit := range []string{"kB", "MB", "GB"} {
+		size /= 1024
+		if size < 1000 {
+			return fmt.Sprintf("%.3g %s", size, unit)
+		}
+	}
+	return fmt.Sprintf("%.3g TB", size/1024)
+}

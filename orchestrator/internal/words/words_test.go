@@ -39,3 +39,11 @@ func TestDuration(t *testing.T) {
 		t.Errorf("80.4 ms: %q", got)
 	}
 }
+
+func TestBytes(t *testing.T) {
+	for count, want := range map[int64]string{0: "0 bytes", 1: "1 byte", 1023: "1023 bytes", 8192: "8 kB", 1 << 20: "1 MB", 123456789: "118 MB", 5 << 40: "5 TB"} {
+		if got := words.Bytes(count); got != want {
+			t.Errorf("%d is %s, want %s", count, got, want)
+		}
+	}
+}

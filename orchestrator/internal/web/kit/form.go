@@ -86,7 +86,7 @@ type Action struct {
 	// value; one that was not sent is null.
 	Required, Fields []string
 	Query            string
-	// Named is the field that names a materialized view.
+	// Named is the field that names a table or view.
 	Named string
 	// Status is the HTTP status for programs; 0 for 200.
 	Status int
@@ -179,8 +179,8 @@ func (s *Site) act(r *http.Request, action Action) (json.RawMessage, error) {
 		return nil, &db.UserError{
 			Status:  http.StatusNotFound,
 			Code:    "42P01",
-			Message: fmt.Sprintf("view %s is no longer there", name),
-			Hint:    "It was dropped or renamed, or never existed. The list of views shows those that exist.",
+			Message: fmt.Sprintf("%s is no longer there", name),
+			Hint:    "It was dropped or renamed, or never existed. The lists of tables and views show those that exist.",
 		}
 	}
 	if err != nil {

@@ -27,6 +27,7 @@ func (s *Site) functions() template.FuncMap {
 		"number":       number,
 		"count":        count,
 		"milliseconds": words.Milliseconds,
+		"bytes":        words.Bytes,
 		"path":         Path,
 		"hidden":       func(name, value string) url.Values { return url.Values{name: {value}} },
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -119,4 +121,34 @@ func PlaceIn(query string, problem db.Problem) db.Problem {
 // ends with the request's body, and the answer gets a new write timeout.
 func TakeTime(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Context(), runTimeout)
+}
+
+// Attachment is a header for which a browser saves the answer as a file with this name.
+func Attachment(name string) string {
+	safe := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || strings.ContainsRune(`/\:*?"<>|%`, r) {
+			return '_'
+		}
+		return r
+	}, name)
+	return mime.FormatMediaType("attachment", map[string]string{"filename": safe})
+}
+
+// A SteadyWriter lets an answer take long as long as the client keeps reading.
+type SteadyWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	// HasBegun means that a part of the answer has been sent.
+	HasBegun bool
+}
+
+// NewSteadyWriter returns a SteadyWriter for an answer.
+func NewSteadyWriter(w http.ResponseWriter) *SteadyWriter {
+	return &SteadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
+}
+
+func (w *SteadyWriter) Write(p []byte) (int, error) {
+	w.HasBegun = true
+	_ = w.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return w.ResponseWriter.Write(p)
 }

@@ -60,7 +60,8 @@ function follow(span) {
         ?? span.closest('section').querySelector(`form [name="${name}"]:checked`);
     if (!field) return;
     const isNull = span.dataset.as === 'null' && field.value === '';
-    span.textContent = isNull ? 'null' : (span.dataset.as === 'query' ? quoteQuery : literal)(field.value);
+    const quote = { query: quoteQuery, identifier }[span.dataset.as] ?? literal;
+    span.textContent = isNull ? 'null' : quote(field.value);
 }
 
 document.addEventListener('input', event => {

@@ -1,4 +1,4 @@
-package web
+package parts
 
 import (
 	"bytes"
@@ -6,24 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // A rowForm is one of the formats in which rows are returned.
 type rowForm struct {
 	mediaType, suffix, contentType string
-	isJSON, isFile                 bool
-	// cellLimit and rowLimit are for a page that people read.
-	cellLimit sql.Null[int]
-	rowLimit  int
-	write     func(s *server, w io.Writer, rows *viewRows) error
+	isJSON, isFile, isPage         bool
+	write                          func(w io.Writer, rows *download) error
 }
 
 // rowForms begin with the default format.
@@ -32,17 +25,13 @@ func rowForms() []rowForm {
 		{
 			mediaType: "application/json", suffix: ".json", contentType: "application/json; charset=utf-8",
 			isJSON: true,
-			write:  (*server).writeJSONRows,
+			write:  writeJSONRows,
 		},
-		{
-			mediaType: "text/html", suffix: ".html", contentType: "text/html; charset=utf-8",
-			cellLimit: sql.Null[int]{V: maxCell + 1, Valid: true}, rowLimit: shownRows,
-			write: (*server).writePageRows,
-		},
+		{mediaType: "text/html", suffix: ".html", isPage: true},
 		{
 			mediaType: "text/csv", suffix: ".csv", contentType: "text/csv; charset=utf-8; header=present",
 			isFile: true,
-			write:  (*server).writeCSVRows,
+			write:  writeCSVRows,
 		},
 	}
 }
@@ -79,13 +68,13 @@ func qualityOf(mediaType string, accepts []string) float64 {
 }
 
 // writeJSONRows writes an array of objects. The database has formatted each value as JSON.
-func (s *server) writeJSONRows(w io.Writer, rows *viewRows) error {
-	keys := make([]string, len(rows.Columns))
-	for i, column := range rows.Columns {
+func writeJSONRows(w io.Writer, rows *download) error {
+	keys := make([]string, len(rows.columns))
+	for i, column := range rows.columns {
 		var key bytes.Buffer
 		encoder := json.NewEncoder(&key)
 		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(column.Name); err != nil {
+		if err := encoder.Encode(column); err != nil {
 			return fmt.Errorf("encode the name of a column: %w", err)
 		}
 		keys[i] = strings.TrimSuffix(key.String(), "\n")
@@ -122,10 +111,10 @@ func (s *server) writeJSONRows(w io.Writer, rows *viewRows) error {
 }
 
 // writeCSVRows writes what an upload can read back: a header, NULL as nothing, the empty text as "".
-func (s *server) writeCSVRows(w io.Writer, rows *viewRows) error {
-	header := make([]sql.NullString, len(rows.Columns))
-	for i, column := range rows.Columns {
-		header[i] = sql.NullString{String: column.Name, Valid: true}
+func writeCSVRows(w io.Writer, rows *download) error {
+	header := make([]sql.NullString, len(rows.columns))
+	for i, column := range rows.columns {
+		header[i] = sql.NullString{String: column, Valid: true}
 	}
 	line := appendLine(nil, header)
 	for values, err := range rows.all() {
@@ -161,77 +150,4 @@ func appendLine(line []byte, values []sql.NullString) []byte {
 		}
 	}
 	return append(line, '\r', '\n')
-}
-
-// A rowsPage holds what the template shows: rows, or why there are none.
-type rowsPage struct {
-	*viewRows
-	Rows    iter.Seq[[]cell]
-	Problem *db.Problem
-}
-
-func (s *server) writePageRows(w io.Writer, rows *viewRows) error {
-	page := rowsPage{viewRows: rows}
-	var broken error
-	page.Rows = func(yield func([]cell) bool) {
-		for values, err := range rows.all() {
-			if err != nil {
-				broken = err
-				return
-			}
-			if !yield(cellsOf(values)) {
-				return
-			}
-		}
-	}
-	if err := s.templates.ExecuteTemplate(w, "rows.html", page); err != nil {
-		return fmt.Errorf("render the rows of %s: %w", rows.Name, err)
-	}
-	return broken
-}
-
-// cellsOf returns the values as a page shows them.
-func cellsOf(values []sql.NullString) []cell {
-	cells := make([]cell, len(values))
-	for i, value := range values {
-		cells[i] = cell{Text: shorten(value.String), IsNull: !value.Valid}
-	}
-	return cells
-}
-
-// Home is the URL of the view on the page, where it is scheduled.
-func (p rowsPage) Home() string {
-	values := url.Values{}
-	if p.viewRows != nil {
-		values.Set("matview", p.Relation)
-	}
-	return pageURL(values, stepSchedule)
-}
-
-// Address is the URL of the rows in another format.
-func (p rowsPage) Address(suffix string) string {
-	return "/matviews/" + url.PathEscape(p.Name) + suffix
-}
-
-// IsCut means that there are more rows than the page shows.
-func (p rowsPage) IsCut() bool { return p.Count > shownRows }
-
-// Summary says how many rows there are, and how many of them are shown.
-func (p rowsPage) Summary() string {
-	if p.IsCut() {
-		return fmt.Sprintf("The first %s of %s rows", group(shownRows), group(p.Count))
-	}
-	if p.Count == 1 {
-		return "1 row"
-	}
-	return group(p.Count) + " rows"
-}
-
-// group formats a number with a comma between groups of three digits.
-func group(number int64) string {
-	text := strconv.FormatInt(number, 10)
-	for at := len(text) - 3; at > 0 && text[at-1] != '-'; at -= 3 {
-		text = text[:at] + "," + text[at:]
-	}
-	return text
 }

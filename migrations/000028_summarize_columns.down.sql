@@ -1,0 +1,2 @@
+drop function tinydevcrm._summarize_columns(regclass, bigint);
+drop function tinydevcrm._summarize_column(regclass, text, boolean, bigint);

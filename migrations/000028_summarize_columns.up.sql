@@ -1,0 +1,141 @@
+-- What is in the columns of a table or materialized view.
+
+create function tinydevcrm._summarize_column(
+    relation           regclass,
+    name               text,
+    is_sortable        boolean,
+    row_limit          bigint,
+    out null_count     bigint,
+    out distinct_count bigint,
+    out lowest         text,
+    out highest        text,
+    out frequent       text[],
+    out frequencies    bigint[]
+)
+    language plpgsql
+    stable
+    -- No search_path: the statement runs with that of the reader, and qualifies all of ours.
+as $$
+declare
+    v_text constant text :=
+        pg_catalog.format('pg_catalog.left(pg_catalog.format(%L, value), 200)', '%s');
+    v_end  constant text := case
+        when _summarize_column.is_sortable
+            then '(select ' || v_text
+                || ' from (select value from grouped order by value %s limit 1) as one)'
+        else 'null'
+    end;
+begin
+    execute pg_catalog.format(
+        $query$
+        with grouped as (
+            select %s as value, pg_catalog.count(*) as count
+              from (select %I as value from %s limit %s) as read
+             group by 1
+        ),
+        most as (
+            select value, count
+              from grouped
+             where value is not null
+             order by count desc, value
+             limit 3
+        )
+        select coalesce((select count from grouped where value is null), 0),
+               (select pg_catalog.count(value) from grouped),
+               %s,
+               %s,
+               (select pg_catalog.array_agg(%s order by count desc, value) from most),
+               (select pg_catalog.array_agg(count order by count desc, value) from most)
+        $query$,
+        case
+            when _summarize_column.is_sortable then 'value'
+            else 'case when value is not null then ' || v_text || ' end'
+        end,
+        _summarize_column.name,
+        _summarize_column.relation,
+        _summarize_column.row_limit,
+        pg_catalog.replace(v_end, '%s limit', 'limit'),
+        pg_catalog.replace(v_end, '%s limit', 'desc nulls last limit'),
+        v_text)
+       into _summarize_column.null_count,
+            _summarize_column.distinct_count,
+            _summarize_column.lowest,
+            _summarize_column.highest,
+            _summarize_column.frequent,
+            _summarize_column.frequencies;
+end
+$$;
+
+comment on function tinydevcrm._summarize_column(regclass, text, boolean, bigint) is
+    'What is in a column, in the first rows of a relation: see tinydevcrm._summarize_columns(). '
+    'For the reader who has checked that.';
+
+create function tinydevcrm._summarize_columns(relation regclass, cell_limit bigint default 250000)
+    returns table (
+        name           text,
+        type           text,
+        is_number      boolean,
+        row_limit      bigint,
+        null_count     bigint,
+        distinct_count bigint,
+        lowest         text,
+        highest        text,
+        frequent       text[],
+        frequencies    bigint[]
+    )
+    language plpgsql
+    volatile
+    -- No search_path, as in tinydevcrm._summarize_column().
+as $$
+declare
+    v_limit bigint;
+begin
+    -- Only in a session of the owner, and only a relation that is still what it was.
+    perform tinydevcrm._build_rows_statement(_summarize_columns.relation);
+
+    select greatest(_summarize_columns.cell_limit / greatest(pg_catalog.count(*), 1), 1)
+      into v_limit
+      from pg_catalog.pg_attribute
+     where pg_attribute.attrelid = _summarize_columns.relation
+       and pg_attribute.attnum > 0
+       and not pg_attribute.attisdropped;
+
+    return query
+    select pg_attribute.attname::text,
+           pg_catalog.format_type(pg_attribute.atttypid, pg_attribute.atttypmod),
+           pg_type.typcategory = 'N',
+           v_limit,
+           summary.*
+      from pg_catalog.pg_attribute
+      join pg_catalog.pg_type
+        on pg_type.oid = pg_attribute.atttypid
+     cross join lateral tinydevcrm._summarize_column(
+               _summarize_columns.relation,
+               pg_attribute.attname::text,
+               -- Geometric values, json and xml have no order.
+               pg_type.typcategory <> 'G'
+               and pg_type.oid not in (
+                   'pg_catalog.json'::pg_catalog.regtype, 'pg_catalog.xml'::pg_catalog.regtype),
+               v_limit) as summary
+     where pg_attribute.attrelid = _summarize_columns.relation
+       and pg_attribute.attnum > 0
+       and not pg_attribute.attisdropped
+     order by pg_attribute.attnum;
+end
+$$;
+
+comment on function tinydevcrm._summarize_columns(regclass, bigint) is
+    'What is in each column of a table or materialized view: nulls, different values, the lowest '
+    'and the highest of them, and the three most frequent ones with their counts. Reads the first '
+    'row_limit rows, so that it looks at cell_limit values. Texts are cut to 200 characters. '
+    'Raises 42501 when the session has not logged in as the owner.';
+
+revoke execute on function
+    tinydevcrm._summarize_column(regclass, text, boolean, bigint),
+    tinydevcrm._summarize_columns(regclass, bigint)
+from public;
+
+grant execute on function
+    tinydevcrm._summarize_column(regclass, text, boolean, bigint),
+    tinydevcrm._summarize_columns(regclass, bigint)
+to tinydevcrm_user;

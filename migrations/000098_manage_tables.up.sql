@@ -1,0 +1,251 @@
+-- What the page shows of a user's own tables, and does with them.
+
+create function tinydevcrm._list_tables(
+    part          text,
+    sort          text default null,
+    is_descending boolean default false,
+    row_limit     integer default null,
+    row_offset    integer default 0
+)
+    returns table (
+        key           text,
+        relation      text,
+        row_estimate  bigint,
+        byte_count    bigint,
+        matview_count bigint,
+        source        text,
+        finished_at   timestamptz
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with own as (
+        select pg_class.oid,
+               pg_namespace.nspname,
+               pg_class.relname,
+               -- Before the first ANALYZE it is -1, or 0 before PostgreSQL 14.
+               nullif(greatest(pg_class.reltuples, 0), 0)::bigint as row_estimate
+          from pg_class
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+         where pg_class.relkind in ('r', 'p')
+           and not pg_class.relispartition
+           and pg_class.relpersistence <> 't'
+           and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
+           and (pg_namespace.nspname, pg_class.relname) <> ('public', 'schema_migrations')
+           and tinydevcrm._is_session_of(pg_class.relowner)
+           and not exists (
+               select
+                 from pg_depend
+                where pg_depend.classid = 'pg_class'::regclass
+                  and pg_depend.objid = pg_class.oid
+                  and pg_depend.deptype = 'e'
+           )
+           and position(
+                   lower(_list_tables.part)
+                   in lower(pg_namespace.nspname || '.' || pg_class.relname)) > 0
+    ),
+    described as (
+        select format('%I.%I', own.nspname, own.relname) as key,
+               own.oid::regclass::text as relation,
+               own.row_estimate,
+               own.oid,
+               (
+                   select count(*)
+                     from tinydevcrm.matview_sources
+                    where matview_sources.relation = own.oid
+               ) as matview_count,
+               newest.source,
+               newest.finished_at,
+               newest.id
+          from own
+          left join lateral (
+              select imports.id,
+                     imports.source,
+                     imports.finished_at
+                from tinydevcrm.imports
+               where imports.schema_name = own.nspname
+                 and imports.table_name = own.relname
+                 and imports.finished_at is not null
+               order by imports.id desc
+               limit 1
+          ) as newest
+            on true
+    )
+    select described.key,
+           described.relation,
+           described.row_estimate,
+           pg_total_relation_size(described.oid),
+           described.matview_count,
+           described.source,
+           described.finished_at
+      from described
+     order by case
+                  when _list_tables.sort = 'name' and not is_descending then described.relation
+              end,
+              case
+                  when _list_tables.sort = 'name' and is_descending then described.relation
+              end desc,
+              case _list_tables.sort
+                  when 'rows' then described.row_estimate
+                  when 'views' then described.matview_count
+              end * case when is_descending then -1 else 1 end nulls last,
+              described.id desc nulls last,
+              described.oid desc
+     limit _list_tables.row_limit
+    offset _list_tables.row_offset
+$$;
+
+comment on function tinydevcrm._list_tables(text, text, boolean, integer, integer) is
+    'The tables of the role that has logged in, whose names contain a part: sorted by name, rows '
+    'or views, or else by their newest import. row_estimate is that of the last ANALYZE, null '
+    'before it; matview_count is how many watched materialized views read the table.';
+
+create function tinydevcrm._describe_table(names text[])
+    returns table (
+        relation     regclass,
+        place        bigint,
+        key          text,
+        name         text,
+        byte_count   bigint,
+        description  text,
+        distribution text
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_class.oid::regclass,
+           asked.place,
+           format('%I.%I', pg_namespace.nspname, pg_class.relname),
+           pg_class.relname::text,
+           pg_total_relation_size(pg_class.oid),
+           obj_description(pg_class.oid, 'pg_class'),
+           tinydevcrm._find_distribution(pg_class.oid)
+      from unnest(_describe_table.names) with ordinality as asked (name, place)
+      join pg_class
+        on pg_class.relkind in ('r', 'p')
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where asked.name in (
+               format('%I.%I', pg_namespace.nspname, pg_class.relname),
+               pg_namespace.nspname || '.' || pg_class.relname,
+               pg_class.oid::regclass::text,
+               case when pg_table_is_visible(pg_class.oid) then pg_class.relname end)
+       and tinydevcrm._is_session_of(pg_class.relowner)
+     order by asked.place
+     limit 1
+$$;
+
+comment on function tinydevcrm._describe_table(text[]) is
+    'The first table of these names (name or schema.name, quoted or not) that the role that has '
+    'logged in owns, and the place of that name in the list.';
+
+create function tinydevcrm._list_dependents(relation regclass)
+    returns table (kind text, name text, key text, subscription_count bigint)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when matviews.id is not null then 'watched view'
+               when built_on.kind = 'm' then 'materialized view'
+               else 'view'
+           end,
+           built_on.relation::text,
+           case
+               when matviews.id is not null
+                   then format('%I.%I', pg_namespace.nspname, pg_class.relname)
+           end,
+           (
+               select count(*)
+                 from tinydevcrm.subscriptions
+                where subscriptions.matview_id = matviews.id
+           )
+      from unnest(tinydevcrm._list_built_on(_list_dependents.relation)) as built_on
+      join pg_class
+        on pg_class.oid = built_on.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+      left join tinydevcrm.matviews
+        on matviews.relation = built_on.relation
+    union all
+    select 'foreign key',
+           format('%s of %s', quote_ident(conname), conrelid::regclass),
+           null,
+           0
+      from pg_constraint
+     where confrelid = _list_dependents.relation
+       and conrelid <> _list_dependents.relation
+       and contype = 'f'
+       and conparentid = 0
+$$;
+
+comment on function tinydevcrm._list_dependents(regclass) is
+    'What is dropped together with a table: the views that read it, directly or through others, '
+    'and the foreign keys that refer to it. key is the name with schema of a watched materialized '
+    'view, as in events; null for what is not watched.';
+
+create function tinydevcrm._rename_table(relation regclass, name text)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_oid constant oid := _rename_table.relation;
+begin
+    perform tinydevcrm._check_session_of(_rename_table.relation);
+    perform tinydevcrm._check_table_name(_rename_table.name);
+    execute format('alter table %s rename to %I', _rename_table.relation, _rename_table.name);
+
+    return (
+        select format('%I.%I', pg_namespace.nspname, pg_class.relname)
+          from pg_class
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+         where pg_class.oid = v_oid
+    );
+end
+$$;
+
+comment on function tinydevcrm._rename_table(regclass, text) is
+    'Renames a table and returns its new name with schema. Views go on reading it. Raises TD007 '
+    'for a name that no table can have, 42501 when the session has not logged in as the owner, '
+    '42P07 when there is a relation of that name.';
+
+create function tinydevcrm._drop_table(relation regclass, with_dependents boolean)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._check_session_of(_drop_table.relation);
+    execute format(
+        'drop table %s%s',
+        _drop_table.relation,
+        case when _drop_table.with_dependents then ' cascade' else '' end);
+end
+$$;
+
+comment on function tinydevcrm._drop_table(regclass, boolean) is
+    'Drops a table, with what tinydevcrm._list_dependents() lists if that is wanted. Raises 42501 '
+    'when the session has not logged in as the owner, 2BP01 when something depends on the table.';
+
+revoke execute on function
+    tinydevcrm._list_tables(text, text, boolean, integer, integer),
+    tinydevcrm._describe_table(text[]),
+    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._rename_table(regclass, text),
+    tinydevcrm._drop_table(regclass, boolean)
+from public;
+
+grant execute on function
+    tinydevcrm._list_tables(text, text, boolean, integer, integer),
+    tinydevcrm._describe_table(text[]),
+    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._rename_table(regclass, text),
+    tinydevcrm._drop_table(regclass, boolean)
+to tinydevcrm_user;
