@@ -287,7 +287,8 @@ create function tinydevcrm._list_recent_refreshes(matview_ids bigint[], row_limi
         outcome     text,
         row_count   bigint,
         duration_ms double precision,
-        started_at  timestamptz
+        started_at  timestamptz,
+        value       double precision
     )
     language sql
     stable
@@ -298,7 +299,8 @@ as $$
            recent.outcome,
            recent.row_count,
            round(extract(epoch from recent.duration)::numeric * 1000, 3)::double precision,
-           recent.started_at
+           recent.started_at,
+           recent.value
       from unnest(_list_recent_refreshes.matview_ids) as ids (id)
      cross join lateral (
          select events.matview_id,
@@ -306,7 +308,17 @@ as $$
                 events.outcome,
                 events.row_count,
                 events.duration,
-                events.started_at
+                events.started_at,
+                (
+                    select case when count(*) = 1 then min(cells.value::text::double precision) end
+                      from jsonb_each(
+                               case
+                                   when events.row_count = 1
+                                    and jsonb_typeof(events.rows -> 0) = 'object' then events.rows -> 0
+                                   else '{}'
+                               end) as cells
+                     where jsonb_typeof(cells.value) = 'number'
+                ) as value
            from tinydevcrm.matview_refresh_events as events
           where events.matview_id = ids.id
             and events.outcome in ('refreshed', 'recovered', 'failed')
@@ -319,7 +331,8 @@ $$;
 
 comment on function tinydevcrm._list_recent_refreshes(bigint[], integer) is
     'The last refreshes of each of these materialized views, up to row_limit per view, without '
-    'skipped ones, oldest first. duration_ms is in milliseconds.';
+    'skipped ones, oldest first. duration_ms is in milliseconds. value is the only number of the '
+    'only row, when the event carries it.';
 
 revoke execute on function
     tinydevcrm._order_row_columns(tinydevcrm.matview_refresh_events),

@@ -351,12 +351,153 @@ comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
     'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
     'writes names.';
 
+create function tinydevcrm._list_troubled(row_limit integer)
+    returns table (
+        kind     text,
+        key      text,
+        relation regclass,
+        state    text,
+        reason   text,
+        since    timestamptz
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with seen as (
+        select pg_roles.oid
+          from pg_roles
+         where tinydevcrm._may_see(pg_roles.oid)
+    ),
+    judged as (
+        select matviews.relation,
+               tinydevcrm._matview_state(matviews, late.matview_id is not null) as state
+          from tinydevcrm.matviews
+          left join tinydevcrm._list_late_matviews() as late
+            on late.matview_id = matviews.id
+         where matviews.owner = any (array(select seen.oid from seen))
+    ),
+    troubled as (
+        select judged.relation,
+               judged.state
+          from judged
+         where tinydevcrm._needs_attention(judged.state)
+            or judged.state = 'not populated'
+         order by array_position('{failing,late}', judged.state) nulls last,
+                  judged.relation
+         limit _list_troubled.row_limit
+    ),
+    subscribed as (
+        select subscriptions.name,
+               tinydevcrm._subscription_state(subscriptions) as state
+          from tinydevcrm.subscriptions
+         where subscriptions.owner = quote_ident(current_user)::regrole
+    )
+    select listed.*
+      from (
+        select 'view' as kind,
+               format('%I.%I', pg_namespace.nspname, pg_class.relname) as key,
+               troubled.relation,
+               troubled.state,
+               coalesce(
+                   case troubled.state
+                       when 'failing' then matview_status.error_message
+                       when 'late' then matview_status.late_reason
+                       when 'reads renamed table' then 'it ' || matview_status.renamed_read
+                       when 'silent' then 'its tables have not changed for '
+                                          || matview_status.notify_deadline
+                       else 'it has no rows before its first refresh'
+                   end,
+                   ''),
+               case troubled.state
+                   when 'failing' then matview_status.failing_since
+                   when 'late' then matview_status.late_since
+                   when 'silent' then matview_status.last_changed_at
+               end as since
+          from troubled
+          join tinydevcrm.matview_status
+            on matview_status.relation = troubled.relation
+           -- Goes into the view, which would be read whole otherwise.
+           and matview_status.relation = any (array(select troubled.relation from troubled))
+          join pg_class
+            on pg_class.oid = troubled.relation
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+        union all
+        select 'subscription',
+               named.name,
+               null,
+               named.state,
+               coalesce(subscription_status.last_error, subscription_status.pause_reason, ''),
+               subscription_status.oldest_pending_at
+          from (
+            select subscribed.*
+              from subscribed
+             where tinydevcrm._needs_attention(subscribed.state)
+             order by subscribed.name
+             limit _list_troubled.row_limit
+          ) as named
+          join tinydevcrm.subscription_status
+            on subscription_status.subscription = named.name
+           and subscription_status.owner = quote_ident(current_user)::regrole
+      ) as listed
+     order by array_position('{failing,late}', listed.state) nulls last,
+              listed.since,
+              listed.key
+$$;
+
+comment on function tinydevcrm._list_troubled(integer) is
+    'The views that you may see and your subscriptions that need attention, with the reason and '
+    'since when: up to row_limit of each kind, failing and late views first.';
+
+create function tinydevcrm._search(part text, row_limit integer)
+    returns table (kind text, key text, relation regclass, note text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'view',
+           found.key,
+           (found.matview).relation,
+           (found.matview).status
+      from tinydevcrm._find_matviews('', _search.part, _search.row_limit) as found
+     where found.is_listed
+    union all
+    select 'table',
+           found.key,
+           (found.imported).relation,
+           (found.imported).source
+      from tinydevcrm._find_tables('', _search.part, _search.row_limit, 0) as found
+    union all
+    select 'subscription',
+           listed.name,
+           null,
+           listed.target
+      from (
+        select subscriptions.name,
+               coalesce(webhooks.url, 'worker') as target
+          from tinydevcrm.subscriptions
+          left join tinydevcrm.webhooks
+            on webhooks.subscription_id = subscriptions.id
+         where subscriptions.owner = quote_ident(current_user)::regrole
+           and position(lower(_search.part) in lower(subscriptions.name)) > 0
+         order by subscriptions.name
+         limit _search.row_limit
+      ) as listed
+$$;
+
+comment on function tinydevcrm._search(text, integer) is
+    'The views that you may see and your tables and subscriptions whose names contain a part: up to '
+    'row_limit of each kind. note is the state, the file, or the URL.';
+
 revoke execute on function
     tinydevcrm._find_tables(text, text, integer, integer),
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
-    tinydevcrm._find_matviews(text, text, integer, name[])
+    tinydevcrm._find_matviews(text, text, integer, name[]),
+    tinydevcrm._list_troubled(integer),
+    tinydevcrm._search(text, integer)
 from public;
 
 grant execute on function
@@ -364,6 +505,8 @@ grant execute on function
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
-    tinydevcrm._find_matviews(text, text, integer, name[])
+    tinydevcrm._find_matviews(text, text, integer, name[]),
+    tinydevcrm._list_troubled(integer),
+    tinydevcrm._search(text, integer)
 to tinydevcrm_user;
 grant select on tinydevcrm.imported_tables to tinydevcrm_user;

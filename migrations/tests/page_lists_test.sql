@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(15);
+select plan(21);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -65,6 +65,30 @@ select results_eq(
     $$ select relation::text, place, key, name::text, refreshed_at is not null, failing_since is not null
          from tinydevcrm._describe_view(array['breaks.json', 'breaks']) $$,
     $$ values ('breaks', 2::bigint, 'tap.breaks', 'breaks', false, true) $$, 'the first name that a view has is used');
+
+select tinydevcrm.create_subscription('thingsub') \g /dev/null
+create materialized view empty as select 1 as n with no data;
+select tinydevcrm.watch_matview('empty') \g /dev/null
+select results_eq(
+    $$ select kind, key, state, reason, since is not null from tinydevcrm._list_troubled(5) $$,
+    $$ values ('view', 'tap.breaks', 'failing', 'division by zero', true),
+              ('view', 'tap.empty', 'not populated', 'it has no rows before its first refresh', false) $$,
+    'what fails is listed with its reason, and what has no rows yet after it');
+select is((select count(*) from tinydevcrm._list_troubled(1)), 1::bigint, 'row_limit is the limit of each kind');
+select results_eq(
+    $$ select kind, coalesce(relation::text, key), note from tinydevcrm._search('THING', 5) $$,
+    $$ values ('table', 'things', 'staging'), ('subscription', 'thingsub', 'worker') $$,
+    'a search finds tables and subscriptions by a part of their names');
+select is(
+    (select string_agg(relation::text, ' ') from tinydevcrm._search('reaks', 5)), 'breaks',
+    'a search finds views');
+select is(
+    (select concat_ws(' ', relation, matview) from tinydevcrm.create_sample()), 'sample sample_now',
+    'the sample is a table and a view');
+select is(
+    (select array[row_count is not null, schedule = '5 seconds', status = 'ok']
+       from tinydevcrm.matview_status where relation = 'sample_now'::regclass),
+    '{t,t,t}', 'the view of the sample is scheduled and refreshed');
 
 set local session authorization "Tap Two";
 

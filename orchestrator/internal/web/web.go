@@ -24,6 +24,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
 )
 
@@ -100,6 +101,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		slow:      slowTimeout,
 	}
 	s.screens = []kit.Screen{
+		home.New(site, s.events),
 		tables.New(site, s.downloads),
 		events.New(site, s.events, config.Events, heartbeat),
 	}

@@ -111,6 +111,8 @@ func Count(number int64, thing string) string {
 type Cell struct {
 	Text   string
 	IsNull bool
+	// IsNumber means that it is at the right.
+	IsNumber bool
 }
 
 // CellsOf are the values of a row.

@@ -1,6 +1,7 @@
 package parts_test
 
 import (
+	"database/sql"
 	"strings"
 	"testing"
 
@@ -52,6 +53,26 @@ func TestChart(t *testing.T) {
 				}
 			}
 		})
+	}
+
+	value := func(number float64) parts.Refresh {
+		return parts.Refresh{RowCount: 1, Value: sql.Null[float64]{V: number, Valid: true}}
+	}
+	for _, test := range []struct {
+		name                string
+		refreshes           []parts.Refresh
+		values, rows, value string
+	}{
+		{"from zero", []parts.Refresh{value(2), value(4)}, "M154 16L158 1", "", "4"},
+		{"below zero", []parts.Refresh{value(-1.5), value(1.5)}, "M154 31L158 1", "", "1.5"},
+		{"one that did not notify keeps the value", []parts.Refresh{value(4), ok(1, 0)}, "M154 1L158 1", "", "4"},
+		{"a failure has none", []parts.Refresh{value(4), failed(0), value(2)}, "M150 1L158 16", "", "2"},
+		{"two rows are no value", []parts.Refresh{value(4), ok(2, 0)}, "", "M154 32V16M158 32V0", ""},
+	} {
+		drawn := parts.NewChart(test.refreshes)
+		if drawn.Values != test.values || drawn.Rows != test.rows || drawn.Value != test.value {
+			t.Errorf("%s: %q, rows %q, value %q", test.name, drawn.Values, drawn.Rows, drawn.Value)
+		}
 	}
 
 	// When all refreshes that are read are drawn, they begin at the left edge.

@@ -125,6 +125,7 @@ func rowCells(row map[string]json.RawMessage, names []string) []kit.Cell {
 			var compact bytes.Buffer
 			_ = json.Compact(&compact, value) // jsonb is valid JSON
 			cells[i].Text = kit.Shorten(compact.String())
+			cells[i].IsNumber = value[0] == '-' || value[0] >= '0' && value[0] <= '9'
 		}
 	}
 	return cells

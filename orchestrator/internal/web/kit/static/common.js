@@ -49,6 +49,7 @@ function makeCell(value) {
         cell.append(make('i', { textContent: 'null' }));
         return cell;
     }
+    if (typeof value === 'number' || JSON.isRawJSON?.(value)) cell.className = 'number';
     const letters = [...(typeof value === 'object' ? JSON.stringify(value) : String(value))];
     cell.textContent = letters.slice(0, maxCell).join('') + (letters.length > maxCell ? '…' : '');
     return cell;

@@ -75,6 +75,7 @@ func (s *screen) streamEvents(w http.ResponseWriter, r *http.Request) {
 		limit = shownEvents
 	}
 	after = max(after, lastID-idMargin)
+	stream.lastID = after
 	messages, err := s.events.ReadInTime(r.Context(), parts.Latest, after, limit,
 		stream.filter.Matview, stream.filter.Outcome, 0)
 	if err != nil {

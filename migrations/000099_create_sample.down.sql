@@ -1,0 +1,1 @@
+drop function tinydevcrm.create_sample(name);
