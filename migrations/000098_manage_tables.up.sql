@@ -151,7 +151,7 @@ comment on function tinydevcrm._describe_table(text[], name[]) is
     'name in the list. A name is schema.name, or one that is looked up in the schemas, as psql '
     'does; quoted or not.';
 
-create function tinydevcrm._list_dependents(relation regclass)
+create function tinydevcrm._list_dropped_with(relation regclass)
     returns table (
         kind               text,
         relation           regclass,
@@ -179,7 +179,7 @@ as $$
                  from tinydevcrm.subscriptions
                 where subscriptions.matview_id = matviews.id
            )
-      from unnest(tinydevcrm._list_built_on(_list_dependents.relation)) as built_on
+      from unnest(tinydevcrm._list_built_on(_list_dropped_with.relation)) as built_on
       join pg_class
         on pg_class.oid = built_on.relation
       join pg_namespace
@@ -193,13 +193,13 @@ as $$
            null,
            0
       from pg_constraint
-     where confrelid = _list_dependents.relation
-       and conrelid <> _list_dependents.relation
+     where confrelid = _list_dropped_with.relation
+       and conrelid <> _list_dropped_with.relation
        and contype = 'f'
        and conparentid = 0
 $$;
 
-comment on function tinydevcrm._list_dependents(regclass) is
+comment on function tinydevcrm._list_dropped_with(regclass) is
     'What is dropped together with a table: the views that read it, directly or through others, '
     'and the foreign keys that refer to it. key is the name with schema of a watched materialized '
     'view, as in events; null for what is not watched.';
@@ -248,13 +248,13 @@ end
 $$;
 
 comment on function tinydevcrm._drop_table(regclass, boolean) is
-    'Drops a table, with what tinydevcrm._list_dependents() lists if that is wanted. Raises 42501 '
+    'Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted. Raises 42501 '
     'when the session has not logged in as the owner, 2BP01 when something depends on the table.';
 
 revoke execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
     tinydevcrm._describe_table(text[], name[]),
-    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean)
 from public;
@@ -262,7 +262,7 @@ from public;
 grant execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
     tinydevcrm._describe_table(text[], name[]),
-    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean)
 to tinydevcrm_user;

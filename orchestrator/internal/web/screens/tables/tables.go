@@ -217,7 +217,7 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 	}
 	t.Dependents, err = db.Collect(ctx, pool, "list what depends on a table", (*dependent).fields, `
 		select kind, concat(constraint_name || ' of ', relation::text), coalesce(key, ''), subscription_count
-		  from tinydevcrm._list_dependents($1::bigint::oid)`, t.OID)
+		  from tinydevcrm._list_dropped_with($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err
 	}
