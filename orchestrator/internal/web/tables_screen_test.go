@@ -51,6 +51,7 @@ func TestTablesScreen(t *testing.T) {
 	b.do("the columns", chromedp.Navigate(f.server.URL+"/tables/"+f.schema+".My orders/columns"))
 	b.expect("#columns tbody tr:nth-child(2) td:nth-child(4)", "5")
 	b.expect("#columns tbody tr:nth-child(4) td:nth-child(3)", "40")
+	b.expect("#columns tbody tr:nth-child(4) td:nth-child(5)", "false")
 	b.checkLooks("columns")
 	b.checkErrors()
 }

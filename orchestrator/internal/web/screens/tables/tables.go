@@ -229,16 +229,16 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 
 // A summary is what is in a column.
 type summary struct {
-	Name, Type                         string
-	IsNumber                           bool
-	RowLimit, NullCount, DistinctCount int64
-	Lowest, Highest                    sql.NullString
-	values                             []string
-	counts                             []int64
+	Name, Type                                   string
+	IsNumber                                     bool
+	RowLimit, RowCount, NullCount, DistinctCount int64
+	Lowest, Highest                              sql.NullString
+	values                                       []string
+	counts                                       []int64
 }
 
 func (c *summary) fields() []any {
-	return []any{&c.Name, &c.Type, &c.IsNumber, &c.RowLimit, &c.NullCount, &c.DistinctCount, &c.Lowest, &c.Highest,
+	return []any{&c.Name, &c.Type, &c.IsNumber, &c.RowLimit, &c.RowCount, &c.NullCount, &c.DistinctCount, &c.Lowest, &c.Highest,
 		pq.Array(&c.values), pq.Array(&c.counts)}
 }
 
@@ -271,7 +271,7 @@ func (s *screen) readColumns(r *http.Request, page *kit.Page) error {
 	page.Title = "Columns of " + t.Shown
 	page.Crumbs = append(page.Crumbs, kit.Link{Name: t.Shown, URL: kit.Path("tables", t.Name)})
 	found, err := db.Collect(r.Context(), s.site.DB(r.Context()), "look at the columns of a table", (*summary).fields, `
-		select name, type, is_number, row_limit, null_count, distinct_count, lowest, highest, frequent, frequencies
+		select name, type, is_number, row_limit, row_count, null_count, distinct_count, lowest, highest, frequent, frequencies
 		  from tinydevcrm._summarize_columns($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err
