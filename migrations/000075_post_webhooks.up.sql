@@ -149,16 +149,19 @@ create function tinydevcrm._receive_posts(
         body        json,
         url         text,
         secrets     text[],
-        early       interval
+        early       interval,
+        format      text,
+        headers     jsonb
     )
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_webhook tinydevcrm.webhooks;
-    v_is_down boolean;
-    v_early   interval := interval '0';
+    v_webhook   tinydevcrm.webhooks;
+    v_is_signed boolean;
+    v_is_down   boolean;
+    v_early     interval := interval '0';
 begin
     select webhooks.*
       into v_webhook
@@ -178,46 +181,65 @@ begin
         return;
     end if;
 
+    select webhook_formats.is_signed
+      into v_is_signed
+      from tinydevcrm.webhook_formats
+     where webhook_formats.name = v_webhook.format;
+
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
                'event_' || (received.event).id,
-               tinydevcrm._build_webhook_body(
-                   received.event,
-                   received.superseded_by,
-                   (
-                       select json_agg(
-                                  json_build_object(
-                                      'id', grouped.id,
-                                      'matview', grouped.matview,
-                                      'row_count', grouped.row_count,
-                                      'started_at', grouped.started_at)
-                                  order by grouped.id)
-                         from tinydevcrm.grouped_events(received.delivery_id) as grouped
-                   )),
+               case v_webhook.format
+                   when 'standard' then
+                       tinydevcrm._build_webhook_body(
+                           received.event, received.superseded_by, grouped.others)
+                   else
+                       tinydevcrm._build_notification(
+                           v_webhook.subscription_id,
+                           received.event,
+                           received.superseded_by,
+                           grouped.others)
+               end,
                v_webhook.url,
                array_remove(
                    array[
-                       v_webhook.secret,
                        case
-                           when v_webhook.previous_secret_until > clock_timestamp() then
-                               v_webhook.previous_secret
+                           when v_is_signed then v_webhook.secret
+                       end,
+                       case
+                           when v_is_signed and v_webhook.previous_secret_until > clock_timestamp()
+                           then v_webhook.previous_secret
                        end
                    ],
                    null),
-               v_early
+               v_early,
+               v_webhook.format,
+               v_webhook.headers
           from tinydevcrm._receive_deliveries(
                    v_webhook.subscription_id,
                    case when v_is_down then 1 else _receive_posts.batch_size end,
                    _receive_posts.visibility_timeout,
-                   _receive_posts.run_length) as received;
+                   _receive_posts.run_length) as received
+         cross join lateral (
+            select json_agg(
+                       json_build_object(
+                           'id', events.id,
+                           'matview', events.matview,
+                           'row_count', events.row_count,
+                           'started_at', events.started_at)
+                       order by events.id)
+              from tinydevcrm.grouped_events(received.delivery_id) as events
+         ) as grouped (others);
 end
 $$;
 
 comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer) is
     'Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized '
     'view, with all that the orchestrator needs to post them. message_id is the same at each '
-    'attempt, and each of the secrets signs. early is how long before its own retry a delivery '
+    'attempt, and each of the secrets signs; there are none when the format is not signed. body is '
+    'the message itself in format standard, and what tinydevcrm._build_notification() returns in '
+    'others. early is how long before its own retry a delivery '
     'probes an endpoint that is down: one at a time, and nothing while it is not time for that. '
     'Returns nothing while the endpoint is rate limited.';
 
