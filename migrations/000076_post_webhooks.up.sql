@@ -136,6 +136,32 @@ comment on function tinydevcrm._claim_probe(bigint, interval) is
     'how long before its own retry that is; null when it is not time for a probe, or when another '
     'program has it.';
 
+create function tinydevcrm._list_signing_secrets(webhook tinydevcrm.webhooks)
+    returns text[]
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_remove(
+               array[
+                   webhook.secret,
+                   case
+                       when webhook.previous_secret_until > clock_timestamp() then
+                           webhook.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhook_formats
+     where webhook_formats.name = webhook.format
+       and webhook_formats.is_signed
+     union all
+    select '{}'
+     limit 1
+$$;
+
+comment on function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks) is
+    'The secrets that sign the posts of a webhook now; none when its format is not signed.';
+
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,
     batch_size         integer,
@@ -158,10 +184,9 @@ create function tinydevcrm._receive_posts(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_webhook   tinydevcrm.webhooks;
-    v_is_signed boolean;
-    v_is_down   boolean;
-    v_early     interval := interval '0';
+    v_webhook tinydevcrm.webhooks;
+    v_is_down boolean;
+    v_early   interval := interval '0';
 begin
     select webhooks.*
       into v_webhook
@@ -181,11 +206,6 @@ begin
         return;
     end if;
 
-    select webhook_formats.is_signed
-      into v_is_signed
-      from tinydevcrm.webhook_formats
-     where webhook_formats.name = v_webhook.format;
-
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
@@ -202,17 +222,7 @@ begin
                            grouped.others)
                end,
                v_webhook.url,
-               array_remove(
-                   array[
-                       case
-                           when v_is_signed then v_webhook.secret
-                       end,
-                       case
-                           when v_is_signed and v_webhook.previous_secret_until > clock_timestamp()
-                           then v_webhook.previous_secret
-                       end
-                   ],
-                   null),
+               tinydevcrm._list_signing_secrets(v_webhook),
                v_early,
                v_webhook.format,
                v_webhook.headers
@@ -272,6 +282,7 @@ revoke execute on function
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 from public;
@@ -281,6 +292,7 @@ grant execute on function
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 to tinydevcrm_user;
