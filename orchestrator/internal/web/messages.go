@@ -16,12 +16,16 @@ type previewed struct {
 	Link         string `json:"link"`
 }
 
+// A templateForm is the form of the templates of a subscription.
+type templateForm struct{ Subscription, Title, Message string }
+
 // editSubscription sets the templates of a subscription, and shows what comes of them.
 func (s *server) editSubscription(w http.ResponseWriter, r *http.Request) {
 	editing := ofSubscription("edit-subscription", "edit a subscription", "")
 	editing.fields = []string{"subscription", "title", "message"}
+	// The preview does not see what its own statement changes.
 	editing.query = `
-		select tinydevcrm.preview_message($1)
+		select tinydevcrm.preview_message($1, $2, $3)
 		  from tinydevcrm.alter_subscription($1, $2, $3)`
 	err := readForm(w, r, editing.required...)
 	var notification json.RawMessage
@@ -63,12 +67,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, done action, err
 		return
 	}
 	if !wantsPage(r) {
-		text, err := json.Marshal(result)
-		if err != nil {
-			s.fail(w, r, done.step, page{}, err)
-			return
-		}
-		s.writeJSON(w, r, done.status, text)
+		s.writeJSON(w, r, done.status, result)
 		return
 	}
 	left.Done, left.About = done.done, r.PostForm.Get("subscription")

@@ -89,6 +89,9 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		return nil
 	}
 	shown.Subscription = &shown.Subscriptions[0]
+	if typed := shown.Typed; typed != nil && typed.Subscription == shown.Subscription.Name {
+		shown.Subscription.Title, shown.Subscription.Message = typed.Title, typed.Message
+	}
 	return s.readDeliveries(ctx, shown.Subscription)
 }
 
