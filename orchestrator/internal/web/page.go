@@ -81,6 +81,7 @@ type page struct {
 	Origins   string
 
 	Subscribe     subscriptionForm
+	Formats       []webhookFormat
 	Subscriptions []subscription
 	Subscription  *subscription
 
@@ -215,6 +216,7 @@ func pageOfForm(form url.Values) page {
 			Name:    form.Get("new_subscription"),
 			Matview: form.Get("new_matview"),
 			URL:     form.Get("url"),
+			Format:  form.Get("format"),
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
 		},
