@@ -150,14 +150,15 @@ create function tinydevcrm._show_url(url text, format text)
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+    -- What receives messages there is a secret in whatever format they are posted.
     select case
-               when not webhook_formats.has_secret_url then _show_url.url
-               else substring(_show_url.url from '^[a-z]+://[^/?#]*')
-                   || '/…'
-                   || right(_show_url.url, 4)
+               when bool_or(webhook_formats.has_secret_url) then
+                   substring(_show_url.url from '^[a-z]+://[^/?#]*') || '/…' || right(_show_url.url, 4)
+               else _show_url.url
            end
       from tinydevcrm.webhook_formats
-     where webhook_formats.name = _show_url.format
+     where webhook_formats.name in (
+               _show_url.format, tinydevcrm._guess_webhook_format(_show_url.url))
 $$;
 
 comment on function tinydevcrm._show_url(text, text) is

@@ -15,7 +15,7 @@ as $$
                else (
                    select case
                               when named.name !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,100}$' then
-                                  format('%L is no name of a header', left(named.name, 100))
+                                  'the name of a header has letters, digits and hyphens'
                               when lower(named.name) ~ '^(webhook-.*|proxy-.*|sec-.*)$'
                                    or lower(named.name) in (
                                        'host', 'content-length', 'transfer-encoding', 'connection',
@@ -50,6 +50,41 @@ comment on function tinydevcrm._find_header_problem(jsonb) is
     'Why headers cannot be sent with the posts of a webhook; null when there is nothing against '
     'them. Never shows a value.';
 
+create function tinydevcrm._parse_headers(lines text)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bad bigint;
+begin
+    select min(lines.number)
+      into v_bad
+      from regexp_split_to_table(btrim(_parse_headers.lines, e' \r\n'), '\s*\n\s*')
+           with ordinality as lines (line, number)
+     where lines.line !~ ':';
+
+    -- Without the line, which may be a secret.
+    if v_bad is not null and _parse_headers.lines ~ '\S' then
+        raise exception using
+            errcode = 'TD007',
+            message = format('line %s of the headers has no colon', v_bad),
+            hint    = 'Write each as Authorization: Bearer …';
+    end if;
+
+    return (
+        select jsonb_object_agg(pairs.parts[1], pairs.parts[2])
+          from regexp_matches(
+                   _parse_headers.lines, '^\s*([^:\n]*?)\s*:[ \t]*(.*?)\s*$', 'gn') as pairs (parts)
+    );
+end
+$$;
+
+comment on function tinydevcrm._parse_headers(text) is
+    'Headers that are written as lines, "Authorization: Bearer …", for '
+    'tinydevcrm.create_webhook(); null when there is no line. Raises TD007 when a line has no colon.';
+
 create function tinydevcrm._webhooks_check_headers()
     returns trigger
     language plpgsql
@@ -80,7 +115,11 @@ create trigger _150_check_headers
 
 revoke execute on function
     tinydevcrm._find_header_problem(jsonb),
+    tinydevcrm._parse_headers(text),
     tinydevcrm._webhooks_check_headers()
 from public;
 
-grant execute on function tinydevcrm._find_header_problem(jsonb) to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._find_header_problem(jsonb),
+    tinydevcrm._parse_headers(text)
+to tinydevcrm_user;

@@ -2078,6 +2078,9 @@ function _webhooks_check_url() returns trigger
 function _find_header_problem(headers jsonb) returns text
     -- Why headers cannot be sent with the posts of a webhook; null when there is nothing against them.
 
+function _parse_headers(lines text) returns jsonb
+    -- Headers that are written as lines, "Authorization: Bearer …", for tinydevcrm.create_webhook(); null when there is no line.
+
 function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 

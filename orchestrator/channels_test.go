@@ -70,6 +70,9 @@ func TestEventsGoToChannels(t *testing.T) {
 	if _, _, err := command(t, server.URL, "", "webhook", "alter", "push", "--header", "Host: evil.example"); exitCode(err) != exitUsage {
 		t.Errorf("a header that is not the owner's: %v", err)
 	}
+	if _, stderr, err := command(t, server.URL, "", "webhook", "alter", "push", "--header", token); exitCode(err) != exitUsage || strings.Contains(stderr, token) {
+		t.Errorf("a header without a colon: %v, %s", err, stderr)
+	}
 	mustCommand(t, server.URL, "webhook", "alter", "push", "--no-headers")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
 	if got := next(); got.authorization != "" {

@@ -54,7 +54,6 @@ func TestUsageErrors(t *testing.T) {
 		{"the same option of an upload twice", "upload a.csv --encoding a --encoding b", "encoding is given 2 times"},
 		{"two databases", "--database-url postgres://u:secret@h/x --database-url y status", "--database-url is given twice"},
 		{"empty value", "webhook create a http://x --matview=", "--matview is empty"},
-		{"header without a value", "webhook create a http://x --header secret", "header 1 has no colon"},
 		{"nothing to change", "webhook alter a", "nothing to change"},
 		{"headers and none", "webhook alter a --header x:y --no-headers", "--no-headers exclude"},
 		{"empty address", "up --listen-addr=", "--listen-addr is empty"},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -38,48 +37,24 @@ func (s *shape) addFlags(command *cobra.Command) {
 	command.Flags().StringArrayVar(&s.headers, "header", nil, "'Name: value' that each post has, such as 'Authorization: Bearer …'; @FILE reads lines of them")
 }
 
-// withHeaders is a command that needs the database and the headers, which are read before it connects.
-func (s *shape) withHeaders(p *program, work func(*sql.DB, *cobra.Command, []string, sql.Null[string]) error) func(*cobra.Command, []string) error {
+// withHeaders is a command that needs the database and the lines of the headers, which are read before it connects.
+func (s *shape) withHeaders(p *program, work func(*sql.DB, *cobra.Command, []string, string) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, args []string) error {
-		headers, err := s.json()
-		if err != nil {
-			return err
+		lines := make([]string, len(s.headers))
+		for i, header := range s.headers {
+			lines[i] = header
+			if file, isFile := strings.CutPrefix(header, "@"); isFile {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					return fmt.Errorf("read the headers: %w", err)
+				}
+				lines[i] = string(text)
+			}
 		}
 		return p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-			return work(pool, command, args, headers)
+			return work(pool, command, args, strings.Join(lines, "\n"))
 		})(command, args)
 	}
-}
-
-// json is an object of the headers; null when there are none.
-func (s *shape) json() (sql.Null[string], error) {
-	var lines []string
-	for _, header := range s.headers {
-		file, isFile := strings.CutPrefix(header, "@")
-		if !isFile {
-			lines = append(lines, header)
-			continue
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return sql.Null[string]{}, fmt.Errorf("read the headers: %w", err)
-		}
-		lines = append(lines, strings.Split(strings.TrimSpace(string(text)), "\n")...)
-	}
-	if lines == nil {
-		return sql.Null[string]{}, nil
-	}
-	headers := make(map[string]string)
-	for i, header := range lines {
-		name, value, isPair := strings.Cut(header, ":")
-		if !isPair {
-			// Without its text, which may be a secret.
-			return sql.Null[string]{}, badUsage("Write it as --header 'Authorization: Bearer …'.", "header %d has no colon", i+1)
-		}
-		headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
-	}
-	text, err := json.Marshal(headers)
-	return sql.Null[string]{V: string(text), Valid: true}, err
 }
 
 func (p *program) createWebhookCommand() *cobra.Command {
@@ -97,11 +72,11 @@ func (p *program) createWebhookCommand() *cobra.Command {
 	create.Flags().IntVar(&attempts, "max-attempts", 12, "attempts before a delivery is parked")
 	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
 	shape.addFlags(create)
-	create.RunE = shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers sql.Null[string]) error {
+	create.RunE = shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		var secret sql.Null[string]
 		if err := pool.QueryRowContext(command.Context(), `
 			select tinydevcrm.create_webhook(
-			           $1, $2, nullif($3, '')::regclass, $4, $5, format => nullif($6, ''), headers => $7::jsonb)`,
+			           $1, $2, nullif($3, '')::regclass, $4, $5, format => nullif($6, ''), headers => tinydevcrm._parse_headers($7))`,
 			args[0], args[1], matview, attempts, numbersAsText, shape.format, headers).Scan(&secret); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
@@ -131,16 +106,14 @@ func (p *program) alterWebhookCommand() *cobra.Command {
 		}
 		return nil
 	}
-	alter.RunE = shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers sql.Null[string]) error {
-		if noHeaders {
-			headers = sql.Null[string]{V: "{}", Valid: true}
-		}
+	alter.RunE = shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		url := sql.Null[string]{Valid: len(args) == 2}
 		if url.Valid {
 			url.V = args[1]
 		}
 		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.alter_webhook($1, $2, nullif($3, ''), $4::jsonb)", args[0], url, shape.format, headers); err != nil {
+			"select tinydevcrm.alter_webhook($1, $2, nullif($3, ''), case when $5 then '{}' else tinydevcrm._parse_headers($4) end)",
+			args[0], url, shape.format, headers, noHeaders); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "webhook %q is changed\n", args[0])

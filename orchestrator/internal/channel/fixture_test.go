@@ -69,7 +69,8 @@ func cases() map[string]testCase {
 		"late":      {event: event{"outcome": "late", "reason": "its schedule 5 minutes was due at 2026-02-15 08:00:00 UTC: pg_cron is not running"}},
 		"injection": {
 			event: event{"matview": `public."` + nasty + `"`, "outcome": "refreshed", "row_count": 1, "reason": nasty,
-				"plain_reason": nasty, "columns": []string{nasty, "b"}, "rows": []map[string]any{{nasty: nasty, "b": nasty}}},
+				"plain_reason": nasty, "columns": []string{nasty, "b", "c"},
+				"rows": []map[string]any{{nasty: nasty, "b": nasty, "c": "``` @everyone ```"}}},
 			others: []string{nasty},
 		},
 	}

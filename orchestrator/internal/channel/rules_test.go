@@ -186,6 +186,9 @@ func teamsRules(got received) string {
 			return fmt.Sprintf("element %v", element["type"])
 		}
 	}
+	if strings.Contains(string(got.body), `\n`) {
+		return "a line end in a TextRun"
+	}
 	// Markdown is in TextBlocks and Facts only.
 	if strings.Contains(string(got.body), `"TextBlock"`) || strings.Contains(string(got.body), `"FactSet"`) {
 		return "a text with Markdown"

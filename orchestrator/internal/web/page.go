@@ -81,6 +81,7 @@ type page struct {
 	Origins   string
 
 	Subscribe subscriptionForm
+	Formats   []webhookFormat
 	// Typed are the templates as they were typed; nil when nobody has.
 	Typed         *templateForm
 	Subscriptions []subscription
@@ -217,6 +218,7 @@ func pageOfForm(form url.Values) page {
 			Name:    form.Get("new_subscription"),
 			Matview: form.Get("new_matview"),
 			URL:     form.Get("url"),
+			Format:  form.Get("format"),
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
 		},
