@@ -138,6 +138,129 @@ comment on function tinydevcrm._needs_attention(text) is
     'Whether a view or subscription in this state needs attention: a failure does; a pause is '
     'intended and does not.';
 
+create function tinydevcrm._list_deliveries(
+    subscription text,
+    kind         text,
+    before       bigint,
+    row_limit    integer
+)
+    returns table (
+        delivery_id     bigint,
+        event_id        bigint,
+        carried_by      bigint,
+        matview         text,
+        outcome         text,
+        status          text,
+        attempts        integer,
+        max_attempts    integer,
+        last_error      text,
+        created_at      timestamptz,
+        next_attempt_at timestamptz,
+        acknowledged_at timestamptz,
+        parked_at       timestamptz
+    )
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id     constant bigint := tinydevcrm._find_own_subscription(_list_deliveries.subscription);
+    v_before constant bigint := coalesce(_list_deliveries.before, 9223372036854775807);
+    v_limit  constant integer := greatest(_list_deliveries.row_limit, 0);
+begin
+    -- Each kind has an index. Only the branch of the kind that is asked for is run.
+    return query
+        with newest as (
+            (
+                select deliveries.id
+                  from tinydevcrm.deliveries
+                 where deliveries.subscription_id = v_id
+                   and deliveries.id < v_before
+                   and _list_deliveries.kind is null
+                 order by deliveries.id desc
+                 limit v_limit
+            )
+            union all
+            (
+                select deliveries.id
+                  from tinydevcrm.deliveries
+                 where deliveries.subscription_id = v_id
+                   and deliveries.id < v_before
+                   and deliveries.acknowledged_at is null
+                   and deliveries.parked_at is null
+                   and _list_deliveries.kind = 'waiting'
+                 order by deliveries.id desc
+                 limit v_limit
+            )
+            union all
+            (
+                select deliveries.id
+                  from tinydevcrm.deliveries
+                 where deliveries.subscription_id = v_id
+                   and deliveries.id < v_before
+                   and deliveries.acknowledged_at is null
+                   and deliveries.last_error is not null
+                   and deliveries.parked_at is null
+                   and deliveries.attempts > 0
+                   and _list_deliveries.kind = 'failing'
+                 order by deliveries.id desc
+                 limit v_limit
+            )
+            union all
+            (
+                select deliveries.id
+                  from tinydevcrm.deliveries
+                 where deliveries.subscription_id = v_id
+                   and deliveries.id < v_before
+                   and deliveries.parked_at is not null
+                   and _list_deliveries.kind = 'parked'
+                 order by deliveries.id desc
+                 limit v_limit
+            )
+            union all
+            (
+                select deliveries.id
+                  from tinydevcrm.deliveries
+                 where deliveries.subscription_id = v_id
+                   and deliveries.id < v_before
+                   and deliveries.acknowledged_at is not null
+                   and _list_deliveries.kind = 'acknowledged'
+                 order by deliveries.id desc
+                 limit v_limit
+            )
+        )
+        select deliveries.id,
+               deliveries.event_id,
+               nullif(deliveries.leader_event_id, deliveries.event_id),
+               events.matview,
+               events.outcome,
+               tinydevcrm._delivery_state(deliveries),
+               deliveries.attempts,
+               subscriptions.max_attempts,
+               deliveries.last_error,
+               deliveries.created_at,
+               case
+                   when deliveries.state = 'pending' then nullif(deliveries.visible_at, 'infinity')
+               end,
+               deliveries.acknowledged_at,
+               deliveries.parked_at
+          from newest
+          join tinydevcrm.deliveries
+            on deliveries.id = newest.id
+          join tinydevcrm.subscriptions
+            on subscriptions.id = v_id
+          join tinydevcrm.matview_refresh_events as events
+            on events.id = deliveries.event_id
+         order by deliveries.id desc;
+end
+$$;
+
+comment on function tinydevcrm._list_deliveries(text, text, bigint, integer) is
+    'The newest deliveries of your subscription with a number below before: of one kind (waiting, '
+    'failing, parked or acknowledged; those that fail wait too) or of all. The columns are those of '
+    'tinydevcrm.latest_deliveries(), and when a delivery was parked. Raises TD001 when there is no '
+    'such subscription.';
+
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (
         delivery_id     bigint,
@@ -153,41 +276,24 @@ create function tinydevcrm.latest_deliveries(subscription text, row_limit intege
         next_attempt_at timestamptz,
         acknowledged_at timestamptz
     )
-    language plpgsql
+    language sql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_id constant bigint := tinydevcrm._find_own_subscription(latest_deliveries.subscription);
-begin
-    return query
-        select deliveries.id,
-               deliveries.event_id,
-               nullif(deliveries.leader_event_id, deliveries.event_id),
-               events.matview,
-               events.outcome,
-               tinydevcrm._delivery_state(deliveries),
-               deliveries.attempts,
-               subscriptions.max_attempts,
-               deliveries.last_error,
-               deliveries.created_at,
-               case
-                   when deliveries.state = 'pending' then nullif(deliveries.visible_at, 'infinity')
-               end,
-               deliveries.acknowledged_at
-          from (
-            select newest.*
-              from tinydevcrm.deliveries as newest
-             where newest.subscription_id = v_id
-             order by newest.id desc
-             limit greatest(latest_deliveries.row_limit, 0)
-          ) as deliveries
-          join tinydevcrm.subscriptions
-            on subscriptions.id = v_id
-          join tinydevcrm.matview_refresh_events as events
-            on events.id = deliveries.event_id
-         order by deliveries.id desc;
-end
+    select listed.delivery_id,
+           listed.event_id,
+           listed.carried_by,
+           listed.matview,
+           listed.outcome,
+           listed.status,
+           listed.attempts,
+           listed.max_attempts,
+           listed.last_error,
+           listed.created_at,
+           listed.next_attempt_at,
+           listed.acknowledged_at
+      from tinydevcrm._list_deliveries(
+               latest_deliveries.subscription, null, null, latest_deliveries.row_limit) as listed
 $$;
 
 comment on function tinydevcrm.latest_deliveries(text, integer) is
@@ -222,6 +328,7 @@ revoke execute on function
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
+    tinydevcrm._list_deliveries(text, text, bigint, integer),
     tinydevcrm.latest_deliveries(text, integer)
 from public;
 
@@ -232,5 +339,6 @@ grant execute on function
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
+    tinydevcrm._list_deliveries(text, text, bigint, integer),
     tinydevcrm.latest_deliveries(text, integer)
 to tinydevcrm_user;

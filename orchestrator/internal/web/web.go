@@ -25,6 +25,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
 )
 
@@ -105,6 +106,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 	s.screens = []kit.Screen{
 		home.New(site, s.events),
 		tables.New(site, s.downloads),
+		subscriptions.New(site, config.PublicURL),
 		events.New(site, s.events, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)
