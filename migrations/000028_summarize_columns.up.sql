@@ -5,6 +5,7 @@ create function tinydevcrm._summarize_column(
     name               text,
     is_sortable        boolean,
     row_limit          bigint,
+    out row_count      bigint,
     out null_count     bigint,
     out distinct_count bigint,
     out lowest         text,
@@ -17,8 +18,7 @@ create function tinydevcrm._summarize_column(
     -- No search_path: the statement runs with that of the reader, and qualifies all of ours.
 as $$
 declare
-    v_text constant text :=
-        pg_catalog.format('pg_catalog.left(pg_catalog.format(%L, value), 200)', '%s');
+    v_text constant text := 'pg_catalog.left(value::pg_catalog.text, 200)';
     v_end  constant text := case
         when _summarize_column.is_sortable
             then '(select ' || v_text
@@ -40,7 +40,8 @@ begin
              order by count desc, value
              limit 3
         )
-        select coalesce((select count from grouped where value is null), 0),
+        select (select coalesce(pg_catalog.sum(count), 0) from grouped),
+               coalesce((select count from grouped where value is null), 0),
                (select pg_catalog.count(value) from grouped),
                %s,
                %s,
@@ -57,7 +58,8 @@ begin
         pg_catalog.replace(v_end, '%s limit', 'limit'),
         pg_catalog.replace(v_end, '%s limit', 'desc nulls last limit'),
         v_text)
-       into _summarize_column.null_count,
+       into _summarize_column.row_count,
+            _summarize_column.null_count,
             _summarize_column.distinct_count,
             _summarize_column.lowest,
             _summarize_column.highest,
@@ -76,6 +78,7 @@ create function tinydevcrm._summarize_columns(relation regclass, cell_limit bigi
         type           text,
         is_number      boolean,
         row_limit      bigint,
+        row_count      bigint,
         null_count     bigint,
         distinct_count bigint,
         lowest         text,
@@ -127,7 +130,8 @@ $$;
 comment on function tinydevcrm._summarize_columns(regclass, bigint) is
     'What is in each column of a table or materialized view: nulls, different values, the lowest '
     'and the highest of them, and the three most frequent ones with their counts. Reads the first '
-    'row_limit rows, so that it looks at cell_limit values. Texts are cut to 200 characters. '
+    'row_limit rows, so that it looks at cell_limit values; there were row_count. Texts are cut to '
+    '200 characters. '
     'Raises 42501 when the session has not logged in as the owner.';
 
 revoke execute on function

@@ -9,7 +9,7 @@ create function tinydevcrm._list_tables(
 )
     returns table (
         key           text,
-        relation      text,
+        relation      regclass,
         row_estimate  bigint,
         byte_count    bigint,
         matview_count bigint,
@@ -48,7 +48,8 @@ as $$
     ),
     described as (
         select format('%I.%I', own.nspname, own.relname) as key,
-               own.oid::regclass::text as relation,
+               own.oid::regclass as relation,
+               own.nspname || '.' || own.relname as name,
                own.row_estimate,
                own.oid,
                (
@@ -82,10 +83,10 @@ as $$
            described.finished_at
       from described
      order by case
-                  when _list_tables.sort = 'name' and not is_descending then described.relation
+                  when _list_tables.sort = 'name' and not is_descending then described.name
               end,
               case
-                  when _list_tables.sort = 'name' and is_descending then described.relation
+                  when _list_tables.sort = 'name' and is_descending then described.name
               end desc,
               case _list_tables.sort
                   when 'rows' then described.row_estimate
@@ -102,7 +103,10 @@ comment on function tinydevcrm._list_tables(text, text, boolean, integer, intege
     'or views, or else by their newest import. row_estimate is that of the last ANALYZE, null '
     'before it; matview_count is how many watched materialized views read the table.';
 
-create function tinydevcrm._describe_table(names text[])
+create function tinydevcrm._describe_table(
+    names   text[],
+    schemas name[] default current_schemas(true)
+)
     returns table (
         relation     regclass,
         place        bigint,
@@ -128,22 +132,33 @@ as $$
         on pg_class.relkind in ('r', 'p')
       join pg_namespace
         on pg_namespace.oid = pg_class.relnamespace
-     where asked.name in (
+     where (
+           asked.name in (
                format('%I.%I', pg_namespace.nspname, pg_class.relname),
-               pg_namespace.nspname || '.' || pg_class.relname,
-               pg_class.oid::regclass::text,
-               case when pg_table_is_visible(pg_class.oid) then pg_class.relname end)
+               pg_namespace.nspname || '.' || pg_class.relname)
+           or pg_namespace.nspname = any (_describe_table.schemas)
+           and asked.name in (quote_ident(pg_class.relname), pg_class.relname::text)
+       )
+       and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
        and tinydevcrm._is_session_of(pg_class.relowner)
-     order by asked.place
+     order by asked.place,
+              array_position(_describe_table.schemas, pg_namespace.nspname)
      limit 1
 $$;
 
-comment on function tinydevcrm._describe_table(text[]) is
-    'The first table of these names (name or schema.name, quoted or not) that the role that has '
-    'logged in owns, and the place of that name in the list.';
+comment on function tinydevcrm._describe_table(text[], name[]) is
+    'The first table of these names that the role that has logged in owns, and the place of that '
+    'name in the list. A name is schema.name, or one that is looked up in the schemas, as psql '
+    'does; quoted or not.';
 
-create function tinydevcrm._list_dependents(relation regclass)
-    returns table (kind text, name text, key text, subscription_count bigint)
+create function tinydevcrm._list_dropped_with(relation regclass)
+    returns table (
+        kind               text,
+        relation           regclass,
+        constraint_name    text,
+        key                text,
+        subscription_count bigint
+    )
     language sql
     stable
     set search_path = pg_catalog, pg_temp
@@ -153,7 +168,8 @@ as $$
                when built_on.kind = 'm' then 'materialized view'
                else 'view'
            end,
-           built_on.relation::text,
+           built_on.relation,
+           null,
            case
                when matviews.id is not null
                    then format('%I.%I', pg_namespace.nspname, pg_class.relname)
@@ -163,7 +179,7 @@ as $$
                  from tinydevcrm.subscriptions
                 where subscriptions.matview_id = matviews.id
            )
-      from unnest(tinydevcrm._list_built_on(_list_dependents.relation)) as built_on
+      from unnest(tinydevcrm._list_built_on(_list_dropped_with.relation)) as built_on
       join pg_class
         on pg_class.oid = built_on.relation
       join pg_namespace
@@ -172,17 +188,18 @@ as $$
         on matviews.relation = built_on.relation
     union all
     select 'foreign key',
-           format('%s of %s', quote_ident(conname), conrelid::regclass),
+           conrelid::regclass,
+           conname::text,
            null,
            0
       from pg_constraint
-     where confrelid = _list_dependents.relation
-       and conrelid <> _list_dependents.relation
+     where confrelid = _list_dropped_with.relation
+       and conrelid <> _list_dropped_with.relation
        and contype = 'f'
        and conparentid = 0
 $$;
 
-comment on function tinydevcrm._list_dependents(regclass) is
+comment on function tinydevcrm._list_dropped_with(regclass) is
     'What is dropped together with a table: the views that read it, directly or through others, '
     'and the foreign keys that refer to it. key is the name with schema of a watched materialized '
     'view, as in events; null for what is not watched.';
@@ -231,21 +248,21 @@ end
 $$;
 
 comment on function tinydevcrm._drop_table(regclass, boolean) is
-    'Drops a table, with what tinydevcrm._list_dependents() lists if that is wanted. Raises 42501 '
+    'Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted. Raises 42501 '
     'when the session has not logged in as the owner, 2BP01 when something depends on the table.';
 
 revoke execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
-    tinydevcrm._describe_table(text[]),
-    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._describe_table(text[], name[]),
+    tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean)
 from public;
 
 grant execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
-    tinydevcrm._describe_table(text[]),
-    tinydevcrm._list_dependents(regclass),
+    tinydevcrm._describe_table(text[], name[]),
+    tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean)
 to tinydevcrm_user;

@@ -92,7 +92,7 @@ type list struct {
 func (s *screen) findTables(r *http.Request) (*list, error) {
 	found := &list{List: kit.ListOf(r.URL, shownTables, "name", "rows", "views")}
 	tables, err := db.Collect(r.Context(), s.site.DB(r.Context()), "list the tables", (*listed).fields, `
-		select key, relation, row_estimate, byte_count, matview_count, source, finished_at
+		select key, relation::text, row_estimate, byte_count, matview_count, source, finished_at
 		  from tinydevcrm._list_tables($1, $2, $3, $4, $5)`,
 		found.Search, found.Sort, found.IsDescending, found.Limit(), found.Offset())
 	found.Tables = kit.Cut(&found.List, tables)
@@ -216,8 +216,8 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 		return err
 	}
 	t.Dependents, err = db.Collect(ctx, pool, "list what depends on a table", (*dependent).fields, `
-		select kind, name, coalesce(key, ''), subscription_count
-		  from tinydevcrm._list_dependents($1::bigint::oid)`, t.OID)
+		select kind, concat(constraint_name || ' of ', relation::text), coalesce(key, ''), subscription_count
+		  from tinydevcrm._list_dropped_with($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err
 	}
@@ -229,16 +229,16 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 
 // A summary is what is in a column.
 type summary struct {
-	Name, Type                         string
-	IsNumber                           bool
-	RowLimit, NullCount, DistinctCount int64
-	Lowest, Highest                    sql.NullString
-	values                             []string
-	counts                             []int64
+	Name, Type                                   string
+	IsNumber                                     bool
+	RowLimit, RowCount, NullCount, DistinctCount int64
+	Lowest, Highest                              sql.NullString
+	values                                       []string
+	counts                                       []int64
 }
 
 func (c *summary) fields() []any {
-	return []any{&c.Name, &c.Type, &c.IsNumber, &c.RowLimit, &c.NullCount, &c.DistinctCount, &c.Lowest, &c.Highest,
+	return []any{&c.Name, &c.Type, &c.IsNumber, &c.RowLimit, &c.RowCount, &c.NullCount, &c.DistinctCount, &c.Lowest, &c.Highest,
 		pq.Array(&c.values), pq.Array(&c.counts)}
 }
 
@@ -271,7 +271,7 @@ func (s *screen) readColumns(r *http.Request, page *kit.Page) error {
 	page.Title = "Columns of " + t.Shown
 	page.Crumbs = append(page.Crumbs, kit.Link{Name: t.Shown, URL: kit.Path("tables", t.Name)})
 	found, err := db.Collect(r.Context(), s.site.DB(r.Context()), "look at the columns of a table", (*summary).fields, `
-		select name, type, is_number, row_limit, null_count, distinct_count, lowest, highest, frequent, frequencies
+		select name, type, is_number, row_limit, row_count, null_count, distinct_count, lowest, highest, frequent, frequencies
 		  from tinydevcrm._summarize_columns($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err
