@@ -108,8 +108,10 @@ func (b *bench) fill(tables, views, events int) {
 		 cross join tinydevcrm.matviews
 		 cross join lateral (select i = 0 and id %% 100 = 0 as is_failure) as judged
 		 order by i desc, id;
-		insert into tinydevcrm.deliveries (owner, subscription_id, event_id, attempts, acknowledged_at)
-		select subscriptions.owner, subscriptions.id, events.id, 1, case when events.id %% 100 <> 0 then now() end
+		insert into tinydevcrm.deliveries (owner, subscription_id, event_id, matview_id, attempts, state, acknowledged_at)
+		select subscriptions.owner, subscriptions.id, events.id, events.matview_id, 1,
+		       case when events.id %% 100 <> 0 then 'acknowledged' else 'pending' end,
+		       case when events.id %% 100 <> 0 then now() end
 		  from tinydevcrm.matview_refresh_events as events
 		 cross join tinydevcrm.subscriptions
 		 where events.is_notified;

@@ -60,7 +60,7 @@ type overview struct {
 	Subscriptions, Troubled                                                  int64
 	Pending, Parked                                                          int64
 	CronIsRunning                                                            bool
-	HasTables, HasEvents                                                     bool
+	HasTables                                                                bool
 }
 
 // A troubled one is a row of tinydevcrm._list_troubled().
@@ -161,11 +161,10 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
-		       exists (select from tinydevcrm.imported_tables),
-		       exists (select from tinydevcrm._list_latest_events(nullif($1, ''), 0, 1))
-		  from tinydevcrm.overview`, s.site.Session(ctx).User).Scan(
+		       exists (select from tinydevcrm.imported_tables)
+		  from tinydevcrm.overview`).Scan(
 		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.NotPopulated, &o.Unscheduled, &o.Paused,
-		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables, &o.HasEvents)
+		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables)
 	if err != nil {
 		return fmt.Errorf("read the overview: %w", err)
 	}
