@@ -377,6 +377,8 @@ as $$
           left join tinydevcrm._list_late_matviews() as late
             on late.matview_id = matviews.id
          where matviews.owner = any (array(select seen.oid from seen))
+         -- Keeps the state, here and below, from being computed for each use.
+        offset 0
     ),
     troubled as (
         select judged.relation,
@@ -393,6 +395,14 @@ as $$
                tinydevcrm._subscription_state(subscriptions) as state
           from tinydevcrm.subscriptions
          where subscriptions.owner = quote_ident(current_user)::regrole
+        offset 0
+    ),
+    named as (
+        select subscribed.*
+          from subscribed
+         where tinydevcrm._needs_attention(subscribed.state)
+         order by subscribed.name
+         limit _list_troubled.row_limit
     )
     select listed.*
       from (
@@ -431,15 +441,10 @@ as $$
                named.state,
                coalesce(subscription_status.last_error, subscription_status.pause_reason, ''),
                subscription_status.oldest_pending_at
-          from (
-            select subscribed.*
-              from subscribed
-             where tinydevcrm._needs_attention(subscribed.state)
-             order by subscribed.name
-             limit _list_troubled.row_limit
-          ) as named
+          from named
           join tinydevcrm.subscription_status
             on subscription_status.subscription = named.name
+           and subscription_status.subscription = any (array(select named.name from named))
            and subscription_status.owner = quote_ident(current_user)::regrole
       ) as listed
      order by array_position('{failing,late}', listed.state) nulls last,

@@ -4,15 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
 func decode[T any](t *testing.T, got response, status int) T {
@@ -314,63 +308,5 @@ func TestPageShowsTables(t *testing.T) {
 	}
 	if missing := pageOf("no.such", 404); !strings.Contains(problemOf(t, missing), "there is no imported table no.such") {
 		t.Errorf("the page does not say which table is missing: %s", missing)
-	}
-}
-
-func TestPageWithoutDatabase(t *testing.T) {
-	f := newFixture(t)
-	config := f.config()
-	closed, err := db.Open(t.Context(), dbtest.URL(t), db.MaxConns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
-	config.Pool = closed
-	handler := web.Handler(config)
-
-	for _, path := range []string{"/", "/matviews", "/events", "/events/stream"} {
-		answer := httptest.NewRecorder()
-		request := httptest.NewRequest("GET", path, nil)
-		request.Host = "localhost:5000"
-		handler.ServeHTTP(answer, request)
-		if answer.Code < 500 {
-			t.Errorf("%s: status %d: %s", path, answer.Code, answer.Body)
-		}
-		if path == "/" && !strings.Contains(answer.Body.String(), `action="/upload-file#upload"`) {
-			t.Error("the page has lost its forms")
-		}
-	}
-	if !strings.Contains(f.log.String(), `"level":"ERROR"`) {
-		t.Error("the failures are not in the log")
-	}
-}
-
-func TestAssets(t *testing.T) {
-	f := newFixture(t)
-	page := f.send(get("/"))
-	// With nothing to show. scripts/bench page tests it with much.
-	total := len(page.body) + len(f.send(get("/static/common.js")).body)
-	for _, name := range []string{"page.css", "page.js", "upload.js", "ask.js", "feed.js", "icon.svg"} {
-		_, rest, _ := strings.Cut(page.body, "/static/"+name+"?v=")
-		tag, _, _ := strings.Cut(rest, `"`)
-
-		got := f.send(get("/static/" + name + "?v=" + tag))
-		total += len(got.body)
-		if got.status != 200 || !strings.Contains(got.header.Get("Cache-Control"), "immutable") {
-			t.Errorf("%s: status %d, %v", name, got.status, got.header)
-		}
-		if old := f.send(get("/static/" + name + "?v=old")); old.header.Get("Cache-Control") != "no-cache" {
-			t.Errorf("%s by an old tag: %v", name, old.header)
-		}
-		again := f.send(withHeader(get("/static/"+name), "If-None-Match", got.header.Get("ETag")))
-		if again.status != http.StatusNotModified {
-			t.Errorf("%s again: status %d", name, again.status)
-		}
-	}
-	if total > 64_000 {
-		t.Errorf("the page takes %d bytes in all", total)
-	}
-	if regexp.MustCompile(`(src|href|action)="(https?:)?//`).MatchString(page.body) {
-		t.Error("the page names a resource elsewhere")
 	}
 }

@@ -86,7 +86,7 @@ func TestBrowserWhileTheDatabaseIsAway(t *testing.T) {
 	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
 	way := f.overLink()
 	b := newBrowser(t)
-	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/events"))
 	b.expect("#feed-state.live", "Live")
 	way.cut(true)
 	f.server.CloseClientConnections()

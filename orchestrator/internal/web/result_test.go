@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -248,56 +247,4 @@ func (f *fixture) overLink() *link {
 	f.t.Cleanup(func() { config.Pool.Close() })
 	f.server.Config.Handler = web.HandlerWithHeartbeat(config, heartbeat)
 	return way
-}
-
-func TestPageOfADatabaseThatIsAway(t *testing.T) {
-	f := newFixture(t)
-	f.importSample()
-	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
-	way := f.overLink()
-	if page := f.send(get("/").fromBrowser()); page.status != 200 || !strings.Contains(page.body, "data-relation=\"v\"") {
-		t.Fatalf("status %d before all: %s", page.status, page.body)
-	}
-
-	way.cut(true)
-	untrue := []string{"0 view", "0 subscription", "No tables yet", "No views yet", "No subscriptions yet", "No events yet", "pg_cron is not running"}
-	away := f.send(get("/?schedule=1+hour").fromBrowser())
-	created := f.send(post("/matviews", "name", "w", "query", "select 42 as kept").fromBrowser())
-	for _, got := range []response{away, created} {
-		if got.status != 503 || got.header.Get("Retry-After") == "" {
-			t.Errorf("status %d, headers %v", got.status, got.header)
-		}
-		if count := strings.Count(got.body, `class="problem"`); count != 1 || !strings.Contains(got.body, "The database cannot be reached") {
-			t.Errorf("there are %d errors, want the one: %s", count, got.body)
-		}
-		for _, text := range untrue {
-			if strings.Contains(strings.ReplaceAll(got.body, `<p class="empty" hidden>No events yet`, ""), text) {
-				t.Errorf("the page says %q, which is unknown now", text)
-			}
-		}
-	}
-	if !strings.Contains(away.body, `http-equiv="refresh"`) || strings.Contains(created.body, `http-equiv="refresh"`) {
-		t.Error("the page does not try again by itself, or loses the user's input")
-	}
-	if !strings.Contains(created.body, "select 42 as kept") {
-		t.Errorf("what was typed is lost: %s", created.body)
-	}
-	way.cut(false)
-	if page := f.send(get("/").fromBrowser()); page.status != 200 || strings.Contains(page.body, "cannot be reached") {
-		t.Errorf("status %d after all: %s", page.status, page.body)
-	}
-
-	// The log-in needs the database too.
-	config := f.config()
-	config.Login = func(context.Context, string, string, string) (*sql.DB, func(), error) {
-		return nil, nil, fmt.Errorf("log in: %w", &net.OpError{Op: "dial", Err: errors.New("connection refused")})
-	}
-	answer := httptest.NewRecorder()
-	request := httptest.NewRequest("GET", "http://localhost/", nil)
-	request.SetBasicAuth("ann", "x")
-	request.Header.Set("Accept", "text/html")
-	web.Handler(config).ServeHTTP(answer, request)
-	if body := answer.Body.String(); answer.Code != 503 || !strings.Contains(body, `id="away"`) || strings.Contains(body, "1 view") {
-		t.Errorf("a user gets %d: %s", answer.Code, body)
-	}
 }

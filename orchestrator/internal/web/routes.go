@@ -11,8 +11,9 @@ func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 
 	mux.HandleFunc("GET /static/{name}", s.site.ServeAsset)
-	mux.HandleFunc("GET /theme.css", s.serveTheme)
-	mux.HandleFunc("GET /embed/{matview}", s.showWidget)
+	for pattern, handler := range s.widgets {
+		mux.HandleFunc(pattern, handler)
+	}
 	for pattern, handler := range s.Others {
 		mux.Handle(pattern, handler)
 	}

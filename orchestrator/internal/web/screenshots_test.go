@@ -8,16 +8,20 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestScreenshots shows the page after some use. scripts/screenshots keeps the pictures, so only the time of
-// day in them is left to chance.
+// TestScreenshots shows each screen after some use. scripts/screenshots keeps the pictures, so only the time of day in
+// them is left to chance.
 func TestScreenshots(t *testing.T) {
 	f := newFixtureIn(t, "shop")
-	f.useForAWhile()
 	b := newBrowser(t)
-	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
-	b.expect("#feed-state.live", "Live")
-	b.takeScreenshots("page")
-	b.checkErrors()
+	b.do("open the home", chromedp.Navigate(f.server.URL+"/"))
+	b.takeScreenshots("new")
+	f.useForAWhile()
+	for name, path := range f.shopPaths() {
+		b := newBrowser(t)
+		b.do("open "+path, chromedp.Navigate(f.server.URL+path))
+		b.takeScreenshots(name)
+		b.checkErrors()
+	}
 }
 
 // orders writes the orders of these numbers as a CSV.

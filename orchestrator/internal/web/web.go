@@ -27,6 +27,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
 
 const (
@@ -37,7 +38,6 @@ const (
 	previewTimeout = 30 * time.Second
 	// writeTimeout is how long a client may take to accept an answer.
 	writeTimeout = 30 * time.Second
-	patience     = 10 * time.Second
 	// heartbeat is how often an idle event stream sends a sign of life.
 	heartbeat = 15 * time.Second
 )
@@ -78,8 +78,8 @@ type server struct {
 	templates *template.Template
 	// flashes are the results that the page at / has not shown yet.
 	flashes flashes
-	// widgets are public: they share one connection, so that they take none from the users.
-	widgets *kit.Slots
+	// widgets are public.
+	widgets map[string]http.HandlerFunc
 	// slow is how long an upload may be slow.
 	slow time.Duration
 }
@@ -100,7 +100,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		site:      site,
 		events:    parts.NewEvents(site),
 		downloads: parts.NewDownloads(site),
-		widgets:   kit.NewSlots("widgets", 1, patience),
+		widgets:   widget.Routes(site),
 		slow:      slowTimeout,
 	}
 	s.screens = []kit.Screen{

@@ -47,3 +47,29 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestAgo(t *testing.T) {
+	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	for passed, want := range map[time.Duration]string{
+		0:                       "now",
+		-999 * time.Millisecond: "now",
+		59 * time.Second:        "59 s ago",
+		-60 * time.Second:       "in 1 min",
+		119 * time.Minute:       "1 h ago",
+		25 * time.Hour:          "1 day ago",
+		-49 * time.Hour:         "in 2 days",
+		31 * 24 * time.Hour:     "2026-03-04",
+	} {
+		if got := words.Ago(passed, at); got != want {
+			t.Errorf("%s is %q, want %q", passed, got, want)
+		}
+	}
+}
+
+func TestGroup(t *testing.T) {
+	for number, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -1234567: "-1,234,567", -100: "-100"} {
+		if got := words.Group(number); got != want {
+			t.Errorf("%d is %q, want %q", number, got, want)
+		}
+	}
+}

@@ -133,9 +133,27 @@ func (s *Site) returnFlash(w http.ResponseWriter, r *http.Request, taken *Flash)
 	}
 }
 
+// cookieMark is a cookie that all pages set, to know which browsers keep cookies.
+const cookieMark = "tinydevcrm-cookies"
+
+func markCookies(w http.ResponseWriter, r *http.Request) {
+	if !keepsCookies(r) {
+		http.SetCookie(w, newCookie(r, cookieMark, 0))
+	}
+}
+
+func keepsCookies(r *http.Request) bool {
+	_, err := r.Cookie(cookieMark)
+	return err == nil
+}
+
 func flashCookie(r *http.Request, id string, maxAge int) *http.Cookie {
+	return newCookie(r, flashPrefix+id, maxAge)
+}
+
+func newCookie(r *http.Request, name string, maxAge int) *http.Cookie {
 	return &http.Cookie{
-		Name:     flashPrefix + id,
+		Name:     name,
 		Value:    "1",
 		Path:     "/",
 		MaxAge:   maxAge,

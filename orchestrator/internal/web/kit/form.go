@@ -139,6 +139,11 @@ func (s *Site) Do(action Action) http.HandlerFunc {
 
 // Refuse redirects a browser to the page of a form, which then shows the error at one of its parts, and the input.
 func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, to, at string, err error) {
+	if !keepsCookies(r) {
+		// It would not see the error on the next page.
+		s.showFailure(w, r, err)
+		return
+	}
 	problem := PlaceIn(r.PostForm.Get("query"), s.Explain(r, err))
 	s.LeaveFlash(w, r, to, Flash{Problem: &problem, At: at, Form: r.PostForm})
 	if at != "" {

@@ -97,6 +97,7 @@ func (s *Site) showFailure(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Site) render(w http.ResponseWriter, r *http.Request, show *template.Template, page Page, err error) {
 	page.User, page.screens, page.status = s.Session(r.Context()).User, s.screens, http.StatusOK
+	markCookies(w, r)
 	page.at, page.search = r.URL.Path, r.URL.Query().Get("search")
 	if page.Flash != nil && page.Flash.Problem != nil {
 		page.Problem = page.Flash.Problem

@@ -60,7 +60,12 @@ type overview struct {
 	Subscriptions, Troubled                                                  int64
 	Pending, Parked                                                          int64
 	CronIsRunning                                                            bool
-	HasTables, HasEvents                                                     bool
+	HasTables                                                                bool
+}
+
+// hasTrouble spares a search in which nothing would be found.
+func (o overview) hasTrouble() bool {
+	return o.Failing+o.Late+o.Silent+o.Renamed+o.NotPopulated+o.Troubled > 0
 }
 
 // A troubled one is a row of tinydevcrm._list_troubled().
@@ -131,10 +136,12 @@ func (s *screen) read(r *http.Request, page *kit.Page) (err error) {
 	if err := s.readOverview(ctx, &home.Overview); err != nil {
 		return err
 	}
-	if home.Troubled, err = db.Collect(ctx, s.site.DB(ctx), "list what needs attention", (*troubled).fields, `
-		select kind, key, coalesce(relation::text, key), state, reason, since
-		  from tinydevcrm._list_troubled($1)`, shownTroubled); err != nil {
-		return err
+	if home.Overview.hasTrouble() {
+		if home.Troubled, err = db.Collect(ctx, s.site.DB(ctx), "list what needs attention", (*troubled).fields, `
+			select kind, key, coalesce(relation::text, key), state, reason, since
+			  from tinydevcrm._list_troubled($1)`, shownTroubled); err != nil {
+			return err
+		}
 	}
 	if home.Views, err = s.readViews(ctx); err != nil {
 		return err
@@ -161,11 +168,10 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
-		       exists (select from tinydevcrm.imported_tables),
-		       exists (select from tinydevcrm._list_latest_events(nullif($1, ''), 0, 1))
-		  from tinydevcrm.overview`, s.site.Session(ctx).User).Scan(
+		       exists (select from tinydevcrm.imported_tables)
+		  from tinydevcrm.overview`).Scan(
 		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.NotPopulated, &o.Unscheduled, &o.Paused,
-		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables, &o.HasEvents)
+		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables)
 	if err != nil {
 		return fmt.Errorf("read the overview: %w", err)
 	}

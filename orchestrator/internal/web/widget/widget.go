@@ -1,14 +1,19 @@
-package web
+// Package widget shows the rows of a view on other sites. It needs no log-in, and reads only what owners have made
+// public.
+package widget
 
 import (
 	"bytes"
 	"context"
 	"database/sql"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -17,13 +22,41 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
-// A widget shows the rows of a view on another site. It reads only tinydevcrm.embeds, which holds what the
+//go:embed static templates
+var files embed.FS
+
+// patience is how long a request waits for its turn.
+const patience = 10 * time.Second
+
+type server struct {
+	site     *kit.Site
+	template *template.Template
+	// turns are one: widgets share a connection, so that they take none from the users.
+	turns *kit.Slots
+}
+
+// Routes are those of the widgets, by their patterns.
+func Routes(site *kit.Site) map[string]http.HandlerFunc {
+	site.AddFiles(files)
+	s := &server{site: site, turns: kit.NewSlots("widgets", 1, patience)}
+	s.template = template.Must(template.New("").Funcs(template.FuncMap{
+		"static":   site.Static,
+		"isoTime":  func(at time.Time) string { return at.Format(time.RFC3339Nano) },
+		"showTime": func(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") },
+	}).ParseFS(files, "templates/*.html"))
+	return map[string]http.HandlerFunc{
+		"GET /embed/{matview}": s.show,
+		"GET /theme.css":       s.serveTheme,
+	}
+}
+
+// A widget is the rows of a view on another site. It is read from tinydevcrm.embeds only, which holds what the
 // owner has made public.
 type widget struct {
-	widgetOptions
+	options
 	Tag         string
-	Columns     []column
-	Rows        [][]cell
+	Columns     []struct{ Name, Type string }
+	Rows        [][]kit.Cell
 	Count       int64
 	RefreshedAt sql.NullTime
 	Problem     *db.Problem
@@ -33,52 +66,52 @@ type widget struct {
 	origins     []string
 }
 
-// showWidget answers everyone: everyone who has the address may read it. The origins only limit the sites on
+// show answers everyone: everyone who has the address may read it. The origins only limit the sites on
 // which browsers show it.
-func (s *server) showWidget(w http.ResponseWriter, r *http.Request) {
+func (s *server) show(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	body, err := s.renderWidget(w, r)
+	body, err := s.render(w, r)
 	if err != nil {
-		s.failWidget(w, r, err)
+		s.fail(w, r, err)
 		return
 	}
 	status := http.StatusOK
 	if body == nil {
 		status = http.StatusNotModified
 	}
-	s.write(w, r, status, "text/html; charset=utf-8", body)
+	s.site.Write(w, r, status, "text/html; charset=utf-8", body)
 }
 
-// renderWidget returns the page of a widget; nil when the client already has it.
-func (s *server) renderWidget(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	release, err := s.widgets.Take(r.Context())
+// render returns the page of a widget; nil when the client already has it.
+func (s *server) render(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	release, err := s.turns.Take(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	ctx, cancel := timeoutOf(r)
+	ctx, cancel := context.WithTimeout(r.Context(), kit.ReadTimeout)
 	defer cancel()
 
-	shown, err := s.findWidget(ctx, r.PathValue("matview"))
+	shown, err := s.find(ctx, r.PathValue("matview"))
 	if err != nil {
 		return nil, err
 	}
 	letFrame(w.Header(), shown.origins)
-	if shown.widgetOptions, err = parseOptions(r.URL.RawQuery); err != nil {
+	if shown.options, err = parseOptions(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
-	shown.Tag = tagOf(shown.id, shown.version, shown.name, r.URL.RawQuery, s.site.Look())
+	shown.Tag = kit.TagOf(shown.id, shown.version, shown.name, r.URL.RawQuery, s.site.Look())
 	w.Header().Set("ETag", shown.Tag)
 	w.Header().Set("Cache-Control", "no-cache")
-	if isKnown(r, shown.Tag) {
+	if kit.IsKnown(r, shown.Tag) {
 		return nil, nil
 	}
 
-	if err := s.readWidget(ctx, shown); err != nil {
+	if err := s.read(ctx, shown); err != nil {
 		return nil, err
 	}
 	var body bytes.Buffer
-	if err := s.templates.ExecuteTemplate(&body, "embed.html", shown); err != nil {
+	if err := s.template.ExecuteTemplate(&body, "embed.html", shown); err != nil {
 		return nil, fmt.Errorf("render a widget: %w", err)
 	}
 	return body.Bytes(), nil
@@ -96,12 +129,12 @@ func letFrame(header http.Header, origins []string) {
 	header.Set("Cross-Origin-Embedder-Policy", "require-corp")
 }
 
-// findWidget returns the same error for a view that does not exist as for one that is not public.
-func (s *server) findWidget(ctx context.Context, name string) (*widget, error) {
+// find returns the same error for a view that does not exist as for one that is not public.
+func (s *server) find(ctx context.Context, name string) (*widget, error) {
 	found := &widget{}
 	// A name that Postgres cannot read is the name of no view either.
 	name = strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", "\xff"), "\uFFFD")
-	err := s.Pool.QueryRowContext(ctx, `
+	err := s.site.Pool.QueryRowContext(ctx, `
 		select embeds.matview_id,
 		       embeds.version,
 		       embeds.origins,
@@ -124,9 +157,9 @@ func (s *server) findWidget(ctx context.Context, name string) (*widget, error) {
 	return found, nil
 }
 
-func (s *server) readWidget(ctx context.Context, shown *widget) error {
+func (s *server) read(ctx context.Context, shown *widget) error {
 	var columns, rows []byte
-	err := s.Pool.QueryRowContext(ctx, `
+	err := s.site.Pool.QueryRowContext(ctx, `
 		select columns,
 		       rows,
 		       row_count,
@@ -143,7 +176,7 @@ func (s *server) readWidget(ctx context.Context, shown *widget) error {
 	_ = json.Unmarshal(columns, &shown.Columns)
 	_ = json.Unmarshal(rows, &values)
 	for _, row := range values[:min(len(values), shown.rowLimit)] {
-		cells := make([]cell, len(row))
+		cells := make([]kit.Cell, len(row))
 		for i, value := range row {
 			cells[i].IsNull = value == nil
 			if value != nil {
@@ -155,21 +188,21 @@ func (s *server) readWidget(ctx context.Context, shown *widget) error {
 	return nil
 }
 
-// failWidget answers with an error. Sites may show it in a frame only if they may show the widget.
-func (s *server) failWidget(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers with an error. Sites may show it in a frame only if they may show the widget.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Del("ETag")
 	w.Header().Set("Cache-Control", "no-store")
-	if !wantsPage(r) {
-		s.writeProblem(w, r, err)
+	if !kit.WantsPage(r) {
+		s.site.WriteProblem(w, r, err)
 		return
 	}
-	problem := s.explain(r, err)
+	problem := s.site.Explain(r, err)
 	var body bytes.Buffer
-	if err := s.templates.ExecuteTemplate(&body, "embed.html", &widget{Problem: &problem}); err != nil {
-		s.writeProblem(w, r, fmt.Errorf("render a widget: %w", err))
+	if err := s.template.ExecuteTemplate(&body, "embed.html", &widget{Problem: &problem}); err != nil {
+		s.site.WriteProblem(w, r, fmt.Errorf("render a widget: %w", err))
 		return
 	}
-	s.write(w, r, problem.Status, "text/html; charset=utf-8", body.Bytes())
+	s.site.Write(w, r, problem.Status, "text/html; charset=utf-8", body.Bytes())
 }
 
 // Title is the title of the page.
@@ -184,7 +217,7 @@ func (w *widget) Title() string {
 }
 
 // Number is the value of a widget that shows one: the first value of the first row; nil when there is none.
-func (w *widget) Number() *cell {
+func (w *widget) Number() *kit.Cell {
 	if len(w.Rows) == 0 || len(w.Rows[0]) == 0 {
 		return nil
 	}

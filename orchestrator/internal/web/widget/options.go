@@ -1,4 +1,4 @@
-package web
+package widget
 
 import (
 	"fmt"
@@ -19,8 +19,8 @@ const (
 	maxWidgetRows = 1000
 )
 
-// widgetOptions are the settings of the embedding page for a widget: the query part of its address.
-type widgetOptions struct {
+// options are the settings of the embedding page for a widget: the query part of its address.
+type options struct {
 	IsNumber bool
 	// Label is the heading.
 	Label string
@@ -36,24 +36,24 @@ type widgetOptions struct {
 type palette struct{ Back, Text, Accent string }
 
 // parseOptions refuses unknown parameters, so that the author of an address notices a mistake in it.
-func parseOptions(query string) (widgetOptions, error) {
-	options := widgetOptions{rowLimit: maxWidgetRows}
+func parseOptions(query string) (options, error) {
+	found := options{rowLimit: maxWidgetRows}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return options, badOption("the address cannot be read: "+err.Error(), "")
+		return found, badOption("the address cannot be read: "+err.Error(), "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if len(values[name]) > 1 {
-			return options, badOption(fmt.Sprintf("%q is there twice", name), "")
+			return found, badOption(fmt.Sprintf("%q is there twice", name), "")
 		}
-		if err := options.set(name, values.Get(name)); err != nil {
-			return options, err
+		if err := found.set(name, values.Get(name)); err != nil {
+			return found, err
 		}
 	}
-	return options, nil
+	return found, nil
 }
 
-func (o *widgetOptions) set(name, value string) error {
+func (o *options) set(name, value string) error {
 	isOne := func(words ...string) bool { return slices.Contains(words, value) }
 	hint := ""
 	switch name {
@@ -123,16 +123,16 @@ func (p palette) Address() string {
 
 // serveTheme serves a stylesheet with the colours in its address and nothing else.
 func (s *server) serveTheme(w http.ResponseWriter, r *http.Request) {
-	options, err := parseOptions(r.URL.RawQuery)
-	if err == nil && options != (widgetOptions{Palette: options.Palette, rowLimit: maxWidgetRows}) {
+	given, err := parseOptions(r.URL.RawQuery)
+	if err == nil && given != (options{Palette: given.Palette, rowLimit: maxWidgetRows}) {
 		err = badOption("a stylesheet has only colours", "The parameters are back, text and accent.")
 	}
 	if err != nil {
-		s.writeProblem(w, r, err)
+		s.site.WriteProblem(w, r, err)
 		return
 	}
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	s.write(w, r, http.StatusOK, "text/css; charset=utf-8", []byte(options.Palette.css()))
+	s.site.Write(w, r, http.StatusOK, "text/css; charset=utf-8", []byte(given.Palette.css()))
 }
 
 // css overrides embed.css. It derives the colours that are not given, because those of embed.css might not fit:
