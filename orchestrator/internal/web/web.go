@@ -26,6 +26,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/views"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
 
@@ -103,6 +104,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 	s.screens = []kit.Screen{
 		home.New(site, s.events),
 		tables.New(site, s.downloads),
+		views.New(site, s.events, s.downloads),
 		events.New(site, s.events, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)
