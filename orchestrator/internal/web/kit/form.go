@@ -95,12 +95,10 @@ type Action struct {
 	At     string
 	// Next is the URL of the page that shows the result; nil for that of the form.
 	Next func(form url.Values, made map[string]any) string
-	// HasSecret means that the answer contains a secret.
-	HasSecret bool
 }
 
 // Do runs the query of an action. Programs get its answer as JSON. Browsers are redirected, also after an error, so
-// that a reload repeats nothing. A form can name another page that shows the result, in its field back.
+// that a reload repeats nothing; an answer with a secret is shown for a while. A form can name another page that shows the result, in its field back.
 func (s *Site) Do(action Action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := ReadForm(w, r, action.Required...)
@@ -122,7 +120,7 @@ func (s *Site) Do(action Action) http.HandlerFunc {
 				to = action.Next(r.PostForm, made)
 			}
 			to = backOf(r.PostForm, to)
-			s.LeaveFlash(w, r, to, Flash{Done: action.Name, Made: made, HasSecret: action.HasSecret})
+			s.LeaveFlash(w, r, to, Flash{Done: action.Name, Made: made, HasSecret: made["secret"] != nil})
 			s.Redirect(w, r, to)
 		}
 	}
