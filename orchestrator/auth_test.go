@@ -109,7 +109,7 @@ func (s *site) readRows() {
 func (s *site) attack() {
 	t := s.t
 	t.Helper()
-	for _, path := range []string{"/matviews", "/events", "/", "/?table=ann.numbers", "/?matview=ann.v", "/matviews/ann.v", "/matviews/ann.v.csv"} {
+	for _, path := range []string{"/matviews", "/events", "/", "/tables/ann.numbers", "/views/ann.v", "/views/ann.v/edit", "/matviews/ann.v", "/matviews/ann.v.csv"} {
 		if status, body := s.get("eve", path); status != 200 && status != 404 || strings.Contains(body, "ann.v") && !strings.Contains(path, "ann") {
 			t.Errorf("GET %s: %d %s", path, status, body)
 		}
@@ -220,7 +220,7 @@ func (s *site) keepApart() {
 
 	// What eve sees contains no name of ann's, except those that she asks for.
 	for _, path := range []string{
-		"/", "/news", "/matviews", "/subscriptions", "/events", "/?tables=a&matviews=a",
+		"/", "/matviews", "/views", "/tables", "/upload", "/views/new", "/subscriptions", "/subscriptions/new", "/events", "/?search=a",
 	} {
 		status, body := s.sees("eve", path)
 		if status != 200 || strings.Contains(body, "confidential") || strings.Contains(body, "classified") || strings.Contains(body, "ann.") {
@@ -228,19 +228,23 @@ func (s *site) keepApart() {
 		}
 	}
 	for path, want := range map[string]int{
-		"/?table=ann.confidential": 404, "/?matview=ann.confidential_view": 404, "/?subscription=confidential+words": 404, "/?subscription=alerts": 404,
-		"/?of=ann.confidential_view": 200, "/?matviews=confidential": 200, "/?tables=confidential": 200,
-		"/events?of=ann.confidential_view": 200, "/news?matview=ann.confidential_view&subscription=confidential+words": 200,
+		"/tables/ann.confidential": 404, "/tables/ann.confidential/columns": 404, "/views/ann.confidential_view": 404,
+		"/views/ann.confidential_view/edit": 404, "/subscriptions/confidential%20words": 404, "/subscriptions/alerts": 404,
+		"/?search=confidential": 200, "/events?of=ann.confidential_view": 200, "/tables?search=confidential": 200,
+		"/views?search=confidential": 200, "/subscriptions?search=confidential": 200,
 	} {
 		status, body := s.sees("eve", path)
 		if status != want || strings.Contains(body, "classified") || strings.Contains(body, "https://confidential.example") ||
-			strings.Contains(body, `data-relation="ann.`) || strings.Contains(body, `<li class="refreshed"`) {
+			strings.Contains(body, `<td class="first `) || strings.Contains(body, `<li class="refreshed"`) {
 			t.Errorf("eve gets %s: %d, want %d: %s", path, status, want, body)
 		}
 	}
-	if _, body := s.sees("ann", "/?subscription=alerts&table=ann.confidential"); !strings.Contains(body, "classified") ||
-		!strings.Contains(body, "https://confidential.example/in") || !strings.Contains(body, "confidential_view") {
-		t.Errorf("ann does not see what is hers: %s", body)
+	for path, want := range map[string]string{
+		"/tables/ann.confidential": "classified", "/subscriptions/alerts": "https://confidential.example/in", "/?search=view": "confidential_view",
+	} {
+		if status, body := s.sees("ann", path); status != 200 || !strings.Contains(body, want) {
+			t.Errorf("ann does not see what is hers: %s: %d %s", path, status, body)
+		}
 	}
 }
 

@@ -181,7 +181,7 @@ func (f *minefield) askPages(withUsers *site) {
 		page := &site{t: f.t, url: pageOf(f.t, stderr), super: f.super}
 		f.ask(page, "the page of "+role, "")
 		for path, status := range map[string]int{
-			"/": 200, "/?table=eve.t0": 404, "/?matview=eve.v0": 404, "/news": 200, "/matviews": 200, "/events": 200, "/subscriptions": 200,
+			"/": 200, "/tables/eve.t0": 404, "/views/eve.v0": 404, "/views": 200, "/tables": 200, "/matviews": 200, "/events": 200, "/subscriptions": 200,
 		} {
 			got, body := page.sees("", path)
 			if got != status || strings.Contains(body, "t1") || strings.Contains(body, "v1") {
@@ -203,7 +203,7 @@ func (f *minefield) askPages(withUsers *site) {
 	if status, body := withUsers.post("mate", "/matviews/refresh", "relation", "eve.v0"); status != http.StatusOK || !strings.Contains(body, `"is_requested":true`) {
 		f.t.Errorf("mate asks for a refresh: %d %s", status, body)
 	}
-	if _, body := withUsers.sees("mate", "/?matview=eve.v0"); !strings.Contains(body, "It belongs to eve.") || strings.Contains(body, `action="/matviews/drop`) {
+	if _, body := withUsers.sees("mate", "/views/eve.v0"); !strings.Contains(body, "It belongs to eve.") || strings.Contains(body, `action="/matviews/drop`) {
 		f.t.Errorf("mate sees eve's view: %s", body)
 	}
 	if stdout := mustCommand(f.t, f.server.URL, "matview", "refresh", "eve.v0"); !strings.Contains(stdout, "belongs to another role, whose job refreshes it") {
@@ -220,14 +220,14 @@ func (f *minefield) ask(page *site, name, user string) {
 		}
 		f.caught(name + " " + user + ": " + what)
 	}
-	for _, path := range []string{"/", "/matviews", "/subscriptions", "/events", "/news", "/metrics", "/readyz"} {
+	for _, path := range []string{"/", "/matviews", "/subscriptions", "/events", "/views", "/tables", "/metrics", "/readyz"} {
 		status, body := page.sees(user, path)
 		check(path, status, body)
 	}
 	for _, number := range f.set {
 		place := placeOf(number)
 		for _, path := range []string{
-			"/?table=eve.{table}", "/?matview=eve.{view}", "/?tables={table}", "/news?matview=eve.{view}", "/?of=eve.{view}",
+			"/tables/eve.{table}", "/tables/eve.{table}/columns", "/views/eve.{view}", "/views/eve.{view}/edit", "/?search={view}", "/events?of=eve.{view}",
 			"/matviews/eve.{view}", "/matviews/eve.{view}.csv", "/matviews/eve.{view}.html", "/embed/eve.{view}",
 		} {
 			status, body := page.sees(user, place.Replace(path))

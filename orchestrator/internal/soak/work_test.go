@@ -190,9 +190,9 @@ func (w *workload) post(ctx context.Context, path string, form url.Values) error
 }
 
 func (w *workload) lookAtPage(ctx context.Context, chance *rand.Rand) error {
-	paths := []string{"/", "/matviews", "/subscriptions", "/events", "/events?of=public.always", "/news",
+	paths := []string{"/", "/matviews", "/subscriptions", "/events", "/events?of=public.always", "/?search=a", "/views", "/tables",
 		"/matviews/keyed", "/matviews/totals?format=csv", "/schedules/describe?schedule=5+minutes",
-		"/static/page.css", "/?matview=added&subscription=" + steadyHook}
+		"/static/kit.css", "/views/public.added", "/subscriptions/" + steadyHook}
 	return w.send(ctx, http.MethodGet, paths[chance.IntN(len(paths))], "", nil)
 }
 

@@ -14,10 +14,13 @@ import (
 // useEvents makes a view with two events, the second of which has an old and a new value, and one that fails.
 func (f *fixture) useEvents() (first, second, failed int64) {
 	f.t.Helper()
+	f.exec(`select tinydevcrm.create_subscription($1)`, f.schema)
 	f.exec(`create table stock (id int primary key, n int)`)
 	f.exec(`insert into stock values (1, 10)`)
 	f.exec(`select tinydevcrm.create_matview('levels', 'select id, n from stock', 'changed', key => array['id'])`)
 	f.exec(`select tinydevcrm.create_matview('ratio', 'select 100 / n as share from stock', 'always')`)
+	// The first one has nothing to compare with.
+	f.refresh("levels")
 	f.exec(`update stock set n = 20`)
 	first = f.refresh("levels")
 	f.exec(`update stock set n = 0`)
@@ -37,6 +40,7 @@ func TestEventsScreen(t *testing.T) {
 	b.expect(fmt.Sprintf(`#feed li:first-child.failed[data-id="%d"] .error`, failed), "division by zero")
 	b.expect(fmt.Sprintf(`#feed [data-id="%d"] .old`, second), "20")
 	b.expect(fmt.Sprintf(`#feed [data-id="%d"] .new`, second), "0")
+	b.expect(fmt.Sprintf(`#feed [data-id="%d"] .new`, first), "20")
 
 	// It arrives without a reload.
 	f.exec(`update stock set n = 30`)
@@ -48,9 +52,14 @@ func TestEventsScreen(t *testing.T) {
 	b.press(fmt.Sprintf(`#feed [data-id="%d"] .id`, second))
 	b.expect("h1", fmt.Sprintf("Event %d", second))
 	b.expect("#event .old", "20")
+	b.expect("#event tbody .first", "pending")
 	b.checkLooks("an event")
+	b.press("#event [rel=prev]")
+	b.expect("h1", fmt.Sprintf("Event %d", first))
+	b.press("#event [rel=next]")
 	b.do("back", chromedp.NavigateBack())
-	b.expect("h1", "Events")
+	b.expect("h1", fmt.Sprintf("Event %d", first))
+	b.press(`main nav a[href="/events"]`)
 	b.choose("#feed-outcome", "failed")
 	b.press("#events .search button")
 	b.do("the others are left out", chromedp.WaitNotPresent(chromedp.CSS(fmt.Sprintf(`#feed [data-id="%d"]`, first))))

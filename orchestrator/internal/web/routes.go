@@ -69,6 +69,8 @@ func (s *server) pageRoutes() map[string]http.HandlerFunc {
 		"GET /subscriptions":             s.listSubscriptions,
 		"POST /subscriptions":            s.createSubscription,
 		"POST /subscriptions/alter":      s.alterWebhook,
+		"POST /subscriptions/edit":       s.editSubscription,
+		"POST /subscriptions/test":       s.testSubscription,
 		"POST /subscriptions/pause":      s.pauseSubscription,
 		"POST /subscriptions/resume":     s.resumeSubscription,
 		"POST /subscriptions/mute":       s.muteSubscription,

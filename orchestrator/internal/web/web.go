@@ -25,6 +25,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/views"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
@@ -60,6 +61,8 @@ type Config struct {
 	// Hosts are domain names of the page, as behind a proxy. IP addresses, localhost and names without a dot
 	// always work.
 	Hosts []string
+	// PublicURL is where people reach the page; links in messages lead there.
+	PublicURL string
 	// Others are routes of the rest of the program that need no log-in, by their patterns.
 	Others map[string]http.Handler
 }
@@ -105,6 +108,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		home.New(site, s.events),
 		tables.New(site, s.downloads),
 		views.New(site, s.events, s.downloads),
+		subscriptions.New(site, config.PublicURL),
 		events.New(site, s.events, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)

@@ -2,6 +2,7 @@ package kit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,6 +87,8 @@ type Action struct {
 	// value; one that was not sent is null.
 	Required, Fields []string
 	Query            string
+	// Work does what a query alone cannot; it is called instead.
+	Work func(ctx context.Context, form url.Values) (any, error)
 	// Named is the field that names a table or view.
 	Named string
 	// Status is the HTTP status for programs; 0 for 200.
@@ -95,10 +98,14 @@ type Action struct {
 	At     string
 	// Next is the URL of the page that shows the result; nil for that of the form.
 	Next func(form url.Values, made map[string]any) string
+	// HasSecret means that the answer may contain a secret. A page with one is shown again for a while.
+	HasSecret bool
+	// KeepsInput means that the next page shows the input too: nothing was saved.
+	KeepsInput bool
 }
 
 // Do runs the query of an action. Programs get its answer as JSON. Browsers are redirected, also after an error, so
-// that a reload repeats nothing; an answer with a secret is shown for a while. A form can name another page that shows the result, in its field back.
+// that a reload repeats nothing. A form can name another page that shows the result, in its field back.
 func (s *Site) Do(action Action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := ReadForm(w, r, action.Required...)
@@ -120,7 +127,11 @@ func (s *Site) Do(action Action) http.HandlerFunc {
 				to = action.Next(r.PostForm, made)
 			}
 			to = backOf(r.PostForm, to)
-			s.LeaveFlash(w, r, to, Flash{Done: action.Name, Made: made, HasSecret: made["secret"] != nil})
+			left := Flash{Done: action.Name, Made: made, HasSecret: action.HasSecret && made["secret"] != nil}
+			if action.KeepsInput {
+				left.Form = r.PostForm
+			}
+			s.LeaveFlash(w, r, to, left)
 			s.Redirect(w, r, to)
 		}
 	}
@@ -159,14 +170,8 @@ func readMade(answer json.RawMessage) map[string]any {
 	return made
 }
 
-// act runs the query of an action.
+// act does the work of an action.
 func (s *Site) act(r *http.Request, action Action) (json.RawMessage, error) {
-	arguments := make([]any, len(action.Fields))
-	for i, field := range action.Fields {
-		if r.PostForm.Has(field) {
-			arguments[i] = r.PostForm.Get(field)
-		}
-	}
 	release, err := s.TakeAction(r)
 	if err != nil {
 		return nil, err
@@ -174,11 +179,21 @@ func (s *Site) act(r *http.Request, action Action) (json.RawMessage, error) {
 	defer release()
 	ctx, cancel := TakeTime(r)
 	defer cancel()
+	if action.Work == nil {
+		return s.runQuery(ctx, r.PostForm, action)
+	}
+	result, err := action.Work(ctx, r.PostForm)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(result)
+}
 
+func (s *Site) runQuery(ctx context.Context, form url.Values, action Action) (json.RawMessage, error) {
 	var result []byte
-	err = s.DB(ctx).QueryRowContext(ctx, action.Query, arguments...).Scan(&result)
+	err := s.DB(ctx).QueryRowContext(ctx, action.Query, Arguments(form, action.Fields...)...).Scan(&result)
 	if isGone(err) || err == nil && result == nil {
-		name := r.PostForm.Get(action.Named)
+		name := form.Get(action.Named)
 		return nil, &db.UserError{
 			Status:  http.StatusNotFound,
 			Code:    "42P01",
@@ -190,6 +205,17 @@ func (s *Site) act(r *http.Request, action Action) (json.RawMessage, error) {
 		return nil, fmt.Errorf("%s: %w", action.Says, err)
 	}
 	return result, nil
+}
+
+// Arguments are the values of fields for a query; nil for one that was not sent.
+func Arguments(form url.Values, fields ...string) []any {
+	arguments := make([]any, len(fields))
+	for i, field := range fields {
+		if form.Has(field) {
+			arguments[i] = form.Get(field)
+		}
+	}
+	return arguments
 }
 
 // isGone reports whether the error is that the name in a form is that of no relation, and not that a query

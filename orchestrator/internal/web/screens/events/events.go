@@ -2,8 +2,10 @@
 package events
 
 import (
+	"database/sql"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -150,8 +152,38 @@ func (s *screen) readOne(r *http.Request, page *kit.Page) error {
 	if len(found) == 0 {
 		return noEvent(id)
 	}
-	page.Shown = &found[0]
-	return nil
+	shown := &one{Event: found[0]}
+	page.Shown = shown
+	err = s.site.DB(r.Context()).QueryRowContext(r.Context(), `
+		select coalesce(previous, 0), coalesce(next, 0)
+		  from tinydevcrm._find_neighbours($1)`, id).Scan(&shown.Previous, &shown.Next)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("find the events beside event %d: %w", id, err)
+	}
+	shown.Deliveries, err = db.Collect(r.Context(), s.site.DB(r.Context()), "list the deliveries of an event", (*delivery).fields, `
+		select subscription, status, attempts, coalesce(last_error, ''), acknowledged_at
+		  from tinydevcrm._list_event_deliveries($1)`, id)
+	return err
+}
+
+// one is what the page of an event shows.
+type one struct {
+	parts.Event
+	// Previous and Next are the events of the same view that notified before and after it; 0 for none.
+	Previous, Next int64
+	Deliveries     []delivery
+}
+
+// A delivery is a row of tinydevcrm._list_event_deliveries().
+type delivery struct {
+	Subscription, Status string
+	Attempts             int
+	LastError            string
+	AcknowledgedAt       sql.NullTime
+}
+
+func (d *delivery) fields() []any {
+	return []any{&d.Subscription, &d.Status, &d.Attempts, &d.LastError, &d.AcknowledgedAt}
 }
 
 // showEvent answers a program.

@@ -63,6 +63,11 @@ type overview struct {
 	HasTables                                                                bool
 }
 
+// hasTrouble spares a search in which nothing would be found.
+func (o overview) hasTrouble() bool {
+	return o.Failing+o.Late+o.Silent+o.Renamed+o.NotPopulated+o.Troubled > 0
+}
+
 // A troubled one is a row of tinydevcrm._list_troubled().
 type troubled struct {
 	Kind, Key, Name, State, Reason string
@@ -131,10 +136,12 @@ func (s *screen) read(r *http.Request, page *kit.Page) (err error) {
 	if err := s.readOverview(ctx, &home.Overview); err != nil {
 		return err
 	}
-	if home.Troubled, err = db.Collect(ctx, s.site.DB(ctx), "list what needs attention", (*troubled).fields, `
-		select kind, key, coalesce(relation::text, key), state, reason, since
-		  from tinydevcrm._list_troubled($1)`, shownTroubled); err != nil {
-		return err
+	if home.Overview.hasTrouble() {
+		if home.Troubled, err = db.Collect(ctx, s.site.DB(ctx), "list what needs attention", (*troubled).fields, `
+			select kind, key, coalesce(relation::text, key), state, reason, since
+			  from tinydevcrm._list_troubled($1)`, shownTroubled); err != nil {
+			return err
+		}
 	}
 	if home.Views, err = s.readViews(ctx); err != nil {
 		return err

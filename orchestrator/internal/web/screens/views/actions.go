@@ -95,6 +95,8 @@ func (s *screen) actions() map[string]http.HandlerFunc {
 			Query:    "select tinydevcrm._set_up_matview($1, $2, $3, $4, $5, $6)",
 			Screen:   func(url.Values) string { return "/views/new" },
 			Next:     pageOfMade,
+			// That of a webhook.
+			HasSecret: true,
 		}),
 		"POST /matviews/restore": s.site.Do(kit.Action{
 			Name: "restore", Says: "restore a materialized view", At: "dropped", Status: http.StatusCreated,
