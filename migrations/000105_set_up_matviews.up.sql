@@ -85,7 +85,15 @@ as $$
            and not pg_class.relispartition
            and pg_class.relpersistence <> 't'
            and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
+           and (pg_namespace.nspname, pg_class.relname) <> ('public', 'schema_migrations')
            and tinydevcrm._is_session_of(pg_class.relowner)
+           and not exists (
+               select
+                 from pg_depend
+                where pg_depend.classid = 'pg_class'::regclass
+                  and pg_depend.objid = pg_class.oid
+                  and pg_depend.deptype = 'e'
+           )
          order by pg_class.oid desc
          limit _list_names.row_limit
       ) as own

@@ -110,20 +110,23 @@ func (s *Site) LeaveFlash(w http.ResponseWriter, r *http.Request, to string, lef
 
 // takeFlash returns the result for the requested page; nil for none.
 func (s *Site) takeFlash(w http.ResponseWriter, r *http.Request) *Flash {
+	var secret *Flash
 	for _, cookie := range r.Cookies() {
 		id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix)
 		if !isOurs {
 			continue
 		}
 		found, isWaiting := s.Session(r.Context()).flashes.take(id, r.URL.RequestURI())
-		if !isWaiting {
+		switch {
+		case isWaiting && found != nil:
+			// A later result for the same page comes first.
+			secret = found
+		case !isWaiting:
 			http.SetCookie(w, flashCookie(r, id, -1))
-		}
-		if found != nil {
 			return found
 		}
 	}
-	return nil
+	return secret
 }
 
 // returnFlash keeps a result for the next attempt to show the page.
