@@ -149,7 +149,7 @@ func TestSubscriptionRoutes(t *testing.T) {
 		{"/subscriptions/of%20%2F%20and%20%3F%20100%25", "text/html", "<h1>" + name + "</h1>", http.StatusOK},
 		{"/subscriptions?search=HOO", "text/html", "/subscriptions/hook", http.StatusOK},
 		{"/subscriptions?of=overdue", "text/html", "of%20%2F%20and%20%3F%20100%25", http.StatusOK},
-		{"/subscriptions?of=other", "text/html", "No such", http.StatusOK},
+		{"/subscriptions?of=other", "text/html", "is not watched", http.StatusNotFound},
 		{"/subscriptions/hook?kind=waiting", "text/html", "503 Service Unavailable", http.StatusOK},
 		{"/subscriptions/hook?kind=nonsense&before=x", "text/html", "acknowledged", http.StatusOK},
 		{"/subscriptions/none", "text/html", "there is no subscription none of yours", http.StatusNotFound},
@@ -180,6 +180,7 @@ func TestSubscriptionRoutes(t *testing.T) {
 	if got := f.send(post("/subscriptions/preview", "subscription", "slack", "title", "{{row_count}}", "message", "")); !strings.Contains(got.body, `"title":"2"`) {
 		t.Errorf("a preview: %d %s", got.status, got.body)
 	}
+	f.send(get("/subscriptions/new").fromBrowser())
 	page := f.follow(post("/subscriptions", "new_subscription", "kept", "url", "http://10.0.0.1/", "headers", "X-Key: s3cret")).body
 	if !strings.Contains(page, "10.0.0.1 is private") || !strings.Contains(page, `value="kept"`) || strings.Contains(page, "s3cret") {
 		t.Errorf("a refused webhook: %s", page)
