@@ -247,10 +247,14 @@ comment on function tinydevcrm._describe_view(text[], name[]) is
     'changes with each refresh.';
 
 create function tinydevcrm._find_matviews(
-    asked     text,
-    part      text,
-    row_limit integer,
-    schemas   name[] default current_schemas(true)
+    asked         text,
+    part          text,
+    row_limit     integer,
+    schemas       name[] default current_schemas(true),
+    state         text default null,
+    sort          text default null,
+    is_descending boolean default false,
+    row_offset    integer default 0
 )
     returns table (
         id              bigint,
@@ -275,12 +279,23 @@ as $$
                matviews.relation,
                matviews.failing_since is not null or matviews.late_noted_at is not null
                    as is_failing,
+               pg_namespace.nspname || '.' || pg_class.relname as name,
+               matviews.last_refreshed_at,
                format('%I.%I', pg_namespace.nspname, pg_class.relname) = (
                    select tinydevcrm._matview_key(_find_matviews.asked, _find_matviews.schemas)
                ) as is_asked,
                position(
                    lower(_find_matviews.part)
-                   in lower(pg_namespace.nspname || '.' || pg_class.relname)) > 0 as is_listed
+                   in lower(pg_namespace.nspname || '.' || pg_class.relname)) > 0
+                   and case
+                           when _find_matviews.state is null then true
+                           else _find_matviews.state = tinydevcrm._matview_state(
+                               matviews,
+                               matviews.id in (
+                                   select late.matview_id
+                                     from tinydevcrm._list_late_matviews() as late
+                               ))
+                       end as is_listed
           from tinydevcrm.matviews
           join pg_class
             on pg_class.oid = matviews.relation
@@ -294,11 +309,25 @@ as $$
                    ))
     ),
     listed as (
-        select named.*
+        select named.id,
+               named.relation,
+               named.is_asked,
+               row_number() over (
+                   order by case
+                                when sort = 'name' and not is_descending then named.name
+                            end,
+                            case when sort = 'name' and is_descending then named.name end desc,
+                            case when sort = 'refreshed' and not is_descending
+                                 then named.last_refreshed_at end,
+                            case when sort = 'refreshed' and is_descending
+                                 then named.last_refreshed_at end desc nulls last,
+                            named.is_failing desc,
+                            named.id desc) as place
           from named
          where named.is_listed
-         order by named.is_failing desc, named.id desc
+         order by place
          limit _find_matviews.row_limit
+        offset _find_matviews.row_offset
     ),
     shown as (
         select listed.*
@@ -306,9 +335,8 @@ as $$
         union all
         select named.id,
                named.relation,
-               named.is_failing,
                named.is_asked,
-               false
+               null
           from named
          where named.is_asked
            and named.id not in (select listed.id from listed)
@@ -317,7 +345,7 @@ as $$
            format('%I.%I', pg_namespace.nspname, pg_class.relname),
            matview_status,
            shown.is_asked,
-           shown.is_listed,
+           shown.place is not null,
            tinydevcrm._is_session_of(pg_class.relowner),
            matviews.is_paused,
            coalesce(nullif(matviews.notify_interval, '0')::text, ''),
@@ -343,12 +371,15 @@ as $$
       left join tinydevcrm.embeds
         on embeds.matview_id = shown.id
        and embeds.owner = pg_class.relowner
-     order by shown.is_listed desc, shown.is_failing desc, shown.id desc
+     order by shown.place
 $$;
 
-comment on function tinydevcrm._find_matviews(text, text, integer, name[]) is
-    'The views whose names contain a part, failing and late ones first and then the newest; '
-    'the view asked for comes last when it is not among them. Each has its status and what the '
+comment on function tinydevcrm._find_matviews(
+    text, text, integer, name[], text, text, boolean, integer
+) is
+    'The views whose names contain a part, of one state if one is given: sorted by name or '
+    'refreshed (the last refresh), or else failing and late ones first and then the newest. '
+    'The view asked for comes last when it is not among them. Each has its status and what the '
     'page can change. Names are as in tinydevcrm._matview_key(); ignored_columns is a list as SQL '
     'writes names.';
 
@@ -622,7 +653,8 @@ revoke execute on function
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
-    tinydevcrm._find_matviews(text, text, integer, name[]),
+    tinydevcrm._find_matviews(
+        text, text, integer, name[], text, text, boolean, integer),
     tinydevcrm._list_troubled(integer),
     tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]),
     tinydevcrm._describe_subscription(text),
@@ -634,7 +666,8 @@ grant execute on function
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
-    tinydevcrm._find_matviews(text, text, integer, name[]),
+    tinydevcrm._find_matviews(
+        text, text, integer, name[], text, text, boolean, integer),
     tinydevcrm._list_troubled(integer),
     tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]),
     tinydevcrm._describe_subscription(text),

@@ -27,6 +27,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/views"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
 
@@ -106,6 +107,7 @@ func newServer(config Config, heartbeat time.Duration) *server {
 	s.screens = []kit.Screen{
 		home.New(site, s.events),
 		tables.New(site, s.downloads),
+		views.New(site, s.events, s.downloads),
 		subscriptions.New(site, config.PublicURL),
 		events.New(site, s.events, config.Events, heartbeat),
 	}

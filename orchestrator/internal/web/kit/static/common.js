@@ -91,6 +91,17 @@ export function showProblem(section, problem) {
     box.focus();
 }
 
+// The database reports the character at which it found the error.
+export function pointAt(box, field) {
+    const position = Number(box?.dataset.position);
+    if (!position || !field) return;
+    // JavaScript counts UTF-16 code units: some characters take two.
+    const start = [...field.value].slice(0, position - 1).join('').length;
+    const word = field.value.slice(start).match(/^\w+|^./su)?.[0] ?? '';
+    field.focus();
+    field.setSelectionRange(start, start + word.length);
+}
+
 // Fetches a page and returns it as a document.
 export async function fetchPage(address, options) {
     const answer = await fetch(address, { headers: { Accept: 'text/html' }, ...options });

@@ -1,6 +1,6 @@
 // What every page does: times, SQL that follows what is typed, buttons to copy it, and errors at their word.
 
-import { make, showTimes } from './common.js';
+import { make, pointAt, showTimes } from './common.js';
 
 showTimes(document);
 setInterval(() => { if (!document.hidden) showTimes(document); }, 10000);
@@ -9,17 +9,6 @@ const problem = document.querySelector('.problem[tabindex]');
 problem?.focus({ preventScroll: Boolean(location.hash) });
 
 // --- Errors ------------------------------------------------------------------------------------
-
-// The database reports the character at which it found the error.
-export function pointAt(box, field) {
-    const position = Number(box?.dataset.position);
-    if (!position || !field) return;
-    // JavaScript counts UTF-16 code units: some characters take two.
-    const start = [...field.value].slice(0, position - 1).join('').length;
-    const word = field.value.slice(start).match(/^\w+|^./su)?.[0] ?? '';
-    field.focus();
-    field.setSelectionRange(start, start + word.length);
-}
 
 pointAt(problem, document.querySelector('textarea[name=query]'));
 
