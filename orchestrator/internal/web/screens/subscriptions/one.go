@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -204,8 +205,12 @@ func (s *screen) readPreview(r *http.Request, page *kit.Page, shown *one) {
 	}
 	shown.Preview = &m
 	if !shown.HasTemplates() {
-		example, _ := json.MarshalIndent(m.Event, "", "  ")
-		shown.Example = string(example)
+		var example strings.Builder
+		encoder := json.NewEncoder(&example)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(m.Event)
+		shown.Example = example.String()
 	}
 }
 
