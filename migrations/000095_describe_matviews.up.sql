@@ -31,9 +31,11 @@ begin
                    'untracked_reason', v_matview.untracked_reason,
                    'notify_when', status.notify_when,
                    'ignored_columns', v_matview.ignored_columns,
-                   'notify_interval', v_matview.notify_interval::pg_catalog.text,
+                   'notify_interval', nullif(
+                       v_matview.notify_interval, pg_catalog.interval '0')::pg_catalog.text,
                    'notify_after', v_matview.notify_after,
-                   'notify_deadline', v_matview.notify_deadline::pg_catalog.text,
+                   'notify_deadline', nullif(
+                       v_matview.notify_deadline, pg_catalog.interval '0')::pg_catalog.text,
                    'muted_until', status.muted_until,
                    'key', v_matview.key,
                    'schedule', status.schedule,
