@@ -90,7 +90,7 @@ begin
                 'mode %s %s key',
                 v_mode.name, case when v_mode.takes_key then 'needs a' else 'takes no' end),
             hint    = format(
-                'The key names the columns by which mode %s finds the row to update.',
+                'The key names the columns by which mode %s finds the row to update (--key id).',
                 (
                     select string_agg(import_modes.name, ' or ' order by import_modes.rank)
                       from tinydevcrm.import_modes

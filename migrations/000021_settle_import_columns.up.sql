@@ -150,12 +150,73 @@ $$;
 comment on function tinydevcrm._check_reading(tinydevcrm.imports, jsonb) is
     'Raises TD006, with the row and the value, when a value of a column cannot be read as its type.';
 
+create function tinydevcrm._list_preview_notes(import tinydevcrm.imports, types jsonb)
+    returns table (name text, note text)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_loading constant text := tinydevcrm._find_loading_table(import);
+    v_column  jsonb;
+    v_count   bigint;
+    v_detail  text;
+begin
+    if (import).options->>'bad' = 'reject' then
+        return;
+    end if;
+
+    if v_loading <> tinydevcrm._target(import) then
+        return query
+        select unfit.name,
+               regexp_replace(unfit.message, '^row \d+, ', '')
+          from tinydevcrm._list_unfit_values(import, _list_preview_notes.types) as unfit
+         where (import).options->>'widen' = 'no'
+           and (import).mode <> 'replace';
+        return;
+    end if;
+
+    for v_column in
+        select settled
+          from jsonb_array_elements(_list_preview_notes.types) as settled
+         where settled->>'type' <> settled->>'stored'
+    loop
+        name := v_column->>'name';
+        begin
+            perform tinydevcrm._check_reading(import, v_column);
+            if v_column->>'form' like 'currency %' then
+                execute format(
+                    'select count(distinct tinydevcrm._read_currency(%I)) from %s', name, v_loading)
+                   into v_count;
+                note := format(
+                    'column %I has %s currencies, which become a column of their own',
+                    name, v_count);
+                if v_count > 1 then
+                    return next;
+                end if;
+            end if;
+        exception
+            when sqlstate 'TD006' then
+                get stacked diagnostics v_detail = pg_exception_detail;
+                note := format('%s: %s', sqlerrm, substring(v_detail from ': (.*)'));
+                return next;
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._list_preview_notes(tinydevcrm.imports, jsonb) is
+    'What a preview says of columns: a value that the import would refuse, or that several '
+    'currencies become a column. Not with "bad": "reject", which leaves such values out.';
+
 revoke execute on function
+    tinydevcrm._list_preview_notes(tinydevcrm.imports, jsonb),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[])
 from public;
 
 grant execute on function
+    tinydevcrm._list_preview_notes(tinydevcrm.imports, jsonb),
     tinydevcrm._check_reading(tinydevcrm.imports, jsonb),
     tinydevcrm._settle_columns(tinydevcrm.imports, integer[])
 to tinydevcrm_user;

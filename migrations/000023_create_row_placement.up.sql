@@ -239,6 +239,7 @@ declare
     v_changed   boolean;
     v_conflict  text := '';
     v_message   text;
+    v_detail    text;
     v_row_count bigint;
 begin
     perform tinydevcrm._lock_own_table(
@@ -290,6 +291,13 @@ begin
         when data_exception then
             get stacked diagnostics v_message = message_text;
             perform tinydevcrm._refuse_values(import, types, v_message);
+        when unique_violation then
+            get stacked diagnostics v_message = message_text, v_detail = pg_exception_detail;
+            raise exception using
+                errcode = '23505',
+                message = v_message,
+                detail  = v_detail,
+                hint    = 'To update rows that are there, choose mode upsert (--mode upsert --key id).';
         -- The conditions below catch whole classes, to which these two belong.
         when lock_not_available or object_in_use then
             raise;

@@ -363,7 +363,7 @@ begin
                        else present.value
                    end
                    || jsonb_build_object(
-                       'note', settled.value->'note',
+                       'note', coalesce(settled.value->>'note', notes.note),
                        'samples', (
                            select jsonb_agg(cells->(number::integer - 1))
                              from jsonb_array_elements(v_rows) as cells
@@ -373,14 +373,16 @@ begin
           join jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
                    with ordinality as present (value, number)
          using (number)
+          left join tinydevcrm._list_preview_notes(v_import, v_types) as notes
+            on notes.name = settled.value->>'name'
     );
 end
 $$;
 
 comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
     'The columns that a running import would report if it were finished now, each with its first '
-    'values, as samples, and a note when it can be read in two ways. Raises TD001 when no such '
-    'import is running.';
+    'values, as samples, and a note when it can be read in two ways, or holds a value that the '
+    'import would refuse. Raises TD001 when no such import is running.';
 
 revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),

@@ -101,6 +101,8 @@ create event trigger tinydevcrm_follow_drops
     on sql_drop
     execute function tinydevcrm._follow_drops();
 
+alter event trigger tinydevcrm_follow_drops enable always;
+
 comment on event trigger tinydevcrm_follow_drops is
     'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
     'registry.';
@@ -210,6 +212,8 @@ create event trigger tinydevcrm_follow_owners
     on ddl_command_end
     when tag in ('ALTER MATERIALIZED VIEW', 'ALTER TABLE')
     execute function tinydevcrm._follow_owners();
+
+alter event trigger tinydevcrm_follow_owners enable always;
 
 comment on event trigger tinydevcrm_follow_owners is
     'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '

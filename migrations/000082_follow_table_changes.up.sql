@@ -1,5 +1,5 @@
--- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger,
--- a view with another query, a refresh without TinyDevCRM.
+-- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with
+-- another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 create function tinydevcrm._follow_relations(relations oid[])
     returns void
@@ -43,6 +43,92 @@ comment on function tinydevcrm._follow_relations(oid[]) is
     'Makes the views stale that read one of these relations, a part of one, or a table of which one '
     'of them is a part, and analyzes them again.';
 
+create function tinydevcrm._list_dependents(class_ids oid[], object_ids oid[])
+    returns setof oid
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    with recursive dependents (classid, objid) as (
+        select named.classid,
+               named.objid
+          from unnest(_list_dependents.class_ids, _list_dependents.object_ids)
+                   as named (classid, objid)
+         union
+        select next.classid,
+               next.objid
+          from dependents
+         cross join lateral (
+             select pg_depend.classid,
+                    pg_depend.objid
+               from pg_depend
+              where pg_depend.refclassid = dependents.classid
+                and pg_depend.refobjid = dependents.objid
+                and dependents.classid <> 'pg_class'::regclass
+                and pg_depend.classid in (
+                    'pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass,
+                    'pg_operator'::regclass, 'pg_rewrite'::regclass, 'pg_ts_config'::regclass)
+              union all
+             -- A composite type does not depend on its columns: these depend on it.
+             select 'pg_type'::regclass,
+                    pg_class.reltype
+               from pg_class
+              where dependents.classid = 'pg_class'::regclass
+                and pg_class.oid = dependents.objid
+                and pg_class.relkind = 'c'
+         ) as next
+    )
+    select case dependents.classid
+               when 'pg_class'::regclass then dependents.objid
+               else pg_rewrite.ev_class
+           end
+      from dependents
+      left join pg_rewrite
+        on dependents.classid = 'pg_rewrite'::regclass
+       and pg_rewrite.oid = dependents.objid
+     where dependents.classid in ('pg_class'::regclass, 'pg_rewrite'::regclass);
+end
+$$;
+
+comment on function tinydevcrm._list_dependents(oid[], oid[]) is
+    'The tables with a column of these types, and the views and materialized views that name these '
+    'types, functions or text search configurations; also through operators, aggregates, domains, '
+    'arrays and the like. Not what a function names only in a body that is a text.';
+
+create function tinydevcrm._follow_definitions(class_ids oid[], object_ids oid[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relations constant oid[] := array(
+        select tinydevcrm._list_dependents(
+                   _follow_definitions.class_ids, _follow_definitions.object_ids)
+    );
+    v_ids       constant bigint[] := array(
+        select matviews.id
+          from tinydevcrm.matviews
+         where matviews.relation = any (v_relations)
+         union
+        select matview_sources.matview_id
+          from tinydevcrm.matview_sources
+         where matview_sources.relation = any (v_relations)
+    );
+begin
+    if v_ids <> '{}' then
+        perform tinydevcrm._analyze_again(v_ids);
+        perform tinydevcrm._notify_change();
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._follow_definitions(oid[], oid[]) is
+    'Makes the views stale whose rows depend on these types, functions or text search '
+    'configurations, and analyzes them again.';
+
 create function tinydevcrm._track_partitions(relations oid[])
     returns void
     language plpgsql
@@ -69,6 +155,25 @@ $$;
 comment on function tinydevcrm._track_partitions(oid[]) is
     'Tracks partitions and inheriting tables that have just become part of a tracked table. Runs '
     'no code of the owner: it only creates a trigger, in the command that has locked the table.';
+
+create function tinydevcrm._keep_triggers_always(relations oid[])
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._create_change_trigger(pg_trigger.tgrelid)
+       from pg_trigger
+      where pg_trigger.tgrelid = any (_keep_triggers_always.relations)
+        and pg_trigger.tgfoid = 'tinydevcrm._table_changes_record()'::regprocedure
+        and pg_trigger.tgenabled = 'O';
+end
+$$;
+
+comment on function tinydevcrm._keep_triggers_always(oid[]) is
+    'Enables our trigger for every session after "enable trigger all", which pg_restore '
+    '--disable-triggers ends with, has enabled it for most.';
 
 create function tinydevcrm._note_silent()
     returns void
@@ -175,29 +280,37 @@ create function tinydevcrm._follow_commands()
 as $$
 declare
     v_relations oid[] := array(
-        select coalesce(pg_trigger.tgrelid, commands.objid)
+        select coalesce(pg_trigger.tgrelid, pg_rewrite.ev_class, commands.objid)
           from pg_event_trigger_ddl_commands() as commands
           left join pg_trigger
             on commands.classid = 'pg_trigger'::regclass
            and pg_trigger.oid = commands.objid
-         where commands.classid in ('pg_class'::regclass, 'pg_trigger'::regclass)
+          left join pg_rewrite
+            on commands.classid = 'pg_rewrite'::regclass
+           and pg_rewrite.oid = commands.objid
+         where commands.classid in (
+               'pg_class'::regclass, 'pg_trigger'::regclass, 'pg_rewrite'::regclass)
     );
 begin
     if tg_tag = 'REFRESH MATERIALIZED VIEW' then
-        -- Our own refreshes know whether the rows have changed.
+        -- Our own refreshes know what they have seen, and whether the rows have changed. This one may
+        -- have an old snapshot, or leave the view without rows.
         if coalesce(current_setting('tinydevcrm_own.refresh', true), '') = '' then
             perform tinydevcrm._analyze_again(array(
                 select matviews.id
                   from tinydevcrm.matviews
                  where matviews.relation = any (v_relations)
-                   and matviews.content_hash is not null
             ));
             perform tinydevcrm._record_change(matview_sources.relation)
                from tinydevcrm.matview_sources
               where matview_sources.relation = any (v_relations);
         end if;
+    elsif tg_tag ~ '(FUNCTION|ROUTINE|AGGREGATE|TYPE|SEARCH (CONFIGURATION|DICTIONARY))$' then
+        perform tinydevcrm._follow_definitions(array_agg(classid), array_agg(objid))
+           from pg_event_trigger_ddl_commands();
     else
         perform tinydevcrm._track_partitions(v_relations);
+        perform tinydevcrm._keep_triggers_always(v_relations);
         perform tinydevcrm._follow_relations(v_relations);
     end if;
 exception
@@ -209,9 +322,10 @@ end
 $$;
 
 comment on function tinydevcrm._follow_commands() is
-    'Follows a command on a table, trigger or view. Security definer: a role that may change a '
-    'table may not see the views that read it. It lends the trigger on new partitions, the record '
-    'of a change, and the analysis of views that read what the command has changed.';
+    'Follows a command on a table, trigger, view, function, type or text search configuration. '
+    'Security definer: a role that may change one may not see the views that read it. It lends the '
+    'trigger on new partitions, the record of a change, and the analysis of views that depend on '
+    'what the command has changed.';
 
 create function tinydevcrm._follow_dropped_parts()
     returns event_trigger
@@ -245,7 +359,10 @@ comment on function tinydevcrm._follow_dropped_parts() is
 
 revoke execute on function
     tinydevcrm._follow_relations(oid[]),
+    tinydevcrm._list_dependents(oid[], oid[]),
+    tinydevcrm._follow_definitions(oid[], oid[]),
     tinydevcrm._track_partitions(oid[]),
+    tinydevcrm._keep_triggers_always(oid[]),
     tinydevcrm._note_silent(),
     tinydevcrm._follow_commands(),
     tinydevcrm._follow_dropped_parts()
@@ -255,17 +372,23 @@ create event trigger tinydevcrm_follow_commands
     on ddl_command_end
     when tag in (
         'CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
-        'CREATE VIEW', 'ALTER VIEW', 'REFRESH MATERIALIZED VIEW'
+        'CREATE VIEW', 'ALTER VIEW', 'CREATE RULE', 'REFRESH MATERIALIZED VIEW',
+        'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'CREATE AGGREGATE', 'ALTER TYPE',
+        'ALTER TEXT SEARCH CONFIGURATION', 'ALTER TEXT SEARCH DICTIONARY'
     )
     execute function tinydevcrm._follow_commands();
 
+-- With session_replication_role = replica too, as the trigger on tables.
+alter event trigger tinydevcrm_follow_commands enable always;
+
 comment on event trigger tinydevcrm_follow_commands is
-    'Keeps the tracking of changes true when tables, triggers and views change.';
+    'Keeps the tracking of changes true when tables, triggers, views, functions and types change.';
 
 create event trigger tinydevcrm_follow_dropped_parts
     on sql_drop
-    when tag in ('DROP TABLE', 'DROP TRIGGER', 'ALTER TABLE')
     execute function tinydevcrm._follow_dropped_parts();
+
+alter event trigger tinydevcrm_follow_dropped_parts enable always;
 
 comment on event trigger tinydevcrm_follow_dropped_parts is
     'Keeps the tracking of changes true when a partition or a trigger is dropped.';

@@ -155,6 +155,8 @@ create event trigger tinydevcrm_follow_renames
     )
     execute function tinydevcrm._follow_renames();
 
+alter event trigger tinydevcrm_follow_renames enable always;
+
 comment on event trigger tinydevcrm_follow_renames is
     'Keeps the recorded queries of TinyDevCRM''s views true when something that they name is '
     'renamed.';

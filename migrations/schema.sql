@@ -506,7 +506,7 @@ function _add_key(import imports) returns void
 -- Checks that the values of an import fit the columns of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
-    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
+    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off, zeros lost.
 
 function _find_odd_values(import imports, column_name text, note text) returns text
     -- The condition for the values of a column of dates that are written in another way than most; null when a note says that all of them can be read in two ways.
@@ -535,6 +535,9 @@ function _settle_columns(import imports, ranks integer[]) returns jsonb
 
 function _check_reading(import imports, settled jsonb) returns void
     -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
+
+function _list_preview_notes(import imports, types jsonb) returns table (name text, note text)
+    -- What a preview says of columns: a value that the import would refuse, or that several currencies become a column.
 
 
 -- 000022_change_target_columns
@@ -625,7 +628,7 @@ function finish_import(import_id bigint, ranks integer[], row_count bigint, byte
     -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
+    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways, or holds a value that the import would refuse.
 
 
 -- 000025_record_import_problems
@@ -918,7 +921,11 @@ table _change_horizon
     snapshot             txid_snapshot -- When every transaction that had a number then has ended, each refresh that still runs has seen the changes that are visible in it.
     xid                  bigint       -- Greater than the numbers of the transactions that had one then.
     noted_snapshot       txid_snapshot -- The changes whose time is in tinydevcrm.table_change_times: those visible in it.
+    server_id            bigint       -- System identifier of the server whose transactions these are.
     primary key (id)
+
+function _forget_other_server() returns void
+    -- After the database was restored from a dump of another server: makes each view stale, and removes changes by transactions that this server has not had yet.
 
 function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
@@ -2376,25 +2383,34 @@ function _imports_note_renamed() returns trigger
 
 
 -- 000082_follow_table_changes
--- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
+-- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
     -- Makes the views stale that read one of these relations, a part of one, or a table of which one of them is a part, and analyzes them again.
 
+function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
+    -- The tables with a column of these types, and the views and materialized views that name these types, functions or text search configurations; also through operators, aggregates, domains, arrays and the like.
+
+function _follow_definitions(class_ids oid[], object_ids oid[]) returns void
+    -- Makes the views stale whose rows depend on these types, functions or text search configurations, and analyzes them again.
+
 function _track_partitions(relations oid[]) returns void
     -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _keep_triggers_always(relations oid[]) returns void
+    -- Enables our trigger for every session after "enable trigger all", which pg_restore --disable-triggers ends with, has enabled it for most.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 function _follow_commands() returns event_trigger
-    -- Follows a command on a table, trigger or view.
+    -- Follows a command on a table, trigger, view, function, type or text search configuration.
 
 function _follow_dropped_parts() returns event_trigger
     -- Follows a partition or trigger that is dropped.
 
 event trigger tinydevcrm_follow_commands on ddl_command_end: _follow_commands()
-    -- Keeps the tracking of changes true when tables, triggers and views change.
+    -- Keeps the tracking of changes true when tables, triggers, views, functions and types change.
 
 event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts()
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.

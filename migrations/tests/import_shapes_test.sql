@@ -61,7 +61,9 @@ select is(
     'a new column can be ignored');
 select is(
     pg_temp.problem('{"new_columns": "add", "missing_columns": "null"}'),
-    '23505 Key (id)=(2) already exists.', 'and added');
+    '23505 Key (id)=(2) already exists. To update rows that are there, choose mode upsert (--mode '
+    'upsert --key id).',
+    'and added');
 
 update staging
    set id = '3';
