@@ -37,9 +37,9 @@ comment on column tinydevcrm.csv_types.restores is
     'value. Null when no expression can: an import then keeps the text until it has read the whole '
     'file.';
 comment on column tinydevcrm.csv_types.checks is
-    'SQL condition that holds, under DateStyle ISO, for exactly the texts which accepts and max_length '
-    'let pass, in a tenth of the time; %1$s stands for the text, %2$s for the value that it was cast '
-    'to. Null when there is none: use accepts.';
+    'SQL condition that holds, under DateStyle ISO, for exactly the texts which accepts and '
+    'max_length let pass, in a tenth of the time; %1$s stands for the text, %2$s for the value that '
+    'it was cast to. Null when there is none: use accepts.';
 comment on column tinydevcrm.csv_types.loses is
     'The part of the text that is lost when the value is printed.';
 

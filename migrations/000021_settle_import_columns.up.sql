@@ -47,8 +47,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._build_check(text, text, integer) is
-    'The SQL condition that a text fits a rank of tinydevcrm.csv_types, given the text and what it was '
-    'cast to; that it is null, for no rank; no row when every text fits.';
+    'The SQL condition that a text fits a rank of tinydevcrm.csv_types, given the text and what it '
+    'was cast to. For no rank, the condition that the text is null; null when every text fits.';
 
 create function tinydevcrm._test_columns(source text, names text[], rank integer)
     returns boolean[]

@@ -77,8 +77,8 @@ $$;
 
 comment on function tinydevcrm._load_staging(tinydevcrm.import_step, text, text[], integer[]) is
     'Fills the table of an import from a staging table, or from a subquery, and returns the number '
-    'of rows. names and ranks are those of its columns. Raises a data_exception (class 22) when a value does not fit its '
-    'rank.';
+    'of rows. names and ranks are those of its columns. Raises a data_exception (class 22) when a '
+    'value does not fit its rank.';
 
 create function tinydevcrm._check_staging(staging regclass)
     returns void

@@ -544,7 +544,7 @@ function _build_fit_condition(column_name text, rank integer) returns text
     -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
 
 function _build_check(text_value text, value text, rank integer) returns text
-    -- The SQL condition that a text fits a rank of tinydevcrm.csv_types, given the text and what it was cast to; that it is null, for no rank; no row when every text fits.
+    -- The SQL condition that a text fits a rank of tinydevcrm.csv_types, given the text and what it was cast to.
 
 function _test_columns(source text, names text[], rank integer) returns boolean[]
     -- For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; null for a column without values.
