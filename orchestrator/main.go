@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	p := &program{
 		databaseURL: getenv("DATABASE_URL"),
 		listenAddr:  getenv("LISTEN_ADDR"),
+		publicURL:   getenv("PUBLIC_URL"),
 		editor:      cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
 		stdin:       stdin,
 		stdout:      stdout,
@@ -88,6 +89,7 @@ func describe(err error) string {
 type program struct {
 	databaseURL string
 	listenAddr  string
+	publicURL   string
 	editor      string
 	metricsAddr string
 	hosts       []string

@@ -15,11 +15,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
@@ -49,6 +51,7 @@ func (p *program) upCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
+	p.publicURLFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -119,6 +122,9 @@ func (p *program) up(ctx context.Context) error {
 	}
 	if p.letSupers && !p.hasUsers {
 		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login needs --auth")
+	}
+	if err := p.checkPublicURL(); err != nil {
+		return err
 	}
 	at, err := p.openSockets()
 	if err != nil {
@@ -192,12 +198,18 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if p.webhookProxy {
 		client.UseProxy(http.ProxyFromEnvironment)
 	}
-	webhooks := deliver.NewWebhooks(pools.webhooks, client.Send, diagnostics)
+	publicURL := p.linkTo(at.page.Addr().String())
+	sender := channel.NewSender(client, publicURL)
+	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
 	defer cancelWebhooks()
+
+	tests := trial.NewRunner(pools.webhooks, sender.Post, diagnostics)
+	wakeTests, cancelTests := hub.Subscribe()
+	defer cancelTests()
 
 	changes := fresh.NewRunner(pools.fresh, diagnostics)
 
@@ -211,6 +223,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return hub.Probe(ctx, pools.log) })
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+	group.Go(func() error { return tests.Run(ctx, wakeTests) })
 	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
@@ -230,7 +243,8 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
 			MaxUpload: files.MaxBytes,
-			Hosts:     p.hosts,
+			Hosts:     p.pageHosts(),
+			PublicURL: publicURL,
 			Others:    p.routesBesidePage(operations),
 		}), diagnostics)
 	})

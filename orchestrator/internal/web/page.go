@@ -80,7 +80,10 @@ type page struct {
 	Embedding *embedding
 	Origins   string
 
-	Subscribe     subscriptionForm
+	Subscribe subscriptionForm
+	Formats   []webhookFormat
+	// Typed are the templates as they were typed; nil when nobody has.
+	Typed         *templateForm
 	Subscriptions []subscription
 	Subscription  *subscription
 
@@ -215,9 +218,13 @@ func pageOfForm(form url.Values) page {
 			Name:    form.Get("new_subscription"),
 			Matview: form.Get("new_matview"),
 			URL:     form.Get("url"),
+			Format:  form.Get("format"),
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
 		},
+	}
+	if form.Has("title") {
+		filled.Typed = &templateForm{form.Get("subscription"), form.Get("title"), form.Get("message")}
 	}
 	if relation := form.Get("relation"); relation != "" {
 		filled.Chosen.Set("matview", relation)

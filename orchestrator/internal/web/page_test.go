@@ -211,7 +211,7 @@ func TestPageChangesWebhooks(t *testing.T) {
 		t.Errorf("no form has the URL: %s", page)
 	}
 	page = f.follow(post("/subscriptions/alter", "subscription", "hook", "new_url", "https://example.com/new").fromBrowser()).body
-	if !strings.Contains(page, "Webhook hook has a new URL") || !strings.Contains(page, "<td>https://example.com/new</td>") {
+	if !strings.Contains(page, "Webhook hook is changed") || !strings.Contains(page, "<td>https://example.com/new</td>") {
 		t.Errorf("the page does not say that it is changed: %s", page)
 	}
 	if got := f.number(`
@@ -229,6 +229,33 @@ func TestPageChangesWebhooks(t *testing.T) {
 	refused := f.send(post("/subscriptions", "new_subscription", "x", "url", "http://10.0.0.1/", "numbers_as_text", "true").fromBrowser())
 	if !strings.Contains(refused.body, "10.0.0.1 is private") || !strings.Contains(refused.body, `value="true" checked`) {
 		t.Errorf("the form loses what was ticked: %s", refused.body)
+	}
+}
+
+// The page makes webhooks of each format, and shows neither headers nor URLs that are secrets.
+func TestPageHidesTheSecretsOfWebhooks(t *testing.T) {
+	f := newFixture(t)
+	const url, key = "https://hooks.slack.com/services/T0/B0/abcdefghijkl", "key-of-the-owner"
+	page := f.follow(post("/subscriptions", "new_subscription", "chat", "url", url, "headers", "X-Key: "+key).fromBrowser()).body
+	page += f.send(get("/?subscription=chat")).body
+	page += f.follow(post("/subscriptions/alter", "subscription", "chat", "format", "json", "new_url", "", "headers", "").fromBrowser()).body
+	if !strings.Contains(page, "<td>https://hooks.slack.com/…ijkl <small>(slack)</small></td>") || !strings.Contains(page, "<option value=\"telegram\">") {
+		t.Errorf("the page lacks the format: %s", page)
+	}
+	refused := f.send(post("/subscriptions", "new_subscription", "x", "url", "http://10.0.0.1/", "format", "ntfy", "headers", "X-Key: "+key).fromBrowser()).body
+	if !strings.Contains(refused, `<option value="ntfy" selected>`) {
+		t.Errorf("the form loses the format: %s", refused)
+	}
+	if page += refused; strings.Contains(page, "abcdefgh") || strings.Contains(page, key) {
+		t.Errorf("the page shows a secret: %s", page)
+	}
+	if got := f.number(`
+		select count(*)
+		  from tinydevcrm.subscriptions
+		  join tinydevcrm.webhooks
+		    on subscription_id = id
+		 where name = 'chat' and url = $1 and format = 'json' and headers = '{"X-Key": "key-of-the-owner"}'`, url); got != 1 {
+		t.Error("it is not as the forms say")
 	}
 }
 

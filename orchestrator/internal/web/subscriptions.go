@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -20,20 +21,27 @@ const (
 // A subscription is a row of tinydevcrm.subscription_status.
 type subscription struct {
 	Name, Matview, URL string
-	Status, LastError  string
-	PauseReason        string
-	Pending, Parked    int64
-	IsPaused           bool
-	IsTroubled         bool
-	MutedUntil         sql.NullTime
-	NextAttemptAt      sql.NullTime
-	Deliveries         []delivery
+	// Format is empty for a worker.
+	Format            string
+	Status, LastError string
+	PauseReason       string
+	Pending, Parked   int64
+	IsPaused          bool
+	IsTroubled        bool
+	MutedUntil        sql.NullTime
+	NextAttemptAt     sql.NullTime
+	// Title and Message are its templates; empty for the default ones.
+	Title, Message string
+	Deliveries     []delivery
 }
 
 func (s *subscription) fields() []any {
-	return []any{&s.Name, &s.Matview, &s.URL, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
-		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt}
+	return []any{&s.Name, &s.Matview, &s.URL, &s.Format, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
+		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt, &s.Title, &s.Message}
 }
+
+// HasSecretURL reports whether URL is one that tinydevcrm._show_url() has shortened.
+func (s subscription) HasSecretURL() bool { return strings.Contains(s.URL, "/…") }
 
 // A delivery is a row of tinydevcrm.latest_deliveries().
 type delivery struct {
@@ -53,20 +61,31 @@ func (d *delivery) fields() []any {
 		&d.CreatedAt, &d.NextAttemptAt}
 }
 
+// A subscriptionForm has no headers: they may be secrets, and are not sent back.
 type subscriptionForm struct {
-	Name, Matview, URL string
-	NumbersAsText      bool
+	Name, Matview, URL, Format string
+	NumbersAsText              bool
 }
+
+// A webhookFormat is a row of tinydevcrm.webhook_formats.
+type webhookFormat struct{ Name, Description string }
+
+func (f *webhookFormat) fields() []any { return []any{&f.Name, &f.Description} }
 
 // fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
 // chosen one.
 func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	asked := shown.Chosen.Get("subscription")
 	var err error
+	shown.Formats, err = db.Collect(ctx, s.pool(ctx), "list the formats", (*webhookFormat).fields,
+		"select name, description from tinydevcrm.webhook_formats where name <> 'email' order by rank")
+	if err != nil {
+		return err
+	}
 	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
-		select subscription, coalesce(matview::text, dropped_matview, ''), coalesce(url, ''), status, coalesce(last_error, ''),
+		select subscription, coalesce(matview::text, dropped_matview, ''), coalesce(url, ''), coalesce(format, ''), status, coalesce(last_error, ''),
 		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until,
-		       case when next_attempt_at > now() then next_attempt_at end
+		       case when next_attempt_at > now() then next_attempt_at end, coalesce(title, ''), coalesce(message, '')
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
 		 order by subscription = $1 desc, is_troubled desc, subscription
@@ -87,6 +106,9 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		return nil
 	}
 	shown.Subscription = &shown.Subscriptions[0]
+	if typed := shown.Typed; typed != nil && typed.Subscription == shown.Subscription.Name {
+		shown.Subscription.Title, shown.Subscription.Message = typed.Title, typed.Message
+	}
 	return s.readDeliveries(ctx, shown.Subscription)
 }
 
@@ -114,9 +136,10 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 			           else json_build_object(
 			               'subscription', $1::text,
 			               'secret', tinydevcrm.create_webhook(
-			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4))
+			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4,
+			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6)))
 			       end`,
-		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text"},
+		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text", "format", "headers"},
 		named:  "new_matview",
 		status: http.StatusCreated,
 		done:   "subscribe",
@@ -139,10 +162,11 @@ func ofSubscription(done, says, call string) action {
 	}
 }
 
-// alterWebhook changes the URL of a webhook.
+// alterWebhook changes URL, format and headers of a webhook: what is empty stays.
 func (s *server) alterWebhook(w http.ResponseWriter, r *http.Request) {
-	altering := ofSubscription("alter-webhook", "change the URL of a webhook", "tinydevcrm.alter_webhook($1, $2)")
-	altering.required, altering.fields = []string{"subscription", "new_url"}, []string{"subscription", "new_url"}
+	altering := ofSubscription("alter-webhook", "change a webhook",
+		"tinydevcrm.alter_webhook($1, nullif($2, ''), nullif($3, ''), tinydevcrm._parse_headers($4))")
+	altering.fields = []string{"subscription", "new_url", "format", "headers"}
 	s.run(w, r, altering)
 }
 
