@@ -1955,14 +1955,44 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000070_create_webhooks
--- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
+-- 000070_create_webhook_formats
+-- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
+
+table webhook_formats
+    -- The formats of tinydevcrm.webhooks: the shape of its posts, as the receiver documents it.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    name                 text         -- Name, as in create_webhook(format).
+    description          text         -- What it is for, in a few words.
+    url_pattern          text         -- Regular expression of the URLs whose format is guessed to be this one; null for a format that is never guessed.
+    url_requirement      text         -- Regular expression that each URL of this format matches; null when any URL will do.
+    has_secret_url       boolean      -- Whether anyone who knows the URL can post there.
+    is_signed            boolean      -- Whether the posts are signed by the secret of the webhook.
+    max_title            integer      -- Most characters of a title, in ntfy bytes; null for no limit.
+    max_text             integer      -- Most characters of the text, or of its rows, in ntfy bytes of both; null for no limit.
+    max_rows             integer      -- Most rows that a message shows; null for all that the event carries.
+    max_bytes            integer      -- Most bytes of a post; null for those that the orchestrator posts at all.
+    example_url          text         -- What a URL of this format looks like.
+    documentation_url    text         -- Where the receiver documents the shape and its limits.
+    primary key (name)
+    unique (rank)
+
+function _guess_webhook_format(url text) returns text
+    -- The format that fits a URL: the first of webhook_formats whose pattern it matches, else standard.
+
+function _show_url(url text, format text) returns text
+    -- A URL as lists show it.
+
+
+-- 000071_create_webhooks
+-- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, a URL that a trigger has checked.
+    format               text         -- The shape of the posts.
+    headers              jsonb        -- Headers that each post has besides, such as {"Authorization": "Bearer …"}: names and texts, which a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1974,9 +2004,11 @@ table webhooks
     probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
     next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
     primary key (subscription_id)
+    foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
-    trigger _100_check_url before insert or update of url: _webhooks_check_url()
+    trigger _100_check_url before insert or update of url, format: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
+    trigger _150_check_headers before insert or update of headers: _webhooks_check_headers()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
@@ -1990,33 +2022,51 @@ function _webhooks_limit_rate() returns trigger
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
+function _note_guess(given text, format text) returns void
+    -- Says which format was guessed from a URL.
+
 function create_webhook(
         name text,
         url text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        format text default null,
+        headers jsonb default '{}'
     ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
-function alter_webhook(name text, url text) returns void
-    -- Changes the URL of a webhook.
+function alter_webhook(name text, url text default null, format text default null, headers jsonb default null) returns void
+    -- Changes URL, format or headers of a webhook; what is null stays, and the secret too.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 
--- 000071_check_webhook_urls
+-- 000072_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
 
 function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000072_track_endpoints
+-- 000073_check_webhook_headers
+-- Which headers of their own the owners of webhooks may send.
+
+function _find_header_problem(headers jsonb) returns text
+    -- Why headers cannot be sent with the posts of a webhook; null when there is nothing against them.
+
+function _parse_headers(lines text) returns jsonb
+    -- Headers that are written as lines, "Authorization: Bearer …", for tinydevcrm.create_webhook(); null when there is no line.
+
+function _webhooks_check_headers() returns trigger
+    -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
+
+
+-- 000074_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2038,7 +2088,31 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000073_post_webhooks
+-- 000075_describe_events
+-- What a person is notified of: an event in words.
+
+function _encode_path(part text) returns text
+    -- A text as one part of the path of a URL.
+
+function _count_rows(count bigint, verb text default null) returns text
+    -- A number of rows in words, with what happened to them.
+
+function _count_changes(event matview_refresh_events) returns text
+    -- How many rows of which kind an event has found, as in "3 rows added, 1 removed"; null for none.
+
+function _describe_event(event matview_refresh_events, other_count bigint default 0) returns table (title text, summary text, severity text, key text, is_resolved boolean, path text)
+    -- An event in words, for a person.
+
+function _build_notification(
+        subscription_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint default null,
+        others json default null
+    ) returns json
+    -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
+
+
+-- 000076_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2065,7 +2139,9 @@ function _receive_posts(
         body json,
         url text,
         secrets text[],
-        early interval
+        early interval,
+        format text,
+        headers jsonb
     )
     -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
 
@@ -2073,7 +2149,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000074_answer_posts
+-- 000077_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2102,7 +2178,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000075_retry_subscriptions
+-- 000078_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2112,7 +2188,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000076_create_embeds
+-- 000079_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2165,7 +2241,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000077_create_retention
+-- 000080_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2193,7 +2269,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000078_create_status
+-- 000081_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2248,6 +2324,7 @@ view subscription_status
     matview              regclass     -- The materialized view whose events it gets; null for all, and when it has been dropped.
     dropped_matview      text         -- Name of its materialized view when that has been dropped.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
+    format               text         -- The shape of its posts; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
     parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
@@ -2264,7 +2341,7 @@ view subscription_status
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000079_create_overview
+-- 000082_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2285,7 +2362,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000080_create_page_lists
+-- 000083_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2350,7 +2427,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000081_follow_changes
+-- 000084_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2375,7 +2452,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000082_follow_table_changes
+-- 000085_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2400,7 +2477,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000083_note_late_matviews
+-- 000086_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2410,7 +2487,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000084_create_upkeep
+-- 000087_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2444,7 +2521,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000085_create_checks
+-- 000088_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2471,7 +2548,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000086_create_metrics
+-- 000089_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2490,7 +2567,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000088_drop_users
+-- 000091_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2503,14 +2580,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000089_create_watchdog
+-- 000092_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000090_create_rule_replays
+-- 000093_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2567,7 +2644,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000091_move_registrations
+-- 000094_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2589,7 +2666,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000092_list_matview_settings
+-- 000095_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2611,7 +2688,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000093_lock_readers
+-- 000096_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2641,7 +2718,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000094_alter_matview_queries
+-- 000097_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2670,7 +2747,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000095_describe_matviews
+-- 000098_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2680,7 +2757,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000096_restore_matviews
+-- 000099_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
