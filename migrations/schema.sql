@@ -1979,6 +1979,9 @@ table webhook_formats
 function _guess_webhook_format(url text) returns text
     -- The format that fits a URL: the first of webhook_formats whose pattern it matches, else standard.
 
+function _note_guess(given text, format text) returns void
+    -- Says which format was guessed from a URL.
+
 function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
@@ -2021,9 +2024,6 @@ function _webhooks_limit_rate() returns trigger
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
-
-function _note_guess(given text, format text) returns void
-    -- Says which format was guessed from a URL.
 
 function create_webhook(
         name text,
