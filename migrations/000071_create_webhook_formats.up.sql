@@ -144,6 +144,24 @@ comment on function tinydevcrm._guess_webhook_format(text) is
     'The format that fits a URL: the first of webhook_formats whose pattern it matches, else '
     'standard.';
 
+create function tinydevcrm._note_guess(given text, format text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _note_guess.given is null and _note_guess.format <> 'standard' then
+        raise notice using
+            message = format('the format is %s, guessed from the URL', _note_guess.format),
+            hint    = 'format => ''…'' chooses another: see tinydevcrm.webhook_formats.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._note_guess(text, text) is
+    'Says which format was guessed from a URL. Nothing when it was given, and of the default.';
+
 create function tinydevcrm._show_url(url text, format text)
     returns text
     language sql
@@ -153,7 +171,9 @@ as $$
     -- What receives messages there is a secret in whatever format they are posted.
     select case
                when bool_or(webhook_formats.has_secret_url) then
-                   substring(_show_url.url from '^[a-z]+://[^/?#]*') || '/…' || right(_show_url.url, 4)
+                   substring(_show_url.url from '^[a-z]+://[^/?#]*')
+                   || '/…'
+                   || coalesce(substring(_show_url.url from '^[a-z]+://[^/?#]*.{12,}(.{4})$'), '')
                else _show_url.url
            end
       from tinydevcrm.webhook_formats
@@ -162,14 +182,17 @@ as $$
 $$;
 
 comment on function tinydevcrm._show_url(text, text) is
-    'A URL as lists show it. Of one that is a secret, only the host and the last four characters.';
+    'A URL as lists show it. Of one that is a secret, only the host, and the last four '
+    'characters if they are a small part of it.';
 
 revoke execute on function
     tinydevcrm._guess_webhook_format(text),
+    tinydevcrm._note_guess(text, text),
     tinydevcrm._show_url(text, text)
 from public;
 
 grant execute on function
     tinydevcrm._guess_webhook_format(text),
+    tinydevcrm._note_guess(text, text),
     tinydevcrm._show_url(text, text)
 to tinydevcrm_user;

@@ -177,24 +177,6 @@ comment on function tinydevcrm._generate_webhook_secret() is
     'Returns a secret of 32 bytes from the system''s source of randomness, which SQL alone cannot '
     'read before PostgreSQL 13.';
 
-create function tinydevcrm._note_guess(given text, format text)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if _note_guess.given is null and _note_guess.format <> 'standard' then
-        raise notice using
-            message = format('the format is %s, guessed from the URL', _note_guess.format),
-            hint    = 'format => ''…'' chooses another: see tinydevcrm.webhook_formats.';
-    end if;
-end
-$$;
-
-comment on function tinydevcrm._note_guess(text, text) is
-    'Says which format was guessed from a URL. Nothing when it was given, and of the default.';
-
 create function tinydevcrm.create_webhook(
     name            text,
     url             text,
@@ -388,7 +370,6 @@ revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm._note_guess(text, text),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
@@ -396,7 +377,6 @@ from public;
 
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm._note_guess(text, text),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
