@@ -22,7 +22,6 @@ create table tinydevcrm.webhooks (
     next_post_at          timestamptz,
     post_count            bigint not null default 0,
     posted_at             timestamptz[] not null default '{}',
-    sent_delivery_id      bigint,
     sent_to               text[] not null default '{}',
 
     constraint webhooks_pkey primary key (subscription_id),
@@ -54,6 +53,7 @@ create table tinydevcrm.webhooks (
     constraint webhooks_post_after_range check (
         post_after between interval '0' and interval '10 years'
     ),
+    constraint webhooks_post_count_range check (post_count between 0 and 1000000000000),
     constraint webhooks_sent_to_short check (octet_length(sent_to::text) <= 20000)
 );
 
@@ -109,10 +109,9 @@ comment on column tinydevcrm.webhooks.post_count is
     'and next_post_at.';
 comment on column tinydevcrm.webhooks.posted_at is
     'When those of the last hour were accepted, the newest first, up to 1000.';
-comment on column tinydevcrm.webhooks.sent_delivery_id is
-    'The delivery whose e-mail only some recipients have got until now.';
 comment on column tinydevcrm.webhooks.sent_to is
-    'These recipients. A retry is for the others.';
+    'The recipients that have got an e-mail which others have not got yet, each after the number of '
+    'its delivery. A retry is for the others.';
 
 create index webhooks_format_idx on tinydevcrm.webhooks (format);
 
@@ -146,7 +145,7 @@ grant select,
       insert (subscription_id, url, format, headers, secret, digest),
       update (
           url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after,
-          digest, post_after, post_count, sent_delivery_id, sent_to)
+          digest, post_after, post_count, sent_to)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 

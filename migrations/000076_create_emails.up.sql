@@ -138,8 +138,7 @@ as $$
                    '[]'),
                substr(_address_email.body::text, 2))::json
       from tinydevcrm._list_addresses(webhook) with ordinality as addresses (address, number)
-     where webhook.sent_delivery_id is distinct from _address_email.delivery_id
-        or addresses.address <> all (webhook.sent_to)
+     where _address_email.delivery_id || ' ' || addresses.address <> all (webhook.sent_to)
 $$;
 
 comment on function tinydevcrm._address_email(tinydevcrm.webhooks, bigint, json) is

@@ -68,7 +68,6 @@ create function tinydevcrm._note_gathered(subscription_id bigint)
 as $$
     update tinydevcrm.webhooks
        set post_count = webhooks.post_count + 1,
-           sent_delivery_id = null,
            sent_to = '{}'
      where webhooks.subscription_id = (
                select unlocked.subscription_id
@@ -96,11 +95,14 @@ declare
     v_sent_to text[];
 begin
     update tinydevcrm.webhooks
-       set sent_delivery_id = _note_sent.delivery_id,
-           sent_to = _note_sent.addresses || case webhooks.sent_delivery_id
-               when _note_sent.delivery_id then webhooks.sent_to
-               else '{}'
-           end
+       set sent_to = array(
+               select sent.entry
+                 from unnest(webhooks.sent_to) as sent (entry)
+                where split_part(sent.entry, ' ', 1) = _note_sent.delivery_id::text
+                union
+               select _note_sent.delivery_id || ' ' || taken.address
+                 from unnest(_note_sent.addresses) as taken (address)
+           )
      where webhooks.subscription_id = _note_sent.subscription_id
        and webhooks.format = 'email'
     returning webhooks.sent_to

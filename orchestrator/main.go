@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	p := &program{
 		databaseURL: getenv("DATABASE_URL"),
 		listenAddr:  getenv("LISTEN_ADDR"),
+		smtpURL:     getenv("SMTP_URL"),
 		editor:      cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
 		stdin:       stdin,
 		stdout:      stdout,
@@ -88,6 +89,8 @@ func describe(err error) string {
 type program struct {
 	databaseURL string
 	listenAddr  string
+	// smtpURL holds a password.
+	smtpURL     string
 	editor      string
 	metricsAddr string
 	hosts       []string
@@ -123,7 +126,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
+		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

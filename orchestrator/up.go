@@ -194,6 +194,9 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		client.UseProxy(http.ProxyFromEnvironment)
 	}
 	sender := channel.NewSender(client, "")
+	if err := p.useMail(ctx, pool, sender); err != nil {
+		return err
+	}
 	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()

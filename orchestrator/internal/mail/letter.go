@@ -2,10 +2,7 @@ package mail
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -40,15 +37,19 @@ type recipient struct {
 	Unsubscribe string `json:"unsubscribe"`
 }
 
-// recipientsOf reads who still has to get a notification.
-func recipientsOf(notification []byte) ([]recipient, error) {
-	var n struct {
-		Recipients []recipient `json:"recipients"`
+// An envelope is what tinydevcrm._address_email() adds to a notification: who still has to get it, and by what a
+// mailbox recognises a letter that comes twice.
+type envelope struct {
+	MailID     string      `json:"mail_id"`
+	Recipients []recipient `json:"recipients"`
+}
+
+func envelopeOf(notification []byte) (envelope, error) {
+	var e envelope
+	if err := json.Unmarshal(notification, &e); err != nil {
+		return envelope{}, fmt.Errorf("read the recipients of a notification: %w", err)
 	}
-	if err := json.Unmarshal(notification, &n); err != nil {
-		return nil, fmt.Errorf("read the recipients of a notification: %w", err)
-	}
-	return n.Recipients, nil
+	return e, nil
 }
 
 // A part is what a letter says about one event.
@@ -77,8 +78,8 @@ func colourOf(severity string) string {
 	return "#268bd2"
 }
 
-// write makes the letters of a message. The key makes their Message-ID unknown to others, and the same at each attempt.
-func write(m message.Message, recipients []recipient, server *Server, key, publicURL string) ([]letter, error) {
+// write makes the letters of a message.
+func write(m message.Message, e envelope, server *Server, publicURL string) ([]letter, error) {
 	layout, err := template.New("mail").Parse(source)
 	if err != nil {
 		return nil, fmt.Errorf("read the layout of e-mails: %w", err)
@@ -91,8 +92,8 @@ func write(m message.Message, recipients []recipient, server *Server, key, publi
 	if len(m.Parts) > 0 {
 		p.Intro = m.Text
 	}
-	letters := make([]letter, len(recipients))
-	for i, r := range recipients {
+	letters := make([]letter, len(e.Recipients))
+	for i, r := range e.Recipients {
 		p.Unsubscribe = ""
 		if publicURL != "" && r.Unsubscribe != "" {
 			p.Unsubscribe = strings.TrimRight(publicURL, "/") + r.Unsubscribe
@@ -108,7 +109,7 @@ func write(m message.Message, recipients []recipient, server *Server, key, publi
 		msg.FromMailAddress(server.from)
 		msg.Subject(subject(m.Title))
 		msg.SetDateWithValue(time.Now())
-		msg.SetMessageIDWithValue(idOf(m.ID, key, server))
+		msg.SetMessageIDWithValue(idOf(e.MailID, server))
 		// So that no out-of-office answers it.
 		msg.SetGenHeader("Auto-Submitted", "auto-generated")
 		if p.Unsubscribe != "" {
@@ -142,12 +143,10 @@ func subject(title string) string {
 	return oneLine(strings.ReplaceAll(title, "=?", "= ?"), maxSubject)
 }
 
-// idOf is the Message-ID, by which a mailbox recognises a letter that comes twice.
-func idOf(id, key string, server *Server) string {
-	hash := hmac.New(sha256.New, []byte(key))
-	hash.Write([]byte(id))
+// idOf is the Message-ID of a letter.
+func idOf(id string, server *Server) string {
 	_, domain, _ := strings.Cut(server.from.Address, "@")
-	return fmt.Sprintf("%s.%s@%s", unsafeInNames.ReplaceAllString(id, "_"), hex.EncodeToString(hash.Sum(nil)[:12]), domain)
+	return unsafeInIDs.ReplaceAllString(id, "_") + "@" + domain
 }
 
 func partsOf(m message.Message) []part {
@@ -198,7 +197,10 @@ type file struct {
 	content []byte
 }
 
-var unsafeInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var (
+	unsafeInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+	unsafeInIDs   = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+)
 
 // attach makes a CSV of each part that has rows, until they are too long together.
 func attach(m message.Message) ([]file, error) {

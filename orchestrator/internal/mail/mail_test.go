@@ -31,7 +31,7 @@ func notification(t *testing.T, change func(map[string]any), addresses ...string
 	}
 	n := map[string]any{
 		"message_id": "event_17", "title": "overdue: 2 rows added", "summary": "2 rows were added.", "severity": "change",
-		"key": "public.overdue", "path": "/views/overdue?event=17", "matview": "public.overdue", "recipients": recipients,
+		"key": "public.overdue", "mail_id": "delivery_5.0123456789abcdef", "path": "/views/overdue?event=17", "matview": "public.overdue", "recipients": recipients,
 		"event": json.RawMessage(`{"id": 17, "matview": "public.overdue", "outcome": "refreshed", "row_count": 5, "added_count": 3,
 			"removed_count": 0, "updated_count": 0,
 			"added": [{"number": 1002, "customer": "Birch & Co", "amount": 450.50}, {"number": 1004, "customer": "Elm Inc", "amount": -9900.00}]}`),
@@ -114,7 +114,7 @@ func TestParse(t *testing.T) {
 func TestLetter(t *testing.T) {
 	smtp := mailtest.Start(t, nil, false)
 	server := mustParse(t, "smtp://"+smtp.Addr+from)
-	report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "whsec_key", "https://crm.example.com/")
+	report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "https://crm.example.com/")
 	if err != nil || report.Failure != "" || len(report.Refused) > 0 || len(report.Sent) != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -153,12 +153,12 @@ func TestInjection(t *testing.T) {
 	server := mustParse(t, "smtp://"+smtp.Addr+from)
 	row := map[string]string{evil: evil, "formula": "=HYPERLINK(\"https://evil.example\")", "sum": "-2+3", "debt": "-5", "at": "@SUM(A1)"}
 	text := notification(t, func(n map[string]any) {
-		for _, name := range []string{"title", "summary", "severity", "key", "matview", "description", "message_id"} {
+		for _, name := range []string{"title", "summary", "severity", "key", "matview", "description", "message_id", "mail_id"} {
 			n[name] = evil
 		}
 		n["event"] = map[string]any{"outcome": "refreshed", "added": []any{row}, "added_count": 1}
 	}, "a@example.com")
-	report, err := server.Post(t.Context(), text, "whsec_key", "https://crm.example.com")
+	report, err := server.Post(t.Context(), text, "https://crm.example.com")
 	if err != nil || len(report.Sent) != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -208,7 +208,7 @@ func TestDigest(t *testing.T) {
 		n["title"], n["summary"], n["matview"], n["event"] = "2 notifications", "From overdue and stock.", "", nil
 		n["events"] = []json.RawMessage{one, other}
 	}, "a@example.com")
-	if report, err := server.Post(t.Context(), text, "whsec_key", ""); err != nil || len(report.Sent) != 1 {
+	if report, err := server.Post(t.Context(), text, ""); err != nil || len(report.Sent) != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	texts := smtp.Mails()[0].Texts(t)
@@ -249,7 +249,7 @@ func TestSecurity(t *testing.T) {
 			smtp.NeedsLogin = true
 			server := mustParse(t, test.scheme+"://"+test.credentials+smtp.Addr+from+test.option)
 			server.roots = test.roots
-			report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "whsec_key", "")
+			report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -295,7 +295,7 @@ func TestRefusals(t *testing.T) {
 			smtp := mailtest.Start(t, nil, false)
 			smtp.Rcpt, smtp.Data = test.rcpt, test.data
 			server := mustParse(t, "smtp://"+smtp.Addr+from)
-			report, err := server.Post(t.Context(), notification(t, nil, "a@example.com", "b@example.com", "c@example.com"), "whsec_key", "")
+			report, err := server.Post(t.Context(), notification(t, nil, "a@example.com", "b@example.com", "c@example.com"), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -340,18 +340,18 @@ func TestHang(t *testing.T) {
 	for name, addr := range map[string]string{"at the greeting": silent.Addr().String(), "after the text": hanging.Addr} {
 		server := mustParse(t, "smtp://"+addr+from)
 		server.answerWithin = 200 * time.Millisecond
-		report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "whsec_key", "")
+		report, err := server.Post(t.Context(), notification(t, nil, "a@example.com"), "")
 		if err != nil || len(report.Sent) > 0 || !strings.Contains(report.Failure, "no answer from "+addr) {
 			t.Errorf("%s: %+v, %v", name, report, err)
 		}
 		server = mustParse(t, "smtp://"+addr+from)
 		server.sendWithin = 200 * time.Millisecond
-		report, err = server.Post(t.Context(), notification(t, nil, "a@example.com"), "whsec_key", "")
+		report, err = server.Post(t.Context(), notification(t, nil, "a@example.com"), "")
 		if err != nil || !strings.Contains(report.Failure, "did not take everything") {
 			t.Errorf("%s, in all: %+v, %v", name, report, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		if _, err = mustParse(t, "smtp://"+addr+from).Post(ctx, notification(t, nil, "a@example.com"), "whsec_key", ""); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err = mustParse(t, "smtp://"+addr+from).Post(ctx, notification(t, nil, "a@example.com"), ""); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s, when the program ends: %v", name, err)
 		}
 		cancel()
@@ -359,7 +359,7 @@ func TestHang(t *testing.T) {
 
 	gone := mustParse(t, "smtp://"+silent.Addr().String()+from)
 	silent.Close()
-	if report, err := gone.Post(t.Context(), notification(t, nil, "a@example.com"), "whsec_key", ""); err != nil || !strings.Contains(report.Failure, "connection refused") {
+	if report, err := gone.Post(t.Context(), notification(t, nil, "a@example.com"), ""); err != nil || !strings.Contains(report.Failure, "connection refused") {
 		t.Errorf("gone: %+v, %v", report, err)
 	}
 }

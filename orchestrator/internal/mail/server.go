@@ -243,17 +243,20 @@ func (s *Server) explain(attempt context.Context, err error) string {
 	return oneLine(text, 300)
 }
 
-// Post sends a notification to its recipients, each a letter of their own. The secret keeps the Message-IDs unknown.
-func (s *Server) Post(ctx context.Context, notification []byte, secret, publicURL string) (Report, error) {
+// Post sends a notification to its recipients, each a letter of their own.
+func (s *Server) Post(ctx context.Context, notification []byte, publicURL string) (Report, error) {
 	m, err := message.Parse(notification, publicURL)
 	if err != nil {
 		return Report{}, err
 	}
-	recipients, err := recipientsOf(notification)
+	e, err := envelopeOf(notification)
 	if err != nil {
 		return Report{}, err
 	}
-	letters, err := write(m, recipients, s, secret, publicURL)
+	if len(e.Recipients) == 0 {
+		return Report{Refused: []string{"there is no recipient left"}}, nil
+	}
+	letters, err := write(m, e, s, publicURL)
 	if err != nil {
 		return Report{}, err
 	}
