@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		databaseURL: getenv("DATABASE_URL"),
 		listenAddr:  getenv("LISTEN_ADDR"),
 		smtpURL:     getenv("SMTP_URL"),
+		publicURL:   getenv("PUBLIC_URL"),
 		editor:      cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
 		stdin:       stdin,
 		stdout:      stdout,
@@ -91,6 +92,7 @@ type program struct {
 	listenAddr  string
 	// smtpURL holds a password.
 	smtpURL     string
+	publicURL   string
 	editor      string
 	metricsAddr string
 	hosts       []string

@@ -13,7 +13,7 @@ import (
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "subscription COMMAND",
-		Short: "List, pause, mute, retry and replay subscriptions",
+		Short: "List, test, edit, pause, mute, retry and replay subscriptions",
 	}
 	list := &cobra.Command{
 		Use:   "list",
@@ -48,7 +48,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		return nil
 	})
 
-	command.AddCommand(list, replay,
+	command.AddCommand(list, replay, p.testSubscriptionCommand(), p.previewMessageCommand(), p.editSubscriptionCommand(),
 		p.muteCommand("Mute a subscription; it never gets the events of that time",
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),

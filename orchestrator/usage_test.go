@@ -21,7 +21,7 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown command", "frobnicate", `unknown command "frobnicate" for "orchestrator"`},
 		{"misspelt command", "statsu", "Did you mean status?"},
 		{"misspelt matview command", "matview lst", "Did you mean list?"},
-		{"misspelt subscription command", "subscription lst", "Did you mean list?"},
+		{"misspelt subscription command", "subscription lst", "Did you mean list"},
 		{"misspelt webhook command", "webhook crate", "Did you mean create?"},
 		{"unknown webhook command", "webhook lst", `unknown command "lst"`},
 		{"unknown migrate command", "migrate foo", `unknown command "foo"`},

@@ -24,9 +24,9 @@ func (s *Sender) email(ctx context.Context, m webhook.Message) (*webhook.Answer,
 	case err != nil:
 		return nil, &webhook.Refusal{Status: statusUnbuildable, Reason: err.Error()}
 	case report.Failure != "":
-		return nil, &webhook.Refusal{Reason: report.Failure, SentTo: report.Sent}
+		return nil, &webhook.Refusal{Reason: report.Failure, SentTo: strings.Join(report.Sent, " ")}
 	case len(report.Refused) > 0:
-		return nil, &webhook.Refusal{Reason: strings.Join(report.Refused, "; "), SentTo: report.Sent, IsFinal: true}
+		return nil, &webhook.Refusal{Reason: strings.Join(report.Refused, "; "), SentTo: strings.Join(report.Sent, " "), IsFinal: true}
 	}
 	return &webhook.Answer{Status: statusSent, Body: []byte("sent to " + strings.Join(report.Sent, ", "))}, nil
 }

@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -284,7 +284,7 @@ func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 		return s.pool.QueryRowContext(ctx,
 			"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5), make_interval(secs => $6), $7, $8)",
 			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early,
-			pq.Array(slices.Concat([]string{}, refusal.SentTo)), refusal.IsFinal).Scan(&stopped)
+			pq.Array(strings.Fields(refusal.SentTo)), refusal.IsFinal).Scan(&stopped)
 	}); err != nil {
 		return err
 	}

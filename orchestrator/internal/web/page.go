@@ -80,7 +80,9 @@ type page struct {
 	Embedding *embedding
 	Origins   string
 
-	Subscribe     subscriptionForm
+	Subscribe subscriptionForm
+	// Typed are the templates as they were typed; nil when nobody has.
+	Typed         *templateForm
 	Subscriptions []subscription
 	Subscription  *subscription
 
@@ -218,6 +220,9 @@ func pageOfForm(form url.Values) page {
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
 		},
+	}
+	if form.Has("title") {
+		filled.Typed = &templateForm{form.Get("subscription"), form.Get("title"), form.Get("message")}
 	}
 	if relation := form.Get("relation"); relation != "" {
 		filled.Chosen.Set("matview", relation)

@@ -109,9 +109,9 @@ comment on function tinydevcrm._sign(text, text) is
     'A signature of a text that only who knows the secret can make: 64 hexadecimal digits.';
 
 create function tinydevcrm._address_email(
-    webhook     tinydevcrm.webhooks,
-    delivery_id bigint,
-    body        json
+    webhook tinydevcrm.webhooks,
+    post    text,
+    body    json
 )
     returns json
     language sql
@@ -122,8 +122,10 @@ as $$
     select format(
                '{"mail_id": %s, "recipients": %s, %s',
                to_json(
-                   'delivery_' || _address_email.delivery_id
-                   || '.' || left(tinydevcrm._sign(webhook.secret, 'mail ' || delivery_id), 24)),
+                   format(
+                       '%s.%s',
+                       _address_email.post,
+                       left(tinydevcrm._sign(webhook.secret, 'mail ' || _address_email.post), 24))),
                coalesce(
                    json_agg(
                        json_build_object(
@@ -138,13 +140,14 @@ as $$
                    '[]'),
                substr(_address_email.body::text, 2))::json
       from tinydevcrm._list_addresses(webhook) with ordinality as addresses (address, number)
-     where _address_email.delivery_id || ' ' || addresses.address <> all (webhook.sent_to)
+     where _address_email.post || ' ' || addresses.address <> all (webhook.sent_to)
 $$;
 
-comment on function tinydevcrm._address_email(tinydevcrm.webhooks, bigint, json) is
+comment on function tinydevcrm._address_email(tinydevcrm.webhooks, text, json) is
     'A notification with the recipients that have not got it yet, each with the path that '
-    'unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice. A '
-    'delivery that is redelivered has a new number, and so its letters are new.';
+    'unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice. '
+    'post is delivery_ and its number: one that is redelivered has a new number, and its letters '
+    'are new.';
 
 create function tinydevcrm._find_unsubscribed(
     subscription_id bigint,
@@ -280,7 +283,7 @@ revoke execute on function
     tinydevcrm.create_email(text, text[], regclass, text, integer),
     tinydevcrm.alter_email(text, text[]),
     tinydevcrm._sign(text, text),
-    tinydevcrm._address_email(tinydevcrm.webhooks, bigint, json),
+    tinydevcrm._address_email(tinydevcrm.webhooks, text, json),
     tinydevcrm._find_unsubscribed(bigint, text, text),
     tinydevcrm._unsubscribe(bigint, text, text),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions)
@@ -292,7 +295,7 @@ grant execute on function
     tinydevcrm.create_email(text, text[], regclass, text, integer),
     tinydevcrm.alter_email(text, text[]),
     tinydevcrm._sign(text, text),
-    tinydevcrm._address_email(tinydevcrm.webhooks, bigint, json),
+    tinydevcrm._address_email(tinydevcrm.webhooks, text, json),
     tinydevcrm._find_unsubscribed(bigint, text, text),
     tinydevcrm._unsubscribe(bigint, text, text),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions)

@@ -185,7 +185,13 @@ as $$
                      from tinydevcrm.matviews
                     where matviews.id = (event).matview_id
                ),
-               'templates', json_build_object('title', null, 'message', null),
+               'templates', (
+                   select json_build_object(
+                              'title', subscriptions.title,
+                              'message', subscriptions.message)
+                     from tinydevcrm.subscriptions
+                    where subscriptions.id = _build_notification.subscription_id
+               ),
                'event', tinydevcrm.event_json(event),
                'also', (
                    select json_agg(other.value ->> 'matview' order by other.number)

@@ -98,9 +98,9 @@ begin
        set sent_to = array(
                select sent.entry
                  from unnest(webhooks.sent_to) as sent (entry)
-                where split_part(sent.entry, ' ', 1) = _note_sent.delivery_id::text
+                where split_part(sent.entry, ' ', 1) = 'delivery_' || _note_sent.delivery_id
                 union
-               select _note_sent.delivery_id || ' ' || taken.address
+               select format('delivery_%s %s', _note_sent.delivery_id, taken.address)
                  from unnest(_note_sent.addresses) as taken (address)
            )
      where webhooks.subscription_id = _note_sent.subscription_id

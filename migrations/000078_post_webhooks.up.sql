@@ -118,7 +118,8 @@ begin
 
     return case webhook.format
         when 'email' then
-            tinydevcrm._address_email(webhook, _build_gathered.delivery_id, v_body)
+            tinydevcrm._address_email(
+                webhook, 'delivery_' || _build_gathered.delivery_id, v_body)
         else v_body
     end;
 end
@@ -178,6 +179,32 @@ comment on function tinydevcrm._claim_probe(bigint, interval) is
     'how long before its own retry that is; null when it is not time for a probe, or when another '
     'program has it.';
 
+create function tinydevcrm._list_signing_secrets(webhook tinydevcrm.webhooks)
+    returns text[]
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_remove(
+               array[
+                   webhook.secret,
+                   case
+                       when webhook.previous_secret_until > clock_timestamp() then
+                           webhook.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhook_formats
+     where webhook_formats.name = webhook.format
+       and webhook_formats.is_signed
+     union all
+    select '{}'
+     limit 1
+$$;
+
+comment on function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks) is
+    'The secrets that sign the posts of a webhook now; none when its format is not signed.';
+
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,
     batch_size         integer,
@@ -200,11 +227,10 @@ create function tinydevcrm._receive_posts(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_webhook   tinydevcrm.webhooks;
-    v_is_signed boolean;
-    v_is_down   boolean;
-    v_early     interval := interval '0';
-    v_places    tid[];
+    v_webhook tinydevcrm.webhooks;
+    v_is_down boolean;
+    v_early   interval := interval '0';
+    v_places  tid[];
 begin
     select webhooks.*
       into v_webhook
@@ -223,11 +249,6 @@ begin
     if v_webhook.url is null or v_early is null then
         return;
     end if;
-
-    select webhook_formats.is_signed
-      into v_is_signed
-      from tinydevcrm.webhook_formats
-     where webhook_formats.name = v_webhook.format;
 
     if tinydevcrm._gathers(v_webhook) then
         v_places := tinydevcrm._lock_gathered(v_webhook);
@@ -254,17 +275,7 @@ begin
                            grouped.others)
                end,
                v_webhook.url,
-               array_remove(
-                   array[
-                       case
-                           when v_is_signed then v_webhook.secret
-                       end,
-                       case
-                           when v_is_signed and v_webhook.previous_secret_until > clock_timestamp()
-                           then v_webhook.previous_secret
-                       end
-                   ],
-                   null),
+               tinydevcrm._list_signing_secrets(v_webhook),
                v_early,
                v_webhook.format,
                v_webhook.headers
@@ -328,6 +339,7 @@ revoke execute on function
     tinydevcrm._build_gathered(
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 from public;
@@ -339,6 +351,7 @@ grant execute on function
     tinydevcrm._build_gathered(
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 to tinydevcrm_user;
