@@ -248,7 +248,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 			MaxUpload: files.MaxBytes,
 			Hosts:     p.pageHosts(),
 			PublicURL: publicURL,
-			Others:    p.routesBesidePage(operations),
+			Others:    p.routesBesidePage(operations, pool, diagnostics),
 		}), diagnostics)
 	})
 	diagnostics.Info("ready", at.addresses()...)
