@@ -3,7 +3,6 @@ package main
 import (
 	"database/sql"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -85,6 +84,9 @@ func (p *program) printMessage(m message.Message) error {
 			fmt.Fprintf(p.stdout, "and %d more\n", m.MoreRows)
 		}
 	}
+	if m.Note != "" {
+		fmt.Fprintf(p.stdout, "\n%s\n", printable(m.Note))
+	}
 	_, err := fmt.Fprintf(p.stdout, "\n%s\n", m.Link)
 	return err
 }
@@ -115,8 +117,8 @@ func (p *program) editSubscriptionCommand() *cobra.Command {
 			args[0], title(), text()); err != nil {
 			return fmt.Errorf("edit the subscription %q: %w", args[0], err)
 		}
-		_, err := io.WriteString(p.stdout, fmt.Sprintf("subscription %q has its new templates\n", args[0]))
-		return err
+		fmt.Fprintf(p.stdout, "subscription %q has its new templates\n", args[0])
+		return nil
 	})
 	return command
 }

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/message"
 )
 
 // answering is a receiver's answer with a body.
@@ -102,6 +107,48 @@ func TestAMessageHasTemplatesAndALink(t *testing.T) {
 	}
 	if body := string(receiver.all()[1].body); !strings.Contains(body, `"title":"Test: public.v1 has 1"`) || !strings.Contains(body, "This is a test: nothing has happened.") {
 		t.Errorf("the test is not marked: %s", body)
+	}
+}
+
+// What the database accepts as a template can be rendered. Templates are made of pieces, so that many are odd and many
+// are sound.
+func TestAcceptedTemplatesAreRendered(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
+	pool, _ := newServer(t)
+	pieces := []string{"{{", "}}", "{{{", "}}}", "{", "}", "{{#a}}", "{{/a}}", "{{^a}}", "{{# b }}", "{{/b}}", "{{a}}", "{{&a}}", "{{{a}}}",
+		"{{!", "#", "/", "&", "^", ">", "=", "a", " ", "\n", "\r\n", "\t", "é", ".", "{{a.b}}", "{{.}}", "{{", "}}"}
+	random := rand.New(rand.NewPCG(1, 2))
+	templates := make([]string, 20_000)
+	for i := range templates {
+		for range 1 + random.IntN(7) {
+			templates[i] += pieces[random.IntN(len(pieces))]
+		}
+	}
+	dbtest.Exec(t, pool, `
+		create function accepts(template text) returns boolean language plpgsql as $$
+		begin
+		    perform tinydevcrm._check_template(template, 'title');
+		    return true;
+		exception when sqlstate 'TD007' then
+		    return false;
+		end $$`)
+	var accepted []string
+	if err := pool.QueryRowContext(t.Context(), "select array_agg(template) from unnest($1::text[]) as template where accepts(template)",
+		pq.Array(templates)).Scan(pq.Array(&accepted)); err != nil {
+		t.Fatal(err)
+	}
+	if len(accepted) < len(templates)/20 || len(accepted) > len(templates)*19/20 {
+		t.Fatalf("%d of %d templates are accepted: they test nothing", len(accepted), len(templates))
+	}
+	for _, template := range accepted {
+		notification, err := json.Marshal(map[string]any{"title": "default", "templates": map[string]string{"title": template, "message": template}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := message.Parse(notification, ""); err != nil || m.Note != "" {
+			t.Errorf("%q: %v %s", template, err, m.Note)
+		}
 	}
 }
 

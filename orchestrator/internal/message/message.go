@@ -38,7 +38,7 @@ type Message struct {
 	Limits Limits
 	// HasTemplate says that Text is by the subscription's own template. It has what its author wants of the rows.
 	HasTemplate bool
-	// Note is the error of a template. Title and Text are then the default ones, and Text says so.
+	// Note says why Title and Text are the default ones in spite of a template; empty otherwise.
 	Note string
 	// Parts are the messages of which this one is made, if it carries several events.
 	Parts []Message
@@ -133,12 +133,12 @@ func parse(notification []byte, publicURL string, inherited *templates) (Message
 		m.templates = templates{}
 	}
 	title, text, err := m.Render(func(value string) string { return value })
-	m.Title, m.Text = title, text
 	if err != nil {
-		m.Note = err.Error()
+		m.Note = "the default text was sent, because of " + err.Error()
 		return m, nil
 	}
 	m.HasTemplate = m.templates.Message != ""
+	m.Title, m.Text = title, text
 	return m, nil
 }
 

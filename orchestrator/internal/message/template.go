@@ -19,14 +19,10 @@ const (
 )
 
 // Render renders the templates with values that are escaped for a medium, and returns the default title and text
-// where there is no template. The templates' own words are not escaped. A default text is escaped as a whole. When a
-// template fails, the result is the default title and text, which says why, and the error.
+// where there is no template. The templates' own words are not escaped. A default text is escaped as a whole.
 func (m Message) Render(escape func(string) string) (title, text string, err error) {
-	title, text = escape(oneLine(m.context.Title)), escape(m.context.Summary)
-	failed := func(err error) (string, string, error) {
-		note := "This is the default text, because of an error in " + err.Error()
-		return escape(oneLine(m.context.Title)), escape(m.context.Summary + "\n\n" + note), err
-	}
+	defaultTitle, defaultText := escape(oneLine(m.context.Title)), escape(m.context.Summary)
+	title, text = defaultTitle, defaultText
 	if m.templates == (templates{}) {
 		return title, text, nil
 	}
@@ -34,7 +30,7 @@ func (m Message) Render(escape func(string) string) (title, text string, err err
 	if m.templates.Title != "" {
 		rendered, err := render(m.templates.Title, values)
 		if err != nil {
-			return failed(fmt.Errorf("the title's template: %w", err))
+			return defaultTitle, defaultText, fmt.Errorf("the title's template: %w", err)
 		}
 		// A title of nothing, as when all of it is missing, would be no title.
 		if rendered = oneLine(rendered); rendered != "" {
@@ -45,7 +41,7 @@ func (m Message) Render(escape func(string) string) (title, text string, err err
 	if m.templates.Message != "" {
 		rendered, err := render(m.templates.Message, values)
 		if err != nil {
-			return failed(fmt.Errorf("the message's template: %w", err))
+			return defaultTitle, defaultText, fmt.Errorf("the message's template: %w", err)
 		}
 		text = rendered
 	}
