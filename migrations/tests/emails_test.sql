@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(51);
+select plan(56);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -197,6 +197,42 @@ update tinydevcrm.deliveries
    set state = 'acknowledged';
 select is(
     (select array[status, url] from tinydevcrm.subscription_status), array['ok', 'mailto:c@example.com'], 'other recipients end that');
+
+-- of another owner, by an orchestrator that is no superuser
+
+select tinydevcrm.drop_subscription('mail');
+create role "Tap Ann" login in role tinydevcrm_user;
+create role "Tap Runner" login in role tinydevcrm_orchestrator;
+create schema tap authorization "Tap Ann";
+grant all on posts, first_post to public;
+set local session authorization "Tap Ann";
+set local search_path = tap, public;
+select tinydevcrm.create_matview('w', 'select 1 as one', 'always');
+select tinydevcrm.create_email('ann', '{ann@example.com,c@example.com}', 'w');
+select tinydevcrm.refresh_matview('w') from generate_series(1, 3);
+set local session authorization "Tap Runner";
+select is((select array_agg(name) from tinydevcrm._list_due_webhooks()), '{ann}', 'the orchestrator sees the e-mails of users');
+select tinydevcrm._receive_posts(-1, 1, '1 minute');
+truncate first_post;
+insert into first_post
+select posts.*
+  from tinydevcrm.webhooks
+ cross join lateral tinydevcrm._receive_posts(subscription_id, 100, '1 minute', 64) as posts;
+select is((select json_array_length(body -> 'events') from first_post), 3, 'gathers them');
+select tinydevcrm._refuse_post(subscription_id, delivery_id, null, 'later', null, early, '{c@example.com}')
+  from tinydevcrm.webhooks, first_post;
+select tinydevcrm._accept_posts(subscription_id, array[delivery_id])
+  from tinydevcrm.webhooks, first_post;
+select is(
+    (select count(*) from tinydevcrm.deliveries where state = 'acknowledged' and owner = '"Tap Ann"'::regrole), 3::bigint,
+    'records the outcome of all');
+select is((select next_post_at > now() from tinydevcrm.webhooks), true, 'sets when the next one is sent');
+select tinydevcrm._unsubscribe(link[1]::bigint, link[2], link[3])
+  from unnest(array['c@example.com', 'ann@example.com']) as address
+ cross join lateral pg_temp.link(address) as link;
+set local session authorization "Tap Ann";
+select is(
+    (select array[status, url] from tinydevcrm.subscription_status), array['switched off', 'mailto:'], 'and unsubscribes recipients');
 
 select * from finish();
 
