@@ -9,21 +9,23 @@ import (
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 )
 
-// useMail sends e-mails by SMTP_URL, and records the server, so that status can say why e-mails wait. A role that may
-// not record it leaves what an administrator has set.
-func (p *program) useMail(ctx context.Context, pool *sql.DB, sender *channel.Sender) error {
-	var name sql.Null[string]
+// readMailServer reads SMTP_URL, if there is one.
+func (p *program) readMailServer() (err error) {
 	if p.smtpURL != "" {
-		server, err := mail.Parse(p.smtpURL)
-		if err != nil {
-			return err
-		}
-		sender.UseMail(server)
-		name = sql.Null[string]{V: server.String(), Valid: true}
+		p.mail, err = mail.Parse(p.smtpURL)
+	}
+	return err
+}
+
+// recordMailServer lets the status say why e-mails wait. A role that may not record it leaves what an administrator has
+// set.
+func (p *program) recordMailServer(ctx context.Context, pool *sql.DB) error {
+	var name sql.Null[string]
+	if p.mail != nil {
+		name = sql.Null[string]{V: p.mail.String(), Valid: true}
 	}
 	if _, err := pool.ExecContext(ctx, `
 		select tinydevcrm._note_mail_server($1)

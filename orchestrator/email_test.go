@@ -59,6 +59,9 @@ func TestEmails(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "what has waited is sent, to the second recipient at the second attempt", func() bool {
 		return len(mailsTo(smtp, "b@example.com")) == 1
 	})
+	if strings.Contains(stderr.String(), "e-mails have a mail server") {
+		t.Errorf("the program warns although it has a mail server: %s", stderr)
+	}
 	first := mailsTo(smtp, "a@example.com")
 	if len(first) != 1 || first[0].Header.Get("Message-Id") != mailsTo(smtp, "b@example.com")[0].Header.Get("Message-Id") {
 		t.Fatalf("the first recipient has got %d", len(first))
@@ -200,5 +203,15 @@ func TestDigest(t *testing.T) {
 			notify()
 			begin(t, server.URL, upWithWebhooks...)
 		}
+	}
+}
+
+// TestBadMailServer has an SMTP_URL that cannot be read: the program says so, without the password, and does not start.
+func TestBadMailServer(t *testing.T) {
+	var stderr strings.Builder
+	err := run(t.Context(), []string{"up"}, withMail("postgres://nowhere.invalid/", "smtp://user:secret@smtp.example.com"),
+		strings.NewReader(""), io.Discard, &stderr)
+	if err == nil || !strings.Contains(stderr.String(), "SMTP_URL cannot be used: it has no from") || strings.Contains(stderr.String(), "secret") {
+		t.Errorf("%v: %s", err, &stderr)
 	}
 }

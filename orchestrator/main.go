@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 )
 
 func main() {
@@ -92,6 +93,7 @@ type program struct {
 	listenAddr  string
 	// smtpURL holds a password.
 	smtpURL     string
+	mail        *mail.Server
 	publicURL   string
 	editor      string
 	metricsAddr string
