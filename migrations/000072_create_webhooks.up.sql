@@ -17,6 +17,12 @@ create table tinydevcrm.webhooks (
     failing_since         timestamptz,
     probe_after           interval not null default interval '0',
     next_probe_at         timestamptz,
+    digest                text,
+    post_after            interval not null default interval '0',
+    next_post_at          timestamptz,
+    post_count            bigint not null default 0,
+    posted_at             timestamptz[] not null default '{}',
+    sent_to               text[] not null default '{}',
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -24,8 +30,8 @@ create table tinydevcrm.webhooks (
     constraint webhooks_format_fkey foreign key (format)
         references tinydevcrm.webhook_formats (name),
     constraint webhooks_url_form check (
-        url ~ case format when 'email' then '^mailto:[^[:space:]]+$' else '^https?://[^[:space:]]+$' end
-        and length(url) <= 2000
+        url ~ case format when 'email' then '^mailto:[^[:space:]]*$' else '^https?://[^[:space:]]+$' end
+        and length(url) <= case format when 'email' then 13000 else 2000 end
     ),
     constraint webhooks_headers_are_object check (
         jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384
@@ -42,7 +48,13 @@ create table tinydevcrm.webhooks (
     constraint webhooks_failure_count_range check (failure_count between 0 and 1000000),
     constraint webhooks_probe_after_range check (
         probe_after between interval '0' and interval '90 days'
-    )
+    ),
+    constraint webhooks_digest_length check (octet_length(digest) <= 200),
+    constraint webhooks_post_after_range check (
+        post_after between interval '0' and interval '10 years'
+    ),
+    constraint webhooks_post_count_range check (post_count between 0 and 1000000000000),
+    constraint webhooks_sent_to_short check (octet_length(sent_to::text) <= 20000)
 );
 
 comment on table tinydevcrm.webhooks is
@@ -84,6 +96,22 @@ comment on column tinydevcrm.webhooks.probe_after is
     'next_probe_at.';
 comment on column tinydevcrm.webhooks.next_probe_at is
     'From when on an endpoint that is down is probed with the next delivery.';
+comment on column tinydevcrm.webhooks.digest is
+    'When its deliveries are posted, all of them as one message, as it was typed; null for at '
+    'once. See tinydevcrm.set_digest().';
+comment on column tinydevcrm.webhooks.post_after is
+    'For how long from now on nothing is posted, at most 10 years. Sets next_post_at.';
+comment on column tinydevcrm.webhooks.next_post_at is
+    'From when on the next message is posted, of a webhook that gathers: see '
+    'tinydevcrm._gathers().';
+comment on column tinydevcrm.webhooks.post_count is
+    'How many messages have been accepted, of a webhook that gathers. A change of it sets posted_at '
+    'and next_post_at.';
+comment on column tinydevcrm.webhooks.posted_at is
+    'When those of the last hour were accepted, the newest first, up to 1000.';
+comment on column tinydevcrm.webhooks.sent_to is
+    'The recipients that have got an e-mail which others have not got yet, each after the number of '
+    'its delivery. A retry is for the others.';
 
 create index webhooks_format_idx on tinydevcrm.webhooks (format);
 
@@ -114,9 +142,10 @@ create policy webhooks_change on tinydevcrm.webhooks
     using (pg_has_role(owner, 'usage'));
 
 grant select,
-      insert (subscription_id, url, format, headers, secret),
+      insert (subscription_id, url, format, headers, secret, digest),
       update (
-          url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after)
+          url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after,
+          digest, post_after, post_count, sent_to)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
@@ -184,7 +213,8 @@ create function tinydevcrm.create_webhook(
     max_attempts    integer default 12,
     numbers_as_text boolean default false,
     format          text default null,
-    headers         jsonb default '{}'
+    headers         jsonb default '{}',
+    digest          text default null
 )
     returns text
     language plpgsql
@@ -219,13 +249,14 @@ begin
        set groups_failures = true
      where subscriptions.id = v_subscription_id;
 
-    insert into tinydevcrm.webhooks (subscription_id, url, format, headers, secret)
+    insert into tinydevcrm.webhooks (subscription_id, url, format, headers, secret, digest)
     values (
                v_subscription_id,
                coalesce(create_webhook.url, ''),
                v_format,
                coalesce(create_webhook.headers, '{}'),
-               v_secret);
+               v_secret,
+               create_webhook.digest);
 
     perform tinydevcrm._note_guess(create_webhook.format, v_format);
 
@@ -245,15 +276,16 @@ end
 $$;
 
 comment on function tinydevcrm.create_webhook(
-    text, text, regclass, integer, boolean, text, jsonb
+    text, text, regclass, integer, boolean, text, jsonb, text
 ) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
     'format is a row of tinydevcrm.webhook_formats; without one it is guessed from the URL, and a '
-    'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. Returns '
-    'the secret that signs the messages; null when the format is not signed. Raises TD001 when the '
-    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
-    'a bad name, URL, format, header or number of attempts.';
+    'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. With '
+    'digest, such as ''daily at 8:00'', all deliveries are one message at that time. Returns the '
+    'secret that signs the messages; null when the format is not signed. Raises TD001 when the '
+    'materialized view is not watched, TD003 when digest is not a schedule, TD004 when there is a '
+    'subscription of that name, TD007 for a bad name, URL, format, header or number of attempts.';
 
 create function tinydevcrm.alter_webhook(
     name    text,
@@ -370,14 +402,16 @@ revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb),
+    tinydevcrm._note_guess(text, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
 
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb),
+    tinydevcrm._note_guess(text, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

@@ -53,6 +53,7 @@ func (p *program) subscriptionCommand() *cobra.Command {
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),
 		create,
+		p.digestCommand(),
 		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
 			"subscription %[2]q is dropped\n", "select tinydevcrm.drop_subscription($1)"),
 		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",

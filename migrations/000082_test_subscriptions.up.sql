@@ -336,6 +336,7 @@ declare
           from tinydevcrm.webhooks
          where webhooks.subscription_id = _build_test.subscription_id
     );
+    v_body   json;
 begin
     if v_format = 'standard' then
         return json_build_object(
@@ -347,7 +348,7 @@ begin
     end if;
 
     -- As a list of fields: jsonb would not keep the order of the columns of rows.
-    return (
+    v_body := (
         select json_object_agg(
                    fields.key,
                    case fields.key
@@ -371,6 +372,15 @@ begin
                    tinydevcrm._build_notification(_build_test.subscription_id, v_event))
                with ordinality as fields (key, value, number)
     );
+
+    return case v_format
+        when 'email' then (
+            select tinydevcrm._address_email(webhooks, 'test_' || _build_test.test_id, v_body)
+              from tinydevcrm.webhooks
+             where webhooks.subscription_id = _build_test.subscription_id
+        )
+        else v_body
+    end;
 end
 $$;
 
