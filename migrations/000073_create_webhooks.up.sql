@@ -163,7 +163,9 @@ create function tinydevcrm.create_webhook(
     url             text,
     relation        regclass default null,
     max_attempts    integer default 12,
-    numbers_as_text boolean default false
+    numbers_as_text boolean default false,
+    notify_when     text default null,
+    each_row        boolean default false
 )
     returns text
     language plpgsql
@@ -190,7 +192,9 @@ begin
         create_webhook.name,
         create_webhook.relation,
         create_webhook.max_attempts,
-        create_webhook.numbers_as_text);
+        create_webhook.numbers_as_text,
+        create_webhook.notify_when,
+        create_webhook.each_row);
 
     update tinydevcrm.subscriptions
        set groups_failures = true
@@ -209,12 +213,15 @@ exception
 end
 $$;
 
-comment on function tinydevcrm.create_webhook(text, text, regclass, integer, boolean) is
+comment on function tinydevcrm.create_webhook(
+    text, text, regclass, integer, boolean, text, boolean
+) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
+    'notify_when and each_row are as in tinydevcrm.create_subscription(). '
     'Returns the secret that signs the messages. Raises TD001 when the materialized view is not '
-    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL or '
-    'number of attempts.';
+    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL, rule '
+    'or number of attempts.';
 
 create function tinydevcrm.alter_webhook(name text, url text)
     returns void
@@ -302,14 +309,14 @@ revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, boolean),
     tinydevcrm.alter_webhook(text, text),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
 
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, boolean),
     tinydevcrm.alter_webhook(text, text),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

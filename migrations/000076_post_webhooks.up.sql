@@ -181,7 +181,8 @@ begin
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
-               'event_' || (received.event).id,
+               'event_' || (received.event).id
+                   || coalesce('_' || nullif(received.row_number, 0), ''),
                tinydevcrm._build_webhook_body(
                    received.event,
                    received.superseded_by,
