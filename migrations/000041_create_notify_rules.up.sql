@@ -108,6 +108,37 @@ create trigger _500_remove_gone
     for each statement
     execute function tinydevcrm._matview_baselines_remove_gone();
 
+alter table tinydevcrm.matviews
+    add column asked_rules text[] not null default '{}',
+    add column carries_all boolean not null default false;
+
+comment on column tinydevcrm.matviews.asked_rules is
+    'The rules about rows that subscriptions to it have of their own. Each refresh judges them too, '
+    'and compares rows when one of them does. A trigger writes it.';
+comment on column tinydevcrm.matviews.carries_all is
+    'Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because '
+    'a subscription to it gets each row alone, or the rows of each recipient. A trigger writes it.';
+
+create function tinydevcrm._compares(rules text[])
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return _compares.rules <> '{}'
+        and exists (
+            select
+              from tinydevcrm.notify_rules
+             where notify_rules.compares
+               and notify_rules.name = any (_compares.rules)
+        );
+end
+$$;
+
+comment on function tinydevcrm._compares(text[]) is
+    'Whether one of these rules compares rows.';
+
 create function tinydevcrm._matviews_forget_baseline()
     returns trigger
     language plpgsql
@@ -116,19 +147,28 @@ create function tinydevcrm._matviews_forget_baseline()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    new.rule_count := 0;
+    -- Rules of subscriptions, which compare too, go on as they were.
+    if old.relation = new.relation
+       and old.ignored_columns = new.ignored_columns
+       and tinydevcrm._compares(new.asked_rules)
+    then
+        return new;
+    end if;
+
     delete
       from tinydevcrm.matview_baselines
      where matview_baselines.matview_id = new.id;
 
     new.has_baseline := false;
-    new.rule_count := 0;
     return new;
 end
 $$;
 
 comment on function tinydevcrm._matviews_forget_baseline() is
     'Removes the baseline of a materialized view whose rule or ignored columns change, and counts '
-    'anew for notify_after. The next refresh writes a new one. Security definer: users delete '
+    'anew for notify_after. It stays when only the rule changes, and another of asked_rules compares. '
+    'The next refresh writes a new one. Security definer: users delete '
     'nothing of ours. As a trigger it runs only for a registration whose update row-level security '
     'has let through.';
 
@@ -140,17 +180,6 @@ create trigger _500_forget_baseline
         or old.ignored_columns <> new.ignored_columns
     )
     execute function tinydevcrm._matviews_forget_baseline();
-
-alter table tinydevcrm.matviews
-    add column asked_rules text[] not null default '{}',
-    add column carries_all boolean not null default false;
-
-comment on column tinydevcrm.matviews.asked_rules is
-    'The rules about rows that subscriptions to it have of their own. Each refresh judges them too, '
-    'and compares rows when one of them does. A trigger writes it.';
-comment on column tinydevcrm.matviews.carries_all is
-    'Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because '
-    'a subscription to it gets each row alone, or the rows of each recipient. A trigger writes it.';
 
 create type tinydevcrm._refresh as (
     method          text,
@@ -226,26 +255,6 @@ $$;
 comment on function tinydevcrm._rule_holds(text, bigint, tinydevcrm._refresh) is
     'Whether a notify rule holds for a refresh that succeeded, of a materialized view that had '
     'last_row_count rows; null when there is nothing to compare with, or nothing was compared.';
-
-create function tinydevcrm._compares(rules text[])
-    returns boolean
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return _compares.rules <> '{}'
-        and exists (
-            select
-              from tinydevcrm.notify_rules
-             where notify_rules.compares
-               and notify_rules.name = any (_compares.rules)
-        );
-end
-$$;
-
-comment on function tinydevcrm._compares(text[]) is
-    'Whether one of these rules compares rows.';
 
 create function tinydevcrm._find_held_rules(
     matview       tinydevcrm.matviews,
