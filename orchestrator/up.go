@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
@@ -192,7 +193,8 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if p.webhookProxy {
 		client.UseProxy(http.ProxyFromEnvironment)
 	}
-	webhooks := deliver.NewWebhooks(pools.webhooks, client.Send, diagnostics)
+	sender := channel.NewSender(client, "")
+	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()

@@ -16,7 +16,7 @@ select c.oid as relation,
     on a.attrelid = c.oid
  where c.oid = any (array[
            'tinydevcrm.imports', 'tinydevcrm.import_problems', 'tinydevcrm.subscriptions',
-           'tinydevcrm.deliveries', 'tinydevcrm.webhooks'
+           'tinydevcrm.deliveries', 'tinydevcrm.webhooks', 'tinydevcrm.subscription_tests'
        ]::regclass[])
    and a.attnum > 0
    and (
@@ -25,7 +25,7 @@ select c.oid as relation,
    );
 
 select ok(
-    (select count(distinct relation) = 5 and count(*) > 25 from written),
+    (select count(distinct relation) = 6 and count(*) > 25 from written),
     'users can write some columns of each table');
 select is_empty(
     $$ select name

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 )
 
@@ -31,4 +32,20 @@ func Collect[T any](ctx context.Context, from Querier, what string, fields func(
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return found, nil
+}
+
+// JSON is where to scan a column of type json, which fills target.
+func JSON(target any) sql.Scanner { return document{target} }
+
+type document struct{ target any }
+
+func (d document) Scan(value any) error {
+	text, isText := value.([]byte)
+	if !isText {
+		return fmt.Errorf("read JSON: a column is a %T", value)
+	}
+	if err := json.Unmarshal(text, d.target); err != nil {
+		return fmt.Errorf("read JSON: %w", err)
+	}
+	return nil
 }

@@ -28,7 +28,7 @@ const (
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
 		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null)
-		    returns table (delivery_id bigint, matview_id bigint, message_id text, body json, url text, secrets text[], early interval) language plpgsql as
+		    returns table (delivery_id bigint, matview_id bigint, message_id text, body json, url text, secrets text[], early interval, format text, headers jsonb) language plpgsql as
 		$$ begin perform nextval('public.attempts'); %s end $$`
 )
 

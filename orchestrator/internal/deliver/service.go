@@ -110,16 +110,17 @@ type post struct {
 }
 
 func (p *post) fields() []any {
-	return []any{&p.deliveryID, &p.matviewID, &p.message.ID, &p.message.Body, &p.isTooLong, &p.to.URL, pq.Array(&p.to.Secrets), &p.early}
+	return []any{&p.deliveryID, &p.matviewID, &p.message.ID, &p.message.Body, &p.isTooLong, &p.to.URL, pq.Array(&p.to.Secrets), &p.early,
+		&p.to.Format, db.JSON(&p.to.Headers)}
 }
 
 // receivePosts leaves out the body of a message that is too long, and those beyond what is received at once.
 const receivePosts = `
 	select delivery_id, matview_id, message_id,
 	       case when length <= $5 and sum(length) over (order by place) <= $6 then body end,
-	       length > $5, url, secrets, extract(epoch from early)::double precision
+	       length > $5, url, secrets, extract(epoch from early)::double precision, format, headers
 	  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3), $4) with ordinality as posts
-	           (delivery_id, matview_id, message_id, body, url, secrets, early, place)
+	           (delivery_id, matview_id, message_id, body, url, secrets, early, format, headers, place)
 	 cross join lateral octet_length(body::text) as length
 	 order by place`
 

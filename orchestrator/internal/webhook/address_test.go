@@ -124,7 +124,6 @@ func TestBadEndpoints(t *testing.T) {
 		{"only a port", "http://:80/", []string{good}, "the URL has no host"},
 		{"no slashes", "http:127.0.0.1", []string{good}, "the URL has no host"},
 		{"garbage", "http://[::1/\x7f%zz", []string{good}, "the URL cannot be parsed"},
-		{"no secret", server.URL, nil, "the endpoint has no secret"},
 		{"a secret without prefix", server.URL, []string{strings.TrimPrefix(good, "whsec_")}, noSecret},
 		{"a secret that is not base64", server.URL, []string{"whsec_hush!"}, noSecret},
 		{"an empty secret", server.URL, []string{"whsec_"}, noSecret},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,9 @@ import (
 
 const (
 	excerptLimit = 200
-	maxSeconds   = int64(math.MaxInt64 / time.Second)
+	// shortestSecret is how long a part of a header or of a URL is that could be a secret.
+	shortestSecret = 8
+	maxSeconds     = int64(math.MaxInt64 / time.Second)
 )
 
 // A Refusal is the endpoint's answer or failure. tinydevcrm._refuse_post() decides what follows from it.
@@ -30,6 +33,8 @@ type Refusal struct {
 	Reason string
 	// RetryAfter is how long the endpoint asks to wait; 0 when it does not ask.
 	RetryAfter time.Duration
+	// Body is the start of the answer's body.
+	Body string
 }
 
 func (r *Refusal) Error() string { return r.Reason }
@@ -50,7 +55,35 @@ func judge(response *http.Response, body []byte) error {
 		Status:     response.StatusCode,
 		Reason:     reason,
 		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		Body:       string(body),
 	}
+}
+
+// hide replaces what an answer repeats of the secrets of the request: values of the owner's headers, and the path and
+// query of the URL.
+func hide(reason string, endpoint Endpoint) string {
+	var secrets []string
+	for _, value := range endpoint.Headers {
+		secrets = append(secrets, value)
+		secrets = append(secrets, strings.Fields(value)...)
+	}
+	_, place, _ := strings.Cut(endpoint.URL, "://")
+	_, path, _ := strings.Cut(place, "/")
+	secrets = append(secrets, path)
+	for _, part := range strings.FieldsFunc(path, func(r rune) bool { return strings.ContainsRune("/?&=", r) }) {
+		// Others are words.
+		if strings.ContainsAny(part, "0123456789") {
+			secrets = append(secrets, part)
+		}
+	}
+	// The longest first: it may contain others.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	for _, secret := range secrets {
+		if len(secret) >= shortestSecret {
+			reason = strings.ReplaceAll(reason, secret, "…")
+		}
+	}
+	return reason
 }
 
 // shownLocation is where a redirect leads, without what may hold a token or a password.

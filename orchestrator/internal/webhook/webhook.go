@@ -1,10 +1,12 @@
-// Package webhook sends a message to an HTTP endpoint, by the Standard Webhooks specification.
+// Package webhook sends a message to an HTTP endpoint. With a secret it signs it, by the Standard Webhooks
+// specification.
 package webhook
 
 import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -39,11 +41,23 @@ type Message struct {
 	Body []byte
 }
 
-// An Endpoint is the receiver of messages. Each of its secrets signs them, so that one can be changed while the
-// other is still in use. They are written "whsec_<base64>".
+// An Endpoint is the receiver of messages.
 type Endpoint struct {
-	URL     string
+	URL string
+	// Each of the secrets signs the messages, so that one can be changed while the other is still in use. They are
+	// written "whsec_<base64>". Without one, messages are not signed.
 	Secrets []string
+	// Headers are those of the endpoint's owner, which may be secrets. A redirect to another host does not get them.
+	Headers map[string]string
+	// Format is a row of tinydevcrm.webhook_formats: how the receiver wants its messages.
+	Format string
+}
+
+// An Answer is what an endpoint answers, with the start of its body.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
 }
 
 // A Client sends messages. It is safe for concurrent use.
@@ -96,49 +110,76 @@ func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duratio
 // or cannot be reached. When ctx ends first, the error wraps ctx.Err() instead, because nothing is known about
 // the endpoint.
 func (c *Client) Send(ctx context.Context, endpoint Endpoint, message Message) error {
+	_, err := c.Post(ctx, endpoint, message)
+	return err
+}
+
+// Post is Send that also returns the answer; nil when there is none.
+func (c *Client) Post(ctx context.Context, endpoint Endpoint, message Message) (*Answer, error) {
+	answer, err := c.post(ctx, endpoint, message)
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		refusal.Reason = hide(refusal.Reason, endpoint)
+	}
+	return answer, err
+}
+
+func (c *Client) post(ctx context.Context, endpoint Endpoint, message Message) (*Answer, error) {
 	header, err := sign(endpoint.Secrets, message, time.Now())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	target, err := url.Parse(endpoint.URL)
 	if err != nil {
-		return &Refusal{Reason: "the URL cannot be parsed"}
+		return nil, &Refusal{Reason: "the URL cannot be parsed"}
 	}
 	if err := check(target); err != nil {
-		return err
+		return nil, err
 	}
 
 	attempt, cancel := context.WithTimeout(ctx, c.attemptWithin)
 	defer cancel()
+	own := target.Host
 	for range 1 + maxRedirects {
 		request, err := http.NewRequestWithContext(attempt, http.MethodPost, target.String(), bytes.NewReader(message.Body))
 		if err != nil {
-			return &Refusal{Reason: "the URL cannot be requested"}
+			return nil, &Refusal{Reason: "the URL cannot be requested"}
 		}
 		// The signature is sent along with a redirect. It reveals no more than the body that it signs, and
 		// the new endpoint has to verify it.
-		request.Header = header
+		request.Header = header.Clone()
+		if target.Host == own {
+			for name, value := range endpoint.Headers {
+				request.Header.Set(name, value)
+			}
+		}
 		// Not http.Client: it follows redirects that drop the body, and sends the whole URL of the last host
 		// to the next one.
 		response, err := c.exchange(request)
 		if err != nil {
-			return c.explain(ctx, attempt, err)
+			return nil, c.explain(ctx, attempt, err)
 		}
-		body := read(response)
+		answer := &Answer{Status: response.StatusCode, Header: response.Header, Body: read(response)}
 		if !keepsMethod(response.StatusCode) {
-			return judge(response, body)
+			return answer, judge(response, answer.Body)
 		}
 		if target, err = follow(response); err != nil {
-			return err
+			return answer, err
 		}
 	}
-	return &Refusal{Reason: "more than " + strconv.Itoa(maxRedirects) + " redirects"}
+	return nil, &Refusal{Reason: "more than " + strconv.Itoa(maxRedirects) + " redirects"}
 }
 
 // sign returns the header of an attempt that is made now.
 func sign(secrets []string, message Message, now time.Time) (http.Header, error) {
+	header := make(http.Header)
+	header.Set("Content-Type", "application/json")
+	header.Set("User-Agent", "TinyDevCRM")
+	// This key is not sent, but allows net/http to repeat a post when a connection that it kept turns out to
+	// be dead. The endpoint recognizes the message by its ID.
+	header["Idempotency-Key"] = nil
 	if len(secrets) == 0 {
-		return nil, &Refusal{Reason: "the endpoint has no secret"}
+		return header, nil
 	}
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
@@ -152,15 +193,9 @@ func sign(secrets []string, message Message, now time.Time) (http.Header, error)
 			return nil, &Refusal{Reason: "the message cannot be signed"}
 		}
 	}
-	header := make(http.Header)
-	header.Set("Content-Type", "application/json")
-	header.Set("User-Agent", "TinyDevCRM")
 	header.Set(standardwebhooks.HeaderWebhookID, message.ID)
 	header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
-	// This key is not sent, but allows net/http to repeat a post when a connection that it kept turns out to
-	// be dead. The endpoint recognizes the message by its ID.
-	header["Idempotency-Key"] = nil
 	return header, nil
 }
 

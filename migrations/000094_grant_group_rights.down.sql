@@ -12,6 +12,8 @@ revoke execute on function
 from tinydevcrm_orchestrator;
 revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrator;
 
+drop policy subscription_tests_orchestrator_answer on tinydevcrm.subscription_tests;
+drop policy subscription_tests_orchestrator_read on tinydevcrm.subscription_tests;
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
 drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
 drop policy webhooks_orchestrator_answer on tinydevcrm.webhooks;
@@ -25,6 +27,7 @@ drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_ev
 
 revoke update on tinydevcrm.settings from tinydevcrm_admin;
 drop policy settings_admin on tinydevcrm.settings;
+drop policy subscription_tests_admin on tinydevcrm.subscription_tests;
 
 drop policy webhooks_admin on tinydevcrm.webhooks;
 drop policy deliveries_admin on tinydevcrm.deliveries;

@@ -19,6 +19,8 @@ create table tinydevcrm.subscriptions (
     each_row      boolean not null default false,
     to_column     text,
     allowed_domains text[] not null default '{}',
+    title         text,
+    message       text,
     created_at    timestamptz not null default now(),
 
     constraint subscriptions_pkey primary key (id),
@@ -27,6 +29,8 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
     constraint subscriptions_paused_by_known check (paused_by in ('user', 'orchestrator')),
     constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
+    constraint subscriptions_title_length check (octet_length(title) between 1 and 1000),
+    constraint subscriptions_message_length check (octet_length(message) between 1 and 10000),
     constraint subscriptions_muted_for_range check (
         muted_for between interval '0' and interval '10 years'
     ),
@@ -91,6 +95,11 @@ comment on column tinydevcrm.subscriptions.to_column is
 comment on column tinydevcrm.subscriptions.allowed_domains is
     'The domains, in lower case, to which addresses of to_column must belong. Rows of other addresses '
     'go where the subscription itself goes.';
+comment on column tinydevcrm.subscriptions.title is
+    'Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default '
+    'title. See tinydevcrm.alter_subscription().';
+comment on column tinydevcrm.subscriptions.message is
+    'Template of the texts that people get, likewise, at most 10,000 bytes.';
 comment on column tinydevcrm.subscriptions.created_at is
     'When it was created.';
 
@@ -129,8 +138,8 @@ create policy subscriptions_change on tinydevcrm.subscriptions
 grant select,
       insert (name, matview_id, max_attempts, numbers_as_text, notify_when, each_row),
       update (
-          max_attempts, numbers_as_text, paused_by, pause_reason, groups_failures, muted_for,
-          is_dropped, notify_when, each_row, to_column, allowed_domains)
+          max_attempts, numbers_as_text, title, message, paused_by, pause_reason, groups_failures,
+          muted_for, is_dropped, notify_when, each_row, to_column, allowed_domains)
    on tinydevcrm.subscriptions
    to tinydevcrm_user;
 
@@ -165,6 +174,34 @@ create trigger _100_mute
     before update of muted_for on tinydevcrm.subscriptions
     for each row
     execute function tinydevcrm._set_muted_until();
+
+create function tinydevcrm._subscriptions_check_templates()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- What is too long is not looked at: the constraints refuse it.
+    if octet_length(new.title) <= 1000 then
+        perform tinydevcrm._check_template(new.title, 'title');
+    end if;
+
+    if octet_length(new.message) <= 10000 then
+        perform tinydevcrm._check_template(new.message, 'message');
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._subscriptions_check_templates() is
+    'Refuses a template that cannot be rendered: see tinydevcrm._check_template().';
+
+create trigger _200_check_templates
+    before update of title, message on tinydevcrm.subscriptions
+    for each row
+    execute function tinydevcrm._subscriptions_check_templates();
 
 create function tinydevcrm._find_own_subscription(name text)
     returns bigint
@@ -246,6 +283,40 @@ comment on function tinydevcrm.create_subscription(
     'TD001 when the materialized view is not watched, TD007 for a rule that there is not, or that '
     'needs a view, 23514 when the name is empty or over 200 '
     'bytes, or max_attempts is not 1 to 100.';
+
+create function tinydevcrm.alter_subscription(
+    name    text,
+    title   text default null,
+    message text default null
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_id constant bigint := tinydevcrm._find_own_subscription(alter_subscription.name);
+begin
+    update tinydevcrm.subscriptions
+       set title = nullif(coalesce(alter_subscription.title, subscriptions.title), ''),
+           message = nullif(coalesce(alter_subscription.message, subscriptions.message), '')
+     where subscriptions.id = v_id;
+exception
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = 'the template is too long',
+            hint    = 'A title has at most 1,000 bytes, a message 10,000.';
+end
+$$;
+
+comment on function tinydevcrm.alter_subscription(text, text, text) is
+    'Sets the templates of a subscription, in Mustache, by which people are notified: of the title '
+    'and of the message. Null leaves one as it is, an empty text restores the default. They can '
+    'name the fields of tinydevcrm.event_json(), and view, description, title, summary, severity, '
+    'link, error, row (the first one), more_rows, also and is_test. A missing value is empty. '
+    'Workers and webhooks of format standard get the event without templates. Raises TD001 when '
+    'there is no such subscription, TD007 when a template is malformed or too long.';
 
 create function tinydevcrm.drop_subscription(name text)
     returns void
@@ -350,8 +421,10 @@ comment on function tinydevcrm.unmute_subscription(text) is
 
 revoke execute on function
     tinydevcrm._subscriptions_drop(),
+    tinydevcrm._subscriptions_check_templates(),
     tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer, boolean, text, boolean),
+    tinydevcrm.alter_subscription(text, text, text),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
     tinydevcrm.resume_subscription(text),
@@ -362,6 +435,7 @@ from public;
 grant execute on function
     tinydevcrm._find_own_subscription(text),
     tinydevcrm.create_subscription(text, regclass, integer, boolean, text, boolean),
+    tinydevcrm.alter_subscription(text, text, text),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
     tinydevcrm.resume_subscription(text),

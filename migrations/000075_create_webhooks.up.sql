@@ -1,10 +1,12 @@
--- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks
--- specification: https://www.standardwebhooks.com/.
+-- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver
+-- takes: tinydevcrm.webhook_formats.
 
 create table tinydevcrm.webhooks (
     subscription_id       bigint not null,
     owner                 regrole not null default quote_ident(current_user)::regrole,
     url                   text not null,
+    format                text not null default 'standard',
+    headers               jsonb not null default '{}',
     secret                text not null,
     secret_grace          interval not null default interval '1 day',
     previous_secret       text,
@@ -19,7 +21,15 @@ create table tinydevcrm.webhooks (
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
         references tinydevcrm.subscriptions (id) on delete cascade,
-    constraint webhooks_url_http check (url ~ '^https?://[^[:space:]]+$' and length(url) <= 2000),
+    constraint webhooks_format_fkey foreign key (format)
+        references tinydevcrm.webhook_formats (name),
+    constraint webhooks_url_form check (
+        url ~ case format when 'email' then '^mailto:[^[:space:]]+$' else '^https?://[^[:space:]]+$' end
+        and length(url) <= 2000
+    ),
+    constraint webhooks_headers_are_object check (
+        jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384
+    ),
     constraint webhooks_secret_form check (
         secret ~ '^whsec_[A-Za-z0-9+/]{32,88}={0,2}$' and octet_length(secret) <= 96
     ),
@@ -45,6 +55,12 @@ comment on column tinydevcrm.webhooks.owner is
 comment on column tinydevcrm.webhooks.url is
     'The endpoint, a URL that a trigger has checked. Posts go to private addresses only if the '
     'orchestrator was started with --allow-webhooks-to.';
+comment on column tinydevcrm.webhooks.format is
+    'The shape of the posts.';
+comment on column tinydevcrm.webhooks.headers is
+    'Headers that each post has besides, such as {"Authorization": "Bearer …"}: names and texts, '
+    'which a trigger has checked. They may be secrets: no list or log shows them. A redirect to '
+    'another host does not get them.';
 comment on column tinydevcrm.webhooks.secret is
     'The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.';
 comment on column tinydevcrm.webhooks.secret_grace is
@@ -68,6 +84,8 @@ comment on column tinydevcrm.webhooks.probe_after is
     'next_probe_at.';
 comment on column tinydevcrm.webhooks.next_probe_at is
     'From when on an endpoint that is down is probed with the next delivery.';
+
+create index webhooks_format_idx on tinydevcrm.webhooks (format);
 
 alter table tinydevcrm.webhooks enable row level security;
 
@@ -96,8 +114,9 @@ create policy webhooks_change on tinydevcrm.webhooks
     using (pg_has_role(owner, 'usage'));
 
 grant select,
-      insert (subscription_id, url, secret),
-      update (url, secret, secret_grace, rate_limited_for, failure_count, probe_after)
+      insert (subscription_id, url, format, headers, secret),
+      update (
+          url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
@@ -158,12 +177,32 @@ comment on function tinydevcrm._generate_webhook_secret() is
     'Returns a secret of 32 bytes from the system''s source of randomness, which SQL alone cannot '
     'read before PostgreSQL 13.';
 
+create function tinydevcrm._note_guess(given text, format text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if _note_guess.given is null and _note_guess.format <> 'standard' then
+        raise notice using
+            message = format('the format is %s, guessed from the URL', _note_guess.format),
+            hint    = 'format => ''…'' chooses another: see tinydevcrm.webhook_formats.';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._note_guess(text, text) is
+    'Says which format was guessed from a URL. Nothing when it was given, and of the default.';
+
 create function tinydevcrm.create_webhook(
     name            text,
     url             text,
     relation        regclass default null,
     max_attempts    integer default 12,
     numbers_as_text boolean default false,
+    format          text default null,
+    headers         jsonb default '{}',
     notify_when     text default null,
     each_row        boolean default false
 )
@@ -175,6 +214,8 @@ as $$
 declare
     v_subscription_id bigint;
     v_secret          text := tinydevcrm._generate_webhook_secret();
+    v_format          text := coalesce(
+        create_webhook.format, tinydevcrm._guess_webhook_format(create_webhook.url));
 begin
     if exists (
         select
@@ -200,10 +241,22 @@ begin
        set groups_failures = true
      where subscriptions.id = v_subscription_id;
 
-    insert into tinydevcrm.webhooks (subscription_id, url, secret)
-    values (v_subscription_id, coalesce(create_webhook.url, ''), v_secret);
+    insert into tinydevcrm.webhooks (subscription_id, url, format, headers, secret)
+    values (
+               v_subscription_id,
+               coalesce(create_webhook.url, ''),
+               v_format,
+               coalesce(create_webhook.headers, '{}'),
+               v_secret);
 
-    return v_secret;
+    perform tinydevcrm._note_guess(create_webhook.format, v_format);
+
+    return (
+        select v_secret
+          from tinydevcrm.webhook_formats
+         where webhook_formats.name = v_format
+           and webhook_formats.is_signed
+    );
 exception
     when check_violation or not_null_violation then
         raise exception using
@@ -214,28 +267,36 @@ end
 $$;
 
 comment on function tinydevcrm.create_webhook(
-    text, text, regclass, integer, boolean, text, boolean
+    text, text, regclass, integer, boolean, text, jsonb, text, boolean
 ) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
-    'notify_when and each_row are as in tinydevcrm.create_subscription(). '
-    'Returns the secret that signs the messages. Raises TD001 when the materialized view is not '
-    'watched, TD004 when there is a subscription of that name, TD007 for a bad name, URL, rule '
-    'or number of attempts.';
+    'format is a row of tinydevcrm.webhook_formats; without one it is guessed from the URL, and a '
+    'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. notify_when '
+    'and each_row are as in tinydevcrm.create_subscription(). Returns '
+    'the secret that signs the messages; null when the format is not signed. Raises TD001 when the '
+    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
+    'a bad name, URL, format, header, rule or number of attempts.';
 
-create function tinydevcrm.alter_webhook(name text, url text)
+create function tinydevcrm.alter_webhook(
+    name    text,
+    url     text default null,
+    format  text default null,
+    headers jsonb default null
+)
     returns void
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_id constant bigint := tinydevcrm._find_own_subscription(alter_webhook.name);
+    v_id     constant bigint := tinydevcrm._find_own_subscription(alter_webhook.name);
+    v_old    tinydevcrm.webhooks;
+    v_format text;
 begin
-    -- How long the old endpoint wanted no posts does not matter to the new one.
-    update tinydevcrm.webhooks
-       set url = coalesce(alter_webhook.url, ''),
-           rate_limited_for = interval '0'
+    select webhooks.*
+      into v_old
+      from tinydevcrm.webhooks
      where webhooks.subscription_id = v_id;
 
     if not found then
@@ -243,6 +304,26 @@ begin
             errcode = 'TD001',
             message = format('subscription %L is not a webhook', alter_webhook.name),
             hint    = 'Create one with tinydevcrm.create_webhook().';
+    end if;
+
+    -- A format that the old URL suggested may not be that of the new one. Another was chosen.
+    v_format := coalesce(
+        alter_webhook.format,
+        case tinydevcrm._guess_webhook_format(v_old.url)
+            when v_old.format then tinydevcrm._guess_webhook_format(alter_webhook.url)
+        end,
+        v_old.format);
+
+    -- How long the old endpoint wanted no posts does not matter to the new one.
+    update tinydevcrm.webhooks
+       set url = coalesce(alter_webhook.url, webhooks.url),
+           format = v_format,
+           headers = coalesce(alter_webhook.headers, webhooks.headers),
+           rate_limited_for = interval '0'
+     where webhooks.subscription_id = v_id;
+
+    if v_format <> v_old.format then
+        perform tinydevcrm._note_guess(alter_webhook.format, v_format);
     end if;
 
     update tinydevcrm.subscriptions
@@ -258,10 +339,12 @@ begin
 end
 $$;
 
-comment on function tinydevcrm.alter_webhook(text, text) is
-    'Changes the URL of a webhook. The secret stays. Pending deliveries go to the new URL, and '
-    'those that wait for a retry are due at once. Ends a pause because the old endpoint was '
-    'gone (410). Raises TD001 when there is no such webhook, TD007 for a bad URL.';
+comment on function tinydevcrm.alter_webhook(text, text, text, jsonb) is
+    'Changes URL, format or headers of a webhook; what is null stays, and the secret too. The '
+    'headers replace all that there were. A format that was guessed is guessed again from a new '
+    'URL. Pending deliveries go to the new URL, and those that wait for a retry are due at once. '
+    'Ends a pause because the old endpoint was gone (410). Raises TD001 when there is no such '
+    'webhook, TD007 for a bad URL, format or header.';
 
 create function tinydevcrm.rotate_webhook_secret(
     name  text,
@@ -309,14 +392,16 @@ revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, boolean),
-    tinydevcrm.alter_webhook(text, text),
+    tinydevcrm._note_guess(text, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, boolean),
+    tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
 
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, boolean),
-    tinydevcrm.alter_webhook(text, text),
+    tinydevcrm._note_guess(text, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, boolean),
+    tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

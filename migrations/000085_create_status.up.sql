@@ -244,7 +244,8 @@ select subscriptions.name as subscription,
            when judged.status = 'view dropped' then coalesce(
                format('%I.%I', dropped_matviews.schema_name, dropped_matviews.name), 'unknown')
        end as dropped_matview,
-       webhooks.url,
+       tinydevcrm._show_url(webhooks.url, webhooks.format) as url,
+       webhooks.format,
        counted.pending_count,
        counted.in_flight_count,
        parked.parked_count,
@@ -345,7 +346,10 @@ comment on column tinydevcrm.subscription_status.dropped_matview is
     'Name of its materialized view when that has been dropped. tinydevcrm.restore_matview() makes '
     'the view again.';
 comment on column tinydevcrm.subscription_status.url is
-    'Where its deliveries are posted; null when it is no webhook.';
+    'Where its deliveries are posted; null when it is no webhook. A URL that is a secret is '
+    'shortened: tinydevcrm.webhooks has it.';
+comment on column tinydevcrm.subscription_status.format is
+    'The shape of its posts; null when it is no webhook. See tinydevcrm.webhook_formats.';
 comment on column tinydevcrm.subscription_status.pending_count is
     'Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.';
 comment on column tinydevcrm.subscription_status.in_flight_count is

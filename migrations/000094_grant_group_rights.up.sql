@@ -58,6 +58,11 @@ create policy webhooks_admin on tinydevcrm.webhooks
     to tinydevcrm_admin
     using (true);
 
+create policy subscription_tests_admin on tinydevcrm.subscription_tests
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy settings_admin on tinydevcrm.settings
     for update
     to tinydevcrm_admin
@@ -137,6 +142,16 @@ create policy deliveries_orchestrator_answer on tinydevcrm.deliveries
          where webhooks.subscription_id = deliveries.subscription_id
     ))
     with check (true);
+
+create policy subscription_tests_orchestrator_read on tinydevcrm.subscription_tests
+    for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+create policy subscription_tests_orchestrator_answer on tinydevcrm.subscription_tests
+    for update
+    to tinydevcrm_orchestrator
+    using (true);
 
 -- The program checks at its start whether there is something to migrate. Migrations that psql ran
 -- leave no such table.

@@ -72,8 +72,24 @@ create function tinydevcrm._webhooks_check_url()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_format  tinydevcrm.webhook_formats;
     v_problem constant text := tinydevcrm._find_url_problem(new.url);
 begin
+    select webhook_formats.*
+      into v_format
+      from tinydevcrm.webhook_formats
+     where webhook_formats.name = new.format;
+
+    if not found then
+        raise exception using
+            errcode = 'TD007',
+            message = format('there is no format %L', new.format),
+            hint    = (
+                select format('Choose %s.', string_agg(names.name, ', ' order by names.rank))
+                  from tinydevcrm.webhook_formats as names
+            );
+    end if;
+
     -- Without the URL, which may hold a password.
     if v_problem is not null then
         raise exception using
@@ -87,15 +103,23 @@ begin
             end;
     end if;
 
+    if new.url !~ v_format.url_requirement then
+        raise exception using
+            errcode = 'TD007',
+            message = format('this is no URL for the format %s', new.format),
+            hint    = format('Write it as %s.', v_format.example_url);
+    end if;
+
     return new;
 end
 $$;
 
 comment on function tinydevcrm._webhooks_check_url() is
-    'Raises TD007 when nothing can be posted to the URL of a webhook, and says why.';
+    'Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and '
+    'says why.';
 
 create trigger _100_check_url
-    before insert or update of url on tinydevcrm.webhooks
+    before insert or update of url, format on tinydevcrm.webhooks
     for each row
     execute function tinydevcrm._webhooks_check_url();
 

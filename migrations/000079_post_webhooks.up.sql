@@ -136,6 +136,32 @@ comment on function tinydevcrm._claim_probe(bigint, interval) is
     'how long before its own retry that is; null when it is not time for a probe, or when another '
     'program has it.';
 
+create function tinydevcrm._list_signing_secrets(webhook tinydevcrm.webhooks)
+    returns text[]
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_remove(
+               array[
+                   webhook.secret,
+                   case
+                       when webhook.previous_secret_until > clock_timestamp() then
+                           webhook.previous_secret
+                   end
+               ],
+               null)
+      from tinydevcrm.webhook_formats
+     where webhook_formats.name = webhook.format
+       and webhook_formats.is_signed
+     union all
+    select '{}'
+     limit 1
+$$;
+
+comment on function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks) is
+    'The secrets that sign the posts of a webhook now; none when its format is not signed.';
+
 create function tinydevcrm._receive_posts(
     subscription_id    bigint,
     batch_size         integer,
@@ -149,7 +175,9 @@ create function tinydevcrm._receive_posts(
         body        json,
         url         text,
         secrets     text[],
-        early       interval
+        early       interval,
+        format      text,
+        headers     jsonb
     )
     language plpgsql
     volatile
@@ -181,44 +209,48 @@ begin
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
-               'event_' || (received.event).id
-                   || coalesce('_' || nullif(received.row_number, 0), ''),
-               tinydevcrm._build_webhook_body(
-                   received.event,
-                   received.superseded_by,
-                   (
-                       select json_agg(
-                                  json_build_object(
-                                      'id', grouped.id,
-                                      'matview', grouped.matview,
-                                      'row_count', grouped.row_count,
-                                      'started_at', grouped.started_at)
-                                  order by grouped.id)
-                         from tinydevcrm.grouped_events(received.delivery_id) as grouped
-                   )),
+               tinydevcrm._name_message((received.event).id, received.row_number),
+               case v_webhook.format
+                   when 'standard' then
+                       tinydevcrm._build_webhook_body(
+                           received.event, received.superseded_by, grouped.others)
+                   else
+                       tinydevcrm._build_notification(
+                           v_webhook.subscription_id,
+                           received.event,
+                           received.superseded_by,
+                           grouped.others,
+                           received.row_number)
+               end,
                v_webhook.url,
-               array_remove(
-                   array[
-                       v_webhook.secret,
-                       case
-                           when v_webhook.previous_secret_until > clock_timestamp() then
-                               v_webhook.previous_secret
-                       end
-                   ],
-                   null),
-               v_early
+               tinydevcrm._list_signing_secrets(v_webhook),
+               v_early,
+               v_webhook.format,
+               v_webhook.headers
           from tinydevcrm._receive_deliveries(
                    v_webhook.subscription_id,
                    case when v_is_down then 1 else _receive_posts.batch_size end,
                    _receive_posts.visibility_timeout,
-                   _receive_posts.run_length) as received;
+                   _receive_posts.run_length) as received
+         cross join lateral (
+            select json_agg(
+                       json_build_object(
+                           'id', events.id,
+                           'matview', events.matview,
+                           'row_count', events.row_count,
+                           'started_at', events.started_at)
+                       order by events.id)
+              from tinydevcrm.grouped_events(received.delivery_id) as events
+         ) as grouped (others);
 end
 $$;
 
 comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer) is
     'Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized '
     'view, with all that the orchestrator needs to post them. message_id is the same at each '
-    'attempt, and each of the secrets signs. early is how long before its own retry a delivery '
+    'attempt, and each of the secrets signs; there are none when the format is not signed. body is '
+    'the message itself in format standard, and what tinydevcrm._build_notification() returns in '
+    'others. early is how long before its own retry a delivery '
     'probes an endpoint that is down: one at a time, and nothing while it is not time for that. '
     'Returns nothing while the endpoint is rate limited.';
 
@@ -251,6 +283,7 @@ revoke execute on function
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 from public;
@@ -260,6 +293,7 @@ grant execute on function
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._claim_probe(bigint, interval),
+    tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
     tinydevcrm._release_posts(bigint[])
 to tinydevcrm_user;

@@ -1,0 +1,4 @@
+drop function tinydevcrm._show_url(text, text);
+drop function tinydevcrm._guess_webhook_format(text);
+
+drop table tinydevcrm.webhook_formats;
