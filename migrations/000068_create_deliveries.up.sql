@@ -267,6 +267,8 @@ as $$
 declare
     v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
 begin
+    -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
+    --
     -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
     -- would wait for the drop as well, and then make the refresh fail.
     insert into tinydevcrm.deliveries (
@@ -284,6 +286,7 @@ begin
                      subscriptions.to_column) as split
            where subscriptions.each_row
               or subscriptions.to_column is not null
+          offset 0
       ) as parts
         on true
      where subscriptions.owner = new.owner
@@ -312,6 +315,7 @@ begin
                      subscriptions.to_column) as split
            where subscriptions.each_row
               or subscriptions.to_column is not null
+          offset 0
       ) as parts
         on true
      where subscriptions.owner <> new.owner

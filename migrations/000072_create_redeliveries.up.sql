@@ -104,6 +104,7 @@ begin
                      v_subscription.to_column) as split
            where v_subscription.each_row
               or v_subscription.to_column is not null
+          offset 0
       ) as parts
         on true
      where (events.is_notified or events.held_rules is not null)

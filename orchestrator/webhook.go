@@ -29,10 +29,12 @@ func (p *program) webhookCommand() *cobra.Command {
 	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().IntVar(&attempts, "max-attempts", 12, "attempts before a delivery is parked")
 	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
+	audience := addAudience(create)
 	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		return p.report(pool, command, "%s\n",
-			"select tinydevcrm.create_webhook($1, $2, nullif($3, '')::regclass, $4, $5)",
-			args[0], args[1], matview, attempts, numbersAsText)
+			`select tinydevcrm.create_webhook($1, $2, nullif($3, '')::regclass, $4, $5,
+			                                  notify_when => nullif($6, ''), each_row => $7)`,
+			args[0], args[1], matview, attempts, numbersAsText, audience.notifyWhen, audience.eachRow)
 	})
 
 	alter := &cobra.Command{

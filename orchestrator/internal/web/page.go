@@ -217,6 +217,8 @@ func pageOfForm(form url.Values) page {
 			URL:     form.Get("url"),
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
+			Rules:         form.Get("rules"),
+			EachRow:       form.Get("each_row") == "true",
 		},
 	}
 	if relation := form.Get("relation"); relation != "" {

@@ -54,8 +54,8 @@ func (d *delivery) fields() []any {
 }
 
 type subscriptionForm struct {
-	Name, Matview, URL string
-	NumbersAsText      bool
+	Name, Matview, URL, Rules string
+	NumbersAsText, EachRow    bool
 }
 
 // fillSubscriptions reads the user's own subscriptions, those in trouble first, and the deliveries of the
@@ -110,13 +110,15 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 			           when coalesce($3, '') = '' then json_build_object(
 			               'subscription', $1::text,
 			               'id', tinydevcrm.create_subscription(
-			                   $1, nullif($2, '')::regclass, numbers_as_text => $4))
+			                   $1, nullif($2, '')::regclass, numbers_as_text => $4,
+			                   notify_when => nullif($5, ''), each_row => $6))
 			           else json_build_object(
 			               'subscription', $1::text,
 			               'secret', tinydevcrm.create_webhook(
-			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4))
+			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4,
+			                   notify_when => nullif($5, ''), each_row => $6))
 			       end`,
-		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text"},
+		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text", "rules", "each_row"},
 		named:  "new_matview",
 		status: http.StatusCreated,
 		done:   "subscribe",
