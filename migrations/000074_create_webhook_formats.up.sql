@@ -39,9 +39,10 @@ comment on column tinydevcrm.webhook_formats.has_secret_url is
 comment on column tinydevcrm.webhook_formats.is_signed is
     'Whether the posts are signed by the secret of the webhook. Chats have no use for a signature.';
 comment on column tinydevcrm.webhook_formats.max_title is
-    'Most characters of a title; null for no limit. A longer one is cut.';
+    'Most characters of a title, in ntfy bytes; null for no limit. A longer one is cut.';
 comment on column tinydevcrm.webhook_formats.max_text is
-    'Most characters of the text, with its rows; null for no limit. A longer one is cut.';
+    'Most characters of the text, or of its rows, in ntfy bytes of both; null for no limit. Fewer '
+    'rows are shown then, and a text that is too long alone is cut.';
 comment on column tinydevcrm.webhook_formats.max_rows is
     'Most rows that a message shows; null for all that the event carries.';
 comment on column tinydevcrm.webhook_formats.max_bytes is
@@ -51,6 +52,10 @@ comment on column tinydevcrm.webhook_formats.example_url is
 comment on column tinydevcrm.webhook_formats.documentation_url is
     'Where the receiver documents the shape and its limits.';
 
+-- Limits: Slack has 150 characters a header and 3,000 a text. Discord has 256 a title, 4,096 a
+-- description and 6,000 together. Teams says 28 KB, in which it counts markup of its own. Google
+-- Chat has 32 KB a card, Telegram 4,096 characters, ntfy 4,096 bytes a message and 8,192 a post,
+-- PagerDuty 1,024 characters a summary and 512 KB a post. The others are ours: what a person reads.
 insert into tinydevcrm.webhook_formats (
            rank, name, description, url_pattern, url_requirement, has_secret_url, is_signed,
            max_title, max_text, max_rows, max_bytes, example_url, documentation_url)
@@ -59,7 +64,7 @@ values (1, 'standard', 'The whole event as JSON, signed: Standard Webhooks',
         null, null, null, null,
         'https://example.com/in',
         'https://www.standardwebhooks.com/'),
-       (2, 'slack', 'A message in a channel of Slack, Mattermost or Rocket.Chat',
+       (2, 'slack', 'A message in a channel of Slack',
         '^https://hooks\.slack(-gov)?\.com/services/', null, true, false,
         150, 3000, 20, null,
         'https://hooks.slack.com/services/T000/B000/XXXX',
@@ -73,7 +78,7 @@ values (1, 'standard', 'The whole event as JSON, signed: Standard Webhooks',
        (4, 'teams', 'An Adaptive Card in Microsoft Teams, by a workflow for webhook requests',
         '^https://[^/]+\.(logic\.azure\.com|api\.powerplatform\.com|webhook\.office\.com)(:443)?/',
         null, true, false,
-        200, 5000, 20, 28672,
+        200, 5000, 20, 20480,
         'https://prod-1.westeurope.logic.azure.com/workflows/XXXX/triggers/manual/paths/invoke?sig=XXXX',
         'https://learn.microsoft.com/en-us/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using'),
        (5, 'google_chat', 'A card in a space of Google Chat',
@@ -89,7 +94,7 @@ values (1, 'standard', 'The whole event as JSON, signed: Standard Webhooks',
         'https://core.telegram.org/bots/api#sendmessage'),
        (7, 'ntfy', 'A push notification by ntfy; the URL names the topic',
         '^https://ntfy\.sh/', '^https?://[^/?#]+/[-_A-Za-z0-9]{1,64}/?(\?.*)?$', true, false,
-        200, 4096, 10, null,
+        200, 4096, 10, 8192,
         'https://ntfy.sh/XXXX',
         'https://docs.ntfy.sh/publish/#publish-as-json'),
        (8, 'pagerduty', 'An incident in PagerDuty, resolved when it is over',

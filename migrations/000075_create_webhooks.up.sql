@@ -310,7 +310,8 @@ begin
     v_format := coalesce(
         alter_webhook.format,
         case tinydevcrm._guess_webhook_format(v_old.url)
-            when v_old.format then tinydevcrm._guess_webhook_format(alter_webhook.url)
+            when v_old.format then
+                tinydevcrm._guess_webhook_format(coalesce(alter_webhook.url, v_old.url))
         end,
         v_old.format);
 

@@ -22,8 +22,22 @@ type Request struct {
 // receiver wants in the body.
 func Build(format string, m message.Message, to *url.URL) (Request, error) {
 	switch format {
+	case "slack":
+		return slack(m, to)
+	case "discord":
+		return discord(m, to)
+	case "teams":
+		return teams(m, to)
+	case "google_chat":
+		return googleChat(m, to)
+	case "telegram":
+		return telegram(m, to)
 	case "ntfy":
 		return ntfy(m, to)
+	case "pagerduty":
+		return pagerDuty(m, to)
+	case "json":
+		return ownJSON(m, to)
 	}
 	return Request{}, fmt.Errorf("this orchestrator does not know the format %q", format)
 }

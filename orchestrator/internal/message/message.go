@@ -32,6 +32,10 @@ type Message struct {
 	// Also names the other views of a group of failures.
 	Also   []string
 	IsTest bool
+	// IsResolved says that what Key names is over.
+	IsResolved bool
+	// Limits are those of the receiver's format.
+	Limits Limits
 	// HasTemplate says that Text is by the subscription's own template. It has what its author wants of the rows.
 	HasTemplate bool
 	// Note says why Title and Text are the default ones in spite of a template; empty otherwise.
@@ -41,6 +45,14 @@ type Message struct {
 
 	templates templates
 	context   document
+}
+
+// Limits are what a receiver takes: see tinydevcrm.webhook_formats. 0 is no limit.
+type Limits struct {
+	Title int `json:"title"`
+	Text  int `json:"text"`
+	Rows  int `json:"rows"`
+	Bytes int `json:"bytes"`
 }
 
 type templates struct {
@@ -63,6 +75,8 @@ type document struct {
 	Event       json.RawMessage   `json:"event"`
 	Events      []json.RawMessage `json:"events"`
 	Also        []string          `json:"also"`
+	IsResolved  bool              `json:"is_resolved"`
+	Limits      Limits            `json:"limits"`
 }
 
 // Parse reads a notification, renders its templates as plain text, and makes its path a link below publicURL. Each
@@ -87,6 +101,8 @@ func parse(notification []byte, publicURL string, inherited *templates) (Message
 		Description: d.Description,
 		Also:        d.Also,
 		IsTest:      d.IsTest,
+		IsResolved:  d.IsResolved,
+		Limits:      d.Limits,
 		templates:   d.Templates,
 		context:     d,
 	}

@@ -116,14 +116,16 @@ as $$
            case (event).outcome
                when 'refreshed' then
                    format('The view has %s.', names.row_count)
-                   || coalesce(format(' Refreshes are plain now: %s.', (event).plain_reason), '')
+                   || coalesce(' Refreshes are plain now: ' || (event).plain_reason || '.', '')
                when 'recovered' then
                    format(
                        'The refresh succeeds again, and the view has %s%s.',
                        names.row_count, ': ' || names.changes)
                when 'failed' then coalesce((event).error_message, 'The refresh failed.')
                when 'skipped' then 'Another refresh of the view was running.'
-               else coalesce((event).reason, 'No reason is known.')
+               else coalesce(
+                   upper(left((event).reason, 1)) || substr((event).reason, 2) || '.',
+                   'No reason is known.')
            end,
            case (event).outcome
                when 'failed' then 'failure'

@@ -1,0 +1,3 @@
+drop trigger _150_check_headers on tinydevcrm.webhooks;
+drop function tinydevcrm._webhooks_check_headers();
+drop function tinydevcrm._find_header_problem(jsonb);
