@@ -733,6 +733,7 @@ table notify_rules
     label                text         -- When it notifies, in a few words that go on from "notify me".
     description          text         -- When it notifies, in one sentence.
     compares             boolean      -- Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.
+    row_kinds            text[]       -- Which rows of an event it is about: rows, added, removed, updated; empty when it is about none.
     primary key (name)
     unique (rank)
 
@@ -773,6 +774,8 @@ table matviews
     is_on_change         boolean      -- Whether its schedule is "on change".
     refresh_interval     interval     -- On change: shortest time between the starts of two refreshes, 100 ms to 7 days.
     tried_snapshot       text         -- On change: what its last refresh has read, as a txid_snapshot, also when that failed or could not notify.
+    asked_rules          text[]       -- The rules about rows that subscriptions to it have of their own.
+    carries_all          boolean      -- Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because a subscription to it gets each row alone, or the rows of each recipient.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -793,6 +796,7 @@ table matviews
     trigger _100_set_deadline before update of notify_deadline: _matviews_set_deadline()
     trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
     trigger _200_take_number before insert: _matviews_take_number()
+    trigger _300_fill_in_asked before insert: _matviews_fill_in_asked()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
@@ -1061,6 +1065,7 @@ table matview_refresh_events
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     suppressed_by        text         -- Why it does not notify; null when it does.
+    held_rules           text[]       -- The rules that hold for it, of those that subscriptions with a rule of their own have.
     method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
@@ -1095,7 +1100,7 @@ function _notify(event_id bigint) returns void
     -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
 
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of an event that notifies: see tinydevcrm._notify().
+    -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
 -- 000040_create_event_readers
@@ -1168,6 +1173,9 @@ table matview_baselines
 function _matview_baselines_remove_gone() returns trigger
     -- Removes buckets whose sum has become null.
 
+function _compares(rules text[]) returns boolean
+    -- Whether one of these rules compares rows.
+
 function _matviews_forget_baseline() returns trigger
     -- Removes the baseline of a materialized view whose rule or ignored columns change, and counts anew for notify_after.
 
@@ -1179,6 +1187,7 @@ type _refresh
     ignored_columns      text[]
     quiet_by             text
     is_early             boolean
+    rule_compares        boolean
     compares             boolean
     has_baseline         boolean
     columns              text
@@ -1203,8 +1212,11 @@ type _refresh
     error_code           text
     error_message        text
 
-function _rule_holds(matview matviews, refresh _refresh) returns boolean
-    -- Whether the notify rule holds for a refresh that succeeded; null when there is nothing to compare with, or nothing was compared.
+function _rule_holds(rule text, last_row_count bigint, refresh _refresh) returns boolean
+    -- Whether a notify rule holds for a refresh that succeeded, of a materialized view that had last_row_count rows; null when there is nothing to compare with, or nothing was compared.
+
+function _find_held_rules(matview matviews, refresh _refresh, suppressed_by text) returns text[]
+    -- Those of tinydevcrm.matviews.asked_rules that hold for a refresh that succeeded; null when none does, or when the mute, notify_interval or notify_after of the view keep it quiet.
 
 function _find_suppression(matview matviews, refresh _refresh, outcome text) returns text
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
@@ -1734,7 +1746,46 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000063_create_subscriptions
+-- 000063_check_templates
+-- Whether a template of a notification is one: Mustache, without what it does not need here.
+
+function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
+    -- Raises TD007 with the place of what is wrong in a template.
+
+function _check_template(template text, what text) returns void
+    -- Checks a template in Mustache, of the title or of the message, which what names.
+
+
+-- 000064_create_audience_rules
+-- The rules that a subscription may have of its own: which of the events of a view it gets.
+
+table outcome_rules
+    -- The rules of subscriptions that are about outcomes and not about rows.
+    name                 text         -- The rule.
+    rank                 integer      -- Its place in a list, after those of tinydevcrm.notify_rules.
+    label                text         -- When it notifies, in a few words that go on from "notify me".
+    description          text         -- When it notifies, in one sentence.
+    outcomes             text[]       -- The outcomes that it is about.
+    primary key (name)
+    unique (rank)
+
+function subscription_rules() returns table (name text, rank integer, label text, description text, is_about_rows boolean)
+    -- The rules that a subscription may have of its own, one or several.
+
+function _read_rules(notify_when text, is_of_one_view boolean) returns text[]
+    -- The rules of a subscription, from a text that lists them with commas; null for null.
+
+function _check_split(is_split boolean, is_of_one_view boolean) returns void
+    -- Raises TD007 when a subscription that is not to one view is to deliver rows apart.
+
+function _is_domain(domain text) returns boolean
+    -- Whether a text is the name of a domain with at least two parts, in ASCII.
+
+function _find_recipient(address text, allowed_domains text[]) returns text
+    -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
+
+
+-- 000065_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1753,14 +1804,27 @@ table subscriptions
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
     numbers_as_text      boolean      -- Whether every number in the rows of its events is a text.
+    notify_when          text[]       -- Its own rules, of tinydevcrm.subscription_rules(): it gets the events for which one of them holds, also those of which the rule of the view does not notify.
+    each_row             boolean      -- Whether each row that an event is about is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row: the rows of one address are a delivery, unless each_row.
+    allowed_domains      text[]       -- The domains, in lower case, to which addresses of to_column must belong.
+    title                text         -- Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default title.
+    message              text         -- Template of the texts that people get, likewise, at most 10,000 bytes.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     trigger _100_mute before update of muted_for: _set_muted_until()
+    trigger _200_check_templates before update of title, message: _subscriptions_check_templates()
+    trigger _400_ask_no_more after update of is_dropped: _subscriptions_ask()
+    trigger _500_ask after insert: _subscriptions_ask()
+    trigger _500_ask_again after update of notify_when, each_row, to_column: _subscriptions_ask()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
+
+function _subscriptions_check_templates() returns trigger
+    -- Refuses a template that cannot be rendered: see tinydevcrm._check_template().
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
@@ -1769,9 +1833,14 @@ function create_subscription(
         name text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        notify_when text default null,
+        each_row boolean default false
     ) returns bigint
     -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
+
+function alter_subscription(name text, title text default null, message text default null) returns void
+    -- Sets the templates of a subscription, in Mustache, by which people are notified: of the title and of the message.
 
 function drop_subscription(name text) returns void
     -- Drops a subscription with its deliveries.
@@ -1789,7 +1858,68 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000064_create_deliveries
+-- 000066_create_audiences
+-- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
+
+function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
+    -- What the subscriptions to a materialized view of this owner ask of it: tinydevcrm.matviews.asked_rules and carries_all.
+
+function _subscriptions_ask() returns trigger
+    -- Writes to the registry what the subscriptions to a materialized view ask of it, and removes a baseline that nothing needs.
+
+function _matviews_fill_in_asked() returns trigger
+    -- Writes what is asked of a materialized view that takes the place of one with subscriptions.
+
+function _check_recipients(matview_id bigint, to_column text, allowed_domains text[]) returns void
+    -- Raises TD007 unless the column is one of the view, and there are domains; nothing without a column.
+
+function set_audience(
+        name text,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
+    ) returns void
+    -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
+
+
+-- 000067_split_events
+-- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
+
+function _list_held_rules(event matview_refresh_events) returns text[]
+    -- The rules of subscriptions that hold for an event: those about rows, which it has recorded, and those about its outcome.
+
+function _list_event_rows(event matview_refresh_events) returns table (number bigint, kind text, entry text)
+    -- What an event carries, numbered: its rows, then its added, updated and removed ones, as JSON.
+
+function _read_cell(document text, name text) returns text
+    -- A value of a row, given as JSON; null when there is none, or when Postgres cannot read the JSON, as with \u0000.
+
+function _find_row_kinds(event matview_refresh_events, notify_when text[]) returns text[]
+    -- Which rows of an event a subscription with these rules of its own, or with that of the view, is notified of: see tinydevcrm.notify_rules.row_kinds.
+
+function _has_more_rows(event matview_refresh_events, kinds text[]) returns boolean
+    -- Whether there are more rows of these kinds than the event carries.
+
+function _split_event(event matview_refresh_events, notify_when text[], each_row boolean, to_column text) returns table (row_numbers integer[])
+    -- The parts in which a subscription gets an event: the numbers of the rows of each, as in tinydevcrm._list_event_rows(), and null for the whole event.
+
+function _carry_parts(event matview_refresh_events, row_numbers integer[]) returns matview_refresh_events
+    -- An event with these of its rows alone, and with the counts of these.
+
+function _address_event(event matview_refresh_events, notify_when text[], row_numbers integer[]) returns matview_refresh_events
+    -- An event as a subscription with these rules of its own gets it, or these rows of it: as if its rules were that of the view.
+
+function _find_event_recipient(
+        event matview_refresh_events,
+        row_numbers integer[],
+        to_column text,
+        allowed_domains text[]
+    ) returns text
+    -- The address of these rows of an event; null when they have none to which messages may go.
+
+
+-- 000068_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1799,6 +1929,8 @@ table deliveries
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
+    row_numbers          integer[]    -- The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where the subscription gets rows apart; null for the whole event.
+    row_number           integer      -- The first of them, which names the part of the event; 0 for the whole event.
     matview_id           bigint       -- The registration of the event's materialized view, for the order; 0 when that had been removed.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
@@ -1811,7 +1943,7 @@ table deliveries
     parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
     last_error           text         -- Why the last attempt failed: the reason that the worker gave.
     primary key (id)
-    unique (event_id, subscription_id)
+    unique (event_id, subscription_id, row_number)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_set_matview before insert: _deliveries_set_matview()
@@ -1829,10 +1961,10 @@ function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
 function _matview_refresh_events_fan_out() returns trigger
-    -- Writes a delivery for each subscription whose owner may see the event.
+    -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000065_order_deliveries
+-- 000069_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1845,7 +1977,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000066_group_failures
+-- 000070_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -1864,7 +1996,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000067_receive_deliveries
+-- 000071_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1878,14 +2010,28 @@ function _receive_deliveries(
         batch_size integer,
         visibility_timeout interval,
         run_length integer default null
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
     -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view.
 
 function receive_events(
         subscription text,
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
     -- Receives up to batch_size pending deliveries of your subscription.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
@@ -1898,7 +2044,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000068_create_redeliveries
+-- 000072_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1911,13 +2057,13 @@ function redeliver_parked(subscription text) returns bigint
     -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
+    -- Makes all events that notify pending again, from a time on, also those from before the subscription (for its own rules: those that were judged by them), as far as they are still recorded.
 
 function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000069_create_latest_deliveries
+-- 000073_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1947,7 +2093,8 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         last_error text,
         created_at timestamptz,
         next_attempt_at timestamptz,
-        acknowledged_at timestamptz
+        acknowledged_at timestamptz,
+        row_number integer
     )
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
@@ -1955,14 +2102,44 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000070_create_webhooks
--- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
+-- 000074_create_webhook_formats
+-- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
+
+table webhook_formats
+    -- The formats of tinydevcrm.webhooks: the shape of its posts, as the receiver documents it.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    name                 text         -- Name, as in create_webhook(format).
+    description          text         -- What it is for, in a few words.
+    url_pattern          text         -- Regular expression of the URLs whose format is guessed to be this one; null for a format that is never guessed.
+    url_requirement      text         -- Regular expression that each URL of this format matches; null when any URL will do.
+    has_secret_url       boolean      -- Whether anyone who knows the URL can post there.
+    is_signed            boolean      -- Whether the posts are signed by the secret of the webhook.
+    max_title            integer      -- Most characters of a title, in ntfy bytes; null for no limit.
+    max_text             integer      -- Most characters of the text, or of its rows, in ntfy bytes of both; null for no limit.
+    max_rows             integer      -- Most rows that a message shows; null for all that the event carries.
+    max_bytes            integer      -- Most bytes of a post; null for those that the orchestrator posts at all.
+    example_url          text         -- What a URL of this format looks like.
+    documentation_url    text         -- Where the receiver documents the shape and its limits.
+    primary key (name)
+    unique (rank)
+
+function _guess_webhook_format(url text) returns text
+    -- The format that fits a URL: the first of webhook_formats whose pattern it matches, else standard.
+
+function _show_url(url text, format text) returns text
+    -- A URL as lists show it.
+
+
+-- 000075_create_webhooks
+-- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, a URL that a trigger has checked.
+    format               text         -- The shape of the posts.
+    headers              jsonb        -- Headers that each post has besides, such as {"Authorization": "Bearer …"}: names and texts, which a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1974,9 +2151,11 @@ table webhooks
     probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
     next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
     primary key (subscription_id)
+    foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
-    trigger _100_check_url before insert or update of url: _webhooks_check_url()
+    trigger _100_check_url before insert or update of url, format: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
+    trigger _150_check_headers before insert or update of headers: _webhooks_check_headers()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
@@ -1990,33 +2169,50 @@ function _webhooks_limit_rate() returns trigger
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
+function _note_guess(given text, format text) returns void
+    -- Says which format was guessed from a URL.
+
 function create_webhook(
         name text,
         url text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        format text default null,
+        headers jsonb default '{}',
+        notify_when text default null,
+        each_row boolean default false
     ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
-function alter_webhook(name text, url text) returns void
-    -- Changes the URL of a webhook.
+function alter_webhook(name text, url text default null, format text default null, headers jsonb default null) returns void
+    -- Changes URL, format or headers of a webhook; what is null stays, and the secret too.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 
--- 000071_check_webhook_urls
+-- 000076_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
 
 function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000072_track_endpoints
+-- 000077_check_webhook_headers
+-- Which headers of their own the owners of webhooks may send.
+
+function _find_header_problem(headers jsonb) returns text
+    -- Why headers cannot be sent with the posts of a webhook; null when there is nothing against them.
+
+function _webhooks_check_headers() returns trigger
+    -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
+
+
+-- 000078_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2038,7 +2234,35 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000073_post_webhooks
+-- 000079_describe_events
+-- What a person is notified of: an event in words.
+
+function _encode_path(part text) returns text
+    -- A text as one part of the path of a URL.
+
+function _count_rows(count bigint, verb text default null) returns text
+    -- A number of rows in words, with what happened to them.
+
+function _count_changes(event matview_refresh_events) returns text
+    -- How many rows of which kind an event has found, as in "3 rows added, 1 removed"; null for none.
+
+function _describe_event(event matview_refresh_events, other_count bigint default 0) returns table (title text, summary text, severity text, key text, is_resolved boolean, path text)
+    -- An event in words, for a person.
+
+function _name_message(event_id bigint, row_number integer) returns text
+    -- The name of a message, the same at each attempt: event_17, or event_17_3 for a part of an event: see tinydevcrm.deliveries.row_number.
+
+function _build_notification(
+        subscription_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint default null,
+        others json default null,
+        row_number integer default 0
+    ) returns json
+    -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
+
+
+-- 000080_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2053,6 +2277,9 @@ function _build_webhook_body(event matview_refresh_events, superseded_by bigint 
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
 
+function _list_signing_secrets(webhook webhooks) returns text[]
+    -- The secrets that sign the posts of a webhook now; none when its format is not signed.
+
 function _receive_posts(
         subscription_id bigint,
         batch_size integer,
@@ -2065,7 +2292,9 @@ function _receive_posts(
         body json,
         url text,
         secrets text[],
-        early interval
+        early interval,
+        format text,
+        headers jsonb
     )
     -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
 
@@ -2073,7 +2302,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000074_answer_posts
+-- 000081_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2102,7 +2331,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000075_retry_subscriptions
+-- 000082_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2112,7 +2341,67 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000076_create_embeds
+-- 000083_test_subscriptions
+-- What a subscription would send: a preview of its message, and a test that really sends one.
+
+table subscription_tests
+    -- Tests of subscriptions, of the last hour.
+    id                   bigint       -- Number of the test, which its message_id repeats.
+    subscription_id      bigint       -- The subscription.
+    owner                regrole      -- Owner of the subscription.
+    is_started           boolean      -- Whether an orchestrator has taken it.
+    is_finished          boolean      -- Whether the answer is there.
+    status               integer      -- Status of the answer, as of HTTP; null when there was none.
+    duration             interval     -- How long the answer took, at most 7 days.
+    answer               text         -- The first bytes of the answer's body.
+    error                text         -- Why the message was not accepted; null when it was.
+    asked_at             timestamptz  -- When it was asked for.
+    started_at           timestamptz  -- When an orchestrator has taken it.
+    finished_at          timestamptz  -- When the answer was recorded.
+    primary key (id)
+    foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_limit before insert: _subscription_tests_limit()
+    trigger _200_set_times before update: _subscription_tests_set_times()
+    trigger _500_forget after insert: _subscription_tests_forget()
+
+function _subscription_tests_limit() returns trigger
+    -- Allows five tests of a subscription a minute: a receiver may count them.
+
+function _subscription_tests_set_times() returns trigger
+    -- Sets when a test has started and finished.
+
+function _subscription_tests_forget() returns trigger
+    -- Removes the old tests of a subscription.
+
+function test_subscription(name text) returns bigint
+    -- Sends a message that is marked as a test, with the last event of the subscription or an example, and returns the number of its row in tinydevcrm.subscription_tests, which has the answer some moments after the commit.
+
+function _find_example_event(subscription_id bigint) returns matview_refresh_events
+    -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
+
+function preview_message(name text) returns json
+    -- What the message of a subscription is made of, for its last event or for an example: orchestrator subscription preview and the page render its templates.
+
+function _build_test(test_id bigint, subscription_id bigint) returns json
+    -- The message of a test: that of the last event, marked, also where a template makes it.
+
+function _receive_tests(batch_size integer) returns table (
+        test_id bigint,
+        subscription text,
+        message_id text,
+        body json,
+        url text,
+        secrets text[],
+        format text,
+        headers jsonb
+    )
+    -- Takes tests that were asked for within the last minute, one of each owner, with all that the orchestrator needs to send them.
+
+function _finish_test(test_id bigint, status integer, duration interval, answer text, error text) returns void
+    -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
+
+
+-- 000084_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2165,7 +2454,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000077_create_retention
+-- 000085_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2193,7 +2482,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000078_create_status
+-- 000086_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2248,6 +2537,7 @@ view subscription_status
     matview              regclass     -- The materialized view whose events it gets; null for all, and when it has been dropped.
     dropped_matview      text         -- Name of its materialized view when that has been dropped.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
+    format               text         -- The shape of its posts; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
     parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
@@ -2262,9 +2552,12 @@ view subscription_status
     muted_until          timestamptz  -- Until when it gets no events: see tinydevcrm.mute_subscription().
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
+    notify_when          text         -- Its own rules: see tinydevcrm.subscription_rules().
+    each_row             boolean      -- Whether each row is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000079_create_overview
+-- 000087_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2285,7 +2578,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000080_create_page_lists
+-- 000088_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2350,7 +2643,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000081_follow_changes
+-- 000089_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2375,7 +2668,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000082_follow_table_changes
+-- 000090_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2400,7 +2693,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000083_note_late_matviews
+-- 000091_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2410,7 +2703,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000084_create_upkeep
+-- 000092_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2444,7 +2737,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000085_create_checks
+-- 000093_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2471,7 +2764,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000086_create_metrics
+-- 000094_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2490,7 +2783,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000088_drop_users
+-- 000096_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2503,14 +2796,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000089_create_watchdog
+-- 000097_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000090_create_rule_replays
+-- 000098_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2567,7 +2860,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000091_move_registrations
+-- 000099_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2589,7 +2882,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000092_list_matview_settings
+-- 000100_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2611,7 +2904,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000093_lock_readers
+-- 000101_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2641,7 +2934,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000094_alter_matview_queries
+-- 000102_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2670,7 +2963,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000095_describe_matviews
+-- 000103_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2680,7 +2973,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000096_restore_matviews
+-- 000104_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

@@ -2,7 +2,9 @@
 
 begin;
 
-select plan(51);
+select plan(52);
+
+set local track_functions = 'all';
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -87,6 +89,10 @@ select is(pg_temp.get('new'), '{}', 'what has been compared is not found again')
 select is(
     (select jsonb_array_length(rows) from tinydevcrm.matview_refresh_events order by id desc limit 1), 2,
     'an event carries rows when a rule of a subscription holds');
+
+select is(
+    coalesce(pg_stat_get_xact_function_calls('tinydevcrm._split_event'::regproc), 0), 0::bigint,
+    'no event is split for subscriptions that get it whole');
 
 select pg_temp.get('always'), pg_temp.get('both');
 select tinydevcrm.set_audience('always', 'became_empty');
