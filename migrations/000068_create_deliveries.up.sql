@@ -102,6 +102,10 @@ create index deliveries_parked_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where parked_at is not null;
 
+create index deliveries_parts_idx
+    on tinydevcrm.deliveries (subscription_id)
+ where row_numbers is not null and acknowledged_at is null and parked_at is null;
+
 -- Small, as long as deliveries succeed.
 create index deliveries_troubled_idx
     on tinydevcrm.deliveries (subscription_id, id)

@@ -125,7 +125,8 @@ create function tinydevcrm._receive_deliveries(
     subscription_id    bigint,
     batch_size         integer,
     visibility_timeout interval,
-    run_length         integer default null
+    run_length         integer default null,
+    places             tid[] default null
 )
     returns table (
         delivery_id   bigint,
@@ -170,10 +171,12 @@ begin
         return;
     end if;
 
-    v_places := tinydevcrm._lock_due_deliveries(
-        _receive_deliveries.subscription_id,
-        _receive_deliveries.batch_size,
-        coalesce(_receive_deliveries.run_length, _receive_deliveries.batch_size));
+    v_places := coalesce(
+        _receive_deliveries.places,
+        tinydevcrm._lock_due_deliveries(
+            _receive_deliveries.subscription_id,
+            _receive_deliveries.batch_size,
+            coalesce(_receive_deliveries.run_length, _receive_deliveries.batch_size)));
 
     return query
         with received as (
@@ -228,9 +231,10 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._receive_deliveries(bigint, integer, interval, integer) is
+comment on function tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]) is
     'As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length '
-    'deliveries of each materialized view.';
+    'deliveries of each materialized view; or those at these places (ctids), which the caller has '
+    'locked.';
 
 create function tinydevcrm.receive_events(
     subscription       text,
@@ -382,7 +386,7 @@ comment on function tinydevcrm.reject_event(bigint, text, interval) is
 revoke execute on function
     tinydevcrm._lock_due_deliveries(bigint, integer, integer),
     tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
-    tinydevcrm._receive_deliveries(bigint, integer, interval, integer),
+    tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),
@@ -392,7 +396,7 @@ from public;
 grant execute on function
     tinydevcrm._lock_due_deliveries(bigint, integer, integer),
     tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
-    tinydevcrm._receive_deliveries(bigint, integer, interval, integer),
+    tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]),
     tinydevcrm.receive_events(text, integer, interval),
     tinydevcrm.acknowledge_events(bigint[]),
     tinydevcrm._compute_retry_delay(integer),

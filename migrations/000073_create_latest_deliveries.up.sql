@@ -1,5 +1,5 @@
--- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions,
--- which only this file defines.
+-- The newest deliveries of a subscription, and the states of views and deliveries, which only this
+-- file defines.
 
 create function tinydevcrm._find_renamed_read(matview_id bigint)
     returns text
@@ -88,41 +88,6 @@ comment on function tinydevcrm._delivery_state(tinydevcrm.deliveries) is
     'the visibility timeout), failing (its last attempt failed, and another follows), acknowledged '
     'or parked.';
 
-create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
-    returns text
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when subscription.paused_by = 'orchestrator' then 'switched off'
-        when subscription.is_paused then 'paused'
-        -- max() is read from the index of the few deliveries that have an error.
-        when (
-            select max(deliveries.id)
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = subscription.id
-               and deliveries.acknowledged_at is null
-               and deliveries.last_error is not null
-               and deliveries.attempts > 0
-        ) is not null then 'failing'
-        when subscription.matview_id is not null and not exists (
-            select
-              from tinydevcrm.matviews
-             where matviews.id = subscription.matview_id
-        ) then 'view dropped'
-        else 'ok'
-    end;
-end
-$$;
-
-comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
-    'The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), '
-    'paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its '
-    'materialized view is gone, or its owner may no longer see it: what is pending is still '
-    'delivered, and nothing new comes).';
-
 create function tinydevcrm._needs_attention(state text)
     returns boolean
     language sql
@@ -131,7 +96,8 @@ create function tinydevcrm._needs_attention(state text)
 as $$
     select _needs_attention.state in (
                'failing', 'switched off', 'view dropped', 'late', 'silent',
-               'reads renamed table')
+               'reads renamed table',
+               'no mail server')
 $$;
 
 comment on function tinydevcrm._needs_attention(text) is
@@ -223,7 +189,6 @@ revoke execute on function
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
     tinydevcrm.latest_deliveries(text, integer)
 from public;
@@ -233,7 +198,6 @@ grant execute on function
     tinydevcrm._matview_state(tinydevcrm.matviews, boolean),
     tinydevcrm._find_next_delivery(bigint),
     tinydevcrm._delivery_state(tinydevcrm.deliveries),
-    tinydevcrm._subscription_state(tinydevcrm.subscriptions),
     tinydevcrm._needs_attention(text),
     tinydevcrm.latest_deliveries(text, integer)
 to tinydevcrm_user;

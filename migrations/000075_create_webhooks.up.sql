@@ -17,6 +17,13 @@ create table tinydevcrm.webhooks (
     failing_since         timestamptz,
     probe_after           interval not null default interval '0',
     next_probe_at         timestamptz,
+    digest                text,
+    post_after            interval not null default interval '0',
+    next_post_at          timestamptz,
+    post_count            bigint not null default 0,
+    posted_at             timestamptz[] not null default '{}',
+    sent_to               text[] not null default '{}',
+    unsubscribed          text[] not null default '{}',
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -24,8 +31,8 @@ create table tinydevcrm.webhooks (
     constraint webhooks_format_fkey foreign key (format)
         references tinydevcrm.webhook_formats (name),
     constraint webhooks_url_form check (
-        url ~ case format when 'email' then '^mailto:[^[:space:]]+$' else '^https?://[^[:space:]]+$' end
-        and length(url) <= 2000
+        url ~ case format when 'email' then '^mailto:[^[:space:]]*$' else '^https?://[^[:space:]]+$' end
+        and length(url) <= case format when 'email' then 13000 else 2000 end
     ),
     constraint webhooks_headers_are_object check (
         jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384
@@ -42,7 +49,14 @@ create table tinydevcrm.webhooks (
     constraint webhooks_failure_count_range check (failure_count between 0 and 1000000),
     constraint webhooks_probe_after_range check (
         probe_after between interval '0' and interval '90 days'
-    )
+    ),
+    constraint webhooks_digest_length check (octet_length(digest) <= 200),
+    constraint webhooks_post_after_range check (
+        post_after between interval '0' and interval '10 years'
+    ),
+    constraint webhooks_post_count_range check (post_count between 0 and 1000000000000),
+    constraint webhooks_sent_to_short check (octet_length(sent_to::text) <= 20000),
+    constraint webhooks_unsubscribed_short check (octet_length(unsubscribed::text) <= 1000000)
 );
 
 comment on table tinydevcrm.webhooks is
@@ -84,6 +98,25 @@ comment on column tinydevcrm.webhooks.probe_after is
     'next_probe_at.';
 comment on column tinydevcrm.webhooks.next_probe_at is
     'From when on an endpoint that is down is probed with the next delivery.';
+comment on column tinydevcrm.webhooks.digest is
+    'When its deliveries are posted, all of them as one message, as it was typed; null for at '
+    'once. See tinydevcrm.set_digest().';
+comment on column tinydevcrm.webhooks.post_after is
+    'For how long from now on nothing is posted, at most 10 years. Sets next_post_at.';
+comment on column tinydevcrm.webhooks.next_post_at is
+    'From when on the next message is posted, of a webhook that gathers: see '
+    'tinydevcrm._gathers().';
+comment on column tinydevcrm.webhooks.post_count is
+    'How many messages have been accepted, of a webhook that gathers. A change of it sets posted_at '
+    'and next_post_at.';
+comment on column tinydevcrm.webhooks.posted_at is
+    'When those of the last hour were accepted, the newest first, up to 1000.';
+comment on column tinydevcrm.webhooks.sent_to is
+    'The recipients that have got an e-mail which others have not got yet, each after the number of '
+    'its delivery. A retry is for the others.';
+comment on column tinydevcrm.webhooks.unsubscribed is
+    'The addresses of tinydevcrm.subscriptions.to_column, in lower case, that want no more e-mails. '
+    'What is for them goes to the addresses of the URL.';
 
 create index webhooks_format_idx on tinydevcrm.webhooks (format);
 
@@ -114,9 +147,10 @@ create policy webhooks_change on tinydevcrm.webhooks
     using (pg_has_role(owner, 'usage'));
 
 grant select,
-      insert (subscription_id, url, format, headers, secret),
+      insert (subscription_id, url, format, headers, secret, digest),
       update (
-          url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after)
+          url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after,
+          digest, post_after, post_count, sent_to, unsubscribed)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
@@ -203,6 +237,7 @@ create function tinydevcrm.create_webhook(
     numbers_as_text boolean default false,
     format          text default null,
     headers         jsonb default '{}',
+    digest          text default null,
     notify_when     text default null,
     each_row        boolean default false
 )
@@ -241,13 +276,14 @@ begin
        set groups_failures = true
      where subscriptions.id = v_subscription_id;
 
-    insert into tinydevcrm.webhooks (subscription_id, url, format, headers, secret)
+    insert into tinydevcrm.webhooks (subscription_id, url, format, headers, secret, digest)
     values (
                v_subscription_id,
                coalesce(create_webhook.url, ''),
                v_format,
                coalesce(create_webhook.headers, '{}'),
-               v_secret);
+               v_secret,
+               create_webhook.digest);
 
     perform tinydevcrm._note_guess(create_webhook.format, v_format);
 
@@ -267,16 +303,17 @@ end
 $$;
 
 comment on function tinydevcrm.create_webhook(
-    text, text, regclass, integer, boolean, text, jsonb, text, boolean
+    text, text, regclass, integer, boolean, text, jsonb, text, text, boolean
 ) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
     'format is a row of tinydevcrm.webhook_formats; without one it is guessed from the URL, and a '
-    'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. notify_when '
-    'and each_row are as in tinydevcrm.create_subscription(). Returns '
-    'the secret that signs the messages; null when the format is not signed. Raises TD001 when the '
-    'materialized view is not watched, TD004 when there is a subscription of that name, TD007 for '
-    'a bad name, URL, format, header, rule or number of attempts.';
+    'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. With '
+    'digest, such as ''daily at 8:00'', all deliveries are one message at that time. notify_when and '
+    'each_row are as in tinydevcrm.create_subscription(). Returns the '
+    'secret that signs the messages; null when the format is not signed. Raises TD001 when the '
+    'materialized view is not watched, TD003 when digest is not a schedule, TD004 when there is a '
+    'subscription of that name, TD007 for a bad name, URL, format, header, rule or number of attempts, or for each_row with a digest.';
 
 create function tinydevcrm.alter_webhook(
     name    text,
@@ -394,7 +431,7 @@ revoke execute on function
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm._note_guess(text, text),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, boolean),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
@@ -402,7 +439,7 @@ from public;
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm._note_guess(text, text),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, boolean),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

@@ -65,6 +65,45 @@ comment on function tinydevcrm._find_url_problem(text) is
     'Why nothing can be posted to a URL; null when there is nothing against it. Names are not '
     'resolved here: the orchestrator checks the address of each connection.';
 
+create function tinydevcrm._find_address_problem(url text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_addresses constant text[] := string_to_array(substr(_find_address_problem.url, 8), ',');
+begin
+    if _find_address_problem.url !~ '^mailto:' then
+        return 'it begins with mailto:';
+    elsif cardinality(v_addresses) > 50 then
+        return 'there are more than 50 addresses';
+    end if;
+
+    -- ?, & and % would mean something else in a URL; the rest cannot end a header or an address.
+    return coalesce(
+        (
+            select format('%L is no e-mail address', left(addresses.address, 100))
+              from unnest(v_addresses) as addresses (address)
+             where addresses.address
+                       !~ '^[A-Za-z0-9.!#$''*+/=^_`{|}~-]{1,64}@([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}$'
+                or length(addresses.address) > 254
+             limit 1
+        ),
+        (
+            select format('%s is there twice', min(addresses.address))
+              from unnest(v_addresses) as addresses (address)
+             group by lower(addresses.address)
+            having count(*) > 1
+             limit 1
+        ));
+end
+$$;
+
+comment on function tinydevcrm._find_address_problem(text) is
+    'Why no e-mail can be sent to a mailto: URL; null when there is nothing against it. Addresses '
+    'are ASCII, without quotes and comments, and separated by commas.';
+
 create function tinydevcrm._webhooks_check_url()
     returns trigger
     language plpgsql
@@ -73,7 +112,10 @@ create function tinydevcrm._webhooks_check_url()
 as $$
 declare
     v_format  tinydevcrm.webhook_formats;
-    v_problem constant text := tinydevcrm._find_url_problem(new.url);
+    v_problem constant text := case new.format
+        when 'email' then tinydevcrm._find_address_problem(new.url)
+        else tinydevcrm._find_url_problem(new.url)
+    end;
 begin
     select webhook_formats.*
       into v_format
@@ -94,8 +136,13 @@ begin
     if v_problem is not null then
         raise exception using
             errcode = 'TD007',
-            message = 'no webhook can post there: ' || v_problem,
+            message = case new.format
+                when 'email' then 'no e-mail can be sent there: '
+                else 'no webhook can post there: '
+            end || v_problem,
             hint    = case
+                when new.format = 'email' then
+                    'Write addresses as a@example.com: at most 50, without names and spaces.'
                 when v_problem like '% is private' then
                     'Use a public address, or start the orchestrator with --allow-webhooks-to and '
                     'its network.'
@@ -103,7 +150,8 @@ begin
             end;
     end if;
 
-    if new.url !~ v_format.url_requirement then
+    -- An update may leave none, when the last one unsubscribes.
+    if new.url !~ v_format.url_requirement or tg_op = 'INSERT' and new.url = 'mailto:' then
         raise exception using
             errcode = 'TD007',
             message = format('this is no URL for the format %s', new.format),
@@ -125,7 +173,11 @@ create trigger _100_check_url
 
 revoke execute on function
     tinydevcrm._find_url_problem(text),
+    tinydevcrm._find_address_problem(text),
     tinydevcrm._webhooks_check_url()
 from public;
 
-grant execute on function tinydevcrm._find_url_problem(text) to tinydevcrm_user;
+grant execute on function
+    tinydevcrm._find_url_problem(text),
+    tinydevcrm._find_address_problem(text)
+to tinydevcrm_user;

@@ -30,6 +30,9 @@ table settings
     refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
     webhook_failure_limit integer      -- After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one delivery at a time probes it.
     webhook_probe_pause  interval     -- Longest pause between two probes of an endpoint that is down, 1 second to 1 hour.
+    mail_server          text         -- The SMTP server of the orchestrator that started last, by its SMTP_URL, which it writes here without user and password; null when it has none.
+    mail_gathering       interval     -- How long after an e-mail the next one of the same subscription is sent, with everything that has come meanwhile: 0 to 1 day.
+    mail_hourly_limit    integer      -- How many e-mails a subscription sends within an hour, 1 to 1000.
     primary key (id)
 
 function _is_private_address(address inet) returns boolean
@@ -37,6 +40,9 @@ function _is_private_address(address inet) returns boolean
 
 function _allow_webhook_networks(networks cidr[]) returns void
     -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
+
+function _note_mail_server(server text) returns void
+    -- Records by which server the orchestrator sends e-mails; null when by none.
 
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
@@ -1819,6 +1825,7 @@ table subscriptions
     trigger _500_ask after insert: _subscriptions_ask()
     trigger _500_ask_again after update of notify_when, each_row, to_column: _subscriptions_ask()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
+    trigger _600_refuse_parted_digest after update of each_row, to_column: _refuse_parted_digest('id')
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
@@ -1942,6 +1949,7 @@ table deliveries
     acknowledged_at      timestamptz  -- When it was acknowledged.
     parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
     last_error           text         -- Why the last attempt failed: the reason that the worker gave.
+    is_gathered          boolean      -- Set to let it carry all other deliveries of its subscription that are due: see tinydevcrm._lock_gathered().
     primary key (id)
     unique (event_id, subscription_id, row_number)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
@@ -1950,6 +1958,8 @@ table deliveries
     trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
     trigger _500_lead after update: _deliveries_lead()
+    trigger _600_gather after update of is_gathered: _deliveries_gather()
+    trigger _610_release after delete: _deliveries_release()
 
 function _deliveries_set_matview() returns trigger
     -- Sets the materialized view of a delivery, which users cannot write.
@@ -2009,7 +2019,8 @@ function _receive_deliveries(
         subscription_id bigint,
         batch_size integer,
         visibility_timeout interval,
-        run_length integer default null
+        run_length integer default null,
+        places tid[] default null
     ) returns table (
         delivery_id bigint,
         attempt integer,
@@ -2018,7 +2029,7 @@ function _receive_deliveries(
         row_number integer,
         recipient text
     )
-    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view.
+    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view; or those at these places (ctids), which the caller has locked.
 
 function receive_events(
         subscription text,
@@ -2064,7 +2075,7 @@ function _make_waiting_due(subscription_id bigint) returns void
 
 
 -- 000073_create_latest_deliveries
--- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
+-- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
     -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
@@ -2074,9 +2085,6 @@ function _matview_state(matview matviews, is_late boolean) returns text
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
-
-function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 function _needs_attention(state text) returns boolean
     -- Whether a view or subscription in this state needs attention: a failure does; a pause is intended and does not.
@@ -2150,6 +2158,13 @@ table webhooks
     failing_since        timestamptz  -- When the first of them was; null when there are none.
     probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
     next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
+    digest               text         -- When its deliveries are posted, all of them as one message, as it was typed; null for at once.
+    post_after           interval     -- For how long from now on nothing is posted, at most 10 years.
+    next_post_at         timestamptz  -- From when on the next message is posted, of a webhook that gathers: see tinydevcrm._gathers().
+    post_count           bigint       -- How many messages have been accepted, of a webhook that gathers.
+    posted_at            timestamptz[] -- When those of the last hour were accepted, the newest first, up to 1000.
+    sent_to              text[]       -- The recipients that have got an e-mail which others have not got yet, each after the number of its delivery.
+    unsubscribed         text[]       -- The addresses of tinydevcrm.subscriptions.to_column, in lower case, that want no more e-mails.
     primary key (subscription_id)
     foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
@@ -2159,6 +2174,11 @@ table webhooks
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
+    trigger _500_hold before update of post_after: _webhooks_set_next_post('held')
+    trigger _510_note_post before update of post_count: _webhooks_set_next_post('posted')
+    trigger _520_set_digest before insert: _webhooks_set_next_post('set')
+    trigger _530_change_digest before update of digest, url: _webhooks_set_next_post('set')
+    trigger _600_refuse_parted_digest after insert or update of digest: _refuse_parted_digest('subscription_id')
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -2180,6 +2200,7 @@ function create_webhook(
         numbers_as_text boolean default false,
         format text default null,
         headers jsonb default '{}',
+        digest text default null,
         notify_when text default null,
         each_row boolean default false
     ) returns text
@@ -2197,6 +2218,9 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
+
+function _find_address_problem(url text) returns text
+    -- Why no e-mail can be sent to a mailto: URL; null when there is nothing against it.
 
 function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
@@ -2262,17 +2286,118 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000080_post_webhooks
+-- 000080_gather_posts
+-- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+
+function _compute_next_digest(digest text, after timestamptz) returns timestamptz
+    -- When a digest is sent first after a time.
+
+function _gathers(webhook webhooks) returns boolean
+    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart.
+
+function _webhooks_set_next_post() returns trigger
+    -- Sets from when on the next message of a webhook that gathers is posted.
+
+function _refuse_parted_digest() returns trigger
+    -- Raises TD007 when a subscription is to get rows apart and a digest.
+
+function set_digest(subscription text, digest text) returns timestamptz
+    -- Has all deliveries of a webhook or an e-mail sent as one message at the times of a schedule, such as 'daily at 8:00' or 'weekdays at 9:00 Europe/Berlin'; the time zone is that of pg_cron unless given.
+
+function _deliveries_gather() returns trigger
+    -- Lets a delivery carry the others of its subscription that are due, with what these carry.
+
+function _deliveries_release() returns trigger
+    -- Frees what a removed delivery has carried.
+
+function _hold_posts(subscription_id bigint, until timestamptz) returns void
+    -- Posts nothing of a webhook that gathers before a time.
+
+function _lock_gathered(webhook webhooks) returns tid[]
+    -- Locks the delivery that a webhook that gathers posts next, and lets it carry all others that are due.
+
+function _list_posted_events(delivery_id bigint) returns table (event matview_refresh_events, place bigint)
+    -- The event of a delivery, and those that it carries, with their place from the newest on.
+
+function _name_views(delivery_id bigint) returns text
+    -- The materialized views that a gathered post is about, each with the number of its events.
+
+function _name_post(delivery_id bigint) returns text
+    -- The message id of a gathered post, the same at each attempt: event_ and its id, or events_ and the first and last id.
+
+function _build_digest(webhook webhooks, delivery_id bigint) returns json
+    -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
+
+
+-- 000081_create_emails
+-- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
+
+function _list_addresses(webhook webhooks) returns setof text
+    -- The recipients of an e-mail.
+
+function _list_recipients(webhook webhooks, recipient text) returns setof text
+    -- Who gets an e-mail that is for a recipient from a column, or for none: that one, unless it has unsubscribed; else the recipients of the webhook.
+
+function _join_addresses(recipients text[]) returns text
+    -- The URL of an e-mail to these recipients.
+
+function create_email(
+        name text,
+        recipients text[],
+        relation regclass default null,
+        digest text default null,
+        max_attempts integer default 12,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
+    ) returns void
+    -- Subscribes up to 50 addresses to the events of one materialized view, or of all, that notify.
+
+function alter_email(name text, recipients text[]) returns void
+    -- Sends a subscription by e-mail to these recipients from now on, also those that have unsubscribed.
+
+function _sign(secret text, message text) returns text
+    -- A signature of a text that only who knows the secret can make: 64 hexadecimal digits.
+
+function _address_email(webhook webhooks, post text, body json, recipient text default null) returns json
+    -- A notification with the recipients that have not got it yet, each with the path that unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice.
+
+function _find_unsubscribed(subscription_id bigint, recipient text, token text) returns table (email text, address text)
+    -- The subscription and the recipient of a link to unsubscribe; nothing when the link is wrong, or the recipient has unsubscribed already.
+
+function _unsubscribe(subscription_id bigint, recipient text, token text) returns text
+    -- Removes the recipient of a link to unsubscribe from an e-mail, and returns the address; null when the link is wrong, or the recipient has unsubscribed already.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
+
+
+-- 000082_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
     -- Whether there is something to post to an endpoint now.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have deliveries to post now, and that the caller may serve.
+    -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
+
+function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
+    -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
+
+function _build_part(
+        webhook webhooks,
+        delivery_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint,
+        others json,
+        row_number integer,
+        recipient text
+    ) returns json
+    -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
 
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
@@ -2302,7 +2427,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000081_answer_posts
+-- 000083_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2313,6 +2438,12 @@ function _limit_webhook_rate(subscription_id bigint, retry_after interval) retur
 
 function _lock_posted(delivery_ids bigint[]) returns void
     -- Locks deliveries whose outcome is recorded next.
+
+function _note_gathered(subscription_id bigint) returns void
+    -- Counts a message of a webhook that gathers, which sets when the next one is posted.
+
+function _note_sent(subscription_id bigint, delivery_id bigint, addresses text[]) returns boolean
+    -- Records which recipients have got the e-mail of a delivery.
 
 function _accept_posts(subscription_id bigint, delivery_ids bigint[]) returns table (down_since timestamptz, waiting_count bigint)
     -- Records that an endpoint has accepted the posts of deliveries.
@@ -2326,12 +2457,14 @@ function _refuse_post(
         status integer,
         reason text,
         retry_after interval default null,
-        early interval default '00:00:00'
+        early interval default '00:00:00',
+        sent_to text[] default '{}',
+        is_final boolean default false
     ) returns text
     -- Handles an endpoint's refusal of a post.
 
 
--- 000082_retry_subscriptions
+-- 000084_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2341,7 +2474,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000083_test_subscriptions
+-- 000085_test_subscriptions
 -- What a subscription would send: a preview of its message, and a test that really sends one.
 
 table subscription_tests
@@ -2379,8 +2512,8 @@ function test_subscription(name text) returns bigint
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
     -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
 
-function preview_message(name text) returns json
-    -- What the message of a subscription is made of, for its last event or for an example: orchestrator subscription preview and the page render its templates.
+function preview_message(name text, title text default null, message text default null) returns json
+    -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 function _build_test(test_id bigint, subscription_id bigint) returns json
     -- The message of a test: that of the last event, marked, also where a template makes it.
@@ -2401,7 +2534,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000084_create_embeds
+-- 000086_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2454,7 +2587,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000085_create_retention
+-- 000087_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2482,7 +2615,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000086_create_status
+-- 000088_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2550,6 +2683,8 @@ view subscription_status
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
     muted_until          timestamptz  -- Until when it gets no events: see tinydevcrm.mute_subscription().
+    title                text         -- Template of the title of its messages; null for the default.
+    message              text         -- Template of the text of its messages; null for the default.
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
     notify_when          text         -- Its own rules: see tinydevcrm.subscription_rules().
@@ -2557,7 +2692,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000087_create_overview
+-- 000089_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2578,7 +2713,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000088_create_page_lists
+-- 000090_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2643,7 +2778,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000089_follow_changes
+-- 000091_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2668,7 +2803,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000090_follow_table_changes
+-- 000092_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2693,7 +2828,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000091_note_late_matviews
+-- 000093_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2703,7 +2838,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000092_create_upkeep
+-- 000094_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2737,7 +2872,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000093_create_checks
+-- 000095_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2764,7 +2899,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000094_create_metrics
+-- 000096_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2783,7 +2918,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000096_drop_users
+-- 000098_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2796,14 +2931,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000097_create_watchdog
+-- 000099_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000098_create_rule_replays
+-- 000100_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2860,7 +2995,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000099_move_registrations
+-- 000101_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2882,7 +3017,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000100_list_matview_settings
+-- 000102_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2904,7 +3039,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000101_lock_readers
+-- 000103_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2934,7 +3069,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000102_alter_matview_queries
+-- 000104_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2963,7 +3098,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000103_describe_matviews
+-- 000105_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2973,7 +3108,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000104_restore_matviews
+-- 000106_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

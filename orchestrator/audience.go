@@ -8,10 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// An audience is which events a subscription gets, and whether each row is a message of its own.
+// An audience is which events a subscription gets, whether each row is a message of its own, and who gets it.
 type audience struct {
 	notifyWhen string
 	eachRow    bool
+	toColumn   string
+	domains    []string
 }
 
 // addAudience adds the options of an audience to a command that creates a subscription or changes one.
@@ -23,6 +25,11 @@ func addAudience(command *cobra.Command) *audience {
 	return a
 }
 
+func (a *audience) addRecipients(command *cobra.Command) {
+	command.Flags().StringVar(&a.toColumn, "to-column", "", "each row goes to the address in this column")
+	command.Flags().StringSliceVar(&a.domains, "allow-domain", nil, "domain of addresses to which rows may go; repeatable")
+}
+
 func (p *program) audienceCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "audience NAME",
@@ -31,15 +38,12 @@ func (p *program) audienceCommand() *cobra.Command {
 			"options it gets what the view notifies of.",
 		Example: "  orchestrator subscription audience sales --notify-when rows_added --to-column owner_email --allow-domain example.com",
 	}
-	var toColumn string
-	var domains []string
 	audience := addAudience(command)
-	command.Flags().StringVar(&toColumn, "to-column", "", "each row goes to the address in this column")
-	command.Flags().StringSliceVar(&domains, "allow-domain", nil, "domain of addresses to which rows may go; repeatable")
+	audience.addRecipients(command)
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
 			"select tinydevcrm.set_audience($1, nullif($2, ''), $3, nullif($4, ''), $5)",
-			args[0], audience.notifyWhen, audience.eachRow, toColumn, pq.Array(domains)); err != nil {
+			args[0], audience.notifyWhen, audience.eachRow, audience.toColumn, pq.Array(audience.domains)); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "subscription %q has a new audience\n", args[0])

@@ -13,7 +13,7 @@ import (
 func (p *program) subscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "subscription COMMAND",
-		Short: "List, pause, mute, retry and replay subscriptions",
+		Short: "List, test, edit, pause, mute, retry and replay subscriptions",
 	}
 	list := &cobra.Command{
 		Use:   "list",
@@ -54,13 +54,14 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		return nil
 	})
 
-	command.AddCommand(list, replay,
+	command.AddCommand(list, replay, p.testSubscriptionCommand(), p.previewMessageCommand(), p.editSubscriptionCommand(),
 		p.muteCommand("Mute a subscription; it never gets the events of that time",
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),
 		create, p.audienceCommand(),
 		p.rulesCommand("List the rules that a subscription may have of its own",
 			"select name, description from tinydevcrm.subscription_rules() order by rank"),
+		p.digestCommand(),
 		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
 			"subscription %[2]q is dropped\n", "select tinydevcrm.drop_subscription($1)"),
 		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",

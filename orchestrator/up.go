@@ -21,6 +21,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
@@ -50,6 +51,7 @@ func (p *program) upCommand() *cobra.Command {
 	}
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
+	p.publicURLFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -121,6 +123,12 @@ func (p *program) up(ctx context.Context) error {
 	if p.letSupers && !p.hasUsers {
 		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login needs --auth")
 	}
+	if err := p.checkPublicURL(); err != nil {
+		return err
+	}
+	if err := p.readMailServer(); err != nil {
+		return err
+	}
 	at, err := p.openSockets()
 	if err != nil {
 		return err
@@ -129,7 +137,7 @@ func (p *program) up(ctx context.Context) error {
 
 	return p.withDatabase(ctx, func(pool *sql.DB) error {
 		diagnostics := logger(p.stderr)
-		if err := prepare(ctx, pool, diagnostics); err != nil {
+		if err := p.prepare(ctx, pool, diagnostics); err != nil {
 			return err
 		}
 		return p.runAll(ctx, pool, at, diagnostics)
@@ -138,11 +146,14 @@ func (p *program) up(ctx context.Context) error {
 
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
-func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
+func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
 	if err := migrateUp(ctx, pool); err != nil {
 		return err
 	}
 	if err := settleJobs(ctx, pool); err != nil {
+		return err
+	}
+	if err := p.recordMailServer(ctx, pool); err != nil {
 		return err
 	}
 	findings, err := checkInstallation(ctx, pool)
@@ -193,13 +204,21 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if p.webhookProxy {
 		client.UseProxy(http.ProxyFromEnvironment)
 	}
-	sender := channel.NewSender(client, "")
+	publicURL := p.linkTo(at.page.Addr().String())
+	sender := channel.NewSender(client, publicURL)
+	if p.mail != nil {
+		sender.UseMail(p.mail)
+	}
 	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
 	defer cancelWebhooks()
+
+	tests := trial.NewRunner(pools.webhooks, sender.Post, diagnostics)
+	wakeTests, cancelTests := hub.Subscribe()
+	defer cancelTests()
 
 	changes := fresh.NewRunner(pools.fresh, diagnostics)
 
@@ -213,6 +232,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return hub.Probe(ctx, pools.log) })
 	group.Go(func() error { return worker.Run(ctx, wakeLog) })
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
+	group.Go(func() error { return tests.Run(ctx, wakeTests) })
 	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
@@ -232,8 +252,9 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 			Events:    hub.Subscribe,
 			Logger:    diagnostics,
 			MaxUpload: files.MaxBytes,
-			Hosts:     p.hosts,
-			Others:    p.routesBesidePage(operations),
+			Hosts:     p.pageHosts(),
+			PublicURL: publicURL,
+			Others:    p.routesBesidePage(operations, pool, diagnostics),
 		}), diagnostics)
 	})
 	diagnostics.Info("ready", at.addresses()...)

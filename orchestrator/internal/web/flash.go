@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
@@ -34,6 +35,9 @@ type flash struct {
 	Secret string
 	// Rebuilt are the views on a view whose query was altered, Warnings what that view could not keep.
 	Rebuilt, Warnings []string
+	// Message is that of a subscription, by its new templates; Test is the outcome of a test.
+	Message *previewed
+	Test    *trial.Outcome
 	// Count is the number of deliveries that are pending again.
 	Count int64
 

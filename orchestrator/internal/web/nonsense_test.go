@@ -35,6 +35,8 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /matviews/unembed":        {"relation"},
 		"POST /subscriptions":           {"new_subscription", "new_matview", "url"},
 		"POST /subscriptions/alter":     {"subscription", "new_url"},
+		"POST /subscriptions/edit":      {"subscription", "title", "message"},
+		"POST /subscriptions/test":      {"subscription"},
 		"POST /subscriptions/pause":     {"subscription"},
 		"POST /subscriptions/resume":    {"subscription"},
 		"POST /subscriptions/mute":      {"subscription", "mute_for"},

@@ -80,7 +80,9 @@ type page struct {
 	Embedding *embedding
 	Origins   string
 
-	Subscribe     subscriptionForm
+	Subscribe subscriptionForm
+	// Typed are the templates as they were typed; nil when nobody has.
+	Typed         *templateForm
 	Subscriptions []subscription
 	Subscription  *subscription
 
@@ -220,6 +222,9 @@ func pageOfForm(form url.Values) page {
 			Rules:         form.Get("rules"),
 			EachRow:       form.Get("each_row") == "true",
 		},
+	}
+	if form.Has("title") {
+		filled.Typed = &templateForm{form.Get("subscription"), form.Get("title"), form.Get("message")}
 	}
 	if relation := form.Get("relation"); relation != "" {
 		filled.Chosen.Set("matview", relation)

@@ -51,6 +51,8 @@ func (s *server) userRoutes() http.Handler {
 	mux.HandleFunc("GET /subscriptions", s.listSubscriptions)
 	mux.HandleFunc("POST /subscriptions", s.createSubscription)
 	mux.HandleFunc("POST /subscriptions/alter", s.alterWebhook)
+	mux.HandleFunc("POST /subscriptions/edit", s.editSubscription)
+	mux.HandleFunc("POST /subscriptions/test", s.testSubscription)
 	mux.HandleFunc("POST /subscriptions/pause", s.pauseSubscription)
 	mux.HandleFunc("POST /subscriptions/resume", s.resumeSubscription)
 	mux.HandleFunc("POST /subscriptions/mute", s.muteSubscription)

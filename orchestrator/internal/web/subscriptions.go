@@ -27,12 +27,14 @@ type subscription struct {
 	IsTroubled         bool
 	MutedUntil         sql.NullTime
 	NextAttemptAt      sql.NullTime
-	Deliveries         []delivery
+	// Title and Message are its templates; empty for the default ones.
+	Title, Message string
+	Deliveries     []delivery
 }
 
 func (s *subscription) fields() []any {
 	return []any{&s.Name, &s.Matview, &s.URL, &s.Status, &s.LastError, &s.Pending, &s.Parked, &s.PauseReason,
-		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt}
+		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt, &s.Title, &s.Message}
 }
 
 // A delivery is a row of tinydevcrm.latest_deliveries().
@@ -66,7 +68,7 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 	shown.Subscriptions, err = db.Collect(ctx, s.pool(ctx), "list the subscriptions", (*subscription).fields, `
 		select subscription, coalesce(matview::text, dropped_matview, ''), coalesce(url, ''), status, coalesce(last_error, ''),
 		       pending_count, parked_count, coalesce(pause_reason, ''), is_paused, is_troubled, muted_until,
-		       case when next_attempt_at > now() then next_attempt_at end
+		       case when next_attempt_at > now() then next_attempt_at end, coalesce(title, ''), coalesce(message, '')
 		  from tinydevcrm.subscription_status
 		 where owner = quote_ident(current_user)::regrole
 		 order by subscription = $1 desc, is_troubled desc, subscription
@@ -87,6 +89,9 @@ func (s *server) fillSubscriptions(ctx context.Context, shown *page) error {
 		return nil
 	}
 	shown.Subscription = &shown.Subscriptions[0]
+	if typed := shown.Typed; typed != nil && typed.Subscription == shown.Subscription.Name {
+		shown.Subscription.Title, shown.Subscription.Message = typed.Title, typed.Message
+	}
 	return s.readDeliveries(ctx, shown.Subscription)
 }
 

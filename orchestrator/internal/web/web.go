@@ -64,6 +64,8 @@ type Config struct {
 	// Hosts are domain names of the page, as behind a proxy. IP addresses, localhost and names without a dot
 	// always work.
 	Hosts []string
+	// PublicURL is where people reach the page; links in messages lead there.
+	PublicURL string
 	// Others are routes of the rest of the program that need no log-in, by their patterns.
 	Others map[string]http.Handler
 }

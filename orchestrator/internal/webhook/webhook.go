@@ -119,7 +119,10 @@ func (c *Client) Post(ctx context.Context, endpoint Endpoint, message Message) (
 	answer, err := c.post(ctx, endpoint, message)
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
-		refusal.Reason = hide(refusal.Reason, endpoint)
+		refusal.Reason, refusal.Body = hide(refusal.Reason, endpoint), hide(refusal.Body, endpoint)
+	}
+	if answer != nil {
+		answer.Body = []byte(hide(string(answer.Body), endpoint))
 	}
 	return answer, err
 }

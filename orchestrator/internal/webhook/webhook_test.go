@@ -359,3 +359,57 @@ func TestSlowEndpointHoldsUpNobody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The owner's headers go to the endpoint, to its own redirects, and to nobody else.
+func TestHeadersAreForTheEndpointAlone(t *testing.T) {
+	record, deliveries := record(http.StatusOK)
+	other := serve(t, record)
+	var own *httptest.Server
+	own = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/here":
+			w.Header().Set("Location", own.URL+"/in")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		case "/away":
+			w.Header().Set("Location", other.URL+"/in")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		default:
+			record(w, r)
+		}
+	})
+	for path, want := range map[string]string{"/in": "Bearer secret", "/here": "Bearer secret", "/away": ""} {
+		endpoint := to(own.URL + path)
+		endpoint.Headers = map[string]string{"Authorization": "Bearer secret", "User-Agent": "mine"}
+		if err := newClient(t).Send(t.Context(), endpoint, message); err != nil {
+			t.Fatal(err)
+		}
+		got := receive(t, deliveries)
+		if got.header.Get("Authorization") != want || got.header.Get("Webhook-Signature") == "" {
+			t.Errorf("%s: headers %v", path, got.header)
+		}
+	}
+}
+
+// A refusal that repeats the request, as some servers do, does not show what is secret in it.
+func TestRefusalsHideSecrets(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, "bad %s with %s and %s", r.URL, r.Header.Get("Authorization"), r.Header.Get("X-Key"))
+	})
+	endpoint := to(server.URL + "/bot1234:abcdefgh/send?token=t0ken-t0ken&verbose=1")
+	endpoint.Headers = map[string]string{"Authorization": "Bearer very-secret", "X-Key": "0123456789"}
+	expectReason(t, newClient(t).Send(t.Context(), endpoint, message), "400 Bad Request: bad /… with … and …")
+}
+
+// Without a secret a message is not signed.
+func TestUnsigned(t *testing.T) {
+	record, deliveries := record(http.StatusOK)
+	if err := newClient(t).Send(t.Context(), webhook.Endpoint{URL: serve(t, record).URL}, message); err != nil {
+		t.Fatal(err)
+	}
+	for name := range receive(t, deliveries).header {
+		if strings.HasPrefix(name, "Webhook-") {
+			t.Errorf("header %s", name)
+		}
+	}
+}

@@ -260,6 +260,8 @@ select subscriptions.name as subscription,
        case
            when subscriptions.muted_until > now() then subscriptions.muted_until
        end as muted_until,
+       subscriptions.title,
+       subscriptions.message,
        judged.status,
        tinydevcrm._needs_attention(judged.status) as is_troubled,
        array_to_string(subscriptions.notify_when, ', ') as notify_when,
@@ -376,6 +378,10 @@ comment on column tinydevcrm.subscription_status.is_paused is
     'Whether it is paused or switched off.';
 comment on column tinydevcrm.subscription_status.muted_until is
     'Until when it gets no events: see tinydevcrm.mute_subscription(). Null when it is not muted.';
+comment on column tinydevcrm.subscription_status.title is
+    'Template of the title of its messages; null for the default.';
+comment on column tinydevcrm.subscription_status.message is
+    'Template of the text of its messages; null for the default.';
 comment on column tinydevcrm.subscription_status.status is
     'Its state: see tinydevcrm._subscription_state().';
 comment on column tinydevcrm.subscription_status.is_troubled is

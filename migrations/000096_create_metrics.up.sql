@@ -180,7 +180,7 @@ begin
                count(queues.state)::double precision
           from kinds
          cross join unnest(
-                   array['ok', 'failing', 'paused', 'switched off', 'view dropped']
+                   array['ok', 'failing', 'paused', 'switched off', 'no mail server', 'view dropped']
                ) as known (state)
           left join queues
             on queues.kind = kinds.kind

@@ -257,6 +257,23 @@ as $$
            or pg_has_role(listeners.owner, 'tinydevcrm_orchestrator', 'usage')
        )
     union all
+    select 'e-mails have a mail server',
+           settings.mail_server is not null or counted.count = 0,
+           coalesce(
+               settings.mail_server,
+               format('none, and %s subscriptions by e-mail wait', counted.count)),
+           'Start the orchestrator with SMTP_URL, such as '
+           'smtp://user:password@smtp.example.com:587?from=alerts@example.com.'
+      from tinydevcrm.settings
+     cross join (
+        select count(*) as count
+          from tinydevcrm.webhooks
+         where webhooks.format = 'email'
+           and (
+               pg_has_role(webhooks.owner, 'usage') or pg_has_role('tinydevcrm_admin', 'usage')
+           )
+     ) as counted
+    union all
     select 'you may use TinyDevCRM',
            pg_has_role('tinydevcrm_user', 'usage'),
            'as ' || current_user,

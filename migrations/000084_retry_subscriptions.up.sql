@@ -14,7 +14,8 @@ begin
 
     update tinydevcrm.webhooks
        set probe_after = interval '0',
-           rate_limited_for = interval '0'
+           rate_limited_for = interval '0',
+           post_after = interval '0'
      where webhooks.subscription_id = v_id;
 
     select count(*)
@@ -35,7 +36,7 @@ $$;
 
 comment on function tinydevcrm.retry_subscription(text) is
     'Tries again now: what waits for a retry is due, and so is the probe of an endpoint that is '
-    'down. Returns how many deliveries are pending; 0 while it is paused, because none is tried '
+    'down. Of an e-mail also what is gathered; a digest that has not been tried keeps its time. Returns how many deliveries are pending; 0 while it is paused, because none is tried '
     'then. Raises TD001 when there is no such subscription.';
 
 create function tinydevcrm._find_next_attempt(subscription tinydevcrm.subscriptions)
@@ -66,7 +67,8 @@ begin
                 when tinydevcrm._endpoint_is_down(v_webhook) then v_webhook.next_probe_at
                 else v_delivery.visible_at
             end,
-            v_webhook.rate_limited_until)
+            v_webhook.rate_limited_until,
+            v_webhook.next_post_at)
     end;
 end
 $$;

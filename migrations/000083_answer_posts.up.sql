@@ -60,6 +60,62 @@ comment on function tinydevcrm._lock_posted(bigint[]) is
     'Locks deliveries whose outcome is recorded next. Raises 55P03 at once when their owner has '
     'locked one: the orchestrator tries again later, and records those of other owners meanwhile.';
 
+create function tinydevcrm._note_gathered(subscription_id bigint)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.webhooks
+       set post_count = webhooks.post_count + 1,
+           sent_to = '{}'
+     where webhooks.subscription_id = (
+               select unlocked.subscription_id
+                 from tinydevcrm.webhooks as unlocked
+                where unlocked.subscription_id = _note_gathered.subscription_id
+                  and tinydevcrm._gathers(unlocked)
+                  for no key update skip locked
+           )
+$$;
+
+comment on function tinydevcrm._note_gathered(bigint) is
+    'Counts a message of a webhook that gathers, which sets when the next one is posted.';
+
+create function tinydevcrm._note_sent(
+    subscription_id bigint,
+    delivery_id     bigint,
+    addresses       text[]
+)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_sent_to text[];
+begin
+    update tinydevcrm.webhooks
+       set sent_to = array(
+               select sent.entry
+                 from unnest(webhooks.sent_to) as sent (entry)
+                where split_part(sent.entry, ' ', 1) = 'delivery_' || _note_sent.delivery_id
+                union
+               select format('delivery_%s %s', _note_sent.delivery_id, taken.address)
+                 from unnest(_note_sent.addresses) as taken (address)
+           )
+     where webhooks.subscription_id = _note_sent.subscription_id
+       and webhooks.format = 'email'
+    returning webhooks.sent_to
+         into v_sent_to;
+
+    return v_sent_to <> '{}';
+end
+$$;
+
+comment on function tinydevcrm._note_sent(bigint, bigint, text[]) is
+    'Records which recipients have got the e-mail of a delivery. Returns whether any have, now or '
+    'at an earlier attempt; null when it is no e-mail.';
+
 create function tinydevcrm._accept_posts(subscription_id bigint, delivery_ids bigint[])
     returns table (down_since timestamptz, waiting_count bigint)
     language plpgsql
@@ -69,6 +125,7 @@ as $$
 begin
     perform tinydevcrm._lock_posted(_accept_posts.delivery_ids);
     perform tinydevcrm.acknowledge_events(_accept_posts.delivery_ids);
+    perform tinydevcrm._note_gathered(_accept_posts.subscription_id);
 
     return query
         select back.*
@@ -106,7 +163,9 @@ create function tinydevcrm._refuse_post(
     status          integer,
     reason          text,
     retry_after     interval default null,
-    early           interval default interval '0'
+    early           interval default interval '0',
+    sent_to         text[] default '{}',
+    is_final        boolean default false
 )
     returns text
     language plpgsql
@@ -117,11 +176,29 @@ declare
     v_retry_after constant interval := least(
         coalesce(_refuse_post.retry_after, interval '0'), interval '1 day');
     v_kind        constant text := tinydevcrm._classify_refusal(_refuse_post.status);
+    v_has_sent    boolean;
     v_was_down    boolean;
     v_is_first    boolean;
     v_goes_down   boolean;
 begin
     perform tinydevcrm._lock_posted(array[_refuse_post.delivery_id]);
+
+    v_has_sent := tinydevcrm._note_sent(
+        _refuse_post.subscription_id, _refuse_post.delivery_id, _refuse_post.sent_to);
+
+    if _refuse_post.is_final then
+        update tinydevcrm.deliveries
+           set last_error = left(_refuse_post.reason, 1000),
+               is_in_flight = false,
+               state = case when v_has_sent then 'acknowledged' else 'parked' end
+         where deliveries.id = _refuse_post.delivery_id
+           and deliveries.acknowledged_at is null;
+
+        -- The server has answered, and counts no failure.
+        perform tinydevcrm._note_gathered(_refuse_post.subscription_id);
+        perform tinydevcrm._note_success(_refuse_post.subscription_id);
+        return null;
+    end if;
 
     select tinydevcrm._endpoint_is_down(webhooks),
            coalesce(deliveries.attempts, 0) <= 1
@@ -172,28 +249,38 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._refuse_post(bigint, bigint, integer, text, interval, interval) is
+comment on function tinydevcrm._refuse_post(
+    bigint, bigint, integer, text, interval, interval, text[], boolean
+) is
     'Handles an endpoint''s refusal of a post. Status 410 switches the webhook off; every other '
     'one counts as a failure of the endpoint, as tinydevcrm._classify_refusal() says. retry_after, '
     'at most a day, delays the next post to the endpoint. The delivery is retried with exponential '
     'backoff: see tinydevcrm.reject_event(). A probe that the endpoint could not answer, or that '
     'was early, costs no attempt. status is that of the answer, null when there was none. Returns '
-    'why nothing more is posted to the endpoint now: gone, down, rate limited, or null.';
+    'why nothing more is posted to the endpoint now: gone, down, rate limited, or null. sent_to are '
+    'the recipients that have got an e-mail; a retry is for the others. is_final says that no retry '
+    'can help: then the delivery is parked, or acknowledged when some have got it.';
 
 revoke execute on function
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),
     tinydevcrm._lock_posted(bigint[]),
+    tinydevcrm._note_gathered(bigint),
+    tinydevcrm._note_sent(bigint, bigint, text[]),
     tinydevcrm._accept_posts(bigint, bigint[]),
     tinydevcrm._return_post(bigint, text, interval),
-    tinydevcrm._refuse_post(bigint, bigint, integer, text, interval, interval)
+    tinydevcrm._refuse_post(
+        bigint, bigint, integer, text, interval, interval, text[], boolean)
 from public;
 
 grant execute on function
     tinydevcrm._disable_webhook(bigint, text),
     tinydevcrm._limit_webhook_rate(bigint, interval),
     tinydevcrm._lock_posted(bigint[]),
+    tinydevcrm._note_gathered(bigint),
+    tinydevcrm._note_sent(bigint, bigint, text[]),
     tinydevcrm._accept_posts(bigint, bigint[]),
     tinydevcrm._return_post(bigint, text, interval),
-    tinydevcrm._refuse_post(bigint, bigint, integer, text, interval, interval)
+    tinydevcrm._refuse_post(
+        bigint, bigint, integer, text, interval, interval, text[], boolean)
 to tinydevcrm_user;

@@ -21,6 +21,7 @@ begin
         when tinydevcrm._endpoint_is_down(webhook) then
             webhook.next_probe_at <= clock_timestamp()
             and (tinydevcrm._find_next_delivery(webhook.subscription_id)).id is not null
+        when webhook.next_post_at > clock_timestamp() then false
         else exists (
             select
               from tinydevcrm._list_due_heads(webhook.subscription_id, 1)
@@ -51,13 +52,17 @@ as $$
            or pg_has_role(subscriptions.owner, 'usage')
            or pg_has_role('tinydevcrm_orchestrator', 'usage')
        )
+       and (
+           webhooks.format <> 'email'
+           or exists (select from tinydevcrm.settings where settings.mail_server is not null)
+       )
        and tinydevcrm._endpoint_is_due(webhooks)
      order by row_number() over (partition by subscriptions.owner order by random())
 $$;
 
 comment on function tinydevcrm._list_due_webhooks() is
-    'The webhooks that have deliveries to post now, and that the caller may serve. Owners take '
-    'turns.';
+    'The webhooks that have deliveries to post now, and that the caller may serve: no e-mails '
+    'without a mail server. Owners take turns.';
 
 create function tinydevcrm._build_webhook_body(
     event         tinydevcrm.matview_refresh_events,
@@ -87,6 +92,77 @@ comment on function tinydevcrm._build_webhook_body(
     'The body of the post of an event: its type is "matview." and the outcome, its data the event. '
     'superseded_by is as in tinydevcrm.receive_events(). also_failed or also_recovered lists the '
     'events that the post carries besides: see tinydevcrm.grouped_events().';
+
+create function tinydevcrm._build_gathered(
+    webhook       tinydevcrm.webhooks,
+    delivery_id   bigint,
+    event         tinydevcrm.matview_refresh_events,
+    superseded_by bigint
+)
+    returns json
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_body json;
+begin
+    v_body := case
+        when exists (select from tinydevcrm.grouped_events(_build_gathered.delivery_id)) then
+            tinydevcrm._build_digest(webhook, _build_gathered.delivery_id)
+        when webhook.format = 'standard' then
+            tinydevcrm._build_webhook_body(event, _build_gathered.superseded_by)
+        else tinydevcrm._build_notification(
+            webhook.subscription_id, event, _build_gathered.superseded_by)
+    end;
+
+    return case webhook.format
+        when 'email' then
+            tinydevcrm._address_email(
+                webhook, 'delivery_' || _build_gathered.delivery_id, v_body)
+        else v_body
+    end;
+end
+$$;
+
+comment on function tinydevcrm._build_gathered(
+    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint
+) is
+    'The body of the post of a webhook that gathers: that of the event, or of all that its delivery '
+    'carries; for an e-mail with its recipients.';
+
+create function tinydevcrm._build_part(
+    webhook       tinydevcrm.webhooks,
+    delivery_id   bigint,
+    event         tinydevcrm.matview_refresh_events,
+    superseded_by bigint,
+    others        json,
+    row_number    integer,
+    recipient     text
+)
+    returns json
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_body constant json := tinydevcrm._build_notification(
+        webhook.subscription_id, event, _build_part.superseded_by, _build_part.others,
+        _build_part.row_number);
+begin
+    return case webhook.format
+        when 'email' then tinydevcrm._address_email(
+            webhook, 'delivery_' || _build_part.delivery_id, v_body, _build_part.recipient)
+        else v_body
+    end;
+end
+$$;
+
+comment on function tinydevcrm._build_part(
+    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text
+) is
+    'The body of the post of a webhook that does not gather, in a format other than standard: that of '
+    'an event or of a part of it; for an e-mail with its recipients.';
 
 create function tinydevcrm._claim_probe(subscription_id bigint, visibility_timeout interval)
     returns interval
@@ -187,6 +263,7 @@ declare
     v_webhook tinydevcrm.webhooks;
     v_is_down boolean;
     v_early   interval := interval '0';
+    v_places  tid[];
 begin
     select webhooks.*
       into v_webhook
@@ -206,21 +283,27 @@ begin
         return;
     end if;
 
+    if tinydevcrm._gathers(v_webhook) then
+        v_places := tinydevcrm._lock_gathered(v_webhook);
+    end if;
+
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
-               tinydevcrm._name_message((received.event).id, received.row_number),
-               case v_webhook.format
-                   when 'standard' then
+               case
+                   when v_places is null then
+                       tinydevcrm._name_message((received.event).id, received.row_number)
+                   else tinydevcrm._name_post(received.delivery_id)
+               end,
+               case
+                   when v_places is not null then tinydevcrm._build_gathered(
+                       v_webhook, received.delivery_id, received.event, received.superseded_by)
+                   when v_webhook.format = 'standard' then
                        tinydevcrm._build_webhook_body(
                            received.event, received.superseded_by, grouped.others)
-                   else
-                       tinydevcrm._build_notification(
-                           v_webhook.subscription_id,
-                           received.event,
-                           received.superseded_by,
-                           grouped.others,
-                           received.row_number)
+                   else tinydevcrm._build_part(
+                       v_webhook, received.delivery_id, received.event, received.superseded_by,
+                       grouped.others, received.row_number, received.recipient)
                end,
                v_webhook.url,
                tinydevcrm._list_signing_secrets(v_webhook),
@@ -231,7 +314,8 @@ begin
                    v_webhook.subscription_id,
                    case when v_is_down then 1 else _receive_posts.batch_size end,
                    _receive_posts.visibility_timeout,
-                   _receive_posts.run_length) as received
+                   _receive_posts.run_length,
+                   v_places) as received
          cross join lateral (
             select json_agg(
                        json_build_object(
@@ -250,7 +334,8 @@ comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer
     'view, with all that the orchestrator needs to post them. message_id is the same at each '
     'attempt, and each of the secrets signs; there are none when the format is not signed. body is '
     'the message itself in format standard, and what tinydevcrm._build_notification() returns in '
-    'others. early is how long before its own retry a delivery '
+    'others. A webhook that gathers gets one message at a time: see tinydevcrm._lock_gathered(). '
+    'early is how long before its own retry a delivery '
     'probes an endpoint that is down: one at a time, and nothing while it is not time for that. '
     'Returns nothing while the endpoint is rate limited.';
 
@@ -282,6 +367,10 @@ revoke execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
+    tinydevcrm._build_gathered(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
+    tinydevcrm._build_part(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
@@ -292,6 +381,10 @@ grant execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
+    tinydevcrm._build_gathered(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
+    tinydevcrm._build_part(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),

@@ -279,7 +279,11 @@ comment on function tinydevcrm._find_example_event(bigint) is
     'The last event of a subscription''s view, or of all that its owner may read, that notified; '
     'one that never was, with number 0, when there is none.';
 
-create function tinydevcrm.preview_message(name text)
+create function tinydevcrm.preview_message(
+    name    text,
+    title   text default null,
+    message text default null
+)
     returns json
     language plpgsql
     stable
@@ -288,14 +292,34 @@ as $$
 declare
     v_id constant bigint := tinydevcrm._find_own_subscription(preview_message.name);
 begin
-    return tinydevcrm._build_notification(v_id, tinydevcrm._find_example_event(v_id));
+    perform tinydevcrm._check_template(preview_message.title, 'title'),
+            tinydevcrm._check_template(preview_message.message, 'message');
+
+    -- As a list of fields: jsonb would not keep the order of the columns of rows.
+    return (
+        select json_object_agg(
+                   fields.key,
+                   case fields.key
+                       when 'templates' then json_build_object(
+                           'title',
+                           coalesce(preview_message.title, fields.value ->> 'title'),
+                           'message',
+                           coalesce(preview_message.message, fields.value ->> 'message'))
+                       else fields.value
+                   end
+                   order by fields.number)
+          from json_each(
+                   tinydevcrm._build_notification(v_id, tinydevcrm._find_example_event(v_id)))
+               with ordinality as fields (key, value, number)
+    );
 end
 $$;
 
-comment on function tinydevcrm.preview_message(text) is
-    'What the message of a subscription is made of, for its last event or for an example: '
-    'orchestrator subscription preview and the page render its templates. Raises TD001 when there '
-    'is no such subscription.';
+comment on function tinydevcrm.preview_message(text, text, text) is
+    'What the message of a subscription is made of, for its last event or for an example, with '
+    'other templates than its own if they are given: orchestrator subscription preview and the '
+    'page render them. Raises TD001 when there is no such subscription, TD007 for a malformed '
+    'template.';
 
 create function tinydevcrm._build_test(test_id bigint, subscription_id bigint)
     returns json
@@ -312,6 +336,7 @@ declare
           from tinydevcrm.webhooks
          where webhooks.subscription_id = _build_test.subscription_id
     );
+    v_body   json;
 begin
     if v_format = 'standard' then
         return json_build_object(
@@ -323,7 +348,7 @@ begin
     end if;
 
     -- As a list of fields: jsonb would not keep the order of the columns of rows.
-    return (
+    v_body := (
         select json_object_agg(
                    fields.key,
                    case fields.key
@@ -347,6 +372,15 @@ begin
                    tinydevcrm._build_notification(_build_test.subscription_id, v_event))
                with ordinality as fields (key, value, number)
     );
+
+    return case v_format
+        when 'email' then (
+            select tinydevcrm._address_email(webhooks, 'test_' || _build_test.test_id, v_body)
+              from tinydevcrm.webhooks
+             where webhooks.subscription_id = _build_test.subscription_id
+        )
+        else v_body
+    end;
 end
 $$;
 
@@ -456,7 +490,7 @@ revoke execute on function
     tinydevcrm._subscription_tests_forget(),
     tinydevcrm.test_subscription(text),
     tinydevcrm._find_example_event(bigint),
-    tinydevcrm.preview_message(text),
+    tinydevcrm.preview_message(text, text, text),
     tinydevcrm._build_test(bigint, bigint),
     tinydevcrm._receive_tests(integer),
     tinydevcrm._finish_test(bigint, integer, interval, text, text)
@@ -465,7 +499,7 @@ from public;
 grant execute on function
     tinydevcrm.test_subscription(text),
     tinydevcrm._find_example_event(bigint),
-    tinydevcrm.preview_message(text),
+    tinydevcrm.preview_message(text, text, text),
     tinydevcrm._build_test(bigint, bigint),
     tinydevcrm._receive_tests(integer),
     tinydevcrm._finish_test(bigint, integer, interval, text, text)
