@@ -755,6 +755,7 @@ table notify_rules
     label                text         -- When it notifies, in a few words that go on from "notify me".
     description          text         -- When it notifies, in one sentence.
     compares             boolean      -- Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.
+    row_kinds            text[]       -- Which rows of an event it is about: rows, added, removed, updated; empty when it is about none.
     primary key (name)
     unique (rank)
 
@@ -795,6 +796,8 @@ table matviews
     is_on_change         boolean      -- Whether its schedule is "on change".
     refresh_interval     interval     -- On change: shortest time between the starts of two refreshes, 100 ms to 7 days.
     tried_snapshot       text         -- On change: what its last refresh has read, as a txid_snapshot, also when that failed or could not notify.
+    asked_rules          text[]       -- The rules about rows that subscriptions to it have of their own.
+    carries_all          boolean      -- Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because a subscription to it gets each row alone, or the rows of each recipient.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -815,6 +818,7 @@ table matviews
     trigger _100_set_deadline before update of notify_deadline: _matviews_set_deadline()
     trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
     trigger _200_take_number before insert: _matviews_take_number()
+    trigger _300_fill_in_asked before insert: _matviews_fill_in_asked()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
@@ -1087,6 +1091,7 @@ table matview_refresh_events
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     suppressed_by        text         -- Why it does not notify; null when it does.
+    held_rules           text[]       -- The rules that hold for it, of those that subscriptions with a rule of their own have.
     method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
@@ -1121,7 +1126,7 @@ function _notify(event_id bigint) returns void
     -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
 
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of an event that notifies: see tinydevcrm._notify().
+    -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
 -- 000040_create_event_readers
@@ -1194,6 +1199,9 @@ table matview_baselines
 function _matview_baselines_remove_gone() returns trigger
     -- Removes buckets whose sum has become null.
 
+function _compares(rules text[]) returns boolean
+    -- Whether one of these rules compares rows.
+
 function _matviews_forget_baseline() returns trigger
     -- Removes the baseline of a materialized view whose rule or ignored columns change, and counts anew for notify_after.
 
@@ -1205,6 +1213,7 @@ type _refresh
     ignored_columns      text[]
     quiet_by             text
     is_early             boolean
+    rule_compares        boolean
     compares             boolean
     has_baseline         boolean
     columns              text
@@ -1229,8 +1238,11 @@ type _refresh
     error_code           text
     error_message        text
 
-function _rule_holds(matview matviews, refresh _refresh) returns boolean
-    -- Whether the notify rule holds for a refresh that succeeded; null when there is nothing to compare with, or nothing was compared.
+function _rule_holds(rule text, last_row_count bigint, refresh _refresh) returns boolean
+    -- Whether a notify rule holds for a refresh that succeeded, of a materialized view that had last_row_count rows; null when there is nothing to compare with, or nothing was compared.
+
+function _find_held_rules(matview matviews, refresh _refresh, suppressed_by text) returns text[]
+    -- Those of tinydevcrm.matviews.asked_rules that hold for a refresh that succeeded; null when none does, or when the mute, notify_interval or notify_after of the view keep it quiet.
 
 function _find_suppression(matview matviews, refresh _refresh, outcome text) returns text
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
@@ -1770,7 +1782,36 @@ function _check_template(template text, what text) returns void
     -- Checks a template in Mustache, of the title or of the message, which what names.
 
 
--- 000064_create_subscriptions
+-- 000064_create_audience_rules
+-- The rules that a subscription may have of its own: which of the events of a view it gets.
+
+table outcome_rules
+    -- The rules of subscriptions that are about outcomes and not about rows.
+    name                 text         -- The rule.
+    rank                 integer      -- Its place in a list, after those of tinydevcrm.notify_rules.
+    label                text         -- When it notifies, in a few words that go on from "notify me".
+    description          text         -- When it notifies, in one sentence.
+    outcomes             text[]       -- The outcomes that it is about.
+    primary key (name)
+    unique (rank)
+
+function subscription_rules() returns table (name text, rank integer, label text, description text, is_about_rows boolean)
+    -- The rules that a subscription may have of its own, one or several.
+
+function _read_rules(notify_when text, is_of_one_view boolean) returns text[]
+    -- The rules of a subscription, from a text that lists them with commas; null for null.
+
+function _check_split(is_split boolean, is_of_one_view boolean) returns void
+    -- Raises TD007 when a subscription that is not to one view is to deliver rows apart.
+
+function _is_domain(domain text) returns boolean
+    -- Whether a text is the name of a domain with at least two parts, in ASCII.
+
+function _find_recipient(address text, allowed_domains text[]) returns text
+    -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
+
+
+-- 000065_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1789,6 +1830,10 @@ table subscriptions
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
     numbers_as_text      boolean      -- Whether every number in the rows of its events is a text.
+    notify_when          text[]       -- Its own rules, of tinydevcrm.subscription_rules(): it gets the events for which one of them holds, also those of which the rule of the view does not notify.
+    each_row             boolean      -- Whether each row that an event is about is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row: the rows of one address are a delivery, unless each_row.
+    allowed_domains      text[]       -- The domains, in lower case, to which addresses of to_column must belong.
     title                text         -- Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default title.
     message              text         -- Template of the texts that people get, likewise, at most 10,000 bytes.
     created_at           timestamptz  -- When it was created.
@@ -1796,7 +1841,11 @@ table subscriptions
     unique (owner, name)
     trigger _100_mute before update of muted_for: _set_muted_until()
     trigger _200_check_templates before update of title, message: _subscriptions_check_templates()
+    trigger _400_ask_no_more after update of is_dropped: _subscriptions_ask()
+    trigger _500_ask after insert: _subscriptions_ask()
+    trigger _500_ask_again after update of notify_when, each_row, to_column: _subscriptions_ask()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
+    trigger _600_refuse_parted_digest after update of each_row, to_column: _refuse_parted_digest('id')
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
@@ -1811,7 +1860,9 @@ function create_subscription(
         name text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        notify_when text default null,
+        each_row boolean default false
     ) returns bigint
     -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
 
@@ -1834,7 +1885,68 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000065_create_deliveries
+-- 000066_create_audiences
+-- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
+
+function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
+    -- What the subscriptions to a materialized view of this owner ask of it: tinydevcrm.matviews.asked_rules and carries_all.
+
+function _subscriptions_ask() returns trigger
+    -- Writes to the registry what the subscriptions to a materialized view ask of it, and removes a baseline that nothing needs.
+
+function _matviews_fill_in_asked() returns trigger
+    -- Writes what is asked of a materialized view that takes the place of one with subscriptions.
+
+function _check_recipients(matview_id bigint, to_column text, allowed_domains text[]) returns void
+    -- Raises TD007 unless the column is one of the view, and there are domains; nothing without a column.
+
+function set_audience(
+        name text,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
+    ) returns void
+    -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
+
+
+-- 000067_split_events
+-- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
+
+function _list_held_rules(event matview_refresh_events) returns text[]
+    -- The rules of subscriptions that hold for an event: those about rows, which it has recorded, and those about its outcome.
+
+function _list_event_rows(event matview_refresh_events) returns table (number bigint, kind text, entry text)
+    -- What an event carries, numbered: its rows, then its added, updated and removed ones, as JSON.
+
+function _read_cell(document text, name text) returns text
+    -- A value of a row, given as JSON; null when there is none, or when Postgres cannot read the JSON, as with \u0000.
+
+function _find_row_kinds(event matview_refresh_events, notify_when text[]) returns text[]
+    -- Which rows of an event a subscription with these rules of its own, or with that of the view, is notified of: see tinydevcrm.notify_rules.row_kinds.
+
+function _has_more_rows(event matview_refresh_events, kinds text[]) returns boolean
+    -- Whether there are more rows of these kinds than the event carries.
+
+function _split_event(event matview_refresh_events, notify_when text[], each_row boolean, to_column text) returns table (row_numbers integer[])
+    -- The parts in which a subscription gets an event: the numbers of the rows of each, as in tinydevcrm._list_event_rows(), and null for the whole event.
+
+function _carry_parts(event matview_refresh_events, row_numbers integer[]) returns matview_refresh_events
+    -- An event with these of its rows alone, and with the counts of these.
+
+function _address_event(event matview_refresh_events, notify_when text[], row_numbers integer[]) returns matview_refresh_events
+    -- An event as a subscription with these rules of its own gets it, or these rows of it: as if its rules were that of the view.
+
+function _find_event_recipient(
+        event matview_refresh_events,
+        row_numbers integer[],
+        to_column text,
+        allowed_domains text[]
+    ) returns text
+    -- The address of these rows of an event; null when they have none to which messages may go.
+
+
+-- 000068_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1844,6 +1956,8 @@ table deliveries
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
+    row_numbers          integer[]    -- The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where the subscription gets rows apart; null for the whole event.
+    row_number           integer      -- The first of them, which names the part of the event; 0 for the whole event.
     matview_id           bigint       -- The registration of the event's materialized view, for the order; 0 when that had been removed.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
@@ -1857,7 +1971,7 @@ table deliveries
     last_error           text         -- Why the last attempt failed: the reason that the worker gave.
     is_gathered          boolean      -- Set to let it carry all other deliveries of its subscription that are due: see tinydevcrm._lock_gathered().
     primary key (id)
-    unique (event_id, subscription_id)
+    unique (event_id, subscription_id, row_number)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_set_matview before insert: _deliveries_set_matview()
@@ -1877,10 +1991,10 @@ function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
 function _matview_refresh_events_fan_out() returns trigger
-    -- Writes a delivery for each subscription whose owner may see the event.
+    -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000066_order_deliveries
+-- 000069_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1893,7 +2007,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000067_group_failures
+-- 000070_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -1912,7 +2026,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000068_receive_deliveries
+-- 000071_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1927,14 +2041,28 @@ function _receive_deliveries(
         visibility_timeout interval,
         run_length integer default null,
         places tid[] default null
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
     -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view; or those at these places (ctids), which the caller has locked.
 
 function receive_events(
         subscription text,
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
     -- Receives up to batch_size pending deliveries of your subscription.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
@@ -1947,7 +2075,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000069_create_redeliveries
+-- 000072_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1960,13 +2088,13 @@ function redeliver_parked(subscription text) returns bigint
     -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
+    -- Makes all events that notify pending again, from a time on, also those from before the subscription (for its own rules: those that were judged by them), as far as they are still recorded.
 
 function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000070_create_latest_deliveries
+-- 000073_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -1993,7 +2121,8 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         last_error text,
         created_at timestamptz,
         next_attempt_at timestamptz,
-        acknowledged_at timestamptz
+        acknowledged_at timestamptz,
+        row_number integer
     )
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
@@ -2001,7 +2130,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000071_create_webhook_formats
+-- 000074_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2032,7 +2161,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000072_create_webhooks
+-- 000075_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2058,6 +2187,7 @@ table webhooks
     post_count           bigint       -- How many messages have been accepted, of a webhook that gathers.
     posted_at            timestamptz[] -- When those of the last hour were accepted, the newest first, up to 1000.
     sent_to              text[]       -- The recipients that have got an e-mail which others have not got yet, each after the number of its delivery.
+    unsubscribed         text[]       -- The addresses of tinydevcrm.subscriptions.to_column, in lower case, that want no more e-mails.
     primary key (subscription_id)
     foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
@@ -2071,6 +2201,7 @@ table webhooks
     trigger _510_note_post before update of post_count: _webhooks_set_next_post('posted')
     trigger _520_set_digest before insert: _webhooks_set_next_post('set')
     trigger _530_change_digest before update of digest, url: _webhooks_set_next_post('set')
+    trigger _600_refuse_parted_digest after insert or update of digest: _refuse_parted_digest('subscription_id')
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -2089,7 +2220,9 @@ function create_webhook(
         numbers_as_text boolean default false,
         format text default null,
         headers jsonb default '{}',
-        digest text default null
+        digest text default null,
+        notify_when text default null,
+        each_row boolean default false
     ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
@@ -2100,7 +2233,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000073_check_webhook_urls
+-- 000076_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2113,7 +2246,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000074_check_webhook_headers
+-- 000077_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2126,7 +2259,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000075_track_endpoints
+-- 000078_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2148,7 +2281,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000076_describe_events
+-- 000079_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2163,26 +2296,33 @@ function _count_changes(event matview_refresh_events) returns text
 function _describe_event(event matview_refresh_events, other_count bigint default 0) returns table (title text, summary text, severity text, key text, is_resolved boolean, path text)
     -- An event in words, for a person.
 
+function _name_message(event_id bigint, row_number integer) returns text
+    -- The name of a message, the same at each attempt: event_17, or event_17_3 for a part of an event: see tinydevcrm.deliveries.row_number.
+
 function _build_notification(
         subscription_id bigint,
         event matview_refresh_events,
         superseded_by bigint default null,
-        others json default null
+        others json default null,
+        row_number integer default 0
     ) returns json
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000077_gather_posts
+-- 000080_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
     -- When a digest is sent first after a time.
 
 function _gathers(webhook webhooks) returns boolean
-    -- Whether one post of a webhook carries all deliveries that are due.
+    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart.
 
 function _webhooks_set_next_post() returns trigger
     -- Sets from when on the next message of a webhook that gathers is posted.
+
+function _refuse_parted_digest() returns trigger
+    -- Raises TD007 when a subscription is to get rows apart and a digest.
 
 function set_digest(subscription text, digest text) returns timestamptz
     -- Has all deliveries of a webhook or an e-mail sent as one message at the times of a schedule, such as 'daily at 8:00' or 'weekdays at 9:00 Europe/Berlin'; the time zone is that of pg_cron unless given.
@@ -2212,11 +2352,14 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000078_create_emails
+-- 000081_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
     -- The recipients of an e-mail.
+
+function _list_recipients(webhook webhooks, recipient text) returns setof text
+    -- Who gets an e-mail that is for a recipient from a column, or for none: that one, unless it has unsubscribed; else the recipients of the webhook.
 
 function _join_addresses(recipients text[]) returns text
     -- The URL of an e-mail to these recipients.
@@ -2226,7 +2369,11 @@ function create_email(
         recipients text[],
         relation regclass default null,
         digest text default null,
-        max_attempts integer default 12
+        max_attempts integer default 12,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
     ) returns void
     -- Subscribes up to 50 addresses to the events of one materialized view, or of all, that notify.
 
@@ -2236,7 +2383,7 @@ function alter_email(name text, recipients text[]) returns void
 function _sign(secret text, message text) returns text
     -- A signature of a text that only who knows the secret can make: 64 hexadecimal digits.
 
-function _address_email(webhook webhooks, post text, body json) returns json
+function _address_email(webhook webhooks, post text, body json, recipient text default null) returns json
     -- A notification with the recipients that have not got it yet, each with the path that unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice.
 
 function _find_unsubscribed(subscription_id bigint, recipient text, token text) returns table (email text, address text)
@@ -2249,7 +2396,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000079_post_webhooks
+-- 000082_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2263,6 +2410,17 @@ function _build_webhook_body(event matview_refresh_events, superseded_by bigint 
 
 function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
     -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
+
+function _build_part(
+        webhook webhooks,
+        delivery_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint,
+        others json,
+        row_number integer,
+        recipient text
+    ) returns json
+    -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
 
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
@@ -2292,7 +2450,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000080_answer_posts
+-- 000083_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2329,7 +2487,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000081_retry_subscriptions
+-- 000084_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2339,7 +2497,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000082_test_subscriptions
+-- 000085_test_subscriptions
 -- What a subscription would send: a preview of its message, and a test that really sends one.
 
 table subscription_tests
@@ -2399,7 +2557,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000083_create_embeds
+-- 000086_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2452,7 +2610,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000084_create_retention
+-- 000087_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2480,7 +2638,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000085_create_status
+-- 000088_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2552,9 +2710,12 @@ view subscription_status
     message              text         -- Template of the text of its messages; null for the default.
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
+    notify_when          text         -- Its own rules: see tinydevcrm.subscription_rules().
+    each_row             boolean      -- Whether each row is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000086_create_overview
+-- 000089_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2575,7 +2736,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000087_create_page_lists
+-- 000090_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2640,7 +2801,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000088_follow_changes
+-- 000091_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2665,7 +2826,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000089_follow_table_changes
+-- 000092_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2699,7 +2860,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000090_note_late_matviews
+-- 000093_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2709,7 +2870,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000091_create_upkeep
+-- 000094_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2743,7 +2904,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000092_create_checks
+-- 000095_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2770,7 +2931,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000093_create_metrics
+-- 000096_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2789,7 +2950,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000095_drop_users
+-- 000098_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2802,14 +2963,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000096_create_watchdog
+-- 000099_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000097_create_rule_replays
+-- 000100_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2866,7 +3027,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000098_move_registrations
+-- 000101_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2888,7 +3049,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000099_list_matview_settings
+-- 000102_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2910,7 +3071,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000100_lock_readers
+-- 000103_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2940,7 +3101,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000101_alter_matview_queries
+-- 000104_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2969,7 +3130,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000102_describe_matviews
+-- 000105_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2979,7 +3140,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000103_restore_matviews
+-- 000106_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

@@ -51,10 +51,14 @@ func (p *program) emailCommand() *cobra.Command {
 	}
 	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().StringVar(&digest, "digest", "", digestUsage)
+	audience := addAudience(create)
+	audience.addRecipients(create)
 	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.create_email($1, $2, nullif($3, '')::regclass, nullif($4, ''))",
-			args[0], pq.Array(args[1:]), matview, digest); err != nil {
+			`select tinydevcrm.create_email($1, $2, nullif($3, '')::regclass, nullif($4, ''), notify_when => nullif($5, ''),
+			                                each_row => $6, to_column => nullif($7, ''), allowed_domains => $8)`,
+			args[0], pq.Array(args[1:]), matview, digest, audience.notifyWhen, audience.eachRow, audience.toColumn,
+			pq.Array(audience.domains)); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "e-mail %q goes to %s\n", args[0], strings.Join(args[1:], ", "))

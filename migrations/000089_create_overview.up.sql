@@ -69,7 +69,7 @@ select watched.view_count,
                 where deliveries.subscription_id = own_subscriptions.id
                   and deliveries.acknowledged_at is null
                   and deliveries.parked_at is null
-                order by deliveries.matview_id, deliveries.event_id
+                order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
                 limit 10000
            ) as of_one
            limit 10000

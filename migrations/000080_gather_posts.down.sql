@@ -12,6 +12,9 @@ drop function tinydevcrm._deliveries_gather();
 alter table tinydevcrm.deliveries drop column is_gathered;
 
 drop function tinydevcrm.set_digest(text, text);
+drop trigger _600_refuse_parted_digest on tinydevcrm.subscriptions;
+drop trigger _600_refuse_parted_digest on tinydevcrm.webhooks;
+drop function tinydevcrm._refuse_parted_digest();
 drop trigger _530_change_digest on tinydevcrm.webhooks;
 drop trigger _520_set_digest on tinydevcrm.webhooks;
 drop trigger _510_note_post on tinydevcrm.webhooks;

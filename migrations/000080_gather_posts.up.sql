@@ -34,15 +34,44 @@ comment on function tinydevcrm._compute_next_digest(text, timestamptz) is
 
 create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
     returns boolean
-    language sql
-    immutable
+    language plpgsql
+    stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select webhook.format = 'email' or webhook.digest is not null
+begin
+    if webhook.format <> 'email' and webhook.digest is null then
+        return false;
+    end if;
+
+    -- Rows that are apart stay apart. What a delivery carries already goes with it.
+    return exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.leader_event_id = deliveries.event_id
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        )
+        or not exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = webhook.subscription_id
+               and (subscriptions.each_row or subscriptions.to_column is not null)
+        )
+        and not exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.row_numbers is not null
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        );
+end
 $$;
 
 comment on function tinydevcrm._gathers(tinydevcrm.webhooks) is
-    'Whether one post of a webhook carries all deliveries that are due.';
+    'Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, '
+    'unless the subscription gets rows apart.';
 
 create function tinydevcrm._webhooks_set_next_post()
     returns trigger
@@ -107,6 +136,47 @@ create trigger _530_change_digest
     for each row
     when (new.digest is distinct from old.digest or new.url <> old.url)
     execute function tinydevcrm._webhooks_set_next_post('set');
+
+create function tinydevcrm._refuse_parted_digest()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select
+          from tinydevcrm.webhooks
+          join tinydevcrm.subscriptions
+            on subscriptions.id = webhooks.subscription_id
+         where webhooks.subscription_id = (to_jsonb(new) ->> tg_argv[0])::bigint
+           and webhooks.digest is not null
+           and (subscriptions.each_row or subscriptions.to_column is not null)
+    ) then
+        raise exception using
+            errcode = 'TD007',
+            message = 'a digest gathers what each_row and to_column deliver apart',
+            hint    = 'Leave one of them out, or create another subscription.';
+    end if;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._refuse_parted_digest() is
+    'Raises TD007 when a subscription is to get rows apart and a digest.';
+
+create trigger _600_refuse_parted_digest
+    after insert or update of digest on tinydevcrm.webhooks
+    for each row
+    when (new.digest is not null)
+    execute function tinydevcrm._refuse_parted_digest('subscription_id');
+
+create trigger _600_refuse_parted_digest
+    after update of each_row, to_column on tinydevcrm.subscriptions
+    for each row
+    when (new.each_row or new.to_column is not null)
+    execute function tinydevcrm._refuse_parted_digest('id');
 
 create function tinydevcrm.set_digest(subscription text, digest text)
     returns timestamptz
@@ -343,8 +413,9 @@ create function tinydevcrm._list_posted_events(delivery_id bigint)
     set search_path = pg_catalog, pg_temp
 as $$
     select case
-               when subscriptions.numbers_as_text then tinydevcrm._print_numbers_as_text(events)
-               else events
+               when subscriptions.numbers_as_text then
+                   tinydevcrm._print_numbers_as_text(addressed.event)
+               else addressed.event
            end,
            row_number() over (order by events.id desc)
       from tinydevcrm.deliveries
@@ -355,6 +426,14 @@ as $$
         on subscriptions.id = deliveries.subscription_id
       join tinydevcrm.matview_refresh_events as events
         on events.id = carried.event_id
+     cross join lateral (
+         select case
+                    when subscriptions.notify_when is null and carried.row_numbers is null
+                    then events
+                    else tinydevcrm._address_event(
+                        events, subscriptions.notify_when, carried.row_numbers)
+                end as event
+     ) as addressed
      where deliveries.id = _list_posted_events.delivery_id
 $$;
 
@@ -491,6 +570,7 @@ revoke execute on function
     tinydevcrm._compute_next_digest(text, timestamptz),
     tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._webhooks_set_next_post(),
+    tinydevcrm._refuse_parted_digest(),
     tinydevcrm.set_digest(text, text),
     tinydevcrm._deliveries_gather(),
     tinydevcrm._deliveries_release(),

@@ -18,6 +18,31 @@ $$;
 comment on function tinydevcrm._list_addresses(tinydevcrm.webhooks) is
     'The recipients of an e-mail.';
 
+create function tinydevcrm._list_recipients(webhook tinydevcrm.webhooks, recipient text)
+    returns setof text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when addressed.is_apart then _list_recipients.recipient
+               else addresses.address
+           end
+      from (
+        select _list_recipients.recipient is not null
+               and lower(_list_recipients.recipient) <> all (webhook.unsubscribed) as is_apart
+      ) as addressed
+      left join tinydevcrm._list_addresses(webhook)
+           with ordinality as addresses (address, number)
+        on not addressed.is_apart
+     where addressed.is_apart or addresses.address is not null
+     order by addresses.number
+$$;
+
+comment on function tinydevcrm._list_recipients(tinydevcrm.webhooks, text) is
+    'Who gets an e-mail that is for a recipient from a column, or for none: that one, unless it has '
+    'unsubscribed; else the recipients of the webhook.';
+
 create function tinydevcrm._join_addresses(recipients text[])
     returns text
     language plpgsql
@@ -40,11 +65,15 @@ comment on function tinydevcrm._join_addresses(text[]) is
     'The URL of an e-mail to these recipients. Raises TD007 when there are none.';
 
 create function tinydevcrm.create_email(
-    name         text,
-    recipients   text[],
-    relation     regclass default null,
-    digest       text default null,
-    max_attempts integer default 12
+    name            text,
+    recipients      text[],
+    relation        regclass default null,
+    digest          text default null,
+    max_attempts    integer default 12,
+    notify_when     text default null,
+    each_row        boolean default false,
+    to_column       text default null,
+    allowed_domains text[] default '{}'
 )
     returns void
     language plpgsql
@@ -58,11 +87,21 @@ begin
         create_email.relation,
         create_email.max_attempts,
         format => 'email',
-        digest => create_email.digest);
+        digest => create_email.digest,
+        notify_when => create_email.notify_when,
+        each_row => create_email.each_row);
+
+    if create_email.to_column is not null then
+        perform tinydevcrm.set_audience(
+            create_email.name, create_email.notify_when, create_email.each_row,
+            create_email.to_column, create_email.allowed_domains);
+    end if;
 end
 $$;
 
-comment on function tinydevcrm.create_email(text, text[], regclass, text, integer) is
+comment on function tinydevcrm.create_email(
+    text, text[], regclass, text, integer, text, boolean, text, text[]
+) is
     'Subscribes up to 50 addresses to the events of one materialized view, or of all, that notify. '
     'The orchestrator sends them by its SMTP_URL, each recipient a letter of their own. The first '
     'is sent at once; what comes within settings.mail_gathering after it, or beyond '
@@ -109,9 +148,10 @@ comment on function tinydevcrm._sign(text, text) is
     'A signature of a text that only who knows the secret can make: 64 hexadecimal digits.';
 
 create function tinydevcrm._address_email(
-    webhook tinydevcrm.webhooks,
-    post    text,
-    body    json
+    webhook   tinydevcrm.webhooks,
+    post      text,
+    body      json,
+    recipient text default null
 )
     returns json
     language sql
@@ -139,11 +179,12 @@ as $$
                        order by addresses.number),
                    '[]'),
                substr(_address_email.body::text, 2))::json
-      from tinydevcrm._list_addresses(webhook) with ordinality as addresses (address, number)
+      from tinydevcrm._list_recipients(webhook, _address_email.recipient)
+           with ordinality as addresses (address, number)
      where _address_email.post || ' ' || addresses.address <> all (webhook.sent_to)
 $$;
 
-comment on function tinydevcrm._address_email(tinydevcrm.webhooks, text, json) is
+comment on function tinydevcrm._address_email(tinydevcrm.webhooks, text, json, text) is
     'A notification with the recipients that have not got it yet, each with the path that '
     'unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice. '
     'post is delivery_ and its number: one that is redelivered has a new number, and its letters '
@@ -166,7 +207,20 @@ begin
           from tinydevcrm.webhooks
           join tinydevcrm.subscriptions
             on subscriptions.id = webhooks.subscription_id
-         cross join lateral tinydevcrm._list_addresses(webhooks) as addresses (address)
+         cross join lateral (
+            select listed.address
+              from tinydevcrm._list_addresses(webhooks) as listed (address)
+             union
+            -- One from a column, as plain ASCII.
+            select named.address
+              from (
+                select convert_from(decode(_find_unsubscribed.recipient, 'hex'), 'UTF8') as address
+                 where subscriptions.to_column is not null
+                   and _find_unsubscribed.recipient ~ '^([2-7][0-9a-f])+$'
+                offset 0
+              ) as named
+             where lower(named.address) <> all (webhooks.unsubscribed)
+         ) as addresses (address)
          where webhooks.subscription_id = _find_unsubscribed.subscription_id
            and encode(convert_to(addresses.address, 'UTF8'), 'hex') = _find_unsubscribed.recipient
            and _find_unsubscribed.token in (
@@ -217,6 +271,13 @@ begin
        set url = 'mailto:' || array_to_string(v_left, ',')
      where webhooks.subscription_id = _unsubscribe.subscription_id;
 
+    update tinydevcrm.webhooks
+       set unsubscribed = webhooks.unsubscribed || lower(v_found.address)
+      from tinydevcrm.subscriptions
+     where webhooks.subscription_id = _unsubscribe.subscription_id
+       and subscriptions.id = webhooks.subscription_id
+       and subscriptions.to_column is not null;
+
     if v_left = '{}' then
         update tinydevcrm.subscriptions
            set paused_by = 'orchestrator',
@@ -231,7 +292,7 @@ $$;
 comment on function tinydevcrm._unsubscribe(bigint, text, text) is
     'Removes the recipient of a link to unsubscribe from an e-mail, and returns the address; null '
     'when the link is wrong, or the recipient has unsubscribed already. The last one pauses the '
-    'subscription, until alter_email() names others. Runs with the rights of the orchestrator.';
+    'subscription, until alter_email() names others. An address of a column gets no more rows. Runs with the rights of the orchestrator.';
 
 create function tinydevcrm._subscription_state(subscription tinydevcrm.subscriptions)
     returns text
@@ -279,11 +340,13 @@ comment on function tinydevcrm._subscription_state(tinydevcrm.subscriptions) is
 
 revoke execute on function
     tinydevcrm._list_addresses(tinydevcrm.webhooks),
+    tinydevcrm._list_recipients(tinydevcrm.webhooks, text),
     tinydevcrm._join_addresses(text[]),
-    tinydevcrm.create_email(text, text[], regclass, text, integer),
+    tinydevcrm.create_email(
+        text, text[], regclass, text, integer, text, boolean, text, text[]),
     tinydevcrm.alter_email(text, text[]),
     tinydevcrm._sign(text, text),
-    tinydevcrm._address_email(tinydevcrm.webhooks, text, json),
+    tinydevcrm._address_email(tinydevcrm.webhooks, text, json, text),
     tinydevcrm._find_unsubscribed(bigint, text, text),
     tinydevcrm._unsubscribe(bigint, text, text),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions)
@@ -291,11 +354,13 @@ from public;
 
 grant execute on function
     tinydevcrm._list_addresses(tinydevcrm.webhooks),
+    tinydevcrm._list_recipients(tinydevcrm.webhooks, text),
     tinydevcrm._join_addresses(text[]),
-    tinydevcrm.create_email(text, text[], regclass, text, integer),
+    tinydevcrm.create_email(
+        text, text[], regclass, text, integer, text, boolean, text, text[]),
     tinydevcrm.alter_email(text, text[]),
     tinydevcrm._sign(text, text),
-    tinydevcrm._address_email(tinydevcrm.webhooks, text, json),
+    tinydevcrm._address_email(tinydevcrm.webhooks, text, json, text),
     tinydevcrm._find_unsubscribed(bigint, text, text),
     tinydevcrm._unsubscribe(bigint, text, text),
     tinydevcrm._subscription_state(tinydevcrm.subscriptions)

@@ -263,7 +263,10 @@ select subscriptions.name as subscription,
        subscriptions.title,
        subscriptions.message,
        judged.status,
-       tinydevcrm._needs_attention(judged.status) as is_troubled
+       tinydevcrm._needs_attention(judged.status) as is_troubled,
+       array_to_string(subscriptions.notify_when, ', ') as notify_when,
+       subscriptions.each_row,
+       subscriptions.to_column
   from tinydevcrm.subscriptions
   left join tinydevcrm.matviews
     on matviews.id = subscriptions.matview_id
@@ -287,7 +290,7 @@ select subscriptions.name as subscription,
            where deliveries.subscription_id = subscriptions.id
              and deliveries.acknowledged_at is null
              and deliveries.parked_at is null
-           order by deliveries.matview_id, deliveries.event_id
+           order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
            limit 10000
         ) as pending
   ) as counted
@@ -383,6 +386,12 @@ comment on column tinydevcrm.subscription_status.status is
     'Its state: see tinydevcrm._subscription_state().';
 comment on column tinydevcrm.subscription_status.is_troubled is
     'Whether that needs attention: see tinydevcrm._needs_attention().';
+comment on column tinydevcrm.subscription_status.notify_when is
+    'Its own rules: see tinydevcrm.subscription_rules(). Null when it gets what notifies.';
+comment on column tinydevcrm.subscription_status.each_row is
+    'Whether each row is a delivery of its own.';
+comment on column tinydevcrm.subscription_status.to_column is
+    'The column with the address of who gets a row; null when there is none.';
 
 revoke execute on function tinydevcrm._cron_is_running() from public;
 

@@ -148,7 +148,7 @@ begin
                       where deliveries.subscription_id = subscriptions.id
                         and deliveries.acknowledged_at is null
                         and deliveries.parked_at is null
-                      order by deliveries.matview_id, deliveries.event_id
+                      order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
                       limit 1000
                    ) as first
              ) as pending

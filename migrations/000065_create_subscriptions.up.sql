@@ -15,6 +15,10 @@ create table tinydevcrm.subscriptions (
     is_dropped    boolean not null default false,
     expired_count bigint not null default 0,
     numbers_as_text boolean not null default false,
+    notify_when   text[],
+    each_row      boolean not null default false,
+    to_column     text,
+    allowed_domains text[] not null default '{}',
     title         text,
     message       text,
     created_at    timestamptz not null default now(),
@@ -29,6 +33,13 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_message_length check (octet_length(message) between 1 and 10000),
     constraint subscriptions_muted_for_range check (
         muted_for between interval '0' and interval '10 years'
+    ),
+    constraint subscriptions_notify_when_short check (
+        cardinality(notify_when) between 1 and 100 and octet_length(notify_when::text) <= 1000
+    ),
+    constraint subscriptions_to_column_short check (octet_length(to_column) between 1 and 63),
+    constraint subscriptions_allowed_domains_short check (
+        cardinality(allowed_domains) <= 100 and octet_length(allowed_domains::text) <= 10000
     )
 );
 
@@ -73,6 +84,17 @@ comment on column tinydevcrm.subscriptions.expired_count is
 comment on column tinydevcrm.subscriptions.numbers_as_text is
     'Whether every number in the rows of its events is a text. Readers that hold numbers as '
     'JavaScript does, with 53 bits, round greater ones and numerics.';
+comment on column tinydevcrm.subscriptions.notify_when is
+    'Its own rules, of tinydevcrm.subscription_rules(): it gets the events for which one of them holds, '
+    'also those of which the rule of the view does not notify. Null for the events that notify.';
+comment on column tinydevcrm.subscriptions.each_row is
+    'Whether each row that an event is about is a delivery of its own.';
+comment on column tinydevcrm.subscriptions.to_column is
+    'The column with the address of who gets a row: the rows of one address are a delivery, unless '
+    'each_row. Null when all rows go to the same place.';
+comment on column tinydevcrm.subscriptions.allowed_domains is
+    'The domains, in lower case, to which addresses of to_column must belong. Rows of other addresses '
+    'go where the subscription itself goes.';
 comment on column tinydevcrm.subscriptions.title is
     'Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default '
     'title. See tinydevcrm.alter_subscription().';
@@ -114,10 +136,10 @@ create policy subscriptions_change on tinydevcrm.subscriptions
     using (pg_has_role(owner, 'usage'));
 
 grant select,
-      insert (name, matview_id, max_attempts, numbers_as_text),
+      insert (name, matview_id, max_attempts, numbers_as_text, notify_when, each_row),
       update (
           max_attempts, numbers_as_text, title, message, paused_by, pause_reason, groups_failures,
-          muted_for, is_dropped)
+          muted_for, is_dropped, notify_when, each_row, to_column, allowed_domains)
    on tinydevcrm.subscriptions
    to tinydevcrm_user;
 
@@ -214,7 +236,9 @@ create function tinydevcrm.create_subscription(
     name            text,
     relation        regclass default null,
     max_attempts    integer default 12,
-    numbers_as_text boolean default false
+    numbers_as_text boolean default false,
+    notify_when     text default null,
+    each_row        boolean default false
 )
     returns bigint
     language plpgsql
@@ -223,28 +247,41 @@ create function tinydevcrm.create_subscription(
 as $$
 declare
     v_matview_id bigint;
+    v_rules      text[];
 begin
     if create_subscription.relation is not null then
         v_matview_id := (tinydevcrm._find_registration(create_subscription.relation)).id;
     end if;
 
-    insert into tinydevcrm.subscriptions (name, matview_id, max_attempts, numbers_as_text)
+    v_rules := tinydevcrm._read_rules(
+        create_subscription.notify_when, v_matview_id is not null);
+    perform tinydevcrm._check_split(create_subscription.each_row, v_matview_id is not null);
+
+    insert into tinydevcrm.subscriptions (
+               name, matview_id, max_attempts, numbers_as_text, notify_when, each_row)
     values (
                coalesce(create_subscription.name, ''),
                v_matview_id,
                coalesce(create_subscription.max_attempts, 0),
-               coalesce(create_subscription.numbers_as_text, false))
+               coalesce(create_subscription.numbers_as_text, false),
+               v_rules,
+               coalesce(create_subscription.each_row, false))
     on conflict on constraint subscriptions_name_unique do nothing;
 
     return tinydevcrm._find_own_subscription(create_subscription.name);
 end
 $$;
 
-comment on function tinydevcrm.create_subscription(text, regclass, integer, boolean) is
+comment on function tinydevcrm.create_subscription(
+    text, regclass, integer, boolean, text, boolean
+) is
     'Subscribes to the events of one materialized view, or of all, that notify, and returns the '
     'number of the subscription. With numbers_as_text the numbers in the rows of its events are '
-    'texts. One of that name stays as it is, with its deliveries. Raises '
-    'TD001 when the materialized view is not watched, 23514 when the name is empty or over 200 '
+    'texts. notify_when lists rules of its own, such as ''rows_added'' or ''failed, late'': see '
+    'tinydevcrm.subscription_rules(). With each_row, each row is a delivery of its own. One of that name '
+    'stays as it is, with its deliveries. Raises '
+    'TD001 when the materialized view is not watched, TD007 for a rule that there is not, or that '
+    'needs a view, 23514 when the name is empty or over 200 '
     'bytes, or max_attempts is not 1 to 100.';
 
 create function tinydevcrm.alter_subscription(
@@ -386,7 +423,7 @@ revoke execute on function
     tinydevcrm._subscriptions_drop(),
     tinydevcrm._subscriptions_check_templates(),
     tinydevcrm._find_own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass, integer, boolean),
+    tinydevcrm.create_subscription(text, regclass, integer, boolean, text, boolean),
     tinydevcrm.alter_subscription(text, text, text),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),
@@ -397,7 +434,7 @@ from public;
 
 grant execute on function
     tinydevcrm._find_own_subscription(text),
-    tinydevcrm.create_subscription(text, regclass, integer, boolean),
+    tinydevcrm.create_subscription(text, regclass, integer, boolean, text, boolean),
     tinydevcrm.alter_subscription(text, text, text),
     tinydevcrm.drop_subscription(text),
     tinydevcrm.pause_subscription(text, text),

@@ -23,6 +23,7 @@ create table tinydevcrm.webhooks (
     post_count            bigint not null default 0,
     posted_at             timestamptz[] not null default '{}',
     sent_to               text[] not null default '{}',
+    unsubscribed          text[] not null default '{}',
 
     constraint webhooks_pkey primary key (subscription_id),
     constraint webhooks_subscription_fkey foreign key (subscription_id)
@@ -54,7 +55,8 @@ create table tinydevcrm.webhooks (
         post_after between interval '0' and interval '10 years'
     ),
     constraint webhooks_post_count_range check (post_count between 0 and 1000000000000),
-    constraint webhooks_sent_to_short check (octet_length(sent_to::text) <= 20000)
+    constraint webhooks_sent_to_short check (octet_length(sent_to::text) <= 20000),
+    constraint webhooks_unsubscribed_short check (octet_length(unsubscribed::text) <= 1000000)
 );
 
 comment on table tinydevcrm.webhooks is
@@ -112,6 +114,9 @@ comment on column tinydevcrm.webhooks.posted_at is
 comment on column tinydevcrm.webhooks.sent_to is
     'The recipients that have got an e-mail which others have not got yet, each after the number of '
     'its delivery. A retry is for the others.';
+comment on column tinydevcrm.webhooks.unsubscribed is
+    'The addresses of tinydevcrm.subscriptions.to_column, in lower case, that want no more e-mails. '
+    'What is for them goes to the addresses of the URL.';
 
 create index webhooks_format_idx on tinydevcrm.webhooks (format);
 
@@ -145,7 +150,7 @@ grant select,
       insert (subscription_id, url, format, headers, secret, digest),
       update (
           url, format, headers, secret, secret_grace, rate_limited_for, failure_count, probe_after,
-          digest, post_after, post_count, sent_to)
+          digest, post_after, post_count, sent_to, unsubscribed)
    on tinydevcrm.webhooks
    to tinydevcrm_user;
 
@@ -214,7 +219,9 @@ create function tinydevcrm.create_webhook(
     numbers_as_text boolean default false,
     format          text default null,
     headers         jsonb default '{}',
-    digest          text default null
+    digest          text default null,
+    notify_when     text default null,
+    each_row        boolean default false
 )
     returns text
     language plpgsql
@@ -243,7 +250,9 @@ begin
         create_webhook.name,
         create_webhook.relation,
         create_webhook.max_attempts,
-        create_webhook.numbers_as_text);
+        create_webhook.numbers_as_text,
+        create_webhook.notify_when,
+        create_webhook.each_row);
 
     update tinydevcrm.subscriptions
        set groups_failures = true
@@ -276,16 +285,17 @@ end
 $$;
 
 comment on function tinydevcrm.create_webhook(
-    text, text, regclass, integer, boolean, text, jsonb, text
+    text, text, regclass, integer, boolean, text, jsonb, text, text, boolean
 ) is
     'Subscribes to the events of one materialized view, or of all, that notify; the orchestrator '
     'posts them to a URL. With numbers_as_text the numbers in the rows of its events are texts. '
     'format is a row of tinydevcrm.webhook_formats; without one it is guessed from the URL, and a '
     'notice says which. headers are sent with each post: {"Authorization": "Bearer …"}. With '
-    'digest, such as ''daily at 8:00'', all deliveries are one message at that time. Returns the '
+    'digest, such as ''daily at 8:00'', all deliveries are one message at that time. notify_when and '
+    'each_row are as in tinydevcrm.create_subscription(). Returns the '
     'secret that signs the messages; null when the format is not signed. Raises TD001 when the '
     'materialized view is not watched, TD003 when digest is not a schedule, TD004 when there is a '
-    'subscription of that name, TD007 for a bad name, URL, format, header or number of attempts.';
+    'subscription of that name, TD007 for a bad name, URL, format, header, rule or number of attempts, or for each_row with a digest.';
 
 create function tinydevcrm.alter_webhook(
     name    text,
@@ -403,7 +413,7 @@ revoke execute on function
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm._note_guess(text, text),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 from public;
@@ -411,7 +421,7 @@ from public;
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
     tinydevcrm._note_guess(text, text),
-    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text),
+    tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
 to tinydevcrm_user;

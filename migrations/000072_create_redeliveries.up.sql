@@ -92,11 +92,26 @@ begin
       from tinydevcrm.subscriptions
      where subscriptions.id = v_id;
 
-    insert into tinydevcrm.deliveries (subscription_id, event_id)
+    insert into tinydevcrm.deliveries (subscription_id, event_id, row_numbers)
     select v_subscription.id,
-           events.id
+           events.id,
+           parts.row_numbers
       from tinydevcrm.matview_refresh_events as events
-     where events.is_notified
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     events, v_subscription.notify_when, v_subscription.each_row,
+                     v_subscription.to_column) as split
+           where v_subscription.each_row
+              or v_subscription.to_column is not null
+          offset 0
+      ) as parts
+        on true
+     where (events.is_notified or events.held_rules is not null)
+       and case
+               when v_subscription.notify_when is null then events.is_notified
+               else v_subscription.notify_when && tinydevcrm._list_held_rules(events)
+           end
        and events.started_at >= replay_events.since
        and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
      order by events.id
@@ -119,7 +134,7 @@ $$;
 
 comment on function tinydevcrm.replay_events(text, timestamptz) is
     'Makes all events that notify pending again, from a time on, also those from before the '
-    'subscription, as far as they are still recorded. Returns how many deliveries became pending. '
+    'subscription (for its own rules: those that were judged by them), as far as they are still recorded. Returns how many deliveries became pending. '
     'Raises TD001 when there is no such subscription, TD007 when the time is null.';
 
 create function tinydevcrm._make_waiting_due(subscription_id bigint)

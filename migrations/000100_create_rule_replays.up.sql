@@ -126,7 +126,7 @@ begin
         when v_matview.last_notified_at + v_matview.notify_interval > (event).started_at then
             'interval'
     end;
-    v_most.compares := (replay).compares and v_most.quiet_by is null;
+    v_most.rule_compares := (replay).compares;
 
     if v_replay.outcome <> 'failed' and ((replay).before).id is not null then
         v_replay := tinydevcrm._count_replayed(v_replay, event);

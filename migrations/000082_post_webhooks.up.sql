@@ -131,6 +131,39 @@ comment on function tinydevcrm._build_gathered(
     'The body of the post of a webhook that gathers: that of the event, or of all that its delivery '
     'carries; for an e-mail with its recipients.';
 
+create function tinydevcrm._build_part(
+    webhook       tinydevcrm.webhooks,
+    delivery_id   bigint,
+    event         tinydevcrm.matview_refresh_events,
+    superseded_by bigint,
+    others        json,
+    row_number    integer,
+    recipient     text
+)
+    returns json
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_body constant json := tinydevcrm._build_notification(
+        webhook.subscription_id, event, _build_part.superseded_by, _build_part.others,
+        _build_part.row_number);
+begin
+    return case webhook.format
+        when 'email' then tinydevcrm._address_email(
+            webhook, 'delivery_' || _build_part.delivery_id, v_body, _build_part.recipient)
+        else v_body
+    end;
+end
+$$;
+
+comment on function tinydevcrm._build_part(
+    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text
+) is
+    'The body of the post of a webhook that does not gather, in a format other than standard: that of '
+    'an event or of a part of it; for an e-mail with its recipients.';
+
 create function tinydevcrm._claim_probe(subscription_id bigint, visibility_timeout interval)
     returns interval
     language plpgsql
@@ -258,7 +291,8 @@ begin
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
                case
-                   when v_places is null then 'event_' || (received.event).id
+                   when v_places is null then
+                       tinydevcrm._name_message((received.event).id, received.row_number)
                    else tinydevcrm._name_post(received.delivery_id)
                end,
                case
@@ -267,12 +301,9 @@ begin
                    when v_webhook.format = 'standard' then
                        tinydevcrm._build_webhook_body(
                            received.event, received.superseded_by, grouped.others)
-                   else
-                       tinydevcrm._build_notification(
-                           v_webhook.subscription_id,
-                           received.event,
-                           received.superseded_by,
-                           grouped.others)
+                   else tinydevcrm._build_part(
+                       v_webhook, received.delivery_id, received.event, received.superseded_by,
+                       grouped.others, received.row_number, received.recipient)
                end,
                v_webhook.url,
                tinydevcrm._list_signing_secrets(v_webhook),
@@ -338,6 +369,8 @@ revoke execute on function
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._build_gathered(
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
+    tinydevcrm._build_part(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),
@@ -350,6 +383,8 @@ grant execute on function
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._build_gathered(
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
+    tinydevcrm._build_part(
+        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer),

@@ -117,7 +117,8 @@ create function tinydevcrm.latest_deliveries(subscription text, row_limit intege
         last_error      text,
         created_at      timestamptz,
         next_attempt_at timestamptz,
-        acknowledged_at timestamptz
+        acknowledged_at timestamptz,
+        row_number      integer
     )
     language plpgsql
     stable
@@ -140,7 +141,8 @@ begin
                case
                    when deliveries.state = 'pending' then nullif(deliveries.visible_at, 'infinity')
                end,
-               deliveries.acknowledged_at
+               deliveries.acknowledged_at,
+               deliveries.row_number
           from (
             select newest.*
               from tinydevcrm.deliveries as newest
@@ -159,7 +161,8 @@ $$;
 comment on function tinydevcrm.latest_deliveries(text, integer) is
     'The newest deliveries of your subscription, each with its state, as in '
     'tinydevcrm._delivery_state(), and the time from which it may be received. carried_by is the '
-    'event whose delivery carries it: see tinydevcrm.deliveries.leader_event_id. Raises TD001 when '
+    'event whose delivery carries it: see tinydevcrm.deliveries.leader_event_id. row_number is the '
+    'part of the event, 0 for the whole. Raises TD001 when '
     'there is no such subscription.';
 
 create function tinydevcrm._find_next_delivery(subscription_id bigint)

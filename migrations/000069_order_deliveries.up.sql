@@ -21,7 +21,7 @@ as $$
                and deliveries.matview_id > heads.matview_id
                and deliveries.acknowledged_at is null
                and deliveries.parked_at is null
-             order by deliveries.matview_id, deliveries.event_id
+             order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
              limit 1
          ) as next
     )
@@ -53,7 +53,7 @@ begin
      where deliveries.subscription_id = _choose_start.subscription_id
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
-     order by deliveries.matview_id, deliveries.event_id
+     order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
      limit 1;
 
     select deliveries.matview_id
@@ -112,7 +112,7 @@ begin
                     and (heads.lap = 1 or deliveries.matview_id < v_start_id)
                     and deliveries.acknowledged_at is null
                     and deliveries.parked_at is null
-                  order by deliveries.matview_id, deliveries.event_id
+                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
                   limit 1)
                 union all
                 (select 2,
@@ -126,7 +126,7 @@ begin
                     and deliveries.matview_id < v_start_id
                     and deliveries.acknowledged_at is null
                     and deliveries.parked_at is null
-                  order by deliveries.matview_id, deliveries.event_id
+                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
                   limit 1)
                 limit 1
              ) as next

@@ -9,6 +9,8 @@ create table tinydevcrm.deliveries (
     subscription_id bigint not null,
     event_id        bigint not null,
     leader_event_id bigint,
+    row_numbers     integer[],
+    row_number      integer not null generated always as (coalesce(row_numbers[1], 0)) stored,
     matview_id      bigint not null,
     state           text not null default 'pending',
     attempts        integer not null default 0,
@@ -26,7 +28,13 @@ create table tinydevcrm.deliveries (
         references tinydevcrm.subscriptions (id) on delete cascade,
     constraint deliveries_event_fkey foreign key (event_id)
         references tinydevcrm.matview_refresh_events (id) on delete cascade,
-    constraint deliveries_event_once unique (event_id, subscription_id),
+    constraint deliveries_event_once unique (event_id, subscription_id, row_number),
+    constraint deliveries_row_numbers_range check (
+        row_numbers <> '{}'
+        and array_length(row_numbers, 1) <= 1000
+        and array_ndims(row_numbers) = 1
+        and 1 <= all (row_numbers)
+    ),
     constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
     constraint deliveries_times_of_state check (
         (acknowledged_at is null) = (state <> 'acknowledged')
@@ -54,6 +62,11 @@ comment on column tinydevcrm.deliveries.leader_event_id is
     'The event whose delivery, for the same subscription, carries this one too: this one is not '
     'received itself, and its state is that of the other. Its own event when it may carry others; '
     'null when it is not grouped.';
+comment on column tinydevcrm.deliveries.row_numbers is
+    'The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where '
+    'the subscription gets rows apart; null for the whole event.';
+comment on column tinydevcrm.deliveries.row_number is
+    'The first of them, which names the part of the event; 0 for the whole event.';
 comment on column tinydevcrm.deliveries.matview_id is
     'The registration of the event''s materialized view, for the order; 0 when that had been '
     'removed.';
@@ -82,12 +95,16 @@ comment on column tinydevcrm.deliveries.last_error is
 
 -- It holds no column that receiving changes.
 create index deliveries_pending_idx
-    on tinydevcrm.deliveries (subscription_id, matview_id, event_id)
+    on tinydevcrm.deliveries (subscription_id, matview_id, event_id, row_number)
  where acknowledged_at is null and parked_at is null;
 
 create index deliveries_parked_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where parked_at is not null;
+
+create index deliveries_parts_idx
+    on tinydevcrm.deliveries (subscription_id)
+ where row_numbers is not null and acknowledged_at is null and parked_at is null;
 
 -- Small, as long as deliveries succeed.
 create index deliveries_troubled_idx
@@ -140,7 +157,7 @@ create policy deliveries_answer on tinydevcrm.deliveries
     with check (true);
 
 grant select,
-      insert (subscription_id, event_id),
+      insert (subscription_id, event_id, row_numbers),
       update (state, attempts, hidden_for, is_in_flight, is_redelivered, last_error)
    on tinydevcrm.deliveries
    to tinydevcrm_user;
@@ -251,51 +268,88 @@ create function tinydevcrm._matview_refresh_events_fan_out()
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
 begin
+    -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
+    --
     -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
     -- would wait for the drop as well, and then make the refresh fail.
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id, matview_id)
+    insert into tinydevcrm.deliveries (
+               owner, subscription_id, event_id, matview_id, row_numbers)
     select subscriptions.owner,
            subscriptions.id,
            new.id,
-           coalesce(new.matview_id, 0)
+           coalesce(new.matview_id, 0),
+           parts.row_numbers
       from tinydevcrm.subscriptions
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     new, subscriptions.notify_when, subscriptions.each_row,
+                     subscriptions.to_column) as split
+           where subscriptions.each_row
+              or subscriptions.to_column is not null
+          offset 0
+      ) as parts
+        on true
      where subscriptions.owner = new.owner
        and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
        and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
-       for key share;
+       and case
+               when subscriptions.notify_when is null then new.is_notified
+               else subscriptions.notify_when && v_held_rules
+           end
+       for key share of subscriptions;
 
     -- A refresh does not wait for a subscription that another role has locked: that role misses the
     -- event.
-    insert into tinydevcrm.deliveries (owner, subscription_id, event_id, matview_id)
+    insert into tinydevcrm.deliveries (
+               owner, subscription_id, event_id, matview_id, row_numbers)
     select subscriptions.owner,
            subscriptions.id,
            new.id,
-           coalesce(new.matview_id, 0)
+           coalesce(new.matview_id, 0),
+           parts.row_numbers
       from tinydevcrm.subscriptions
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     new, subscriptions.notify_when, subscriptions.each_row,
+                     subscriptions.to_column) as split
+           where subscriptions.each_row
+              or subscriptions.to_column is not null
+          offset 0
+      ) as parts
+        on true
      where subscriptions.owner <> new.owner
        and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
        and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+       and case
+               when subscriptions.notify_when is null then new.is_notified
+               else subscriptions.notify_when && v_held_rules
+           end
        and (
            pg_has_role(subscriptions.owner, new.owner, 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
            or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
        )
-       for key share skip locked;
+       for key share of subscriptions skip locked;
 
     return null;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_fan_out() is
-    'Writes a delivery for each subscription whose owner may see the event. Security definer: the '
+    'Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it '
+    'has any, hold; or one for each of its parts: see tinydevcrm._split_event(). Security definer: the '
     'role that refreshes may not see the subscriptions of other roles, such as an administrator. '
     'It lends read and lock on subscriptions and insert on deliveries.';
 
 create trigger _500_fan_out
     after insert on tinydevcrm.matview_refresh_events
     for each row
-    when (new.is_notified)
+    when (new.is_notified or new.held_rules is not null)
     execute function tinydevcrm._matview_refresh_events_fan_out();
 
 revoke execute on function

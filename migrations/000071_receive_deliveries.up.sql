@@ -43,14 +43,15 @@ begin
          cross join lateral (
             select deliveries.matview_id,
                    deliveries.ctid as place,
-                   row_number() over (order by deliveries.event_id) as number
+                   row_number() over (order by deliveries.event_id, deliveries.row_number)
+                       as number
               from tinydevcrm.deliveries
              where deliveries.subscription_id = _lock_due_deliveries.subscription_id
                and deliveries.matview_id = head.matview_id
                and deliveries.event_id >= head.event_id
                and deliveries.acknowledged_at is null
                and deliveries.parked_at is null
-             order by deliveries.event_id
+             order by deliveries.event_id, deliveries.row_number
              limit _lock_due_deliveries.run_length
          ) as waiting
          cross join lateral (
@@ -131,7 +132,9 @@ create function tinydevcrm._receive_deliveries(
         delivery_id   bigint,
         attempt       integer,
         event         tinydevcrm.matview_refresh_events,
-        superseded_by bigint
+        superseded_by bigint,
+        row_number    integer,
+        recipient     text
     )
     language plpgsql
     volatile
@@ -155,7 +158,10 @@ begin
     end if;
 
     select subscriptions.max_attempts,
-           subscriptions.numbers_as_text
+           subscriptions.numbers_as_text,
+           subscriptions.notify_when,
+           subscriptions.to_column,
+           subscriptions.allowed_domains
       into v_subscription
       from tinydevcrm.subscriptions
      where subscriptions.id = _receive_deliveries.subscription_id
@@ -194,18 +200,34 @@ begin
                received.attempts,
                case
                    when v_subscription.numbers_as_text then
-                       tinydevcrm._print_numbers_as_text(events)
-                   else events
+                       tinydevcrm._print_numbers_as_text(addressed.event)
+                   else addressed.event
                end,
                case
                    when received.is_redelivered then tinydevcrm._find_newer_acknowledged(
                        received.subscription_id, received.matview_id, received.event_id)
+               end,
+               received.row_number,
+               case
+                   when v_subscription.to_column is not null then
+                       tinydevcrm._find_event_recipient(
+                           events, received.row_numbers, v_subscription.to_column,
+                           v_subscription.allowed_domains)
                end
           from received
           join tinydevcrm.matview_refresh_events as events
             on events.id = received.event_id
+         cross join lateral (
+             select case
+                        when v_subscription.notify_when is null and received.row_numbers is null
+                        then events
+                        else tinydevcrm._address_event(
+                            events, v_subscription.notify_when, received.row_numbers)
+                    end as event
+         ) as addressed
          where received.parked_at is null
-         order by received.event_id;
+         order by received.event_id,
+                  received.row_number;
 end
 $$;
 
@@ -223,7 +245,9 @@ create function tinydevcrm.receive_events(
         delivery_id   bigint,
         attempt       integer,
         event         tinydevcrm.matview_refresh_events,
-        superseded_by bigint
+        superseded_by bigint,
+        row_number    integer,
+        recipient     text
     )
     language plpgsql
     volatile
@@ -246,9 +270,11 @@ comment on function tinydevcrm.receive_events(text, integer, interval) is
     'may hold several of one view, in order: a worker that rejects one and goes on with the next '
     'gives up the order itself. Different views never wait for each other, and the one whose next '
     'event is the oldest comes first. superseded_by is set for an event that was delivered again '
-    'by hand after a newer one of its view, whose id it is, had been acknowledged. A delivery that '
+    'by hand after a newer one of its view, whose id it is, had been acknowledged. Where the '
+    'subscription gets rows apart, row_number tells the parts of an event from each other (0 is the '
+    'whole event), and recipient is the address of a part, null for none that is allowed. A delivery that '
     'is neither acknowledged nor rejected within the visibility timeout is received again, so make '
-    'the handling idempotent, by the event''s id. Many workers may call it at once; one view is '
+    'the handling idempotent, by the event''s id and row_number. Many workers may call it at once; one view is '
     'with one worker at a time. Raises TD001 when there is no subscription, TD007 when batch_size '
     'is not at least 1 or the timeout not 0 to 90 days.';
 
