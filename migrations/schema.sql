@@ -30,6 +30,9 @@ table settings
     refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
     webhook_failure_limit integer      -- After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one delivery at a time probes it.
     webhook_probe_pause  interval     -- Longest pause between two probes of an endpoint that is down, 1 second to 1 hour.
+    mail_server          text         -- The SMTP server of the orchestrator that started last, by its SMTP_URL, which it writes here without user and password; null when it has none.
+    mail_gathering       interval     -- How long after an e-mail the next one of the same subscription is sent, with everything that has come meanwhile: 0 to 1 day.
+    mail_hourly_limit    integer      -- How many e-mails a subscription sends within an hour, 1 to 1000.
     primary key (id)
 
 function _is_private_address(address inet) returns boolean
@@ -37,6 +40,9 @@ function _is_private_address(address inet) returns boolean
 
 function _allow_webhook_networks(networks cidr[]) returns void
     -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
+
+function _note_mail_server(server text) returns void
+    -- Records by which server the orchestrator sends e-mails; null when by none.
 
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
@@ -1734,7 +1740,17 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000063_create_subscriptions
+-- 000063_check_templates
+-- Whether a template of a notification is one: Mustache, without what it does not need here.
+
+function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
+    -- Raises TD007 with the place of what is wrong in a template.
+
+function _check_template(template text, what text) returns void
+    -- Checks a template in Mustache, of the title or of the message, which what names.
+
+
+-- 000064_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1753,14 +1769,20 @@ table subscriptions
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
     numbers_as_text      boolean      -- Whether every number in the rows of its events is a text.
+    title                text         -- Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default title.
+    message              text         -- Template of the texts that people get, likewise, at most 10,000 bytes.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     trigger _100_mute before update of muted_for: _set_muted_until()
+    trigger _200_check_templates before update of title, message: _subscriptions_check_templates()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
+
+function _subscriptions_check_templates() returns trigger
+    -- Refuses a template that cannot be rendered: see tinydevcrm._check_template().
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
@@ -1772,6 +1794,9 @@ function create_subscription(
         numbers_as_text boolean default false
     ) returns bigint
     -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
+
+function alter_subscription(name text, title text default null, message text default null) returns void
+    -- Sets the templates of a subscription, in Mustache, by which people are notified: of the title and of the message.
 
 function drop_subscription(name text) returns void
     -- Drops a subscription with its deliveries.
@@ -1789,7 +1814,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000064_create_deliveries
+-- 000065_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1810,6 +1835,7 @@ table deliveries
     acknowledged_at      timestamptz  -- When it was acknowledged.
     parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
     last_error           text         -- Why the last attempt failed: the reason that the worker gave.
+    is_gathered          boolean      -- Set to let it carry all other deliveries of its subscription that are due: see tinydevcrm._lock_gathered().
     primary key (id)
     unique (event_id, subscription_id)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
@@ -1818,6 +1844,8 @@ table deliveries
     trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
     trigger _500_lead after update: _deliveries_lead()
+    trigger _600_gather after update of is_gathered: _deliveries_gather()
+    trigger _610_release after delete: _deliveries_release()
 
 function _deliveries_set_matview() returns trigger
     -- Sets the materialized view of a delivery, which users cannot write.
@@ -1832,7 +1860,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event.
 
 
--- 000065_order_deliveries
+-- 000066_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1845,7 +1873,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000066_group_failures
+-- 000067_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -1864,7 +1892,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000067_receive_deliveries
+-- 000068_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1877,9 +1905,10 @@ function _receive_deliveries(
         subscription_id bigint,
         batch_size integer,
         visibility_timeout interval,
-        run_length integer default null
+        run_length integer default null,
+        places tid[] default null
     ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
-    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view.
+    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view; or those at these places (ctids), which the caller has locked.
 
 function receive_events(
         subscription text,
@@ -1898,7 +1927,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000068_create_redeliveries
+-- 000069_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1917,8 +1946,8 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000069_create_latest_deliveries
--- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
+-- 000070_create_latest_deliveries
+-- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
     -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
@@ -1928,9 +1957,6 @@ function _matview_state(matview matviews, is_late boolean) returns text
 
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
-
-function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 function _needs_attention(state text) returns boolean
     -- Whether a view or subscription in this state needs attention: a failure does; a pause is intended and does not.
@@ -1955,14 +1981,44 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000070_create_webhooks
--- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
+-- 000071_create_webhook_formats
+-- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
+
+table webhook_formats
+    -- The formats of tinydevcrm.webhooks: the shape of its posts, as the receiver documents it.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    name                 text         -- Name, as in create_webhook(format).
+    description          text         -- What it is for, in a few words.
+    url_pattern          text         -- Regular expression of the URLs whose format is guessed to be this one; null for a format that is never guessed.
+    url_requirement      text         -- Regular expression that each URL of this format matches; null when any URL will do.
+    has_secret_url       boolean      -- Whether anyone who knows the URL can post there.
+    is_signed            boolean      -- Whether the posts are signed by the secret of the webhook.
+    max_title            integer      -- Most characters of a title, in ntfy bytes; null for no limit.
+    max_text             integer      -- Most characters of the text, or of its rows, in ntfy bytes of both; null for no limit.
+    max_rows             integer      -- Most rows that a message shows; null for all that the event carries.
+    max_bytes            integer      -- Most bytes of a post; null for those that the orchestrator posts at all.
+    example_url          text         -- What a URL of this format looks like.
+    documentation_url    text         -- Where the receiver documents the shape and its limits.
+    primary key (name)
+    unique (rank)
+
+function _guess_webhook_format(url text) returns text
+    -- The format that fits a URL: the first of webhook_formats whose pattern it matches, else standard.
+
+function _show_url(url text, format text) returns text
+    -- A URL as lists show it.
+
+
+-- 000072_create_webhooks
+-- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, a URL that a trigger has checked.
+    format               text         -- The shape of the posts.
+    headers              jsonb        -- Headers that each post has besides, such as {"Authorization": "Bearer …"}: names and texts, which a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1973,13 +2029,25 @@ table webhooks
     failing_since        timestamptz  -- When the first of them was; null when there are none.
     probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
     next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
+    digest               text         -- When its deliveries are posted, all of them as one message, as it was typed; null for at once.
+    post_after           interval     -- For how long from now on nothing is posted, at most 10 years.
+    next_post_at         timestamptz  -- From when on the next message is posted, of a webhook that gathers: see tinydevcrm._gathers().
+    post_count           bigint       -- How many messages have been accepted, of a webhook that gathers.
+    posted_at            timestamptz[] -- When those of the last hour were accepted, the newest first, up to 1000.
+    sent_to              text[]       -- The recipients that have got an e-mail which others have not got yet, each after the number of its delivery.
     primary key (subscription_id)
+    foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
-    trigger _100_check_url before insert or update of url: _webhooks_check_url()
+    trigger _100_check_url before insert or update of url, format: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
+    trigger _150_check_headers before insert or update of headers: _webhooks_check_headers()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
+    trigger _500_hold before update of post_after: _webhooks_set_next_post('held')
+    trigger _510_note_post before update of post_count: _webhooks_set_next_post('posted')
+    trigger _520_set_digest before insert: _webhooks_set_next_post('set')
+    trigger _530_change_digest before update of digest, url: _webhooks_set_next_post('set')
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -1990,33 +2058,52 @@ function _webhooks_limit_rate() returns trigger
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
 
+function _note_guess(given text, format text) returns void
+    -- Says which format was guessed from a URL.
+
 function create_webhook(
         name text,
         url text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        format text default null,
+        headers jsonb default '{}',
+        digest text default null
     ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
-function alter_webhook(name text, url text) returns void
-    -- Changes the URL of a webhook.
+function alter_webhook(name text, url text default null, format text default null, headers jsonb default null) returns void
+    -- Changes URL, format or headers of a webhook; what is null stays, and the secret too.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 
--- 000071_check_webhook_urls
+-- 000073_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
 
+function _find_address_problem(url text) returns text
+    -- Why no e-mail can be sent to a mailto: URL; null when there is nothing against it.
+
 function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000072_track_endpoints
+-- 000074_check_webhook_headers
+-- Which headers of their own the owners of webhooks may send.
+
+function _find_header_problem(headers jsonb) returns text
+    -- Why headers cannot be sent with the posts of a webhook; null when there is nothing against them.
+
+function _webhooks_check_headers() returns trigger
+    -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
+
+
+-- 000075_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2038,20 +2125,131 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000073_post_webhooks
+-- 000076_describe_events
+-- What a person is notified of: an event in words.
+
+function _encode_path(part text) returns text
+    -- A text as one part of the path of a URL.
+
+function _count_rows(count bigint, verb text default null) returns text
+    -- A number of rows in words, with what happened to them.
+
+function _count_changes(event matview_refresh_events) returns text
+    -- How many rows of which kind an event has found, as in "3 rows added, 1 removed"; null for none.
+
+function _describe_event(event matview_refresh_events, other_count bigint default 0) returns table (title text, summary text, severity text, key text, is_resolved boolean, path text)
+    -- An event in words, for a person.
+
+function _build_notification(
+        subscription_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint default null,
+        others json default null
+    ) returns json
+    -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
+
+
+-- 000077_create_digests
+-- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
+
+function _compute_next_digest(digest text, after timestamptz) returns timestamptz
+    -- When a digest is sent first after a time.
+
+function _gathers(webhook webhooks) returns boolean
+    -- Whether one post of a webhook carries all deliveries that are due.
+
+function _webhooks_set_next_post() returns trigger
+    -- Sets from when on the next message of a webhook that gathers is posted.
+
+function set_digest(subscription text, digest text) returns timestamptz
+    -- Has all deliveries of a webhook or an e-mail sent as one message at the times of a schedule, such as 'daily at 8:00' or 'weekdays at 9:00 Europe/Berlin'; the time zone is that of pg_cron unless given.
+
+function _hold_posts(subscription_id bigint, until timestamptz) returns void
+    -- Posts nothing of a webhook that gathers before a time.
+
+
+-- 000078_gather_posts
+-- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+
+function _deliveries_gather() returns trigger
+    -- Lets a delivery carry the others of its subscription that are due, with what these carry.
+
+function _deliveries_release() returns trigger
+    -- Frees what a removed delivery has carried.
+
+function _lock_gathered(webhook webhooks) returns tid[]
+    -- Locks the delivery that a webhook that gathers posts next, and lets it carry all others that are due.
+
+function _list_posted_events(delivery_id bigint) returns table (event matview_refresh_events, place bigint)
+    -- The event of a delivery, and those that it carries, with their place from the newest on.
+
+function _name_views(delivery_id bigint) returns text
+    -- The materialized views that a gathered post is about, each with the number of its events.
+
+function _name_post(delivery_id bigint) returns text
+    -- The message id of a gathered post, the same at each attempt: event_ and its id, or events_ and the first and last id.
+
+function _build_digest(webhook webhooks, delivery_id bigint) returns json
+    -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
+
+
+-- 000079_create_emails
+-- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
+
+function _list_addresses(webhook webhooks) returns setof text
+    -- The recipients of an e-mail.
+
+function _join_addresses(recipients text[]) returns text
+    -- The URL of an e-mail to these recipients.
+
+function create_email(
+        name text,
+        recipients text[],
+        relation regclass default null,
+        digest text default null,
+        max_attempts integer default 12
+    ) returns void
+    -- Subscribes up to 50 addresses to the events of one materialized view, or of all, that notify.
+
+function alter_email(name text, recipients text[]) returns void
+    -- Sends a subscription by e-mail to these recipients from now on, also those that have unsubscribed.
+
+function _sign(secret text, message text) returns text
+    -- A signature of a text that only who knows the secret can make: 64 hexadecimal digits.
+
+function _address_email(webhook webhooks, post text, body json) returns json
+    -- A notification with the recipients that have not got it yet, each with the path that unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice.
+
+function _find_unsubscribed(subscription_id bigint, recipient text, token text) returns table (email text, address text)
+    -- The subscription and the recipient of a link to unsubscribe; nothing when the link is wrong, or the recipient has unsubscribed already.
+
+function _unsubscribe(subscription_id bigint, recipient text, token text) returns text
+    -- Removes the recipient of a link to unsubscribe from an e-mail, and returns the address; null when the link is wrong, or the recipient has unsubscribed already.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
+
+
+-- 000080_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
     -- Whether there is something to post to an endpoint now.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have deliveries to post now, and that the caller may serve.
+    -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
 
+function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
+    -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
+
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
+
+function _list_signing_secrets(webhook webhooks) returns text[]
+    -- The secrets that sign the posts of a webhook now; none when its format is not signed.
 
 function _receive_posts(
         subscription_id bigint,
@@ -2065,7 +2263,9 @@ function _receive_posts(
         body json,
         url text,
         secrets text[],
-        early interval
+        early interval,
+        format text,
+        headers jsonb
     )
     -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
 
@@ -2073,7 +2273,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000074_answer_posts
+-- 000081_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2084,6 +2284,12 @@ function _limit_webhook_rate(subscription_id bigint, retry_after interval) retur
 
 function _lock_posted(delivery_ids bigint[]) returns void
     -- Locks deliveries whose outcome is recorded next.
+
+function _note_gathered(subscription_id bigint) returns void
+    -- Counts a message of a webhook that gathers, which sets when the next one is posted.
+
+function _note_sent(subscription_id bigint, delivery_id bigint, addresses text[]) returns boolean
+    -- Records which recipients have got the e-mail of a delivery.
 
 function _accept_posts(subscription_id bigint, delivery_ids bigint[]) returns table (down_since timestamptz, waiting_count bigint)
     -- Records that an endpoint has accepted the posts of deliveries.
@@ -2097,12 +2303,14 @@ function _refuse_post(
         status integer,
         reason text,
         retry_after interval default null,
-        early interval default '00:00:00'
+        early interval default '00:00:00',
+        sent_to text[] default '{}',
+        is_final boolean default false
     ) returns text
     -- Handles an endpoint's refusal of a post.
 
 
--- 000075_retry_subscriptions
+-- 000082_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2112,7 +2320,67 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000076_create_embeds
+-- 000083_test_subscriptions
+-- What a subscription would send: a preview of its message, and a test that really sends one.
+
+table subscription_tests
+    -- Tests of subscriptions, of the last hour.
+    id                   bigint       -- Number of the test, which its message_id repeats.
+    subscription_id      bigint       -- The subscription.
+    owner                regrole      -- Owner of the subscription.
+    is_started           boolean      -- Whether an orchestrator has taken it.
+    is_finished          boolean      -- Whether the answer is there.
+    status               integer      -- Status of the answer, as of HTTP; null when there was none.
+    duration             interval     -- How long the answer took, at most 7 days.
+    answer               text         -- The first bytes of the answer's body.
+    error                text         -- Why the message was not accepted; null when it was.
+    asked_at             timestamptz  -- When it was asked for.
+    started_at           timestamptz  -- When an orchestrator has taken it.
+    finished_at          timestamptz  -- When the answer was recorded.
+    primary key (id)
+    foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_limit before insert: _subscription_tests_limit()
+    trigger _200_set_times before update: _subscription_tests_set_times()
+    trigger _500_forget after insert: _subscription_tests_forget()
+
+function _subscription_tests_limit() returns trigger
+    -- Allows five tests of a subscription a minute: a receiver may count them.
+
+function _subscription_tests_set_times() returns trigger
+    -- Sets when a test has started and finished.
+
+function _subscription_tests_forget() returns trigger
+    -- Removes the old tests of a subscription.
+
+function test_subscription(name text) returns bigint
+    -- Sends a message that is marked as a test, with the last event of the subscription or an example, and returns the number of its row in tinydevcrm.subscription_tests, which has the answer some moments after the commit.
+
+function _find_example_event(subscription_id bigint) returns matview_refresh_events
+    -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
+
+function preview_message(name text, title text default null, message text default null) returns json
+    -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
+
+function _build_test(test_id bigint, subscription_id bigint) returns json
+    -- The message of a test: that of the last event, marked, also where a template makes it.
+
+function _receive_tests(batch_size integer) returns table (
+        test_id bigint,
+        subscription text,
+        message_id text,
+        body json,
+        url text,
+        secrets text[],
+        format text,
+        headers jsonb
+    )
+    -- Takes tests that were asked for within the last minute, one of each owner, with all that the orchestrator needs to send them.
+
+function _finish_test(test_id bigint, status integer, duration interval, answer text, error text) returns void
+    -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
+
+
+-- 000084_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2165,7 +2433,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000077_create_retention
+-- 000085_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2193,7 +2461,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000078_create_status
+-- 000086_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2248,6 +2516,7 @@ view subscription_status
     matview              regclass     -- The materialized view whose events it gets; null for all, and when it has been dropped.
     dropped_matview      text         -- Name of its materialized view when that has been dropped.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
+    format               text         -- The shape of its posts; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
     parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
@@ -2260,11 +2529,13 @@ view subscription_status
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
     muted_until          timestamptz  -- Until when it gets no events: see tinydevcrm.mute_subscription().
+    title                text         -- Template of the title of its messages; null for the default.
+    message              text         -- Template of the text of its messages; null for the default.
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
 
 
--- 000079_create_overview
+-- 000087_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2285,7 +2556,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000080_create_page_lists
+-- 000088_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2350,7 +2621,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000081_follow_changes
+-- 000089_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2375,7 +2646,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000082_follow_table_changes
+-- 000090_follow_table_changes
 -- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2400,7 +2671,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000083_note_late_matviews
+-- 000091_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2410,7 +2681,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000084_create_upkeep
+-- 000092_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2444,7 +2715,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000085_create_checks
+-- 000093_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2471,7 +2742,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000086_create_metrics
+-- 000094_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2490,7 +2761,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000088_drop_users
+-- 000096_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2503,14 +2774,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000089_create_watchdog
+-- 000097_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000090_create_rule_replays
+-- 000098_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2567,7 +2838,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000091_move_registrations
+-- 000099_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2589,7 +2860,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000092_list_matview_settings
+-- 000100_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2611,7 +2882,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000093_lock_readers
+-- 000101_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2641,7 +2912,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000094_alter_matview_queries
+-- 000102_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2670,7 +2941,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000095_describe_matviews
+-- 000103_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2680,7 +2951,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000096_restore_matviews
+-- 000104_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
