@@ -1845,7 +1845,7 @@ table subscriptions
     trigger _500_ask after insert: _subscriptions_ask()
     trigger _500_ask_again after update of notify_when, each_row, to_column: _subscriptions_ask()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
-    trigger _600_refuse_parted_digest after update of each_row, to_column: _refuse_parted_digest('id')
+    trigger _600_refuse_split_digest after update of each_row, to_column: _refuse_split_digest('id')
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
@@ -2201,7 +2201,7 @@ table webhooks
     trigger _510_note_post before update of post_count: _webhooks_set_next_post('posted')
     trigger _520_set_digest before insert: _webhooks_set_next_post('set')
     trigger _530_change_digest before update of digest, url: _webhooks_set_next_post('set')
-    trigger _600_refuse_parted_digest after insert or update of digest: _refuse_parted_digest('subscription_id')
+    trigger _600_refuse_split_digest after insert or update of digest: _refuse_split_digest('subscription_id')
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -2309,8 +2309,8 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000080_gather_posts
--- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+-- 000080_create_digests
+-- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
     -- When a digest is sent first after a time.
@@ -2321,20 +2321,24 @@ function _gathers(webhook webhooks) returns boolean
 function _webhooks_set_next_post() returns trigger
     -- Sets from when on the next message of a webhook that gathers is posted.
 
-function _refuse_parted_digest() returns trigger
+function _refuse_split_digest() returns trigger
     -- Raises TD007 when a subscription is to get rows apart and a digest.
 
 function set_digest(subscription text, digest text) returns timestamptz
     -- Has all deliveries of a webhook or an e-mail sent as one message at the times of a schedule, such as 'daily at 8:00' or 'weekdays at 9:00 Europe/Berlin'; the time zone is that of pg_cron unless given.
+
+function _hold_posts(subscription_id bigint, until timestamptz) returns void
+    -- Posts nothing of a webhook that gathers before a time.
+
+
+-- 000081_gather_posts
+-- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _deliveries_gather() returns trigger
     -- Lets a delivery carry the others of its subscription that are due, with what these carry.
 
 function _deliveries_release() returns trigger
     -- Frees what a removed delivery has carried.
-
-function _hold_posts(subscription_id bigint, until timestamptz) returns void
-    -- Posts nothing of a webhook that gathers before a time.
 
 function _lock_gathered(webhook webhooks) returns tid[]
     -- Locks the delivery that a webhook that gathers posts next, and lets it carry all others that are due.
@@ -2352,7 +2356,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000081_create_emails
+-- 000082_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2396,7 +2400,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000082_post_webhooks
+-- 000083_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2450,7 +2454,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000083_answer_posts
+-- 000084_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2487,7 +2491,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000084_retry_subscriptions
+-- 000085_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2497,7 +2501,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000085_test_subscriptions
+-- 000086_test_subscriptions
 -- What a subscription would send: a preview of its message, and a test that really sends one.
 
 table subscription_tests
@@ -2557,7 +2561,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000086_create_embeds
+-- 000087_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2610,7 +2614,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000087_create_retention
+-- 000088_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2638,7 +2642,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000088_create_status
+-- 000089_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2715,7 +2719,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000089_create_overview
+-- 000090_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2736,7 +2740,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000090_create_page_lists
+-- 000091_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -2801,7 +2805,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000091_follow_changes
+-- 000092_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2826,7 +2830,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000092_follow_table_changes
+-- 000093_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2860,7 +2864,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000093_note_late_matviews
+-- 000094_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2870,7 +2874,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000094_create_upkeep
+-- 000095_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2904,7 +2908,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000095_create_checks
+-- 000096_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2931,7 +2935,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000096_create_metrics
+-- 000097_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2950,7 +2954,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000098_drop_users
+-- 000099_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2963,14 +2967,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000099_create_watchdog
+-- 000100_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000100_create_rule_replays
+-- 000101_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3027,7 +3031,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000101_move_registrations
+-- 000102_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3049,7 +3053,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000102_list_matview_settings
+-- 000103_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3071,7 +3075,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000103_lock_readers
+-- 000104_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3101,7 +3105,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000104_alter_matview_queries
+-- 000105_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3130,7 +3134,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000105_describe_matviews
+-- 000106_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3140,7 +3144,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000106_restore_matviews
+-- 000107_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

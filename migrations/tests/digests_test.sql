@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(39);
+select plan(41);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -199,6 +199,18 @@ select is(
     'the newest is the last');
 select tinydevcrm._accept_posts(pg_temp.hook('chat'), array(select delivery_id from posts));
 select is((select pending_count from tinydevcrm.subscription_status where subscription = 'chat'), 0::bigint, 'those left out are delivered too');
+
+-- retention
+
+select tinydevcrm.refresh_matview('v1') from generate_series(1, 3);
+select pg_temp.pass('chat');
+select pg_temp.receive('chat');
+delete
+  from tinydevcrm.matview_refresh_events
+ where id = (select min(event_id) from tinydevcrm.deliveries where subscription_id = pg_temp.hook('chat') and acknowledged_at is null);
+select pg_temp.pass('chat');
+select is(pg_temp.receive('chat'), 1::bigint, 'when the event that carries others is removed');
+select is((select json_array_length(body -> 'events') from posts), 2, 'these are posted all the same');
 
 -- its end
 
