@@ -1,8 +1,11 @@
 package upload
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
 
 // WithSizes makes an import work in chunks of other sizes, so that small files have many.
@@ -16,15 +19,8 @@ func InTransaction(ctx context.Context, pool *sql.DB, work func(*sql.Conn) error
 	return inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) { return false, work(conn) })
 }
 
-// Copy sends one piece to a COPY.
+// Copy sends text to a COPY.
 func Copy(ctx context.Context, conn *sql.Conn, statement string, text []byte) error {
-	c, err := startCopy(ctx, conn, statement)
-	if err != nil {
-		return err
-	}
-	if err := c.send(ctx, conn, append(text, '\n')); err != nil {
-		return err
-	}
-	_, err = c.end(conn)
+	_, err := db.CopyFrom(ctx, conn, statement, bytes.NewReader(append(text, '\n')))
 	return err
 }

@@ -162,6 +162,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		done, err = l.load(ctx)
 		return err == nil, l.withLines(err)
 	})
@@ -178,6 +179,7 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		plan, err = l.preview(ctx)
 		return false, l.withLines(err)
 	})
