@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,7 +57,23 @@ func (c *boundConn) explain(err error) error {
 	return err
 }
 
+// CheckNamedValue lets database/sql convert arguments, as for any driver.
+func (c *boundConn) CheckNamedValue(*driver.NamedValue) error { return driver.ErrSkip }
+
+// checkArguments refuses what would end the message: the arguments are a part of its text.
+func checkArguments(args []driver.NamedValue) error {
+	for _, arg := range args {
+		if text, ok := arg.Value.(string); ok && strings.IndexByte(text, 0) >= 0 {
+			return &pq.Error{Severity: "ERROR", Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0x00`}
+		}
+	}
+	return nil
+}
+
 func (c *boundConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := checkArguments(args); err != nil {
+		return nil, err
+	}
 	rows, err := c.Conn.QueryContext(ctx, query, args)
 	if err != nil {
 		return nil, c.explain(err)
@@ -65,6 +82,9 @@ func (c *boundConn) QueryContext(ctx context.Context, query string, args []drive
 }
 
 func (c *boundConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := checkArguments(args); err != nil {
+		return nil, err
+	}
 	result, err := c.Conn.ExecContext(ctx, query, args)
 	return result, c.explain(err)
 }
