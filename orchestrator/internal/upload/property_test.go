@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -230,6 +231,9 @@ func checkFile(ctx context.Context, pool *sql.DB, g generated, isStaged bool) er
 			}
 		}
 	}
+	if err := g.checkByText(ctx, pool, done, back); err != nil {
+		return err
+	}
 	if isStaged {
 		if err := g.checkStaged(ctx, pool, done, back); err != nil {
 			return err
@@ -296,6 +300,28 @@ func castColumns(width int) string {
 		columns[i] = fmt.Sprintf("c%d::text", i)
 	}
 	return strings.Join(columns, ", ")
+}
+
+// checkByText imports the same file in text format, which must create the same table.
+func (g generated) checkByText(ctx context.Context, pool *sql.DB, done upload.Import, back [][]cell) error {
+	request := g.request.ByText()
+	request.Table += "_text"
+	other, err := upload.Load(ctx, pool, bytes.NewReader(g.text), request)
+	if err != nil {
+		return fmt.Errorf("by text: %s", db.Explain(err))
+	}
+	if !reflect.DeepEqual(other.Columns, done.Columns) {
+		return fmt.Errorf("by text, the columns are %v, not %v", other.Columns, done.Columns)
+	}
+	rows, err := readBack(ctx, pool, request.Table, len(g.header))
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(rows, back) {
+		return errors.New("by text, the rows are others")
+	}
+	_, err = pool.ExecContext(ctx, "drop table "+request.Table)
+	return err
 }
 
 // checkStaged imports the same cells through psql, which must create the same table.

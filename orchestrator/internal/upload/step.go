@@ -107,17 +107,17 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	for i, column := range next.columns {
 		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
 	}
-	l.format = next.format()
+	l.format = next.format(l.request.isByText)
 	return nil
 }
 
 // format is binary if each column has a type of which the values can be written. Where a type is given, the server reads
 // more ways of writing a value than the ladder has.
-func (s step) format() *format {
+func (s step) format(isByText bool) *format {
 	kinds := make([]binary.Kind, len(s.columns))
 	for i, column := range s.columns {
 		kinds[i] = binary.KindOf(column.Type)
-		if kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text {
+		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text {
 			return &format{statement: s.copy}
 		}
 	}

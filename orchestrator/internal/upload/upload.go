@@ -76,6 +76,8 @@ type Request struct {
 
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
+	// isByText sends rows in text format, for tests.
+	isByText bool
 }
 
 // Progress is how much of a file is imported.
