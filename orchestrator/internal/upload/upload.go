@@ -230,8 +230,8 @@ func commit(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// begin begins a transaction. The pool may hold connections to a server that has since been restarted. A
-// connection that fails to begin has done nothing, so another one is tried.
+// begin begins a transaction. The pool may hold connections that the server has ended since (class 57). A connection
+// that fails to begin has done nothing, so another one is tried.
 func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 	for tries := 0; ; tries++ {
 		conn, err := pool.Conn(ctx)
@@ -245,7 +245,8 @@ func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 		conn.Raw(func(any) error { return driver.ErrBadConn })
 		conn.Close()
 		var fromServer *pq.Error
-		if ctx.Err() != nil || tries == db.MaxConns || errors.As(err, &fromServer) {
+		isAnswer := errors.As(err, &fromServer) && fromServer.Code.Class() != "57"
+		if ctx.Err() != nil || tries == db.MaxConns || isAnswer {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}
