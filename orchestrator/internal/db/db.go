@@ -55,9 +55,9 @@ func ParseURL(url string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, ErrBadURL
 	}
-	if listens.SSLMode == pq.SSLModeRequire {
+	if listens.SSLMode == "" { // require to lib/pq, and prefer to pgx
 		config.Fallbacks = slices.DeleteFunc(config.Fallbacks, func(other *pgconn.FallbackConfig) bool {
-			return other.TLSConfig == nil && !filepath.IsAbs(other.Host)
+			return other.TLSConfig == nil && !filepath.IsAbs(other.Host) // a socket needs no TLS
 		})
 	}
 	config.DialFunc = (&net.Dialer{}).DialContext
