@@ -627,6 +627,7 @@ type import_step
     columns              jsonb
     create_statement     text
     copy_statement       text
+    binary_copy_statement text
 
 function _build_import_step(import imports, create_statement text) returns import_step
     -- The next step of an import: its columns, and the COPY to run.
