@@ -221,6 +221,8 @@ func pageOfForm(form url.Values) page {
 			Format:  form.Get("format"),
 
 			NumbersAsText: form.Get("numbers_as_text") == "true",
+			Rules:         form.Get("rules"),
+			EachRow:       form.Get("each_row") == "true",
 		},
 	}
 	if form.Has("title") {

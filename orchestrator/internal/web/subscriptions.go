@@ -63,8 +63,8 @@ func (d *delivery) fields() []any {
 
 // A subscriptionForm has no headers: they may be secrets, and are not sent back.
 type subscriptionForm struct {
-	Name, Matview, URL, Format string
-	NumbersAsText              bool
+	Name, Matview, URL, Format, Rules string
+	NumbersAsText, EachRow            bool
 }
 
 // A webhookFormat is a row of tinydevcrm.webhook_formats.
@@ -132,14 +132,16 @@ func (s *server) createSubscription(w http.ResponseWriter, r *http.Request) {
 			           when coalesce($3, '') = '' then json_build_object(
 			               'subscription', $1::text,
 			               'id', tinydevcrm.create_subscription(
-			                   $1, nullif($2, '')::regclass, numbers_as_text => $4))
+			                   $1, nullif($2, '')::regclass, numbers_as_text => $4,
+			                   notify_when => nullif($7, ''), each_row => $8))
 			           else json_build_object(
 			               'subscription', $1::text,
 			               'secret', tinydevcrm.create_webhook(
 			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4,
-			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6)))
+			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6),
+			                   notify_when => nullif($7, ''), each_row => $8))
 			       end`,
-		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text", "format", "headers"},
+		fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text", "format", "headers", "rules", "each_row"},
 		named:  "new_matview",
 		status: http.StatusCreated,
 		done:   "subscribe",
