@@ -599,7 +599,11 @@ create function tinydevcrm._describe_subscription(name text)
         header_names          text[],
         failure_count         integer,
         failing_since         timestamptz,
-        next_probe_at         timestamptz
+        next_probe_at         timestamptz,
+        digest                text,
+        next_post_at          timestamptz,
+        allowed_domains       text[],
+        unsubscribed          text[]
     )
     language sql
     stable
@@ -626,7 +630,13 @@ as $$
            webhooks.failing_since,
            case
                when tinydevcrm._endpoint_is_down(webhooks) then webhooks.next_probe_at
-           end
+           end,
+           webhooks.digest,
+           case
+               when webhooks.digest is not null then webhooks.next_post_at
+           end,
+           subscriptions.allowed_domains,
+           webhooks.unsubscribed
       from tinydevcrm.subscription_status
       join tinydevcrm.subscriptions
         on subscriptions.owner = subscription_status.owner
@@ -645,8 +655,8 @@ $$;
 
 comment on function tinydevcrm._describe_subscription(text) is
     'What the page of your subscription shows beside its deliveries. Of its headers only the names, '
-    'as the values may be secrets. matview_key is as in tinydevcrm._matview_key(); next_probe_at is '
-    'null while the endpoint is not down.';
+    'as the values may be secrets. matview_key is as in tinydevcrm._matview_key(). next_probe_at is '
+    'null while the endpoint is not down, and next_post_at without a digest.';
 
 revoke execute on function
     tinydevcrm._find_tables(text, text, integer, integer),
