@@ -162,7 +162,8 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 		return Plan{}, fmt.Errorf("read the columns: %w", err)
 	}
 	plan.Notices = append([]string{}, l.dialect.Warnings...)
-	for _, column := range plan.Columns {
+	for i, column := range plan.Columns {
+		plan.Columns[i].Misfit = l.table.misfit(i, column.Type)
 		if column.Note != "" {
 			plan.Notices = append(plan.Notices, column.Note)
 		}

@@ -21,16 +21,18 @@ const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 type ladder struct {
 	set   *patterns.Set
 	ranks []int64
+	names []string // of the types
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	type rung struct {
 		rank    int64
 		pattern patterns.Pattern
+		name    string
 	}
 	rungs, err := db.Collect(ctx, conn, "read csv_types",
-		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
-		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
+		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength, &r.name} }, `
+		select rank, coalesce(accepts, ''), coalesce(max_length, 0), type_name
 		  from tinydevcrm.csv_types
 		 order by rank`)
 	if err != nil {
@@ -40,6 +42,7 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var all []patterns.Pattern
 	for _, r := range rungs {
 		l.ranks = append(l.ranks, r.rank)
+		l.names = append(l.names, r.name)
 		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)
@@ -64,6 +67,8 @@ type table struct {
 	isQuotedEmptyNull, isTrimmed bool
 	// fits are, for each column, the patterns that accept every value so far.
 	fits []patterns.Mask
+	// misfits are, for each column, the value for which it last lost its first pattern.
+	misfits []Misfit
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
 	stored []patterns.Mask
 	// lines are records in COPY's text format.
@@ -106,6 +111,7 @@ func (t *table) notePlace(line int64) {
 func (t *table) grow(width int) {
 	for len(t.fits) < width {
 		t.fits = append(t.fits, ^patterns.Mask(0))
+		t.misfits = append(t.misfits, Misfit{})
 		t.stored = append(t.stored, 0)
 	}
 }
@@ -128,6 +134,25 @@ func (t *table) first(column int) int {
 		return -1
 	}
 	return bits.TrailingZeros64(uint64(fits))
+}
+
+// narrow keeps those patterns of a column that accept a further value.
+func (t *table) narrow(column int, kept patterns.Mask, line int64, text []byte) {
+	before := t.first(column)
+	t.fits[column] = kept
+	if before >= 0 && t.first(column) != before {
+		t.misfits[column] = Misfit{Type: t.ladder.names[before], File: t.file, Line: line, Value: excerptOf(text, shownSample)}
+	}
+}
+
+// misfit is the value because of which a column has this type and no narrower one; nil when there is none.
+func (t *table) misfit(column int, typeName string) *Misfit {
+	now := t.first(column)
+	if now < 0 || t.ladder.names[now] != typeName || t.misfits[column].Line == 0 ||
+		t.misfits[column].Type == typeName {
+		return nil
+	}
+	return &t.misfits[column]
 }
 
 // isMisfit reports whether the lines have values that their columns cannot store.
@@ -160,7 +185,9 @@ func (t *table) add(record *records.Record) {
 			continue
 		}
 		if fits != anyText {
-			t.fits[column] = fits & t.ladder.set.Match(field.Text)
+			if kept := fits & t.ladder.set.Match(field.Text); kept != fits {
+				t.narrow(column, kept, record.Line, field.Text)
+			}
 		}
 		t.lines = appendEscaped(t.lines, field.Text)
 	}

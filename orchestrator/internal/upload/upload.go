@@ -122,6 +122,17 @@ type Column struct {
 	Note string `json:"note,omitempty"`
 	// Samples are, in a preview, the values of the first rows; nil is NULL.
 	Samples []*string `json:"samples,omitempty"`
+	// Misfit is, in a preview, why the column has no narrower type.
+	Misfit *Misfit `json:"misfit,omitempty"`
+}
+
+// A Misfit is the first value that does not fit the type of all values before it.
+type Misfit struct {
+	Type string `json:"type"`
+	// File is empty for the first file.
+	File  string `json:"file,omitempty"`
+	Line  int64  `json:"line"`
+	Value string `json:"value"`
 }
 
 // SampleText shows the samples in one line.

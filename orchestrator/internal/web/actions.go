@@ -31,7 +31,7 @@ func readForm(w http.ResponseWriter, r *http.Request, required ...string) error 
 
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return malformed(err)
+		return kit.Malformed(err)
 	}
 	if wantsPage(r) {
 		// A browser sends \r

@@ -16,9 +16,8 @@ func HandlerWithHeartbeat(config Config, heartbeat time.Duration) http.Handler {
 
 // HandlerWithSlow is Handler with another time that an upload may be slow.
 func HandlerWithSlow(config Config, slow time.Duration) http.Handler {
-	s := newServer(config, heartbeat)
-	s.slow = slow
-	return s.handler()
+	config.slow = slow
+	return newHandler(config, heartbeat)
 }
 
 // PlaceIn is the position of an error in a query, given its position in a statement.

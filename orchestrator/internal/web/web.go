@@ -6,6 +6,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"html/template"
@@ -27,6 +28,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/uploads"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/views"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
@@ -37,6 +39,8 @@ const (
 	runTimeout = 10 * time.Minute
 	// previewTimeout bounds the preview of a query.
 	previewTimeout = 30 * time.Second
+	// slowTimeout is how long an upload may send nothing, or too little.
+	slowTimeout = 30 * time.Second
 	// writeTimeout is how long a client may take to accept an answer.
 	writeTimeout = 30 * time.Second
 	// heartbeat is how often an idle event stream sends a sign of life.
@@ -65,6 +69,9 @@ type Config struct {
 	PublicURL string
 	// Others are routes of the rest of the program that need no log-in, by their patterns.
 	Others map[string]http.Handler
+
+	// slow is how long an upload may be slow; 0 for slowTimeout.
+	slow time.Duration
 }
 
 // An UploadFunc is upload.Limits.Load.
@@ -81,8 +88,6 @@ type server struct {
 	flashes flashes
 	// widgets are public.
 	widgets map[string]http.HandlerFunc
-	// slow is how long an upload may be slow.
-	slow time.Duration
 }
 
 // Handler serves the page and its routes. The event streams end with the requests' contexts.
@@ -102,10 +107,11 @@ func newServer(config Config, heartbeat time.Duration) *server {
 		events:    parts.NewEvents(site),
 		downloads: parts.NewDownloads(site),
 		widgets:   widget.Routes(site),
-		slow:      slowTimeout,
 	}
 	s.screens = []kit.Screen{
 		home.New(site, s.events),
+		uploads.New(site, uploads.Config{Upload: config.Upload, Preview: config.Preview, MaxUpload: config.MaxUpload,
+			Slow: cmp.Or(config.slow, slowTimeout)}),
 		tables.New(site, s.downloads),
 		views.New(site, s.events, s.downloads),
 		subscriptions.New(site, config.PublicURL),

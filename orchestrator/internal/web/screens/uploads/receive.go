@@ -1,25 +1,22 @@
-package web
+package uploads
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
 const (
-	// slowTimeout is how long an upload may send nothing, or less than slowRate bytes a second.
-	slowTimeout = 30 * time.Second
-	slowRate    = 1000
+	// slowRate is how many bytes a second an upload must bring.
+	slowRate = 1000
 	// maxField bounds the form's other fields.
 	maxField  = 4 << 10
 	maxFields = 2000
@@ -30,71 +27,8 @@ const (
 
 const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
 
-// uploadFile streams the fields "file" of a multipart form into a table as they arrive. With dry_run in the URL
-// it only returns what the upload would do.
-func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	var limited io.ReadCloser = r.Body
-	if s.MaxUpload > 0 {
-		limited = http.MaxBytesReader(w, r.Body, s.MaxUpload)
-	}
-	body := newAheadReader(
-		&steadyReader{ReadCloser: limited, control: http.NewResponseController(w), slow: s.slow}, cancel)
-	defer body.Close()
-	r = r.WithContext(ctx)
-	r.Body = body
-
-	filled := page{Upload: r.URL.Query()}
-	isDry := filled.Upload.Get("dry_run") != ""
-	filled.Upload.Del("dry_run")
-
-	var imported upload.Import
-	err := s.receiveFile(r, filled.Upload, func(file io.Reader, source string) (err error) {
-		if isDry {
-			var plan upload.Plan
-			plan, err = s.Preview(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
-			filled.Plan = &plan
-			return err
-		}
-		imported, err = s.Upload(r.Context(), s.pool(r.Context()), file, source, filled.Upload)
-		return err
-	})
-	if err != nil || isDry {
-		body.drain(r)
-	}
-	if err != nil {
-		filled.Plan = nil
-		s.fail(w, r, stepUpload, filled, err)
-		return
-	}
-	if isDry {
-		s.showPlan(w, r, filled)
-		return
-	}
-
-	name := imported.SchemaName + "." + imported.TableName
-	to := pageURL(url.Values{"table": {name}}, stepTables)
-	// The page's own script follows the Location in a program's answer.
-	s.leaveFlash(w, r, to, flash{Done: "upload", About: name, Imported: &imported})
-	if wantsPage(r) {
-		s.redirect(w, r, to)
-		return
-	}
-	w.Header().Set("Location", to)
-	s.writeJSON(w, r, http.StatusCreated, imported)
-}
-
-func (s *server) showPlan(w http.ResponseWriter, r *http.Request, filled page) {
-	if wantsPage(r) {
-		s.renderPage(w, r, filled)
-		return
-	}
-	s.writeJSON(w, r, http.StatusOK, filled.Plan)
-}
-
-// receiveFile reads a form's fields into options, and calls use with the file.
-func (s *server) receiveFile(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {
+// receive reads a form's fields into options, and calls use with the file.
+func (s *screen) receive(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {
 	if s.MaxUpload > 0 && r.ContentLength > s.MaxUpload {
 		return &http.MaxBytesError{Limit: s.MaxUpload}
 	}
@@ -108,7 +42,7 @@ func (s *server) receiveFile(r *http.Request, options url.Values, use func(file 
 		}
 	}
 	if err != nil {
-		return malformed(err)
+		return kit.Malformed(err)
 	}
 
 	file, err := findFile(parts, options)
@@ -137,7 +71,7 @@ func findFile(parts *multipart.Reader, options url.Values) (*multipart.Part, err
 			}
 		}
 		if err != nil {
-			return nil, malformed(err)
+			return nil, kit.Malformed(err)
 		}
 
 		name := part.FormName()
@@ -172,7 +106,7 @@ func findFile(parts *multipart.Reader, options url.Values) (*multipart.Part, err
 func readField(part *multipart.Part) (string, error) {
 	value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 	if err != nil {
-		return "", malformed(err)
+		return "", kit.Malformed(err)
 	}
 	if len(value) > maxField {
 		return "", &db.UserError{
@@ -181,29 +115,6 @@ func readField(part *multipart.Part) (string, error) {
 		}
 	}
 	return string(value), nil
-}
-
-// malformed is the error for a form that cannot be read, unless the cause has a better message.
-func malformed(err error) error {
-	var (
-		tooLarge *http.MaxBytesError
-		fromUser *db.UserError
-	)
-	switch {
-	case errors.As(err, &tooLarge), errors.As(err, &fromUser), errors.Is(err, io.ErrUnexpectedEOF):
-		return err
-	case isTimeout(err):
-		return &db.UserError{
-			Status:  http.StatusRequestTimeout,
-			Message: "the request sent no data for too long",
-		}
-	}
-	return &db.UserError{Status: http.StatusBadRequest, Message: "the form cannot be read: " + err.Error()}
-}
-
-func isTimeout(err error) bool {
-	var fromNet net.Error
-	return errors.As(err, &fromNet) && fromNet.Timeout()
 }
 
 // fileParts are the files of a form: upload.Files. At the end of each they check what follows, before they report
@@ -234,7 +145,7 @@ func (p *fileParts) Read(buffer []byte) (int, error) {
 		return n, err
 	}
 	if err != nil {
-		return n, malformed(err)
+		return n, kit.Malformed(err)
 	}
 	return n, nil
 }
@@ -245,7 +156,7 @@ func (p *fileParts) checkRest() error {
 		return io.EOF
 	}
 	if err != nil {
-		return malformed(err)
+		return kit.Malformed(err)
 	}
 	if part.FormName() == "file" && part.FileName() != "" {
 		p.next = part

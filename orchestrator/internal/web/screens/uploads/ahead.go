@@ -1,4 +1,4 @@
-package web
+package uploads
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
 const (
@@ -88,7 +89,7 @@ func isCutOff(err error) bool {
 		fromUser *db.UserError
 		tooLarge *http.MaxBytesError
 	)
-	return err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &fromUser) && !errors.As(err, &tooLarge) && !isTimeout(err)
+	return err != nil && !errors.Is(err, io.EOF) && !errors.As(err, &fromUser) && !errors.As(err, &tooLarge) && !kit.IsTimeout(err)
 }
 
 func (a *aheadReader) Read(p []byte) (int, error) {

@@ -1,4 +1,4 @@
-package web
+package uploads
 
 import (
 	"bufio"
@@ -11,15 +11,15 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
-// showProblems returns the lines that an import repaired or left out, as CSV.
-func (s *server) showProblems(w http.ResponseWriter, r *http.Request) {
-	if err := s.sendProblems(w, r); err != nil {
+// showLines returns the lines that an import repaired or left out, as CSV.
+func (s *screen) showLines(w http.ResponseWriter, r *http.Request) {
+	if err := s.sendLines(w, r); err != nil {
 		w.Header().Del("Content-Disposition")
-		s.writeProblem(w, r, err)
+		s.site.WriteProblem(w, r, err)
 	}
 }
 
-func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
+func (s *screen) sendLines(w http.ResponseWriter, r *http.Request) error {
 	release, err := s.site.TakeTransfer(r)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return noProblems(r.PathValue("id"))
 	}
-	rows, err := s.pool(ctx).QueryContext(ctx, `
+	rows, err := s.site.DB(ctx).QueryContext(ctx, `
 		select line, reason, line_text, is_rejected
 		  from tinydevcrm.import_problems
 		 where import_id = $1
@@ -70,7 +70,7 @@ func (s *server) sendProblems(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err != nil && steady.HasBegun {
 		// An incomplete answer must not look complete.
-		s.Logger.WarnContext(r.Context(), "problems broke off", "path", r.URL.Path, "error", err)
+		s.site.Logger.WarnContext(r.Context(), "problems broke off", "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
 	return err
