@@ -53,8 +53,9 @@ func TestUploadsScreen(t *testing.T) {
 	b.chooseFile("ragged.csv", "a,b\n1,2\n3\n4,5,6\n")
 	b.click("#upload .buttons button")
 	b.expect("#upload-said .lines tbody tr:nth-child(2)", "4,5,6")
-	b.expect("#upload-said .remedies button:nth-child(1)", "Lines with too few or too many fields: fill up, or add columns")
-	b.press("#upload-said .remedies button:nth-child(1)")
+	b.expect("#upload-said .remedies button:nth-child(1)", "Lines to skip at the end: 2")
+	b.expect("#upload-said .remedies button:nth-child(2)", "Lines with too few or too many fields: fill up, or add columns")
+	b.press("#upload-said .remedies button:nth-child(2)")
 	b.expect(".done", "2 lines were repaired or left out")
 	b.press(".done a")
 	b.expect("#lines tbody tr:nth-child(1)", "1 field instead of 2")
@@ -96,6 +97,7 @@ func TestUploadOfSeveralFiles(t *testing.T) {
 	choose := func() {
 		b.do("open the form", chromedp.Navigate(f.server.URL+"/upload"))
 		b.do("choose files", chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), paths))
+		t.Log(read(b, "x", chromedp.Evaluate[string](`new Promise(r => setTimeout(() => r(document.querySelector('#upload').innerText), 1500))`)))
 		b.expect("#upload-columns th[scope=row]", "n")
 		b.expect(".file li:nth-child(2)", "june.csv, 1 kB")
 	}

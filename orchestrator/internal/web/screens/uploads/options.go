@@ -166,24 +166,38 @@ func (f *form) remediesOf(problem db.Problem) (remedies []remedy) {
 	}
 	for _, found := range regexp.MustCompile(`--([a-z-]+) ('[^']*'|[^\s,;)]+)`).FindAllStringSubmatch(problem.Hint, -1) {
 		name, value := strings.ReplaceAll(found[1], "-", "_"), strings.Trim(strings.TrimRight(found[2], "."), "'")
-		for _, group := range groups() {
-			for _, field := range group.Fields {
-				if field.Name != name {
-					continue
-				}
-				label := value
-				at := slices.IndexFunc(field.Choices, func(choice choice) bool { return choice.Value == value })
-				if at < 0 && field.Choices != nil || name == "reject_limit" {
-					continue
-				}
-				if at >= 0 {
-					label = field.Choices[at].Label
-				}
-				remedies = append(remedies, f.remedy(name, value, field.Label+": "+label))
-			}
+		remedies = append(remedies, f.remedyOf(name, value)...)
+	}
+	if len(problem.Lines) == 0 {
+		return remedies
+	}
+	// What repairs any lines comes after what the hint says about these.
+	for _, value := range []string{"pad", "reject"} {
+		isThere := func(other remedy) bool { return other.Option == "ragged" && other.Value == value }
+		if !slices.ContainsFunc(remedies, isThere) {
+			remedies = append(remedies, f.remedyOf("ragged", value)...)
 		}
 	}
 	return remedies
+}
+
+// remedyOf is the remedy that sets an option; none when the form has no such option, or no such choice of it.
+func (f *form) remedyOf(name, value string) []remedy {
+	for _, group := range groups() {
+		for _, field := range group.Fields {
+			if field.Name != name || name == "reject_limit" {
+				continue
+			}
+			at := slices.IndexFunc(field.Choices, func(choice choice) bool { return choice.Value == value })
+			switch {
+			case field.Choices == nil:
+				return []remedy{f.remedy(name, value, field.Label+": "+value)}
+			case at >= 0:
+				return []remedy{f.remedy(name, value, field.Label+": "+field.Choices[at].Label)}
+			}
+		}
+	}
+	return nil
 }
 
 // remedy leads to the form with an option set. The script sends the file again at once.
