@@ -251,12 +251,56 @@ comment on function tinydevcrm._drop_table(regclass, boolean) is
     'Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted. Raises 42501 '
     'when the session has not logged in as the owner, 2BP01 when something depends on the table.';
 
+create function tinydevcrm._list_imports(
+    part       text,
+    import_id  bigint default null,
+    row_limit  integer default null,
+    row_offset integer default 0
+)
+    returns table (
+        key      text,
+        name     text,
+        imported tinydevcrm.imports
+    )
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when tinydevcrm._is_session_of(pg_class.relowner)
+                   then format('%I.%I', pg_namespace.nspname, pg_class.relname)
+           end,
+           coalesce(pg_class.oid::regclass::text, tinydevcrm._target(imports)),
+           imports
+      from tinydevcrm.imports
+      left join pg_class
+        on pg_class.oid = imports.relation
+      left join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where imports.finished_at is not null
+       and (_list_imports.import_id is null or imports.id = _list_imports.import_id)
+       and position(
+               lower(_list_imports.part)
+               in lower(concat_ws(
+                   ' ', imports.source, imports.schema_name || '.' || imports.table_name,
+                   pg_class.relname))) > 0
+     order by imports.id desc
+     limit _list_imports.row_limit
+    offset _list_imports.row_offset
+$$;
+
+comment on function tinydevcrm._list_imports(text, bigint, integer, integer) is
+    'The imports, newest first, whose file or table has a part in its name; or one of them. key is '
+    'the table''s present name with its schema, quoted where needed; null when it is gone or the '
+    'session has not logged in as its owner. name is how psql shows it.';
+
 revoke execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
     tinydevcrm._describe_table(text[], name[]),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
-    tinydevcrm._drop_table(regclass, boolean)
+    tinydevcrm._drop_table(regclass, boolean),
+    tinydevcrm._list_imports(text, bigint, integer, integer)
 from public;
 
 grant execute on function
@@ -264,5 +308,6 @@ grant execute on function
     tinydevcrm._describe_table(text[], name[]),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
-    tinydevcrm._drop_table(regclass, boolean)
+    tinydevcrm._drop_table(regclass, boolean),
+    tinydevcrm._list_imports(text, bigint, integer, integer)
 to tinydevcrm_user;

@@ -151,6 +151,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	if l.problems.isRefused() {
 		return Plan{}, l.problems.refusal()
 	}
+	misfits := l.table.misfits()
 	// The columns depend on the values.
 	if err := l.flush(ctx); err != nil {
 		return Plan{}, err
@@ -168,7 +169,8 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 		return Plan{}, fmt.Errorf("read the columns: %w", err)
 	}
 	plan.Notices = append([]string{}, l.dialect.Warnings...)
-	for _, column := range plan.Columns {
+	for i, column := range plan.Columns {
+		plan.Columns[i].Misfit = l.table.misfitOf(misfits, i, column.Type)
 		if column.Note != "" {
 			plan.Notices = append(plan.Notices, column.Note)
 		}

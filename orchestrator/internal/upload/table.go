@@ -20,16 +20,18 @@ const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 type ladder struct {
 	set   *patterns.Set
 	ranks []int64
+	names []string // of the types
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	type rung struct {
 		rank    int64
 		pattern patterns.Pattern
+		name    string
 	}
 	rungs, err := db.Collect(ctx, conn, "read csv_types",
-		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
-		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
+		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength, &r.name} }, `
+		select rank, coalesce(accepts, ''), coalesce(max_length, 0), type_name
 		  from tinydevcrm.csv_types
 		 order by rank`)
 	if err != nil {
@@ -39,6 +41,7 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var all []patterns.Pattern
 	for _, r := range rungs {
 		l.ranks = append(l.ranks, r.rank)
+		l.names = append(l.names, r.name)
 		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)

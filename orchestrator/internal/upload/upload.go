@@ -124,6 +124,8 @@ type Column struct {
 	Note string `json:"note,omitempty"`
 	// Samples are, in a preview, the values of the first rows; nil is NULL.
 	Samples []*string `json:"samples,omitempty"`
+	// Misfit is, in a preview, why the column has no narrower type.
+	Misfit *Misfit `json:"misfit,omitempty"`
 }
 
 // SampleText shows the samples in one line.

@@ -1,44 +1,10 @@
 package web_test
 
 import (
-	"html"
 	"net/http"
 	"strings"
 	"testing"
 )
-
-// The SQL that the page shows does what was done.
-func TestPageShowsHowItWasImported(t *testing.T) {
-	f := newFixture(t)
-	tests := []struct {
-		name, path, file, contents string
-		want                       []string
-	}{
-		{"as usual", "", "plain.csv", "a,b\n1,2\n",
-			[]string{`from 'plain.csv' with (format csv, header)`, `import_staging('staging', 'plain', mode => 'replace')`}},
-		{"written otherwise", "?encoding=LATIN1&skip=2&delimiter=%3B&quote=%27", "odd.csv", "about\n\n'a';b\n1;'x'\n",
-			[]string{`program 'tail -n +3 ''odd.csv'''`, `delimiter ';'`, `quote ''''`, `encoding 'LATIN1'`}},
-		{"without quotes", "?quote=none", "inches.csv", "a,b\n5\",2\n", []string{`header, quote e'\x01')`}},
-		{"without a header", "?header=no", "bare.csv", "1,2\n3,4\n", []string{`with (format csv)`}},
-		{"by key", "?mode=upsert&key=a", "keyed.csv", "a,b\n1,2\n", []string{`mode => 'upsert', key => array['a']`}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			got := f.send(form("POST", "/upload-file"+test.path, field{name: "file", file: test.file, value: test.contents}))
-			if got.status != http.StatusCreated {
-				t.Fatalf("import: %d %s", got.status, got.body)
-			}
-			page := html.UnescapeString(f.send(get("/").fromBrowser()).body)
-			_, shown, _ := strings.Cut(page, `\copy`)
-			shown, _, _ = strings.Cut(shown, "</pre>")
-			for _, want := range test.want {
-				if !strings.Contains(shown, want) {
-					t.Errorf("the page lacks %s: %s", want, shown)
-				}
-			}
-		})
-	}
-}
 
 func TestPreviewLeavesNothingInItsSession(t *testing.T) {
 	f := newFixture(t)
@@ -73,7 +39,7 @@ func TestUploadDistributedWithoutCitus(t *testing.T) {
 	if got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "TD010") || !strings.Contains(got.body, "create extension citus") {
 		t.Errorf("%d: %s", got.status, got.body)
 	}
-	if page := f.send(get("/").fromBrowser()).body; !strings.Contains(page, `name="distribute_by"`) {
+	if page := f.send(get("/upload").fromBrowser()).body; !strings.Contains(page, `name="distribute_by"`) {
 		t.Error("the form has no such field")
 	}
 }

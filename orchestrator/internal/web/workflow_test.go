@@ -87,59 +87,6 @@ func TestBrowser(t *testing.T) {
 	b.checkErrors()
 }
 
-// Types that the user has chosen, lines that do not fit, and a file that is dropped on the page.
-func TestBrowserUploads(t *testing.T) {
-	f := newFixture(t)
-	b := newBrowser(t)
-	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
-
-	b.chooseFile("orders.csv", threeOrders)
-	b.do("see the columns", chromedp.WaitVisible(chromedp.CSS("#upload-plan tr:nth-child(3)")))
-	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
-	b.press("#upload .buttons button")
-	b.expect("#preview th:nth-child(1) small", "text")
-	b.expect("#preview th:nth-child(2) small", "numeric")
-	b.expect("#preview th:nth-child(3) small", "text")
-
-	b.chooseFile("orders.csv", threeOrders)
-	b.expect("#upload .problem", "is there already")
-	b.click("#upload .buttons button")
-	b.expect("#upload .problem", "is there already")
-	b.do("the button works again", chromedp.WaitEnabled(chromedp.CSS("#upload .buttons button")))
-	b.takeScreenshots("upload-error")
-
-	const ragged = "a,b\n1,2\n3\n4,5,6\n"
-	b.chooseFile("ragged.csv", ragged)
-	b.click("#upload .buttons button")
-	b.expect("#upload .problem .lines", "1 field instead of 2")
-	b.expect("#upload .problem .lines tbody tr:nth-child(2)", "4,5,6")
-	b.click("#upload .options summary")
-	b.choose("#upload-ragged", "pad")
-	b.press("#upload .buttons button")
-	b.expect("#tables .done", "3 rows of ragged.csv")
-	b.expect("#tables .lines tbody tr:nth-child(1)", "1 field instead of 2")
-
-	b.chooseFile("totals.csv", "a,b\n1,2\n3,4\nTotal\n")
-	b.do("reset the list", chromedp.SetValue(chromedp.CSS("#upload-ragged"), ""))
-	b.click("#upload .buttons button")
-	b.expect("#upload .problem .remedies", "Lines to skip at the end: 1")
-	b.press("#upload .problem .remedies button")
-	b.expect("#tables .done", "2 rows of totals.csv")
-
-	b.do("drop a file", chromedp.Evaluate[chromedp.Void](`(() => {
-		const files = new DataTransfer();
-		files.items.add(new File(['n\n1\n2\n'], 'dropped.csv', { type: 'text/csv' }));
-		for (const kind of ['dragenter', 'dragover', 'drop']) {
-			document.body.dispatchEvent(new DragEvent(kind,
-				{ dataTransfer: files, bubbles: true, cancelable: true }));
-		}
-	})()`))
-	b.expect("#upload-plan th[scope=row]", "n")
-	b.press("#upload .buttons button")
-	b.expect("#tables .done", "2 rows of dropped.csv")
-	b.checkErrors()
-}
-
 func TestBrowserAsksAndSchedules(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()

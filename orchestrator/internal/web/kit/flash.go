@@ -17,7 +17,7 @@ const (
 	// again when it is reloaded.
 	flashLasts  = time.Minute
 	secretLasts = 10 * time.Minute
-	// maxFlashes and maxFlashBytes are how many, and how many bytes of input, are kept for each user. A new one
+	// maxFlashes and maxFlashBytes are how many, and how many bytes of input and texts, are kept for each user. A new one
 	// replaces the oldest.
 	maxFlashes    = 1000
 	maxFlashBytes = 8 << 20
@@ -49,6 +49,11 @@ func (f Flash) bytes() int {
 	for _, values := range f.Form {
 		for _, value := range values {
 			count += len(value)
+		}
+	}
+	for _, value := range f.Made {
+		if text, isText := value.(string); isText {
+			count += len(text)
 		}
 	}
 	return count
@@ -146,12 +151,13 @@ func (s *Site) returnFlash(w http.ResponseWriter, r *http.Request, taken *Flash)
 const cookieMark = "tinydevcrm-cookies"
 
 func markCookies(w http.ResponseWriter, r *http.Request) {
-	if !keepsCookies(r) {
+	if !KeepsCookies(r) {
 		http.SetCookie(w, newCookie(r, cookieMark, 0))
 	}
 }
 
-func keepsCookies(r *http.Request) bool {
+// KeepsCookies reports whether the sender is a browser that has shown a page and keeps cookies.
+func KeepsCookies(r *http.Request) bool {
 	_, err := r.Cookie(cookieMark)
 	return err == nil
 }

@@ -139,7 +139,7 @@ func (s *Site) Do(action Action) http.HandlerFunc {
 
 // Refuse redirects a browser to the page of a form, which then shows the error at one of its parts, and the input.
 func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, to, at string, err error) {
-	if !keepsCookies(r) {
+	if !KeepsCookies(r) {
 		// It would not see the error on the next page.
 		s.showFailure(w, r, err)
 		return

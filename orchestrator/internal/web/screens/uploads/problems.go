@@ -11,15 +11,15 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
-// showProblems returns the lines that an import repaired or left out, as CSV.
-func (s *screen) showProblems(w http.ResponseWriter, r *http.Request) {
-	if err := s.sendProblems(w, r); err != nil {
+// showLines returns the lines that an import repaired or left out, as CSV.
+func (s *screen) showLines(w http.ResponseWriter, r *http.Request) {
+	if err := s.sendLines(w, r); err != nil {
 		w.Header().Del("Content-Disposition")
 		s.site.WriteProblem(w, r, err)
 	}
 }
 
-func (s *screen) sendProblems(w http.ResponseWriter, r *http.Request) error {
+func (s *screen) sendLines(w http.ResponseWriter, r *http.Request) error {
 	release, err := s.site.TakeTransfer(r)
 	if err != nil {
 		return err

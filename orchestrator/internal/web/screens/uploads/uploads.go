@@ -1,18 +1,16 @@
-// Package uploads is the screen on which files become tables: the form with its options, the preview, and the upload
-// itself.
+// Package uploads is the screen that turns files into tables, and the log of what was imported.
 package uploads
 
 import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
@@ -23,40 +21,42 @@ import (
 //go:embed static templates
 var files embed.FS
 
-// SlowTimeout is how long an upload may send nothing, or less than slowRate bytes a second.
-const SlowTimeout = 30 * time.Second
-
-// formPart is the part of the page that shows what went wrong.
-const formPart = "upload"
-
-// A Loader imports files, as the options say.
-type Loader struct {
-	// Upload streams a file into a table.
-	Upload func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
-	// Preview says what Upload would do, going by the beginning of the file.
+// Config is what the screen needs from the rest of the program.
+type Config struct {
+	// Upload streams a file into a table, as the options say. Preview says what that would do, going by the beginning
+	// of the file.
+	Upload  func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
 	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
-	// MaxBytes is the size limit of an upload; 0 means no limit.
-	MaxBytes int64
-	// Slow is how long an upload may be slow.
+	// MaxUpload is the size limit of an upload in bytes; 0 means no limit.
+	MaxUpload int64
+	// Slow is how long an upload may send nothing, or too little.
 	Slow time.Duration
 }
 
 type screen struct {
-	Loader
+	Config
 	site *kit.Site
 }
 
+const (
+	// page is the path of the form, part its section.
+	page = "/upload"
+	part = "upload"
+)
+
 // New returns the screen.
-func New(site *kit.Site, loader Loader) kit.Screen {
-	s := &screen{Loader: loader, site: site}
+func New(site *kit.Site, config Config) kit.Screen {
+	s := &screen{Config: config, site: site}
 	pages := site.Load(files)
 	return kit.Screen{
 		Name: "Upload",
-		Path: "/upload",
+		Path: page,
 		Routes: map[string]http.HandlerFunc{
-			"GET /upload":                    pages.Show("upload.html", s.readForm),
+			"GET " + page:                    pages.Show("upload.html", s.readForm),
 			"POST /upload-file":              s.uploadFile,
-			"GET /imports/{id}/problems.csv": s.showProblems,
+			"GET /imports":                   kit.ByAccept(pages.Show("imports.html", s.readImports), s.listImports),
+			"GET /imports/{id}":              kit.ByAccept(pages.Show("import.html", s.readImport), s.showImport),
+			"GET /imports/{id}/problems.csv": s.showLines,
 		},
 	}
 }
@@ -67,8 +67,8 @@ func (s *screen) uploadFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	var limited io.ReadCloser = r.Body
-	if s.MaxBytes > 0 {
-		limited = http.MaxBytesReader(w, r.Body, s.MaxBytes)
+	if s.MaxUpload > 0 {
+		limited = http.MaxBytesReader(w, r.Body, s.MaxUpload)
 	}
 	body := newAheadReader(
 		&steadyReader{ReadCloser: limited, control: http.NewResponseController(w), slow: s.Slow}, cancel)
@@ -76,15 +76,18 @@ func (s *screen) uploadFile(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(ctx)
 	r.Body = body
 
+	// The page after an error shows what was given.
 	options := r.URL.Query()
+	r.PostForm = options
 	isDry := options.Get("dry_run") != ""
 	options.Del("dry_run")
 
-	var plan upload.Plan
 	var imported upload.Import
-	err := s.receiveFile(r, options, func(file io.Reader, source string) (err error) {
+	var planned preview
+	err := s.receive(r, options, func(file io.Reader, source string) (err error) {
 		if isDry {
-			plan, err = s.Preview(r.Context(), s.site.DB(r.Context()), file, source, options)
+			planned.Source = source
+			planned.Plan, err = s.Preview(r.Context(), s.site.DB(r.Context()), file, source, options)
 			return err
 		}
 		imported, err = s.Upload(r.Context(), s.site.DB(r.Context()), file, source, options)
@@ -95,40 +98,50 @@ func (s *screen) uploadFile(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err != nil:
-		s.refuse(w, r, options, err)
+		s.refuse(w, r, err)
 	case isDry:
-		s.answerPreview(w, r, options, plan)
+		s.showPlan(w, r, planned)
 	default:
-		s.answerUpload(w, r, imported)
+		s.showDone(w, r, imported)
 	}
 }
 
-// refuse answers with an error: a browser is redirected to the form.
-func (s *screen) refuse(w http.ResponseWriter, r *http.Request, options url.Values, err error) {
-	if !kit.WantsPage(r) {
-		s.site.WriteProblem(w, r, err)
+// refuse answers with an error. The page's own script gets it as a program does, and a place to see it.
+func (s *screen) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if kit.WantsPage(r) {
+		s.site.Refuse(w, r, page, part, err)
 		return
 	}
-	problem := s.site.Explain(r, err)
-	s.site.LeaveFlash(w, r, "/upload", kit.Flash{Problem: &problem, At: formPart, Form: options})
-	s.site.Redirect(w, r, "/upload")
+	if kit.KeepsCookies(r) {
+		problem := s.site.Explain(r, err)
+		s.site.LeaveFlash(w, r, page, kit.Flash{Problem: &problem, At: part, Form: r.PostForm})
+		w.Header().Set("Location", page)
+	}
+	s.site.WriteProblem(w, r, err)
 }
 
-func (s *screen) answerPreview(w http.ResponseWriter, r *http.Request, options url.Values, plan upload.Plan) {
+func (s *screen) showPlan(w http.ResponseWriter, r *http.Request, planned preview) {
 	if !kit.WantsPage(r) {
-		s.site.WriteJSON(w, r, http.StatusOK, plan)
+		s.site.WriteJSON(w, r, http.StatusOK, planned.Plan)
 		return
 	}
-	s.site.LeaveFlash(w, r, "/upload", kit.Flash{Done: "preview", Made: map[string]any{"plan": plan}, Form: options})
-	s.site.Redirect(w, r, "/upload")
+	text, err := json.Marshal(planned)
+	if err != nil {
+		s.site.Refuse(w, r, page, part, fmt.Errorf("keep a preview: %w", err))
+		return
+	}
+	s.site.LeaveFlash(w, r, page, kit.Flash{Done: "preview", Made: map[string]any{"plan": string(text)}, Form: r.PostForm})
+	s.site.Redirect(w, r, page+"#"+part)
 }
 
-// answerUpload leads a browser to the table. The page's own script follows the Location in a program's answer.
-func (s *screen) answerUpload(w http.ResponseWriter, r *http.Request, imported upload.Import) {
+func (s *screen) showDone(w http.ResponseWriter, r *http.Request, imported upload.Import) {
 	to := kit.Path("tables", imported.SchemaName+"."+imported.TableName)
-	s.site.LeaveFlash(w, r, to, kit.Flash{Done: "upload", Made: map[string]any{
-		"rows": kit.Count(imported.RowCount, "row"), "source": imported.Source, "took": words.Duration(imported.Took()),
-	}})
+	if kit.WantsPage(r) || kit.KeepsCookies(r) {
+		s.site.LeaveFlash(w, r, to, kit.Flash{Done: "upload", Made: map[string]any{
+			"id": imported.ID, "source": imported.Source, "row_count": imported.RowCount,
+			"problem_count": imported.ProblemCount, "took": words.Duration(imported.Took()),
+		}})
+	}
 	if kit.WantsPage(r) {
 		s.site.Redirect(w, r, to)
 		return
@@ -137,55 +150,70 @@ func (s *screen) answerUpload(w http.ResponseWriter, r *http.Request, imported u
 	s.site.WriteJSON(w, r, http.StatusCreated, imported)
 }
 
-// A mode is a row of tinydevcrm.import_modes.
-type mode struct{ Name, Label string }
-
-func (m *mode) fields() []any { return []any{&m.Name, &m.Label} }
-
-// A form is what the page shows.
-type form struct {
-	// Modes are what an upload can do with an existing table.
-	Modes []mode
-	// Options are those of the upload; Plan is its preview, if one was requested, and Types what its columns can be.
-	Options  url.Values
-	Plan     *upload.Plan
-	Types    []string
-	MaxBytes int64
+// A preview is a plan, and the name of the file it is for.
+type preview struct {
+	Source string      `json:"source"`
+	Plan   upload.Plan `json:"plan"`
 }
 
-func (s *screen) readForm(r *http.Request, page *kit.Page) error {
-	page.Title = "Upload"
-	shown := &form{Options: r.URL.Query(), MaxBytes: s.MaxBytes}
-	if page.Flash != nil && page.Flash.Form != nil {
-		shown.Options = page.Flash.Form
+// A mode is a row of tinydevcrm.import_modes.
+type mode struct {
+	Name, Label string
+	TakesKey    bool
+}
+
+func (m *mode) fields() []any { return []any{&m.Name, &m.Label, &m.TakesKey} }
+
+// A form is what the page of the upload shows.
+type form struct {
+	MaxUpload int64
+	// Options are what is given, of the upload.
+	Options url.Values
+	Modes   []mode
+	Preview *preview
+	// Types are the types and forms that can be chosen for a column.
+	Types    []string
+	Remedies []remedy
+	Recent   []imported
+}
+
+const recentImports = 5
+
+func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
+	ctx, pool := r.Context(), s.site.DB(r.Context())
+	shown.Title = "Upload"
+	f := &form{MaxUpload: s.MaxUpload, Options: r.URL.Query()}
+	if shown.Flash != nil && shown.Flash.Form != nil {
+		f.Options = shown.Flash.Form
 	}
-	if page.HasDone("preview") {
-		plan, _ := page.Flash.Made["plan"].(upload.Plan)
-		shown.Plan = &plan
-	}
-	pool := s.site.DB(r.Context())
-	var err error
-	shown.Modes, err = db.Collect(r.Context(), pool, "read the modes", (*mode).fields,
-		"select name, label from tinydevcrm.import_modes order by rank")
-	if err != nil {
+	if f.Modes, err = db.Collect(ctx, pool, "read the modes", (*mode).fields,
+		"select name, label, takes_key from tinydevcrm.import_modes order by rank"); err != nil {
 		return err
 	}
-	if shown.Plan != nil {
-		// Each once.
-		err = pool.QueryRowContext(r.Context(), `
-			select array_agg(name order by list, rank)
-			  from (
-			    select 1 as list, min(rank) as rank, type_name as name
-			      from tinydevcrm.csv_types
-			     group by type_name
-			    union all
-			    select 2, rank, name
-			      from tinydevcrm.csv_forms
-			  ) as choices`).Scan(pq.Array(&shown.Types))
-		if err != nil {
-			return fmt.Errorf("read the types of columns: %w", err)
+	if err := f.readPreview(shown.Flash); err != nil {
+		return err
+	}
+	if f.Preview != nil {
+		if f.Types, err = readTypes(ctx, pool); err != nil {
+			return err
 		}
 	}
-	page.Shown = shown
+	if shown.Flash != nil && shown.Flash.Problem != nil {
+		f.Remedies = f.remediesOf(*shown.Flash.Problem)
+	}
+	f.Recent, err = s.findImports(ctx, "", nil, recentImports, 0)
+	shown.Shown = f
+	return err
+}
+
+func (f *form) readPreview(flash *kit.Flash) error {
+	if flash == nil || flash.Done != "preview" {
+		return nil
+	}
+	text, _ := flash.Made["plan"].(string)
+	f.Preview = &preview{}
+	if err := json.Unmarshal([]byte(text), f.Preview); err != nil {
+		return fmt.Errorf("read a preview: %w", err)
+	}
 	return nil
 }
