@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -174,7 +175,9 @@ type form struct {
 	// Types are the types and forms that can be chosen for a column.
 	Types    []string
 	Remedies []remedy
-	Recent   []imported
+	// Recipe is how the file of the preview is imported in psql.
+	Recipe *recipe
+	Recent []imported
 }
 
 const recentImports = 5
@@ -197,6 +200,9 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 		if f.Types, err = readTypes(ctx, pool); err != nil {
 			return err
 		}
+		if f.Recipe, err = s.readRecipe(ctx, f); err != nil {
+			return err
+		}
 	}
 	if shown.Flash != nil && shown.Flash.Problem != nil {
 		f.Remedies = f.remediesOf(*shown.Flash.Problem)
@@ -204,6 +210,20 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	f.Recent, err = s.findImports(ctx, "", nil, recentImports, 0)
 	shown.Shown = f
 	return err
+}
+
+func (s *screen) readRecipe(ctx context.Context, f *form) (*recipe, error) {
+	planned := &recipe{Source: f.Preview.Source, Mode: f.Options.Get("mode"), Dialect: &f.Preview.Plan.Dialect,
+		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by")}
+	if key := f.Options.Get("key"); key != "" {
+		planned.UpsertKey = strings.Split(key, ",")
+	}
+	err := s.site.DB(ctx).QueryRowContext(ctx, "select coalesce(nullif($1, ''), tinydevcrm._make_table_name($2))",
+		f.Options.Get("table"), planned.Source).Scan(&planned.Table)
+	if err != nil {
+		return nil, fmt.Errorf("name the table of a file: %w", err)
+	}
+	return planned, nil
 }
 
 func (f *form) readPreview(flash *kit.Flash) error {
