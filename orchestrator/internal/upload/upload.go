@@ -76,6 +76,8 @@ type Request struct {
 
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
+	// isByText sends rows in text format, for tests.
+	isByText bool
 }
 
 // Progress is how much of a file is imported.
@@ -126,15 +128,6 @@ type Column struct {
 	Misfit *Misfit `json:"misfit,omitempty"`
 }
 
-// A Misfit is the first value that does not fit the type of all values before it.
-type Misfit struct {
-	Type string `json:"type"`
-	// File is empty for the first file.
-	File  string `json:"file,omitempty"`
-	Line  int64  `json:"line"`
-	Value string `json:"value"`
-}
-
 // SampleText shows the samples in one line.
 func (c Column) SampleText() string {
 	shown := make([]string, len(c.Samples))
@@ -173,6 +166,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		done, err = l.load(ctx)
 		return err == nil, l.withLines(err)
 	})
@@ -189,6 +183,7 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		plan, err = l.preview(ctx)
 		return false, l.withLines(err)
 	})
@@ -237,8 +232,8 @@ func commit(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// begin begins a transaction. The pool may hold connections to a server that has since been restarted. A
-// connection that fails to begin has done nothing, so another one is tried.
+// begin begins a transaction. The pool may hold connections that the server has ended since (class 57). A connection
+// that fails to begin has done nothing, so another one is tried.
 func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 	for tries := 0; ; tries++ {
 		conn, err := pool.Conn(ctx)
@@ -252,7 +247,8 @@ func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 		conn.Raw(func(any) error { return driver.ErrBadConn })
 		conn.Close()
 		var fromServer *pq.Error
-		if ctx.Err() != nil || tries == db.MaxConns || errors.As(err, &fromServer) {
+		isAnswer := errors.As(err, &fromServer) && fromServer.Code.Class() != "57"
+		if ctx.Err() != nil || tries == db.MaxConns || isAnswer {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}

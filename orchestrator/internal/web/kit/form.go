@@ -98,7 +98,7 @@ type Action struct {
 	At     string
 	// Next is the URL of the page that shows the result; nil for that of the form.
 	Next func(form url.Values, made map[string]any) string
-	// HasSecret means that the answer contains a secret.
+	// HasSecret means that the answer may contain a secret. A page with one is shown again for a while.
 	HasSecret bool
 	// KeepsInput means that the next page shows the input too: nothing was saved.
 	KeepsInput bool
@@ -127,7 +127,7 @@ func (s *Site) Do(action Action) http.HandlerFunc {
 				to = action.Next(r.PostForm, made)
 			}
 			to = backOf(r.PostForm, to)
-			left := Flash{Done: action.Name, Made: made, HasSecret: action.HasSecret}
+			left := Flash{Done: action.Name, Made: made, HasSecret: action.HasSecret && made["secret"] != nil}
 			if action.KeepsInput {
 				left.Form = r.PostForm
 			}
@@ -207,12 +207,13 @@ func (s *Site) runQuery(ctx context.Context, form url.Values, action Action) (js
 	return result, nil
 }
 
-// Arguments are the values of fields for a query; nil for one that was not sent.
+// Arguments are the values of fields for a query; nil for one that was not sent. Several of one name, as of
+// checkboxes, are a list with commas.
 func Arguments(form url.Values, fields ...string) []any {
 	arguments := make([]any, len(fields))
 	for i, field := range fields {
 		if form.Has(field) {
-			arguments[i] = form.Get(field)
+			arguments[i] = strings.Join(form[field], ", ")
 		}
 	}
 	return arguments

@@ -40,6 +40,8 @@ const literal = text => {
     return text.includes('\\') ? `E${quoted.replaceAll('\\', '\\\\')}` : quoted;
 };
 
+const identifier = text => `"${text.replaceAll('"', '""')}"`;
+
 const quoteQuery = text => text.includes('$query$') ? literal(text) : `$query$\n${text}\n$query$`;
 
 // data-field is the id of a field, or the name of radio buttons.

@@ -95,7 +95,7 @@ func (s *screen) actions() map[string]http.HandlerFunc {
 			Query:    "select tinydevcrm._set_up_matview($1, $2, $3, $4, $5, $6)",
 			Screen:   func(url.Values) string { return "/views/new" },
 			Next:     pageOfMade,
-			// A webhook has a secret.
+			// That of a webhook.
 			HasSecret: true,
 		}),
 		"POST /matviews/restore": s.site.Do(kit.Action{

@@ -36,6 +36,11 @@ type column struct {
 	Type string `json:"type"`
 }
 
+// IsNumber means that its values are at the right.
+func (c column) IsNumber() bool {
+	return slices.Contains([]string{"smallint", "integer", "bigint", "real", "double precision", "numeric", "money"}, c.Type)
+}
+
 // A preview holds the columns and the first rows of a query.
 type preview struct {
 	Columns []column    `json:"columns"`
@@ -46,7 +51,7 @@ type preview struct {
 func (p preview) Cells(row []*string) []kit.Cell {
 	cells := make([]kit.Cell, len(row))
 	for i, value := range row {
-		cells[i].IsNumber = isNumber(p.Columns[i].Type)
+		cells[i].IsNumber = p.Columns[i].IsNumber()
 		if value == nil {
 			cells[i].IsNull = true
 			continue
@@ -54,10 +59,6 @@ func (p preview) Cells(row []*string) []kit.Cell {
 		cells[i].Text = kit.Shorten(*value)
 	}
 	return cells
-}
-
-func isNumber(columnType string) bool {
-	return slices.Contains([]string{"smallint", "integer", "bigint", "real", "double precision", "numeric", "money"}, columnType)
 }
 
 // A named relation is a row of tinydevcrm._list_names().

@@ -10,8 +10,6 @@ const shownNames = 8;
 const slowToColour = 20000;
 
 const query = document.getElementById('view-query');
-if (query) start();
-
 function start() {
     const coloured = make('pre');
     coloured.setAttribute('aria-hidden', 'true');
@@ -45,16 +43,20 @@ function tokens(text) {
 // Known are the tables and columns, in small letters: only they are coloured as names.
 const known = new Set();
 
-function paint(coloured) {
+function colour(sql) {
     const parts = [];
     let end = 0;
-    for (const { kind, text, start, end: next } of query.value.length > slowToColour ? [] : tokens(query.value)) {
+    for (const { kind, text, start, end: next } of sql.length > slowToColour ? [] : tokens(sql)) {
         if (kind === 'name' && !known.has(text.toLowerCase())) continue;
-        parts.push(query.value.slice(end, start), make('span', { className: `tok-${kind}`, textContent: text }));
+        parts.push(sql.slice(end, start), make('span', { className: `tok-${kind}`, textContent: text }));
         end = next;
     }
+    return [...parts, sql.slice(end)];
+}
+
+function paint(coloured) {
     // The last line has a height even when it is empty.
-    coloured.replaceChildren(...parts, `${query.value.slice(end)}\n`);
+    coloured.replaceChildren(...colour(query.value), '\n');
     follow(coloured);
 }
 
@@ -113,7 +115,12 @@ function completion(frame, coloured) {
         paint(coloured);
     });
 
-    const wordBefore = () => query.value.slice(0, query.selectionStart).match(/(?:"[^"]*|[\p{L}_][\p{L}\p{N}_$]*)$/u)?.[0] ?? '';
+    // The part of a name or keyword that stands before the cursor.
+    const wordBefore = () => {
+        const end = query.selectionStart;
+        const at = tokens(query.value).find(part => part.start < end && end <= part.end);
+        return ['name', 'keyword'].includes(at?.kind) ? at.text.slice(0, end - at.start) : '';
+    };
     const close = () => {
         list.hidden = true;
         chosen = -1;
@@ -146,8 +153,7 @@ function completion(frame, coloured) {
     };
     const open = () => {
         const word = wordBefore();
-        const at = tokens(query.value).find(part => part.start < query.selectionStart && query.selectionStart <= part.end);
-        const found = word.length && !['comment', 'string'].includes(at?.kind) ? candidates(names ?? [], word) : [];
+        const found = word ? candidates(names ?? [], word) : [];
         close();
         if (!found.length) return;
         list.replaceChildren(...found.map(({ name, note }, i) => {
@@ -260,3 +266,6 @@ function hand() {
         name.replaceWith(button);
     }
 }
+
+if (query) start();
+for (const shown of document.querySelectorAll('.sqlcode')) shown.replaceChildren(...colour(shown.textContent));
