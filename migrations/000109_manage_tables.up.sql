@@ -259,7 +259,7 @@ create function tinydevcrm._list_imports(
 )
     returns table (
         key      text,
-        name     text,
+        relation regclass,
         imported tinydevcrm.imports
     )
     language sql
@@ -270,7 +270,7 @@ as $$
                when tinydevcrm._is_session_of(pg_class.relowner)
                    then format('%I.%I', pg_namespace.nspname, pg_class.relname)
            end,
-           coalesce(pg_class.oid::regclass::text, tinydevcrm._target(imports)),
+           pg_class.oid::regclass,
            imports
       from tinydevcrm.imports
       left join pg_class
@@ -292,7 +292,7 @@ $$;
 comment on function tinydevcrm._list_imports(text, bigint, integer, integer) is
     'The imports, newest first, whose file or table has a part in its name; or one of them. key is '
     'the table''s present name with its schema, quoted where needed; null when it is gone or the '
-    'session has not logged in as its owner. name is how psql shows it.';
+    'session has not logged in as its owner. relation is null when it is gone.';
 
 revoke execute on function
     tinydevcrm._list_tables(text, text, boolean, integer, integer),

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(17);
+select plan(21);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -72,6 +72,27 @@ select throws_ok($$ select tinydevcrm._drop_table('"Orders 2026"', false) $$, '2
 select lives_ok($$ select tinydevcrm._drop_table('"Orders 2026"', true) $$, 'but with what reads it');
 select is(count(*), 1::bigint, 'and the drop of the view is an event')
   from tinydevcrm.matview_refresh_events where matview = '"My Data".dear' and outcome = 'dropped';
+
+-- imports
+
+create temporary table staging (n text);
+insert into staging values ('1'), ('2');
+select tinydevcrm.import_staging('staging', 'first one');
+select tinydevcrm.import_staging('staging', 'second');
+alter table "first one" rename to "1st";
+select results_eq(
+    $$ select key, relation::text, (imported).row_count from tinydevcrm._list_imports('my data') limit 2 $$,
+    $$ values ('"My Data".second', 'second', 2::bigint), ('"My Data"."1st"', '"1st"', 2) $$,
+    'imports, newest first, with the present names of their tables');
+select results_eq(
+    $$ select relation::text from tinydevcrm._list_imports('FIRST', null, 1, 0) $$,
+    $$ values ('"1st"') $$, 'found by a part of the old name');
+select is(relation::text, 'second', 'or by the number')
+  from tinydevcrm._list_imports('', (select max(id) from tinydevcrm.imports));
+drop table second;
+select results_eq(
+    $$ select key, relation from tinydevcrm._list_imports('my data', null, 1, 0) $$,
+    $$ values (null::text, null::regclass) $$, 'a table that is gone has no key');
 
 select * from finish();
 rollback;

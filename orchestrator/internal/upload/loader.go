@@ -170,7 +170,9 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	}
 	plan.Notices = append([]string{}, l.dialect.Warnings...)
 	for i, column := range plan.Columns {
-		plan.Columns[i].Misfit = l.table.misfitOf(misfits, i, column.Type)
+		if i < len(misfits) && misfits[i] != nil && misfits[i].next == column.Type {
+			plan.Columns[i].Misfit = misfits[i]
+		}
 		if column.Note != "" {
 			plan.Notices = append(plan.Notices, column.Note)
 		}

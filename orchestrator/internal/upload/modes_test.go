@@ -172,6 +172,18 @@ func TestPreview(t *testing.T) {
 	}
 	assertNothingLeft(t, pool)
 
+	text = "same,mixed,late,given\n1,2,3,4\n1,2.5,3,4\n1,3,N/A,x\n"
+	plan, err = upload.Preview(t.Context(), pool, strings.NewReader(text), upload.Request{Source: "t.csv",
+		Types: map[string]string{"given": "varchar"}})
+	if err != nil {
+		t.Fatal(db.Explain(err))
+	}
+	for i, want := range []*upload.Misfit{nil, {Type: "integer", Line: 3, Value: "2.5"}, {Type: "integer", Line: 4, Value: "N/A"}, nil} {
+		if got := plan.Columns[i].Misfit; (got == nil) != (want == nil) || got != nil && (got.Type != want.Type || got.Line != want.Line || got.Value != want.Value) {
+			t.Errorf("column %s is no narrower because of %+v, want %+v", plan.Columns[i].Name, got, want)
+		}
+	}
+
 	long := "n\n" + strings.Repeat("1\n", 500_000)
 	if plan, err = upload.Preview(t.Context(), pool, strings.NewReader(long), upload.Request{Source: "t.csv"}); err != nil || plan.IsWhole {
 		t.Errorf("got %+v, %v; want a plan of the beginning", plan, err)

@@ -78,10 +78,13 @@ func TestAccessibilityOfEveryScreen(t *testing.T) {
 // shopPaths are the pages of all screens, by name, with what useForAWhile makes.
 func (f *fixture) shopPaths() map[string]string {
 	event := f.number("select coalesce(max(id), 1) from tinydevcrm.matview_refresh_events where matview = 'shop.big_orders'")
+	imported := f.number("select coalesce(max(id), 1) from tinydevcrm.imports where schema_name = 'shop'")
 	return map[string]string{
 		"home":          "/",
 		"search":        "/?search=orders",
 		"upload":        "/upload",
+		"imports":       "/imports",
+		"import":        fmt.Sprintf("/imports/%d", imported),
 		"tables":        "/tables",
 		"table":         "/tables/shop.orders",
 		"columns":       "/tables/shop.orders/columns",

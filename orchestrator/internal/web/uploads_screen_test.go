@@ -22,8 +22,9 @@ func TestUploadsScreen(t *testing.T) {
 	b.do("see the columns", chromedp.WaitVisible(chromedp.CSS("#upload-columns tbody tr:nth-child(3)")))
 	b.expect("#upload-columns p", "orders.csv: UTF8, delimiter comma")
 	b.expect("#upload-columns tbody tr:nth-child(1) .samples", "null")
-	b.expect("#upload-columns tbody tr:nth-child(2) td:last-child", "integer up to line 3: 3.50")
-	b.expect("#upload-columns tbody tr:nth-child(3) td:last-child", "integer up to line 4: N/A")
+	b.expect("#upload-columns tbody tr:nth-child(2) td:last-child", "integer until line 3: 3.50")
+	b.expect("#upload-columns tbody tr:nth-child(3) td:last-child", "integer until line 4: N/A")
+	b.expect("#upload-psql pre", `import_staging('staging', 'orders')`)
 	b.checkLooks("preview")
 	b.takeScreenshots("upload-preview")
 	b.choose("#upload-columns tr:nth-child(1) select", "id=text")
@@ -97,7 +98,6 @@ func TestUploadOfSeveralFiles(t *testing.T) {
 	choose := func() {
 		b.do("open the form", chromedp.Navigate(f.server.URL+"/upload"))
 		b.do("choose files", chromedp.SetUploadFiles(chromedp.CSS("#upload-file"), paths))
-		t.Log(read(b, "x", chromedp.Evaluate[string](`new Promise(r => setTimeout(() => r(document.querySelector('#upload').innerText), 1500))`)))
 		b.expect("#upload-columns th[scope=row]", "n")
 		b.expect(".file li:nth-child(2)", "june.csv, 1 kB")
 	}
@@ -114,10 +114,10 @@ func TestUploadOfSeveralFiles(t *testing.T) {
 	if f.number("select count(*) from may") != 2 || f.number("select count(*) from june") != 2 {
 		t.Error("the files are not in a table each")
 	}
-	// The first is there already, so nothing is imported.
+	// The second is there already.
+	f.exec("drop table may")
 	choose()
 	b.choose("#upload-several", "each")
-	f.exec("drop table may")
 	b.click("#upload .buttons button")
 	b.expect("#upload-said .problem", "june.csv: table ")
 	b.expect("#upload-said .problem", "the 1 before it are imported")

@@ -62,7 +62,7 @@ func (s *screen) findImports(ctx context.Context, part string, id any, limit, of
 		       (imported).mode,
 		       coalesce((imported).key, '{}'),
 		       coalesce(key, ''),
-		       name,
+		       coalesce(relation::text, tinydevcrm._target(imported)),
 		       (imported).table_name::text,
 		       (imported).row_count,
 		       (imported).byte_count,

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -21,20 +22,23 @@ import (
 //go:embed static templates
 var files embed.FS
 
-// Config is what the screen needs from the rest of the program.
-type Config struct {
+// SlowTimeout is how long an upload may send nothing, or less than slowRate bytes a second.
+const SlowTimeout = 30 * time.Second
+
+// A Loader imports files.
+type Loader struct {
 	// Upload streams a file into a table, as the options say. Preview says what that would do, going by the beginning
 	// of the file.
 	Upload  func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
 	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
-	// MaxUpload is the size limit of an upload in bytes; 0 means no limit.
-	MaxUpload int64
-	// Slow is how long an upload may send nothing, or too little.
+	// MaxBytes is the size limit of an upload; 0 means no limit.
+	MaxBytes int64
+	// Slow is how long an upload may be slow.
 	Slow time.Duration
 }
 
 type screen struct {
-	Config
+	Loader
 	site *kit.Site
 }
 
@@ -45,8 +49,8 @@ const (
 )
 
 // New returns the screen.
-func New(site *kit.Site, config Config) kit.Screen {
-	s := &screen{Config: config, site: site}
+func New(site *kit.Site, loader Loader) kit.Screen {
+	s := &screen{Loader: loader, site: site}
 	pages := site.Load(files)
 	return kit.Screen{
 		Name: "Upload",
@@ -67,8 +71,8 @@ func (s *screen) uploadFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	var limited io.ReadCloser = r.Body
-	if s.MaxUpload > 0 {
-		limited = http.MaxBytesReader(w, r.Body, s.MaxUpload)
+	if s.MaxBytes > 0 {
+		limited = http.MaxBytesReader(w, r.Body, s.MaxBytes)
 	}
 	body := newAheadReader(
 		&steadyReader{ReadCloser: limited, control: http.NewResponseController(w), slow: s.Slow}, cancel)
@@ -166,7 +170,7 @@ func (m *mode) fields() []any { return []any{&m.Name, &m.Label, &m.TakesKey} }
 
 // A form is what the page of the upload shows.
 type form struct {
-	MaxUpload int64
+	MaxBytes int64
 	// Options are what is given, of the upload.
 	Options url.Values
 	Modes   []mode
@@ -174,7 +178,9 @@ type form struct {
 	// Types are the types and forms that can be chosen for a column.
 	Types    []string
 	Remedies []remedy
-	Recent   []imported
+	// Recipe is how the file of the preview is imported in psql.
+	Recipe *recipe
+	Recent []imported
 }
 
 const recentImports = 5
@@ -182,7 +188,7 @@ const recentImports = 5
 func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	ctx, pool := r.Context(), s.site.DB(r.Context())
 	shown.Title = "Upload"
-	f := &form{MaxUpload: s.MaxUpload, Options: r.URL.Query()}
+	f := &form{MaxBytes: s.MaxBytes, Options: r.URL.Query()}
 	if shown.Flash != nil && shown.Flash.Form != nil {
 		f.Options = shown.Flash.Form
 	}
@@ -197,6 +203,9 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 		if f.Types, err = readTypes(ctx, pool); err != nil {
 			return err
 		}
+		if f.Recipe, err = s.readRecipe(ctx, f); err != nil {
+			return err
+		}
 	}
 	if shown.Flash != nil && shown.Flash.Problem != nil {
 		f.Remedies = f.remediesOf(*shown.Flash.Problem)
@@ -204,6 +213,20 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	f.Recent, err = s.findImports(ctx, "", nil, recentImports, 0)
 	shown.Shown = f
 	return err
+}
+
+func (s *screen) readRecipe(ctx context.Context, f *form) (*recipe, error) {
+	planned := &recipe{Source: f.Preview.Source, Mode: f.Options.Get("mode"), Dialect: &f.Preview.Plan.Dialect,
+		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by")}
+	if key := f.Options.Get("key"); key != "" {
+		planned.UpsertKey = strings.Split(key, ",")
+	}
+	err := s.site.DB(ctx).QueryRowContext(ctx, "select coalesce(nullif($1, ''), tinydevcrm._make_table_name($2))",
+		f.Options.Get("table"), planned.Source).Scan(&planned.Table)
+	if err != nil {
+		return nil, fmt.Errorf("name the table of a file: %w", err)
+	}
+	return planned, nil
 }
 
 func (f *form) readPreview(flash *kit.Flash) error {

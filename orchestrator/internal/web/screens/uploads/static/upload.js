@@ -184,6 +184,8 @@ function start() {
             if (chosen.files[0] !== file || running) return; // another file was chosen meanwhile, or it is sent
             if (page.getElementById('upload-said')) {
                 takeOver(page, 'upload-plan');
+                const fresh = page.querySelector('#upload-psql pre');
+                if (fresh) section.querySelector('#upload-psql pre').textContent = fresh.textContent;
                 takeOver(page, 'upload-said');
             } else {
                 showProblem({ message: page.querySelector('.problem p')?.textContent ?? 'the preview did not arrive' });
