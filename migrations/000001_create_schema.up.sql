@@ -76,6 +76,9 @@ create table tinydevcrm.settings (
     refresh_timeout     interval,
     webhook_failure_limit integer not null default 5,
     webhook_probe_pause interval not null default interval '2 minutes',
+    mail_server         text,
+    mail_gathering      interval not null default interval '1 minute',
+    mail_hourly_limit   integer not null default 20,
 
     constraint settings_pkey primary key (id),
     constraint settings_one_row check (id),
@@ -112,7 +115,12 @@ create table tinydevcrm.settings (
     ),
     constraint settings_webhook_probe_pause_range check (
         webhook_probe_pause between interval '1 second' and interval '1 hour'
-    )
+    ),
+    constraint settings_mail_server_length check (octet_length(mail_server) between 1 and 300),
+    constraint settings_mail_gathering_range check (
+        mail_gathering between interval '0' and interval '1 day'
+    ),
+    constraint settings_mail_hourly_limit_range check (mail_hourly_limit between 1 and 1000)
 );
 
 comment on table tinydevcrm.settings is
@@ -190,6 +198,16 @@ comment on column tinydevcrm.settings.webhook_probe_pause is
 
 insert into tinydevcrm.settings default values;
 
+comment on column tinydevcrm.settings.mail_server is
+    'The SMTP server of the orchestrator that started last, by its SMTP_URL, which it writes here '
+    'without user and password; null when it has none. Then e-mails wait.';
+comment on column tinydevcrm.settings.mail_gathering is
+    'How long after an e-mail the next one of the same subscription is sent, with everything that '
+    'has come meanwhile: 0 to 1 day.';
+comment on column tinydevcrm.settings.mail_hourly_limit is
+    'How many e-mails a subscription sends within an hour, 1 to 1000. The next one has everything '
+    'that has come meanwhile.';
+
 alter table tinydevcrm.settings enable row level security;
 
 create policy settings_all_read on tinydevcrm.settings
@@ -244,6 +262,22 @@ comment on function tinydevcrm._allow_webhook_networks(cidr[]) is
     'Records the private networks to which the orchestrator may post, so that others are refused '
     'when a webhook is created. The orchestrator calls it when it starts. Security definer: lends '
     'the right to change this one setting.';
+
+create function tinydevcrm._note_mail_server(server text)
+    returns void
+    language sql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.settings
+       set mail_server = left(_note_mail_server.server, 300)
+     where mail_server is distinct from left(_note_mail_server.server, 300)
+$$;
+
+comment on function tinydevcrm._note_mail_server(text) is
+    'Records by which server the orchestrator sends e-mails; null when by none. It calls it when '
+    'it starts. Security definer: lends the right to change this one setting.';
 
 create function tinydevcrm._check_schema(schema_name name)
     returns void
@@ -367,6 +401,7 @@ comment on function tinydevcrm._lock_own_table(text, text) is
 revoke execute on function
     tinydevcrm._is_private_address(inet),
     tinydevcrm._allow_webhook_networks(cidr[]),
+    tinydevcrm._note_mail_server(text),
     tinydevcrm._check_schema(name),
     tinydevcrm._is_group(regrole),
     tinydevcrm._is_session_of(regrole),
@@ -374,7 +409,10 @@ revoke execute on function
     tinydevcrm._lock_own_table(text, text)
 from public;
 
-grant execute on function tinydevcrm._allow_webhook_networks(cidr[]) to tinydevcrm_orchestrator;
+grant execute on function
+    tinydevcrm._allow_webhook_networks(cidr[]),
+    tinydevcrm._note_mail_server(text)
+to tinydevcrm_orchestrator;
 
 grant execute on function
     tinydevcrm._is_private_address(inet),

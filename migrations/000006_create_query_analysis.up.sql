@@ -220,8 +220,8 @@ $$;
 comment on function tinydevcrm._find_call_reason(regclass) is
     'Why the result of a materialized view may change although no table does: it calls a function '
     'that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock. Null '
-    'when it does not. An immutable function is trusted: after its body has been replaced, refresh '
-    'by hand. So is a text that is cast to a date or time, although it may be "today".';
+    'when it does not. An immutable function is trusted. So is a text that is cast to a date or '
+    'time, although it may be "today".';
 
 create function tinydevcrm._find_read_reason(relation regclass)
     returns text

@@ -8,6 +8,7 @@ create table tinydevcrm.csv_types (
     accepts    text,
     max_length integer,
     restores   text,
+    checks     text,
     loses      text not null,
 
     constraint csv_types_pkey primary key (rank),
@@ -35,6 +36,10 @@ comment on column tinydevcrm.csv_types.restores is
     'SQL expression that turns a value back into exactly the text of the file; %s stands for the '
     'value. Null when no expression can: an import then keeps the text until it has read the whole '
     'file.';
+comment on column tinydevcrm.csv_types.checks is
+    'SQL condition that holds, under DateStyle ISO, for exactly the texts which accepts and '
+    'max_length let pass, in a tenth of the time; %1$s stands for the text, %2$s for the value that '
+    'it was cast to. Null when there is none: use accepts.';
 comment on column tinydevcrm.csv_types.loses is
     'The part of the text that is lost when the value is printed.';
 
@@ -169,15 +174,37 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
      cross join fractions
 )
 insert into tinydevcrm.csv_types
-    (rank, type_name, example, accepts, max_length, restores, loses)
+    (rank, type_name, example, accepts, max_length, restores, checks, loses)
 select row_number() over (order by ladder.step, ladder.way),
        ladder.type_name,
        ladder.example,
        '^(?:' || ladder.accepts || ')$',
        ladder.max_length,
        ladder.restores,
+       replace(
+              case
+                  when ladder.accepts is null then null
+                  -- ISO prints them in this way, faster than to_char() does.
+                  when ladder.type_name = 'date'
+                       or ladder.type_name = 'timestamp without time zone' and ladder.way = 11
+                  then '(%s)::text'
+                  else ladder.restores
+              end,
+              '%s', '%2$s')
+       || ' = %1$s' || coalesce(' and ' || bounds.condition, ''),
        ladder.loses
-  from ladder;
+  from ladder
+  -- Values that print as they were written, but that accepts refuses.
+  left join (
+    values
+        -- NaN and Infinity end with a letter.
+        ('numeric', 'octet_length(%1$s) <= 1000 and ascii(right(%1$s, 1)) < 58'),
+        ('date', '%2$s between ''1000-01-01'' and ''9999-12-31'''),
+        ('timestamp without time zone', '%2$s >= ''1000-01-01'' and %2$s < ''10000-01-01'''),
+        ('timestamp with time zone', '%2$s >= ''1000-01-01Z'' and %2$s < ''10000-01-01Z'''),
+        ('time without time zone', '%2$s < ''24:00''')
+  ) as bounds (type_name, condition)
+    on bounds.type_name = ladder.type_name;
 
 alter table tinydevcrm.csv_types enable row level security;
 

@@ -86,6 +86,49 @@ $$;
 comment on function tinydevcrm._format_key(tinydevcrm.imports) is
     'The key of mode upsert as a list of quoted names.';
 
+create function tinydevcrm._build_conflict_clause(import tinydevcrm.imports)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+               'on conflict (%s) do %s',
+               tinydevcrm._format_key(import),
+               coalesce(
+                   'update set '
+                   || string_agg(format('%1$I = excluded.%1$I', planned->>'name'), ', ')
+                          filter (where planned->>'name' <> all ((import).key)),
+                   'nothing'))
+      from jsonb_array_elements((import).columns) as planned
+     where exists (
+        select
+          from pg_attribute
+         where attrelid = to_regclass(tinydevcrm._target(import))
+           and attname::text = planned->>'name'
+     )
+$$;
+
+comment on function tinydevcrm._build_conflict_clause(tinydevcrm.imports) is
+    'The clause by which mode upsert updates an existing row.';
+
+create function tinydevcrm._enforces_key(import tinydevcrm.imports)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(bool_and(attnotnull) filter (where attname::text = any ((import).key)), false)
+           and tinydevcrm._build_conflict_clause(import) not like '% do nothing'
+      from pg_attribute
+     where attrelid = to_regclass(tinydevcrm._target(import))
+       and attnum > 0
+$$;
+
+comment on function tinydevcrm._enforces_key(tinydevcrm.imports) is
+    'Whether the insert of mode upsert fails by itself when two rows share a key or a row has none: '
+    'it updates, which no row takes twice, and the columns of the key are not null.';
+
 create function tinydevcrm._check_key_values(import tinydevcrm.imports, loading text)
     returns void
     language plpgsql
@@ -134,10 +177,13 @@ create function tinydevcrm._add_key(import tinydevcrm.imports)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
     execute format(
         'alter table %s add primary key (%s)',
         tinydevcrm._target(import), tinydevcrm._format_key(import));
+exception
+    when unique_violation or not_null_violation then
+        perform tinydevcrm._check_key_values(import, tinydevcrm._target(import));
+        raise;
 end
 $$;
 
@@ -145,18 +191,45 @@ comment on function tinydevcrm._add_key(tinydevcrm.imports) is
     'Adds the primary key to a table that mode upsert has created. The next upsert needs it. '
     'Raises TD009 when rows share a key or have none.';
 
+create function tinydevcrm._distribute_import(import tinydevcrm.imports)
+    returns text
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_relation constant regclass := to_regclass(tinydevcrm._target(import));
+begin
+    if (import).distribute_by is null then
+        return tinydevcrm._find_distribution(v_relation);
+    end if;
+
+    return tinydevcrm.distribute_table(v_relation, (import).distribute_by);
+end
+$$;
+
+comment on function tinydevcrm._distribute_import(tinydevcrm.imports) is
+    'Distributes the table of an import, with its rows, if the import asks for it. Returns what '
+    'distribute_table() returns.';
+
 revoke execute on function
     tinydevcrm._check_key(tinydevcrm.imports),
     tinydevcrm._check_distribution(tinydevcrm.imports),
     tinydevcrm._format_key(tinydevcrm.imports),
+    tinydevcrm._build_conflict_clause(tinydevcrm.imports),
+    tinydevcrm._enforces_key(tinydevcrm.imports),
     tinydevcrm._check_key_values(tinydevcrm.imports, text),
-    tinydevcrm._add_key(tinydevcrm.imports)
+    tinydevcrm._add_key(tinydevcrm.imports),
+    tinydevcrm._distribute_import(tinydevcrm.imports)
 from public;
 
 grant execute on function
     tinydevcrm._check_key(tinydevcrm.imports),
     tinydevcrm._check_distribution(tinydevcrm.imports),
     tinydevcrm._format_key(tinydevcrm.imports),
+    tinydevcrm._build_conflict_clause(tinydevcrm.imports),
+    tinydevcrm._enforces_key(tinydevcrm.imports),
     tinydevcrm._check_key_values(tinydevcrm.imports, text),
-    tinydevcrm._add_key(tinydevcrm.imports)
+    tinydevcrm._add_key(tinydevcrm.imports),
+    tinydevcrm._distribute_import(tinydevcrm.imports)
 to tinydevcrm_user;

@@ -13,6 +13,9 @@ as $$
                -- It would be read as the DateStyle of the session says.
                when settled.type = 'text' and pg_type.typcategory = 'D' then
                    format('%s is not null', compared.text_value)
+               -- 007 may be another number than 7.
+               when settled.type = 'text' and pg_type.typcategory = 'N' then
+                   format('%s ~ %L', compared.text_value, '^\s*[+-]?0[0-9]')
                when settled.type <> 'text'
                     and (settled.form is null or compared.reading <> compared.text_value)
                then
@@ -47,14 +50,14 @@ as $$
      where compared.type <> compared.target_type
        and (not settled.is_given or settled.given is not null)
        -- The table checks a column whose values fit no type of the ladder, as in a COPY.
-       and (settled.type <> 'text' or typcategory in ('S', 'Z', 'D'))
+       and (settled.type <> 'text' or typcategory in ('S', 'Z', 'D', 'N'))
        and typcategory <> 'B'
        and pg_type.oid <> 'money'::regtype
 $$;
 
 comment on function tinydevcrm._list_change_conditions(tinydevcrm.imports, jsonb) is
     'For each column, the condition that finds values which the type of the table would change '
-    'without an error: the time of a date cut off, a fraction rounded, a text cut off.';
+    'without an error: the time of a date cut off, a fraction rounded, a text cut off, zeros lost.';
 
 create function tinydevcrm._find_odd_values(
     import      tinydevcrm.imports,
@@ -186,6 +189,11 @@ begin
                       when tinydevcrm._find_distribution(
                                to_regclass(tinydevcrm._target(import))) is null
                       then 'Correct them, or let the column have a wider type (--widen yes).'
+                           || case
+                                  when v_detail ~ ' would change ''\s*[+-]?0[0-9]' then
+                                      ' To lose the zeros, give the type (--type).'
+                                  else ''
+                              end
                       else 'Correct them, or change the type of the column. Only mode replace can '
                            'change the column that distributes the table.'
                   end;
@@ -274,6 +282,11 @@ as $$
                        tinydevcrm._find_odd_values(import, compared.name, null), 'false')
                when compared.type = 'text' and pg_type.typcategory = 'N' then
                    tinydevcrm._find_odd_numbers(import, compared.name, wanted.type)
+                   || case
+                          when planned->>'given' is null then
+                              format(' or %s ~ %L', compared.text_value, '^\s*[+-]?0[0-9]')
+                          else ''
+                      end
                else format(
                    'not tinydevcrm._keeps_value(%s, %L, %L)',
                    compared.text_value,

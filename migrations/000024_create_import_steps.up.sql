@@ -4,17 +4,19 @@
 -- column back into the text of the file and then into a wider type, and the next COPY continues.
 
 create type tinydevcrm.import_step as (
-    import_id        bigint,
-    columns          jsonb,
-    create_statement text,
-    copy_statement   text
+    import_id             bigint,
+    columns               jsonb,
+    create_statement      text,
+    copy_statement        text,
+    binary_copy_statement text
 );
 
 comment on type tinydevcrm.import_step is
     'The state of a running import. columns, in the order of the file: [{"name": …, "header": name '
     'in the file, "type": type that stores it, "rank": rank in tinydevcrm.csv_types whose values '
     'fit that type; null when every value does}]. create_statement created the table. '
-    'copy_statement fills it, in text format and UTF-8.';
+    'copy_statement fills it, in text format and UTF-8; binary_copy_statement does so in binary '
+    'format, from a session with client_encoding UTF8.';
 
 create function tinydevcrm._build_import_step(import tinydevcrm.imports, create_statement text)
     returns tinydevcrm.import_step
@@ -25,15 +27,18 @@ as $$
     select (import).id,
            (import).columns,
            _build_import_step.create_statement,
-           format(
-               'copy %s (%s) from stdin with (encoding ''UTF8'')',
-               tinydevcrm._find_loading_table(import),
-               (
-                   select string_agg(format('%I', planned.name), ', ' order by planned.number)
-                     from rows from (
-                              jsonb_to_recordset((import).columns) as (name text)
-                          ) with ordinality as planned (name, number)
-               ))
+           format('%s with (encoding ''UTF8'')', filling.statement),
+           format('%s with (format binary)', filling.statement)
+      from (
+        select format(
+                   'copy %s (%s) from stdin',
+                   tinydevcrm._find_loading_table(import),
+                   string_agg(format('%I', planned.name), ', ' order by planned.number))
+                   as statement
+          from rows from (
+                   jsonb_to_recordset((import).columns) as (name text)
+               ) with ordinality as planned (name, number)
+      ) as filling
 $$;
 
 comment on function tinydevcrm._build_import_step(tinydevcrm.imports, text) is
@@ -363,7 +368,7 @@ begin
                        else present.value
                    end
                    || jsonb_build_object(
-                       'note', settled.value->'note',
+                       'note', coalesce(settled.value->>'note', notes.note),
                        'samples', (
                            select jsonb_agg(cells->(number::integer - 1))
                              from jsonb_array_elements(v_rows) as cells
@@ -373,14 +378,16 @@ begin
           join jsonb_array_elements(tinydevcrm._read_table_columns(v_import, v_types))
                    with ordinality as present (value, number)
          using (number)
+          left join tinydevcrm._list_preview_notes(v_import, v_types) as notes
+            on notes.name = settled.value->>'name'
     );
 end
 $$;
 
 comment on function tinydevcrm._preview_import_columns(bigint, integer[]) is
     'The columns that a running import would report if it were finished now, each with its first '
-    'values, as samples, and a note when it can be read in two ways. Raises TD001 when no such '
-    'import is running.';
+    'values, as samples, and a note when it can be read in two ways, or holds a value that the '
+    'import would refuse. Raises TD001 when no such import is running.';
 
 revoke execute on function
     tinydevcrm._build_import_step(tinydevcrm.imports, text),

@@ -6,6 +6,7 @@ create table tinydevcrm.notify_rules (
     label       text not null,
     description text not null,
     compares    boolean not null default false,
+    row_kinds   text[] not null default '{}',
 
     constraint notify_rules_pkey primary key (name),
     constraint notify_rules_rank_unique unique (rank)
@@ -25,27 +26,33 @@ comment on column tinydevcrm.notify_rules.description is
     'When it notifies, in one sentence.';
 comment on column tinydevcrm.notify_rules.compares is
     'Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.';
+comment on column tinydevcrm.notify_rules.row_kinds is
+    'Which rows of an event it is about: rows, added, removed, updated; empty when it is about none. '
+    'Who is notified of each row alone is notified of these.';
 
-insert into tinydevcrm.notify_rules (rank, name, label, description, compares)
+insert into tinydevcrm.notify_rules (rank, name, label, description, compares, row_kinds)
 values (1, 'not_empty', 'when it has rows',
-        'Each refresh that finds rows, with the first of them.', false),
+        'Each refresh that finds rows, with the first of them.', false, '{rows}'),
        (2, 'empty', 'when it has no rows',
-        'Each refresh that finds none.', false),
+        'Each refresh that finds none.', false, '{}'),
        (3, 'became_not_empty', 'when it has rows again',
-        'The refresh that finds rows where the one before found none.', false),
+        'The refresh that finds rows where the one before found none.', false, '{rows}'),
        (4, 'became_empty', 'when it has no rows any more',
-        'The refresh that finds no rows where the one before found some.', false),
+        'The refresh that finds no rows where the one before found some.', false, '{}'),
        (5, 'rows_added', 'of rows that are new',
-        'A refresh that finds rows which were not there before; the event carries them.', true),
+        'A refresh that finds rows which were not there before; the event carries them.', true,
+        '{added,updated}'),
        (6, 'rows_removed', 'of rows that are gone',
-        'A refresh that misses rows which were there before; the event carries them.', true),
+        'A refresh that misses rows which were there before; the event carries them.', true,
+        '{removed,updated}'),
        (7, 'changed', 'when its rows change',
-        'A refresh that finds other rows than the one before: more, fewer or different.', true),
+        'A refresh that finds other rows than the one before: more, fewer or different.', true,
+        '{added,removed,updated}'),
        (8, 'always', 'at each refresh',
-        'Every refresh, whatever it finds.', false),
+        'Every refresh, whatever it finds.', false, '{rows}'),
        (9, 'never', 'only of failures',
         'Nothing but failures, recoveries, late and silent views and drops, as other rules too.',
-        false);
+        false, '{}');
 
 alter table tinydevcrm.notify_rules enable row level security;
 

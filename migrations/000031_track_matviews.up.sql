@@ -140,7 +140,7 @@ comment on column tinydevcrm.matviews.refresh_interval is
     'change after that is refreshed at once.';
 comment on column tinydevcrm.matviews.tried_snapshot is
     'On change: what its last refresh has read, as a txid_snapshot, also when that failed or could '
-    'not notify. Null before the first.';
+    'not notify. Null before the first, and while something else has made the view stale.';
 
 grant insert (notify_deadline),
       update (
@@ -309,6 +309,7 @@ begin
         update tinydevcrm.matviews
            set is_analyzed = false,
                seen_snapshot = null,
+               tried_snapshot = null,
                content_hash = null
           from free
          where matviews.id = free.id

@@ -42,14 +42,22 @@ create function tinydevcrm._is_stale(matview tinydevcrm.matviews)
 as $$
 begin
     return not (matview).is_tracked
+        or not (matview).is_analyzed
         or tinydevcrm._has_changed_since((matview).id, (matview).seen_snapshot)
-        or tinydevcrm._is_analysis_requested((matview).id);
+        or tinydevcrm._is_analysis_requested((matview).id)
+        or exists (
+            select
+              from pg_class
+             where pg_class.oid = (matview).relation
+               and not pg_class.relispopulated
+        );
 end
 $$;
 
 comment on function tinydevcrm._is_stale(tinydevcrm.matviews) is
     'Whether a refresh of a view may find other rows: a table that it reads has a committed change '
-    'that its last refresh has not seen. Always true for a view that is not tracked.';
+    'that its last refresh has not seen. Always true for a view that is not tracked, analyzed '
+    'or populated.';
 
 create function tinydevcrm._current_snapshot()
     returns text

@@ -5,6 +5,7 @@ create table tinydevcrm._change_horizon (
     snapshot txid_snapshot not null,
     xid      bigint not null,
     noted_snapshot txid_snapshot,
+    server_id bigint not null default (pg_control_system()).system_identifier,
 
     constraint _change_horizon_pkey primary key (id),
     constraint _change_horizon_one_row check (id)
@@ -22,6 +23,9 @@ comment on column tinydevcrm._change_horizon.xid is
     'that: it ends with the last transaction that has ended.';
 comment on column tinydevcrm._change_horizon.noted_snapshot is
     'The changes whose time is in tinydevcrm.table_change_times: those visible in it.';
+comment on column tinydevcrm._change_horizon.server_id is
+    'System identifier of the server whose transactions these are. A restored dump has those of '
+    'another server.';
 
 alter table tinydevcrm._change_horizon enable row level security;
 
@@ -35,6 +39,39 @@ grant select on tinydevcrm._change_horizon to tinydevcrm_admin;
 insert into tinydevcrm._change_horizon (snapshot, xid)
 values (tinydevcrm._current_snapshot()::txid_snapshot, txid_current());
 
+create function tinydevcrm._forget_other_server()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_server_id constant bigint := (pg_control_system()).system_identifier;
+begin
+    update tinydevcrm._change_horizon
+       set snapshot = tinydevcrm._current_snapshot()::txid_snapshot,
+           xid = txid_current(),
+           server_id = v_server_id
+     where _change_horizon.server_id <> v_server_id;
+
+    if not found then
+        return;
+    end if;
+
+    -- A refresh that runs now sets its own snapshot, and needs the changes of this server.
+    perform tinydevcrm._analyze_again(array(select matviews.id from tinydevcrm.matviews));
+    delete
+      from tinydevcrm.table_changes
+     where table_changes.xid >= txid_snapshot_xmax(txid_current_snapshot())
+       and table_changes.xid <> txid_current();
+end
+$$;
+
+comment on function tinydevcrm._forget_other_server() is
+    'After the database was restored from a dump of another server: makes each view stale, and '
+    'removes changes by transactions that this server has not had yet. The numbers of the other '
+    'server''s transactions may come again.';
+
 create function tinydevcrm._remove_seen_changes()
     returns bigint
     language plpgsql
@@ -47,6 +84,8 @@ declare
     v_xid     bigint;
     v_count   bigint;
 begin
+    perform tinydevcrm._forget_other_server();
+
     select _change_horizon.snapshot,
            _change_horizon.xid
       into v_horizon,
@@ -56,12 +95,6 @@ begin
     -- A refresh that began before the horizon and still runs is not yet in the registry. It has a
     -- number: it took its lock before its snapshot.
     if v_xid >= txid_snapshot_xmin(v_now) then
-        -- The database was restored from a dump of another server.
-        if v_xid >= txid_snapshot_xmax(v_now) then
-            update tinydevcrm._change_horizon
-               set snapshot = v_now,
-                   xid = txid_current();
-        end if;
         return 0;
     end if;
 
@@ -109,4 +142,7 @@ $$;
 comment on function tinydevcrm._remove_seen_changes() is
     'Removes changes that no view needs any more, and returns how many. Upkeep calls it.';
 
-revoke execute on function tinydevcrm._remove_seen_changes() from public;
+revoke execute on function
+    tinydevcrm._forget_other_server(),
+    tinydevcrm._remove_seen_changes()
+from public;

@@ -9,6 +9,7 @@ create table tinydevcrm.matview_refresh_events (
     outcome       text not null,
     is_notified   boolean not null,
     suppressed_by text,
+    held_rules    text[],
     method        text,
     plain_reason  text,
     row_count     bigint,
@@ -40,6 +41,9 @@ create table tinydevcrm.matview_refresh_events (
     ),
     constraint matview_refresh_events_suppressed_or_notified check (
         (suppressed_by is null) = is_notified
+    ),
+    constraint matview_refresh_events_held_rules_short check (
+        cardinality(held_rules) between 1 and 100 and octet_length(held_rules::text) <= 1000
     ),
     constraint matview_refresh_events_method_known check (method in ('plain', 'concurrently')),
     constraint matview_refresh_events_error_of_failure check (
@@ -107,6 +111,9 @@ comment on column tinydevcrm.matview_refresh_events.suppressed_by is
     'skipped refresh; interval: it came within tinydevcrm.matviews.notify_interval; mute: the view '
     'was muted; repeat: a failure of this streak has notified; streak: the rule, or the failure, '
     'has not lasted for notify_after refreshes in a row.';
+comment on column tinydevcrm.matview_refresh_events.held_rules is
+    'The rules that hold for it, of those that subscriptions with a rule of their own have. It goes '
+    'to these subscriptions, whether it notifies or not. Null when none holds.';
 comment on column tinydevcrm.matview_refresh_events.method is
     'How it was refreshed: plain or concurrently; null when it was not refreshed.';
 comment on column tinydevcrm.matview_refresh_events.plain_reason is
@@ -132,11 +139,11 @@ comment on column tinydevcrm.matview_refresh_events.columns is
 comment on column tinydevcrm.matview_refresh_events.rows is
     'Rows as an array of objects, in no order; by the rule rows_added only those that were not '
     'there before, by rows_removed none. At most tinydevcrm.settings.event_row_limit rows and '
-    'event_byte_limit bytes. Null when the event does not notify or has no rows.';
+    'event_byte_limit bytes. Null when the event goes to no subscription or has no rows.';
 comment on column tinydevcrm.matview_refresh_events.added_rows is
     'The rows that a rule that compares has found added, except updated ones: an array of JSON '
     'objects, in no order. The limits of rows, and 524288 bytes, hold for added_rows, removed_rows '
-    'and updated_rows together. Null when the event does not notify or nothing was found. A text, because jsonb '
+    'and updated_rows together. Null when the event goes to no subscription or nothing was found. A text, because jsonb '
     'does not keep the order of the columns, nor can it hold every JSON.';
 comment on column tinydevcrm.matview_refresh_events.removed_rows is
     'The rows that were there before and are gone, except updated ones, likewise; as they were in '
@@ -195,8 +202,8 @@ create policy matview_refresh_events_owner_insert on tinydevcrm.matview_refresh_
 
 grant select,
       insert (
-          matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-          row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+          matview_id, schedule_id, outcome, is_notified, suppressed_by, held_rules, method,
+          plain_reason, row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
           added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
    on tinydevcrm.matview_refresh_events to tinydevcrm_user;
 
@@ -220,10 +227,10 @@ begin
     new.started_at := coalesce(new.started_at, clock_timestamp() - new.duration);
 
     -- Only its drop notifies while a view is muted: no later event could say the same.
-    if v_matview.muted_until > clock_timestamp() and new.is_notified and new.outcome <> 'dropped'
-    then
+    if v_matview.muted_until > clock_timestamp() and new.outcome <> 'dropped' then
+        new.suppressed_by := case when new.is_notified then 'mute' else new.suppressed_by end;
         new.is_notified := false;
-        new.suppressed_by := 'mute';
+        new.held_rules := null;
     end if;
 
     if not new.is_notified then
@@ -277,12 +284,12 @@ end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_notify() is
-    'Sends the id of an event that notifies: see tinydevcrm._notify().';
+    'Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().';
 
 create trigger _900_notify
     after insert on tinydevcrm.matview_refresh_events
     for each row
-    when (new.is_notified)
+    when (new.is_notified or new.held_rules is not null)
     execute function tinydevcrm._matview_refresh_events_notify();
 
 revoke execute on function

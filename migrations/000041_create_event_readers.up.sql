@@ -93,53 +93,57 @@ create function tinydevcrm.event_json(
     numbers_as_text boolean default false
 )
     returns json
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select json_build_object(
-               'id', (event).id,
-               'matview', (event).matview,
-               'outcome', (event).outcome,
-               'is_notified', (event).is_notified,
-               'suppressed_by', (event).suppressed_by,
-               'method', (event).method,
-               'plain_reason', (event).plain_reason,
-               'row_count', (event).row_count,
-               'added_count', (event).added_count,
-               'removed_count', (event).removed_count,
-               'updated_count', (event).updated_count,
-               'columns', (event).columns,
-               'rows',
-               case
-                   when event_json.numbers_as_text then
-                       tinydevcrm._quote_numbers(tinydevcrm._order_row_columns(event)::text)::json
-                   else tinydevcrm._order_row_columns(event)
-               end,
-               'added', changes.added::json,
-               'removed', changes.removed::json,
-               'updated', changes.updated::json,
-               'is_cut', (event).is_cut,
-               'error_code', (event).error_code,
-               'error_message', (event).error_message,
-               'reason', (event).reason,
-               'schedule_id', (event).schedule_id,
-               'started_at', (event).started_at,
-               -- As a double, so that it has no zeros at its end: JavaScript prints 0.870 as 0.87,
-               -- and the page then takes it for a number that JavaScript cannot hold.
-               'duration_ms',
-               round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
-      from (
-        select (event).added_rows,
-               (event).removed_rows,
-               (event).updated_rows
-         where not event_json.numbers_as_text
-         union all
-        select tinydevcrm._quote_numbers((event).added_rows),
-               tinydevcrm._quote_numbers((event).removed_rows),
-               tinydevcrm._quote_numbers((event).updated_rows)
-         where event_json.numbers_as_text
-      ) as changes (added, removed, updated)
+begin
+    return (
+        select json_build_object(
+                   'id', (event).id,
+                   'matview', (event).matview,
+                   'outcome', (event).outcome,
+                   'is_notified', (event).is_notified,
+                   'suppressed_by', (event).suppressed_by,
+                   'method', (event).method,
+                   'plain_reason', (event).plain_reason,
+                   'row_count', (event).row_count,
+                   'added_count', (event).added_count,
+                   'removed_count', (event).removed_count,
+                   'updated_count', (event).updated_count,
+                   'columns', (event).columns,
+                   'rows',
+                   case
+                       when event_json.numbers_as_text then
+                           tinydevcrm._quote_numbers(tinydevcrm._order_row_columns(event)::text)::json
+                       else tinydevcrm._order_row_columns(event)
+                   end,
+                   'added', changes.added::json,
+                   'removed', changes.removed::json,
+                   'updated', changes.updated::json,
+                   'is_cut', (event).is_cut,
+                   'error_code', (event).error_code,
+                   'error_message', (event).error_message,
+                   'reason', (event).reason,
+                   'schedule_id', (event).schedule_id,
+                   'started_at', (event).started_at,
+                   -- As a double, so that it has no zeros at its end: JavaScript prints 0.870 as 0.87,
+                   -- and the page then takes it for a number that JavaScript cannot hold.
+                   'duration_ms',
+                   round(extract(epoch from (event).duration)::numeric * 1000, 3)::double precision)
+          from (
+            select (event).added_rows,
+                   (event).removed_rows,
+                   (event).updated_rows
+             where not event_json.numbers_as_text
+             union all
+            select tinydevcrm._quote_numbers((event).added_rows),
+                   tinydevcrm._quote_numbers((event).removed_rows),
+                   tinydevcrm._quote_numbers((event).updated_rows)
+             where event_json.numbers_as_text
+          ) as changes (added, removed, updated)
+    );
+end
 $$;
 
 comment on function tinydevcrm.event_json(tinydevcrm.matview_refresh_events, boolean) is

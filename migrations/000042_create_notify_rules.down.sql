@@ -1,7 +1,10 @@
 drop function tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text);
-drop function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh);
+drop function tinydevcrm._find_held_rules(tinydevcrm.matviews, tinydevcrm._refresh, text);
+drop function tinydevcrm._rule_holds(text, bigint, tinydevcrm._refresh);
 drop type tinydevcrm._refresh;
 drop trigger _500_forget_baseline on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_forget_baseline();
+drop function tinydevcrm._compares(text[]);
+alter table tinydevcrm.matviews drop column carries_all, drop column asked_rules;
 drop table tinydevcrm.matview_baselines;
 drop function tinydevcrm._matview_baselines_remove_gone();

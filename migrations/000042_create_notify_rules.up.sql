@@ -108,6 +108,37 @@ create trigger _500_remove_gone
     for each statement
     execute function tinydevcrm._matview_baselines_remove_gone();
 
+alter table tinydevcrm.matviews
+    add column asked_rules text[] not null default '{}',
+    add column carries_all boolean not null default false;
+
+comment on column tinydevcrm.matviews.asked_rules is
+    'The rules about rows that subscriptions to it have of their own. Each refresh judges them too, '
+    'and compares rows when one of them does. A trigger writes it.';
+comment on column tinydevcrm.matviews.carries_all is
+    'Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because '
+    'a subscription to it gets each row alone, or the rows of each recipient. A trigger writes it.';
+
+create function tinydevcrm._compares(rules text[])
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return _compares.rules <> '{}'
+        and exists (
+            select
+              from tinydevcrm.notify_rules
+             where notify_rules.compares
+               and notify_rules.name = any (_compares.rules)
+        );
+end
+$$;
+
+comment on function tinydevcrm._compares(text[]) is
+    'Whether one of these rules compares rows.';
+
 create function tinydevcrm._matviews_forget_baseline()
     returns trigger
     language plpgsql
@@ -116,19 +147,28 @@ create function tinydevcrm._matviews_forget_baseline()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    new.rule_count := 0;
+    -- Rules of subscriptions, which compare too, go on as they were.
+    if old.relation = new.relation
+       and old.ignored_columns = new.ignored_columns
+       and tinydevcrm._compares(new.asked_rules)
+    then
+        return new;
+    end if;
+
     delete
       from tinydevcrm.matview_baselines
      where matview_baselines.matview_id = new.id;
 
     new.has_baseline := false;
-    new.rule_count := 0;
     return new;
 end
 $$;
 
 comment on function tinydevcrm._matviews_forget_baseline() is
     'Removes the baseline of a materialized view whose rule or ignored columns change, and counts '
-    'anew for notify_after. The next refresh writes a new one. Security definer: users delete '
+    'anew for notify_after. It stays when only the rule changes, and another of asked_rules compares. '
+    'The next refresh writes a new one. Security definer: users delete '
     'nothing of ours. As a trigger it runs only for a registration whose update row-level security '
     'has let through.';
 
@@ -148,6 +188,7 @@ create type tinydevcrm._refresh as (
     ignored_columns text[],
     quiet_by        text,
     is_early        boolean,
+    rule_compares   boolean,
     compares        boolean,
     has_baseline    boolean,
     columns         text,
@@ -177,16 +218,17 @@ comment on type tinydevcrm._refresh is
     'A running refresh. How it is done: method, plain_reason. How the rule judges it: notify_when, '
     'ignored_columns, quiet_by (mute: it is muted; interval: the notify_interval since the last '
     'notification is not over; else null), is_early (a rule that holds has not held for '
-    'notify_after refreshes in a row yet), '
-    'compares (its rows with the baseline), has_baseline. What its event may carry: columns (as '
+    'notify_after refreshes in a row yet), rule_compares, '
+    'compares (its rows with the baseline, for the rule or for asked_rules), has_baseline. What its event may carry: columns (as '
     'they are read), column_names, row_limit, byte_limit; compare_limit: up to how many rows of '
     'the view its baseline keeps them. Whether other views read it: is_read, and '
     'which transactions it sees for certain: snapshot. How long it waits for a lock: '
     'lock_timeout. The rest is what it has found so far.';
 
 create function tinydevcrm._rule_holds(
-    matview tinydevcrm.matviews,
-    refresh tinydevcrm._refresh
+    rule           text,
+    last_row_count bigint,
+    refresh        tinydevcrm._refresh
 )
     returns boolean
     language plpgsql
@@ -194,11 +236,13 @@ create function tinydevcrm._rule_holds(
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case (matview).notify_when
+    return case _rule_holds.rule
         when 'not_empty' then (refresh).row_count > 0
         when 'empty' then (refresh).row_count = 0
-        when 'became_not_empty' then (refresh).row_count > 0 and (matview).last_row_count = 0
-        when 'became_empty' then (refresh).row_count = 0 and (matview).last_row_count > 0
+        when 'became_not_empty' then
+            (refresh).row_count > 0 and _rule_holds.last_row_count = 0
+        when 'became_empty' then
+            (refresh).row_count = 0 and _rule_holds.last_row_count > 0
         when 'changed' then (refresh).added_count + (refresh).removed_count > 0
         when 'rows_added' then (refresh).added_count > 0
         when 'rows_removed' then (refresh).removed_count > 0
@@ -208,9 +252,40 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh) is
-    'Whether the notify rule holds for a refresh that succeeded; null when there is nothing to '
-    'compare with, or nothing was compared.';
+comment on function tinydevcrm._rule_holds(text, bigint, tinydevcrm._refresh) is
+    'Whether a notify rule holds for a refresh that succeeded, of a materialized view that had '
+    'last_row_count rows; null when there is nothing to compare with, or nothing was compared.';
+
+create function tinydevcrm._find_held_rules(
+    matview       tinydevcrm.matviews,
+    refresh       tinydevcrm._refresh,
+    suppressed_by text
+)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- What may not notify yet is found again by a later refresh.
+    if (refresh).quiet_by is not null or coalesce(_find_held_rules.suppressed_by, 'rule') <> 'rule'
+    then
+        return null;
+    end if;
+
+    return (
+        select array_agg(asked.rule)
+          from unnest((matview).asked_rules) as asked (rule)
+         where tinydevcrm._rule_holds(asked.rule, (matview).last_row_count, refresh)
+    );
+end
+$$;
+
+comment on function tinydevcrm._find_held_rules(
+    tinydevcrm.matviews, tinydevcrm._refresh, text
+) is
+    'Those of tinydevcrm.matviews.asked_rules that hold for a refresh that succeeded; null when '
+    'none does, or when the mute, notify_interval or notify_after of the view keep it quiet.';
 
 create function tinydevcrm._find_suppression(
     matview tinydevcrm.matviews,
@@ -237,7 +312,8 @@ begin
         return nullif((refresh).quiet_by, 'interval');
     end if;
 
-    v_holds := tinydevcrm._rule_holds(matview, refresh);
+    v_holds := tinydevcrm._rule_holds(
+        (matview).notify_when, (matview).last_row_count, refresh);
     return case
         when _find_suppression.outcome = 'skipped' or not v_holds then 'rule'
         when (refresh).quiet_by is not null then (refresh).quiet_by
@@ -256,11 +332,15 @@ comment on function tinydevcrm._find_suppression(
 revoke execute on function
     tinydevcrm._matview_baselines_remove_gone(),
     tinydevcrm._matviews_forget_baseline(),
-    tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._rule_holds(text, bigint, tinydevcrm._refresh),
+    tinydevcrm._compares(text[]),
+    tinydevcrm._find_held_rules(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text)
 from public;
 
 grant execute on function
-    tinydevcrm._rule_holds(tinydevcrm.matviews, tinydevcrm._refresh),
+    tinydevcrm._rule_holds(text, bigint, tinydevcrm._refresh),
+    tinydevcrm._compares(text[]),
+    tinydevcrm._find_held_rules(tinydevcrm.matviews, tinydevcrm._refresh, text),
     tinydevcrm._find_suppression(tinydevcrm.matviews, tinydevcrm._refresh, text)
 to tinydevcrm_user;

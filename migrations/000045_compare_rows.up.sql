@@ -111,6 +111,10 @@ as $$
 declare
     v_refresh    tinydevcrm._refresh := refresh;
     v_keeps_rows boolean := v_refresh.row_count <= v_refresh.compare_limit;
+    -- What may not notify yet stays a difference. Of a rule that compares, that is known only once
+    -- the differences are.
+    v_is_early   constant boolean := v_refresh.is_early and v_refresh.has_baseline and coalesce(
+        tinydevcrm._rule_holds(v_refresh.notify_when, (matview).last_row_count, v_refresh), true);
     v_hashes     bigint[];
     v_others     bigint[];
     v_surplus    bigint[];
@@ -223,8 +227,7 @@ begin
             _compare_buckets.places,
             _compare_buckets.bucket_count,
             v_keeps_rows,
-            -- What may not notify yet stays a difference.
-            not (v_refresh.is_early and v_refresh.has_baseline),
+            not v_is_early,
             v_refresh.notify_when = 'rows_added',
             v_refresh.notify_when = 'rows_removed',
             v_refresh.row_limit;

@@ -56,7 +56,8 @@ begin
            last_refreshed_at = new.started_at,
            late_noted_at = null,
            last_notified_at = case
-               when new.is_notified and new.outcome <> 'failed' then new.started_at
+               when new.outcome <> 'failed' and (new.is_notified or new.held_rules is not null)
+               then new.started_at
                else matviews.last_notified_at
            end,
            failing_since = case new.outcome
@@ -139,12 +140,15 @@ create function tinydevcrm._advance_rule(
 as $$
 declare
     v_known tinydevcrm.matviews := matview;
-    v_holds boolean := tinydevcrm._rule_holds(matview, refresh);
+    v_holds boolean := tinydevcrm._rule_holds(
+        (matview).notify_when, (matview).last_row_count, refresh);
 begin
     -- Rows whose refresh may not notify yet stay new until one notifies of them, and so does that
-    -- there are none.
+    -- there are none. Rules of subscriptions may be about either.
     if coalesce(_advance_rule.suppressed_by, 'rule') = 'rule'
+           and ((refresh).quiet_by is null or (matview).asked_rules = '{}')
        or ((refresh).row_count = 0) <> ((matview).notify_when = 'became_empty')
+           and (matview).asked_rules = '{}'
     then
         v_known.last_row_count := (refresh).row_count;
     end if;
@@ -152,7 +156,7 @@ begin
     v_known.rule_count := case
         when v_holds is null then (matview).rule_count
         -- The next comparison is with the rows of this refresh: it begins anew.
-        when not v_holds or (refresh).compares and _advance_rule.suppressed_by is null then 0
+        when not v_holds or (refresh).rule_compares and _advance_rule.suppressed_by is null then 0
         else least((matview).rule_count + 1, (matview).notify_after - 1)
     end;
 
@@ -229,6 +233,8 @@ declare
     v_outcome      text;
     v_suppressed_by text;
     v_is_notified      boolean;
+    v_held_rules   text[];
+    v_is_carried   boolean;
     v_is_plain_now boolean;
     v_event        tinydevcrm.matview_refresh_events;
 begin
@@ -264,6 +270,9 @@ begin
     v_is_notified := v_suppressed_by is null;
 
     if v_outcome in ('refreshed', 'recovered') then
+        if v_matview.asked_rules <> '{}' then
+            v_held_rules := tinydevcrm._find_held_rules(v_matview, refresh, v_suppressed_by);
+        end if;
         perform tinydevcrm._remember_refresh(v_matview, refresh, v_suppressed_by);
     elsif v_outcome = 'failed' and v_matview.is_on_change then
         update tinydevcrm.matviews
@@ -271,9 +280,11 @@ begin
          where matviews.id = v_matview.id;
     end if;
 
+    v_is_carried := v_is_notified or v_held_rules is not null;
+
     insert into tinydevcrm.matview_refresh_events (
-               matview_id, schedule_id, outcome, is_notified, suppressed_by, method, plain_reason,
-               row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
+               matview_id, schedule_id, outcome, is_notified, suppressed_by, held_rules, method,
+               plain_reason, row_count, added_count, removed_count, updated_count, is_changed, columns, rows,
                added_rows, removed_rows, updated_rows, is_cut, error_code, error_message, duration)
     values (
                v_matview.id,
@@ -281,6 +292,7 @@ begin
                v_outcome,
                v_is_notified,
                v_suppressed_by,
+               v_held_rules,
                (refresh).method,
                case when v_is_plain_now then tinydevcrm._cut_text((refresh).plain_reason) end,
                (refresh).row_count,
@@ -289,15 +301,15 @@ begin
                (refresh).updated_count,
                (refresh).is_changed,
                case
-                   when v_is_notified
+                   when v_is_carried
                         and ((refresh).rows is not null or (refresh).added_rows is not null)
                    then (refresh).column_names
                end,
-               case when v_is_notified then (refresh).rows end,
-               case when v_is_notified then (refresh).added_rows end,
-               case when v_is_notified then (refresh).removed_rows end,
-               case when v_is_notified then (refresh).updated_rows end,
-               v_is_notified
+               case when v_is_carried then (refresh).rows end,
+               case when v_is_carried then (refresh).added_rows end,
+               case when v_is_carried then (refresh).removed_rows end,
+               case when v_is_carried then (refresh).updated_rows end,
+               v_is_carried
                and (
                    coalesce((refresh).is_cut, false)
                    or coalesce(jsonb_array_length((refresh).rows), 0) < coalesce(

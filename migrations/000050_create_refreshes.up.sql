@@ -12,6 +12,7 @@ as $$
 declare
     v_refresh tinydevcrm._refresh;
     v_is_own  boolean;
+    v_asked_rules text[];
 begin
     -- The lock is a row of its own, so that others can read and change the registry meanwhile.
     if not tinydevcrm._take_lock('matview', (matview).id) then
@@ -44,8 +45,11 @@ begin
            registered.has_baseline,
            carried.columns,
            carried.column_names,
-           settings.event_row_limit as row_limit,
-           settings.event_byte_limit as byte_limit,
+           case when registered.carries_all then 1000 else settings.event_row_limit end as row_limit,
+           case
+               when registered.carries_all then 1048576
+               else settings.event_byte_limit
+           end as byte_limit,
            settings.compare_row_limit as compare_limit,
            settings.refresh_lock_timeout as lock_timeout,
            exists (
@@ -53,6 +57,7 @@ begin
                  from tinydevcrm.matview_sources
                 where matview_sources.relation = registered.relation
            ) as is_read,
+           registered.asked_rules,
            tinydevcrm._is_session_of(pg_class.relowner)
       into v_refresh.plain_reason,
            v_refresh.notify_when,
@@ -67,6 +72,7 @@ begin
            v_refresh.compare_limit,
            v_refresh.lock_timeout,
            v_refresh.is_read,
+           v_asked_rules,
            v_is_own
       from tinydevcrm.matviews as registered
       join pg_class
@@ -107,14 +113,14 @@ begin
         else 'plain'
     end;
     v_refresh.snapshot := tinydevcrm._current_snapshot();
+    v_refresh.rule_compares := (
+        select notify_rules.compares
+          from tinydevcrm.notify_rules
+         where notify_rules.name = v_refresh.notify_when
+    );
     -- While it is quiet nothing is compared: the first refresh after that finds the changes.
-    v_refresh.compares :=
-        v_refresh.quiet_by is null
-        and (
-            select notify_rules.compares
-              from tinydevcrm.notify_rules
-             where notify_rules.name = v_refresh.notify_when
-        );
+    v_refresh.compares := v_refresh.quiet_by is null
+        and (v_refresh.rule_compares or tinydevcrm._compares(v_asked_rules));
     return v_refresh;
 end
 $$;

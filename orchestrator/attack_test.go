@@ -90,6 +90,9 @@ var attacks = []attack{
 	{"look for webhooks", "select from tinydevcrm._list_due_webhooks()"},
 	{"switch the webhook off", "do $$ begin perform tinydevcrm._disable_webhook({hook_id}, 'gone'); assert (select is_paused from tinydevcrm.subscriptions where id = {hook_id}), 'in vain'; end $$"},
 	{"limit the rate of the webhook", "do $$ begin perform tinydevcrm._limit_webhook_rate({hook_id}, '1 day'); assert (select rate_limited_until is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
+	{"set a digest", "select tinydevcrm.set_digest('hook', 'hourly')"},
+	{"gather the deliveries", "do $$ begin update tinydevcrm.deliveries set is_gathered = true where id = {delivery_id}; assert found, 'in vain'; end $$"},
+	{"hold the posts", "do $$ begin perform tinydevcrm._hold_posts({hook_id}, now() + interval '1 day'); assert (select next_post_at is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
 	{"receive the posts", "select from tinydevcrm._receive_posts({hook_id}, 10, '1 hour')"},
 	{"accept a post", "do $$ begin perform tinydevcrm._accept_posts({subscription_id}, array[{delivery_id}]::bigint[]); assert (select acknowledged_at is not null from tinydevcrm.deliveries where id = {delivery_id}), 'in vain'; end $$"},
 	{"list the deliveries", "select from tinydevcrm.latest_deliveries('mine')"},
@@ -107,6 +110,7 @@ var attacks = []attack{
 
 // outOfBounds are attacks on the server itself, which are forbidden to every user.
 var outOfBounds = []attack{
+	{"name another mail server", "select tinydevcrm._note_mail_server('smtp.example.com:25')"},
 	{"make a user", "select tinydevcrm.create_user('mallory', 'secret word')"},
 	{"drop a user", "select tinydevcrm.drop_user('ann')"},
 	{"change settings", "update tinydevcrm.settings set event_limit = 1"},

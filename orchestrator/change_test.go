@@ -147,11 +147,8 @@ func TestOnChangeWithPreparedTransactions(t *testing.T) {
 	server.Set("max_prepared_transactions", "2")
 	server.Restart()
 	background(t, server.URL, upQuietly...)
-	tx := openPool(t, server.URL)
-	tx.SetMaxOpenConns(1)
-	for _, statement := range []string{"begin", "insert into t values (1)", "prepare transaction 'later'", "commit prepared 'later'"} {
-		dbtest.Exec(t, tx, statement)
-	}
+	dbtest.Exec(t, pool, "begin; insert into t values (1); prepare transaction 'later'")
+	dbtest.Exec(t, pool, "commit prepared 'later'")
 	dbtest.Eventually(t, 10*time.Second, "it is seen", func() bool { return rowOf(t, pool, "w") == 2 })
 }
 

@@ -55,14 +55,14 @@ func TestEventsGoToChannels(t *testing.T) {
 	}
 
 	_, output := background(t, server.URL, upWithWebhooks...)
-	said := mustCommand(t, server.URL, "webhook", "create", "push", url+"/secret-topic", "--format", "ntfy", "--header", "@"+file)
-	if want := "posts to " + url + "/…opic in format ntfy\n"; said != want {
+	said := mustCommand(t, server.URL, "webhook", "create", "push", url+"/secret-topic-of-ours", "--format", "ntfy", "--header", "@"+file)
+	if want := "posts to " + url + "/…ours in format ntfy\n"; said != want {
 		t.Errorf("it says %q, want %q", said, want)
 	}
 	mustCommand(t, server.URL, "webhook", "create", "dead", url+"/services/T/B/secret", "--format", "slack")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
 	got := next()
-	if got.path != "/" || got.body["topic"] != "secret-topic" || got.body["title"] != "v: 1 row" || got.authorization != "Bearer "+token {
+	if got.path != "/" || got.body["topic"] != "secret-topic-of-ours" || got.body["title"] != "v: 1 row" || got.authorization != "Bearer "+token {
 		t.Errorf("got %+v", got)
 	}
 	awaitStatus(t, pool, "dead", "switched off")

@@ -94,17 +94,26 @@ func TestCitusWorkerAway(t *testing.T) {
 func TestCitusWorkerDiesBeforeTheCommit(t *testing.T) {
 	cluster, pool := newCitus(t)
 	mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--distribute-by", "AColumnOfNumbers")
-	importing := openPool(t, cluster.URL)
-	dbtest.Exec(t, importing, `create temporary table staging as select n::text as "AColumnOfNumbers" from generate_series(100, 5000) as n`)
+	importing, err := openPool(t, cluster.URL).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(statement string) {
+		t.Helper()
+		if _, err := importing.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`create temporary table staging as select n::text as "AColumnOfNumbers" from generate_series(100, 5000) as n`)
 	for _, statement := range []string{
 		"select tinydevcrm.import_staging('staging', 'sample', 'append')",
 		"select tinydevcrm.import_staging('staging', 'sample', 'replace')",
 		"select tinydevcrm.import_staging('staging', 'fresh', distribute_by => 'AColumnOfNumbers')",
 	} {
-		dbtest.Exec(t, importing, "begin")
-		dbtest.Exec(t, importing, statement)
+		run("begin")
+		run(statement)
 		cluster.Workers[0].Crash()
-		if _, err := importing.Exec("commit"); err == nil {
+		if _, err := importing.ExecContext(t.Context(), "commit"); err == nil {
 			t.Errorf("%s commits without a worker", statement)
 		}
 		cluster.Workers[0].StartAny()

@@ -141,9 +141,9 @@ type matviewSettings struct {
 	UntrackedReason *string  `json:"untracked_reason"`
 	NotifyWhen      string   `json:"notify_when"`
 	IgnoredColumns  []string `json:"ignored_columns"`
-	NotifyInterval  string   `json:"notify_interval"`
+	NotifyInterval  *string  `json:"notify_interval"`
 	NotifyAfter     int      `json:"notify_after"`
-	NotifyDeadline  string   `json:"notify_deadline"`
+	NotifyDeadline  *string  `json:"notify_deadline"`
 	MutedUntil      *string  `json:"muted_until"`
 	Key             []string `json:"key"`
 	Schedule        *string  `json:"schedule"`
@@ -198,9 +198,9 @@ func (m *matviewSettings) print(w io.Writer) error {
 	table.row("tracked", tracked)
 	table.row("notify when", m.NotifyWhen)
 	table.row("ignored columns", orDash(list(m.IgnoredColumns)))
-	table.row("notify interval", m.NotifyInterval)
+	table.row("notify interval", orDash(m.NotifyInterval))
 	table.row("notify after", m.NotifyAfter)
-	table.row("notify deadline", m.NotifyDeadline)
+	table.row("notify deadline", orDash(m.NotifyDeadline))
 	table.row("muted until", orDash(m.MutedUntil))
 	table.row("key", orDash(list(m.Key)))
 	table.row("schedule", orDash(m.Schedule))

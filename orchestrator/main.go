@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 )
 
 func main() {
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	p := &program{
 		databaseURL: getenv("DATABASE_URL"),
 		listenAddr:  getenv("LISTEN_ADDR"),
+		smtpURL:     getenv("SMTP_URL"),
 		publicURL:   getenv("PUBLIC_URL"),
 		editor:      cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
 		stdin:       stdin,
@@ -89,6 +91,9 @@ func describe(err error) string {
 type program struct {
 	databaseURL string
 	listenAddr  string
+	// smtpURL holds a password.
+	smtpURL     string
+	mail        *mail.Server
 	publicURL   string
 	editor      string
 	metricsAddr string
@@ -125,7 +130,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
+		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

@@ -82,10 +82,16 @@ func mustCommand(t *testing.T, databaseURL string, args ...string) string {
 // begin runs the program until end is called, which checks that it ends without an error.
 func begin(t *testing.T, databaseURL string, args ...string) (stdout, stderr *output, end func()) {
 	t.Helper()
+	return beginWith(t, environment(databaseURL), args...)
+}
+
+// beginWith is begin with variables of the environment.
+func beginWith(t *testing.T, getenv func(string) string, args ...string) (stdout, stderr *output, end func()) {
+	t.Helper()
 	stdout, stderr = &output{}, &output{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, args, environment(databaseURL), strings.NewReader(""), stdout, stderr) }()
+	go func() { ended <- run(ctx, args, getenv, strings.NewReader(""), stdout, stderr) }()
 	end = sync.OnceFunc(func() {
 		cancel()
 		select {

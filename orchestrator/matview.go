@@ -75,7 +75,10 @@ func (p *program) matviewCommand() *cobra.Command {
 		return printStatuses(p.stdout, matviews)
 	})
 
-	command.AddCommand(p.createCommand(), p.watchCommand(), p.rulesCommand(), p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
+	command.AddCommand(p.createCommand(), p.watchCommand(),
+		p.rulesCommand("List the rules for when a refresh notifies",
+			"select name, description from tinydevcrm.notify_rules order by rank"),
+		p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
 		refresh, list, p.embedCommand(), p.unembedCommand(),
 		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
@@ -190,15 +193,15 @@ func (p *program) droppedCommand() *cobra.Command {
 	return command
 }
 
-func (p *program) rulesCommand() *cobra.Command {
+func (p *program) rulesCommand(short, query string) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "rules",
-		Short: "List the rules for when a refresh notifies",
+		Short: short,
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		rules, err := db.Collect(command.Context(), pool, "list the rules",
 			func(rule *[2]string) []any { return []any{&rule[0], &rule[1]} },
-			"select name, description from tinydevcrm.notify_rules order by rank")
+			query)
 		if err != nil {
 			return err
 		}

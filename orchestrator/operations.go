@@ -11,6 +11,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
@@ -53,10 +54,13 @@ func operationsHandler(operations *ops.Ops) http.Handler {
 
 // routesBesidePage are for everyone who reaches the page. Strangers must not see numbers of all users' views:
 // when users log in, the metrics are served on an address of their own, or not at all.
-func (p *program) routesBesidePage(operations *ops.Ops) map[string]http.Handler {
+func (p *program) routesBesidePage(operations *ops.Ops, pool *sql.DB, diagnostics *slog.Logger) map[string]http.Handler {
+	unsubscribe := mail.Unsubscriber(pool, diagnostics)
 	routes := map[string]http.Handler{
-		"GET /healthz": operations.Health(),
-		"GET /readyz":  operations.Ready(),
+		"GET /healthz":      operations.Health(),
+		"GET /readyz":       operations.Ready(),
+		"GET /unsubscribe":  unsubscribe,
+		"POST /unsubscribe": unsubscribe,
 	}
 	if !p.hasUsers && p.metricsAddr == "" {
 		routes["GET /metrics"] = operations.Metrics()

@@ -148,10 +148,14 @@ func TestDropUserWithASession(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
 	theirs := openPool(t, strings.Replace(databaseURL, "user=postgres", "user=going", 1))
 	dbtest.Exec(t, theirs, "create temporary table theirs (a text)")
-	other := openPool(t, databaseURL)
-	dbtest.Exec(t, other, "begin")
-	dbtest.Exec(t, other, "lock table "+dbtest.Value[string](t, theirs,
-		"select relnamespace::regnamespace || '.theirs' from pg_class where relname = 'theirs' and relpersistence = 't'")+" in access share mode")
+	other, err := openPool(t, databaseURL).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec("lock table " + dbtest.Value[string](t, theirs,
+		"select relnamespace::regnamespace || '.theirs' from pg_class where relname = 'theirs' and relpersistence = 't'") + " in access share mode"); err != nil {
+		t.Fatal(err)
+	}
 
 	// It ends, and waits for the lock.
 	dbtest.Exec(t, pool, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'going'")
@@ -169,7 +173,9 @@ func TestDropUserWithASession(t *testing.T) {
 		dropped <- err
 	}()
 	waits("query like 'select tinydevcrm.drop_user%'")
-	dbtest.Exec(t, other, "rollback")
+	if err := other.Rollback(); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-dropped; err != nil {
 		t.Error(err)
 	}

@@ -44,8 +44,10 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 	}
 	// Nothing may change between the dump and what is compared with it.
 	dbtest.Exec(t, pool, "update cron.job set active = false")
-	before := everyRow(t, pool)
 	roles, dump := dumpServer(t, old.URL)
+	// Of what the views have seen, the new server knows nothing.
+	dbtest.Exec(t, pool, "update tinydevcrm.matviews set seen_snapshot = null, tried_snapshot = null")
+	before := everyRow(t, pool)
 	old.Stop()
 
 	fresh := dbtest.NewServer(t)

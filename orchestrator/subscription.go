@@ -33,15 +33,21 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	})
 
 	var numbersAsText bool
+	var matview string
 	create := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Subscribe to all events; orchestrator listen --subscription NAME receives them",
+		Use:     "create NAME",
+		Short:   "Subscribe to events; orchestrator listen --subscription NAME receives them",
+		Example: "  orchestrator subscription create new-orders --matview big_orders --notify-when rows_added",
 	}
+	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
+	audience := addAudience(create)
 	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var number int64
 		if err := pool.QueryRowContext(command.Context(),
-			"select tinydevcrm.create_subscription($1, numbers_as_text => $2)", args[0], numbersAsText).Scan(&number); err != nil {
+			`select tinydevcrm.create_subscription($1, nullif($2, '')::regclass, numbers_as_text => $3,
+			                                       notify_when => nullif($4, ''), each_row => $5)`,
+			args[0], matview, numbersAsText, audience.notifyWhen, audience.eachRow).Scan(&number); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "subscription %q has number %d\n", args[0], number)
@@ -52,7 +58,10 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		p.muteCommand("Mute a subscription; it never gets the events of that time",
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
 		p.unmuteCommand("End the mute of a subscription", "select tinydevcrm.unmute_subscription($1)"),
-		create,
+		create, p.audienceCommand(),
+		p.rulesCommand("List the rules that a subscription may have of its own",
+			"select name, description from tinydevcrm.subscription_rules() order by rank"),
+		p.digestCommand(),
 		p.subscriptionAction("drop NAME", "Drop a subscription and its pending deliveries",
 			"subscription %[2]q is dropped\n", "select tinydevcrm.drop_subscription($1)"),
 		p.subscriptionAction("pause NAME", "Pause a subscription; its events are kept",
@@ -83,17 +92,17 @@ func (p *program) subscriptionAction(use, short, done, statement string) *cobra.
 
 // A subscriptionRow is one of tinydevcrm.subscription_status, as the list shows it.
 type subscriptionRow struct {
-	name, matview, status, age, next, remark string
-	pending, parked, expired                 int64
+	name, matview, rules, status, age, next, remark string
+	pending, parked, expired                        int64
 }
 
 func (r *subscriptionRow) fields() []any {
-	return []any{&r.name, &r.matview, &r.status, &r.pending, &r.parked, &r.expired, &r.age, &r.next, &r.remark}
+	return []any{&r.name, &r.matview, &r.rules, &r.status, &r.pending, &r.parked, &r.expired, &r.age, &r.next, &r.remark}
 }
 
 func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []string) error {
 	rows, err := db.Collect(command.Context(), pool, "list the subscriptions", (*subscriptionRow).fields, `
-		select subscription, coalesce(matview::text, dropped_matview, 'all'), status, pending_count, parked_count, expired_count,
+		select subscription, coalesce(matview::text, dropped_matview, 'all'), coalesce(notify_when, '-'), status, pending_count, parked_count, expired_count,
 		       coalesce(oldest_pending_age::text, '-'),
 		       case when next_attempt_at > now() then to_char(next_attempt_at, 'YYYY-MM-DD HH24:MI:SS') else '-' end,
 		       coalesce(to_char(muted_until, '"muted until" YYYY-MM-DD HH24:MI:SSOF'), pause_reason, last_error, url, '-')
@@ -103,9 +112,9 @@ func (p *program) listSubscriptions(pool *sql.DB, command *cobra.Command, _ []st
 		return err
 	}
 	table := newTable(p.stdout)
-	table.row("SUBSCRIPTION", "MATVIEW", "STATUS", "PENDING", "PARKED", "EXPIRED", "OLDEST", "NEXT ATTEMPT", "URL OR WHY")
+	table.row("SUBSCRIPTION", "MATVIEW", "RULES", "STATUS", "PENDING", "PARKED", "EXPIRED", "OLDEST", "NEXT ATTEMPT", "URL OR WHY")
 	for _, r := range rows {
-		table.row(r.name, r.matview, r.status, r.pending, r.parked, r.expired, r.age, r.next, r.remark)
+		table.row(r.name, r.matview, r.rules, r.status, r.pending, r.parked, r.expired, r.age, r.next, r.remark)
 	}
 	return table.Flush()
 }

@@ -85,3 +85,25 @@ func TestCleaningWaitsForAnOpenRefresh(t *testing.T) {
 		t.Errorf("v has %d rows, want 1 and stale", rows)
 	}
 }
+
+// A refresh by hand in a transaction with an old snapshot takes back what ours has seen.
+func TestARefreshByHandWithAnOldSnapshot(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "create table numbers (n integer)")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select n from numbers', 'never')")
+	old := held(t, pool, "set transaction isolation level repeatable read; select count(*) from numbers")
+	dbtest.Exec(t, pool, "insert into numbers values (1)")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
+	if isStale(t, pool, "v") {
+		t.Fatal("v is stale after a refresh")
+	}
+	if _, err := old.ExecContext(t.Context(), "refresh materialized view v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if rows := dbtest.Value[int](t, pool, "select count(*) from v"); rows != 0 || !isStale(t, pool, "v") {
+		t.Errorf("v has %d rows, want 0 and stale", rows)
+	}
+}

@@ -126,6 +126,9 @@ func (p *program) up(ctx context.Context) error {
 	if err := p.checkPublicURL(); err != nil {
 		return err
 	}
+	if err := p.readMailServer(); err != nil {
+		return err
+	}
 	at, err := p.openSockets()
 	if err != nil {
 		return err
@@ -134,7 +137,7 @@ func (p *program) up(ctx context.Context) error {
 
 	return p.withDatabase(ctx, func(pool *sql.DB) error {
 		diagnostics := logger(p.stderr)
-		if err := prepare(ctx, pool, diagnostics); err != nil {
+		if err := p.prepare(ctx, pool, diagnostics); err != nil {
 			return err
 		}
 		return p.runAll(ctx, pool, at, diagnostics)
@@ -143,11 +146,14 @@ func (p *program) up(ctx context.Context) error {
 
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
-func prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
+func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
 	if err := migrateUp(ctx, pool); err != nil {
 		return err
 	}
 	if err := settleJobs(ctx, pool); err != nil {
+		return err
+	}
+	if err := p.recordMailServer(ctx, pool); err != nil {
 		return err
 	}
 	findings, err := checkInstallation(ctx, pool)
@@ -200,6 +206,9 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	}
 	publicURL := p.linkTo(at.page.Addr().String())
 	sender := channel.NewSender(client, publicURL)
+	if p.mail != nil {
+		sender.UseMail(p.mail)
+	}
 	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.databaseURL, diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
@@ -245,7 +254,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 			MaxUpload: files.MaxBytes,
 			Hosts:     p.pageHosts(),
 			PublicURL: publicURL,
-			Others:    p.routesBesidePage(operations),
+			Others:    p.routesBesidePage(operations, pool, diagnostics),
 		}), diagnostics)
 	})
 	diagnostics.Info("ready", at.addresses()...)

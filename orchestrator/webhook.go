@@ -61,6 +61,7 @@ func (p *program) createWebhookCommand() *cobra.Command {
 	var matview string
 	var attempts int
 	var numbersAsText bool
+	var digest string
 	var shape shape
 	create := &cobra.Command{
 		Use:   "create NAME URL",
@@ -71,13 +72,17 @@ func (p *program) createWebhookCommand() *cobra.Command {
 	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().IntVar(&attempts, "max-attempts", 12, "attempts before a delivery is parked")
 	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
+	create.Flags().StringVar(&digest, "digest", "", digestUsage)
 	shape.addFlags(create)
+	audience := addAudience(create)
 	create.RunE = shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		var secret sql.Null[string]
 		if err := pool.QueryRowContext(command.Context(), `
 			select tinydevcrm.create_webhook(
-			           $1, $2, nullif($3, '')::regclass, $4, $5, format => nullif($6, ''), headers => tinydevcrm._parse_headers($7))`,
-			args[0], args[1], matview, attempts, numbersAsText, shape.format, headers).Scan(&secret); err != nil {
+			           $1, $2, nullif($3, '')::regclass, $4, $5, format => nullif($6, ''), headers => tinydevcrm._parse_headers($7),
+			           digest => nullif($8, ''), notify_when => nullif($9, ''), each_row => $10)`,
+			args[0], args[1], matview, attempts, numbersAsText, shape.format, headers, digest,
+			audience.notifyWhen, audience.eachRow).Scan(&secret); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		if secret.Valid {

@@ -49,7 +49,7 @@ select throws_ok(
     'mode merge needs a key', 'the row decides that a mode needs a key');
 select is(
     pg_temp.hint($$ select tinydevcrm.begin_import('x.csv', '{n}', '{5}', mode => 'merge') $$),
-    'The key names the columns by which mode merge or upsert finds the row to update.',
+    'The key names the columns by which mode merge or upsert finds the row to update (--key id).',
     'the hint names the modes with a key');
 update tinydevcrm.import_modes
    set takes_key = false

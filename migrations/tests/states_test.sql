@@ -9,20 +9,20 @@ select is_empty(
     $$ select p.oid::regprocedure::text
          from pg_proc p
         where p.pronamespace = 'tinydevcrm'::regnamespace
-          and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)'''
+          and p.prosrc ~ 'then ''(failing|switched off|no mail server|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)'''
           and p.proname not in ('_matview_state', '_subscription_state', '_delivery_state')
         union all
        select c.oid::regclass::text
          from pg_class c
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and c.relkind = 'v'
-          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''' $$,
+          and pg_get_viewdef(c.oid) ~ 'THEN ''(failing|switched off|no mail server|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''' $$,
     'a state is defined in one function');
 select is(
     count(*), 3::bigint, 'which the pattern above finds')
   from pg_proc p
  where p.pronamespace = 'tinydevcrm'::regnamespace
-   and p.prosrc ~ 'then ''(failing|switched off|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''';
+   and p.prosrc ~ 'then ''(failing|switched off|no mail server|view dropped|in flight|silent|reads renamed table|not populated|not scheduled)''';
 
 create role "Tap One" login in role tinydevcrm_user;
 create schema tap authorization "Tap One";
@@ -162,7 +162,7 @@ select results_eq(
         order by 1 $$,
     $$ select replace(known.state, ' ', '_') as label,
               count(subscription_status.subscription)
-         from unnest(array['ok', 'failing', 'paused', 'switched off', 'view dropped']) as known (state)
+         from unnest(array['ok', 'failing', 'paused', 'switched off', 'no mail server', 'view dropped']) as known (state)
          left join tinydevcrm.subscription_status
            on subscription_status.status = known.state
         group by 1

@@ -150,7 +150,7 @@ func (c *citus) empty(on placement) {
 // The ways: into an existing empty table, or a new one. The new one is distributed by a column of another type,
 // because Citus places a table beside an earlier one whose column has the same type.
 
-func (c *citus) copy(on placement) { c.copyInto("on_" + on.name) }
+func (c *citus) copy(on placement) { c.copyInto("on_"+on.name, "plain.csv") }
 
 func (c *citus) append(on placement) {
 	c.orchestrator("upload", c.path("plain.csv"), "--table", "on_"+on.name, "--mode", "append")

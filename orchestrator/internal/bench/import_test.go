@@ -8,14 +8,23 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
+// A loading is a way to load a file, which leaves its rows in a table of the way's name.
+type loading struct {
+	name, words string
+	base        string // the way that it is compared with
+	run         func()
+}
+
 // TestImport is scripts/bench import [ROWS [RUNS]]: an import, compared with psql's \copy into a table with the
-// same types, and with csvsql, where that is installed.
+// same types; and csvsql, pgloader and DuckDB, where they are installed. Also a file of 300 columns with a twentieth of
+// the rows, and one of a single column with ten times as many.
 func TestImport(t *testing.T) {
 	rows, runs := sizeOf(t, 1_000_000), runsOf(t)
 	b := newBench(t)
@@ -24,30 +33,13 @@ func TestImport(t *testing.T) {
 	b.generate(rows, "plain.csv")
 	b.surprise("na.csv", rows, "n/a")
 	b.surprise("zeros.csv", rows*9/10, "007")
-	b.orchestrator("upload", b.path("plain.csv"), "--table", "typed")
-	page := b.serve()
-
-	// Each way leaves its rows in a table of its name.
-	ways := []struct {
-		name, words string
-		run         func()
-	}{
-		{"copy", `\copy into a table that has its types`, func() { b.copyInto("typed") }},
-		{"upload", "orchestrator upload", func() { b.orchestrator("upload", b.path("plain.csv"), "--table", "upload") }},
-		{"http", "curl to /upload-file", func() {
-			b.run("curl", "-sf", "-F", "file=@"+b.path("plain.csv"), page+"/upload-file?table=http")
-		}},
-		{"na", "upload, n/a in the last integer", func() { b.orchestrator("upload", b.path("na.csv"), "--table", "na") }},
-		{"zeros", "upload, 007 after nine tenths", func() { b.orchestrator("upload", b.path("zeros.csv"), "--table", "zeros") }},
-		{"csvsql", "csvsql --insert", func() {
-			b.run("csvsql", "--db", "postgresql+psycopg2://"+strings.TrimPrefix(b.url, "postgres://"),
-				"--insert", "--tables", "csvsql", b.path("plain.csv"))
-		}},
+	b.write("wide.csv", fmt.Sprintf("select %s from generate_series(1, %d) as i", strings.Join(slices.Repeat([]string{
+		"i * 7 as n, md5(i::text) as t, date '2001-01-01' + i % 9000 as d, i / 8.0 as a"}, 75), ", "), rows/20))
+	b.write("narrow.csv", fmt.Sprintf("select i from generate_series(1, %d) as i", rows*10))
+	for _, name := range []string{"plain", "wide", "narrow"} {
+		b.orchestrator("upload", b.path(name+".csv"), "--table", "typed_"+name)
 	}
-	if _, err := exec.LookPath("csvsql"); err != nil {
-		ways = ways[:len(ways)-1]
-	}
-
+	ways := append(b.uploads(b.serve()), b.others()...)
 	for run := range runs {
 		for _, way := range ways {
 			b.clear()
@@ -56,22 +48,78 @@ func TestImport(t *testing.T) {
 		say("Run %d of %d", run+1, runs)
 	}
 	for _, way := range ways {
-		fmt.Println(b.report(way.words, way.name, "copy"))
+		fmt.Println(b.report(way.words, way.name, way.base))
 	}
 	b.memory(rows)
 	b.memory(rows * 10)
 }
 
-// copyInto loads plain.csv with psql.
-func (b *bench) copyInto(table string) {
+// uploads are psql's ways and ours.
+func (b *bench) uploads(page string) []loading {
+	copied := func(file string) func() {
+		return func() { b.copyInto("typed_"+file, file+".csv") }
+	}
+	uploaded := func(file, table string) func() {
+		return func() { b.orchestrator("upload", b.path(file+".csv"), "--table", table) }
+	}
+	return []loading{
+		{"copy", `\copy into a table that has its types`, "copy", copied("plain")},
+		{"upload", "orchestrator upload", "copy", uploaded("plain", "upload")},
+		{"http", "curl to /upload-file", "copy", func() {
+			b.run("curl", "-sf", "-F", "file=@"+b.path("plain.csv"), page+"/upload-file?table=http")
+		}},
+		{"na", "upload, n/a in the last integer", "copy", uploaded("na", "na")},
+		{"zeros", "upload, 007 after nine tenths", "copy", uploaded("zeros", "zeros")},
+		{"copy_wide", `\copy of 300 columns`, "copy_wide", copied("wide")},
+		{"wide", "upload of 300 columns", "copy_wide", uploaded("wide", "wide")},
+		{"copy_narrow", `\copy of one column`, "copy_narrow", copied("narrow")},
+		{"narrow", "upload of one column", "copy_narrow", uploaded("narrow", "narrow")},
+	}
+}
+
+// others are programs that load a CSV file into Postgres, where they are installed.
+func (b *bench) others() []loading {
+	var installed []loading
+	for _, other := range []loading{
+		{"csvsql", "csvsql --insert", "copy", func() {
+			b.run("csvsql", "--db", "postgresql+psycopg2://"+strings.TrimPrefix(b.url, "postgres://"),
+				"--insert", "--tables", "csvsql", b.path("plain.csv"))
+		}},
+		{"pgloader", "pgloader into a table that has its types", "copy", func() {
+			b.run("pgloader", "--type", "csv", "--field", "id,name,email,amount,active,day,seen_at,note",
+				"--with", "skip header = 1", "--with", "fields terminated by ','", b.path("plain.csv"),
+				"postgresql://unix:"+b.query("select split_part(current_setting('unix_socket_directories'), ',', 1)")+
+					b.query("select ':' || current_setting('port') || '/' || current_database()")+"?tablename=public.typed_plain")
+		}},
+		{"duckdb", "DuckDB's create table … as in Postgres", "copy", func() {
+			b.run("duckdb", "-c", fmt.Sprintf("install postgres; load postgres; attach '%s' as server (type postgres); "+
+				"create table server.duckdb as from read_csv('%s')", b.url, b.path("plain.csv")))
+		}},
+	} {
+		if _, err := exec.LookPath(other.name); err == nil {
+			installed = append(installed, other)
+		}
+	}
+	return installed
+}
+
+// copyInto loads a file with psql.
+func (b *bench) copyInto(table, file string) {
 	b.t.Helper()
-	b.run("psql", b.url, "-Xqc", fmt.Sprintf(`\copy %s from '%s' csv header`, table, b.path("plain.csv")))
+	b.run("psql", b.url, "-Xqc", fmt.Sprintf(`\copy %s from '%s' csv header`, table, b.path(file)))
 }
 
 // clear empties the tables for the next run, and makes the server finish writing.
 func (b *bench) clear() {
 	b.t.Helper()
-	b.query("truncate typed; drop table if exists upload, http, na, zeros, csvsql; checkpoint")
+	b.query("truncate typed_plain, typed_wide, typed_narrow; " +
+		"drop table if exists upload, http, na, zeros, wide, narrow, csvsql, duckdb; checkpoint")
+}
+
+// write writes the rows of a query into a file.
+func (b *bench) write(name, query string) {
+	b.t.Helper()
+	b.run("psql", b.url, "-XAtqc", fmt.Sprintf(`\copy (%s) to '%s' csv header`, query, b.path(name)))
 }
 
 // generator writes rows of eight columns: integer, quoted text with commas, e-mail, numeric, boolean, date,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/message"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -45,6 +46,8 @@ func Build(format string, m message.Message, to *url.URL) (Request, error) {
 // A Sender makes one attempt at a message, in the format of its endpoint.
 type Sender struct {
 	client *webhook.Client
+	// mail sends e-mails; nil without a server.
+	mail *mail.Server
 	// publicURL is where people reach the page; links lead there.
 	publicURL string
 }
@@ -65,6 +68,9 @@ func (s *Sender) Send(ctx context.Context, endpoint webhook.Endpoint, m webhook.
 func (s *Sender) Post(ctx context.Context, endpoint webhook.Endpoint, m webhook.Message) (*webhook.Answer, error) {
 	if endpoint.Format == "standard" || endpoint.Format == "" {
 		return s.client.Post(ctx, endpoint, m)
+	}
+	if endpoint.Format == "email" {
+		return s.email(ctx, m)
 	}
 	request, err := s.build(endpoint, m)
 	if err != nil {

@@ -2,12 +2,19 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
-	"net"
-	"sync"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 )
 
 const (
@@ -18,139 +25,141 @@ const (
 	connectWithin = 10 * time.Second
 )
 
-// A connector makes connections whose statements end with their contexts. lib/pq alone does not ensure that: it
-// asks the server to cancel and then waits for the answer, even when the server is frozen or unreachable.
-type connector struct {
-	*pq.Connector
-	config pq.Config
+// cancelOrClose has the server cancel a statement whose context has ended, and closes the connection when the server
+// does not answer.
+func cancelOrClose(conn *pgconn.PgConn) ctxwatch.Handler {
+	return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: answerWithin}
 }
+
+// A connector makes connections of pgx whose errors are those of lib/pq, as everywhere else in the program.
+type connector struct{ driver.Connector }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	// Each connection has a lib/pq connector of its own, because each needs a dialer that knows its
-	// connection.
-	own, err := pq.NewConnectorConfig(c.config.Clone())
-	if err != nil {
-		return nil, err
-	}
-	var line line
-	own.Dialer(&line)
-	// lib/pq dials with the context, but then waits for the server's greeting without it.
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	line.bind(ctx)
-	defer line.release()
-	conn, err := own.Connect(ctx)
+	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fromServer(err)
 	}
-	return &boundConn{conn.(pqConn), &line}, nil
+	return &boundConn{conn.(*stdlib.Conn)}, nil
 }
 
-type boundConn struct {
-	pqConn
-	line *line
+// A boundConn runs statements that end with their contexts.
+type boundConn struct{ *stdlib.Conn }
+
+// explain returns the error of lib/pq for an error of pgx.
+func (c *boundConn) explain(err error) error {
+	err = fromServer(err)
+	var refusal *pq.Error
+	if err != nil && c.Conn.Conn().IsClosed() && !errors.As(err, &refusal) && !pgconn.Timeout(err) {
+		return driver.ErrBadConn
+	}
+	return err
+}
+
+// CheckNamedValue lets database/sql convert arguments, as for any driver.
+func (c *boundConn) CheckNamedValue(*driver.NamedValue) error { return driver.ErrSkip }
+
+// checkArguments refuses what would end the message: the arguments are a part of its text.
+func checkArguments(args []driver.NamedValue) error {
+	for _, arg := range args {
+		if text, ok := arg.Value.(string); ok && strings.IndexByte(text, 0) >= 0 {
+			return &pq.Error{Severity: "ERROR", Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0x00`}
+		}
+	}
+	return nil
 }
 
 func (c *boundConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	c.line.bind(ctx)
-	return c.pqConn.QueryContext(ctx, query, args)
+	if err := checkArguments(args); err != nil {
+		return nil, err
+	}
+	rows, err := c.Conn.QueryContext(ctx, query, args)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return boundRows{rows.(*stdlib.Rows), c}, nil
 }
 
 func (c *boundConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	c.line.bind(ctx)
-	return c.pqConn.ExecContext(ctx, query, args)
-}
-
-func (c *boundConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	c.line.bind(ctx)
-	return c.pqConn.PrepareContext(ctx, query)
+	if err := checkArguments(args); err != nil {
+		return nil, err
+	}
+	result, err := c.Conn.ExecContext(ctx, query, args)
+	return result, c.explain(err)
 }
 
 func (c *boundConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	c.line.bind(ctx)
-	return c.pqConn.BeginTx(ctx, options)
-}
-
-func (c *boundConn) Ping(ctx context.Context) error {
-	c.line.bind(ctx)
-	return c.pqConn.Ping(ctx)
-}
-
-// A line dials one connection, and knows whether a read waits on it.
-type line struct {
-	mu   sync.Mutex
-	conn net.Conn
-	// waitsSince is when the current read began; zero when there is none.
-	waitsSince time.Time
-	// unbind forgets the context of the last statement, which may live much longer.
-	unbind func() bool
-}
-
-// Dial, DialTimeout and DialContext are what lib/pq calls: first for the connection itself, then once for each
-// statement that it cancels.
-func (l *line) Dial(network, address string) (net.Conn, error) {
-	return l.DialContext(context.Background(), network, address)
-}
-
-func (l *line) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return l.DialContext(ctx, network, address)
-}
-
-func (l *line) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, network, address)
+	tx, err := c.Conn.BeginTx(ctx, options)
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		return conn, conn.SetDeadline(time.Now().Add(answerWithin))
-	}
-	l.conn = conn
-	return lineConn{conn, l}, nil
+	return boundTx{tx, c}, nil
 }
 
-// bind closes the connection if it still waits for an answer some time after ctx has ended. It replaces the
-// previous binding: a connection runs one statement at a time.
-func (l *line) bind(ctx context.Context) {
-	unbind := context.AfterFunc(ctx, func() {
-		ended := time.Now()
-		time.AfterFunc(answerWithin, func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			// A read that began later belongs to another statement.
-			if !l.waitsSince.IsZero() && l.waitsSince.Before(ended) {
-				l.conn.Close()
-			}
-		})
+type boundRows struct {
+	*stdlib.Rows
+	conn *boundConn
+}
+
+func (r boundRows) Next(values []driver.Value) error {
+	err := r.Rows.Next(values)
+	if errors.Is(err, io.EOF) && !r.conn.Conn.Conn().IsClosed() {
+		return err
+	}
+	return r.conn.explain(err)
+}
+
+type boundTx struct {
+	driver.Tx
+	conn *boundConn
+}
+
+func (t boundTx) Commit() error { return t.conn.explain(t.Tx.Commit()) }
+
+// CopyFrom runs a COPY that reads what rows returns, until io.EOF, and returns how many rows that were. When rows
+// returns another error, nothing is copied. After an error it does not read on.
+func CopyFrom(ctx context.Context, conn *sql.Conn, statement string, rows io.Reader) (count int64, err error) {
+	err = conn.Raw(func(driverConn any) error {
+		bound := driverConn.(*boundConn)
+		tag, err := bound.Conn.Conn().PgConn().CopyFrom(ctx, rows, statement)
+		count = tag.RowsAffected()
+		return bound.explain(err)
 	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.unbind != nil {
-		l.unbind()
+	return count, err
+}
+
+// fromServer returns an error of the server as one of lib/pq.
+func fromServer(err error) error {
+	var from *pgconn.PgError
+	if !errors.As(err, &from) {
+		return err
 	}
-	l.unbind = unbind
+	return &pq.Error{
+		Severity:         from.SeverityUnlocalized,
+		Code:             pqerror.Code(from.Code),
+		Message:          from.Message,
+		Detail:           from.Detail,
+		Hint:             from.Hint,
+		Position:         position(from.Position),
+		InternalPosition: position(from.InternalPosition),
+		InternalQuery:    from.InternalQuery,
+		Where:            from.Where,
+		Schema:           from.SchemaName,
+		Table:            from.TableName,
+		Column:           from.ColumnName,
+		DataTypeName:     from.DataTypeName,
+		Constraint:       from.ConstraintName,
+		File:             from.File,
+		Line:             position(from.Line),
+		Routine:          from.Routine,
+	}
 }
 
-// release ends what bind began. It is called when the statement is done.
-func (l *line) release() { l.bind(context.Background()) }
-
-type lineConn struct {
-	net.Conn
-	line *line
-}
-
-func (c lineConn) Read(buffer []byte) (int, error) {
-	c.line.setWaiting(time.Now())
-	defer c.line.setWaiting(time.Time{})
-	return c.Conn.Read(buffer)
-}
-
-func (l *line) setWaiting(since time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.waitsSince = since
+// position is empty when there is none.
+func position(number int32) string {
+	if number == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(number))
 }

@@ -5,13 +5,18 @@ package db
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/lib/pq"
 )
 
@@ -29,7 +34,7 @@ const (
 // answers.
 //
 // The url is what libpq takes, a connection URI or "key=value" pairs; what it leaves out comes from
-// the PG* variables of the environment. lib/pq's sslmode is require unless it says otherwise.
+// the PG* variables of the environment. The sslmode is require unless it says otherwise.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	config, err := ParseURL(url)
 	if err != nil {
@@ -39,73 +44,36 @@ func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 }
 
 // ParseURL reads a url as Open takes it.
-func ParseURL(url string) (pq.Config, error) {
-	config, err := pq.NewConfig(url)
+func ParseURL(url string) (*pgx.ConnConfig, error) {
+	// The listener connects by lib/pq, which must be able to read the url too.
+	listens, err := pq.NewConfig(url)
 	if err != nil {
-		// lib/pq's message may repeat the url, and with it a password.
-		return pq.Config{}, ErrBadURL
+		// The message may repeat the url, and with it a password.
+		return nil, ErrBadURL
 	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, ErrBadURL
+	}
+	if listens.SSLMode == "" { // require to lib/pq, and prefer to pgx
+		config.Fallbacks = slices.DeleteFunc(config.Fallbacks, func(other *pgconn.FallbackConfig) bool {
+			return other.TLSConfig == nil && !filepath.IsAbs(other.Host) // a socket needs no TLS
+		})
+	}
+	config.DialFunc = (&net.Dialer{}).DialContext
+	config.BuildContextWatcherHandler = cancelOrClose
+	// A statement and its arguments are one message. Otherwise a pooler in transaction mode may give the second
+	// message to a session that does not know the statement.
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	config.RuntimeParams["standard_conforming_strings"] = "on"
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.RuntimeParams["datestyle"] = "ISO, MDY"
 	return config, nil
 }
 
 // OpenConfig is Open for a parsed URL, which the caller may have changed.
-func OpenConfig(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
-	config = inOneMessage(config)
-	parsed, err := pq.NewConnectorConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	return open(ctx, connector{parsed, config}, maxConns)
-}
-
-// inOneMessage has lib/pq send a statement and its arguments in one message. Otherwise it sends two, and a pooler in
-// transaction mode may give the second to a session that does not know the statement. A []byte is then a bytea: JSON is
-// given as a string.
-func inOneMessage(config pq.Config) pq.Config {
-	config = config.Clone()
-	config.BinaryParameters = true
-	return config
-}
-
-// OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it
-// sends nothing for half a minute, the connection is closed, and the next statement opens a new one.
-func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	config, err := ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	config = inOneMessage(config)
-	plain := config.Clone()
-	if config.Runtime == nil {
-		config.Runtime = make(map[string]string)
-	}
-	config.Runtime["statement_timeout"] = strconv.FormatInt(maxStatement.Milliseconds(), 10)
-	pool, err := openImpatient(ctx, config, maxConns)
-	if isUnsupported(err) {
-		// The pooler passes on no settings. A statement still ends after maxSilence, by the connection.
-		return openImpatient(ctx, plain, maxConns)
-	}
-	return pool, err
-}
-
-// isUnsupported reports whether a pooler has refused a connection for a setting that it cannot pass on.
-func isUnsupported(err error) bool {
-	var refusal *pq.Error
-	return errors.As(err, &refusal) && refusal.Code == "08P01" &&
-		strings.Contains(refusal.Message, "statement_timeout")
-}
-
-func openImpatient(ctx context.Context, config pq.Config, maxConns int) (*sql.DB, error) {
-	impatient, err := pq.NewConnectorConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	impatient.Dialer(Dialer{Silence: maxSilence})
-	return open(ctx, impatient, maxConns)
-}
-
-func open(ctx context.Context, source driver.Connector, maxConns int) (*sql.DB, error) {
-	pool := sql.OpenDB(waryConnector{source})
+func OpenConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int) (*sql.DB, error) {
+	pool := sql.OpenDB(connector{stdlib.GetConnector(*config)})
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns((maxConns + 1) / 2)
 	pool.SetConnMaxIdleTime(time.Minute)
@@ -115,4 +83,29 @@ func open(ctx context.Context, source driver.Connector, maxConns int) (*sql.DB, 
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return pool, nil
+}
+
+// OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it
+// sends nothing for half a minute, the connection is closed, and the next statement opens a new one.
+func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
+	config, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	config.DialFunc = Dialer{Silence: maxSilence}.DialContext
+	plain := config.Copy()
+	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(maxStatement.Milliseconds(), 10)
+	pool, err := OpenConfig(ctx, config, maxConns)
+	if isUnsupported(err) {
+		// The pooler passes on no settings. A statement still ends after maxSilence, by the connection.
+		return OpenConfig(ctx, plain, maxConns)
+	}
+	return pool, err
+}
+
+// isUnsupported reports whether a pooler has refused a connection for a setting that it cannot pass on.
+func isUnsupported(err error) bool {
+	var refusal *pq.Error
+	return errors.As(err, &refusal) && refusal.Code == "08P01" &&
+		strings.Contains(refusal.Message, "statement_timeout")
 }

@@ -122,12 +122,6 @@ func Explain(err error) Problem {
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
-	case isMisread(err):
-		return Problem{
-			Status:  http.StatusUnprocessableEntity,
-			Message: "the error of the database is longer than 30,000 bytes, so its text cannot be shown",
-			Hint:    "It probably repeats the query. Shorten the query, or run it in psql, which shows the error.",
-		}
 	case errors.As(err, &tooLarge):
 		return Problem{
 			Status:  http.StatusRequestEntityTooLarge,
@@ -144,8 +138,7 @@ func Explain(err error) Problem {
 	case errors.Is(err, context.DeadlineExceeded):
 		return Problem{Status: http.StatusGatewayTimeout, Message: "the database did not answer in time"}
 	case errors.Is(err, driver.ErrBadConn):
-		// lib/pq gives no other reason for a connection that ended during a statement. The server's log has
-		// it.
+		// A connection ended during a statement. The server's log has the reason.
 		return Problem{
 			Status:  http.StatusServiceUnavailable,
 			IsAway:  true,

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -281,8 +282,9 @@ func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 	var stopped sql.Null[string]
 	if err := s.record("record a refusal", func(ctx context.Context) error {
 		return s.pool.QueryRowContext(ctx,
-			"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5), make_interval(secs => $6))",
-			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early).Scan(&stopped)
+			"select tinydevcrm._refuse_post($1, $2, nullif($3, 0), $4, make_interval(secs => $5), make_interval(secs => $6), $7, $8)",
+			s.subscriptionID, p.deliveryID, refusal.Status, refusal.Reason, refusal.RetryAfter.Seconds(), p.early,
+			pq.Array(strings.Fields(refusal.SentTo)), refusal.IsFinal).Scan(&stopped)
 	}); err != nil {
 		return err
 	}

@@ -11,11 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/lib/pq"
 	"golang.org/x/sync/singleflight"
 
@@ -42,7 +42,7 @@ const (
 
 // Users keeps the pools of the active users.
 type Users struct {
-	config pq.Config
+	config *pgx.ConnConfig
 	// roles is the orchestrator's own pool, for queries about roles.
 	roles     *sql.DB
 	letSupers bool
@@ -77,8 +77,6 @@ func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers 
 	if err != nil {
 		return nil, err
 	}
-	// A password file would take precedence over the given password.
-	config.Passfile = os.DevNull
 	u := &Users{
 		config:    config,
 		roles:     roles,
@@ -107,7 +105,7 @@ func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers 
 }
 
 func (u *Users) open(ctx context.Context, name, password string) (*sql.DB, error) {
-	config := u.config.Clone()
+	config := u.config.Copy()
 	config.User, config.Password = name, password
 	ctx, cancel := context.WithTimeout(ctx, loginWithin)
 	defer cancel()

@@ -3,71 +3,118 @@ package upload
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/binary"
 )
 
-// copyData is lib/pq's COPY statement, which sends raw bytes and appends a line feed to each call.
-type copyData interface {
-	driver.Stmt
-	CopyData(ctx context.Context, line string) (driver.Result, error)
+var errAborted = errors.New("the import has ended")
+
+// A copier is a running COPY, in a goroutine that sends chunks. Only that uses the connection until the COPY ends.
+type copier struct {
+	chunks   chan *chunk
+	release  func(*chunk)
+	isBinary bool
+	cancel   context.CancelFunc
+	aborted  chan struct{}
+	ended    chan struct{}
+	rows     int64 // when it has ended
+	err      error
+
+	current *chunk
+	rest    []byte // what is still to be sent of it, or the header or the trailer
+	isLast  bool
 }
 
-// A copier is a running COPY on a connection.
-type copier struct{ stmt copyData }
+// maxWaiting is how many chunks wait to be sent.
+const maxWaiting = 2
 
-func startCopy(ctx context.Context, conn *sql.Conn, statement string) (*copier, error) {
-	var c copier
-	err := conn.Raw(func(driverConn any) error {
-		prepared, err := driverConn.(driver.ConnPrepareContext).PrepareContext(ctx, statement)
-		if err != nil {
-			return err
-		}
-		c.stmt = prepared.(copyData)
+func startCopy(ctx context.Context, conn *sql.Conn, how *format, release func(*chunk)) *copier {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &copier{
+		chunks:   make(chan *chunk, maxWaiting),
+		release:  release,
+		isBinary: how.kinds != nil,
+		cancel:   cancel,
+		aborted:  make(chan struct{}),
+		ended:    make(chan struct{}),
+	}
+	if c.isBinary {
+		c.rest = []byte(binary.Header)
+	}
+	go func() {
+		defer close(c.ended)
+		c.rows, c.err = db.CopyFrom(ctx, conn, how.statement, c)
+	}()
+	return c
+}
+
+// send returns an error when the COPY has failed.
+func (c *copier) send(next *chunk) error {
+	select {
+	case c.chunks <- next:
 		return nil
-	})
-	return &c, err
+	case <-c.ended:
+		return c.err
+	}
 }
 
-// send sends whole lines. After an error the connection cannot be used: closing the statement would end the
-// COPY as if the file were complete.
-func (c *copier) send(ctx context.Context, conn *sql.Conn, lines []byte) error {
-	return conn.Raw(func(any) error {
-		_, err := c.stmt.CopyData(ctx, string(lines[:len(lines)-1]))
-		return lost(err)
-	})
+// Read returns the rows to the driver.
+func (c *copier) Read(buffer []byte) (int, error) {
+	for len(c.rest) == 0 {
+		if c.current != nil {
+			c.release(c.current)
+			c.current = nil
+		}
+		if c.isLast {
+			return 0, io.EOF
+		}
+		select {
+		case <-c.aborted:
+			return 0, errAborted
+		case next, isOpen := <-c.chunks:
+			switch {
+			case isOpen:
+				c.current, c.rest = next, next.rows
+			case c.isBinary:
+				c.isLast, c.rest = true, []byte(binary.Trailer)
+			default:
+				c.isLast = true
+			}
+		}
+	}
+	count := copy(buffer, c.rest)
+	c.rest = c.rest[count:]
+	return count, nil
 }
 
 // end completes the COPY and returns the number of rows.
-func (c *copier) end(conn *sql.Conn) (rows int64, err error) {
-	err = conn.Raw(func(any) error {
-		result, err := c.stmt.Exec(nil)
-		if err != nil {
-			return lost(err)
-		}
-		rows, err = result.RowsAffected()
-		return errors.Join(err, c.stmt.Close())
-	})
-	return rows, err
+func (c *copier) end() (rows int64, err error) {
+	close(c.chunks)
+	<-c.ended
+	c.cancel()
+	return c.rows, c.err
 }
 
-// lost gives a lost connection the error that lib/pq uses for it everywhere else. COPY returns the error of the
-// read, an end of file, which would be mistaken for the end of the request.
-func lost(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return driver.ErrBadConn
-	}
-	return err
+// abort ends the COPY so that it leaves nothing. The server gets some time to confirm that.
+func (c *copier) abort() {
+	close(c.aborted)
+	stop := time.AfterFunc(abortWithin, c.cancel)
+	defer stop.Stop()
+	<-c.ended
+	c.cancel()
 }
+
+const abortWithin = 5 * time.Second
 
 var copyPlace = regexp.MustCompile(`(?:^|\n)COPY .*, line (\d+)(?:, column (.+?): "((?s).*)"|: .*)?$`)
 

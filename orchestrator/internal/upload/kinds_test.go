@@ -129,6 +129,7 @@ func TestRefusalsNameTheOption(t *testing.T) {
 	lines := strings.Repeat("1,2\n", 50)
 	for _, test := range []struct{ name, options, text, hint string }{
 		{"a total", "", "a,b\n" + lines + "Total\n", "--skip-end 1"},
+		{"short lines at the end", "", "a,b\n" + lines + "1\n1,2,3\n", "--ragged pad"},
 		{"another table", "", "a,b\n" + lines + "x,y,z\n1,2,3\n4,5,6\n", "--skip-end 3"},
 		{"nothing else", "delimiter=,", "a,b\n1\n", "--ragged pad"},
 		{"comments", "", "a,b\n" + lines + "# x\n" + lines, "--comment '#'"},

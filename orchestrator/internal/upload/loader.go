@@ -16,7 +16,7 @@ import (
 const (
 	// firstChunk is the part of the file from which types are chosen before the table is created.
 	firstChunk = 256 << 10
-	// chunkSize is how many bytes are sent to the server at a time.
+	// chunkSize is how much of the file is encoded and sent at a time.
 	chunkSize = 64 << 10
 )
 
@@ -36,9 +36,11 @@ type loader struct {
 	problems problems
 	series   series
 
-	step   step // empty before begin_import()
-	copy   *copier
-	copied int64 // rows of the completed COPYs
+	step     step    // empty before begin_import()
+	format   *format // of the rows that its COPY takes
+	pipeline pipeline
+	copy     *copier
+	copied   int64 // rows of the completed COPYs
 }
 
 // newLoader reads the beginning of the file.
@@ -49,8 +51,9 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, nulls: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull,
-		isTrimmed: request.IsTrimmed}
+	l.table = table{ladder: types, nulls: nulls{request.Nulls, request.IsQuotedEmptyNull, request.IsTrimmed}}
+	l.pipeline = newPipeline()
+	l.table.chunk = l.pipeline.newChunk()
 	if l.dialect, err = l.open(ctx, request.Source); err != nil {
 		return nil, err
 	}
@@ -101,11 +104,14 @@ func (l *loader) readAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := l.flush(ctx); err != nil {
+		if err := l.pass(ctx); err != nil {
 			return err
 		}
 		l.report()
 		if isWhole {
+			if err := l.flush(ctx); err != nil {
+				return err
+			}
 			if isLast, err := l.openNext(ctx); isLast || err != nil {
 				return err
 			}
@@ -170,9 +176,9 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	return plan, nil
 }
 
-// read adds records to the table's lines until they have that size. isWhole means that the file has no more.
+// read adds records to the table's chunk until it has that size. isWhole means that the file has no more.
 func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
-	for count := 0; len(l.table.lines) < size; count++ {
+	for count := 0; l.table.chunk.size() < size; count++ {
 		if count%1024 == 0 && ctx.Err() != nil {
 			return false, ctx.Err()
 		}
@@ -238,7 +244,7 @@ func (l *loader) refuse(record *records.Record, problem string) {
 		l.problems.isLast = l.problems.isLast || !l.problems.isRefused() && l.table.rows > 0
 		l.problems.note(record, problem)
 	}
-	l.table.lines = l.table.lines[:0]
+	l.table.chunk.clear()
 }
 
 // cutSurplus removes empty fields beyond the width of the table: a delimiter at the end of a line.
@@ -252,46 +258,16 @@ func cutSurplus(record *records.Record, width int) {
 	}
 }
 
-// flush sends the lines. If a value does not fit its column, the column is widened first.
-func (l *loader) flush(ctx context.Context) error {
-	if l.problems.isRefused() {
-		return nil
-	}
-	if err := l.begin(ctx); err != nil {
-		return err
-	}
-	if l.table.isMisfit() {
-		if err := l.widen(ctx); err != nil {
-			return err
-		}
-	}
-	if len(l.table.lines) == 0 {
-		return nil
-	}
-	if l.copy == nil {
-		started, err := startCopy(ctx, l.conn, l.step.copy)
-		if err != nil {
-			return fmt.Errorf("copy: %w", err)
-		}
-		l.copy = started
-	}
-	if err := l.copy.send(ctx, l.conn, l.table.lines); err != nil {
-		return fmt.Errorf("copy: %w", explainCopy(err, l.copied))
-	}
-	l.table.lines = l.table.lines[:0]
-	return nil
-}
-
 func (l *loader) endCopy() error {
 	if l.copy == nil {
 		return nil
 	}
-	rows, err := l.copy.end(l.conn)
+	rows, err := l.copy.end()
+	l.copy = nil
 	if err != nil {
 		return fmt.Errorf("copy: %w", explainCopy(err, l.copied))
 	}
 	l.copied += rows
-	l.copy = nil
 	return nil
 }
 

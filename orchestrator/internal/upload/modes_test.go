@@ -94,7 +94,7 @@ func TestLoadModes(t *testing.T) {
 		if err == nil && step.code != "" || err != nil && db.Explain(err).Code != step.code {
 			t.Errorf("%s: got %v, want code %q", step.name, err, step.code)
 		}
-		if got := dbtest.Value[string](t, pool, "set timezone = 'UTC'; select jsonb_agg(to_jsonb(t))::text from t"); got != step.want {
+		if got := dbtest.Value[string](t, pool, "select jsonb_agg(to_jsonb(t))::text from t, "+inUTC); got != step.want {
 			t.Errorf("%s: got %s, want %s", step.name, got, step.want)
 		}
 	}

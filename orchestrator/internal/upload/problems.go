@@ -110,6 +110,8 @@ func (p *problems) refusal() error {
 	}
 }
 
+const padsOrRejects = "--ragged pad fills up short lines and adds columns for surplus fields, --ragged reject leaves these lines out."
+
 // hint names the options that would get the file in.
 func (p *problems) hint() string {
 	isEach := func(fits func(db.Line) bool) bool {
@@ -127,12 +129,11 @@ func (p *problems) hint() string {
 		return fmt.Sprintf("Another table may begin on line %d: import the first without it (--skip-end %d), and the second "+
 			"into a table of its own (--skip %d --table).", first.Number, p.refused, first.Number-1)
 	case p.isLast && p.refused <= shownProblems:
-		return fmt.Sprintf("If these lines are not part of the table, leave them out (--skip-end %d).", p.refused)
+		return fmt.Sprintf("If these lines are not part of the table, leave them out (--skip-end %d). If they are: "+padsOrRejects, p.refused)
 	case p.hasQuote:
 		return "Correct the lines, take quotes as text (--quote none), or leave these lines out (--ragged reject)."
 	}
-	return "Correct the lines, or give the delimiter or quote (--delimiter, --quote) if a wrong one was found; " +
-		"--ragged pad fills up short lines and adds columns for surplus fields, --ragged reject leaves these lines out."
+	return "Correct the lines, or give the delimiter or quote (--delimiter, --quote) if a wrong one was found; " + padsOrRejects
 }
 
 // keep keeps a repaired or rejected line, for import_problems.

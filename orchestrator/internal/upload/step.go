@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/binary"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
@@ -18,7 +19,8 @@ import (
 type step struct {
 	id           int64
 	columns      []storedColumn
-	create, copy string
+	create, copy string // copy is in text format
+	copyBinary   string
 }
 
 type storedColumn struct {
@@ -45,7 +47,7 @@ func (l *loader) begin(ctx context.Context) error {
 		mode = "create"
 	}
 	return l.follow(ctx, `
-		select import_id, columns, create_statement, copy_statement
+		select import_id, columns, create_statement, copy_statement, binary_copy_statement
 		  from tinydevcrm.begin_import(
 		           source        => $1,
 		           header        => $2,
@@ -81,7 +83,7 @@ func (l *loader) widen(ctx context.Context) error {
 		return err
 	}
 	return l.follow(ctx, `
-		select import_id, columns, create_statement, copy_statement
+		select import_id, columns, create_statement, copy_statement, binary_copy_statement
 		  from tinydevcrm.widen_import($1, $2)`,
 		l.step.id, l.table.ranks())
 }
@@ -91,7 +93,7 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	next := step{create: l.step.create}
 	var columns []byte
 	var create sql.Null[string]
-	if err := l.conn.QueryRowContext(ctx, query, args...).Scan(&next.id, &columns, &create, &next.copy); err != nil {
+	if err := l.conn.QueryRowContext(ctx, query, args...).Scan(&next.id, &columns, &create, &next.copy, &next.copyBinary); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(columns, &next.columns); err != nil {
@@ -105,7 +107,21 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	for i, column := range next.columns {
 		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
 	}
+	l.format = next.format(l.request.isByText)
 	return nil
+}
+
+// format is binary if each column has a type of which the values can be written. Where a type is given, the server reads
+// more ways of writing a value than the ladder has.
+func (s step) format(isByText bool) *format {
+	kinds := make([]binary.Kind, len(s.columns))
+	for i, column := range s.columns {
+		kinds[i] = binary.KindOf(column.Type)
+		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text {
+			return &format{statement: s.copy}
+		}
+	}
+	return &format{s.copyBinary, kinds}
 }
 
 // recordProblems writes down what was repaired or rejected.

@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"math/bits"
@@ -56,18 +55,16 @@ func (l *ladder) maskOf(rank *int64) patterns.Mask {
 	return 0
 }
 
-// A table holds what is known of the columns, and the records that are not sent yet.
+// A table holds what is known of the columns, and the records that were read last.
 type table struct {
 	ladder *ladder
-	nulls  []string
-	// isQuotedEmptyNull and isTrimmed are those of the request.
-	isQuotedEmptyNull, isTrimmed bool
+	nulls  nulls
 	// fits are, for each column, the patterns that accept every value so far.
 	fits []patterns.Mask
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
 	stored []patterns.Mask
-	// lines are records in COPY's text format.
-	lines []byte
+	// chunk has the records that were read last.
+	chunk *chunk
 	rows  int64
 	// places say on which lines of the file rows are: one place where that is other than for the row before.
 	places []place
@@ -130,7 +127,7 @@ func (t *table) first(column int) int {
 	return bits.TrailingZeros64(uint64(fits))
 }
 
-// isMisfit reports whether the lines have values that their columns cannot store.
+// isMisfit reports whether there are values that their columns cannot store.
 func (t *table) isMisfit() bool {
 	for column, stored := range t.stored {
 		if t.fits[column]&stored == 0 && stored != 0 {
@@ -140,70 +137,16 @@ func (t *table) isMisfit() bool {
 	return false
 }
 
-// add adds a record to the lines. Columns that it lacks are NULL.
+// add adds a record to the chunk.
 func (t *table) add(record *records.Record) {
-	anyText := t.ladder.set.Any()
-	for column, fits := range t.fits {
-		if column > 0 {
-			t.lines = append(t.lines, '\t')
-		}
-		if column >= len(record.Fields) {
-			t.lines = append(t.lines, `\N`...)
-			continue
-		}
-		field := &record.Fields[column]
-		if t.isTrimmed && !field.IsQuoted {
-			field.Text = bytes.TrimSpace(field.Text)
-		}
-		if (len(field.Text) == 0 || t.nulls != nil) && t.isNull(field) {
-			t.lines = append(t.lines, `\N`...)
-			continue
-		}
-		if fits != anyText {
-			t.fits[column] = fits & t.ladder.set.Match(field.Text)
-		}
-		t.lines = appendEscaped(t.lines, field.Text)
-	}
-	t.lines = append(t.lines, '\n')
+	t.chunk.add(record, len(t.fits), &t.nulls)
 	t.rows++
 	t.notePlace(record.Line)
 }
 
-func (t *table) isNull(field *records.Field) bool {
-	switch {
-	case len(field.Text) == 0:
-		return !field.IsQuoted || t.isQuotedEmptyNull
-	case field.IsQuoted:
-		return false
+// merge notes which patterns accept the values of a chunk.
+func (t *table) merge(fits []patterns.Mask) {
+	for column, mask := range fits {
+		t.fits[column] &= mask
 	}
-	for _, null := range t.nulls {
-		if string(field.Text) == null {
-			return true
-		}
-	}
-	return false
-}
-
-// appendEscaped writes a value in COPY's text format.
-func appendEscaped(lines, text []byte) []byte {
-	from := 0
-	for at, b := range text {
-		var escaped byte
-		switch b {
-		case '\\':
-			escaped = '\\'
-		case '\t':
-			escaped = 't'
-		case '\n':
-			escaped = 'n'
-		case '\r':
-			escaped = 'r'
-		default:
-			continue
-		}
-		lines = append(lines, text[from:at]...)
-		lines = append(lines, '\\', escaped)
-		from = at + 1
-	}
-	return append(lines, text[from:]...)
 }

@@ -76,6 +76,8 @@ type Request struct {
 
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
+	// isByText sends rows in text format, for tests.
+	isByText bool
 }
 
 // Progress is how much of a file is imported.
@@ -162,6 +164,7 @@ func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (d
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		done, err = l.load(ctx)
 		return err == nil, l.withLines(err)
 	})
@@ -178,6 +181,7 @@ func Preview(ctx context.Context, pool *sql.DB, file io.Reader, request Request)
 		if err != nil {
 			return false, err
 		}
+		defer l.end()
 		plan, err = l.preview(ctx)
 		return false, l.withLines(err)
 	})
@@ -226,8 +230,8 @@ func commit(ctx context.Context, conn *sql.Conn) error {
 	return nil
 }
 
-// begin begins a transaction. The pool may hold connections to a server that has since been restarted. A
-// connection that fails to begin has done nothing, so another one is tried.
+// begin begins a transaction. The pool may hold connections that the server has ended since (class 57). A connection
+// that fails to begin has done nothing, so another one is tried.
 func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 	for tries := 0; ; tries++ {
 		conn, err := pool.Conn(ctx)
@@ -241,7 +245,8 @@ func begin(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 		conn.Raw(func(any) error { return driver.ErrBadConn })
 		conn.Close()
 		var fromServer *pq.Error
-		if ctx.Err() != nil || tries == db.MaxConns || errors.As(err, &fromServer) {
+		isAnswer := errors.As(err, &fromServer) && fromServer.Code.Class() != "57"
+		if ctx.Err() != nil || tries == db.MaxConns || isAnswer {
 			return nil, fmt.Errorf("begin: %w", err)
 		}
 	}

@@ -135,7 +135,7 @@ func TestBadInput(t *testing.T) {
 		{"a query with an error", post("/matviews", "name", "v", "query", "select <b>1 from taken"),
 			422, []string{"syntax error", "LINE 1: select "}, []string{"select &lt;b&gt;1 from taken"}},
 		{"a long query with an error", post("/matviews", "name", "v", "query", "select 1 from missing /* kept "+strings.Repeat("x", 40000)+" */"),
-			422, []string{"longer than 30,000 bytes", "psql"}, []string{"kept"}},
+			404, []string{`relation "missing" does not exist`}, []string{"kept"}},
 		{"a query on a missing table", post("/matviews", "name", "v", "query", "select * from missing"),
 			404, []string{`relation "missing" does not exist`, "LINE 1: select * from missing"}, nil},
 		{"a query that fails as it runs", post("/matviews", "name", "v", "query", "select 1 / (n - 1) from taken"),

@@ -16,14 +16,15 @@ import (
 // are markup of the page.
 func TestPageEditsMessages(t *testing.T) {
 	f := newFixture(t)
-	f.exec("select tinydevcrm.create_webhook('hook', 'https://example.com/in')")
+	f.exec("select tinydevcrm.create_webhook('hook', 'https://hooks.slack.com/services/T0/B0/x')")
 	f.watch("evil", "select '<b>{{view}}</b>' as cell")
 	f.refresh("evil")
 	const template = "<i>{{#rows}}{{cell}}{{/rows}}</i>\r\n{{link}}"
 
+	f.send(get("/subscriptions/hook").fromBrowser())
 	page := f.follow(post("/subscriptions/edit", "subscription", "hook", "title", "{{row_count}} rows", "message", template).fromBrowser()).body
 	for _, want := range []string{
-		"<b>1 rows</b>\n\n&lt;i&gt;&lt;b&gt;{{view}}&lt;/b&gt;&lt;/i&gt;\n",
+		"<p><b>1 rows</b></p>\n<p>&lt;i&gt;&lt;b&gt;{{view}}&lt;/b&gt;&lt;/i&gt;",
 		`value="{{row_count}} rows"`,
 		">&lt;i&gt;{{#rows}}{{cell}}{{/rows}}&lt;/i&gt;\n{{link}}</textarea>",
 	} {
@@ -32,7 +33,7 @@ func TestPageEditsMessages(t *testing.T) {
 		}
 	}
 
-	page = f.send(post("/subscriptions/edit", "subscription", "hook", "title", "mistyped {{", "message", "").fromBrowser()).body
+	page = f.follow(post("/subscriptions/edit", "subscription", "hook", "title", "mistyped {{", "message", "")).body
 	if !strings.Contains(page, "the template of the title: a tag has no end") || !strings.Contains(page, `value="mistyped {{"`) {
 		t.Errorf("a malformed template: %s", page)
 	}
@@ -74,6 +75,7 @@ func TestPageTestsSubscriptions(t *testing.T) {
 	defer running.Wait()
 	defer cancel()
 
+	f.send(get("/subscriptions/good").fromBrowser())
 	page := f.follow(post("/subscriptions/test", "subscription", "good").fromBrowser()).body
 	if !strings.Contains(page, "Subscription good: the test was accepted after ") || !strings.Contains(page, `<pre tabindex="0">queued</pre>`) {
 		t.Errorf("an accepted test: %s", page)

@@ -33,7 +33,12 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"POST /matviews/drop":           {"relation"},
 		"POST /matviews/embed":          {"relation", "origins"},
 		"POST /matviews/unembed":        {"relation"},
-		"POST /subscriptions":           {"new_subscription", "new_matview", "url", "format", "headers"},
+		"POST /subscriptions":           {"new_subscription", "new_matview", "url", "format", "headers", "recipients", "digest", "rules"},
+		"POST /subscriptions/preview":   {"subscription", "title", "message"},
+		"POST /subscriptions/digest":    {"subscription", "digest"},
+		"POST /subscriptions/audience":  {"subscription", "rules", "to_column", "allowed_domains"},
+		"POST /subscriptions/rotate":    {"subscription", "grace"},
+		"POST /subscriptions/replay":    {"subscription", "replay_for"},
 		"POST /subscriptions/alter":     {"subscription", "new_url", "format", "headers"},
 		"POST /subscriptions/edit":      {"subscription", "title", "message"},
 		"POST /subscriptions/test":      {"subscription"},
@@ -49,7 +54,8 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 		"GET /news":                     {"table", "matview", "subscription", "of", "outcome", "before"},
 		"GET /schedules/describe":       {"schedule"},
 		"GET /matviews":                 {"matviews"},
-		"GET /subscriptions":            {"subscriptions"},
+		"GET /subscriptions":            {"search", "sort", "page", "of"},
+		"GET /subscriptions/":           {"kind", "before"},
 		"GET /events":                   {"of", "outcome", "before"},
 		"GET /matviews/":                {""},
 		"GET /imports/":                 {""},
@@ -58,7 +64,7 @@ func TestNonsenseIsTheCallersFault(t *testing.T) {
 	// Other fields that a route needs.
 	sound := map[string]string{
 		"relation": "kept", "schedule": "1 hour", "name": "made", "query": "select 1 as n", "origins": "*",
-		"new_subscription": "made", "subscription": "kept", "delivery": "1", "mute_for": "1 hour",
+		"new_subscription": "made", "subscription": "kept", "delivery": "1", "mute_for": "1 hour", "replay_for": "1 hour",
 	}
 
 	f := newFixture(t)

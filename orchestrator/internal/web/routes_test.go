@@ -326,23 +326,6 @@ func TestBrowserKeepsWhatIsChosen(t *testing.T) {
 	}
 }
 
-// The buttons apply to the subscription that is shown, even when the selected one no longer exists.
-func TestButtonsAreOfTheSubscriptionShown(t *testing.T) {
-	f := newFixture(t)
-	gone, shown := f.schema+" a", f.schema+" b"
-	f.exec(`select tinydevcrm.create_subscription(name) from unnest(array[$1, $2]) as name`, gone, shown)
-	got := f.send(post("/subscriptions/drop", "subscription", gone).fromBrowser())
-	path, _, _ := strings.Cut(got.header.Get("Location"), "#")
-
-	for _, path := range []string{path, "/news?" + url.Values{"subscription": {gone}}.Encode()} {
-		page := f.send(get(path).fromBrowser())
-		form := formOf(t, page.body, `formaction="/subscriptions/pause#notify"`)
-		if want := fmt.Sprintf(`name="subscription" value="%s"`, shown); !strings.Contains(form, want) || strings.Contains(form, gone) {
-			t.Errorf("%s: the form lacks %s, or has another: %s", path, want, form)
-		}
-	}
-}
-
 // formOf cuts a form out of a page.
 func formOf(t *testing.T, page, mark string) string {
 	t.Helper()

@@ -149,7 +149,7 @@ func TestSubscriptionRoutes(t *testing.T) {
 		{"/subscriptions/of%20%2F%20and%20%3F%20100%25", "text/html", "<h1>" + name + "</h1>", http.StatusOK},
 		{"/subscriptions?search=HOO", "text/html", "/subscriptions/hook", http.StatusOK},
 		{"/subscriptions?of=overdue", "text/html", "of%20%2F%20and%20%3F%20100%25", http.StatusOK},
-		{"/subscriptions?of=other", "text/html", "No such", http.StatusOK},
+		{"/subscriptions?of=other", "text/html", "is not watched", http.StatusNotFound},
 		{"/subscriptions/hook?kind=waiting", "text/html", "503 Service Unavailable", http.StatusOK},
 		{"/subscriptions/hook?kind=nonsense&before=x", "text/html", "acknowledged", http.StatusOK},
 		{"/subscriptions/none", "text/html", "there is no subscription none of yours", http.StatusNotFound},
@@ -180,7 +180,38 @@ func TestSubscriptionRoutes(t *testing.T) {
 	if got := f.send(post("/subscriptions/preview", "subscription", "slack", "title", "{{row_count}}", "message", "")); !strings.Contains(got.body, `"title":"2"`) {
 		t.Errorf("a preview: %d %s", got.status, got.body)
 	}
-	page := f.follow(post("/subscriptions", "new_subscription", "kept", "url", "http://10.0.0.1/", "headers", "X-Key: s3cret")).body
+	for _, test := range []struct {
+		request    request
+		says, want string
+	}{
+		{post("/subscriptions", "new_subscription", "mail", "new_matview", "overdue", "recipients", "ann@example.com;\nbob@example.com", "digest", "daily at 8:00", "rules", "rows_added, failed"),
+			`{"subscription":"mail","secret":null}`, "mailto:ann@example.com,bob@example.com|daily at 8:00|{failed,rows_added}|f|"},
+		{post("/subscriptions/digest", "subscription", "mail", "digest", ""),
+			`{"subscription":"mail"}`, "mailto:ann@example.com,bob@example.com||{failed,rows_added}|f|"},
+		{post("/subscriptions/audience", "subscription", "mail", "each_row", "true", "to_column", "customer", "allowed_domains", "example.com, example.org"),
+			`{"subscription":"mail"}`, "mailto:ann@example.com,bob@example.com|||t|customer"},
+		{post("/subscriptions/audience", "subscription", "mail", "rules", "nonsense"), "nonsense", "mailto:ann@example.com,bob@example.com|||t|customer"},
+	} {
+		got := f.send(test.request)
+		is := f.text(`
+			select concat_ws('|', webhooks.url, coalesce(webhooks.digest, ''), coalesce(subscriptions.notify_when::text, ''),
+			                 subscriptions.each_row, coalesce(subscriptions.to_column, ''))
+			  from tinydevcrm.subscriptions
+			  join tinydevcrm.webhooks on subscription_id = id
+			 where name = 'mail'`)
+		if !strings.Contains(got.body, test.says) || is != test.want {
+			t.Errorf("%s: %d %s; it is %s, want %s", test.request.path, got.status, got.body, is, test.want)
+		}
+	}
+	page := f.send(get("/subscriptions/mail").fromBrowser()).body
+	for _, want := range []string{"a message for each to the address in customer", `value="example.com, example.org"`, "ann@example.com,bob@example.com"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page of an e-mail lacks %q: %s", want, page)
+		}
+	}
+
+	f.send(get("/subscriptions/new").fromBrowser())
+	page = f.follow(post("/subscriptions", "new_subscription", "kept", "url", "http://10.0.0.1/", "headers", "X-Key: s3cret")).body
 	if !strings.Contains(page, "10.0.0.1 is private") || !strings.Contains(page, `value="kept"`) || strings.Contains(page, "s3cret") {
 		t.Errorf("a refused webhook: %s", page)
 	}

@@ -1,5 +1,4 @@
-// Package web serves the page, which shows the workflow from a CSV to events, from top to bottom, and the same
-// routes for programs.
+// Package web serves the screens, and the same routes for programs.
 //
 // The rules are SQL. A handler reads a request, calls one function of the database and writes the answer: a
 // page for a browser, JSON for a program.
@@ -8,7 +7,6 @@ package web
 import (
 	"context"
 	"database/sql"
-	"html/template"
 	"io"
 	"log/slog"
 	"net"
@@ -27,21 +25,13 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/uploads"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/views"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
 
-const (
-	readTimeout = kit.ReadTimeout
-	// runTimeout bounds what a button starts: a query of the user, over any amount of data.
-	runTimeout = 10 * time.Minute
-	// previewTimeout bounds the preview of a query.
-	previewTimeout = 30 * time.Second
-	// writeTimeout is how long a client may take to accept an answer.
-	writeTimeout = 30 * time.Second
-	// heartbeat is how often an idle event stream sends a sign of life.
-	heartbeat = 15 * time.Second
-)
+// heartbeat is how often an idle event stream sends a sign of life.
+const heartbeat = 15 * time.Second
 
 // Config is what the page needs from the rest of the program.
 type Config struct {
@@ -72,17 +62,10 @@ type UploadFunc func(ctx context.Context, pool *sql.DB, file io.Reader, source s
 
 type server struct {
 	Config
-	site      *kit.Site
-	screens   []kit.Screen
-	events    *parts.Events
-	downloads *parts.Downloads
-	templates *template.Template
-	// flashes are the results that the page at / has not shown yet.
-	flashes flashes
+	site    *kit.Site
+	screens []kit.Screen
 	// widgets are public.
 	widgets map[string]http.HandlerFunc
-	// slow is how long an upload may be slow.
-	slow time.Duration
 }
 
 // Handler serves the page and its routes. The event streams end with the requests' contexts.
@@ -91,29 +74,27 @@ func Handler(config Config) http.Handler {
 }
 
 func newHandler(config Config, heartbeat time.Duration) http.Handler {
-	return newServer(config, heartbeat).handler()
+	return newServer(config, heartbeat, uploads.SlowTimeout).handler()
 }
 
-func newServer(config Config, heartbeat time.Duration) *server {
+// newServer puts the screens together. An idle stream sends a sign of life each heartbeat; an upload may be slow for
+// that long.
+func newServer(config Config, heartbeat, slow time.Duration) *server {
 	site := kit.New(kit.Options{Pool: config.Pool, Login: config.Login, Logger: config.Logger})
-	s := &server{
-		Config:    config,
-		site:      site,
-		events:    parts.NewEvents(site),
-		downloads: parts.NewDownloads(site),
-		widgets:   widget.Routes(site),
-		slow:      slowTimeout,
-	}
+	happened := parts.NewEvents(site)
+	downloads := parts.NewDownloads(site)
+	s := &server{Config: config, site: site, widgets: widget.Routes(site)}
 	s.screens = []kit.Screen{
-		home.New(site, s.events),
-		tables.New(site, s.downloads),
-		views.New(site, s.events, s.downloads),
+		home.New(site, happened),
+		uploads.New(site, uploads.Loader{
+			Upload: config.Upload, Preview: config.Preview, MaxBytes: config.MaxUpload, Slow: slow,
+		}),
+		tables.New(site, downloads),
+		views.New(site, happened, downloads),
 		subscriptions.New(site, config.PublicURL),
-		events.New(site, s.events, config.Events, heartbeat),
+		events.New(site, happened, config.Events, heartbeat),
 	}
 	site.Add(s.screens...)
-	site.AddFiles(files)
-	s.templates = parseTemplates(site)
 	return s
 }
 
@@ -140,7 +121,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 		header.Set("Cache-Control", "no-store")
 
 		if !s.answersTo(r.Host) {
-			s.writeProblem(w, r, &db.UserError{
+			s.site.WriteProblem(w, r, &db.UserError{
 				Status:  http.StatusMisdirectedRequest,
 				Message: "this is not a name of this server: " + r.Host,
 				Hint:    "Use its IP address, or localhost. orchestrator up --host adds a name.",
@@ -165,7 +146,7 @@ func (s *server) answersTo(host string) bool {
 }
 
 func (s *server) denyCrossOrigin(w http.ResponseWriter, r *http.Request) {
-	s.writeProblem(w, r, &db.UserError{
+	s.site.WriteProblem(w, r, &db.UserError{
 		Status:  http.StatusForbidden,
 		Message: "another site sent this request",
 		Hint:    "Send it from this server's own page, or from a program.",

@@ -35,6 +35,10 @@ type Refusal struct {
 	RetryAfter time.Duration
 	// Body is the start of the answer's body.
 	Body string
+	// SentTo are the recipients of an e-mail that have got it all the same, separated by spaces.
+	SentTo string
+	// IsFinal says that no retry can help.
+	IsFinal bool
 }
 
 func (r *Refusal) Error() string { return r.Reason }

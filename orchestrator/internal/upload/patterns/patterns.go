@@ -9,6 +9,7 @@ package patterns
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp/syntax"
 	"slices"
 	"unicode"
@@ -118,6 +119,14 @@ func compile(pattern string) (*syntax.Prog, error) {
 		}
 	}
 	return program, nil
+}
+
+// Clone returns a Set of the same patterns, for use at the same time.
+func (s *Set) Clone() *Set {
+	clone := *s
+	clone.next, clone.accepts = slices.Clone(s.next), slices.Clone(s.accepts)
+	clone.threads, clone.states = slices.Clone(s.threads), maps.Clone(s.states)
+	return &clone
 }
 
 // Match returns the patterns that accept text.

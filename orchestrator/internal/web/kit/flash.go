@@ -76,22 +76,34 @@ func (f *flashes) keep(kept Flash) {
 	}
 }
 
-// take returns the flash with an id if it is for the page at that address. isWaiting means that it stays for later.
-func (f *flashes) take(id, address string) (found *Flash, isWaiting bool) {
+// take returns the newest of these flashes if it is for the page at that address, and the ids of those that are over:
+// it replaces the older ones of that page, also a secret.
+func (f *flashes) take(ids []string, address string) (newest *Flash, over []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at := slices.IndexFunc(f.kept, func(kept Flash) bool { return kept.id == id && time.Now().Before(kept.until) })
-	if at < 0 {
-		return &Flash{IsLost: true}, false
+	now := time.Now()
+	isOf := func(kept Flash) bool { return slices.Contains(ids, kept.id) && now.Before(kept.until) }
+	lost := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		return slices.ContainsFunc(f.kept, func(kept Flash) bool { return isOf(kept) && kept.id == id })
+	})
+	if len(lost) > 0 {
+		newest = &Flash{IsLost: true}
 	}
-	if f.kept[at].address != address {
-		return nil, true
+	over = lost
+	for _, kept := range slices.Backward(f.kept) {
+		switch {
+		case !isOf(kept) || kept.address != address:
+			continue
+		case newest == nil || newest.IsLost:
+			newest = &kept
+			if kept.HasSecret {
+				continue
+			}
+		}
+		over = append(over, kept.id)
 	}
-	taken := f.kept[at]
-	if !taken.HasSecret {
-		f.kept = slices.Delete(f.kept, at, at+1)
-	}
-	return &taken, taken.HasSecret
+	f.kept = slices.DeleteFunc(f.kept, func(kept Flash) bool { return slices.Contains(over, kept.id) })
+	return newest, over
 }
 
 // LeaveFlash leaves a result for the page at an address. Each has its own cookie, so that two tabs do not take each
@@ -110,23 +122,17 @@ func (s *Site) LeaveFlash(w http.ResponseWriter, r *http.Request, to string, lef
 
 // takeFlash returns the result for the requested page; nil for none.
 func (s *Site) takeFlash(w http.ResponseWriter, r *http.Request) *Flash {
-	var secret *Flash
+	var ids []string
 	for _, cookie := range r.Cookies() {
-		id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix)
-		if !isOurs {
-			continue
-		}
-		found, isWaiting := s.Session(r.Context()).flashes.take(id, r.URL.RequestURI())
-		switch {
-		case isWaiting && found != nil:
-			// A later result for the same page comes first.
-			secret = found
-		case !isWaiting:
-			http.SetCookie(w, flashCookie(r, id, -1))
-			return found
+		if id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix); isOurs {
+			ids = append(ids, id)
 		}
 	}
-	return secret
+	newest, over := s.Session(r.Context()).flashes.take(ids, r.URL.RequestURI())
+	for _, id := range over {
+		http.SetCookie(w, flashCookie(r, id, -1))
+	}
+	return newest
 }
 
 // returnFlash keeps a result for the next attempt to show the page.

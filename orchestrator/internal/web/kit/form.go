@@ -207,12 +207,13 @@ func (s *Site) runQuery(ctx context.Context, form url.Values, action Action) (js
 	return result, nil
 }
 
-// Arguments are the values of fields for a query; nil for one that was not sent.
+// Arguments are the values of fields for a query; nil for one that was not sent. Several of one name, as of
+// checkboxes, are a list with commas.
 func Arguments(form url.Values, fields ...string) []any {
 	arguments := make([]any, len(fields))
 	for i, field := range fields {
 		if form.Has(field) {
-			arguments[i] = form.Get(field)
+			arguments[i] = strings.Join(form[field], ", ")
 		}
 	}
 	return arguments

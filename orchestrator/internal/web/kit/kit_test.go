@@ -126,3 +126,31 @@ func TestFlashesAreBounded(t *testing.T) {
 		t.Error("the last input is not kept")
 	}
 }
+
+func TestPositionIsInTheQuery(t *testing.T) {
+	const prefix = "create materialized view v as "
+	tests := []struct {
+		name             string
+		query, statement string
+		position, want   int
+	}{
+		{"the query alone", "select nope", "select nope", 8, 8},
+		{"within a statement", "select nope", prefix + "select nope", len(prefix) + 8, 8},
+		{"after letters of several bytes", "select 'éß𝄞', nope", "select 'éß𝄞', nope", 15, 15},
+		{"in a statement with such letters before", "select nope", `create view "é𝄞" as select nope`, 28, 8},
+		{"at the end of the query", "select", prefix + "select", len(prefix) + 7, 7},
+		{"in the statement, before the query", "select nope", prefix + "select nope", 8, 0},
+		{"just before the query", "select nope", prefix + "select nope", len(prefix), 0},
+		{"another statement", "select nope", "select other", 8, 0},
+		{"the query is not its end", "select nope", prefix + "select nope with no data", len(prefix) + 8, 0},
+		{"no query", "", "select nope", 8, 0},
+		{"no position", "select nope", "", 0, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := kit.PlaceIn(test.query, db.Problem{Query: test.statement, Position: test.position}).Position; got != test.want {
+				t.Errorf("position %d of %q is %d of %q, want %d", test.position, test.statement, got, test.query, test.want)
+			}
+		})
+	}
+}

@@ -55,6 +55,13 @@ func (s *screen) actions() map[string]kit.Action {
 		"POST /subscriptions": creating(),
 		"POST /subscriptions/alter": on("alter", "change a webhook", "webhook",
 			"tinydevcrm.alter_webhook($1, nullif($2, ''), nullif($3, ''), tinydevcrm._parse_headers($4))", "new_url", "format", "headers"),
+		"POST /subscriptions/digest": on("digest", "set a digest", "digest",
+			"tinydevcrm.set_digest($1, nullif($2, ''))", "digest"),
+		"POST /subscriptions/audience": on("audience", "set an audience", "audience", `
+			tinydevcrm.set_audience(
+				$1, nullif($2, ''), coalesce($3::boolean, false), nullif($4, ''),
+				coalesce(regexp_split_to_array(nullif(btrim($5), ''), '[\s,;]+'), '{}'))`,
+			"rules", "each_row", "to_column", "allowed_domains"),
 		"POST /subscriptions/edit":    editing,
 		"POST /subscriptions/preview": previewing,
 		"POST /subscriptions/test":    testing,
@@ -85,18 +92,24 @@ func creating() kit.Action {
 	return kit.Action{
 		Name: "create", Says: "create a subscription", At: "new",
 		Required: []string{"new_subscription"},
-		Fields:   []string{"new_subscription", "new_matview", "url", "numbers_as_text", "format", "headers"},
+		Fields: []string{"new_subscription", "new_matview", "url", "numbers_as_text", "format", "headers", "recipients",
+			"digest", "rules", "each_row"},
 		Query: `
 			select case
-			           when coalesce($3, '') = '' then json_build_object(
+			           when coalesce($3, '') = '' and coalesce($7, '') = '' then json_build_object(
 			               'subscription', $1::text,
 			               'id', tinydevcrm.create_subscription(
-			                   $1, nullif($2, '')::regclass, numbers_as_text => $4))
+			                   $1, nullif($2, '')::regclass, numbers_as_text => $4,
+			                   notify_when => nullif($9, ''), each_row => $10))
 			           else json_build_object(
 			               'subscription', $1::text,
 			               'secret', tinydevcrm.create_webhook(
-			                   $1, $3, nullif($2, '')::regclass, numbers_as_text => $4,
-			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6)))
+			                   $1,
+			                   coalesce(
+			                       nullif($3, ''), tinydevcrm._join_addresses(regexp_split_to_array(btrim($7), '[\s,;]+'))),
+			                   nullif($2, '')::regclass, numbers_as_text => $4,
+			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6),
+			                   digest => nullif($8, ''), notify_when => nullif($9, ''), each_row => $10))
 			       end`,
 		Named:  "new_matview",
 		Status: http.StatusCreated,

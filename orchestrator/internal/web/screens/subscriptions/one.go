@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -27,15 +28,17 @@ type delivery struct {
 	Matview, Outcome      string
 	Status, LastError     string
 	Attempts, MaxAttempts int64
-	CreatedAt             time.Time
-	NextAttemptAt         sql.NullTime
+	// Part is the part of the event; 0 for the whole.
+	Part          int64
+	CreatedAt     time.Time
+	NextAttemptAt sql.NullTime
 	// AnsweredAt is when it was acknowledged or parked.
 	AnsweredAt sql.NullTime
 }
 
 func (d *delivery) fields() []any {
 	return []any{&d.ID, &d.EventID, &d.CarriedBy, &d.Matview, &d.Outcome, &d.Status, &d.LastError, &d.Attempts, &d.MaxAttempts,
-		&d.CreatedAt, &d.NextAttemptAt, &d.AnsweredAt}
+		&d.CreatedAt, &d.NextAttemptAt, &d.AnsweredAt, &d.Part}
 }
 
 // Says is the state as people say it.
@@ -80,7 +83,13 @@ type one struct {
 	FailingSince        sql.NullTime
 	NextProbeAt         sql.NullTime
 
+	// Digest is a schedule, and NextDigestAt when it is sent next; empty when each message is sent at once.
+	Digest                       string
+	NextDigestAt                 sql.NullTime
+	AllowedDomains, Unsubscribed []string
+
 	Formats []format
+	Rules   []rule
 	Test    *trial.Outcome
 	// Kind is that of the deliveries that are shown; empty for all. Here is the address of the page.
 	Kind, Here string
@@ -124,6 +133,12 @@ func (o one) Older() string {
 	return pageOf(o.Name) + "?" + values.Encode() + "#deliveries"
 }
 
+// Domains are the allowed ones, as the form writes them.
+func (o one) Domains() string { return strings.Join(o.AllowedDomains, ", ") }
+
+// IsOfOneView means that it can get the rows of its view apart.
+func (o one) IsOfOneView() bool { return o.MatviewKey != "" }
+
 // IsWorker means that it has no endpoint.
 func (o one) IsWorker() bool { return o.URL == "" }
 
@@ -144,15 +159,18 @@ func (s *screen) readOne(r *http.Request, page *kit.Page) error {
 	err := s.site.DB(r.Context()).QueryRowContext(r.Context(), `
 		select `+subscriptionColumns+`,
 		       coalesce(matview_key, ''), max_attempts, numbers_as_text, created_at, coalesce(is_signed, false),
-		       previous_secret_until, header_names, coalesce(failure_count, 0), failing_since, next_probe_at
+		       previous_secret_until, header_names, coalesce(failure_count, 0), failing_since, next_probe_at,
+		       coalesce(digest, ''), next_post_at, allowed_domains, unsubscribed
 		  from (
 		    select (subscription).*,
 		           matview_key, max_attempts, numbers_as_text, created_at, is_signed,
-		           previous_secret_until, header_names, failure_count, failing_since, next_probe_at
+		           previous_secret_until, header_names, failure_count, failing_since, next_probe_at,
+		           digest, next_post_at, allowed_domains, unsubscribed
 		      from tinydevcrm._describe_subscription($1)
 		  ) as described`, name).Scan(append(shown.subscription.fields(),
 		&shown.MatviewKey, &shown.MaxAttempts, &shown.NumbersAsText, &shown.CreatedAt, &shown.IsSigned,
-		&shown.PreviousSecretUntil, pq.Array(&shown.HeaderNames), &shown.FailureCount, &shown.FailingSince, &shown.NextProbeAt)...)
+		&shown.PreviousSecretUntil, pq.Array(&shown.HeaderNames), &shown.FailureCount, &shown.FailingSince, &shown.NextProbeAt,
+		&shown.Digest, &shown.NextDigestAt, pq.Array(&shown.AllowedDomains), pq.Array(&shown.Unsubscribed))...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return noSubscription(name)
 	}
@@ -163,6 +181,9 @@ func (s *screen) readOne(r *http.Request, page *kit.Page) error {
 		shown.Test = readTest(page.Flash.Made)
 	}
 	if shown.Formats, err = s.readFormats(r); err != nil {
+		return err
+	}
+	if shown.Rules, err = s.readRules(r, page, shown.NotifyWhen); err != nil {
 		return err
 	}
 	if err := s.readDeliveries(r, shown); err != nil {
@@ -181,7 +202,7 @@ func (s *screen) readDeliveries(r *http.Request, shown *one) error {
 	shown.IsOlder = before > 0
 	found, err := db.Collect(r.Context(), s.site.DB(r.Context()), fmt.Sprintf("read the deliveries of %q", shown.Name), (*delivery).fields, `
 		select delivery_id, event_id, coalesce(carried_by, 0), matview, outcome, status, coalesce(last_error, ''), attempts, max_attempts,
-		       created_at, next_attempt_at, coalesce(acknowledged_at, parked_at)
+		       created_at, next_attempt_at, coalesce(acknowledged_at, parked_at), row_number
 		  from tinydevcrm._list_deliveries($1, nullif($2, ''), nullif($3, 0), $4)`,
 		shown.Name, shown.Kind, before, shownDeliveries+1)
 	shown.HasMore = len(found) > shownDeliveries
@@ -204,8 +225,12 @@ func (s *screen) readPreview(r *http.Request, page *kit.Page, shown *one) {
 	}
 	shown.Preview = &m
 	if !shown.HasTemplates() {
-		example, _ := json.MarshalIndent(m.Event, "", "  ")
-		shown.Example = string(example)
+		var example strings.Builder
+		encoder := json.NewEncoder(&example)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(m.Event)
+		shown.Example = example.String()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -61,20 +62,23 @@ type subscription struct {
 	OldestPendingAt      sql.NullTime
 	LastAcknowledgedAt   sql.NullTime
 	Title, Message       string
+	// NotifyWhen are its own rules; empty for those of the view. ToColumn has the addresses of who gets a row.
+	NotifyWhen, ToColumn string
+	EachRow              bool
 }
 
 const subscriptionColumns = `
 	subscription, coalesce(matview::text, ''), coalesce(dropped_matview, ''), coalesce(url, ''), coalesce(format, ''), status,
 	coalesce(last_error, ''), coalesce(pause_reason, ''), pending_count, parked_count, in_flight_count, expired_count,
 	is_paused, is_troubled, muted_until, next_attempt_at, oldest_pending_at, last_acknowledged_at,
-	coalesce(title, ''), coalesce(message, '')`
+	coalesce(title, ''), coalesce(message, ''), coalesce(notify_when, ''), coalesce(to_column, ''), each_row`
 
 func (s *subscription) fields() []any {
 	return []any{
 		&s.Name, &s.Matview, &s.DroppedMatview, &s.URL, &s.Format, &s.Status,
 		&s.LastError, &s.PauseReason, &s.Pending, &s.Parked, &s.InFlight, &s.Expired,
 		&s.IsPaused, &s.IsTroubled, &s.MutedUntil, &s.NextAttemptAt, &s.OldestPendingAt, &s.LastAcknowledgedAt,
-		&s.Title, &s.Message,
+		&s.Title, &s.Message, &s.NotifyWhen, &s.ToColumn, &s.EachRow,
 	}
 }
 
@@ -166,8 +170,32 @@ func (s *screen) readFormats(r *http.Request) ([]format, error) {
 	return db.Collect(r.Context(), s.site.DB(r.Context()), "list the formats", (*format).fields, `
 		select name, description, example_url, documentation_url
 		  from tinydevcrm.webhook_formats
-		 where name <> 'email'
 		 order by rank`)
+}
+
+// A rule is a row of tinydevcrm.subscription_rules().
+type rule struct {
+	Name, Label, Description string
+	IsChosen                 bool
+}
+
+func (r *rule) fields() []any { return []any{&r.Name, &r.Label, &r.Description} }
+
+// readRules reads the rules that a subscription can have, with those that are chosen: in the user's input, or else in
+// a list with commas.
+func (s *screen) readRules(r *http.Request, page *kit.Page, chosen string) ([]rule, error) {
+	names := strings.Split(chosen, ", ")
+	if page.Flash != nil && page.Flash.Form != nil {
+		names = page.Flash.Form["rules"]
+	}
+	rules, err := db.Collect(r.Context(), s.site.DB(r.Context()), "list the rules", (*rule).fields, `
+		select name, label, description
+		  from tinydevcrm.subscription_rules()
+		 order by rank`)
+	for i := range rules {
+		rules[i].IsChosen = slices.Contains(names, rules[i].Name)
+	}
+	return rules, err
 }
 
 // A form is what the page of a new subscription shows.
@@ -176,6 +204,7 @@ type form struct {
 	Matview string
 	Views   []string
 	Formats []format
+	Rules   []rule
 }
 
 func (s *screen) readForm(r *http.Request, page *kit.Page) error {
@@ -192,7 +221,10 @@ func (s *screen) readForm(r *http.Request, page *kit.Page) error {
 	if err != nil {
 		return err
 	}
-	shown.Formats, err = s.readFormats(r)
+	if shown.Formats, err = s.readFormats(r); err != nil {
+		return err
+	}
+	shown.Rules, err = s.readRules(r, page, "")
 	page.Shown = &shown
 	return err
 }

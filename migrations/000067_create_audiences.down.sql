@@ -1,0 +1,10 @@
+drop function tinydevcrm.set_audience(text, text, boolean, text, text[]);
+drop function tinydevcrm._check_recipients(bigint, text, text[]);
+drop trigger _300_fill_in_asked on tinydevcrm.matviews;
+drop function tinydevcrm._matviews_fill_in_asked();
+drop trigger _400_ask_no_more on tinydevcrm.subscriptions;
+drop trigger _500_ask_again on tinydevcrm.subscriptions;
+drop trigger _500_ask on tinydevcrm.subscriptions;
+drop function tinydevcrm._subscriptions_ask();
+drop function tinydevcrm._list_asked_rules(bigint, regrole);
+drop index tinydevcrm.subscriptions_asking_idx;

@@ -1,0 +1,360 @@
+-- Delivery is at least once. The transaction that writes an event that notifies also writes one
+-- delivery for each subscription to it. A worker receives deliveries, and acknowledges or rejects
+-- each. Those of one view are received in the order of their events: the first pending one of a
+-- view is its head, and the others wait behind it.
+
+create table tinydevcrm.deliveries (
+    id              bigint generated always as identity,
+    owner           regrole not null default quote_ident(current_user)::regrole,
+    subscription_id bigint not null,
+    event_id        bigint not null,
+    leader_event_id bigint,
+    row_numbers     integer[],
+    row_number      integer not null generated always as (coalesce(row_numbers[1], 0)) stored,
+    matview_id      bigint not null,
+    state           text not null default 'pending',
+    attempts        integer not null default 0,
+    hidden_for      interval not null default interval '0',
+    is_in_flight    boolean not null default false,
+    is_redelivered  boolean not null default false,
+    visible_at      timestamptz not null default clock_timestamp(),
+    created_at      timestamptz not null default clock_timestamp(),
+    acknowledged_at timestamptz,
+    parked_at       timestamptz,
+    last_error      text,
+
+    constraint deliveries_pkey primary key (id),
+    constraint deliveries_subscription_fkey foreign key (subscription_id)
+        references tinydevcrm.subscriptions (id) on delete cascade,
+    constraint deliveries_event_fkey foreign key (event_id)
+        references tinydevcrm.matview_refresh_events (id) on delete cascade,
+    constraint deliveries_event_once unique (event_id, subscription_id, row_number),
+    constraint deliveries_row_numbers_range check (
+        row_numbers <> '{}'
+        and array_length(row_numbers, 1) <= 1000
+        and array_ndims(row_numbers) = 1
+        and 1 <= all (row_numbers)
+    ),
+    constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
+    constraint deliveries_times_of_state check (
+        (acknowledged_at is null) = (state <> 'acknowledged')
+        and (parked_at is null) = (state <> 'parked')
+    ),
+    constraint deliveries_attempts_range check (attempts between 0 and 100),
+    constraint deliveries_hidden_for_range check (
+        hidden_for between interval '0' and interval '90 days'
+    ),
+    constraint deliveries_last_error_length check (octet_length(last_error) <= 4000)
+);
+
+comment on table tinydevcrm.deliveries is
+    'One row for each event that notifies and each subscription to it. Pending until it is '
+    'acknowledged or parked. Receive them with tinydevcrm.receive_events().';
+comment on column tinydevcrm.deliveries.id is
+    'Number of the delivery, for tinydevcrm.acknowledge_events().';
+comment on column tinydevcrm.deliveries.owner is
+    'Owner of the subscription.';
+comment on column tinydevcrm.deliveries.subscription_id is
+    'The subscription.';
+comment on column tinydevcrm.deliveries.event_id is
+    'The event.';
+comment on column tinydevcrm.deliveries.leader_event_id is
+    'The event whose delivery, for the same subscription, carries this one too: this one is not '
+    'received itself, and its state is that of the other. Its own event when it may carry others; '
+    'null when it is not grouped.';
+comment on column tinydevcrm.deliveries.row_numbers is
+    'The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where '
+    'the subscription gets rows apart; null for the whole event.';
+comment on column tinydevcrm.deliveries.row_number is
+    'The first of them, which names the part of the event; 0 for the whole event.';
+comment on column tinydevcrm.deliveries.matview_id is
+    'The registration of the event''s materialized view, for the order; 0 when that had been '
+    'removed.';
+comment on column tinydevcrm.deliveries.state is
+    'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
+comment on column tinydevcrm.deliveries.attempts is
+    'How often it has been received.';
+comment on column tinydevcrm.deliveries.hidden_for is
+    'For how long from now on no worker receives it, at most 90 days. Sets visible_at.';
+comment on column tinydevcrm.deliveries.is_in_flight is
+    'Whether a worker has received it, and has not yet answered or given it back. Until visible_at '
+    'no other one receives it.';
+comment on column tinydevcrm.deliveries.is_redelivered is
+    'Whether it has been made pending again. Any update of this column does that.';
+comment on column tinydevcrm.deliveries.visible_at is
+    'The time from which a worker may receive it.';
+comment on column tinydevcrm.deliveries.created_at is
+    'When it became pending.';
+comment on column tinydevcrm.deliveries.acknowledged_at is
+    'When it was acknowledged.';
+comment on column tinydevcrm.deliveries.parked_at is
+    'When it was parked, because its last attempt had failed. It waits for '
+    'tinydevcrm.redeliver_event().';
+comment on column tinydevcrm.deliveries.last_error is
+    'Why the last attempt failed: the reason that the worker gave.';
+
+-- It holds no column that receiving changes.
+create index deliveries_pending_idx
+    on tinydevcrm.deliveries (subscription_id, matview_id, event_id, row_number)
+ where acknowledged_at is null and parked_at is null;
+
+create index deliveries_parked_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where parked_at is not null;
+
+create index deliveries_parts_idx
+    on tinydevcrm.deliveries (subscription_id)
+ where row_numbers is not null and acknowledged_at is null and parked_at is null;
+
+-- Small, as long as deliveries succeed.
+create index deliveries_troubled_idx
+    on tinydevcrm.deliveries (subscription_id, id)
+ where acknowledged_at is null and last_error is not null;
+
+-- Those that others may join: see tinydevcrm._find_leader().
+create index deliveries_leading_idx
+    on tinydevcrm.deliveries (subscription_id, event_id)
+ where leader_event_id = event_id and acknowledged_at is null and parked_at is null;
+
+create index deliveries_leader_idx
+    on tinydevcrm.deliveries (leader_event_id, subscription_id)
+ where leader_event_id is not null;
+
+create index deliveries_subscription_idx on tinydevcrm.deliveries (subscription_id, id);
+
+alter table tinydevcrm.deliveries enable row level security;
+
+create policy deliveries_read on tinydevcrm.deliveries
+    for select
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+-- The orchestrator posts to webhooks, and sees all events. A user who could name any event would
+-- have the events of others posted.
+create policy deliveries_create on tinydevcrm.deliveries
+    for insert
+    to tinydevcrm_user
+    with check (
+        pg_has_role(owner, 'usage')
+        and exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = deliveries.subscription_id
+               and subscriptions.owner = deliveries.owner
+        )
+        and exists (
+            select
+              from tinydevcrm.matview_refresh_events
+             where matview_refresh_events.id = deliveries.event_id
+        )
+    );
+
+-- No column that refers to a subscription or event can be updated, so there is nothing to check.
+create policy deliveries_answer on tinydevcrm.deliveries
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'))
+    with check (true);
+
+grant select,
+      insert (subscription_id, event_id, row_numbers),
+      update (state, attempts, hidden_for, is_in_flight, is_redelivered, last_error)
+   on tinydevcrm.deliveries
+   to tinydevcrm_user;
+
+create function tinydevcrm._deliveries_set_matview()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.matview_id := coalesce(
+        (
+            select matview_refresh_events.matview_id
+              from tinydevcrm.matview_refresh_events
+             where matview_refresh_events.id = new.event_id
+        ),
+        0);
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_matview() is
+    'Sets the materialized view of a delivery, which users cannot write.';
+
+create trigger _100_set_matview
+    before insert on tinydevcrm.deliveries
+    for each row
+    when (new.matview_id is null)
+    execute function tinydevcrm._deliveries_set_matview();
+
+create function tinydevcrm._deliveries_set_times()
+    returns trigger
+    language plpgsql
+    volatile
+as $$
+-- It runs twice for each delivery, and to set a search_path would cost as much as the rest: all
+-- names are qualified.
+begin
+    if new.state operator(pg_catalog.<>) old.state then
+        new.acknowledged_at := case
+            when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
+        end;
+        new.parked_at := case
+            when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
+        end;
+    end if;
+
+    if new.state operator(pg_catalog.=) 'pending' then
+        new.visible_at := case
+            when new.leader_event_id operator(pg_catalog.<>) new.event_id then 'infinity'
+            else pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for
+        end;
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_times() is
+    'Sets the times of a delivery, which users cannot write.';
+
+create trigger _100_set_times
+    before update of state, hidden_for on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_set_times();
+
+create function tinydevcrm._deliveries_redeliver()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A new number, so that a late answer to an earlier attempt does not end this one.
+    new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
+    new.state := 'pending';
+    new.attempts := 0;
+    -- One that another carries leaves its group.
+    new.leader_event_id := case
+        when new.leader_event_id = new.event_id then new.event_id
+    end;
+    new.hidden_for := interval '0';
+    new.is_in_flight := false;
+    new.visible_at := clock_timestamp();
+    new.created_at := clock_timestamp();
+    new.acknowledged_at := null;
+    new.parked_at := null;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_redeliver() is
+    'Makes a delivery pending again, with a new number and with all its attempts. Security '
+    'definer: takes the next number, which users cannot choose. As a trigger it runs only for a '
+    'change that row-level security has let through.';
+
+create trigger _200_redeliver
+    before update of is_redelivered on tinydevcrm.deliveries
+    for each row
+    execute function tinydevcrm._deliveries_redeliver();
+
+create function tinydevcrm._matview_refresh_events_fan_out()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
+begin
+    -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
+    --
+    -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
+    -- would wait for the drop as well, and then make the refresh fail.
+    insert into tinydevcrm.deliveries (
+               owner, subscription_id, event_id, matview_id, row_numbers)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id,
+           coalesce(new.matview_id, 0),
+           parts.row_numbers
+      from tinydevcrm.subscriptions
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     new, subscriptions.notify_when, subscriptions.each_row,
+                     subscriptions.to_column) as split
+           where subscriptions.each_row
+              or subscriptions.to_column is not null
+          offset 0
+      ) as parts
+        on true
+     where subscriptions.owner = new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+       and case
+               when subscriptions.notify_when is null then new.is_notified
+               else subscriptions.notify_when && v_held_rules
+           end
+       for key share of subscriptions;
+
+    -- A refresh does not wait for a subscription that another role has locked: that role misses the
+    -- event.
+    insert into tinydevcrm.deliveries (
+               owner, subscription_id, event_id, matview_id, row_numbers)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id,
+           coalesce(new.matview_id, 0),
+           parts.row_numbers
+      from tinydevcrm.subscriptions
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     new, subscriptions.notify_when, subscriptions.each_row,
+                     subscriptions.to_column) as split
+           where subscriptions.each_row
+              or subscriptions.to_column is not null
+          offset 0
+      ) as parts
+        on true
+     where subscriptions.owner <> new.owner
+       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+       and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+       and case
+               when subscriptions.notify_when is null then new.is_notified
+               else subscriptions.notify_when && v_held_rules
+           end
+       and (
+           pg_has_role(subscriptions.owner, new.owner, 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
+           or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
+       )
+       for key share of subscriptions skip locked;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_fan_out() is
+    'Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it '
+    'has any, hold; or one for each of its parts: see tinydevcrm._split_event(). Security definer: the '
+    'role that refreshes may not see the subscriptions of other roles, such as an administrator. '
+    'It lends read and lock on subscriptions and insert on deliveries.';
+
+create trigger _500_fan_out
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    when (new.is_notified or new.held_rules is not null)
+    execute function tinydevcrm._matview_refresh_events_fan_out();
+
+revoke execute on function
+    tinydevcrm._deliveries_set_matview(),
+    tinydevcrm._deliveries_set_times(),
+    tinydevcrm._deliveries_redeliver(),
+    tinydevcrm._matview_refresh_events_fan_out()
+from public;

@@ -1,0 +1,157 @@
+-- Which deliveries can be received next: the first pending one of each view, its head.
+
+create function tinydevcrm._list_heads(subscription_id bigint)
+    returns setof tinydevcrm.deliveries
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+    with recursive heads as (
+        select -1::bigint as matview_id,
+               null::tinydevcrm.deliveries as delivery
+        union all
+        select next.*
+          from heads
+         cross join lateral (
+            select deliveries.matview_id,
+                   deliveries as delivery
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = _list_heads.subscription_id
+               and deliveries.matview_id > heads.matview_id
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+             order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+             limit 1
+         ) as next
+    )
+    select (heads.delivery).*
+      from heads
+     where heads.matview_id >= 0
+$$;
+
+comment on function tinydevcrm._list_heads(bigint) is
+    'The first pending delivery of each materialized view of a subscription: the only ones that '
+    'can be received next.';
+
+create function tinydevcrm._choose_start(subscription_id bigint)
+    returns bigint
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+as $$
+declare
+    v_first_id bigint;
+    v_last_id  bigint;
+begin
+    select deliveries.matview_id
+      into v_first_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+     limit 1;
+
+    select deliveries.matview_id
+      into v_last_id
+      from tinydevcrm.deliveries
+     where deliveries.subscription_id = _choose_start.subscription_id
+       and deliveries.acknowledged_at is null
+       and deliveries.parked_at is null
+     order by deliveries.matview_id desc, deliveries.event_id desc
+     limit 1;
+
+    return coalesce(v_first_id + floor(random() * (v_last_id - v_first_id + 1))::bigint, 0);
+end
+$$;
+
+comment on function tinydevcrm._choose_start(bigint) is
+    'A random number from that of the first materialized view with pending deliveries of a '
+    'subscription to that of the last.';
+
+create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit integer)
+    returns table (matview_id bigint, event_id bigint, place tid)
+    language plpgsql
+    -- Reads what the calling statement sees, which locks what this finds.
+    stable
+    set search_path = pg_catalog, pg_temp
+    -- A plan that was made while the table was small would read all of it once for each view, and
+    -- planning and compiling take longer than receiving.
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+as $$
+declare
+    v_start_id constant bigint := tinydevcrm._choose_start(_list_due_heads.subscription_id);
+begin
+    return query
+        -- From view to view, so that many that wait behind a head cost nothing: from the start up,
+        -- and then, in the second lap, from 0 up to the start.
+        with recursive heads (lap, matview_id, event_id, visible_at, place) as (
+            select 1,
+                   v_start_id - 1,
+                   0::bigint,
+                   'infinity'::timestamptz,
+                   null::tid
+            union all
+            select next.*
+              from heads
+             cross join lateral (
+                (select heads.lap,
+                        deliveries.matview_id,
+                        deliveries.event_id,
+                        deliveries.visible_at,
+                        deliveries.ctid
+                   from tinydevcrm.deliveries
+                  where deliveries.subscription_id = _list_due_heads.subscription_id
+                    and deliveries.matview_id > heads.matview_id
+                    and (heads.lap = 1 or deliveries.matview_id < v_start_id)
+                    and deliveries.acknowledged_at is null
+                    and deliveries.parked_at is null
+                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                  limit 1)
+                union all
+                (select 2,
+                        deliveries.matview_id,
+                        deliveries.event_id,
+                        deliveries.visible_at,
+                        deliveries.ctid
+                   from tinydevcrm.deliveries
+                  where deliveries.subscription_id = _list_due_heads.subscription_id
+                    and heads.lap = 1
+                    and deliveries.matview_id < v_start_id
+                    and deliveries.acknowledged_at is null
+                    and deliveries.parked_at is null
+                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                  limit 1)
+                limit 1
+             ) as next
+        )
+        select heads.matview_id,
+               heads.event_id,
+               heads.place
+          from heads
+         where heads.visible_at <= clock_timestamp()
+         limit _list_due_heads.head_limit;
+end
+$$;
+
+comment on function tinydevcrm._list_due_heads(bigint, integer) is
+    'The heads of a subscription that may be received now, up to a number, with their ctid. When '
+    'there are more, chance decides from which view on, so that each view has its turn.';
+
+revoke execute on function
+    tinydevcrm._list_heads(bigint),
+    tinydevcrm._choose_start(bigint),
+    tinydevcrm._list_due_heads(bigint, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._list_heads(bigint),
+    tinydevcrm._choose_start(bigint),
+    tinydevcrm._list_due_heads(bigint, integer)
+to tinydevcrm_user;

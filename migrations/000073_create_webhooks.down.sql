@@ -1,9 +1,0 @@
-drop function tinydevcrm.rotate_webhook_secret(text, interval);
-drop function tinydevcrm.alter_webhook(text, text, text, jsonb);
-drop function tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb);
-drop function tinydevcrm._note_guess(text, text);
-drop function tinydevcrm._generate_webhook_secret();
-
-drop table tinydevcrm.webhooks;
-drop function tinydevcrm._webhooks_limit_rate();
-drop function tinydevcrm._webhooks_keep_secret();

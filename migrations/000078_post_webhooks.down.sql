@@ -1,7 +1,0 @@
-drop function tinydevcrm._release_posts(bigint[]);
-drop function tinydevcrm._receive_posts(bigint, integer, interval, integer);
-drop function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks);
-drop function tinydevcrm._claim_probe(bigint, interval);
-drop function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json);
-drop function tinydevcrm._list_due_webhooks();
-drop function tinydevcrm._endpoint_is_due(tinydevcrm.webhooks);

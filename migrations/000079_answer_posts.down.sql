@@ -1,6 +1,0 @@
-drop function tinydevcrm._refuse_post(bigint, bigint, integer, text, interval, interval);
-drop function tinydevcrm._return_post(bigint, text, interval);
-drop function tinydevcrm._accept_posts(bigint, bigint[]);
-drop function tinydevcrm._lock_posted(bigint[]);
-drop function tinydevcrm._limit_webhook_rate(bigint, interval);
-drop function tinydevcrm._disable_webhook(bigint, text);

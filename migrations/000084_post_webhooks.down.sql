@@ -1,0 +1,10 @@
+drop function tinydevcrm._release_posts(bigint[]);
+drop function tinydevcrm._receive_posts(bigint, integer, interval, integer);
+drop function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks);
+drop function tinydevcrm._claim_probe(bigint, interval);
+drop function tinydevcrm._build_part(tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text);
+drop function tinydevcrm._build_gathered(
+    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint);
+drop function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json);
+drop function tinydevcrm._list_due_webhooks();
+drop function tinydevcrm._endpoint_is_due(tinydevcrm.webhooks);

@@ -1,0 +1,269 @@
+-- The registry follows what users do by hand. Dropping a view also drops its schedule and its job,
+-- and is an event for the subscriptions to it, which stay. A new owner of a view gets its
+-- registration, schedule and job; subscriptions to it keep their owners. A view that is renamed or
+-- moved stays registered. A view goes on reading a table that is renamed, and an import adds a notice
+-- about that.
+
+create function tinydevcrm._record_drop(
+    matview     tinydevcrm.matviews,
+    schema_name text,
+    name        text,
+    reason      text default null
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a subscription. The drop does not wait for it.
+    set lock_timeout = '1s'
+as $$
+begin
+    insert into tinydevcrm.dropped_matviews (
+               id, owner, schema_name, name, query, registration, dropped_by)
+    select (matview).id,
+           (matview).owner,
+           _record_drop.schema_name,
+           _record_drop.name,
+           matview_definitions.query,
+           to_jsonb(matview) - '{id,owner,relation}'::text[],
+           session_user::text
+      from tinydevcrm.matview_definitions
+     where matview_definitions.matview_id = (matview).id;
+
+    insert into tinydevcrm.matview_refresh_events (
+               owner, matview_id, matview, outcome, is_notified, reason, started_at, duration)
+    values (
+               (matview).owner,
+               (matview).id,
+               format('%I.%I', _record_drop.schema_name, _record_drop.name),
+               'dropped',
+               true,
+               coalesce(_record_drop.reason, format('%s dropped it', session_user)),
+               clock_timestamp(),
+               '0');
+exception
+    -- The statement is the user's: no error here may stop it.
+    when others then
+        raise warning 'TinyDevCRM could not record the drop of %.%: % (SQLSTATE %)',
+            _record_drop.schema_name, _record_drop.name, sqlerrm, sqlstate
+            using hint = 'Its subscriptions get no event of it.';
+end
+$$;
+
+comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text) is
+    'Keeps the definition of a materialized view that is just being dropped, and writes the event '
+    'of that, which notifies. Without a reason, the event says which role the session has logged '
+    'in as. Warns when it fails.';
+
+create function tinydevcrm._follow_drops()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._record_drop(
+                matviews, dropped.schema_name, dropped.object_name)
+       from pg_event_trigger_dropped_objects() as dropped
+       join tinydevcrm.matviews
+         on matviews.relation = dropped.objid
+      where dropped.classid = 'pg_class'::regclass
+        and dropped.objsubid = 0
+      order by matviews.id;
+
+    delete
+      from tinydevcrm.matviews
+     using pg_event_trigger_dropped_objects() as dropped
+     where dropped.classid = 'pg_class'::regclass
+       and dropped.objsubid = 0
+       and matviews.relation = dropped.objid;
+exception
+    -- The statement is the user's: no error here may stop it.
+    when others then
+        raise warning 'TinyDevCRM could not follow a drop: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Look for views that are gone: select * from tinydevcrm.matviews.';
+end
+$$;
+
+comment on function tinydevcrm._follow_drops() is
+    'Removes the registrations of dropped materialized views, and writes an event for each. '
+    'Security definer: a role that may drop a view, such as the owner of its schema, may not see '
+    'the registration. It lends delete on the registrations of what that statement dropped, and '
+    'what tinydevcrm._record_drop() writes of them.';
+
+revoke execute on function
+    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text),
+    tinydevcrm._follow_drops()
+from public;
+
+create event trigger tinydevcrm_follow_drops
+    on sql_drop
+    execute function tinydevcrm._follow_drops();
+
+alter event trigger tinydevcrm_follow_drops enable always;
+
+comment on event trigger tinydevcrm_follow_drops is
+    'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
+    'registry.';
+
+create function tinydevcrm._settle_owners(relations oid[] default null)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a row. Upkeep tries again the next minute.
+    set lock_timeout = '100ms'
+as $$
+declare
+    v_changed record;
+begin
+    for v_changed in
+        select matviews.id,
+               matviews.schedule_id,
+               matviews.relation,
+               matviews as registration,
+               pg_namespace.nspname::text as schema_name,
+               pg_class.relname::text as name,
+               pg_class.relowner::regrole as owner
+          from tinydevcrm.matviews
+          join pg_class
+            on pg_class.oid = matviews.relation
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+         where pg_class.relowner <> matviews.owner
+           and (
+               _settle_owners.relations is null
+               or matviews.relation = any (_settle_owners.relations)
+           )
+           -- Upkeep follows one that its owner is just changing the next minute.
+           for no key update of matviews skip locked
+    loop
+        begin
+            perform
+               from tinydevcrm.schedules
+              where schedules.id = v_changed.schedule_id
+                for update skip locked;
+            -- Another view is just being put on the schedule: the trigger would wait for that.
+            continue when v_changed.schedule_id is not null and not found;
+
+            if tinydevcrm._is_group(v_changed.owner) then
+                perform tinydevcrm._record_drop(
+                    v_changed.registration, v_changed.schema_name, v_changed.name,
+                    format('it belongs to the group %s now', v_changed.owner));
+                delete from tinydevcrm.matviews
+                 where matviews.id = v_changed.id;
+                raise warning 'materialized view % is no longer watched', v_changed.relation
+                    using hint = 'It belongs to a group now. Give it to a role that can log in.';
+                continue;
+            end if;
+
+            update tinydevcrm.matviews
+               set owner = v_changed.owner
+             where matviews.id = v_changed.id;
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)',
+                    sqlerrm, sqlstate
+                    using hint = 'Watch and schedule the materialized view again, as its owner.';
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._settle_owners(oid[]) is
+    'Gives the registrations and schedules of materialized views whose owner has changed to the '
+    'new owner: of all views, or of these. Removes the registration of a view that belongs to one '
+    'of our groups: see tinydevcrm._is_group(). Leaves out what a session has locked.';
+
+revoke execute on function tinydevcrm._settle_owners(oid[]) from public;
+
+create function tinydevcrm._follow_owners()
+    returns event_trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._settle_owners(array(
+        select commands.objid
+          from pg_event_trigger_ddl_commands() as commands
+         where commands.classid = 'pg_class'::regclass
+    ));
+exception
+    -- As in _follow_drops().
+    when others then
+        raise warning 'TinyDevCRM could not follow a new owner: % (SQLSTATE %)', sqlerrm, sqlstate
+            using hint = 'Watch and schedule the materialized view again, as its owner.';
+end
+$$;
+
+comment on function tinydevcrm._follow_owners() is
+    'Gives the registration and the schedule of a materialized view to its new owner. Security '
+    'definer: the role that gives a view away may see neither the registration nor the schedules '
+    'of the new owner. It lends update, and delete when the new owner is a group, on the '
+    'registrations of views whose owner that statement has changed.';
+
+revoke execute on function tinydevcrm._follow_owners() from public;
+
+create event trigger tinydevcrm_follow_owners
+    on ddl_command_end
+    when tag in ('ALTER MATERIALIZED VIEW', 'ALTER TABLE')
+    execute function tinydevcrm._follow_owners();
+
+alter event trigger tinydevcrm_follow_owners enable always;
+
+comment on event trigger tinydevcrm_follow_owners is
+    'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '
+    'reassign owned, which upkeep follows within a minute.';
+
+create function tinydevcrm._imports_note_renamed()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Only the first import of a table adds the notice.
+    if not exists (
+        select
+          from tinydevcrm.imports
+         where imports.relation = new.relation
+           and imports.id <> new.id
+    ) then
+        new.notices := new.notices || array(
+            select format(
+                       'view %s reads %s, which was called %s before, and not this table',
+                       matviews.relation, former.relation, tinydevcrm._target(new))
+              from (
+                select distinct imports.relation
+                  from tinydevcrm.imports
+                  join pg_class
+                    on pg_class.oid = imports.relation
+                 where imports.schema_name = new.schema_name
+                   and imports.table_name = new.table_name
+                   and imports.relation <> new.relation
+              ) as former
+              join tinydevcrm.matviews
+                on former.relation = any (tinydevcrm._list_read_relations(matviews.relation))
+             order by matviews.id
+        );
+    end if;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._imports_note_renamed() is
+    'Adds a notice when an import has created a table: which watched views still read an older '
+    'table of this name, which an earlier import created and which has been renamed since.';
+
+revoke execute on function tinydevcrm._imports_note_renamed() from public;
+
+create trigger _100_note_renamed
+    before update on tinydevcrm.imports
+    for each row
+    when (old.finished_at is null and new.finished_at is not null)
+    execute function tinydevcrm._imports_note_renamed();

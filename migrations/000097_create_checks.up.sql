@@ -1,0 +1,302 @@
+-- Checks an installation: each finding says what to type.
+
+create function tinydevcrm._check_workers()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language plpgsql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from pg_extension where extname = 'citus') then
+        return;
+    end if;
+
+    return query
+    select format('worker %s:%s is ready', asked.nodename, asked.nodeport),
+           asked.success and asked.result = 'on',
+           case
+               when asked.success then 'Citus preloaded: ' || asked.result
+               else asked.result
+           end,
+           case
+               when asked.success then
+                   'Set shared_preload_libraries = ''citus'' in its postgresql.conf and restart '
+                   'it. Without that it answers with no rows.'
+               else 'Check that it runs and accepts connections from this server.'
+           end
+      from run_command_on_workers($command$
+               select case
+                          when current_setting('shared_preload_libraries') ~ '\mcitus\M' then 'on'
+                          else 'off'
+                      end
+           $command$) as asked
+    union all
+    select 'users have as many connections to the workers as Citus needs',
+           count(*) = 0,
+           coalesce(
+               'limited: ' || string_agg(quote_ident(rolname), ', ' order by rolname),
+               'no user''s connections are limited'),
+           coalesce(
+               string_agg(
+                   format('alter role %I connection limit -1;', rolname), ' ' order by rolname),
+               'alter role … connection limit -1;')
+      from pg_roles
+     where rolconnlimit >= 0
+       and pg_has_role(oid, 'tinydevcrm_user', 'member');
+end
+$$;
+
+comment on function tinydevcrm._check_workers() is
+    'Checks the workers of Citus, if it is installed: whether they run, and are set up as '
+    'TinyDevCRM needs it. Returns rows as check_installation() does. Security definer: lends the '
+    'right to run this one query on them.';
+
+create table tinydevcrm.listeners (
+    owner     regrole not null default quote_ident(current_user)::regrole,
+    is_deaf   boolean not null,
+    probed_at timestamptz not null default clock_timestamp(),
+
+    constraint listeners_pkey primary key (owner)
+);
+
+comment on table tinydevcrm.listeners is
+    'Whether notifications reach the programs of a role: one row for each role. The orchestrator '
+    'notifies itself at its start and each minute, every ten seconds while that does not arrive, '
+    'and records the result here.';
+comment on column tinydevcrm.listeners.owner is
+    'Role of the program.';
+comment on column tinydevcrm.listeners.is_deaf is
+    'Whether the last probe did not arrive within five seconds, as through a pooler in '
+    'transaction mode. The program then looks for events every ten seconds.';
+comment on column tinydevcrm.listeners.probed_at is
+    'When the last probe was sent.';
+
+alter table tinydevcrm.listeners enable row level security;
+
+create policy listeners_read on tinydevcrm.listeners
+    for select
+    to tinydevcrm_user
+    using (true);
+
+create policy listeners_create on tinydevcrm.listeners
+    for insert
+    to tinydevcrm_user
+    with check (pg_has_role(owner, 'usage') and not tinydevcrm._is_group(owner));
+
+create policy listeners_change on tinydevcrm.listeners
+    for update
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select,
+      insert (is_deaf),
+      update (is_deaf)
+   on tinydevcrm.listeners
+   to tinydevcrm_user;
+
+create function tinydevcrm._listeners_set_time()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.probed_at := clock_timestamp();
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._listeners_set_time() is
+    'Sets the time of a probe.';
+
+create trigger _100_set_time
+    before update on tinydevcrm.listeners
+    for each row
+    execute function tinydevcrm._listeners_set_time();
+
+create function tinydevcrm._record_listener(is_deaf boolean)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into tinydevcrm.listeners (is_deaf)
+    values (_record_listener.is_deaf)
+    on conflict on constraint listeners_pkey do update
+       set is_deaf = excluded.is_deaf
+$$;
+
+comment on function tinydevcrm._record_listener(boolean) is
+    'Records whether the last probe of a program of the caller''s role did not arrive.';
+
+create function tinydevcrm._check_load()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- A loop over seconds keeps its connection for the whole minute.
+    select 'pg_cron can run all loops at once',
+           count(distinct schedules.job_id) < setting.max_running_jobs,
+           format(
+               '%s jobs loop over seconds, cron.max_running_jobs = %s',
+               count(distinct schedules.job_id), setting.max_running_jobs),
+           format(
+               'alter system set cron.max_running_jobs = %s; with max_connections, and '
+               'max_worker_processes, to match; then restart the server. Or install pg_cron 1.5, '
+               'which has seconds itself.',
+               2 * count(distinct schedules.job_id))
+      from (
+        select coalesce(current_setting('cron.max_running_jobs', true), '32')::integer
+                   as max_running_jobs
+      ) as setting
+      left join tinydevcrm.schedules
+        on tinydevcrm._is_loop(schedules)
+     group by setting.max_running_jobs
+$$;
+
+comment on function tinydevcrm._check_load() is
+    'Checks whether pg_cron can run what all users have scheduled. Returns rows as '
+    'check_installation() does. Security definer: counts the schedules of all users, and shows '
+    'only their number.';
+
+create function tinydevcrm.check_installation()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with last_runs as (
+        select distinct on (job_runs.schedule_id)
+               job_runs.schedule,
+               job_runs.owner,
+               job_runs.status,
+               job_runs.return_message
+          from tinydevcrm.job_runs
+         where pg_has_role(job_runs.owner, 'usage')
+           -- A run that a crash of the server has ended says nothing about the installation.
+           and coalesce(job_runs.started_at, now()) >= pg_postmaster_start_time()
+         order by job_runs.schedule_id, job_runs.run_id desc
+    )
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_server()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_workers()
+    union all
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._check_load()
+    union all
+    select 'pg_cron is running',
+           tinydevcrm._cron_is_running(),
+           'looked for its launcher in pg_stat_activity',
+           'Restart the server. If that does not help, read its log.'
+    union all
+    select format('jobs of %s run', owner),
+           bool_and(status <> 'failed'),
+           coalesce(
+               string_agg(schedule || ': ' || coalesce(return_message, ''), '; ')
+                   filter (where status = 'failed'),
+               'the last runs of its schedules have not failed'),
+           format(
+               'If it says "connection failed", let the role connect, by a line '
+               '"local %s %s trust" (or peer with a map) in pg_hba.conf.',
+               current_database(), owner)
+      from last_runs
+     group by owner
+    union all
+    select format('jobs of %s leave connections for log-ins', owned.owner),
+           owned.job_count < pg_roles.rolconnlimit - 1,
+           format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
+           format(
+               'When all jobs run at once, nobody can log in as that role: alter role %s '
+               'connection limit %s;', owned.owner, owned.job_count + 5)
+      from (
+        select schedules.owner,
+               count(distinct schedules.job_id) as job_count
+          from tinydevcrm.schedules
+         where pg_has_role(schedules.owner, 'usage')
+         group by schedules.owner
+      ) as owned
+      join pg_roles
+        on pg_roles.oid = owned.owner
+     where pg_roles.rolconnlimit >= 0
+    union all
+    select 'each schedule has its job, and jobs connect to this server',
+           count(*) = 0,
+           coalesce(
+               string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
+           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator.'
+      from tinydevcrm._list_unsettled_jobs() as unsettled
+      left join tinydevcrm.schedules
+        on schedules.id = unsettled.schedule_id
+     where unsettled.schedule_id is null
+        or pg_has_role(schedules.owner, 'usage')
+    union all
+    select format('notifications reach the programs of %s', listeners.owner),
+           not listeners.is_deaf,
+           format('probed at %s', date_trunc('second', listeners.probed_at)),
+           'A pooler in transaction mode loses LISTEN, and events are found ten seconds later. '
+           'Give the orchestrator a DATABASE_URL of Postgres itself, or of a pooler in session '
+           'mode.'
+      from tinydevcrm.listeners
+     where listeners.probed_at > clock_timestamp() - interval '2 minutes'
+       and (
+           pg_has_role(listeners.owner, 'usage')
+           or pg_has_role(listeners.owner, 'tinydevcrm_orchestrator', 'usage')
+       )
+    union all
+    select 'e-mails have a mail server',
+           settings.mail_server is not null or counted.count = 0,
+           coalesce(
+               settings.mail_server,
+               format('none, and %s subscriptions by e-mail wait', counted.count)),
+           'Start the orchestrator with SMTP_URL, such as '
+           'smtp://user:password@smtp.example.com:587?from=alerts@example.com.'
+      from tinydevcrm.settings
+     cross join (
+        select count(*) as count
+          from tinydevcrm.webhooks
+         where webhooks.format = 'email'
+           and (
+               pg_has_role(webhooks.owner, 'usage') or pg_has_role('tinydevcrm_admin', 'usage')
+           )
+     ) as counted
+    union all
+    select 'you may use TinyDevCRM',
+           pg_has_role('tinydevcrm_user', 'usage'),
+           'as ' || current_user,
+           format('grant tinydevcrm_user to %I;', current_user)
+$$;
+
+comment on function tinydevcrm.check_installation() is
+    'Checks whether the server is set up as TinyDevCRM needs it. Each finding says what was seen '
+    'and, where it is not ok, what to type. It covers the jobs of those roles whose rights you '
+    'have.';
+
+revoke execute on function
+    tinydevcrm._check_workers(),
+    tinydevcrm._listeners_set_time(),
+    tinydevcrm._record_listener(boolean),
+    tinydevcrm._check_load(),
+    tinydevcrm.check_installation()
+from public;
+
+grant execute on function
+    tinydevcrm._check_server(),
+    tinydevcrm._check_workers(),
+    tinydevcrm._record_listener(boolean),
+    tinydevcrm._check_load(),
+    tinydevcrm.check_installation()
+to tinydevcrm_user;
