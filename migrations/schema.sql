@@ -3331,14 +3331,6 @@ function _rename_table(relation regclass, name text) returns text
 function _drop_table(relation regclass, with_dependents boolean) returns void
     -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
 
-function _list_imports(
-        part text,
-        import_id bigint default null,
-        row_limit integer default null,
-        row_offset integer default 0
-    ) returns table (key text, relation regclass, imported imports)
-    -- The imports, newest first, whose file or table has a part in its name; or one of them.
-
 
 -- 000110_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(24);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -53,6 +53,16 @@ select results_eq(
               ('"Else"."V"', false, true, 'not scheduled'),
               ('tap.v', true, false, 'not scheduled') $$,
     'failing views and the newest come first, then the view asked for');
+select results_eq(
+    $$ select key from tinydevcrm._find_matviews('', '', 9, state => 'failing') $$, $$ values ('tap.breaks') $$,
+    'views are found by their state');
+select results_eq(
+    $$ select key from tinydevcrm._find_matviews('', '', 2, sort => 'name', is_descending => true, row_offset => 1) $$,
+    $$ values ('tap.breaks'), ('"Else".v') $$,
+    'they are sorted by name, page by page');
+select is(
+    (select key from tinydevcrm._find_matviews('', '', 1, sort => 'refreshed', is_descending => true)), 'tap.breaks',
+    'the last refreshed one comes first');
 select is(
     (select ignored_columns from tinydevcrm._find_matviews('', 'else.v', 9) where key = '"Else"."V"'), 'one',
     'a view is listed with what the page can change');

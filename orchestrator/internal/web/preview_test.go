@@ -55,7 +55,7 @@ func TestPreviewIsShort(t *testing.T) {
 	if count := utf8.RuneCountInString(*got.Rows[0][1]); count != 201 {
 		t.Errorf("a long value has %d characters", count)
 	}
-	page := f.send(post("/matviews/preview", "query", "select repeat('é', 1000) as long").fromBrowser())
+	page := f.follow(post("/matviews/preview", "query", "select repeat('é', 1000) as long"))
 	if page.status != 200 || !strings.Contains(page.body, "<td>"+strings.Repeat("é", 200)+"…</td>") {
 		t.Errorf("the page does not cut it: %s", page.body)
 	}
@@ -118,9 +118,10 @@ func TestPositionOfAnError(t *testing.T) {
 func TestPositionInATextField(t *testing.T) {
 	f := newFixture(t)
 	f.exec("create table numbers (n integer)")
+	f.send(get("/views/new").fromBrowser()) // from now on, the browser keeps cookies
 	const query = "select n,\r\n\r\n  nope\r\n  from numbers"
 	for _, path := range []string{"/matviews/preview", "/matviews"} {
-		page := f.send(post(path, "name", "v", "query", query).fromBrowser())
+		page := f.follow(post(path, "name", "v", "query", query))
 		want := fmt.Sprintf(`data-position="%d"`, strings.Index(strings.ReplaceAll(query, "\r\n", "\n"), "nope")+1)
 		if problem := problemOf(t, page.body); !strings.Contains(problem, want) {
 			t.Errorf("%s: the problem lacks %s: %.200s", path, want, problem)

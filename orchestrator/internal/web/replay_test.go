@@ -12,7 +12,7 @@ func TestPageSuggestsAndReplaysRules(t *testing.T) {
 	f.exec("create table orders as select 1 as n")
 
 	page := f.follow(post("/matviews", "name", "tracked", "query", "select n from orders", "notify_when", ""))
-	if want := "View tracked is created. Its rule is changed, because its tables are tracked: "; !strings.Contains(page.body, want) {
+	if want := "The view is created. Its rule is changed, because its tables are tracked: "; !strings.Contains(page.body, want) {
 		t.Errorf("the page does not say %q: %s", want, page.body)
 	}
 	if want := "It is refreshed only when its tables change: they are tracked."; !strings.Contains(page.body, want) {
@@ -31,15 +31,15 @@ func TestPageSuggestsAndReplaysRules(t *testing.T) {
 		f.exec("select tinydevcrm.refresh_matview('given')")
 	}
 	replay := func(fields ...string) string {
-		values := url.Values{"replay": {"7 days"}, "relation": {"given"}, "ignored_columns": {""}}
+		values := url.Values{"replay": {"30 days"}, "relation": {"given"}, "ignored_columns": {""}}
 		for i := 0; i < len(fields); i += 2 {
 			values.Set(fields[i], fields[i+1])
 		}
-		return f.send(get("/?" + values.Encode()).fromBrowser()).body
+		return f.send(get("/views/given?" + values.Encode()).fromBrowser()).body
 	}
 	body := replay("notify_when", "always", "notify_interval", "", "notify_after", "2")
 	for _, want := range []string{
-		"In the last 7 days this rule would have notified 2 times.</p>", ": at each refresh, 2 rows", `value="always" checked`, `<details class="options" open>`,
+		"this rule would have notified 2 times.</p>", ": at each refresh, 2 rows", `value="always" checked`, `name="notify_after" type="number" min="1" max="1000" value="2"`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page does not say %q: %s", want, body)
@@ -56,8 +56,8 @@ func TestPageSuggestsAndReplaysRules(t *testing.T) {
 	// A deadline that has passed.
 	f.send(post("/matviews/watch", "relation", "tracked", "notify_deadline", "1 day"))
 	f.exec("update tinydevcrm.matviews set silent_noted_at = now() where relation = 'tracked'::regclass")
-	body = f.send(get("/?matview=tracked").fromBrowser()).body
-	for _, want := range []string{"1 silent", `value="1 day"`} {
+	body = f.send(get("/views/tracked").fromBrowser()).body
+	for _, want := range []string{`<b class="bad">silent</b>`, `value="1 day"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page does not say %q", want)
 		}

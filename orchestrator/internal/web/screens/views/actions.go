@@ -8,8 +8,13 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
-// pageOf is the page of the view that a form names.
-func pageOf(form url.Values) string { return kit.Path("views", form.Get("relation")) }
+// pageOf is the page of the view that a form names; the list when it names none.
+func pageOf(form url.Values) string {
+	if form.Get("relation") == "" {
+		return "/views"
+	}
+	return kit.Path("views", form.Get("relation"))
+}
 
 // pageOfMade is the page of the view that the database names in its answer.
 func pageOfMade(_ url.Values, made map[string]any) string {
@@ -83,7 +88,7 @@ func (s *screen) actions() map[string]http.HandlerFunc {
 		           'warnings', altered.warnings)
 		  from tinydevcrm.alter_matview_query($1::text::regclass, $2) as altered`, "query")
 	alter.At = "editor"
-	alter.Screen = func(form url.Values) string { return kit.Path("views", form.Get("relation"), "edit") }
+	alter.Screen = editorOf
 	alter.Next = func(form url.Values, _ map[string]any) string { return pageOf(form) }
 
 	routes := map[string]http.HandlerFunc{
