@@ -30,6 +30,9 @@ table settings
     refresh_timeout      interval     -- How long a refresh by a job may take, 1 second to 7 days; null for as long as it takes.
     webhook_failure_limit integer      -- After this number of failures in a row, 1 to 1000, the endpoint of a webhook is down: one delivery at a time probes it.
     webhook_probe_pause  interval     -- Longest pause between two probes of an endpoint that is down, 1 second to 1 hour.
+    mail_server          text         -- The SMTP server of the orchestrator that started last, by its SMTP_URL, which it writes here without user and password; null when it has none.
+    mail_gathering       interval     -- How long after an e-mail the next one of the same subscription is sent, with everything that has come meanwhile: 0 to 1 day.
+    mail_hourly_limit    integer      -- How many e-mails a subscription sends within an hour, 1 to 1000.
     primary key (id)
 
 function _is_private_address(address inet) returns boolean
@@ -37,6 +40,9 @@ function _is_private_address(address inet) returns boolean
 
 function _allow_webhook_networks(networks cidr[]) returns void
     -- Records the private networks to which the orchestrator may post, so that others are refused when a webhook is created.
+
+function _note_mail_server(server text) returns void
+    -- Records by which server the orchestrator sends e-mails; null when by none.
 
 function _check_schema(schema_name name) returns void
     -- Checks that users may create tables and views in a schema.
@@ -184,6 +190,7 @@ table csv_types
     accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text.
     max_length           integer      -- Maximum number of bytes of such a value; null for no limit.
     restores             text         -- SQL expression that turns a value back into exactly the text of the file; %s stands for the value.
+    checks               text         -- SQL condition that holds, under DateStyle ISO, for exactly the texts which accepts and max_length let pass, in a tenth of the time; %1$s stands for the text, %2$s for the value that it was cast to.
     loses                text         -- The part of the text that is lost when the value is printed.
     primary key (rank)
     unique (example)
@@ -495,18 +502,27 @@ function _check_distribution(import imports) returns void
 function _format_key(import imports) returns text
     -- The key of mode upsert as a list of quoted names.
 
+function _build_conflict_clause(import imports) returns text
+    -- The clause by which mode upsert updates an existing row.
+
+function _enforces_key(import imports) returns boolean
+    -- Whether the insert of mode upsert fails by itself when two rows share a key or a row has none: it updates, which no row takes twice, and the columns of the key are not null.
+
 function _check_key_values(import imports, loading text) returns void
     -- Checks that each row of the file has a key for mode upsert, and that no two rows share one.
 
 function _add_key(import imports) returns void
     -- Adds the primary key to a table that mode upsert has created.
 
+function _distribute_import(import imports) returns text
+    -- Distributes the table of an import, with its rows, if the import asks for it.
+
 
 -- 000020_create_value_checks
 -- Checks that the values of an import fit the columns of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
-    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off.
+    -- For each column, the condition that finds values which the type of the table would change without an error: the time of a date cut off, a fraction rounded, a text cut off, zeros lost.
 
 function _find_odd_values(import imports, column_name text, note text) returns text
     -- The condition for the values of a column of dates that are written in another way than most; null when a note says that all of them can be read in two ways.
@@ -528,13 +544,34 @@ function _list_bad_conditions(import imports) returns table (name text, text_val
 
 
 -- 000021_settle_import_columns
--- Settles the types and readings of an import's columns, when all of its rows are loaded.
+-- Finds the rank of the ladder that fits columns of text, and settles the types and readings of an import's columns, when all of its rows are loaded.
+
+function _build_fit_condition(column_name text, rank integer) returns text
+    -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
+
+function _build_check(text_value text, value text, rank integer) returns text
+    -- The SQL condition that a text fits a rank of tinydevcrm.csv_types, given the text and what it was cast to.
+
+function _test_columns(source text, names text[], rank integer) returns boolean[]
+    -- For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; null for a column without values.
+
+function _find_first_ranks(source text, names text[]) returns integer[]
+    -- For each column of text, the first rank of tinydevcrm.csv_types that accepts every value; null for a column without values.
+
+function _find_wider_rank(staging text, column_name text, believed integer) returns integer
+    -- The first rank that accepts every value of a column, as _find_first_ranks(), when some do not fit the rank that its first rows suggest.
+
+function _choose_ranks(staging text, names text[]) returns integer[]
+    -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
 
 function _settle_columns(import imports, ranks integer[]) returns jsonb
     -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
 
 function _check_reading(import imports, settled jsonb) returns void
     -- Raises TD006, with the row and the value, when a value of a column cannot be read as its type.
+
+function _list_preview_notes(import imports, types jsonb) returns table (name text, note text)
+    -- What a preview says of columns: a value that the import would refuse, or that several currencies become a column.
 
 
 -- 000022_change_target_columns
@@ -562,9 +599,6 @@ function _change_columns(import imports, changes text) returns void
 -- 000023_create_row_placement
 -- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
-function _build_conflict_clause(import imports) returns text
-    -- The clause by which mode upsert updates an existing row.
-
 function _list_lost_properties(relation regclass) returns text
     -- What a table would lose if it were recreated, such as indexes and rights; null for nothing.
 
@@ -580,9 +614,6 @@ function _clear_target(import imports, types jsonb) returns void
 function _place_rows(import imports, types jsonb) returns bigint
     -- Moves the loaded rows into an existing table and returns their number.
 
-function _distribute_import(import imports) returns text
-    -- Distributes the table of an import, with its rows, if the import asks for it.
-
 function _analyze_target(import imports) returns void
     -- Analyzes the table of an import.
 
@@ -596,6 +627,7 @@ type import_step
     columns              jsonb
     create_statement     text
     copy_statement       text
+    binary_copy_statement text
 
 function _build_import_step(import imports, create_statement text) returns import_step
     -- The next step of an import: its columns, and the COPY to run.
@@ -625,7 +657,7 @@ function finish_import(import_id bigint, ranks integer[], row_count bigint, byte
     -- Finishes an import that begin_import() began in this transaction, and returns its row.
 
 function _preview_import_columns(import_id bigint, ranks integer[]) returns jsonb
-    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways.
+    -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways, or holds a value that the import would refuse.
 
 
 -- 000025_record_import_problems
@@ -647,20 +679,11 @@ function reject_import_values(import_id bigint) returns table (row_number bigint
 -- 000026_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
-function _build_fit_condition(column_name text, rank integer) returns text
-    -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
+function _refuse_staging_row() returns boolean
+    -- Ends the insert that meets a row whose values do not fit: raises 22000.
 
-function _test_columns(source text, names text[], rank integer) returns boolean[]
-    -- For each column of text, whether one rank of tinydevcrm.csv_types accepts all its values; null for a column without values.
-
-function _find_first_ranks(source text, names text[]) returns integer[]
-    -- For each column of text, the first rank of tinydevcrm.csv_types that accepts every value; null for a column without values.
-
-function _find_wider_rank(staging text, column_name text, believed integer) returns integer
-    -- The first rank that accepts every value of a column, as _find_first_ranks(), when some do not fit the rank that its first rows suggest.
-
-function _choose_ranks(staging text, names text[]) returns integer[]
-    -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
+function _load_staging(step import_step, source text, names text[], ranks integer[]) returns bigint
+    -- Fills the table of an import from a staging table, or from a subquery, and returns the number of rows.
 
 function _check_staging(staging regclass) returns void
     -- Checks that an import may read a staging table.
@@ -706,11 +729,65 @@ function _build_rows_statement(
     ) returns record
     -- The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized view that the session's role owns.
 
+function _print_filter(attribute text, type text, text text, wanted text) returns text
+    -- The condition on a column for what a person writes: "is null", "is not null", a comparison such as >= 10 with a value of the column's type, or a part of the value's text in any case.
+
+function _build_page_statement(
+        relation regclass,
+        cell_limit integer,
+        sort_by text,
+        is_descending boolean,
+        filters jsonb,
+        row_offset bigint default 0,
+        row_limit integer default null,
+        is_json boolean default false,
+        out names text[],
+        out types text[],
+        out are_numbers boolean[],
+        out statement text,
+        out counting text
+    ) returns record
+    -- As tinydevcrm._build_rows_statement(), for one page of the rows: sorted by a column (none for the order in which they stand), and only those that fit all filters, an object of columns and what tinydevcrm._print_filter() takes.
+
 function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000028_create_query_previews
+-- 000028_summarize_columns
+-- What is in the columns of a table or materialized view.
+
+function _summarize_column(
+        relation regclass,
+        name text,
+        is_sortable boolean,
+        row_limit bigint,
+        out row_count bigint,
+        out null_count bigint,
+        out distinct_count bigint,
+        out lowest text,
+        out highest text,
+        out frequent text[],
+        out frequencies bigint[]
+    ) returns record
+    -- What is in a column, in the first rows of a relation: see tinydevcrm._summarize_columns().
+
+function _summarize_columns(relation regclass, cell_limit bigint default 250000) returns table (
+        name text,
+        type text,
+        is_number boolean,
+        row_limit bigint,
+        row_count bigint,
+        null_count bigint,
+        distinct_count bigint,
+        lowest text,
+        highest text,
+        frequent text[],
+        frequencies bigint[]
+    )
+    -- What is in each column of a table or materialized view: nulls, different values, the lowest and the highest of them, and the three most frequent ones with their counts.
+
+
+-- 000029_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -723,7 +800,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000029_create_matviews
+-- 000030_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -733,6 +810,7 @@ table notify_rules
     label                text         -- When it notifies, in a few words that go on from "notify me".
     description          text         -- When it notifies, in one sentence.
     compares             boolean      -- Whether it compares rows with those of the refresh before: see tinydevcrm.matview_baselines.
+    row_kinds            text[]       -- Which rows of an event it is about: rows, added, removed, updated; empty when it is about none.
     primary key (name)
     unique (rank)
 
@@ -773,6 +851,8 @@ table matviews
     is_on_change         boolean      -- Whether its schedule is "on change".
     refresh_interval     interval     -- On change: shortest time between the starts of two refreshes, 100 ms to 7 days.
     tried_snapshot       text         -- On change: what its last refresh has read, as a txid_snapshot, also when that failed or could not notify.
+    asked_rules          text[]       -- The rules about rows that subscriptions to it have of their own.
+    carries_all          boolean      -- Whether its events carry up to 1,000 rows and 1 MB, whatever tinydevcrm.settings says, because a subscription to it gets each row alone, or the rows of each recipient.
     blocked_since        timestamptz  -- When the first of its last refreshes began that all failed because another session held a lock; null when the last one did not.
     ended_count          integer      -- Number of its last refreshes during which the session ended; 0 when the last one did not end it.
     schedule             text         -- When it is refreshed, as it was typed; null when it has no schedule.
@@ -793,6 +873,7 @@ table matviews
     trigger _100_set_deadline before update of notify_deadline: _matviews_set_deadline()
     trigger _200_restart_schedule before update of schedule, is_paused: _matviews_restart_schedule()
     trigger _200_take_number before insert: _matviews_take_number()
+    trigger _300_fill_in_asked before insert: _matviews_fill_in_asked()
     trigger _500_create_lock after insert: _matviews_create_lock()
     trigger _500_end_embedding after update of owner: _matviews_end_embedding()
     trigger _500_forget_baseline before update of notify_when, ignored_columns: _matviews_forget_baseline()
@@ -845,7 +926,7 @@ table dropped_matviews
     primary key (id)
 
 
--- 000030_track_matviews
+-- 000031_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -877,7 +958,7 @@ function _analyze_again(ids bigint[]) returns void
     -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
 
 
--- 000031_find_stale_matviews
+-- 000032_find_stale_matviews
 -- Which views are stale, and what a refresh sees for certain.
 
 function _has_changed_since(matview_id bigint, snapshot text) returns boolean
@@ -890,7 +971,7 @@ function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
 
 
--- 000032_track_tables
+-- 000033_track_tables
 -- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
@@ -909,7 +990,7 @@ function _settle_tracking() returns void
     -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
 
 
--- 000033_remove_seen_changes
+-- 000034_remove_seen_changes
 -- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
 table _change_horizon
@@ -918,13 +999,17 @@ table _change_horizon
     snapshot             txid_snapshot -- When every transaction that had a number then has ended, each refresh that still runs has seen the changes that are visible in it.
     xid                  bigint       -- Greater than the numbers of the transactions that had one then.
     noted_snapshot       txid_snapshot -- The changes whose time is in tinydevcrm.table_change_times: those visible in it.
+    server_id            bigint       -- System identifier of the server whose transactions these are.
     primary key (id)
+
+function _forget_other_server() returns void
+    -- After the database was restored from a dump of another server: makes each view stale, and removes changes by transactions that this server has not had yet.
 
 function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
 
 
--- 000034_date_table_changes
+-- 000035_date_table_changes
 -- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
@@ -946,7 +1031,7 @@ function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 
--- 000035_create_matview_keys
+-- 000036_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -968,7 +1053,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000036_watch_matviews
+-- 000037_watch_matviews
 -- The functions that users call to create, watch and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -1013,7 +1098,7 @@ function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule.
 
 
--- 000037_find_matviews
+-- 000038_find_matviews
 -- Finds a watched view by what somebody calls it, a free name, and what a view reads.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
@@ -1035,7 +1120,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000038_mute_matviews
+-- 000039_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -1048,7 +1133,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000039_create_events
+-- 000040_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -1061,6 +1146,7 @@ table matview_refresh_events
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
     suppressed_by        text         -- Why it does not notify; null when it does.
+    held_rules           text[]       -- The rules that hold for it, of those that subscriptions with a rule of their own have.
     method               text         -- How it was refreshed: plain or concurrently; null when it was not refreshed.
     plain_reason         text         -- Why refreshes of a view with a key are plain from now on.
     row_count            bigint       -- Rows in the materialized view after the refresh; null unless it succeeded.
@@ -1095,10 +1181,10 @@ function _notify(event_id bigint) returns void
     -- Sends the id of an event, or 0 when there may be several, on matview_refresh_channel when the transaction commits, unless Postgres' queue of notifications is half full.
 
 function _matview_refresh_events_notify() returns trigger
-    -- Sends the id of an event that notifies: see tinydevcrm._notify().
+    -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
--- 000040_create_event_readers
+-- 000041_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -1144,12 +1230,13 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
         outcome text,
         row_count bigint,
         duration_ms double precision,
-        started_at timestamptz
+        started_at timestamptz,
+        value double precision
     )
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000041_create_notify_rules
+-- 000042_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -1168,6 +1255,9 @@ table matview_baselines
 function _matview_baselines_remove_gone() returns trigger
     -- Removes buckets whose sum has become null.
 
+function _compares(rules text[]) returns boolean
+    -- Whether one of these rules compares rows.
+
 function _matviews_forget_baseline() returns trigger
     -- Removes the baseline of a materialized view whose rule or ignored columns change, and counts anew for notify_after.
 
@@ -1179,6 +1269,7 @@ type _refresh
     ignored_columns      text[]
     quiet_by             text
     is_early             boolean
+    rule_compares        boolean
     compares             boolean
     has_baseline         boolean
     columns              text
@@ -1203,14 +1294,17 @@ type _refresh
     error_code           text
     error_message        text
 
-function _rule_holds(matview matviews, refresh _refresh) returns boolean
-    -- Whether the notify rule holds for a refresh that succeeded; null when there is nothing to compare with, or nothing was compared.
+function _rule_holds(rule text, last_row_count bigint, refresh _refresh) returns boolean
+    -- Whether a notify rule holds for a refresh that succeeded, of a materialized view that had last_row_count rows; null when there is nothing to compare with, or nothing was compared.
+
+function _find_held_rules(matview matviews, refresh _refresh, suppressed_by text) returns text[]
+    -- Those of tinydevcrm.matviews.asked_rules that hold for a refresh that succeeded; null when none does, or when the mute, notify_interval or notify_after of the view keep it quiet.
 
 function _find_suppression(matview matviews, refresh _refresh, outcome text) returns text
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 
--- 000042_hash_rows
+-- 000043_hash_rows
 -- How the rows of a view are hashed and spread over buckets.
 
 function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
@@ -1226,7 +1320,7 @@ function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
 
--- 000043_list_row_changes
+-- 000044_list_row_changes
 -- What a comparison found: the added, removed and updated rows that an event carries.
 
 function _print_key(printed text, key text[]) returns text
@@ -1266,7 +1360,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000044_compare_rows
+-- 000045_compare_rows
 -- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 function _unpack_places(places bytea) returns tid[]
@@ -1282,7 +1376,7 @@ function _detect_change(matview matviews, refresh _refresh) returns _refresh
     -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 
--- 000045_create_refresh_requests
+-- 000046_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1299,7 +1393,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000046_create_refresh_records
+-- 000047_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1318,7 +1412,7 @@ function _record_refresh(matview matviews, schedule_id bigint, started_at timest
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
 
--- 000047_record_ended_refreshes
+-- 000048_record_ended_refreshes
 -- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
@@ -1340,7 +1434,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000048_limit_refreshes
+-- 000049_limit_refreshes
 -- How long a refresh waits for locks, and how long it takes at most.
 
 function _limit_lock_waits(
@@ -1359,7 +1453,7 @@ function _is_overdue(started_at timestamptz, share real default 1) returns boole
     -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
 
 
--- 000049_create_refreshes
+-- 000050_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -1381,7 +1475,7 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 
--- 000050_refresh_on_request
+-- 000051_refresh_on_request
 -- The job that does the refreshes which somebody other than the owner has requested.
 
 procedure refresh_requested()
@@ -1394,7 +1488,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000051_create_schedule_syntax
+-- 000052_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1438,7 +1532,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000052_create_schedule_words
+-- 000053_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1460,7 +1554,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000053_create_schedule_times
+-- 000054_create_schedule_times
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
@@ -1482,7 +1576,7 @@ function _find_round(schedule text, time_zone text, cron_schedule text, called_a
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
 
--- 000054_create_schedules
+-- 000055_create_schedules
 -- When materialized views are refreshed.
 
 table schedules
@@ -1519,7 +1613,7 @@ function _matviews_settle_watches() returns trigger
     -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
 
 
--- 000055_assign_lanes
+-- 000056_assign_lanes
 -- Slow views have a job of their own, in which they delay only each other.
 
 function _find_last_look(matview matviews) returns timestamptz
@@ -1538,7 +1632,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000056_plan_rounds
+-- 000057_plan_rounds
 -- Which materialized views a round refreshes, and in which order.
 
 function _compute_change_due(matview matviews) returns timestamptz
@@ -1572,7 +1666,7 @@ function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at time
     -- The registration of a materialized view if it is still due.
 
 
--- 000057_create_scheduled_rounds
+-- 000058_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _refresh_due_matview(
@@ -1600,7 +1694,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000058_refresh_on_change
+-- 000059_refresh_on_change
 -- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
 
 function _find_change_schedule() returns bigint
@@ -1631,7 +1725,7 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000059_create_schedule_jobs
+-- 000060_create_schedule_jobs
 -- The pg_cron jobs of schedules and of requested refreshes.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1668,7 +1762,7 @@ function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000060_describe_schedules
+-- 000061_describe_schedules
 -- A schedule in words, with which users check what they have written.
 
 function _describe_cron(
@@ -1685,7 +1779,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 
--- 000061_schedule_matviews
+-- 000062_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
@@ -1715,7 +1809,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000062_find_late_matviews
+-- 000063_find_late_matviews
 -- Which refreshes are late, and which were missed while the database was down.
 
 function _request_missed_refreshes() returns void
@@ -1734,7 +1828,46 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000063_create_subscriptions
+-- 000064_check_templates
+-- Whether a template of a notification is one: Mustache, without what it does not need here.
+
+function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
+    -- Raises TD007 with the place of what is wrong in a template.
+
+function _check_template(template text, what text) returns void
+    -- Checks a template in Mustache, of the title or of the message, which what names.
+
+
+-- 000065_create_audience_rules
+-- The rules that a subscription may have of its own: which of the events of a view it gets.
+
+table outcome_rules
+    -- The rules of subscriptions that are about outcomes and not about rows.
+    name                 text         -- The rule.
+    rank                 integer      -- Its place in a list, after those of tinydevcrm.notify_rules.
+    label                text         -- When it notifies, in a few words that go on from "notify me".
+    description          text         -- When it notifies, in one sentence.
+    outcomes             text[]       -- The outcomes that it is about.
+    primary key (name)
+    unique (rank)
+
+function subscription_rules() returns table (name text, rank integer, label text, description text, is_about_rows boolean)
+    -- The rules that a subscription may have of its own, one or several.
+
+function _read_rules(notify_when text, is_of_one_view boolean) returns text[]
+    -- The rules of a subscription, from a text that lists them with commas; null for null.
+
+function _check_split(is_split boolean, is_of_one_view boolean) returns void
+    -- Raises TD007 when a subscription that is not to one view is to deliver rows apart.
+
+function _is_domain(domain text) returns boolean
+    -- Whether a text is the name of a domain with at least two parts, in ASCII.
+
+function _find_recipient(address text, allowed_domains text[]) returns text
+    -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
+
+
+-- 000066_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1753,14 +1886,28 @@ table subscriptions
     is_dropped           boolean      -- Set by tinydevcrm.drop_subscription(): the same statement removes the row.
     expired_count        bigint       -- Deliveries that were not acknowledged before tinydevcrm.settings.delivery_retention was over, and were removed.
     numbers_as_text      boolean      -- Whether every number in the rows of its events is a text.
+    notify_when          text[]       -- Its own rules, of tinydevcrm.subscription_rules(): it gets the events for which one of them holds, also those of which the rule of the view does not notify.
+    each_row             boolean      -- Whether each row that an event is about is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row: the rows of one address are a delivery, unless each_row.
+    allowed_domains      text[]       -- The domains, in lower case, to which addresses of to_column must belong.
+    title                text         -- Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default title.
+    message              text         -- Template of the texts that people get, likewise, at most 10,000 bytes.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
     trigger _100_mute before update of muted_for: _set_muted_until()
+    trigger _200_check_templates before update of title, message: _subscriptions_check_templates()
+    trigger _400_ask_no_more after update of is_dropped: _subscriptions_ask()
+    trigger _500_ask after insert: _subscriptions_ask()
+    trigger _500_ask_again after update of notify_when, each_row, to_column: _subscriptions_ask()
     trigger _500_drop after update of is_dropped: _subscriptions_drop()
+    trigger _600_refuse_split_digest after update of each_row, to_column: _refuse_split_digest('id')
 
 function _subscriptions_drop() returns trigger
     -- Removes a subscription that is dropped, with its deliveries and its webhook.
+
+function _subscriptions_check_templates() returns trigger
+    -- Refuses a template that cannot be rendered: see tinydevcrm._check_template().
 
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
@@ -1769,9 +1916,14 @@ function create_subscription(
         name text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        notify_when text default null,
+        each_row boolean default false
     ) returns bigint
     -- Subscribes to the events of one materialized view, or of all, that notify, and returns the number of the subscription.
+
+function alter_subscription(name text, title text default null, message text default null) returns void
+    -- Sets the templates of a subscription, in Mustache, by which people are notified: of the title and of the message.
 
 function drop_subscription(name text) returns void
     -- Drops a subscription with its deliveries.
@@ -1789,7 +1941,68 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000064_create_deliveries
+-- 000067_create_audiences
+-- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
+
+function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
+    -- What the subscriptions to a materialized view of this owner ask of it: tinydevcrm.matviews.asked_rules and carries_all.
+
+function _subscriptions_ask() returns trigger
+    -- Writes to the registry what the subscriptions to a materialized view ask of it, and removes a baseline that nothing needs.
+
+function _matviews_fill_in_asked() returns trigger
+    -- Writes what is asked of a materialized view that takes the place of one with subscriptions.
+
+function _check_recipients(matview_id bigint, to_column text, allowed_domains text[]) returns void
+    -- Raises TD007 unless the column is one of the view, and there are domains; nothing without a column.
+
+function set_audience(
+        name text,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
+    ) returns void
+    -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
+
+
+-- 000068_split_events
+-- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
+
+function _list_held_rules(event matview_refresh_events) returns text[]
+    -- The rules of subscriptions that hold for an event: those about rows, which it has recorded, and those about its outcome.
+
+function _list_event_rows(event matview_refresh_events) returns table (number bigint, kind text, entry text)
+    -- What an event carries, numbered: its rows, then its added, updated and removed ones, as JSON.
+
+function _read_cell(document text, name text) returns text
+    -- A value of a row, given as JSON; null when there is none, or when Postgres cannot read the JSON, as with \u0000.
+
+function _find_row_kinds(event matview_refresh_events, notify_when text[]) returns text[]
+    -- Which rows of an event a subscription with these rules of its own, or with that of the view, is notified of: see tinydevcrm.notify_rules.row_kinds.
+
+function _has_more_rows(event matview_refresh_events, kinds text[]) returns boolean
+    -- Whether there are more rows of these kinds than the event carries.
+
+function _split_event(event matview_refresh_events, notify_when text[], each_row boolean, to_column text) returns table (row_numbers integer[])
+    -- The parts in which a subscription gets an event: the numbers of the rows of each, as in tinydevcrm._list_event_rows(), and null for the whole event.
+
+function _carry_parts(event matview_refresh_events, row_numbers integer[]) returns matview_refresh_events
+    -- An event with these of its rows alone, and with the counts of these.
+
+function _address_event(event matview_refresh_events, notify_when text[], row_numbers integer[]) returns matview_refresh_events
+    -- An event as a subscription with these rules of its own gets it, or these rows of it: as if its rules were that of the view.
+
+function _find_event_recipient(
+        event matview_refresh_events,
+        row_numbers integer[],
+        to_column text,
+        allowed_domains text[]
+    ) returns text
+    -- The address of these rows of an event; null when they have none to which messages may go.
+
+
+-- 000069_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -1799,6 +2012,8 @@ table deliveries
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
+    row_numbers          integer[]    -- The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where the subscription gets rows apart; null for the whole event.
+    row_number           integer      -- The first of them, which names the part of the event; 0 for the whole event.
     matview_id           bigint       -- The registration of the event's materialized view, for the order; 0 when that had been removed.
     state                text         -- pending, acknowledged or parked.
     attempts             integer      -- How often it has been received.
@@ -1810,14 +2025,17 @@ table deliveries
     acknowledged_at      timestamptz  -- When it was acknowledged.
     parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
     last_error           text         -- Why the last attempt failed: the reason that the worker gave.
+    is_gathered          boolean      -- Set to let it carry all other deliveries of its subscription that are due: see tinydevcrm._lock_gathered().
     primary key (id)
-    unique (event_id, subscription_id)
+    unique (event_id, subscription_id, row_number)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_set_matview before insert: _deliveries_set_matview()
     trigger _100_set_times before update of state, hidden_for: _deliveries_set_times()
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
     trigger _500_lead after update: _deliveries_lead()
+    trigger _600_gather after update of is_gathered: _deliveries_gather()
+    trigger _610_release after delete: _deliveries_release()
 
 function _deliveries_set_matview() returns trigger
     -- Sets the materialized view of a delivery, which users cannot write.
@@ -1829,10 +2047,10 @@ function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
 function _matview_refresh_events_fan_out() returns trigger
-    -- Writes a delivery for each subscription whose owner may see the event.
+    -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000065_order_deliveries
+-- 000070_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -1845,7 +2063,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000066_group_failures
+-- 000071_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -1864,7 +2082,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000067_receive_deliveries
+-- 000072_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -1877,15 +2095,30 @@ function _receive_deliveries(
         subscription_id bigint,
         batch_size integer,
         visibility_timeout interval,
-        run_length integer default null
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
-    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view.
+        run_length integer default null,
+        places tid[] default null
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
+    -- As tinydevcrm.receive_events(), by the number of a subscription, and at most run_length deliveries of each materialized view; or those at these places (ctids), which the caller has locked.
 
 function receive_events(
         subscription text,
         batch_size integer default 100,
         visibility_timeout interval default '00:00:30'
-    ) returns table (delivery_id bigint, attempt integer, event matview_refresh_events, superseded_by bigint)
+    ) returns table (
+        delivery_id bigint,
+        attempt integer,
+        event matview_refresh_events,
+        superseded_by bigint,
+        row_number integer,
+        recipient text
+    )
     -- Receives up to batch_size pending deliveries of your subscription.
 
 function acknowledge_events(delivery_ids bigint[]) returns bigint
@@ -1898,7 +2131,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000068_create_redeliveries
+-- 000073_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -1911,14 +2144,14 @@ function redeliver_parked(subscription text) returns bigint
     -- Makes all parked deliveries of a subscription pending again, and returns how many.
 
 function replay_events(subscription text, since timestamptz) returns bigint
-    -- Makes all events that notify pending again, from a time on, also those from before the subscription, as far as they are still recorded.
+    -- Makes all events that notify pending again, from a time on, also those from before the subscription (for its own rules: those that were judged by them), as far as they are still recorded.
 
 function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000069_create_latest_deliveries
--- The newest deliveries of a subscription, and the states of views, deliveries and subscriptions, which only this file defines.
+-- 000074_create_latest_deliveries
+-- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
     -- Says which relation a materialized view reads that has been renamed, or moved to another schema, while another one has its old name; null when there is none.
@@ -1929,11 +2162,26 @@ function _matview_state(matview matviews, is_late boolean) returns text
 function _delivery_state(delivery deliveries) returns text
     -- The state of a delivery: pending (it waits for a worker), in flight (a worker has it, within the visibility timeout), failing (its last attempt failed, and another follows), acknowledged or parked.
 
-function _subscription_state(subscription subscriptions) returns text
-    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
-
 function _needs_attention(state text) returns boolean
     -- Whether a view or subscription in this state needs attention: a failure does; a pause is intended and does not.
+
+function _list_deliveries(subscription text, kind text, before bigint, row_limit integer) returns table (
+        delivery_id bigint,
+        event_id bigint,
+        carried_by bigint,
+        matview text,
+        outcome text,
+        status text,
+        attempts integer,
+        max_attempts integer,
+        last_error text,
+        created_at timestamptz,
+        next_attempt_at timestamptz,
+        acknowledged_at timestamptz,
+        row_number integer,
+        parked_at timestamptz
+    )
+    -- The newest deliveries of your subscription with a number below before: of one kind (waiting, failing, parked or acknowledged; those that fail wait too) or of all.
 
 function latest_deliveries(subscription text, row_limit integer default 10) returns table (
         delivery_id bigint,
@@ -1947,7 +2195,8 @@ function latest_deliveries(subscription text, row_limit integer default 10) retu
         last_error text,
         created_at timestamptz,
         next_attempt_at timestamptz,
-        acknowledged_at timestamptz
+        acknowledged_at timestamptz,
+        row_number integer
     )
     -- The newest deliveries of your subscription, each with its state, as in tinydevcrm._delivery_state(), and the time from which it may be received.
 
@@ -1955,14 +2204,47 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000070_create_webhooks
--- A subscription whose deliveries the orchestrator posts to a URL, by the Standard Webhooks specification: https://www.standardwebhooks.com/.
+-- 000075_create_webhook_formats
+-- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
+
+table webhook_formats
+    -- The formats of tinydevcrm.webhooks: the shape of its posts, as the receiver documents it.
+    rank                 integer      -- Its place in a list; that of rank 1 is the default.
+    name                 text         -- Name, as in create_webhook(format).
+    description          text         -- What it is for, in a few words.
+    url_pattern          text         -- Regular expression of the URLs whose format is guessed to be this one; null for a format that is never guessed.
+    url_requirement      text         -- Regular expression that each URL of this format matches; null when any URL will do.
+    has_secret_url       boolean      -- Whether anyone who knows the URL can post there.
+    is_signed            boolean      -- Whether the posts are signed by the secret of the webhook.
+    max_title            integer      -- Most characters of a title, in ntfy bytes; null for no limit.
+    max_text             integer      -- Most characters of the text, or of its rows, in ntfy bytes of both; null for no limit.
+    max_rows             integer      -- Most rows that a message shows; null for all that the event carries.
+    max_bytes            integer      -- Most bytes of a post; null for those that the orchestrator posts at all.
+    example_url          text         -- What a URL of this format looks like.
+    documentation_url    text         -- Where the receiver documents the shape and its limits.
+    primary key (name)
+    unique (rank)
+
+function _guess_webhook_format(url text) returns text
+    -- The format that fits a URL: the first of webhook_formats whose pattern it matches, else standard.
+
+function _note_guess(given text, format text) returns void
+    -- Says which format was guessed from a URL.
+
+function _show_url(url text, format text) returns text
+    -- A URL as lists show it.
+
+
+-- 000076_create_webhooks
+-- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
     -- Where the orchestrator posts the deliveries of a subscription.
     subscription_id      bigint       -- The subscription.
     owner                regrole      -- Owner of the subscription.
     url                  text         -- The endpoint, a URL that a trigger has checked.
+    format               text         -- The shape of the posts.
+    headers              jsonb        -- Headers that each post has besides, such as {"Authorization": "Bearer …"}: names and texts, which a trigger has checked.
     secret               text         -- The secret that signs the messages: whsec_ and 24 to 64 bytes in base64.
     secret_grace         interval     -- For how long the previous secret also signs after a rotation, at most 90 days.
     previous_secret      text         -- The secret before the last rotation.
@@ -1973,13 +2255,27 @@ table webhooks
     failing_since        timestamptz  -- When the first of them was; null when there are none.
     probe_after          interval     -- For how long from now on an endpoint that is down is not probed, at most 90 days.
     next_probe_at        timestamptz  -- From when on an endpoint that is down is probed with the next delivery.
+    digest               text         -- When its deliveries are posted, all of them as one message, as it was typed; null for at once.
+    post_after           interval     -- For how long from now on nothing is posted, at most 10 years.
+    next_post_at         timestamptz  -- From when on the next message is posted, of a webhook that gathers: see tinydevcrm._gathers().
+    post_count           bigint       -- How many messages have been accepted, of a webhook that gathers.
+    posted_at            timestamptz[] -- When those of the last hour were accepted, the newest first, up to 1000.
+    sent_to              text[]       -- The recipients that have got an e-mail which others have not got yet, each after the number of its delivery.
+    unsubscribed         text[]       -- The addresses of tinydevcrm.subscriptions.to_column, in lower case, that want no more e-mails.
     primary key (subscription_id)
+    foreign key (format) references webhook_formats(name)
     foreign key (subscription_id) references subscriptions(id) on delete cascade
-    trigger _100_check_url before insert or update of url: _webhooks_check_url()
+    trigger _100_check_url before insert or update of url, format: _webhooks_check_url()
     trigger _100_keep_secret before update of secret: _webhooks_keep_secret()
+    trigger _150_check_headers before insert or update of headers: _webhooks_check_headers()
     trigger _200_limit_rate before update of rate_limited_for: _webhooks_limit_rate()
     trigger _300_set_failing before update of url, failure_count: _webhooks_set_failing()
     trigger _400_set_probe before update of probe_after: _webhooks_set_probe()
+    trigger _500_hold before update of post_after: _webhooks_set_next_post('held')
+    trigger _510_note_post before update of post_count: _webhooks_set_next_post('posted')
+    trigger _520_set_digest before insert: _webhooks_set_next_post('set')
+    trigger _530_change_digest before update of digest, url: _webhooks_set_next_post('set')
+    trigger _600_refuse_split_digest after insert or update of digest: _refuse_split_digest('subscription_id')
 
 function _webhooks_keep_secret() returns trigger
     -- Keeps the previous secret for the time that secret_grace says.
@@ -1995,28 +2291,49 @@ function create_webhook(
         url text,
         relation regclass default null,
         max_attempts integer default 12,
-        numbers_as_text boolean default false
+        numbers_as_text boolean default false,
+        format text default null,
+        headers jsonb default '{}',
+        digest text default null,
+        notify_when text default null,
+        each_row boolean default false
     ) returns text
     -- Subscribes to the events of one materialized view, or of all, that notify; the orchestrator posts them to a URL.
 
-function alter_webhook(name text, url text) returns void
-    -- Changes the URL of a webhook.
+function alter_webhook(name text, url text default null, format text default null, headers jsonb default null) returns void
+    -- Changes URL, format or headers of a webhook; what is null stays, and the secret too.
 
 function rotate_webhook_secret(name text, grace interval default '1 day') returns text
     -- Gives a webhook a new secret and returns it.
 
 
--- 000071_check_webhook_urls
+-- 000077_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
     -- Why nothing can be posted to a URL; null when there is nothing against it.
 
+function _find_address_problem(url text) returns text
+    -- Why no e-mail can be sent to a mailto: URL; null when there is nothing against it.
+
 function _webhooks_check_url() returns trigger
-    -- Raises TD007 when nothing can be posted to the URL of a webhook, and says why.
+    -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000072_track_endpoints
+-- 000078_check_webhook_headers
+-- Which headers of their own the owners of webhooks may send.
+
+function _find_header_problem(headers jsonb) returns text
+    -- Why headers cannot be sent with the posts of a webhook; null when there is nothing against them.
+
+function _parse_headers(lines text) returns jsonb
+    -- Headers that are written as lines, "Authorization: Bearer …", for tinydevcrm.create_webhook(); null when there is no line.
+
+function _webhooks_check_headers() returns trigger
+    -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
+
+
+-- 000079_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2038,20 +2355,156 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000073_post_webhooks
+-- 000080_describe_events
+-- What a person is notified of: an event in words.
+
+function _encode_path(part text) returns text
+    -- A text as one part of the path of a URL.
+
+function _count_rows(count bigint, verb text default null) returns text
+    -- A number of rows in words, with what happened to them.
+
+function _count_changes(event matview_refresh_events) returns text
+    -- How many rows of which kind an event has found, as in "3 rows added, 1 removed"; null for none.
+
+function _describe_event(event matview_refresh_events, other_count bigint default 0) returns table (title text, summary text, severity text, key text, is_resolved boolean, path text)
+    -- An event in words, for a person.
+
+function _name_message(event_id bigint, row_number integer) returns text
+    -- The name of a message, the same at each attempt: event_17, or event_17_3 for a part of an event: see tinydevcrm.deliveries.row_number.
+
+function _build_notification(
+        subscription_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint default null,
+        others json default null,
+        row_number integer default 0
+    ) returns json
+    -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
+
+
+-- 000081_create_digests
+-- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
+
+function _compute_next_digest(digest text, after timestamptz) returns timestamptz
+    -- When a digest is sent first after a time.
+
+function _gathers(webhook webhooks) returns boolean
+    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart.
+
+function _webhooks_set_next_post() returns trigger
+    -- Sets from when on the next message of a webhook that gathers is posted.
+
+function _refuse_split_digest() returns trigger
+    -- Raises TD007 when a subscription is to get rows apart and a digest.
+
+function set_digest(subscription text, digest text) returns timestamptz
+    -- Has all deliveries of a webhook or an e-mail sent as one message at the times of a schedule, such as 'daily at 8:00' or 'weekdays at 9:00 Europe/Berlin'; the time zone is that of pg_cron unless given.
+
+function _hold_posts(subscription_id bigint, until timestamptz) returns void
+    -- Posts nothing of a webhook that gathers before a time.
+
+
+-- 000082_gather_posts
+-- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+
+function _deliveries_gather() returns trigger
+    -- Lets a delivery carry the others of its subscription that are due, with what these carry.
+
+function _deliveries_release() returns trigger
+    -- Frees what a removed delivery has carried.
+
+function _lock_gathered(webhook webhooks) returns tid[]
+    -- Locks the delivery that a webhook that gathers posts next, and lets it carry all others that are due.
+
+function _list_posted_events(delivery_id bigint) returns table (event matview_refresh_events, place bigint)
+    -- The event of a delivery, and those that it carries, with their place from the newest on.
+
+function _name_views(delivery_id bigint) returns text
+    -- The materialized views that a gathered post is about, each with the number of its events.
+
+function _name_post(delivery_id bigint) returns text
+    -- The message id of a gathered post, the same at each attempt: event_ and its id, or events_ and the first and last id.
+
+function _build_digest(webhook webhooks, delivery_id bigint) returns json
+    -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
+
+
+-- 000083_create_emails
+-- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
+
+function _list_addresses(webhook webhooks) returns setof text
+    -- The recipients of an e-mail.
+
+function _list_recipients(webhook webhooks, recipient text) returns setof text
+    -- Who gets an e-mail that is for a recipient from a column, or for none: that one, unless it has unsubscribed; else the recipients of the webhook.
+
+function _join_addresses(recipients text[]) returns text
+    -- The URL of an e-mail to these recipients.
+
+function create_email(
+        name text,
+        recipients text[],
+        relation regclass default null,
+        digest text default null,
+        max_attempts integer default 12,
+        notify_when text default null,
+        each_row boolean default false,
+        to_column text default null,
+        allowed_domains text[] default '{}'
+    ) returns void
+    -- Subscribes up to 50 addresses to the events of one materialized view, or of all, that notify.
+
+function alter_email(name text, recipients text[]) returns void
+    -- Sends a subscription by e-mail to these recipients from now on, also those that have unsubscribed.
+
+function _sign(secret text, message text) returns text
+    -- A signature of a text that only who knows the secret can make: 64 hexadecimal digits.
+
+function _address_email(webhook webhooks, post text, body json, recipient text default null) returns json
+    -- A notification with the recipients that have not got it yet, each with the path that unsubscribes it, and with mail_id, by which a mailbox recognises a letter that comes twice.
+
+function _find_unsubscribed(subscription_id bigint, recipient text, token text) returns table (email text, address text)
+    -- The subscription and the recipient of a link to unsubscribe; nothing when the link is wrong, or the recipient has unsubscribed already.
+
+function _unsubscribe(subscription_id bigint, recipient text, token text) returns text
+    -- Removes the recipient of a link to unsubscribe from an e-mail, and returns the address; null when the link is wrong, or the recipient has unsubscribed already.
+
+function _subscription_state(subscription subscriptions) returns text
+    -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
+
+
+-- 000084_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
     -- Whether there is something to post to an endpoint now.
 
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have deliveries to post now, and that the caller may serve.
+    -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
 
+function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
+    -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
+
+function _build_part(
+        webhook webhooks,
+        delivery_id bigint,
+        event matview_refresh_events,
+        superseded_by bigint,
+        others json,
+        row_number integer,
+        recipient text
+    ) returns json
+    -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
+
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
+
+function _list_signing_secrets(webhook webhooks) returns text[]
+    -- The secrets that sign the posts of a webhook now; none when its format is not signed.
 
 function _receive_posts(
         subscription_id bigint,
@@ -2065,7 +2518,9 @@ function _receive_posts(
         body json,
         url text,
         secrets text[],
-        early interval
+        early interval,
+        format text,
+        headers jsonb
     )
     -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
 
@@ -2073,7 +2528,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000074_answer_posts
+-- 000085_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2084,6 +2539,12 @@ function _limit_webhook_rate(subscription_id bigint, retry_after interval) retur
 
 function _lock_posted(delivery_ids bigint[]) returns void
     -- Locks deliveries whose outcome is recorded next.
+
+function _note_gathered(subscription_id bigint) returns void
+    -- Counts a message of a webhook that gathers, which sets when the next one is posted.
+
+function _note_sent(subscription_id bigint, delivery_id bigint, addresses text[]) returns boolean
+    -- Records which recipients have got the e-mail of a delivery.
 
 function _accept_posts(subscription_id bigint, delivery_ids bigint[]) returns table (down_since timestamptz, waiting_count bigint)
     -- Records that an endpoint has accepted the posts of deliveries.
@@ -2097,12 +2558,14 @@ function _refuse_post(
         status integer,
         reason text,
         retry_after interval default null,
-        early interval default '00:00:00'
+        early interval default '00:00:00',
+        sent_to text[] default '{}',
+        is_final boolean default false
     ) returns text
     -- Handles an endpoint's refusal of a post.
 
 
--- 000075_retry_subscriptions
+-- 000086_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2112,7 +2575,67 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000076_create_embeds
+-- 000087_test_subscriptions
+-- What a subscription would send: a preview of its message, and a test that really sends one.
+
+table subscription_tests
+    -- Tests of subscriptions, of the last hour.
+    id                   bigint       -- Number of the test, which its message_id repeats.
+    subscription_id      bigint       -- The subscription.
+    owner                regrole      -- Owner of the subscription.
+    is_started           boolean      -- Whether an orchestrator has taken it.
+    is_finished          boolean      -- Whether the answer is there.
+    status               integer      -- Status of the answer, as of HTTP; null when there was none.
+    duration             interval     -- How long the answer took, at most 7 days.
+    answer               text         -- The first bytes of the answer's body.
+    error                text         -- Why the message was not accepted; null when it was.
+    asked_at             timestamptz  -- When it was asked for.
+    started_at           timestamptz  -- When an orchestrator has taken it.
+    finished_at          timestamptz  -- When the answer was recorded.
+    primary key (id)
+    foreign key (subscription_id) references subscriptions(id) on delete cascade
+    trigger _100_limit before insert: _subscription_tests_limit()
+    trigger _200_set_times before update: _subscription_tests_set_times()
+    trigger _500_forget after insert: _subscription_tests_forget()
+
+function _subscription_tests_limit() returns trigger
+    -- Allows five tests of a subscription a minute: a receiver may count them.
+
+function _subscription_tests_set_times() returns trigger
+    -- Sets when a test has started and finished.
+
+function _subscription_tests_forget() returns trigger
+    -- Removes the old tests of a subscription.
+
+function test_subscription(name text) returns bigint
+    -- Sends a message that is marked as a test, with the last event of the subscription or an example, and returns the number of its row in tinydevcrm.subscription_tests, which has the answer some moments after the commit.
+
+function _find_example_event(subscription_id bigint) returns matview_refresh_events
+    -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
+
+function preview_message(name text, title text default null, message text default null) returns json
+    -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
+
+function _build_test(test_id bigint, subscription_id bigint) returns json
+    -- The message of a test: that of the last event, marked, also where a template makes it.
+
+function _receive_tests(batch_size integer) returns table (
+        test_id bigint,
+        subscription text,
+        message_id text,
+        body json,
+        url text,
+        secrets text[],
+        format text,
+        headers jsonb
+    )
+    -- Takes tests that were asked for within the last minute, one of each owner, with all that the orchestrator needs to send them.
+
+function _finish_test(test_id bigint, status integer, duration interval, answer text, error text) returns void
+    -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
+
+
+-- 000088_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2165,7 +2688,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000077_create_retention
+-- 000089_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2193,7 +2716,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000078_create_status
+-- 000090_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2248,6 +2771,7 @@ view subscription_status
     matview              regclass     -- The materialized view whose events it gets; null for all, and when it has been dropped.
     dropped_matview      text         -- Name of its materialized view when that has been dropped.
     url                  text         -- Where its deliveries are posted; null when it is no webhook.
+    format               text         -- The shape of its posts; null when it is no webhook.
     pending_count        bigint       -- Deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
     in_flight_count      bigint       -- Those of them in state in flight: see tinydevcrm._delivery_state().
     parked_count         bigint       -- Its parked deliveries; 10000 when there are as many or more.
@@ -2260,11 +2784,16 @@ view subscription_status
     pause_reason         text         -- Why it is paused or switched off.
     is_paused            boolean      -- Whether it is paused or switched off.
     muted_until          timestamptz  -- Until when it gets no events: see tinydevcrm.mute_subscription().
+    title                text         -- Template of the title of its messages; null for the default.
+    message              text         -- Template of the text of its messages; null for the default.
     status               text         -- Its state: see tinydevcrm._subscription_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
+    notify_when          text         -- Its own rules: see tinydevcrm.subscription_rules().
+    each_row             boolean      -- Whether each row is a delivery of its own.
+    to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000079_create_overview
+-- 000091_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2285,8 +2814,8 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000080_create_page_lists
--- What the page lists: the imported tables, and the views with all that it shows of each.
+-- 000092_create_page_lists
+-- What the page lists: the imported tables, the views with all that it shows of each, and the subscriptions.
 
 view imported_tables
     -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
@@ -2334,7 +2863,16 @@ function _describe_view(names text[], schemas name[] default current_schemas(tru
     )
     -- What the page of a view's rows shows about the view, which is found as by tinydevcrm._find_matview().
 
-function _find_matviews(asked text, part text, row_limit integer, schemas name[] default current_schemas(true)) returns table (
+function _find_matviews(
+        asked text,
+        part text,
+        row_limit integer,
+        schemas name[] default current_schemas(true),
+        state text default null,
+        sort text default null,
+        is_descending boolean default false,
+        row_offset integer default 0
+    ) returns table (
         id bigint,
         key text,
         matview matview_status,
@@ -2347,10 +2885,46 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
         ignored_columns text,
         origins text[]
     )
-    -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
+    -- The views whose names contain a part, of one state if one is given: sorted by name or refreshed (the last refresh), or else failing and late ones first and then the newest.
+
+function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
+    -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
+
+function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
+    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
+
+function _list_subscriptions(
+        part text,
+        of text,
+        sort text,
+        is_descending boolean,
+        row_limit integer,
+        row_offset integer,
+        schemas name[] default current_schemas(true)
+    ) returns setof subscription_status
+    -- Your subscriptions whose names contain a part, of one view (with those of all views) or, when of is empty, of any.
+
+function _describe_subscription(name text) returns table (
+        subscription subscription_status,
+        matview_key text,
+        max_attempts integer,
+        numbers_as_text boolean,
+        created_at timestamptz,
+        is_signed boolean,
+        previous_secret_until timestamptz,
+        header_names text[],
+        failure_count integer,
+        failing_since timestamptz,
+        next_probe_at timestamptz,
+        digest text,
+        next_post_at timestamptz,
+        allowed_domains text[],
+        unsubscribed text[]
+    )
+    -- What the page of your subscription shows beside its deliveries.
 
 
--- 000081_follow_changes
+-- 000093_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2375,32 +2949,41 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000082_follow_table_changes
--- Tracking follows what users do to tables by hand: a new partition, a disabled or dropped trigger, a view with another query, a refresh without TinyDevCRM.
+-- 000094_follow_table_changes
+-- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
     -- Makes the views stale that read one of these relations, a part of one, or a table of which one of them is a part, and analyzes them again.
 
+function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
+    -- The tables with a column of these types, and the views and materialized views that name these types, functions or text search configurations; also through operators, aggregates, domains, arrays and the like.
+
+function _follow_definitions(class_ids oid[], object_ids oid[]) returns void
+    -- Makes the views stale whose rows depend on these types, functions or text search configurations, and analyzes them again.
+
 function _track_partitions(relations oid[]) returns void
     -- Tracks partitions and inheriting tables that have just become part of a tracked table.
+
+function _keep_triggers_always(relations oid[]) returns void
+    -- Enables our trigger for every session after "enable trigger all", which pg_restore --disable-triggers ends with, has enabled it for most.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 function _follow_commands() returns event_trigger
-    -- Follows a command on a table, trigger or view.
+    -- Follows a command on a table, trigger, view, function, type or text search configuration.
 
 function _follow_dropped_parts() returns event_trigger
     -- Follows a partition or trigger that is dropped.
 
 event trigger tinydevcrm_follow_commands on ddl_command_end: _follow_commands()
-    -- Keeps the tracking of changes true when tables, triggers and views change.
+    -- Keeps the tracking of changes true when tables, triggers, views, functions and types change.
 
 event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts()
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000083_note_late_matviews
+-- 000095_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2410,7 +2993,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000084_create_upkeep
+-- 000096_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -2444,7 +3027,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000085_create_checks
+-- 000097_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -2471,7 +3054,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000086_create_metrics
+-- 000098_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -2490,7 +3073,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000088_drop_users
+-- 000100_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -2503,14 +3086,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000089_create_watchdog
+-- 000101_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000090_create_rule_replays
+-- 000102_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -2567,7 +3150,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000091_move_registrations
+-- 000103_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -2589,7 +3172,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000092_list_matview_settings
+-- 000104_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -2611,7 +3194,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000093_lock_readers
+-- 000105_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -2641,7 +3224,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000094_alter_matview_queries
+-- 000106_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -2670,7 +3253,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000095_describe_matviews
+-- 000107_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -2680,7 +3263,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000096_restore_matviews
+-- 000108_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -2706,4 +3289,93 @@ function _find_dropped(name text) returns dropped_matviews
 
 function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
+
+
+-- 000109_manage_tables
+-- What the page shows of a user's own tables, and does with them.
+
+function _list_tables(
+        part text,
+        sort text default null,
+        is_descending boolean default false,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (
+        key text,
+        relation regclass,
+        row_estimate bigint,
+        byte_count bigint,
+        matview_count bigint,
+        source text,
+        finished_at timestamptz
+    )
+    -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
+
+function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
+        relation regclass,
+        place bigint,
+        key text,
+        name text,
+        byte_count bigint,
+        description text,
+        distribution text
+    )
+    -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
+
+function _list_dropped_with(relation regclass) returns table (kind text, relation regclass, constraint_name text, key text, subscription_count bigint)
+    -- What is dropped together with a table: the views that read it, directly or through others, and the foreign keys that refer to it.
+
+function _rename_table(relation regclass, name text) returns text
+    -- Renames a table and returns its new name with schema.
+
+function _drop_table(relation regclass, with_dependents boolean) returns void
+    -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
+
+
+-- 000110_create_sample
+-- The sample: a table, a view of it and a schedule, to see how everything works together.
+
+function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
+    -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
+
+
+-- 000111_set_up_matviews
+-- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
+
+function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
+    -- The tables and materialized views that the query of a view reads, also through views.
+
+function _list_subscribed(relation regclass, row_limit integer) returns table (name text, status text, is_troubled boolean, gets_all boolean)
+    -- Your subscriptions that get the events of a view: first those to it alone, then those to all of your views (gets_all).
+
+function _list_names(row_limit integer, column_limit integer) returns table (relation regclass, columns text[], types text[])
+    -- The tables and views of the role that has logged in, newest first, each with its columns, as a query writes them: what the query editor completes.
+
+function _try_rule(
+        relation regclass,
+        notify_when text,
+        notify_after integer,
+        notify_interval interval,
+        event_limit integer default 20000
+    ) returns json
+    -- How often a rule would have notified in the last 30 days, and the last ten times, as JSON: see tinydevcrm.replay_rule().
+
+function _set_up_matview(name text, query text, notify_when text, schedule text, subscription text, url text) returns json
+    -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty subscription or schedule is left out.
+
+
+-- 000112_list_event_details
+-- What the page of one event shows beside the event.
+
+function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
+    -- The event of the same view that notified before an event, and the one after it; null for none.
+
+function _list_event_deliveries(event_id bigint) returns table (
+        subscription text,
+        status text,
+        attempts integer,
+        last_error text,
+        acknowledged_at timestamptz
+    )
+    -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
