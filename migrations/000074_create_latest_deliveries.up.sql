@@ -149,14 +149,20 @@ begin
             )
             union all
             (
-                select deliveries.id
-                  from tinydevcrm.deliveries
-                 where deliveries.subscription_id = v_id
-                   and deliveries.id < v_before
-                   and deliveries.acknowledged_at is null
-                   and deliveries.parked_at is null
-                   and _list_deliveries.kind = 'waiting'
-                 order by deliveries.id desc
+                select pending.id
+                  from (
+                    -- In the order of their index: the newest of all deliveries may all be acknowledged.
+                    select deliveries.id
+                      from tinydevcrm.deliveries
+                     where deliveries.subscription_id = v_id
+                       and deliveries.acknowledged_at is null
+                       and deliveries.parked_at is null
+                       and _list_deliveries.kind = 'waiting'
+                     order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                     limit 10000
+                  ) as pending
+                 where pending.id < v_before
+                 order by pending.id desc
                  limit v_limit
             )
             union all
@@ -225,9 +231,9 @@ $$;
 
 comment on function tinydevcrm._list_deliveries(text, text, bigint, integer) is
     'The newest deliveries of your subscription with a number below before: of one kind (waiting, '
-    'failing, parked or acknowledged; those that fail wait too) or of all. The columns are those of '
-    'tinydevcrm.latest_deliveries(), and when a delivery was parked. Raises TD001 when there is no '
-    'such subscription.';
+    'failing, parked or acknowledged; those that fail wait too) or of all. Of those that wait, it '
+    'reads 10000. The columns are those of tinydevcrm.latest_deliveries(), and when a delivery was '
+    'parked. Raises TD001 when there is no such subscription.';
 
 create function tinydevcrm.latest_deliveries(subscription text, row_limit integer default 10)
     returns table (

@@ -1,5 +1,5 @@
 begin;
-select plan(9);
+select plan(15);
 
 create table numbers (n integer);
 insert into numbers values (1);
@@ -47,6 +47,24 @@ select is(
     'the newest delivery comes first');
 select is(count(*), 2::bigint, 'row_limit is the limit')
   from tinydevcrm.latest_deliveries('s', 2);
+select is(
+           array(select status from tinydevcrm._list_deliveries('s', kinds.kind, null, 9)),
+           kinds.statuses,
+           format('the deliveries of kind %s are listed, newest first', kinds.kind))
+  from (values ('waiting', array['pending', 'failing', 'failing']),
+               ('failing', array['failing', 'failing']),
+               ('parked', array['parked']),
+               ('acknowledged', array['acknowledged']),
+               ('nonsense', array[]::text[])) as kinds (kind, statuses);
+select is(
+    array(
+        select listed.delivery_id
+          from tinydevcrm._list_deliveries(
+                   's', 'failing', (select max(id) from tinydevcrm.deliveries where last_error is not null and state = 'pending'), 9)
+               as listed),
+    array(
+        select min(id) from tinydevcrm.deliveries where last_error is not null and state = 'pending'),
+    'a page begins before a delivery');
 select throws_ok(
     $$ select tinydevcrm.latest_deliveries('none') $$, 'TD001', null,
     'an unknown subscription is refused');

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(24);
+select plan(33);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -100,8 +100,38 @@ select is(
        from tinydevcrm.matview_status where relation = 'sample_now'::regclass),
     '{t,t,t}', 'the view of the sample is scheduled and refreshed');
 
+select tinydevcrm.create_webhook('chat', 'https://hooks.slack.com/services/T0/B0/secret', 'v') \g /dev/null
+select tinydevcrm.create_webhook('hook', 'https://example.com/in', 'breaks', headers => '{"X-Key": "s3cret"}') \g /dev/null
+select tinydevcrm.refresh_matview('breaks') \g /dev/null
+update numbers set n = 1;
+select tinydevcrm.refresh_matview('breaks') \g /dev/null
+select tinydevcrm.reject_event(delivery_id, 'a 500') from tinydevcrm.receive_events('hook', 1) \g /dev/null
+select is(
+    (select string_agg(subscription, ' ') from tinydevcrm._list_subscriptions('', '', '', false, 9, 0)),
+    'hook chat thingsub', 'subscriptions that need attention come first');
+select is(
+    (select string_agg(subscription, ' ') from tinydevcrm._list_subscriptions('H', '', 'name', true, 2, 1)),
+    'hook chat', 'they are found by a part, sorted by name and read by pages');
+select is(
+    (select string_agg(subscription, ' ') from tinydevcrm._list_subscriptions('', 'tap.v', '', false, 9, 0)),
+    'chat thingsub', 'those of a view include those of all views');
+select results_eq(
+    $$ select (subscription).url, matview_key, is_signed, header_names, failure_count
+         from tinydevcrm._describe_subscription('hook') $$,
+    $$ values ('https://example.com/in', 'tap.breaks', true, array['X-Key'], 0) $$,
+    'a subscription is described, its headers by their names');
+select results_eq(
+    $$ select matview_key, is_signed, header_names from tinydevcrm._describe_subscription('thingsub') $$,
+    $$ values (null::text, null::boolean, '{}'::text[]) $$, 'a worker of all views has neither');
+select is(
+    (select note from tinydevcrm._search('chat', 5)), 'https://hooks.slack.com/…cret', 'a search shows no URL that is a secret');
+
+select tinydevcrm.create_webhook('theirs', 'https://example.com/', 'v') \g /dev/null
 set local session authorization "Tap Two";
 
+select is_empty($$ select * from tinydevcrm._list_subscriptions('', '', '', false, 9, 0) $$, 'another user sees no subscriptions');
+select is_empty($$ select * from tinydevcrm._describe_subscription('theirs') $$, 'nor one of them');
+select throws_ok($$ select tinydevcrm._list_deliveries('theirs', null, null, 9) $$, 'TD001', null, 'nor its deliveries');
 select is_empty('select * from tinydevcrm.imported_tables', 'another user sees no tables');
 select is_empty($$ select * from tinydevcrm._find_matviews('tap.v', '', 9) $$, 'another user sees no views');
 

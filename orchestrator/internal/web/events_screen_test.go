@@ -251,3 +251,32 @@ func TestEventsBesideNestedOnes(t *testing.T) {
 		t.Error("the page does not say that it cannot show the nested event")
 	}
 }
+
+// An event that is no success is not green: neither one that fails, is late or silent, nor that of a drop.
+func TestColoursOfEvents(t *testing.T) {
+	f := newFixture(t)
+	f.useEvents()
+	f.exec(`
+		insert into tinydevcrm.matview_refresh_events (matview_id, matview, outcome, is_notified, reason, started_at, duration)
+		select id, $1, outcome, true, 'a test', now(), '0'
+		  from tinydevcrm.matviews, unnest('{late,silent,dropped}'::text[]) as outcome
+		 where relation = 'levels'::regclass`, f.schema+".levels")
+	b := newBrowser(t)
+	b.do("open the events", chromedp.Navigate(f.server.URL+"/events"))
+	for outcome, name := range map[string]string{
+		"refreshed": "good", "failed": "bad", "late": "bad", "silent": "bad", "dropped": "weak",
+	} {
+		b.waitFor(outcome+" has its colour", fmt.Sprintf(`(() => {
+			const probe = document.body.appendChild(document.createElement('a'));
+			probe.style.color = 'var(--%s)';
+			const want = getComputedStyle(probe).color;
+			probe.remove();
+			return getComputedStyle(document.querySelector('#feed .%s')).borderLeftColor === want;
+		})()`, name, outcome))
+	}
+	dropped := f.number(`select max(id) from tinydevcrm.matview_refresh_events where outcome = 'dropped'`)
+	if page := f.send(get(fmt.Sprintf("/events/%d", dropped)).fromBrowser()).body; !strings.Contains(page, `<dd class="">dropped</dd>`) {
+		t.Errorf("the page of a drop: %s", page)
+	}
+	b.checkErrors()
+}
