@@ -23,11 +23,11 @@ func TestFeedOfAViewByItsShortName(t *testing.T) {
 	f.watch("other", "select 1 as n")
 	f.refresh("other")
 	f.refresh("seen")
-	page := f.send(get("/?of=seen").fromBrowser()).body
+	page := f.send(get("/events?of=seen").fromBrowser()).body
 	if !strings.Contains(page, `name="of" value="`+f.schema+`.seen"`) || strings.Count(page, `<li class="refreshed"`) != 1 {
 		t.Errorf("the feed is not that of the one view: %s", page)
 	}
-	if page := f.send(get("/?of=none").fromBrowser()).body; !strings.Contains(page, "No such events.") {
+	if page := f.send(get("/events?of=none").fromBrowser()).body; !strings.Contains(page, "No such events.") {
 		t.Errorf("the feed does not say that there are none of these: %s", page)
 	}
 }

@@ -118,7 +118,7 @@ func TestViewThatIsGone(t *testing.T) {
 				t.Errorf("%s of %s: %d, want %q: %s", path, name, got.status, want, got.body)
 			}
 			page := f.follow(sent)
-			if said := problemOf(t, page.body); page.status != 404 || !strings.Contains(said, name+" is not watched") {
+			if said := problemOf(t, page.body); page.status != 404 || !strings.Contains(said, name+" is no longer there") {
 				t.Errorf("%s of %s in a browser: %d %s", path, name, page.status, said)
 			}
 		}

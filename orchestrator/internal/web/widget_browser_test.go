@@ -157,12 +157,6 @@ func TestWidgetOutlivesItsServer(t *testing.T) {
 		b.do("open it otherwise", chromedp.Navigate(f.server.URL+f.embedPath("v")+query))
 		b.takeScreenshots("widget-" + strings.Trim(strings.ReplaceAll(query, "&", "-"), "?"))
 	}
-	b.do("open the rows", chromedp.Navigate(f.server.URL+"/matviews/v.html"))
-	b.expect("td", "1")
-	b.takeScreenshots("rows")
-	b.do("open no rows", chromedp.Navigate(f.server.URL+"/matviews/nope.html"))
-	b.expect(".problem", "is not watched")
-	b.takeScreenshots("no-rows")
 }
 
 func TestWidgetWithoutJavaScript(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
 func (f *fixture) embedPath(name string) string {
@@ -242,8 +243,7 @@ func TestOwnersAllowAndForbidEmbedding(t *testing.T) {
 		t.Errorf("the widget: %d", got.status)
 	}
 	browser := f.send(post("/matviews/embed", "relation", relation, "origins", "*").fromBrowser())
-	if browser.status != 303 || !strings.HasSuffix(browser.header.Get("Location"), "#schedule") ||
-		!strings.Contains(browser.header.Get("Location"), "matview=") {
+	if browser.status != 303 || !strings.HasPrefix(browser.header.Get("Location"), "/views/") {
 		t.Errorf("a browser is sent to %d %s", browser.status, browser.header.Get("Location"))
 	}
 	decode[struct{ Relation string }](t, f.send(post("/matviews/unembed", "relation", relation)), 200)
@@ -303,14 +303,14 @@ func TestEmbeddingForm(t *testing.T) {
 	f.watch(`Odd "view"`, "select 1 as n")
 	formOf := func() string {
 		t.Helper()
-		page := f.send(get("/").fromBrowser()).body
-		_, form, _ := strings.Cut(page, `action="/matviews/embed`)
-		form, _, _ = strings.Cut(form, "select * from")
-		return html.UnescapeString(form)
+		page := f.send(get(kit.Path("views", f.schema+`."Odd ""view"""`)).fromBrowser()).body
+		_, section, _ := strings.Cut(page, `<section id="embed"`)
+		section, _, _ = strings.Cut(section, "</section>")
+		return html.UnescapeString(section)
 	}
 	before := formOf()
 	for _, want := range []string{
-		`name="relation" value=""Odd ""view""""`, "Make it public",
+		`"Odd ""view""""`, "Make it public",
 		`allow_embedding('"Odd ""view"""', '{https://example.com}')`,
 	} {
 		if !strings.Contains(before, want) {

@@ -50,6 +50,9 @@ type Page struct {
 	at      string
 	screens []Screen
 	search  string
+	// isProblemShown becomes true when the error is shown. isProblemAtTop means that no part of the page shows it.
+	isProblemShown *bool
+	isProblemAtTop bool
 }
 
 // Pages are the pages of one screen.
@@ -104,7 +107,11 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, show *template.Tem
 	}
 	if err != nil {
 		problem := s.Explain(r, err)
-		page.Problem, page.status = &problem, problem.Status
+		page.status = problem.Status
+		// Why the request was refused is what the user wants to know, also when the page is no longer there.
+		if page.Problem == nil || problem.IsAway {
+			page.Problem = &problem
+		}
 	}
 	switch since := s.awaySince.Load(); {
 	case err == nil:
@@ -117,12 +124,26 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, show *template.Tem
 	if page.Title == "" {
 		page.Title = http.StatusText(page.status)
 	}
-	var body bytes.Buffer
-	if err := show.ExecuteTemplate(&body, "layout.html", page); err != nil {
+	body, err := execute(show, page)
+	if err != nil {
 		s.WriteProblem(w, r, fmt.Errorf("render the page %s: %w", r.URL.Path, err))
 		return
 	}
-	s.writePage(w, r, page, body.Bytes())
+	s.writePage(w, r, page, body)
+}
+
+// execute renders a page. An error whose part the page does not have is shown at its top.
+func execute(show *template.Template, page Page) ([]byte, error) {
+	var body bytes.Buffer
+	page.isProblemShown = new(bool)
+	err := show.ExecuteTemplate(&body, "layout.html", page)
+	if err != nil || page.Problem == nil || page.IsAway() || *page.isProblemShown {
+		return body.Bytes(), err
+	}
+	page.isProblemAtTop = true
+	body.Reset()
+	err = show.ExecuteTemplate(&body, "layout.html", page)
+	return body.Bytes(), err
 }
 
 // writePage lets browsers keep a page, and ask whether it has changed, unless it shows a result once.
@@ -151,12 +172,13 @@ func (p Page) ProblemAt(part string) *db.Problem {
 		return nil
 	}
 	at := ""
-	if p.Flash != nil && p.Flash.Problem == p.Problem {
+	if p.Flash != nil && p.Flash.Problem == p.Problem && !p.isProblemAtTop {
 		at = p.Flash.At
 	}
 	if at != part {
 		return nil
 	}
+	*p.isProblemShown = true
 	return p.Problem
 }
 
@@ -193,10 +215,13 @@ func (p Page) Places() []place {
 	return places
 }
 
-// Path joins segments of a URL, each escaped.
+// Path joins segments of a URL, each escaped. Empty ones are left out.
 func Path(segments ...string) string {
 	var joined strings.Builder
 	for _, segment := range segments {
+		if segment == "" {
+			continue
+		}
 		joined.WriteString("/" + url.PathEscape(segment))
 	}
 	return joined.String()

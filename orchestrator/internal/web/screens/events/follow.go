@@ -75,7 +75,7 @@ func (s *screen) streamEvents(w http.ResponseWriter, r *http.Request) {
 		limit = shownEvents
 	}
 	after = max(after, lastID-idMargin)
-	stream.lastID = after
+	stream.after = after
 	messages, err := s.events.ReadInTime(r.Context(), parts.Latest, after, limit,
 		stream.filter.Matview, stream.filter.Outcome, 0)
 	if err != nil {
@@ -169,9 +169,14 @@ func (s *screen) forward(ctx context.Context, stream *eventStream, ids []int64) 
 	return stream.send("", messages)
 }
 
-// forwardMissed sends the unsent events, from idMargin before the last sent id.
+// forwardMissed sends the unsent events, from idMargin before the last sent id; from where the client asked, when none was
+// sent.
 func (s *screen) forwardMissed(ctx context.Context, stream *eventStream) error {
-	messages, err := s.events.ReadInTime(ctx, parts.Unsent, max(0, stream.lastID-idMargin), missedEvents,
+	after := stream.after
+	if stream.lastID != 0 {
+		after = max(0, stream.lastID-idMargin)
+	}
+	messages, err := s.events.ReadInTime(ctx, parts.Unsent, after, missedEvents,
 		stream.filter.Matview, stream.filter.Outcome, 0, pq.Array(stream.recent()))
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type eventStream struct {
 	// sent are the ids above the floor that were sent. Ids up to the floor are no longer sent.
 	sent          map[int64]struct{}
 	floor, lastID int64
+	// after is the event after which the client asked for others.
+	after int64
 }
 
 // has reports whether an event was sent, or is too old to be sent.
