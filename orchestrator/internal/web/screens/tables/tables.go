@@ -164,49 +164,14 @@ func noTable(name string) error {
 type imported struct {
 	ID                     int64
 	Source, Mode           string
-	UpsertKey              []string
-	DistributeBy           string
-	Dialect                dialect
 	RowCount, ProblemCount int64
 	FinishedAt             time.Time
 	Notices                []string
 }
 
-// A dialect is how the file of an import is written.
-type dialect struct {
-	HasHeader                          bool
-	Delimiter, Quote, Escape, Encoding string
-	SkipLines                          int
-}
-
 func (i *imported) fields() []any {
-	return []any{&i.ID, &i.Source, &i.Mode, pq.Array(&i.UpsertKey), &i.DistributeBy, &i.Dialect.HasHeader, &i.Dialect.Delimiter,
-		&i.Dialect.Quote, &i.Dialect.Escape, &i.Dialect.Encoding, &i.Dialect.SkipLines, &i.RowCount, &i.ProblemCount,
-		&i.FinishedAt, pq.Array(&i.Notices)}
+	return []any{&i.ID, &i.Source, &i.Mode, &i.RowCount, &i.ProblemCount, &i.FinishedAt, pq.Array(&i.Notices)}
 }
-
-// listImports reads the imports into a table, with the defaults of a file without a dialect.
-const listImports = `
-	select id,
-	       source,
-	       mode,
-	       coalesce(key, '{}'),
-	       coalesce(distribute_by, ''),
-	       coalesce((dialect).has_header, true),
-	       coalesce((dialect).delimiter, ','),
-	       case when (dialect).delimiter is null then '"' else coalesce((dialect).quote, '') end,
-	       coalesce((dialect).escape, (dialect).quote, '"'),
-	       coalesce((dialect).encoding, 'UTF8'),
-	       coalesce((dialect).skip_lines, 0),
-	       row_count,
-	       problem_count,
-	       finished_at,
-	       notices
-	  from tinydevcrm.imports
-	 where format('%I.%I', schema_name, table_name) = $1
-	   and finished_at is not null
-	 order by id desc
-	 limit $2`
 
 // A dependent is what is dropped together with a table. Key is empty for what is not a watched view.
 type dependent struct {
@@ -240,7 +205,13 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 	if err != nil {
 		return err
 	}
-	t.Imports, err = db.Collect(ctx, pool, "list the imports of a table", (*imported).fields, listImports, t.Name, shownImports)
+	t.Imports, err = db.Collect(ctx, pool, "list the imports of a table", (*imported).fields, `
+		select id, source, mode, row_count, problem_count, finished_at, notices
+		  from tinydevcrm.imports
+		 where format('%I.%I', schema_name, table_name) = $1
+		   and finished_at is not null
+		 order by id desc
+		 limit $2`, t.Name, shownImports)
 	if err != nil {
 		return err
 	}
