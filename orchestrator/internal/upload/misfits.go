@@ -36,10 +36,14 @@ func (t *table) misfits() []Misfit {
 			continue
 		}
 		fits[column] &= set.Match(value)
-		first := bits.TrailingZeros64(uint64(was))
-		if was&unseen == 0 && bits.TrailingZeros64(uint64(fits[column])) != first {
-			file, line := t.lineOf(before + int64(i/t.chunk.width))
-			found[column] = Misfit{Type: t.ladder.names[first], File: file, Line: line, Value: excerptOf(value, shownSample)}
+		if was&unseen != 0 {
+			continue
+		}
+		// A type has several patterns.
+		from, to := t.ladder.names[bits.TrailingZeros64(uint64(was))], t.ladder.names[bits.TrailingZeros64(uint64(fits[column]))]
+		if from != to {
+			file, line := t.lineOf(before + int64(i/t.chunk.width) + 1)
+			found[column] = Misfit{Type: from, File: file, Line: line, Value: excerptOf(value, shownSample)}
 		}
 	}
 	return found
