@@ -170,9 +170,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	}
 	plan.Notices = append([]string{}, l.dialect.Warnings...)
 	for i, column := range plan.Columns {
-		if i < len(misfits) && misfits[i] != nil && misfits[i].next == column.Type {
-			plan.Columns[i].Misfit = misfits[i]
-		}
+		plan.Columns[i].Misfit = l.table.misfitOf(misfits, i, column.Type)
 		if column.Note != "" {
 			plan.Notices = append(plan.Notices, column.Note)
 		}

@@ -30,8 +30,12 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/widget"
 )
 
-// heartbeat is how often an idle event stream sends a sign of life.
-const heartbeat = 15 * time.Second
+const (
+	// heartbeat is how often an idle event stream sends a sign of life.
+	heartbeat = 15 * time.Second
+	// slowTimeout is how long an upload may send nothing, or too little.
+	slowTimeout = 30 * time.Second
+)
 
 // Config is what the page needs from the rest of the program.
 type Config struct {
@@ -74,7 +78,7 @@ func Handler(config Config) http.Handler {
 }
 
 func newHandler(config Config, heartbeat time.Duration) http.Handler {
-	return newServer(config, heartbeat, uploads.SlowTimeout).handler()
+	return newServer(config, heartbeat, slowTimeout).handler()
 }
 
 // newServer puts the screens together. An idle stream sends a sign of life each heartbeat; an upload may be slow for
@@ -86,9 +90,7 @@ func newServer(config Config, heartbeat, slow time.Duration) *server {
 	s := &server{Config: config, site: site, widgets: widget.Routes(site)}
 	s.screens = []kit.Screen{
 		home.New(site, happened),
-		uploads.New(site, uploads.Loader{
-			Upload: config.Upload, Preview: config.Preview, MaxBytes: config.MaxUpload, Slow: slow,
-		}),
+		uploads.New(site, uploads.Config{Upload: config.Upload, Preview: config.Preview, MaxUpload: config.MaxUpload, Slow: slow}),
 		tables.New(site, downloads),
 		views.New(site, happened, downloads),
 		subscriptions.New(site, config.PublicURL),

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// slowRate is how many bytes a second an upload has to send.
+	// slowRate is how many bytes a second an upload must bring.
 	slowRate = 1000
 	// maxField bounds the form's other fields.
 	maxField  = 4 << 10
@@ -29,8 +29,8 @@ const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv local
 
 // receive reads a form's fields into options, and calls use with the file.
 func (s *screen) receive(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {
-	if s.MaxBytes > 0 && r.ContentLength > s.MaxBytes {
-		return &http.MaxBytesError{Limit: s.MaxBytes}
+	if s.MaxUpload > 0 && r.ContentLength > s.MaxUpload {
+		return &http.MaxBytesError{Limit: s.MaxUpload}
 	}
 
 	parts, err := r.MultipartReader()

@@ -22,23 +22,20 @@ import (
 //go:embed static templates
 var files embed.FS
 
-// SlowTimeout is how long an upload may send nothing, or less than slowRate bytes a second.
-const SlowTimeout = 30 * time.Second
-
-// A Loader imports files.
-type Loader struct {
+// Config is what the screen needs from the rest of the program.
+type Config struct {
 	// Upload streams a file into a table, as the options say. Preview says what that would do, going by the beginning
 	// of the file.
 	Upload  func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Import, error)
 	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
-	// MaxBytes is the size limit of an upload; 0 means no limit.
-	MaxBytes int64
-	// Slow is how long an upload may be slow.
+	// MaxUpload is the size limit of an upload in bytes; 0 means no limit.
+	MaxUpload int64
+	// Slow is how long an upload may send nothing, or too little.
 	Slow time.Duration
 }
 
 type screen struct {
-	Loader
+	Config
 	site *kit.Site
 }
 
@@ -49,8 +46,8 @@ const (
 )
 
 // New returns the screen.
-func New(site *kit.Site, loader Loader) kit.Screen {
-	s := &screen{Loader: loader, site: site}
+func New(site *kit.Site, config Config) kit.Screen {
+	s := &screen{Config: config, site: site}
 	pages := site.Load(files)
 	return kit.Screen{
 		Name: "Upload",
@@ -71,8 +68,8 @@ func (s *screen) uploadFile(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	var limited io.ReadCloser = r.Body
-	if s.MaxBytes > 0 {
-		limited = http.MaxBytesReader(w, r.Body, s.MaxBytes)
+	if s.MaxUpload > 0 {
+		limited = http.MaxBytesReader(w, r.Body, s.MaxUpload)
 	}
 	body := newAheadReader(
 		&steadyReader{ReadCloser: limited, control: http.NewResponseController(w), slow: s.Slow}, cancel)
@@ -170,7 +167,7 @@ func (m *mode) fields() []any { return []any{&m.Name, &m.Label, &m.TakesKey} }
 
 // A form is what the page of the upload shows.
 type form struct {
-	MaxBytes int64
+	MaxUpload int64
 	// Options are what is given, of the upload.
 	Options url.Values
 	Modes   []mode
@@ -188,7 +185,7 @@ const recentImports = 5
 func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	ctx, pool := r.Context(), s.site.DB(r.Context())
 	shown.Title = "Upload"
-	f := &form{MaxBytes: s.MaxBytes, Options: r.URL.Query()}
+	f := &form{MaxUpload: s.MaxUpload, Options: r.URL.Query()}
 	if shown.Flash != nil && shown.Flash.Form != nil {
 		f.Options = shown.Flash.Form
 	}
