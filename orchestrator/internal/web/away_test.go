@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
@@ -69,4 +71,19 @@ func TestLogInWhileTheDatabaseIsAway(t *testing.T) {
 	if body := answer.Body.String(); answer.Code != 503 || !strings.Contains(body, `id="away"`) || strings.Contains(body, "<section") {
 		t.Errorf("a user gets %d: %s", answer.Code, body)
 	}
+}
+
+func TestBrowserWhileTheDatabaseIsAway(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('v', 'select 1 as n')")
+	way := f.overLink()
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(f.server.URL+"/events"))
+	b.expect("#feed-state.live", "Live")
+	way.cut(true)
+	f.server.CloseClientConnections()
+	b.expect("#away", "The database has not answered since")
+	b.expect("#feed-state", "Waiting for the database")
+	way.cut(false)
+	b.waitFor("it is over", `!document.getElementById('away') && document.getElementById('feed-state').textContent === 'Live'`)
 }

@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -63,106 +62,6 @@ func (b *browser) checkLooks(name string) {
 	b.do("back to a wide screen", chromedp.ResetViewport())
 }
 
-func TestAccessibility(t *testing.T) {
-	f := newFixture(t)
-	b := newBrowser(t)
-	b.checkEveryLook("with nothing", f.server.URL+"/")
-
-	f.importSample()
-	f.exec(`select tinydevcrm.create_matview('numbers', 'select * from sample', 'always')`)
-	f.exec(`select tinydevcrm.schedule_matview('numbers', '1 hour')`)
-	f.exec(`select tinydevcrm.create_matview('failing', 'select 1 / count(*) as n from sample')`)
-	f.exec(`truncate sample`)
-	f.refresh("failing")
-	b.checkEveryLook("with something", f.server.URL+"/")
-	b.checkErrors()
-}
-
-// What the page shows after something was done, or has failed.
-func TestAccessibilityOfAnswers(t *testing.T) {
-	f := newFixture(t)
-	b := newBrowser(t)
-	f.importSample()
-	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
-
-	b.fill("#view-query", "select *\n  form sample")
-	b.click(previewButton)
-	b.expect("#view .problem pre", "LINE 2:   form sample")
-	b.checkLooks("a query with an error")
-	b.fill("#view-query", "select null as nothing, * from sample")
-	b.click(previewButton)
-	b.expect("#view-preview td", "null")
-	b.checkLooks("a query's rows")
-
-	b.chooseFile("orders.csv", threeOrders)
-	b.do("see the columns", chromedp.WaitVisible(chromedp.CSS("#upload-plan tr:nth-child(3)")))
-	b.choose("#upload-plan tr:nth-child(1) select", "id=text")
-	b.checkLooks("types to choose")
-	b.chooseFile("ragged.csv", "a,b\n1,2\n3\n4,5,6\n")
-	b.click("#upload .buttons button")
-	b.expect("#upload .problem .lines tbody tr:nth-child(2)", "4,5,6")
-	b.checkLooks("lines that are refused")
-	b.checkErrors()
-}
-
-// What can be selected, each by its URL.
-func TestAccessibilityOfWhatIsChosen(t *testing.T) {
-	f := newFixture(t)
-	b := newBrowser(t)
-	address := func(pairs ...string) string {
-		values := url.Values{}
-		for i := 0; i < len(pairs); i += 2 {
-			values.Set(pairs[i], pairs[i+1])
-		}
-		return f.server.URL + "/?" + values.Encode()
-	}
-
-	f.send(form("POST", "/upload-file?ragged=pad", field{name: "file", file: "ragged.csv", value: "a,b\n1,2\n3\n4,5,6\n"}))
-	b.do("open the page", chromedp.Navigate(address("table", f.schema+".ragged")))
-	b.click("#tables details summary")
-	b.expect("#tables .lines tbody tr:nth-child(2)", "4,5,6")
-	b.checkLooks("lines that were repaired")
-
-	f.exec(`select tinydevcrm.create_matview('numbers', 'select n, null as nothing from generate_series(1, 3) as n', 'always')`)
-	name := f.schema + " hook"
-	f.exec(`select tinydevcrm.create_webhook($1, 'https://example.com/in')`, name)
-	for range 4 {
-		f.refresh("numbers")
-	}
-	// One of each: acknowledged, failing, parked, pending.
-	f.exec(`with ours as (
-	            select deliveries.id, row_number() over (order by deliveries.id) as number
-	              from tinydevcrm.deliveries
-	              join tinydevcrm.subscriptions
-	                on subscriptions.id = subscription_id
-	             where name = $1
-	        )
-	        update tinydevcrm.deliveries
-	           set attempts = number,
-	               state = case number when 1 then 'acknowledged' when 3 then 'parked' else 'pending' end,
-	               hidden_for = interval '1 hour',
-	               last_error = case when number in (2, 3) then 'the endpoint answers 500' end
-	          from ours
-	         where ours.id = deliveries.id and number < 4`, name)
-	b.do("open the page", chromedp.Navigate(address("subscription", name)))
-	for row, status := range map[int]string{1: "pending", 2: "parked: the endpoint", 3: "failing: the endpoint", 4: "acknowledged"} {
-		b.expect(fmt.Sprintf("#deliveries tbody tr:nth-child(%d) td:nth-child(4)", row), status)
-	}
-	b.checkLooks("deliveries")
-
-	f.exec(`select tinydevcrm.allow_embedding('numbers', '{https://example.com}')`)
-	b.do("open the page", chromedp.Navigate(address("matview", "numbers")))
-	b.do("unfold the widget", chromedp.Evaluate[chromedp.Void](`document.querySelector('#schedule .snippet').closest('details').open = true`))
-	b.expect("#schedule .snippet", "<iframe src=")
-	b.checkLooks("a snippet")
-
-	b.do("open the page", chromedp.Navigate(address("table", "gone", "matview", "gone", "schedule", "sometimes")))
-	b.expect("#tables .problem", "there is no imported table gone")
-	b.checkLooks("problems")
-	b.takeErrors() // the expected 404
-	b.checkErrors()
-}
-
 // The rows of a view, on their own page and on other sites.
 func TestAccessibilityOfRows(t *testing.T) {
 	f := newFixture(t)
@@ -178,10 +77,10 @@ func TestAccessibilityOfRows(t *testing.T) {
 	f.refresh("failing")
 
 	for _, page := range []struct{ path, selector, says string }{
-		{"/matviews/full.html", "td:nth-child(2)", "null"},
-		{"/matviews/empty.html", "td.empty", "No rows now"},
-		{"/matviews/failing.html", ".problem", "Its refreshes have been failing since"},
-		{"/matviews/missing.html", ".problem", "missing"},
+		{"/views/" + f.schema + ".full", ".data tbody td:nth-child(2)", "null"},
+		{"/views/" + f.schema + ".empty", ".data tbody td.empty", "No rows"},
+		{"/views/" + f.schema + ".failing", "#state", "failing"},
+		{"/views/missing", ".problem", "missing"},
 		{f.embedPath("full"), "#rows tr:nth-child(3) td:nth-child(2)", "row 3"},
 		{f.embedPath("full") + "?as=number&label=The+first", "#number", "1"},
 		{f.embedPath("empty"), "#rows td", "no rows"},

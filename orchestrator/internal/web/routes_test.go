@@ -2,9 +2,7 @@ package web_test
 
 import (
 	"fmt"
-	"html"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -237,103 +235,4 @@ func TestRoutesRefuse(t *testing.T) {
 			t.Errorf("PUT %s: status %d", path, got.status)
 		}
 	}
-}
-
-// A browser is redirected to the step, with its selection.
-func TestBrowserKeepsWhatIsChosen(t *testing.T) {
-	f := newFixture(t)
-	subscription, delivery := f.useRoutes()
-	odd := `"Odd view"`
-	f.exec(`select tinydevcrm.schedule_matview('"Odd view"', '1 hour')`)
-	chosen := []string{
-		"table", f.schema + ".numbers", "tables", "50%", "matview", "other", "matviews", "a&b=c",
-		"subscription", subscription, "of", f.schema + ".v", "outcome", "failed",
-	}
-	send := func(path string, fields ...string) request {
-		// What the request is about overrides the selection.
-		return post(path, append(slices.Clone(chosen), fields...)...).fromBrowser()
-	}
-
-	tests := []struct {
-		request    request
-		step, done string
-		matview    string
-	}{
-		{send("/matviews", "name", "made", "query", "select 1 as n"), "schedule", "create", "made"},
-		{send("/matviews/watch", "relation", odd, "notify_when", "always"), "schedule", "watch", odd},
-		{send("/matviews/alter", "relation", odd, "query", "select n from numbers"), "schedule", "alter", odd},
-		{send("/matviews/pause", "relation", odd), "schedule", "pause", odd},
-		{send("/matviews/resume", "relation", odd), "schedule", "resume", odd},
-		{send("/matviews/refresh", "relation", odd), "schedule", "refresh", odd},
-		{send("/matviews/schedule", "relation", odd, "schedule", "2 hours"), "schedule", "schedule", odd},
-		{send("/matviews/unschedule", "relation", odd), "schedule", "unschedule", odd},
-		{send("/matviews/embed", "relation", odd, "origins", "*"), "schedule", "embed", odd},
-		{send("/matviews/unembed", "relation", odd), "schedule", "unembed", odd},
-		{send("/deliveries/redeliver", "delivery", delivery), "notify", "redeliver", "other"},
-		{send("/subscriptions/retry"), "notify", "retry-subscription", "other"},
-		{send("/subscriptions/redeliver"), "notify", "redeliver", "other"},
-		{send("/subscriptions/pause"), "notify", "pause-subscription", "other"},
-		{send("/subscriptions/resume"), "notify", "resume-subscription", "other"},
-		{send("/subscriptions/drop"), "notify", "drop-subscription", "other"},
-		{send("/matviews/drop", "relation", odd), "schedule", "drop", odd},
-	}
-	for _, test := range tests {
-		t.Run(test.request.path, func(t *testing.T) {
-			got := f.send(test.request)
-			to, err := url.Parse(got.header.Get("Location"))
-			if got.status != 303 || err != nil || to.Path != "/" {
-				t.Fatalf("status %d, to %s (%v): %s", got.status, to, err, got.body)
-			}
-			if to.Fragment != test.step {
-				t.Errorf("sent to step %q, want %q", to.Fragment, test.step)
-			}
-			want := url.Values{}
-			for i := 0; i < len(chosen); i += 2 {
-				want.Set(chosen[i], chosen[i+1])
-			}
-			want.Set("matview", test.matview)
-			// What no longer exists is no longer selected.
-			switch test.done {
-			case "drop":
-				want.Del("matview")
-			case "drop-subscription":
-				want.Del("subscription")
-			}
-			values := to.Query()
-			if values.Encode() != want.Encode() {
-				t.Errorf("sent to %v, want %v", values, want)
-			}
-		})
-	}
-
-	// When the answer is the page itself, its forms have the selection.
-	for _, request := range []request{
-		send("/matviews/preview", "query", "select 1 as n"),
-		send("/matviews/preview", "query", "select nope"),
-		send("/matviews/drop", "relation", "missing"),
-	} {
-		page := f.send(request)
-		for i := 0; i < len(chosen); i += 2 {
-			value := chosen[i+1]
-			if chosen[i] == "matview" && request.path == "/matviews/drop" {
-				value = "missing"
-			}
-			hidden := fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, chosen[i], html.EscapeString(value))
-			if !strings.Contains(formOf(t, page.body, `action="/matviews#view"`), hidden) {
-				t.Errorf("%s: the page's form lacks %s", request.path, hidden)
-			}
-		}
-	}
-}
-
-// formOf cuts a form out of a page.
-func formOf(t *testing.T, page, mark string) string {
-	t.Helper()
-	for _, form := range regexp.MustCompile(`(?s)<form.*?</form>`).FindAllString(page, -1) {
-		if strings.Contains(form, mark) {
-			return form
-		}
-	}
-	t.Fatalf("the page has no form with %s", mark)
-	return ""
 }

@@ -2,155 +2,114 @@ package web_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
-const (
-	createButton   = "#view form > .buttons:last-child button"
-	previewButton  = `#view [formaction^="/matviews/preview"]`
-	scheduleButton = "#schedule .chosen .buttons button"
-	watchButton    = `#schedule form[action^="/matviews/watch"] button`
-	threeOrders    = "id,total,zip\n1,10.50,0107\n2,99.90,1234\n3,7.25,5678\n"
-)
+const threeOrders = "id,total,zip\n1,10.50,0107\n2,99.90,1234\n3,7.25,5678\n"
 
-// walk goes through the main workflow with the sample, from the file chooser to a schedule. look is how to get
-// a preview: with JavaScript it leads to no other page, and appears by itself.
-func (b *browser) walk(f *fixture, look func()) {
+// walk goes from a file to its first notification, and returns the number of clicks.
+func (b *browser) walk(f *fixture, upload func()) (clicks int) {
 	b.t.Helper()
+	press := func(selector string) {
+		b.t.Helper()
+		clicks++
+		b.press(selector)
+	}
 	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
-	b.expect("#tables .empty", "No tables yet")
-	b.expect("#schedule .empty", "No views yet")
-	b.expect("#notify .empty", "No subscriptions yet")
-	b.expect("#events .empty", "No events yet")
-	b.takeScreenshots("empty")
-
-	b.fill("#upload-table", "kept")
+	press("#steps li:nth-child(1) .button")
+	clicks++
 	b.chooseFile("sample.csv", "")
-	look()
-	b.expect("#upload-plan p", "These types fit the whole file.")
-	if found := b.value("#upload-plan select"); found != "" {
-		b.t.Errorf("the type is %q before one is chosen, want as found", found)
-	}
-	b.expect("#upload-plan td", "integer")
-	b.click("#upload-plan summary")
-	b.expect("#upload-plan pre", `.kept ("AColumnOfNumbers" integer);`)
-	if kept := b.value("#upload-table"); kept != "kept" {
-		b.t.Errorf("the table is %q after the preview, want it as it was written", kept)
-	}
-	b.takeScreenshots("preview")
-
-	b.do("open the page again", chromedp.Navigate(f.server.URL+"/"))
-	b.chooseFile("sample.csv", "")
-	b.press("#upload .buttons button")
-	b.expect("#tables .done", "10 rows of sample.csv are in table sample.")
-	b.expect("#preview th", "AColumnOfNumbers")
-	b.expect("#preview th small", "integer")
-	b.expect("#preview tr:nth-child(10) td", "9")
-
-	b.press(createButton)
-	b.expect("#schedule .done", "View sample_now is created.")
-	b.expect("#matviews [data-relation=sample_now] td", "not scheduled")
-
-	b.fill("#schedule-schedule", "1 hour")
-	b.press(scheduleButton)
-	b.expect("#schedule .done", "View sample_now has been refreshed")
-	b.expect("#matviews [data-relation=sample_now] td", "ok")
+	clicks++
+	upload()
+	b.expect(".done", "10 rows of sample.csv are in the table")
+	b.expect("#rows-table, .data", "AColumnOfNumbers")
+	press(`main [href^="/views/new"]`)
+	b.expect("#view-query", "")
+	b.fill("#view-schedule", "1 hour")
+	b.fill("#view-subscription", f.schema+" mine")
+	press("#editor .buttons button:not(.run):not(.stop)")
+	b.expect(".done", "created")
+	press(`header a[href="/events"]`)
 	b.expect("#feed li .matview", f.schema+".sample_now")
 	b.expect("#feed li .count", "1 row")
+	press("#feed li .id")
+	b.expect("#event tbody th", f.schema+" mine")
+	return clicks
 }
 
-func TestBrowser(t *testing.T) {
+func TestFromFileToNotification(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)
-	b.walk(f, func() {})
-
-	b.expect("#feed-state.live", "Live")
-	live := f.refresh("sample_now")
-	item := fmt.Sprintf(`#feed li:first-child[data-id="%d"]`, live)
-	b.expect(item+" .matview", f.schema+".sample_now")
-	b.expect(item+" td", "")
-	b.waitFor("it is said", `document.getElementById('feed-news').textContent.includes('sample_now: 1 row')`)
-	b.waitFor("the chart has it",
-		`document.querySelector('#matviews [data-relation=sample_now] .counts').getAttribute('d').split('M').length > 2`)
-	items := read(b, "count the items", chromedp.Evaluate[int](`document.querySelectorAll('#feed li').length`))
-	if items != 2 {
-		t.Errorf("the feed has %d items, want each event once", items)
+	if clicks := b.walk(f, func() { b.press("#upload .buttons button") }); clicks > 8 {
+		t.Errorf("it takes %d clicks, want at most 8", clicks)
 	}
-	b.takeScreenshots("page")
-
-	b.click("#schedule .danger summary")
-	b.press("#schedule .drop")
-	b.expect("#schedule .done", "is dropped.")
+	// What is gone stays gone, also for who goes back and reloads.
+	b.press("#event dd a")
+	b.expect("h1", "sample_now")
+	b.do("reload", chromedp.Reload())
+	b.expect("h1", "sample_now")
+	if count := read(b, "count", chromedp.Evaluate[int](`document.querySelectorAll('main .done, main .problem').length`)); count != 0 {
+		t.Error("a reload says again what was done")
+	}
 	b.checkErrors()
 }
 
-func TestBrowserAsksAndSchedules(t *testing.T) {
+func TestFromFileToNotificationWithoutJavaScript(t *testing.T) {
+	f := newFixture(t)
+	b := newBrowser(t)
+	b.do("switch JavaScript off", call(emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: true}))
+	b.walk(f, func() { b.press("#upload .buttons button") })
+	b.checkErrors()
+}
+
+// The workflow with only the keyboard, from the table on: a browser's dialog for files takes no keys of a test.
+func TestFromTableToNotificationByKeyboard(t *testing.T) {
 	f := newFixture(t)
 	f.importSample()
 	b := newBrowser(t)
-	b.do("open the page", chromedp.Navigate(f.server.URL+"/"))
+	b.do("open the table", chromedp.Navigate(f.server.URL+"/tables/"+f.schema+".sample"))
+	b.tabTo(`main [href^="/views/new"]`)
+	b.pressKey(kb.Enter)
+	b.tabTo("#view-name")
+	b.do("write the name", chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)), chromedp.KeyEvent("by_keys"))
+	b.tabTo("#view-schedule")
+	b.do("write the schedule", chromedp.KeyEvent("1 hour"))
+	b.tabTo("#editor .buttons button:not(.run):not(.stop)")
+	b.pressKey(kb.Enter)
+	b.expect("h1", "by_keys")
+	b.expect(".done", "created")
+	b.tabTo(`header a[href="/events"]`)
+	b.pressKey(kb.Enter)
+	b.expect("#feed li .matview", fmt.Sprintf("%s.by_keys", f.schema))
+	b.checkErrors()
+}
 
-	b.fill("#view-query", "select *\n  form sample")
-	b.click(previewButton)
-	b.expect("#view .problem pre", "LINE 2:   form sample")
-	selected := `(query => query.value.slice(query.selectionStart, query.selectionEnd))(document.getElementById('view-query'))`
-	checkSelected := func() {
-		t.Helper()
-		if word := read(b, "look what is selected", chromedp.Evaluate[string](selected)); word != "form" {
-			t.Errorf("%q is selected, want the word where the database stopped", word)
+// tabTo presses Tab until an element has the focus, which must be visible.
+func (b *browser) tabTo(selector string) {
+	b.t.Helper()
+	for range 200 {
+		b.do("press the tabulator", chromedp.KeyEvent(kb.Tab))
+		at := read(b, "look where it is", chromedp.Evaluate[string](fmt.Sprintf(
+			`document.activeElement.matches(%q) ? getComputedStyle(document.activeElement).outlineStyle : ''`, selector)))
+		if at == "none" {
+			b.t.Errorf("%s has the focus, and nothing shows it", selector)
+		}
+		if at != "" {
+			return
 		}
 	}
-	checkSelected()
-	b.takeScreenshots("query-error")
-	b.press(createButton)
-	b.expect("#view .problem pre", "LINE 2:   form sample")
-	checkSelected()
-	b.fill("#view-query", "select null as nothing, * from ")
-	b.click("#view .hand summary")
-	b.click("#view .hand .name")
-	if query := b.value("#view-query"); !strings.HasSuffix(query, "from sample") {
-		t.Errorf("the query is %q after a click on the table", query)
-	}
-	b.click(previewButton)
-	b.expect("#view-preview th:nth-child(2)", "AColumnOfNumbers integer")
-	b.expect("#view-preview td", "null")
-	b.do("come back to the page", chromedp.Navigate(f.server.URL+"/?table="+f.schema+".sample"))
-	if query := b.value("#view-query"); !strings.HasSuffix(query, "from sample") {
-		t.Errorf("the query is %q after another table was looked at", query)
-	}
-	b.fill("#view-name", "it's")
-	b.click("#view input[value=rows_added]")
-	b.click("#view .sql summary")
-	b.expect("#view .sql pre", `name        => 'it''s'`)
-	b.expect("#view .sql pre", `notify_when => 'rows_added'`)
-	b.press(createButton)
-	b.expect("#chosen-title", `"it's"`)
-	b.expect(`#matviews tr[data-relation='"it\'s"'] td:nth-child(5)`, "rows_added")
+	b.t.Fatalf("no key leads to %s", selector)
+}
 
-	b.fill("#schedule-schedule", "0 7 * * 1")
-	b.waitFor("it is said in words",
-		`document.getElementById('schedule-when').textContent.startsWith('every Monday at 07:00 (GMT); next ')`)
-	b.fill("#schedule-schedule", "sometimes")
-	b.waitFor("it is refused", `document.getElementById('schedule-when').textContent.includes('is not a schedule')`)
-	b.fill("#schedule-schedule", "1 hour")
-	b.press(scheduleButton)
-	b.press(`#schedule [formaction^="/matviews/pause"]`)
-	b.expect("#schedule .done", "is paused")
-	b.press(`#schedule [formaction^="/matviews/resume"]`)
-	b.expect("#schedule .done", "is no longer paused")
-
-	b.click("#schedule .chosen .options summary")
-	b.click("#schedule input[value=always]")
-	b.fill("#watch-ignored", "nothing")
-	b.fill("#watch-interval", "1 hour")
-	b.press(watchButton)
-	b.expect("#schedule .done", "by its new rule")
-	if count := f.number(`select count(*) from tinydevcrm.matviews
-		where notify_when = 'always' and ignored_columns = '{nothing}' and notify_interval = '1 hour'`); count != 1 {
-		t.Error("the rule has not changed as it was filled in")
-	}
-	b.checkErrors()
+// pressKey presses a key that leads to another page.
+func (b *browser) pressKey(key string) {
+	b.t.Helper()
+	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired,
+		func(page.EventLoadEventFired) bool { return true }, chromedp.KeyEvent(key)))
 }

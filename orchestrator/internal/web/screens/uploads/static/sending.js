@@ -169,7 +169,7 @@ function start() {
         if (!result.at) return;
         // The server writes the problem in full, with what may help.
         const page = await fetchPage(result.at).catch(() => null);
-        if (page?.querySelector('#upload-said .problem')) takeOver(page, 'upload-said');
+        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, 'upload-said');
     }
 
     // --- Preview -------------------------------------------------------------------------------
