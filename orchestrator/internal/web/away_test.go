@@ -84,6 +84,10 @@ func TestBrowserWhileTheDatabaseIsAway(t *testing.T) {
 	f.server.CloseClientConnections()
 	b.expect("#away", "The database has not answered since")
 	b.expect("#feed-state", "Waiting for the database")
+	b.do("open another page", chromedp.Navigate(f.server.URL+"/views"))
+	b.expect("#away", "The database cannot be reached")
 	way.cut(false)
+	b.expect("#views", "v")
+	b.do("back to the events", chromedp.Navigate(f.server.URL+"/events"))
 	b.waitFor("it is over", `!document.getElementById('away') && document.getElementById('feed-state').textContent === 'Live'`)
 }

@@ -127,6 +127,9 @@ func (s *Site) LeaveFlash(w http.ResponseWriter, r *http.Request, to string, lef
 
 // takeFlash returns the result for the requested page; nil for none.
 func (s *Site) takeFlash(w http.ResponseWriter, r *http.Request) *Flash {
+	if r.Method != http.MethodGet {
+		return nil
+	}
 	var ids []string
 	for _, cookie := range r.Cookies() {
 		if id, isOurs := strings.CutPrefix(cookie.Name, flashPrefix); isOurs {

@@ -8,6 +8,18 @@ setInterval(() => { if (!document.hidden) showTimes(document); }, 10000);
 const problem = document.querySelector('.problem[tabindex]');
 problem?.focus({ preventScroll: Boolean(location.hash) });
 
+// --- The database is away ----------------------------------------------------------------------
+
+// Asks until the database answers. So the page stays as it is for who reads it.
+if (document.getElementById('away')) {
+    const ask = setInterval(async () => {
+        const answer = await fetch(location.href, { method: 'HEAD', headers: { Accept: 'text/html' } }).catch(() => null);
+        if (!answer || answer.status === 503) return;
+        clearInterval(ask);
+        location.reload();
+    }, 10000);
+}
+
 // --- Errors ------------------------------------------------------------------------------------
 
 pointAt(problem, document.querySelector('textarea[name=query]'));
