@@ -26,6 +26,7 @@ declare
         else 'null'
     end;
 begin
+    perform tinydevcrm._check_session_of(_summarize_column.relation);
     execute pg_catalog.format(
         $query$
         with grouped as (
@@ -70,7 +71,7 @@ $$;
 
 comment on function tinydevcrm._summarize_column(regclass, text, boolean, bigint) is
     'What is in a column, in the first rows of a relation: see tinydevcrm._summarize_columns(). '
-    'For the reader who has checked that.';
+    'Raises 42501 when the session has not logged in as the owner.';
 
 create function tinydevcrm._summarize_columns(relation regclass, cell_limit bigint default 250000)
     returns table (

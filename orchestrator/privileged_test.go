@@ -188,7 +188,7 @@ func (f *minefield) askPages(withUsers *site) {
 				f.t.Errorf("the page of %s: %s: %d, want %d and nothing of eve's: %s", role, path, got, status, body)
 			}
 		}
-		for _, path := range []string{"/matviews/eve.v0", "/matviews/eve.v0.csv", "/matviews/eve.v0.html"} {
+		for _, path := range []string{"/matviews/eve.v0.json", "/matviews/eve.v0.csv", "/views/eve.v0.csv"} {
 			got, body := page.sees("", path)
 			if got != http.StatusForbidden || !strings.Contains(body, "Log in as its owner") {
 				f.t.Errorf("the page of %s: %s: %d: %s", role, path, got, body)

@@ -126,7 +126,12 @@ func (b *bench) fill(tables, views, events int) {
 func timeAnswer(t *testing.T, client *http.Client, address string) float64 {
 	t.Helper()
 	began := time.Now()
-	answer, err := client.Get(address)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "text/html")
+	answer, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -269,6 +269,23 @@ func (s *screen) readAnswers(r *http.Request, shown *shownView) error {
 	return nil
 }
 
+// Schedules are the usual ones that a form offers.
+func (editor) Schedules() []string { return usualSchedules(true) }
+
+// Schedules are the usual ones that a form offers.
+func (v shownView) Schedules() []string { return usualSchedules(v.UntrackedReason == "") }
+
+func usualSchedules(isTracked bool) []string {
+	usual := []string{
+		"on change", "every 5 seconds", "every minute", "every 10 minutes", "hourly", "daily at 7:00", "weekdays at 9:00",
+		"monday at 8:00", "last day of the month at 7:00", "daily at 7:00 Europe/Berlin", "*/5 9-17 * * 1-5",
+	}
+	if !isTracked {
+		return usual[1:]
+	}
+	return usual
+}
+
 const describeSchedule = `
 	select row_to_json(described)
 	  from tinydevcrm.describe_schedule($1) as described`

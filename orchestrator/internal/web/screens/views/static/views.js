@@ -27,22 +27,15 @@ async function describe() {
 }
 
 if (schedule) {
-    document.querySelector('#schedule .when').hidden = true;
     schedule.addEventListener('input', () => {
         clearTimeout(waiting);
         waiting = setTimeout(() => describe().catch(() => {}), 300);
     });
 
-    const presets = make('div', { className: 'presets' });
-    presets.setAttribute('role', 'group');
-    presets.setAttribute('aria-label', 'Usual schedules');
-    for (const { value } of document.querySelectorAll('#schedules option')) {
-        const button = make('button', { type: 'button', className: 'second small', textContent: value });
+    for (const button of document.querySelectorAll('.presets button')) {
         button.addEventListener('click', () => {
-            schedule.value = value;
+            schedule.value = button.textContent;
             schedule.dispatchEvent(new Event('input', { bubbles: true }));
         });
-        presets.append(button);
     }
-    schedule.after(presets);
 }
