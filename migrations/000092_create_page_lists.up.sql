@@ -401,24 +401,30 @@ as $$
           from pg_roles
          where tinydevcrm._may_see(pg_roles.oid)
     ),
-    judged as (
-        select matviews.relation,
-               tinydevcrm._matview_state(matviews, late.matview_id is not null) as state
-          from tinydevcrm.matviews
-          left join tinydevcrm._list_late_matviews() as late
-            on late.matview_id = matviews.id
-         where matviews.owner = any (array(select seen.oid from seen))
-         -- Keeps the state, here and below, from being computed for each use.
-        offset 0
-    ),
     troubled as (
         select judged.relation,
                judged.state
-          from judged
+          from (
+            select ordered.relation,
+                   tinydevcrm._matview_state(ordered.matview, ordered.is_late) as state
+              from (
+                select matviews.relation,
+                       matviews as matview,
+                       late.matview_id is not null as is_late
+                  from tinydevcrm.matviews
+                  left join tinydevcrm._list_late_matviews() as late
+                    on late.matview_id = matviews.id
+                 where matviews.owner = any (array(select seen.oid from seen))
+                 -- So the states of the others are computed only when there is room for them.
+                 order by matviews.last_outcome = 'failed' desc nulls last,
+                          late.matview_id is not null desc,
+                          matviews.relation
+              ) as ordered
+             -- Keeps the state, here and below, from being computed for each use.
+            offset 0
+          ) as judged
          where tinydevcrm._needs_attention(judged.state)
             or judged.state = 'not populated'
-         order by array_position('{failing,late}', judged.state) nulls last,
-                  judged.relation
          limit _list_troubled.row_limit
     ),
     subscribed as (

@@ -189,7 +189,7 @@ func (f *minefield) askPages(withUsers *site) {
 			}
 		}
 		for _, path := range []string{"/matviews/eve.v0.json", "/matviews/eve.v0.csv", "/views/eve.v0.csv"} {
-			got, body := page.sees("", path)
+			got, body := page.get("", path)
 			if got != http.StatusForbidden || !strings.Contains(body, "Log in as its owner") {
 				f.t.Errorf("the page of %s: %s: %d: %s", role, path, got, body)
 			}
