@@ -412,7 +412,6 @@ revoke execute on function
     tinydevcrm._webhooks_keep_secret(),
     tinydevcrm._webhooks_limit_rate(),
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm._note_guess(text, text),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
@@ -420,7 +419,6 @@ from public;
 
 grant execute on function
     tinydevcrm._generate_webhook_secret(),
-    tinydevcrm._note_guess(text, text),
     tinydevcrm.create_webhook(text, text, regclass, integer, boolean, text, jsonb, text, text, boolean),
     tinydevcrm.alter_webhook(text, text, text, jsonb),
     tinydevcrm.rotate_webhook_secret(text, interval)
