@@ -19,7 +19,7 @@ import (
 // These replace functions that the loops call. A sequence also counts calls that are rolled back.
 const (
 	deliveriesFail = `
-		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null)
+		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null, places tid[] default null)
 		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events, superseded_by bigint) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
