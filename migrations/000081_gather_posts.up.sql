@@ -11,6 +11,45 @@ comment on column tinydevcrm.deliveries.is_gathered is
 
 grant update (is_gathered) on tinydevcrm.deliveries to tinydevcrm_user;
 
+create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- What was one post stays one, and rows that are apart stay apart.
+    return exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.leader_event_id = deliveries.event_id
+               and deliveries.is_gathered
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        )
+        or (webhook.format = 'email' or webhook.digest is not null)
+        and not exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = webhook.subscription_id
+               and (subscriptions.each_row or subscriptions.to_column is not null)
+        )
+        and not exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.row_numbers is not null
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        );
+end
+$$;
+
+comment on function tinydevcrm._gathers(tinydevcrm.webhooks) is
+    'Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, '
+    'unless the subscription gets rows apart; and while a post is pending that has carried several.';
+
 create function tinydevcrm._deliveries_gather()
     returns trigger
     language plpgsql
@@ -29,6 +68,7 @@ begin
                else 'infinity'
            end
      where deliveries.subscription_id = new.subscription_id
+       and deliveries.row_numbers is null
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
        and (
@@ -74,8 +114,7 @@ begin
            visible_at = clock_timestamp()
      where deliveries.leader_event_id = old.event_id
        and deliveries.subscription_id = old.subscription_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null;
+       and deliveries.acknowledged_at is null;
 
     return null;
 end
@@ -108,9 +147,13 @@ begin
       into v_delivery
       from tinydevcrm.deliveries
      where deliveries.subscription_id = webhook.subscription_id
+       and deliveries.row_numbers is null
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
-       and deliveries.attempts > 0
+       and (
+           deliveries.attempts > 0
+           or deliveries.is_gathered and deliveries.leader_event_id = deliveries.event_id
+       )
        and deliveries.visible_at < 'infinity'
      order by deliveries.visible_at
      limit 1;
@@ -336,6 +379,7 @@ comment on function tinydevcrm._build_digest(tinydevcrm.webhooks, bigint) is
     'number of all.';
 
 revoke execute on function
+    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._deliveries_gather(),
     tinydevcrm._deliveries_release(),
     tinydevcrm._lock_gathered(tinydevcrm.webhooks),
@@ -346,6 +390,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._lock_gathered(tinydevcrm.webhooks),
     tinydevcrm._list_posted_events(bigint),
     tinydevcrm._name_views(bigint),
