@@ -138,6 +138,7 @@ create function tinydevcrm._lock_gathered(webhook tinydevcrm.webhooks)
 as $$
 declare
     v_delivery record;
+    v_is_new   boolean;
     v_first_at timestamptz;
 begin
     -- What was posted and not accepted is posted again as it was, so that its receiver recognises
@@ -158,43 +159,38 @@ begin
      order by deliveries.visible_at
      limit 1;
 
+    v_is_new := not found;
+
     if v_delivery.visible_at > clock_timestamp() then
         perform tinydevcrm._hold_posts(webhook.subscription_id, v_delivery.visible_at);
         return '{}';
-    elsif found then
-        return array(
-            select deliveries.ctid
-              from tinydevcrm.deliveries
-             where deliveries.id = v_delivery.id
-               for update skip locked
-        );
     end if;
 
-    select deliveries.id,
-           min(deliveries.created_at) over () as first_at
-      into v_delivery
-      from tinydevcrm._list_due_heads(webhook.subscription_id, 1000000) as heads
-      join tinydevcrm.deliveries
-        on deliveries.ctid = heads.place
-     order by heads.event_id
-     limit 1;
+    if v_is_new then
+        select deliveries.id,
+               min(deliveries.created_at) over () as first_at
+          into v_delivery
+          from tinydevcrm._list_due_heads(webhook.subscription_id, 1000000) as heads
+          join tinydevcrm.deliveries
+            on deliveries.ctid = heads.place
+         order by heads.event_id
+         limit 1;
 
-    if not found then
-        return '{}';
-    end if;
+        if found and webhook.digest is not null then
+            v_first_at := tinydevcrm._compute_next_digest(webhook.digest, v_delivery.first_at);
 
-    if webhook.digest is not null then
-        v_first_at := tinydevcrm._compute_next_digest(webhook.digest, v_delivery.first_at);
-
-        if v_first_at > clock_timestamp() then
-            perform tinydevcrm._hold_posts(webhook.subscription_id, v_first_at);
-            return '{}';
+            if v_first_at > clock_timestamp() then
+                perform tinydevcrm._hold_posts(webhook.subscription_id, v_first_at);
+                return '{}';
+            end if;
         end if;
     end if;
 
+    -- Another program may have had it meanwhile.
     perform
        from tinydevcrm.deliveries
       where deliveries.id = v_delivery.id
+        and deliveries.visible_at <= clock_timestamp()
         for update skip locked;
 
     if not found then
@@ -203,7 +199,8 @@ begin
 
     update tinydevcrm.deliveries
        set is_gathered = true
-     where deliveries.id = v_delivery.id;
+     where v_is_new
+       and deliveries.id = v_delivery.id;
 
     return array(
         select deliveries.ctid
