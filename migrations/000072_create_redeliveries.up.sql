@@ -114,6 +114,13 @@ begin
            end
        and events.started_at >= replay_events.since
        and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
+       -- Its parts stay as they were, whatever the audience is now.
+       and not exists (
+           select
+             from tinydevcrm.deliveries
+            where deliveries.event_id = events.id
+              and deliveries.subscription_id = v_subscription.id
+       )
      order by events.id
     on conflict on constraint deliveries_event_once do nothing;
 
