@@ -64,7 +64,7 @@ func (f *fixture) useForAWhile() {
 	for round := range 24 {
 		f.exec(`insert into orders
 			select 180 + $1 * 4 + n, timestamptz '2026-03-16 08:00Z' + $1 * interval '40 minutes', 'Niklaus Emil', 'CH',
-			       case $1 when 22 then 0 else n end, 400 * n + 20 * $1, case $1 % 5 when 3 then 'unpaid' else 'paid' end
+			       case $1::integer when 22 then 0 else n end, 400 * n + 20 * $1, case $1 % 5 when 3 then 'unpaid' else 'paid' end
 			  from generate_series(1, 1 + $1 * 7 % 4) as n`, round)
 		f.exec(`select tinydevcrm.refresh_matview(relation) from tinydevcrm.matviews order by id`)
 	}
