@@ -156,7 +156,8 @@ begin
            or deliveries.is_gathered and deliveries.leader_event_id = deliveries.event_id
        )
        and deliveries.visible_at < 'infinity'
-     order by deliveries.visible_at
+     -- Those that are redelivered together keep their order.
+     order by deliveries.attempts > 0 desc, deliveries.event_id
      limit 1;
 
     v_is_new := not found;

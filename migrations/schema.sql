@@ -1944,7 +1944,7 @@ function _find_event_recipient(
         to_column text,
         allowed_domains text[]
     ) returns text
-    -- The address of these rows of an event; null when they have none to which messages may go.
+    -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
 -- 000068_create_deliveries
@@ -2316,9 +2316,6 @@ function _build_notification(
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
     -- When a digest is sent first after a time.
 
-function _gathers(webhook webhooks) returns boolean
-    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart.
-
 function _webhooks_set_next_post() returns trigger
     -- Sets from when on the next message of a webhook that gathers is posted.
 
@@ -2334,6 +2331,9 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
 
 -- 000081_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+
+function _gathers(webhook webhooks) returns boolean
+    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart; and while a post is pending that has carried several.
 
 function _deliveries_gather() returns trigger
     -- Lets a delivery carry the others of its subscription that are due, with what these carry.

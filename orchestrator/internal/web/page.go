@@ -286,6 +286,13 @@ func (s *server) showPage(w http.ResponseWriter, r *http.Request) {
 	s.renderPage(w, r, shown)
 }
 
+// showChosen leads to the page at a step, with what the address names as its selection.
+func (s *server) showChosen(parameter, step string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.redirect(w, r, pageURL(url.Values{parameter: {r.PathValue("name")}}, step))
+	}
+}
+
 // renderPage reads what the page shows, as far as it can be read, and writes the page.
 func (s *server) renderPage(w http.ResponseWriter, r *http.Request, shown page) {
 	shown.MaxUpload = s.MaxUpload

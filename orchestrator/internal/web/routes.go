@@ -21,6 +21,9 @@ func (s *server) userRoutes() http.Handler {
 	mux := http.NewServeMux()
 
 	mux.HandleFunc("GET /{$}", s.showPage)
+	// The links of notifications.
+	mux.HandleFunc("GET /views/{name}", s.showChosen("matview", stepSchedule))
+	mux.HandleFunc("GET /subscriptions/{name}", s.showChosen("subscription", stepNotify))
 
 	mux.HandleFunc("POST /upload-file", s.uploadFile)
 	mux.HandleFunc("GET /imports/{id}/problems.csv", s.showProblems)
