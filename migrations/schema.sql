@@ -1983,7 +1983,7 @@ table deliveries
     trigger _610_release after delete: _deliveries_release()
 
 function _deliveries_set_matview() returns trigger
-    -- Sets the materialized view of a delivery, which users cannot write.
+    -- Sets the materialized view of a delivery and the first of its rows, which users cannot write.
 
 function _deliveries_set_times() returns trigger
     -- Sets the times of a delivery, which users cannot write.

@@ -100,7 +100,7 @@ func TestLinksOfNotifications(t *testing.T) {
 	f.exec("select tinydevcrm.create_subscription('a b')")
 	for path, says := range map[string]string{
 		"/views/" + f.schema + ".%2250%25%20off%2Fnow%22?event=17": `data-relation="&#34;50% off/now&#34;"`,
-		"/subscriptions/a%20b":                                    `data-subscription="a b"`,
+		"/subscriptions/a%20b": `data-subscription="a b"`,
 	} {
 		page := f.follow(get(path).fromBrowser())
 		if page.status != 200 || !strings.Contains(page.body, says) || strings.Contains(page.body, "there is no watched") {
