@@ -245,7 +245,7 @@ begin
             '');
     end if;
 
-    -- What the owner may read, whoever asks: the orchestrator sees the events of all.
+    -- What the owner may read, also when the orchestrator asks, which sees the events of all.
     select events.*
       into v_event
       from pg_roles
