@@ -104,7 +104,7 @@ func TestADeadChannelDelaysNoOther(t *testing.T) {
 	start := time.Now()
 	for format, receiver := range receivers {
 		if format != dead {
-			dbtest.Eventually(t, dbtest.Deadline, format+" gets all", func() bool { return receiver.count() == events })
+			dbtest.Eventually(t, 4*dbtest.Deadline, format+" gets all", func() bool { return receiver.count() == events })
 		}
 	}
 	t.Logf("seven channels have got %d events after %s", events, time.Since(start).Round(time.Millisecond))

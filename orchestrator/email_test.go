@@ -103,6 +103,12 @@ func TestEmails(t *testing.T) {
 	if got := len(mailsTo(smtp, "a@example.com")); got != 2 {
 		t.Errorf("who has unsubscribed has got %d", got)
 	}
+	if got := mustCommand(t, server.URL, "subscription", "test", "mail"); !strings.Contains(got, "sent to b@example.com") {
+		t.Errorf("the test of the e-mail prints %q", got)
+	}
+	if mails := mailsTo(smtp, "b@example.com"); len(mails) != 4 || !strings.HasPrefix(mails[3].Header.Get("Subject"), "Test: v: ") {
+		t.Errorf("the test does not arrive: %d mails", len(mails))
+	}
 }
 
 // unsubscribeLink is the link of a mail, at the page's own address.

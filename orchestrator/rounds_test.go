@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
@@ -59,7 +62,8 @@ func (b roundBench) rest(isSlow bool, settings ...string) (time.Duration, error)
 	return time.Since(start), err
 }
 
-// run runs a statement in a session of its own, in which the settings are made first, and not again when it ends.
+// run runs a statement in a session of its own, in which the settings are made first, and not again when it ends. A
+// session that the statement has ended is gone afterwards, with its locks: the server tells the client before.
 func (b roundBench) run(statement string, settings ...string) error {
 	b.Helper()
 	// A round that never ends fails the test.
@@ -78,7 +82,16 @@ func (b roundBench) run(statement string, settings ...string) error {
 			b.Fatal(err)
 		}
 	}
+	var pid int
+	if err := session.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
+		b.Fatal(err)
+	}
 	_, err = session.ExecContext(ctx, statement)
+	if refused, ok := errors.AsType[*pq.Error](err); ok && refused.Code == "57P01" {
+		dbtest.Eventually(b.T, dbtest.Deadline, "the session is gone", func() bool {
+			return dbtest.Value[int](b.T, b.pool, fmt.Sprintf("select count(*) from pg_stat_activity where pid = %d", pid)) == 0
+		})
+	}
 	return err
 }
 

@@ -64,7 +64,7 @@ func (c *boundConn) CheckNamedValue(*driver.NamedValue) error { return driver.Er
 func checkArguments(args []driver.NamedValue) error {
 	for _, arg := range args {
 		if text, ok := arg.Value.(string); ok && strings.IndexByte(text, 0) >= 0 {
-			return &pq.Error{Severity: "ERROR", Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0x00`}
+			return &pq.Error{Severity: "ERROR", Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0x` + "00"}
 		}
 	}
 	return nil

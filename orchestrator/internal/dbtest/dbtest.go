@@ -41,7 +41,8 @@ func Schema(t testing.TB) (*sql.DB, string) {
 			`select tinydevcrm.drop_matview(relation)
 			   from tinydevcrm.matviews
 			   join pg_class on pg_class.oid = relation
-			  where relnamespace = '` + schema + `'::regnamespace`,
+			  where relnamespace = '` + schema + `'::regnamespace
+			  order by relation desc`,
 			`drop schema ` + schema + ` cascade`,
 			`delete from tinydevcrm.imports where schema_name = '` + schema + `'`,
 			`delete from tinydevcrm.matview_refresh_events where matview like '` + schema + `.%'`,

@@ -20,7 +20,7 @@ import (
 const (
 	deliveriesFail = `
 		create or replace function tinydevcrm._receive_deliveries(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null, places tid[] default null)
-		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events, superseded_by bigint) language plpgsql as
+		    returns table (delivery_id bigint, attempt integer, event tinydevcrm.matview_refresh_events, superseded_by bigint, row_number integer, recipient text) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
 		create or replace function tinydevcrm._list_due_webhooks()

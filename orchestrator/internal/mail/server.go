@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -121,7 +122,8 @@ func (s *Server) String() string { return net.JoinHostPort(s.host, strconv.Itoa(
 // the conversation fails at its start.
 func (s *Server) client() (client *gomail.Client, hangUp func(), err error) {
 	encryption := &tls.Config{ServerName: s.host, RootCAs: s.roots, MinVersion: tls.VersionTLS12}
-	var conn net.Conn
+	// It may be closed while it is being opened.
+	var opened atomic.Pointer[net.Conn]
 	options := []gomail.Option{
 		gomail.WithPort(s.port),
 		gomail.WithTimeout(s.answerWithin),
@@ -129,12 +131,16 @@ func (s *Server) client() (client *gomail.Client, hangUp func(), err error) {
 		gomail.WithTLSConfig(encryption),
 		gomail.WithTLSPolicy(gomail.NoTLS),
 		gomail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			var conn net.Conn
 			var err error
 			dialer := &net.Dialer{Timeout: connectWithin, KeepAlive: 15 * time.Second}
 			if s.security == fromStart {
 				conn, err = (&tls.Dialer{NetDialer: dialer, Config: encryption}).DialContext(ctx, network, address)
 			} else {
 				conn, err = dialer.DialContext(ctx, network, address)
+			}
+			if err == nil {
+				opened.Store(&conn)
 			}
 			return conn, err
 		}),
@@ -156,8 +162,8 @@ func (s *Server) client() (client *gomail.Client, hangUp func(), err error) {
 		return nil, nil, fmt.Errorf("prepare an SMTP connection: %w", err)
 	}
 	return client, func() {
-		if conn != nil {
-			conn.Close()
+		if conn := opened.Load(); conn != nil {
+			(*conn).Close()
 		}
 	}, nil
 }

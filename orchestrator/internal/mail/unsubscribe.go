@@ -19,7 +19,7 @@ const unsubscribeWithin = 10 * time.Second
 //go:embed unsubscribe.html
 var unsubscribeSource string
 
-// An unsubscriber serves the links of letters without a log-in: whoever has the link may use it.
+// An unsubscriber serves the links of letters without a log-in: to have the link is enough.
 type unsubscriber struct {
 	pool   *sql.DB
 	layout *template.Template

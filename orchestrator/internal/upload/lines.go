@@ -37,7 +37,7 @@ func (l *lines) next() (*records.Record, error) {
 		}
 		record, err := l.beforeEnd()
 		switch {
-		case errors.Is(err, io.EOF) && l.hasBlanks && l.blanks > 0:
+		case l.hasBlanks && l.blanks > 0 && errors.Is(err, io.EOF):
 			l.isAtEnd = true
 		case err != nil:
 			return nil, err
@@ -55,7 +55,11 @@ func (l *lines) next() (*records.Record, error) {
 
 // isEmpty reports whether a line has nothing but blanks.
 func isEmpty(record *records.Record) bool {
-	return len(record.Fields) == 1 && !record.Fields[0].IsQuoted && len(bytes.TrimSpace(record.Raw)) == 0
+	if len(record.Fields) != 1 || record.Fields[0].IsQuoted {
+		return false
+	}
+	// Most lines begin with a character, which is quick to see.
+	return len(record.Raw) == 0 || (record.Raw[0] <= ' ' || record.Raw[0] > '~') && len(bytes.TrimSpace(record.Raw)) == 0
 }
 
 // beforeEnd returns a record when at least skipEnd others follow.

@@ -185,10 +185,10 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 			return false, ctx.Err()
 		}
 		record, err := l.next()
-		if errors.Is(err, io.EOF) {
-			return true, nil
-		}
 		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return true, nil
+			}
 			return false, explainRecord(err)
 		}
 		if err := l.take(ctx, record); err != nil {

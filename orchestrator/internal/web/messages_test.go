@@ -94,3 +94,19 @@ func TestPageTestsSubscriptions(t *testing.T) {
 		t.Errorf("the sixth test: %d %s", got.status, got.body)
 	}
 }
+
+// The links of notifications lead to the view, and to the subscription.
+func TestLinksOfNotifications(t *testing.T) {
+	f := newFixture(t)
+	f.watch("50% off/now", "select 1 as n")
+	f.exec("select tinydevcrm.create_subscription('a b')")
+	for path, says := range map[string]string{
+		"/views/" + f.schema + ".%2250%25%20off%2Fnow%22?event=17": `data-relation="&#34;50% off/now&#34;"`,
+		"/subscriptions/a%20b": `data-subscription="a b"`,
+	} {
+		page := f.follow(get(path).fromBrowser())
+		if page.status != 200 || !strings.Contains(page.body, says) || strings.Contains(page.body, "there is no watched") {
+			t.Errorf("%s: status %d, without %s", path, page.status, says)
+		}
+	}
+}

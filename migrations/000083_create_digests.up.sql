@@ -31,47 +31,6 @@ comment on function tinydevcrm._compute_next_digest(text, timestamptz) is
     'When a digest is sent first after a time. Raises TD003 when it is not a schedule by the clock, '
     'of a minute or more.';
 
-create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
-    returns boolean
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if webhook.format <> 'email' and webhook.digest is null then
-        return false;
-    end if;
-
-    -- Rows that are apart stay apart. What a delivery carries already goes with it.
-    return exists (
-            select
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = webhook.subscription_id
-               and deliveries.leader_event_id = deliveries.event_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
-        )
-        or not exists (
-            select
-              from tinydevcrm.subscriptions
-             where subscriptions.id = webhook.subscription_id
-               and (subscriptions.each_row or subscriptions.to_column is not null)
-        )
-        and not exists (
-            select
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = webhook.subscription_id
-               and deliveries.row_numbers is not null
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
-        );
-end
-$$;
-
-comment on function tinydevcrm._gathers(tinydevcrm.webhooks) is
-    'Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, '
-    'unless the subscription gets rows apart.';
-
 create function tinydevcrm._webhooks_set_next_post()
     returns trigger
     language plpgsql
@@ -234,7 +193,6 @@ comment on function tinydevcrm._hold_posts(bigint, timestamptz) is
 
 revoke execute on function
     tinydevcrm._compute_next_digest(text, timestamptz),
-    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._webhooks_set_next_post(),
     tinydevcrm._refuse_split_digest(),
     tinydevcrm.set_digest(text, text),
@@ -243,7 +201,6 @@ from public;
 
 grant execute on function
     tinydevcrm._compute_next_digest(text, timestamptz),
-    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm.set_digest(text, text),
     tinydevcrm._hold_posts(bigint, timestamptz)
 to tinydevcrm_user;

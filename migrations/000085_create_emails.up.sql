@@ -264,7 +264,7 @@ begin
           from tinydevcrm.webhooks
          cross join lateral tinydevcrm._list_addresses(webhooks) as addresses (address)
          where webhooks.subscription_id = _unsubscribe.subscription_id
-           and addresses.address <> v_found.address
+           and lower(addresses.address) <> lower(v_found.address)
     );
 
     update tinydevcrm.webhooks

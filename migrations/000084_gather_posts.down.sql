@@ -8,4 +8,5 @@ drop trigger _610_release on tinydevcrm.deliveries;
 drop function tinydevcrm._deliveries_release();
 drop trigger _600_gather on tinydevcrm.deliveries;
 drop function tinydevcrm._deliveries_gather();
+drop function tinydevcrm._gathers(tinydevcrm.webhooks);
 alter table tinydevcrm.deliveries drop column is_gathered;

@@ -37,6 +37,9 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_notify_when_short check (
         cardinality(notify_when) between 1 and 100 and octet_length(notify_when::text) <= 1000
     ),
+    constraint subscriptions_apart_of_one_view check (
+        matview_id is not null or not each_row and to_column is null
+    ),
     constraint subscriptions_to_column_short check (octet_length(to_column) between 1 and 63),
     constraint subscriptions_allowed_domains_short check (
         cardinality(allowed_domains) <= 100 and octet_length(allowed_domains::text) <= 10000

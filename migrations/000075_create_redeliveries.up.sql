@@ -114,6 +114,13 @@ begin
            end
        and events.started_at >= replay_events.since
        and (v_subscription.matview_id is null or v_subscription.matview_id = events.matview_id)
+       -- Its parts stay as they were, whatever the audience is now.
+       and not exists (
+           select
+             from tinydevcrm.deliveries
+            where deliveries.event_id = events.id
+              and deliveries.subscription_id = v_subscription.id
+       )
      order by events.id
     on conflict on constraint deliveries_event_once do nothing;
 
@@ -134,7 +141,8 @@ $$;
 
 comment on function tinydevcrm.replay_events(text, timestamptz) is
     'Makes all events that notify pending again, from a time on, also those from before the '
-    'subscription (for its own rules: those that were judged by them), as far as they are still recorded. Returns how many deliveries became pending. '
+    'subscription (for its own rules: those that were judged by them), as far as they are still recorded. '
+    'One that the subscription has had comes in the parts that it had. Returns how many deliveries became pending. '
     'Raises TD001 when there is no such subscription, TD007 when the time is null.';
 
 create function tinydevcrm._make_waiting_due(subscription_id bigint)

@@ -68,7 +68,7 @@ begin
            carries_all = v_asked.carries_all
      where matviews.id = v_matview.id;
 
-    -- Later changes would be told from rows of long ago.
+    -- With it, later changes would be found by a comparison with rows of long ago.
     if not tinydevcrm._compares(v_asked.asked_rules || v_matview.notify_when) then
         delete
           from tinydevcrm.matview_baselines

@@ -1,16 +1,6 @@
-select cron.unschedule(jobid)
-  from cron.job
- where command = 'call tinydevcrm.refresh_requested()';
-
 -- A trigger removes the job of each schedule that this drops.
 update tinydevcrm.matviews
    set schedule = null;
-
-drop function tinydevcrm._wake_change_jobs(regrole);
-
-drop trigger _500_create_job on tinydevcrm.refresh_requests;
-drop function tinydevcrm._create_request_job(regrole);
-drop function tinydevcrm._refresh_requests_create_job();
 
 drop trigger _100_end_pause on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_end_pause();

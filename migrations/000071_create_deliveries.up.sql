@@ -10,7 +10,8 @@ create table tinydevcrm.deliveries (
     event_id        bigint not null,
     leader_event_id bigint,
     row_numbers     integer[],
-    row_number      integer not null generated always as (coalesce(row_numbers[1], 0)) stored,
+    -- Not generated: to update a row would lock it as if its key changed.
+    row_number      integer not null default 0,
     matview_id      bigint not null,
     state           text not null default 'pending',
     attempts        integer not null default 0,
@@ -35,6 +36,7 @@ create table tinydevcrm.deliveries (
         and array_ndims(row_numbers) = 1
         and 1 <= all (row_numbers)
     ),
+    constraint deliveries_row_number_first check (row_number = coalesce(row_numbers[1], 0)),
     constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
     constraint deliveries_times_of_state check (
         (acknowledged_at is null) = (state <> 'acknowledged')
@@ -176,12 +178,13 @@ begin
              where matview_refresh_events.id = new.event_id
         ),
         0);
+    new.row_number := coalesce(new.row_numbers[1], 0);
     return new;
 end
 $$;
 
 comment on function tinydevcrm._deliveries_set_matview() is
-    'Sets the materialized view of a delivery, which users cannot write.';
+    'Sets the materialized view of a delivery and the first of its rows, which users cannot write.';
 
 create trigger _100_set_matview
     before insert on tinydevcrm.deliveries
@@ -276,12 +279,13 @@ begin
     -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
     -- would wait for the drop as well, and then make the refresh fail.
     insert into tinydevcrm.deliveries (
-               owner, subscription_id, event_id, matview_id, row_numbers)
+               owner, subscription_id, event_id, matview_id, row_numbers, row_number)
     select subscriptions.owner,
            subscriptions.id,
            new.id,
            coalesce(new.matview_id, 0),
-           parts.row_numbers
+           parts.row_numbers,
+           coalesce(parts.row_numbers[1], 0)
       from tinydevcrm.subscriptions
       left join lateral (
           select split.row_numbers
@@ -305,12 +309,13 @@ begin
     -- A refresh does not wait for a subscription that another role has locked: that role misses the
     -- event.
     insert into tinydevcrm.deliveries (
-               owner, subscription_id, event_id, matview_id, row_numbers)
+               owner, subscription_id, event_id, matview_id, row_numbers, row_number)
     select subscriptions.owner,
            subscriptions.id,
            new.id,
            coalesce(new.matview_id, 0),
-           parts.row_numbers
+           parts.row_numbers,
+           coalesce(parts.row_numbers[1], 0)
       from tinydevcrm.subscriptions
       left join lateral (
           select split.row_numbers

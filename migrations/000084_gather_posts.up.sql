@@ -11,6 +11,45 @@ comment on column tinydevcrm.deliveries.is_gathered is
 
 grant update (is_gathered) on tinydevcrm.deliveries to tinydevcrm_user;
 
+create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- What was one post stays one, and rows that are apart stay apart.
+    return exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.leader_event_id = deliveries.event_id
+               and deliveries.is_gathered
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        )
+        or (webhook.format = 'email' or webhook.digest is not null)
+        and not exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = webhook.subscription_id
+               and (subscriptions.each_row or subscriptions.to_column is not null)
+        )
+        and not exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.subscription_id = webhook.subscription_id
+               and deliveries.row_numbers is not null
+               and deliveries.acknowledged_at is null
+               and deliveries.parked_at is null
+        );
+end
+$$;
+
+comment on function tinydevcrm._gathers(tinydevcrm.webhooks) is
+    'Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, '
+    'unless the subscription gets rows apart; and while a post is pending that has carried several.';
+
 create function tinydevcrm._deliveries_gather()
     returns trigger
     language plpgsql
@@ -29,6 +68,7 @@ begin
                else 'infinity'
            end
      where deliveries.subscription_id = new.subscription_id
+       and deliveries.row_numbers is null
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
        and (
@@ -74,8 +114,7 @@ begin
            visible_at = clock_timestamp()
      where deliveries.leader_event_id = old.event_id
        and deliveries.subscription_id = old.subscription_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null;
+       and deliveries.acknowledged_at is null;
 
     return null;
 end
@@ -99,6 +138,7 @@ create function tinydevcrm._lock_gathered(webhook tinydevcrm.webhooks)
 as $$
 declare
     v_delivery record;
+    v_is_new   boolean;
     v_first_at timestamptz;
 begin
     -- What was posted and not accepted is posted again as it was, so that its receiver recognises
@@ -108,50 +148,50 @@ begin
       into v_delivery
       from tinydevcrm.deliveries
      where deliveries.subscription_id = webhook.subscription_id
+       and deliveries.row_numbers is null
        and deliveries.acknowledged_at is null
        and deliveries.parked_at is null
-       and deliveries.attempts > 0
+       and (
+           deliveries.attempts > 0
+           or deliveries.is_gathered and deliveries.leader_event_id = deliveries.event_id
+       )
        and deliveries.visible_at < 'infinity'
-     order by deliveries.visible_at
+     -- Those that are redelivered together keep their order.
+     order by deliveries.attempts > 0 desc, deliveries.event_id
      limit 1;
+
+    v_is_new := not found;
 
     if v_delivery.visible_at > clock_timestamp() then
         perform tinydevcrm._hold_posts(webhook.subscription_id, v_delivery.visible_at);
         return '{}';
-    elsif found then
-        return array(
-            select deliveries.ctid
-              from tinydevcrm.deliveries
-             where deliveries.id = v_delivery.id
-               for update skip locked
-        );
     end if;
 
-    select deliveries.id,
-           min(deliveries.created_at) over () as first_at
-      into v_delivery
-      from tinydevcrm._list_due_heads(webhook.subscription_id, 1000000) as heads
-      join tinydevcrm.deliveries
-        on deliveries.ctid = heads.place
-     order by heads.event_id
-     limit 1;
+    if v_is_new then
+        select deliveries.id,
+               min(deliveries.created_at) over () as first_at
+          into v_delivery
+          from tinydevcrm._list_due_heads(webhook.subscription_id, 1000000) as heads
+          join tinydevcrm.deliveries
+            on deliveries.ctid = heads.place
+         order by heads.event_id
+         limit 1;
 
-    if not found then
-        return '{}';
-    end if;
+        if found and webhook.digest is not null then
+            v_first_at := tinydevcrm._compute_next_digest(webhook.digest, v_delivery.first_at);
 
-    if webhook.digest is not null then
-        v_first_at := tinydevcrm._compute_next_digest(webhook.digest, v_delivery.first_at);
-
-        if v_first_at > clock_timestamp() then
-            perform tinydevcrm._hold_posts(webhook.subscription_id, v_first_at);
-            return '{}';
+            if v_first_at > clock_timestamp() then
+                perform tinydevcrm._hold_posts(webhook.subscription_id, v_first_at);
+                return '{}';
+            end if;
         end if;
     end if;
 
+    -- Another program may have had it meanwhile.
     perform
        from tinydevcrm.deliveries
       where deliveries.id = v_delivery.id
+        and deliveries.visible_at <= clock_timestamp()
         for update skip locked;
 
     if not found then
@@ -160,7 +200,8 @@ begin
 
     update tinydevcrm.deliveries
        set is_gathered = true
-     where deliveries.id = v_delivery.id;
+     where v_is_new
+       and deliveries.id = v_delivery.id;
 
     return array(
         select deliveries.ctid
@@ -336,6 +377,7 @@ comment on function tinydevcrm._build_digest(tinydevcrm.webhooks, bigint) is
     'number of all.';
 
 revoke execute on function
+    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._deliveries_gather(),
     tinydevcrm._deliveries_release(),
     tinydevcrm._lock_gathered(tinydevcrm.webhooks),
@@ -346,6 +388,7 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._gathers(tinydevcrm.webhooks),
     tinydevcrm._lock_gathered(tinydevcrm.webhooks),
     tinydevcrm._list_posted_events(bigint),
     tinydevcrm._name_views(bigint),

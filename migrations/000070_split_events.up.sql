@@ -179,8 +179,12 @@ begin
          order by min(rows.number)
          limit 1000;
 
-    -- The whole event, when it has no such rows, or more than it carries.
-    if not found or tinydevcrm._has_more_rows(event, v_kinds) then
+    -- The whole event, when it has no such rows, or more than it carries; and the end of a failure,
+    -- for those who got that.
+    if not found
+       or tinydevcrm._has_more_rows(event, v_kinds)
+       or (event).outcome = 'recovered' and _split_event.to_column is not null
+    then
         _split_event.row_numbers := null;
         return next;
     end if;
@@ -314,22 +318,27 @@ create function tinydevcrm._find_event_recipient(
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select tinydevcrm._find_recipient(
+    -- The column may have changed since they were put together.
+    select case
+               when count(distinct lower(found.recipient)) = 1 and count(*) = count(found.recipient)
+               then (array_agg(found.recipient order by rows.number))[1]
+           end
+      from tinydevcrm._list_event_rows(event) as rows
+     cross join lateral tinydevcrm._find_recipient(
                tinydevcrm._read_cell(
                    case rows.kind
                        when 'updated' then tinydevcrm._read_cell(rows.entry, 'new')
                        else rows.entry
                    end,
                    _find_event_recipient.to_column),
-               _find_event_recipient.allowed_domains)
-      from tinydevcrm._list_event_rows(event) as rows
-     where rows.number = _find_event_recipient.row_numbers[1]
+               _find_event_recipient.allowed_domains) as found (recipient)
+     where rows.number = any (_find_event_recipient.row_numbers)
 $$;
 
 comment on function tinydevcrm._find_event_recipient(
     tinydevcrm.matview_refresh_events, integer[], text, text[]
 ) is
-    'The address of these rows of an event; null when they have none to which messages may go.';
+    'The address of these rows of an event; null unless all have the same, to which messages may go.';
 
 revoke execute on function
     tinydevcrm._list_held_rules(tinydevcrm.matview_refresh_events),

@@ -1,0 +1,2 @@
+drop function tinydevcrm.preview_message(text, text, text);
+drop function tinydevcrm._find_example_event(bigint);
