@@ -543,8 +543,8 @@ function _list_bad_conditions(import imports) returns table (name text, text_val
     -- For each column of an import that has a type by its user or by the table, the condition for the values that do not fit it.
 
 
--- 000021_settle_import_columns
--- Finds the rank of the ladder that fits columns of text, and settles the types and readings of an import's columns, when all of its rows are loaded.
+-- 000021_find_column_ranks
+-- Finds the rank of the ladder that fits columns of text.
 
 function _build_fit_condition(column_name text, rank integer) returns text
     -- The SQL condition that a value of this column of text fits this rank of tinydevcrm.csv_types.
@@ -564,6 +564,10 @@ function _find_wider_rank(staging text, column_name text, believed integer) retu
 function _choose_ranks(staging text, names text[]) returns integer[]
     -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
 
+
+-- 000022_settle_import_columns
+-- Settles the types and readings of an import's columns, when all of its rows are loaded.
+
 function _settle_columns(import imports, ranks integer[]) returns jsonb
     -- The columns of an import with the types that were given, or else the types that fit every value so far; form is how their values are written, stored the type that they have while they are loaded, note a sentence when two forms fit.
 
@@ -574,7 +578,7 @@ function _list_preview_notes(import imports, types jsonb) returns table (name te
     -- What a preview says of columns: a value that the import would refuse, or that several currencies become a column.
 
 
--- 000022_change_target_columns
+-- 000023_change_target_columns
 -- How an import changes the columns of its table: other columns, wider types, comments.
 
 function _add_columns(import imports, types jsonb) returns void
@@ -596,7 +600,7 @@ function _change_columns(import imports, changes text) returns void
     -- Gives the columns of the table of an import their types.
 
 
--- 000023_create_row_placement
+-- 000024_create_row_placement
 -- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
 function _list_lost_properties(relation regclass) returns text
@@ -618,7 +622,7 @@ function _analyze_target(import imports) returns void
     -- Analyzes the table of an import.
 
 
--- 000024_create_import_steps
+-- 000025_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -660,7 +664,7 @@ function _preview_import_columns(import_id bigint, ranks integer[]) returns json
     -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways, or holds a value that the import would refuse.
 
 
--- 000025_record_import_problems
+-- 000026_record_import_problems
 -- Lines that were repaired or left out, and values that do not fit.
 
 function record_import_problems(
@@ -676,7 +680,7 @@ function reject_import_values(import_id bigint) returns table (row_number bigint
     -- Removes the loaded rows of a running import with values that do not fit a given type, or a type of the table, and returns them: their numbers, from 1, why, and their values.
 
 
--- 000026_create_import_staging
+-- 000027_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _refuse_staging_row() returns boolean
@@ -702,7 +706,7 @@ function import_staging(
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000027_create_row_readers
+-- 000028_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -753,7 +757,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000028_summarize_columns
+-- 000029_summarize_columns
 -- What is in the columns of a table or materialized view.
 
 function _summarize_column(
@@ -787,7 +791,7 @@ function _summarize_columns(relation regclass, cell_limit bigint default 250000)
     -- What is in each column of a table or materialized view: nulls, different values, the lowest and the highest of them, and the three most frequent ones with their counts.
 
 
--- 000029_create_query_previews
+-- 000030_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -800,7 +804,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000030_create_matviews
+-- 000031_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -926,7 +930,7 @@ table dropped_matviews
     primary key (id)
 
 
--- 000031_track_matviews
+-- 000032_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -958,7 +962,7 @@ function _analyze_again(ids bigint[]) returns void
     -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
 
 
--- 000032_find_stale_matviews
+-- 000033_find_stale_matviews
 -- Which views are stale, and what a refresh sees for certain.
 
 function _has_changed_since(matview_id bigint, snapshot text) returns boolean
@@ -971,7 +975,7 @@ function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
 
 
--- 000033_track_tables
+-- 000034_track_tables
 -- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
@@ -990,7 +994,7 @@ function _settle_tracking() returns void
     -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
 
 
--- 000034_remove_seen_changes
+-- 000035_remove_seen_changes
 -- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
 table _change_horizon
@@ -1009,7 +1013,7 @@ function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
 
 
--- 000035_date_table_changes
+-- 000036_date_table_changes
 -- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
@@ -1031,7 +1035,7 @@ function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 
--- 000036_create_matview_keys
+-- 000037_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -1053,7 +1057,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000037_watch_matviews
+-- 000038_watch_matviews
 -- The functions that users call to create, watch and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -1098,7 +1102,7 @@ function drop_matview(relation regclass) returns void
     -- Drops a materialized view with its registration and schedule.
 
 
--- 000038_find_matviews
+-- 000039_find_matviews
 -- Finds a watched view by what somebody calls it, a free name, and what a view reads.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
@@ -1120,7 +1124,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000039_mute_matviews
+-- 000040_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -1133,7 +1137,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000040_create_events
+-- 000041_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -1184,7 +1188,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
--- 000041_create_event_readers
+-- 000042_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -1236,7 +1240,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000042_create_notify_rules
+-- 000043_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -1304,7 +1308,7 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 
--- 000043_hash_rows
+-- 000044_hash_rows
 -- How the rows of a view are hashed and spread over buckets.
 
 function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
@@ -1320,7 +1324,7 @@ function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
 
--- 000044_list_row_changes
+-- 000045_list_row_changes
 -- What a comparison found: the added, removed and updated rows that an event carries.
 
 function _print_key(printed text, key text[]) returns text
@@ -1360,7 +1364,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000045_compare_rows
+-- 000046_compare_rows
 -- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 function _unpack_places(places bytea) returns tid[]
@@ -1376,7 +1380,7 @@ function _detect_change(matview matviews, refresh _refresh) returns _refresh
     -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 
--- 000046_create_refresh_requests
+-- 000047_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1393,7 +1397,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000047_create_refresh_records
+-- 000048_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1412,7 +1416,7 @@ function _record_refresh(matview matviews, schedule_id bigint, started_at timest
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
 
--- 000048_record_ended_refreshes
+-- 000049_record_ended_refreshes
 -- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
@@ -1434,7 +1438,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000049_limit_refreshes
+-- 000050_limit_refreshes
 -- How long a refresh waits for locks, and how long it takes at most.
 
 function _limit_lock_waits(
@@ -1453,7 +1457,7 @@ function _is_overdue(started_at timestamptz, share real default 1) returns boole
     -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
 
 
--- 000050_create_refreshes
+-- 000051_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -1475,7 +1479,7 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 
--- 000051_refresh_on_request
+-- 000052_refresh_on_request
 -- The job that does the refreshes which somebody other than the owner has requested.
 
 procedure refresh_requested()
@@ -1488,7 +1492,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000052_create_schedule_syntax
+-- 000053_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1532,7 +1536,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000053_create_schedule_words
+-- 000054_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1554,7 +1558,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000054_create_schedule_times
+-- 000055_create_schedule_times
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
@@ -1576,7 +1580,7 @@ function _find_round(schedule text, time_zone text, cron_schedule text, called_a
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
 
--- 000055_create_schedules
+-- 000056_create_schedules
 -- When materialized views are refreshed.
 
 table schedules
@@ -1613,7 +1617,7 @@ function _matviews_settle_watches() returns trigger
     -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
 
 
--- 000056_assign_lanes
+-- 000057_assign_lanes
 -- Slow views have a job of their own, in which they delay only each other.
 
 function _find_last_look(matview matviews) returns timestamptz
@@ -1632,7 +1636,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000057_plan_rounds
+-- 000058_plan_rounds
 -- Which materialized views a round refreshes, and in which order.
 
 function _compute_change_due(matview matviews) returns timestamptz
@@ -1666,7 +1670,7 @@ function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at time
     -- The registration of a materialized view if it is still due.
 
 
--- 000058_create_scheduled_rounds
+-- 000059_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _refresh_due_matview(
@@ -1694,7 +1698,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000059_refresh_on_change
+-- 000060_refresh_on_change
 -- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
 
 function _find_change_schedule() returns bigint
@@ -1725,8 +1729,8 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000060_create_schedule_jobs
--- The pg_cron jobs of schedules and of requested refreshes.
+-- 000061_create_schedule_jobs
+-- The pg_cron jobs of schedules.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
     -- Name and command of the pg_cron job that a schedule should have.
@@ -1752,6 +1756,10 @@ function _matviews_find_schedule() returns trigger
 function _matviews_end_pause() returns trigger
     -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
+
+-- 000062_create_request_jobs
+-- The pg_cron jobs that do what was requested: refreshes that another session may not run, and those of views on change.
+
 function _refresh_requests_create_job() returns trigger
     -- Creates the job that does the requested refreshes of an owner.
 
@@ -1762,7 +1770,7 @@ function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000061_describe_schedules
+-- 000063_describe_schedules
 -- A schedule in words, with which users check what they have written.
 
 function _describe_cron(
@@ -1779,7 +1787,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 
--- 000062_schedule_matviews
+-- 000064_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
@@ -1809,7 +1817,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000063_find_late_matviews
+-- 000065_find_late_matviews
 -- Which refreshes are late, and which were missed while the database was down.
 
 function _request_missed_refreshes() returns void
@@ -1828,7 +1836,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000064_check_templates
+-- 000066_check_templates
 -- Whether a template of a notification is one: Mustache, without what it does not need here.
 
 function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
@@ -1838,7 +1846,7 @@ function _check_template(template text, what text) returns void
     -- Checks a template in Mustache, of the title or of the message, which what names.
 
 
--- 000065_create_audience_rules
+-- 000067_create_audience_rules
 -- The rules that a subscription may have of its own: which of the events of a view it gets.
 
 table outcome_rules
@@ -1867,7 +1875,7 @@ function _find_recipient(address text, allowed_domains text[]) returns text
     -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
 
 
--- 000066_create_subscriptions
+-- 000068_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1941,7 +1949,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000067_create_audiences
+-- 000069_create_audiences
 -- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
 
 function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
@@ -1966,7 +1974,7 @@ function set_audience(
     -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
 
 
--- 000068_split_events
+-- 000070_split_events
 -- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
 
 function _list_held_rules(event matview_refresh_events) returns text[]
@@ -1999,10 +2007,10 @@ function _find_event_recipient(
         to_column text,
         allowed_domains text[]
     ) returns text
-    -- The address of these rows of an event; null when they have none to which messages may go.
+    -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
--- 000069_create_deliveries
+-- 000071_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -2038,7 +2046,7 @@ table deliveries
     trigger _610_release after delete: _deliveries_release()
 
 function _deliveries_set_matview() returns trigger
-    -- Sets the materialized view of a delivery, which users cannot write.
+    -- Sets the materialized view of a delivery and the first of its rows, which users cannot write.
 
 function _deliveries_set_times() returns trigger
     -- Sets the times of a delivery, which users cannot write.
@@ -2050,7 +2058,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000070_order_deliveries
+-- 000072_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -2063,7 +2071,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000071_group_failures
+-- 000073_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -2082,7 +2090,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000072_receive_deliveries
+-- 000074_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -2131,7 +2139,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000073_create_redeliveries
+-- 000075_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -2150,7 +2158,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000074_create_latest_deliveries
+-- 000076_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -2204,7 +2212,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000075_create_webhook_formats
+-- 000077_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2235,7 +2243,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000076_create_webhooks
+-- 000078_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2307,7 +2315,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000077_check_webhook_urls
+-- 000079_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2320,7 +2328,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000078_check_webhook_headers
+-- 000080_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2333,7 +2341,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000079_track_endpoints
+-- 000081_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2355,7 +2363,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000080_describe_events
+-- 000082_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2383,14 +2391,11 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000081_create_digests
+-- 000083_create_digests
 -- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
     -- When a digest is sent first after a time.
-
-function _gathers(webhook webhooks) returns boolean
-    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart.
 
 function _webhooks_set_next_post() returns trigger
     -- Sets from when on the next message of a webhook that gathers is posted.
@@ -2405,8 +2410,11 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
     -- Posts nothing of a webhook that gathers before a time.
 
 
--- 000082_gather_posts
+-- 000084_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
+
+function _gathers(webhook webhooks) returns boolean
+    -- Whether one post of a webhook carries all deliveries that are due: of an e-mail or a digest, unless the subscription gets rows apart; and while a post is pending that has carried several.
 
 function _deliveries_gather() returns trigger
     -- Lets a delivery carry the others of its subscription that are due, with what these carry.
@@ -2430,7 +2438,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000083_create_emails
+-- 000085_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2474,7 +2482,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000084_post_webhooks
+-- 000086_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2528,7 +2536,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000085_answer_posts
+-- 000087_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2565,7 +2573,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000086_retry_subscriptions
+-- 000088_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2575,8 +2583,18 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000087_test_subscriptions
--- What a subscription would send: a preview of its message, and a test that really sends one.
+-- 000089_preview_messages
+-- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
+
+function _find_example_event(subscription_id bigint) returns matview_refresh_events
+    -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
+
+function preview_message(name text, title text default null, message text default null) returns json
+    -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
+
+
+-- 000090_test_subscriptions
+-- A test of a subscription really sends a message.
 
 table subscription_tests
     -- Tests of subscriptions, of the last hour.
@@ -2610,12 +2628,6 @@ function _subscription_tests_forget() returns trigger
 function test_subscription(name text) returns bigint
     -- Sends a message that is marked as a test, with the last event of the subscription or an example, and returns the number of its row in tinydevcrm.subscription_tests, which has the answer some moments after the commit.
 
-function _find_example_event(subscription_id bigint) returns matview_refresh_events
-    -- The last event of a subscription's view, or of all that its owner may read, that notified; one that never was, with number 0, when there is none.
-
-function preview_message(name text, title text default null, message text default null) returns json
-    -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
-
 function _build_test(test_id bigint, subscription_id bigint) returns json
     -- The message of a test: that of the last event, marked, also where a template makes it.
 
@@ -2635,7 +2647,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000088_create_embeds
+-- 000091_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2688,7 +2700,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000089_create_retention
+-- 000092_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2716,7 +2728,7 @@ function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
 
--- 000090_create_status
+-- 000093_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2793,7 +2805,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000091_create_overview
+-- 000094_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2814,7 +2826,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000092_create_page_lists
+-- 000095_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and the subscriptions.
 
 view imported_tables
@@ -2924,7 +2936,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000093_follow_changes
+-- 000096_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2949,7 +2961,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000094_follow_table_changes
+-- 000097_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2983,7 +2995,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000095_note_late_matviews
+-- 000098_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2993,7 +3005,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000096_create_upkeep
+-- 000099_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3027,7 +3039,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000097_create_checks
+-- 000100_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3054,7 +3066,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000098_create_metrics
+-- 000101_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3073,7 +3085,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000100_drop_users
+-- 000103_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3086,14 +3098,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000101_create_watchdog
+-- 000104_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000102_create_rule_replays
+-- 000105_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3150,7 +3162,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000103_move_registrations
+-- 000106_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3172,7 +3184,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000104_list_matview_settings
+-- 000107_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3194,7 +3206,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000105_lock_readers
+-- 000108_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3224,7 +3236,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000106_alter_matview_queries
+-- 000109_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3253,7 +3265,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000107_describe_matviews
+-- 000110_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3263,7 +3275,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000108_restore_matviews
+-- 000111_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3291,7 +3303,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000109_manage_tables
+-- 000112_manage_tables
 -- What the page shows of a user's own tables, and does with them.
 
 function _list_tables(
@@ -3331,15 +3343,23 @@ function _rename_table(relation regclass, name text) returns text
 function _drop_table(relation regclass, with_dependents boolean) returns void
     -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
 
+function _list_imports(
+        part text,
+        import_id bigint default null,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (key text, relation regclass, imported imports)
+    -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
--- 000110_create_sample
+
+-- 000113_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000111_set_up_matviews
+-- 000114_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3364,7 +3384,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty subscription or schedule is left out.
 
 
--- 000112_list_event_details
+-- 000115_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
