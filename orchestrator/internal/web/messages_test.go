@@ -2,12 +2,14 @@ package web_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -95,18 +97,28 @@ func TestPageTestsSubscriptions(t *testing.T) {
 	}
 }
 
-// The links of notifications lead to the view, and to the subscription.
+// The links of notifications lead to the view, with the event on top, and to the subscription.
 func TestLinksOfNotifications(t *testing.T) {
 	f := newFixture(t)
 	f.watch("50% off/now", "select 1 as n")
 	f.exec("select tinydevcrm.create_subscription('a b')")
-	for path, says := range map[string]string{
-		"/views/" + f.schema + ".%2250%25%20off%2Fnow%22?event=17": `data-relation="&#34;50% off/now&#34;"`,
-		"/subscriptions/a%20b": `data-subscription="a b"`,
+	f.exec("select tinydevcrm.refresh_matview('\"50% off/now\"')")
+	event := dbtest.Value[int64](t, f.pool, `select max(id) from tinydevcrm.matview_refresh_events where matview like '%50\% off/now"' and is_notified`)
+	view := "/views/" + f.schema + ".%2250%25%20off%2Fnow%22?event="
+	const onTop = "The event of your notification"
+	for path, says := range map[string][]string{
+		fmt.Sprint(view, event): {"50% off/now", onTop, fmt.Sprintf(`data-id="%d"`, event)},
+		"/subscriptions/a%20b":  {"a b"},
+		view + "9000000000":     {"50% off/now"},
 	} {
-		page := f.follow(get(path).fromBrowser())
-		if page.status != 200 || !strings.Contains(page.body, says) || strings.Contains(page.body, "there is no watched") {
-			t.Errorf("%s: status %d, without %s", path, page.status, says)
+		page := f.send(get(path).fromBrowser())
+		for _, part := range says {
+			if page.status != 200 || !strings.Contains(page.body, part) {
+				t.Errorf("%s: status %d, without %s", path, page.status, part)
+			}
+		}
+		if len(says) == 1 && strings.Contains(page.body, onTop) {
+			t.Errorf("%s shows an event", path)
 		}
 	}
 }

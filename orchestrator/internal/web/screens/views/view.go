@@ -104,7 +104,9 @@ type shownView struct {
 	Subscribed []subscribed
 	Dependents []dependent
 	Rules      []notifyRule
-	Events     []parts.Event
+	// Notified is the event whose link led here; nil for none.
+	Notified *parts.Event
+	Events   []parts.Event
 	// Rows are nil when they could not be read.
 	Rows *parts.Rows
 	// When is the schedule in words. Typed is a schedule whose words the user has asked for.
@@ -237,7 +239,22 @@ func (s *screen) readAround(r *http.Request, shown *shownView) (err error) {
 	if shown.Rules, err = s.readRules(ctx); err != nil {
 		return err
 	}
-	shown.Events, err = s.events.ReadForPage(ctx, parts.Latest, 0, shownEvents, shown.Key, "", 0)
+	if shown.Events, err = s.events.ReadForPage(ctx, parts.Latest, 0, shownEvents, shown.Key, "", 0); err != nil {
+		return err
+	}
+	return s.readNotified(ctx, shown)
+}
+
+// readNotified reads the event that the URL names, as the links of notifications do. It may be gone.
+func (s *screen) readNotified(ctx context.Context, shown *shownView) error {
+	id, err := strconv.ParseInt(shown.parameters.Get("event"), 10, 64)
+	if err != nil {
+		return nil
+	}
+	found, err := s.events.ReadForPage(ctx, parts.Notified, pq.Array([]int64{id}), shown.Key, "")
+	if err == nil && len(found) > 0 {
+		shown.Notified = &found[0]
+	}
 	return err
 }
 
