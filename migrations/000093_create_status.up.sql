@@ -276,10 +276,10 @@ select subscriptions.name as subscription,
     on webhooks.subscription_id = subscriptions.id
  cross join lateral (
       select count(*) as pending_count,
-             -- The state is computed only for received deliveries, because most are not.
+             -- The state is computed only for those that a worker has had, because most wait.
              count(*) filter (
                  where case
-                           when pending.attempts > 0 then
+                           when pending.is_in_flight then
                                tinydevcrm._delivery_state(pending) = 'in flight'
                        end
              ) as in_flight_count,
