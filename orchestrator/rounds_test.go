@@ -13,6 +13,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
@@ -56,7 +57,10 @@ func (b roundBench) round(isSlow bool, settings ...string) (time.Duration, error
 // rest runs the schedule with the views that are due.
 func (b roundBench) rest(isSlow bool, settings ...string) (time.Duration, error) {
 	b.Helper()
-	id := dbtest.Value[int64](b.T, b.pool, "select id from tinydevcrm.schedules where is_slow = $1", isSlow)
+	var id int64
+	if err := b.pool.QueryRow("select id from tinydevcrm.schedules where is_slow = $1", isSlow).Scan(&id); err != nil {
+		return 0, err
+	}
 	start := time.Now()
 	err := b.run(fmt.Sprintf("call tinydevcrm.refresh_scheduled(%d)", id), settings...)
 	return time.Since(start), err
@@ -69,27 +73,31 @@ func (b roundBench) run(statement string, settings ...string) error {
 	// A round that never ends fails the test.
 	ctx, cancel := context.WithTimeout(b.Context(), 25*time.Second)
 	defer cancel()
-	pool := openPool(b.T, b.server.URL)
+	pool, err := db.Open(ctx, b.server.URL, 1)
+	if err != nil {
+		return err
+	}
 	defer pool.Close()
 	// database/sql would run a statement again that has ended its session.
 	session, err := pool.Conn(ctx)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
 	defer session.Close()
 	for _, statement := range append([]string{"set statement_timeout = 0"}, settings...) {
 		if _, err := session.ExecContext(ctx, statement); err != nil {
-			b.Fatal(err)
+			return err
 		}
 	}
 	var pid int
 	if err := session.QueryRowContext(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
-		b.Fatal(err)
+		return err
 	}
 	_, err = session.ExecContext(ctx, statement)
 	if refused, ok := errors.AsType[*pq.Error](err); ok && refused.Code == "57P01" {
 		dbtest.Eventually(b.T, dbtest.Deadline, "the session is gone", func() bool {
-			return dbtest.Value[int](b.T, b.pool, fmt.Sprintf("select count(*) from pg_stat_activity where pid = %d", pid)) == 0
+			var count int
+			return b.pool.QueryRow("select count(*) from pg_stat_activity where pid = $1", pid).Scan(&count) == nil && count == 0
 		})
 	}
 	return err
