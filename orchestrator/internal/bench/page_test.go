@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // TestPage is scripts/bench page [EVENTS [RUNS]]: each screen with 500 tables, 1000 views and EVENTS events: the time to
-// its last byte, what a browser loads for it, and how much its layout shifts.
+// its last byte, what a browser loads for it, how much its layout shifts, and what axe-core finds on it.
 func TestPage(t *testing.T) {
 	events, runs := sizeOf(t, 1_000_000), runsOf(t)
 	b := newBench(t)
@@ -26,7 +27,11 @@ func TestPage(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tab := newTab(t)
 
-	fmt.Printf("%-34s %10s %10s %10s %10s\n", "screen", "last byte", "loaded", "bytes", "shift")
+	axe, err := os.ReadFile("../../../.run/axe.min.js")
+	if err != nil {
+		t.Fatalf("read axe-core (scripts/setup gets it): %v", err)
+	}
+	fmt.Printf("%-34s %10s %10s %10s %10s %5s\n", "screen", "last byte", "loaded", "bytes", "shift", "axe")
 	for _, path := range []string{
 		"/", "/?search=_77", "/upload", "/tables", "/tables/public.table_77", "/tables/public.table_77/columns",
 		"/views", "/views?search=_77", "/views/new", "/views/public.view_77", "/views/public.view_77/edit",
@@ -44,10 +49,13 @@ func TestPage(t *testing.T) {
 				`performance.getEntries().reduce((sum, entry) => sum + (entry.transferSize || 0), 0)`))
 			shifts = append(shifts, evaluate(t, tab, layoutShift))
 		}
-		fmt.Printf("%-34s %7.0f ms %7.0f ms %7.1f kB %10.3f\n",
-			path, median(answered), median(loaded), median(sizes)/1000, median(shifts))
+		if err := chromedp.Do(tab, chromedp.Evaluate[chromedp.Void](string(axe))); err != nil {
+			t.Fatalf("load axe-core: %v", err)
+		}
+		fmt.Printf("%-34s %7.0f ms %7.0f ms %7.1f kB %10.3f %5.0f\n",
+			path, median(answered), median(loaded), median(sizes)/1000, median(shifts), evaluate(t, tab, violations))
 	}
-	fmt.Println("wanted: under 150 ms to the last byte, under 30 kB for /, under 100 kB for each, no shift over 0.02")
+	fmt.Println("wanted: under 150 ms to the last byte, under 30 kB for /, under 100 kB for each, no shift over 0.02, nothing found")
 }
 
 // layoutShift is how much of the page has moved by itself so far, as Chromium counts it.
@@ -57,6 +65,12 @@ const layoutShift = `new Promise(done => {
 		.observe({ type: 'layout-shift', buffered: true });
 	setTimeout(() => done(sum), 300);
 })`
+
+// violations is how many rules of axe-core the page breaks, with the rules of the tests of its accessibility.
+const violations = `axe.run(document, {
+	resultTypes: ['violations'],
+	runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice'],
+}).then(found => found.violations.length)`
 
 // fill creates tables, views and events. Half of the views are refreshed by seconds, half by cron expressions.
 // One view in a hundred fails. A subscription has all events, and every hundredth is still pending.
