@@ -1,6 +1,8 @@
 package web_test
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -74,4 +76,60 @@ func TestRemedyOfAPreviewIsAPreview(t *testing.T) {
 	b.press("#upload .buttons button")
 	b.expect("h1", "ragged")
 	b.checkErrors()
+}
+
+// A new user has done none of the steps, whatever the program has made for itself.
+func TestHomeCountsNotItsOwnLog(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_subscription('log')")
+	page := f.send(get("/").fromBrowser()).body
+	steps := sectionOf(t, page, "steps")
+	if strings.Contains(steps, "done-step") || strings.Contains(page, "<b>1</b> subscription") {
+		t.Errorf("a new user is told of the log as theirs: %s", page)
+	}
+	f.exec("select tinydevcrm.create_subscription('mine')")
+	if steps := sectionOf(t, f.send(get("/").fromBrowser()).body, "steps"); !strings.Contains(steps, "done-step") {
+		t.Errorf("a subscription of the user is not counted: %s", steps)
+	}
+}
+
+// What a page says is so.
+func TestPagesSayWhatIsSo(t *testing.T) {
+	f := newFixture(t)
+	f.useViews()
+	f.exec(`select tinydevcrm.create_webhook('hook', 'https://example.com/in', '"Levels"')`)
+	f.exec(`select tinydevcrm.create_email('mail', array['ann@example.com'], '"Levels"')`)
+	check := func(what, page, want, not string) {
+		t.Helper()
+		if !strings.Contains(page, want) || not != "" && strings.Contains(page, not) {
+			_, page, _ = strings.Cut(page, "<main")
+			t.Errorf("%s: want %q, not %q: %s", what, want, not, page)
+		}
+	}
+	show := func(path string) string { return f.send(get(path).fromBrowser()).body }
+
+	f.watch("quiet", "select 1 as n where false")
+	f.exec(`select tinydevcrm.create_subscription('early', 'quiet')`)
+	check("an invented event", show("/subscriptions/early"), "For an example: it has no event yet", "For its last event")
+	check("no mail server", show("/subscriptions/mail"), "no mail server: its e-mails wait until the orchestrator has an SMTP_URL", "")
+	check("the fields of an e-mail", show("/subscriptions/mail"), "Addresses", "webhook-headers")
+	f.exec(`update "My stock" set n = n + 1 where id = 3`)
+	event := f.refresh(`"Levels"`)
+	check("an event", show("/subscriptions/hook"), "For its last event", "For an example")
+	check("deliveries that wait", show(fmt.Sprint("/events/", event)), "<h2>Deliveries</h2>", "Delivered to")
+	f.exec(`update tinydevcrm.deliveries set visible_at = now() - interval '1 minute', last_error = 'away', attempts = 1 where event_id = $1`, event)
+	check("an attempt that is due", show("/subscriptions/hook"), `>now</time>`, "")
+	next := regexp.MustCompile(`Next attempt</dt><dd>(.*)</dd>`).FindStringSubmatch(show("/subscriptions/hook"))
+	if next == nil || !strings.Contains(next[1], ">now<") || strings.Contains(next[1], "ago") {
+		t.Errorf("an attempt that is due: %q", next)
+	}
+	check("the rule of a view", show("/views"), "when its rows change", ">changed<")
+	f.refresh(`"Levels"`)
+	check("no notification", show("/views/Levels"), "not notified: its rule does not hold", "")
+
+	const preview = "A preview shows at most 10 rows."
+	check("120 rows", f.follow(post("/matviews/preview", "query", `select * from "My stock"`)).body, preview, "")
+	check("2 rows", f.follow(post("/matviews/preview", "query", `select * from "My stock" order by id limit 2`)).body, "thing 1", preview)
+	made := f.follow(post("/subscriptions", "new_subscription", "secret", "url", "https://example.com/new")).body
+	check("a secret", made, "only for a few minutes", "not show it again")
 }

@@ -23,7 +23,7 @@ export function showTimes(node) {
         if (isNaN(moment)) continue;
         const exact = moment.toISOString().slice(0, 19).replace('T', ' ');
         time.title = `${exact} UTC; ${moment.toLocaleString()} here`;
-        const text = showAgo(moment);
+        const text = 'due' in time.dataset && moment < Date.now() ? 'now' : showAgo(moment);
         if (time.textContent !== text) time.textContent = text;
     }
 }

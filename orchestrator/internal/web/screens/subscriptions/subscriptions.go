@@ -98,6 +98,9 @@ func (s subscription) Reason() string {
 	if s.PauseReason != "" {
 		return s.PauseReason
 	}
+	if s.Status == "no mail server" {
+		return "its e-mails wait until the orchestrator has an SMTP_URL"
+	}
 	return s.LastError
 }
 
