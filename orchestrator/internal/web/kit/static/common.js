@@ -59,7 +59,7 @@ function makeCell(value) {
 export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     if (!rows?.length) return;
     const head = table.createTHead().insertRow();
-    for (const name of names) head.append(make('th', { scope: 'col', textContent: name }));
+    for (const name of names) head.append(make('th', { scope: 'col', textContent: name, className: makeCell(rows[0]?.[name]).className }));
     const body = table.createTBody();
     for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row?.[name])));
 }
