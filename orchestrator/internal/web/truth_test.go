@@ -117,6 +117,7 @@ func TestPagesSayWhatIsSo(t *testing.T) {
 	f.exec(`update "My stock" set n = n + 1 where id = 3`)
 	event := f.refresh(`"Levels"`)
 	check("an event", show("/subscriptions/hook"), "For its last event", "For an example")
+	check("a mail without a server", show("/subscriptions/mail"), "Waiting</dt><dd>1", "Next attempt")
 	check("deliveries that wait", show(fmt.Sprint("/events/", event)), "<h2>Deliveries</h2>", "Delivered to")
 	f.exec(`update tinydevcrm.deliveries set visible_at = now() - interval '1 minute', last_error = 'away', attempts = 1 where event_id = $1`, event)
 	check("an attempt that is due", show("/subscriptions/hook"), `>now</time>`, "")
@@ -133,4 +134,16 @@ func TestPagesSayWhatIsSo(t *testing.T) {
 	check("2 rows", f.follow(post("/matviews/preview", "query", `select * from "My stock" order by id limit 2`)).body, "thing 1", preview)
 	made := f.follow(post("/subscriptions", "new_subscription", "secret", "url", "https://example.com/new")).body
 	check("a secret", made, "only for a few minutes", "not show it again")
+}
+
+// A preview says how values are written as they are in the file.
+func TestPreviewSaysHowValuesAreWritten(t *testing.T) {
+	f := newFixture(t)
+	got := f.follow(form("POST", "/upload-file?dry_run=1", field{name: "file", file: "kunden.csv",
+		value: "Nr;Umsatz;Datum\n1;1.234,56;25.04.2026\n2;12.000,00;01.05.2026\n"}))
+	for _, want := range []string{"numeric, written like 1.234,56", "date, written like D.M.Y"} {
+		if !strings.Contains(got.body, want) {
+			t.Errorf("the preview lacks %q: %s", want, got.body)
+		}
+	}
 }

@@ -98,6 +98,11 @@ type chooser struct {
 	Choices  []typeChoice
 }
 
+// Written is how its values are written: its form without the word for its type.
+func (c chooser) Written() string {
+	return strings.TrimPrefix(strings.TrimPrefix(c.Form, c.Type+" "), "number ")
+}
+
 type typeChoice struct {
 	choice
 	IsChosen bool
