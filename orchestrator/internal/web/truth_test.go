@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"fmt"
+	"html"
 	"regexp"
 	"strings"
 	"testing"
@@ -145,5 +146,28 @@ func TestPreviewSaysHowValuesAreWritten(t *testing.T) {
 		if !strings.Contains(got.body, want) {
 			t.Errorf("the preview lacks %q: %s", want, got.body)
 		}
+	}
+}
+
+// What the page advises is on the page: the fields of its form, and no options of the command line.
+func TestAdviceOfThePage(t *testing.T) {
+	f := newFixture(t)
+	f.send(get("/upload").fromBrowser())
+	got := f.follow(form("POST", "/upload-file", field{name: "file", file: "ragged.csv", value: "a,b\n1,2\n3\n4,5,6\n7,8\n"}))
+	advice := html.UnescapeString(got.body)
+	for _, want := range []string{
+		"“Lines with too few or too many fields: fill up, or add columns” fills up short lines",
+		"(“Delimiter”, “Quote”)",
+	} {
+		if !strings.Contains(advice, want) {
+			t.Errorf("the page lacks %q: %s", want, problemOf(t, got.body))
+		}
+	}
+	if problem := problemOf(t, got.body); strings.Contains(problem, "--") {
+		t.Errorf("the page advises an option of the command line: %s", problem)
+	}
+	got = f.send(form("POST", "/upload-file", field{name: "file", file: "ragged.csv", value: "a,b\n1,2\n3\n4,5,6\n7,8\n"}))
+	if !strings.Contains(got.body, "--ragged pad") {
+		t.Errorf("a program gets %s", got.body)
 	}
 }
