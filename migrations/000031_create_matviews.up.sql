@@ -51,7 +51,7 @@ values (1, 'not_empty', 'when it has rows',
        (8, 'always', 'at each refresh',
         'Every refresh, whatever it finds.', false, '{rows}'),
        (9, 'never', 'only of failures',
-        'Nothing but failures, recoveries, late and silent views and drops, as other rules too.',
+        'Failures, recoveries, late and silent views, and drops. Every other rule notifies of these too.',
         false, '{}');
 
 alter table tinydevcrm.notify_rules enable row level security;

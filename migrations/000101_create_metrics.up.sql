@@ -270,3 +270,5 @@ grant execute on function
     tinydevcrm._subscription_metrics(),
     tinydevcrm._metrics()
 to tinydevcrm_orchestrator;
+
+grant execute on function tinydevcrm._subscription_kind(tinydevcrm.subscriptions) to tinydevcrm_user;

@@ -190,6 +190,9 @@ declare
         query => _set_up_matview.query,
         notify_when => nullif(_set_up_matview.notify_when, ''));
     v_rule      record := tinydevcrm._suggest_rule(v_relation);
+    v_subscription constant text := coalesce(
+        nullif(_set_up_matview.subscription, ''),
+        case when _set_up_matview.url operator(pg_catalog.<>) '' then _set_up_matview.name end);
     v_secret    text;
     v_scheduled record;
     v_made      pg_catalog.jsonb := '{}';
@@ -198,15 +201,14 @@ begin
         v_made := pg_catalog.jsonb_build_object('reason', v_rule.reason);
     end if;
     -- Before the schedule, whose first refresh may notify.
-    if nullif(_set_up_matview.subscription, '') is not null then
+    if v_subscription is not null then
         if nullif(_set_up_matview.url, '') is null then
-            perform tinydevcrm.create_subscription(_set_up_matview.subscription, v_relation);
+            perform tinydevcrm.create_subscription(v_subscription, v_relation);
         else
-            v_secret := tinydevcrm.create_webhook(
-                _set_up_matview.subscription, _set_up_matview.url, v_relation);
+            v_secret := tinydevcrm.create_webhook(v_subscription, _set_up_matview.url, v_relation);
         end if;
         v_made := v_made operator(pg_catalog.||) pg_catalog.jsonb_build_object(
-            'subscription', _set_up_matview.subscription, 'secret', v_secret);
+            'subscription', v_subscription, 'secret', v_secret);
     end if;
     if nullif(_set_up_matview.schedule, '') is not null then
         v_scheduled := tinydevcrm.schedule_matview(v_relation, _set_up_matview.schedule);
@@ -225,8 +227,8 @@ $$;
 
 comment on function tinydevcrm._set_up_matview(text, text, text, text, text, text) is
     'Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, '
-    'by a webhook if there is a URL, and schedules it; an empty subscription or schedule is left '
-    'out. All or nothing. The JSON has the name of the view, the rule and its reason, the secret of '
+    'by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a '
+    'subscription without name and URL. With only a URL it has the name of the view. All or nothing. The JSON has the name of the view, the rule and its reason, the secret of '
     'the webhook, and the first refresh. Raises what create_matview(), create_webhook() and '
     'schedule_matview() raise.';
 

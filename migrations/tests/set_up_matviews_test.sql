@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(17);
+select plan(18);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -32,6 +32,10 @@ select is(
 select tinydevcrm._set_up_matview('worked', 'select id from "Dear"', 'always', null, 'worker', null) \g /dev/null
 select is(
     (select url from tinydevcrm.subscription_status where subscription = 'worker'), null, 'without a URL a worker is subscribed');
+select tinydevcrm._set_up_matview('Only URL', 'select 1 as one', 'always', '', '', 'https://example.com/in') \g /dev/null
+select is(
+    (select url from tinydevcrm.subscription_status where subscription = 'Only URL' and matview = '"Only URL"'::regclass),
+    'https://example.com/in', 'a URL without a name is subscribed under the name of the view');
 select throws_ok(
     $$ select tinydevcrm._set_up_matview('never', 'select 1 as one', '', 'whenever', 'other', '') $$, 'TD003', null,
     'a bad schedule is an error');

@@ -144,7 +144,7 @@ func TestMutesAreShown(t *testing.T) {
 			t.Errorf("%s before the mute: %s", path, page)
 		}
 	}
-	if page := f.send(get("/views?search=seen").fromBrowser()).body; !strings.Contains(page, "not notified: rule") {
+	if page := f.send(get("/views?search=seen").fromBrowser()).body; !strings.Contains(page, "not notified: its rule does not hold") {
 		t.Errorf("the list does not say why the view did not notify: %s", page)
 	}
 	f.send(post("/matviews/mute", "relation", "seen", "mute_for", "1 hour"))

@@ -24,6 +24,8 @@ func (s *Site) functions() template.FuncMap {
 		"identifier":   pq.QuoteIdentifier,
 		"quoteQuery":   quoteQuery,
 		"ago":          ago,
+		"due":          due,
+		"unnotified":   unnotified,
 		"number":       number,
 		"count":        count,
 		"milliseconds": words.Milliseconds,
@@ -66,6 +68,37 @@ func ago(value any) (template.HTML, error) {
 	at = at.UTC()
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`,
 		at.Format(time.RFC3339Nano), at.Format("2006-01-02 15:04:05 UTC"), words.Ago(time.Since(at), at))), nil
+}
+
+// due is when something is done next, as ago says it; now, when that is overdue.
+func due(value any) (template.HTML, error) {
+	said, err := ago(value)
+	overdue, isTime := value.(sql.NullTime)
+	if err != nil || !isTime || !overdue.Valid {
+		return said, err
+	}
+	shown := string(said)
+	if overdue.Time.Before(time.Now()) {
+		shown = shown[:strings.Index(shown, ">")+1] + "now</time>"
+	}
+	return template.HTML(strings.Replace(shown, "<time ", "<time data-due ", 1)), nil
+}
+
+// unnotified is why a refresh did not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by.
+func unnotified(by string) string {
+	switch by {
+	case "rule":
+		return "its rule does not hold"
+	case "interval":
+		return "its last notification is too recent"
+	case "mute":
+		return "it was muted"
+	case "repeat":
+		return "an earlier failure of this series has notified"
+	case "streak":
+		return "it has not lasted for enough refreshes"
+	}
+	return by
 }
 
 // number is a number with its digits in groups; nothing for none.

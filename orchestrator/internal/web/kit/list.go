@@ -96,6 +96,14 @@ type SortHead struct {
 	Label, URL string
 	// Order is ascending or descending for the column that the list is sorted by.
 	Order string
+	// IsNumber means that it is at the right, as the numbers below it are.
+	IsNumber bool
+}
+
+// Number is the head of a column of numbers.
+func (h SortHead) Number() SortHead {
+	h.IsNumber = true
+	return h
 }
 
 // Head is the head of a column, for the template "sorthead".

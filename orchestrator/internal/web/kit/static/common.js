@@ -23,7 +23,7 @@ export function showTimes(node) {
         if (isNaN(moment)) continue;
         const exact = moment.toISOString().slice(0, 19).replace('T', ' ');
         time.title = `${exact} UTC; ${moment.toLocaleString()} here`;
-        const text = showAgo(moment);
+        const text = 'due' in time.dataset && moment < Date.now() ? 'now' : showAgo(moment);
         if (time.textContent !== text) time.textContent = text;
     }
 }
@@ -59,7 +59,7 @@ function makeCell(value) {
 export function fillRows(table, rows, names = Object.keys(rows?.[0] ?? {})) {
     if (!rows?.length) return;
     const head = table.createTHead().insertRow();
-    for (const name of names) head.append(make('th', { scope: 'col', textContent: name }));
+    for (const name of names) head.append(make('th', { scope: 'col', textContent: name, className: makeCell(rows[0]?.[name]).className }));
     const body = table.createTBody();
     for (const row of rows) body.insertRow().append(...names.map(name => makeCell(row?.[name])));
 }

@@ -61,6 +61,8 @@ type overview struct {
 	Pending, Parked                                                          int64
 	CronIsRunning                                                            bool
 	HasTables                                                                bool
+	// HasSubscription means one that is not the log of the program.
+	HasSubscription bool
 }
 
 // hasTrouble spares a search in which nothing would be found.
@@ -168,10 +170,16 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
-		       exists (select from tinydevcrm.imported_tables)
+		       exists (select from tinydevcrm.imported_tables),
+		       exists (
+		           select
+		             from tinydevcrm.subscriptions
+		            where tinydevcrm._may_see(owner)
+		              and tinydevcrm._subscription_kind(subscriptions) <> 'log'
+		       )
 		  from tinydevcrm.overview`).Scan(
 		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.NotPopulated, &o.Unscheduled, &o.Paused,
-		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables)
+		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables, &o.HasSubscription)
 	if err != nil {
 		return fmt.Errorf("read the overview: %w", err)
 	}
@@ -218,7 +226,7 @@ func (s shown) Steps() []step {
 		{Name: "Look at the table", Text: "Its columns, its types, its rows.", Button: "Look", URL: "/tables", IsDone: o.Views > 0},
 		{Name: "Ask a question of it", Text: "A query in SQL becomes a view: its rows are the answer.", Button: "Write a query", URL: "/views/new", IsDone: o.Views > 0},
 		schedule,
-		{Name: "Be notified", Text: "By webhook, chat or e-mail, or on the page of events.", Button: "Subscribe", URL: "/subscriptions/new", IsDone: o.Subscriptions > 0},
+		{Name: "Be notified", Text: "By webhook, chat or e-mail, or on the page of events.", Button: "Subscribe", URL: "/subscriptions/new", IsDone: o.HasSubscription},
 	}
 	for i := range steps {
 		if !steps[i].IsDone {

@@ -98,7 +98,9 @@ type one struct {
 	// IsOlder means that there are newer deliveries.
 	IsOlder bool
 	// Preview is what it sends for its last event; Example is that event in JSON, for those who get all of it.
-	Preview        *message.Message
+	Preview *message.Message
+	// IsExample means that there is no event yet, and the preview is of an invented one.
+	IsExample      bool
 	PreviewProblem *db.Problem
 	Example        string
 }
@@ -141,6 +143,9 @@ func (o one) IsOfOneView() bool { return o.MatviewKey != "" }
 
 // IsWorker means that it has no endpoint.
 func (o one) IsWorker() bool { return o.URL == "" }
+
+// IsEmail means that it is sent to addresses: there is no endpoint that a header or a format is for.
+func (o one) IsEmail() bool { return o.Format == "email" }
 
 // HasTemplates means that people read its messages, or its template is the whole post.
 func (o one) HasTemplates() bool { return !o.IsWorker() && o.Format != "standard" }
@@ -224,6 +229,7 @@ func (s *screen) readPreview(r *http.Request, page *kit.Page, shown *one) {
 		return
 	}
 	shown.Preview = &m
+	shown.IsExample = fmt.Sprint(m.Event["id"]) == "0"
 	if !shown.HasTemplates() {
 		var example strings.Builder
 		encoder := json.NewEncoder(&example)

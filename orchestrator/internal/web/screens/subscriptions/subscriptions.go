@@ -21,6 +21,9 @@ const (
 	shownSubscriptions = 50
 	shownDeliveries    = 20
 	shownViews         = 500
+
+	// noMailServer is a state of tinydevcrm._subscription_state().
+	noMailServer = "no mail server"
 )
 
 type screen struct {
@@ -85,6 +88,11 @@ func (s *subscription) fields() []any {
 // HasSecretURL reports whether URL is one that tinydevcrm._show_url() has shortened.
 func (s subscription) HasSecretURL() bool { return strings.Contains(s.URL, "/…") }
 
+// IsStopped means that it attempts nothing, whatever is due.
+func (s subscription) IsStopped() bool {
+	return s.IsPaused || s.Status == noMailServer
+}
+
 // URLInput is what the field of the URL shows.
 func (s subscription) URLInput() string {
 	if s.HasSecretURL() {
@@ -97,6 +105,9 @@ func (s subscription) URLInput() string {
 func (s subscription) Reason() string {
 	if s.PauseReason != "" {
 		return s.PauseReason
+	}
+	if s.Status == noMailServer {
+		return "its e-mails wait until the orchestrator has an SMTP_URL"
 	}
 	return s.LastError
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
-//go:embed templates
+//go:embed static templates
 var files embed.FS
 
 const (

@@ -98,6 +98,11 @@ type chooser struct {
 	Choices  []typeChoice
 }
 
+// Written is how its values are written: its form without the word for its type.
+func (c chooser) Written() string {
+	return strings.TrimPrefix(strings.TrimPrefix(c.Form, c.Type+" "), "number ")
+}
+
 type typeChoice struct {
 	choice
 	IsChosen bool
@@ -155,6 +160,32 @@ type remedy struct{ Option, Value, Label, URL string }
 // nameTaken is the SQLSTATE for a table that is there already.
 const nameTaken = "TD004"
 
+// optionInHint is an option of the command line, as hints name it, with its value if there is one.
+const optionInHint = `--([a-z-]+)(?: ('[^']*'|[^\s,;.)]+(?:\.[^\s,;.)]+)*))?`
+
+func optionOf(found []string) (name, value string) {
+	return strings.ReplaceAll(found[1], "-", "_"), strings.Trim(found[2], "'")
+}
+
+// inWords is a hint with the labels of the form in place of the options of the command line.
+func (f *form) inWords(hint string) string {
+	pattern := regexp.MustCompile(optionInHint)
+	return pattern.ReplaceAllStringFunc(hint, func(option string) string {
+		name, value := optionOf(pattern.FindStringSubmatch(option))
+		if said := f.remedyOf(name, value); value != "" && len(said) > 0 {
+			return "“" + said[0].Label + "”"
+		}
+		for _, group := range groups() {
+			for _, field := range group.Fields {
+				if field.Name == name {
+					return strings.Replace(option, "--"+strings.ReplaceAll(name, "_", "-"), "“"+field.Label+"”", 1)
+				}
+			}
+		}
+		return option
+	})
+}
+
 // remediesOf are the remedies for a problem: the options of the command line that its hint names, with a value.
 func (f *form) remediesOf(problem db.Problem) (remedies []remedy) {
 	if problem.Code == nameTaken {
@@ -164,9 +195,10 @@ func (f *form) remediesOf(problem db.Problem) (remedies []remedy) {
 			}
 		}
 	}
-	for _, found := range regexp.MustCompile(`--([a-z-]+) ('[^']*'|[^\s,;)]+)`).FindAllStringSubmatch(problem.Hint, -1) {
-		name, value := strings.ReplaceAll(found[1], "-", "_"), strings.Trim(strings.TrimRight(found[2], "."), "'")
-		remedies = append(remedies, f.remedyOf(name, value)...)
+	for _, found := range regexp.MustCompile(optionInHint).FindAllStringSubmatch(problem.Hint, -1) {
+		if name, value := optionOf(found); value != "" {
+			remedies = append(remedies, f.remedyOf(name, value)...)
+		}
 	}
 	if len(problem.Lines) == 0 {
 		return remedies
@@ -200,7 +232,7 @@ func (f *form) remedyOf(name, value string) []remedy {
 	return nil
 }
 
-// remedy leads to the form with an option set. The script sends the file again at once.
+// remedy leads to the form with an option set. The script does again at once what has failed.
 func (f *form) remedy(name, value, label string) remedy {
 	options := url.Values{}
 	for option, values := range f.Options {

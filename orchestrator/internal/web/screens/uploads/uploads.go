@@ -206,6 +206,7 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	}
 	if shown.Flash != nil && shown.Flash.Problem != nil {
 		f.Remedies = f.remediesOf(*shown.Flash.Problem)
+		shown.Flash.Problem.Hint = f.inWords(shown.Flash.Problem.Hint)
 	}
 	f.Recent, err = s.findImports(ctx, "", nil, recentImports, 0)
 	shown.Shown = f

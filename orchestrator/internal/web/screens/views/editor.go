@@ -22,6 +22,8 @@ import (
 const (
 	// previewTimeout bounds the preview of a query.
 	previewTimeout = 30 * time.Second
+	// previewedRows is how many rows a preview shows at most.
+	previewedRows = 10
 	// tablesAtHand are listed beside the editor, each with columnsAtHand. The editor completes knownTables names of
 	// tables and views, each with knownColumns.
 	tablesAtHand, columnsAtHand = 8, 12
@@ -100,6 +102,9 @@ type editor struct {
 	// Columns are those that the view has now.
 	Columns []column
 }
+
+// IsFull means that the query may have more rows than its preview.
+func (e editor) IsFull() bool { return len(e.Preview.Rows) >= previewedRows }
 
 // RulesOrNone is what the form of a new view shows.
 func (e editor) RulesOrNone(chosen string) ruleChoice {
@@ -276,7 +281,7 @@ func (s *screen) runPreview(r *http.Request, query string) (json.RawMessage, err
 	var result json.RawMessage
 	err = tx.QueryRowContext(ctx, `
 		select row_to_json(previewed)
-		  from tinydevcrm.preview_query($1) as previewed`, query).Scan(&result)
+		  from tinydevcrm.preview_query($1, $2) as previewed`, query, previewedRows).Scan(&result)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, &db.UserError{
 			Status:  http.StatusGatewayTimeout,

@@ -132,16 +132,6 @@ func (v shownView) RulesWith(chosen string) ruleChoice {
 	return ruleChoice{Rules: v.Rules, Chosen: chosen}
 }
 
-// RuleLabel is the rule in words.
-func (v shownView) RuleLabel() string {
-	for _, rule := range v.Rules {
-		if rule.Name == v.NotifyWhen {
-			return rule.Label
-		}
-	}
-	return v.NotifyWhen
-}
-
 // Widget is the URL of the widget.
 func (v shownView) Widget() string { return v.Site + "/embed/" + url.PathEscape(v.Key) }
 

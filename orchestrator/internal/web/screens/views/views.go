@@ -74,6 +74,8 @@ type view struct {
 	MutedUntil                     sql.NullTime
 	// SuppressedBy is why the last refresh did not notify.
 	SuppressedBy string
+	// RuleLabel is the rule in words.
+	RuleLabel string
 	// IgnoredColumns is a list of names, as written in SQL.
 	IgnoredColumns       string
 	Schedule, LateReason string
@@ -96,7 +98,7 @@ func (v *view) fields() []any {
 		&v.ID, &v.Key, &v.Relation, &v.Owner, &v.IsOwn, &v.IsPaused, &v.NotifyWhen, &v.Status, &v.IsTroubled,
 		&v.NotifyInterval, &v.NotifyDeadline, &v.NotifyAfter, &v.MutedUntil, &v.SuppressedBy, &v.IgnoredColumns,
 		&v.Schedule, &v.LateReason, &v.RenamedRead, &v.ErrorMessage, &v.RowCount, &v.LastRefreshedAt, &v.NextDueAt,
-		&v.FailingSince, &v.UntrackedReason, &v.LastCheckedAt, &v.LastChangedAt, pq.Array(&v.Origins),
+		&v.FailingSince, &v.UntrackedReason, &v.LastCheckedAt, &v.LastChangedAt, pq.Array(&v.Origins), &v.RuleLabel,
 	}
 }
 
@@ -127,7 +129,8 @@ const viewColumns = `
 	       coalesce((matview).untracked_reason, ''),
 	       (matview).last_checked_at,
 	       (matview).last_changed_at,
-	       origins`
+	       origins,
+	       (select label from tinydevcrm.notify_rules where name = (matview).notify_when)`
 
 // Class is that of the state: good, bad, or neither.
 func (v view) Class() string {

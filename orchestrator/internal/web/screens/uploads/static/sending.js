@@ -44,15 +44,15 @@ function start() {
     }
 
     // Takes a part over from a page that the server has written.
-    function takeOver(page, id) {
+    function takeOver(page, id, again) {
         const fresh = page.getElementById(id);
         if (fresh) document.getElementById(id).replaceWith(document.adoptNode(fresh));
-        offerRemedies();
+        offerRemedies(again);
         (said().querySelector('.problem') ?? document.getElementById('upload-columns'))?.focus();
     }
 
-    // A remedy sets an option, and sends the file again.
-    function offerRemedies() {
+    // A remedy sets an option, and does again what has failed: a preview or an upload.
+    function offerRemedies(again) {
         for (const link of said().querySelectorAll('[data-option]')) {
             const { option, value } = link.dataset;
             const field = document.getElementById(`upload-${option}`);
@@ -63,7 +63,7 @@ function start() {
                 field.value = option === 'type' && field.value ? `${field.value}; ${value}` : value;
                 const folded = field.closest('details');
                 if (folded) folded.open = true;
-                sendAll();
+                again();
             };
         }
     }
@@ -72,6 +72,8 @@ function start() {
 
     // The running upload: the file's name, and whether all of it has been sent.
     let running = null;
+    // Counts what was asked for: the answer to anything but the last comes too late.
+    let turn = 0;
 
     window.addEventListener('beforeunload', event => { if (running) event.preventDefault(); });
     window.addEventListener('pagehide', () => {
@@ -145,6 +147,7 @@ function start() {
                 return showProblem({ message: `${round[0].name} is larger than ${limit} bytes, the limit of this server` });
             }
         }
+        turn++;
         said().replaceChildren();
         button.disabled = true;
         bar.hidden = stop.hidden = false;
@@ -169,7 +172,7 @@ function start() {
         if (!result.at) return;
         // The server writes the problem in full, with what may help.
         const page = await fetchPage(result.at).catch(() => null);
-        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, 'upload-said');
+        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, 'upload-said', sendAll);
     }
 
     // --- Preview -------------------------------------------------------------------------------
@@ -177,16 +180,17 @@ function start() {
     // The server reads only the beginning of the file, so a preview sends no more.
     async function sendPreview() {
         const file = chosen.files[0];
+        const asked = ++turn;
         preview.disabled = true;
         output.textContent = 'Reading the file …';
         try {
             const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith([file.slice(0, previewSize)], file.name) });
-            if (chosen.files[0] !== file || running) return; // another file was chosen meanwhile, or it is sent
+            if (chosen.files[0] !== file || asked !== turn) return;
             if (page.getElementById('upload-said')) {
-                takeOver(page, 'upload-plan');
+                takeOver(page, 'upload-plan', sendPreview);
                 const fresh = page.querySelector('#upload-psql pre');
                 if (fresh) section.querySelector('#upload-psql pre').textContent = fresh.textContent;
-                takeOver(page, 'upload-said');
+                takeOver(page, 'upload-said', sendPreview);
             } else {
                 showProblem({ message: page.querySelector('.problem p')?.textContent ?? 'the preview did not arrive' });
             }
@@ -238,5 +242,5 @@ function start() {
         section.scrollIntoView();
     });
 
-    offerRemedies();
+    offerRemedies(sendAll);
 }
