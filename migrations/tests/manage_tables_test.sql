@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(22);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -39,6 +39,15 @@ truncate lines, "my orders";
 select results_eq(
     $$ select row_count, null_count, distinct_count, lowest, frequent from tinydevcrm._summarize_columns('"my orders"') where name = 'id' $$,
     $$ values (0::bigint, 0::bigint, 0::bigint, null::text, null::text[]) $$, 'of an empty table');
+create domain note as json;
+create type noted as (note json);
+create table notes as
+select array['{}'::json] as list, '{}'::note as note, row('{}')::noted as noted, '1'::xid as xid, n from generate_series(1, 2) as n;
+select results_eq(
+    $$ select name, distinct_count, lowest, frequent[1] from tinydevcrm._summarize_columns('notes') $$,
+    $$ values ('list', 1::bigint, null, '{"{}"}'), ('note', 1, null, '{}'), ('noted', 1, null, '({})'), ('xid', 1, null, '1'), ('n', 2, '1', '1') $$,
+    'of values without an order, also inside of other types');
+drop table notes;
 create table nothing ();
 select is_empty($$ select * from tinydevcrm._summarize_columns('nothing') $$, 'of a table without columns');
 
