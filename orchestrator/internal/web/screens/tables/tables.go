@@ -71,9 +71,9 @@ func pageOf(form url.Values) string { return kit.Path("tables", form.Get("relati
 
 // A listed is a table in the list. Key is its name with its schema, Relation the name as psql would show it.
 type listed struct {
-	Key          string     `json:"key"`
-	Relation     string     `json:"relation"`
-	RowEstimate  *int64     `json:"row_estimate"`
+	Key         string `json:"key"`
+	Relation    string `json:"relation"`
+	RowEstimate *int64 `json:"row_estimate"`
 	// ByteCount is nil while the table is locked.
 	ByteCount    *int64     `json:"byte_count"`
 	MatviewCount int64      `json:"matview_count"`
