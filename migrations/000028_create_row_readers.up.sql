@@ -25,6 +25,23 @@ $$;
 comment on function tinydevcrm._is_built_in(oid) is
     'Whether a type is part of Postgres, when the domains and arrays around it are left aside.';
 
+create function tinydevcrm._print_text(attribute text, type oid)
+    returns text
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case _print_text.type
+               -- An import reads true and false back, and takes t and f for text.
+               when 'boolean'::regtype then format('%I::pg_catalog.text', _print_text.attribute)
+               else format('pg_catalog.format(%L, %I)', '%s', _print_text.attribute)
+           end
+$$;
+
+comment on function tinydevcrm._print_text(text, oid) is
+    'The expression for a column''s value as text, by the output function of its type: the owner of '
+    'a type can create its cast to text.';
+
 create function tinydevcrm._print_rows(
     relation      regclass,
     name          text,
@@ -41,19 +58,14 @@ as $$
 declare
     v_values text;
 begin
-    -- Values are printed by the output functions of their types, because the owner of a type can
-    -- create its cast to text or json. The statement runs with the reader's search_path, so it
-    -- qualifies operators too.
+    -- Not by to_json() for all: the owner of a type can create its cast to json. The statement runs
+    -- with the reader's search_path, so it qualifies operators too.
     with columns as (
         select attname,
                attnum,
                format_type(atttypid, atttypmod) as type,
                _print_rows.is_json and tinydevcrm._is_built_in(atttypid) as is_plain,
-               -- An import reads true and false back, and takes t and f for text.
-               case atttypid
-                   when 'boolean'::regtype then format('%I::pg_catalog.text', attname)
-                   else format('pg_catalog.format(%L, %I)', '%s', attname)
-               end as text
+               tinydevcrm._print_text(attname::text, atttypid) as text
           from pg_attribute
          where attrelid = _print_rows.relation
            and attnum > 0
@@ -150,6 +162,35 @@ comment on function tinydevcrm._build_rows_statement(regclass, boolean, integer)
     'nobody can change the relation. Raises 42501 when the session has not logged in as the owner, '
     '55000 when another relation has taken its place.';
 
+create function tinydevcrm._print_base_type(type oid)
+    returns text
+    language sql
+    stable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    with recursive types (oid) as (
+        select _print_base_type.type
+         union all
+        select pg_type.typbasetype
+          from types
+          join pg_type
+            on pg_type.oid = types.oid
+         where pg_type.typtype = 'd'
+    )
+    select format('%I.%I', pg_namespace.nspname, pg_type.typname)
+      from types
+      join pg_type
+        on pg_type.oid = types.oid
+      join pg_namespace
+        on pg_namespace.oid = pg_type.typnamespace
+     where pg_type.typtype <> 'd'
+$$;
+
+comment on function tinydevcrm._print_base_type(oid) is
+    'A type, with its schema, to compare values with: without the domains around it, whose checks '
+    'are their owners'' code, and without a length or scale, to which a value would be cut.';
+
 create function tinydevcrm._print_filter(attribute text, type text, text text, wanted text)
     returns text
     language sql
@@ -181,7 +222,7 @@ $$;
 
 comment on function tinydevcrm._print_filter(text, text, text, text) is
     'The condition on a column for what a person writes: "is null", "is not null", a comparison '
-    'such as >= 10 with a value of the column''s type, or a part of the value''s text in any case.';
+    'such as >= 10 with a value of the type, or a part of the value''s text in any case.';
 
 create function tinydevcrm._build_page_statement(
     relation        regclass,
@@ -238,8 +279,8 @@ begin
            ' where ' || string_agg(
                tinydevcrm._print_filter(
                    attname::text,
-                   format_type(atttypid, atttypmod),
-                   format('pg_catalog.format(%L, %I)', '%s', attname),
+                   tinydevcrm._print_base_type(atttypid),
+                   tinydevcrm._print_text(attname::text, atttypid),
                    filters.value),
                ' and ' order by attnum)
       into _build_page_statement.are_numbers,
@@ -305,8 +346,10 @@ comment on function tinydevcrm._describe_columns(text[], text[]) is
 
 revoke execute on function
     tinydevcrm._is_built_in(oid),
+    tinydevcrm._print_text(text, oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._print_base_type(oid),
     tinydevcrm._print_filter(text, text, text, text),
     tinydevcrm._build_page_statement(
         regclass, integer, text, boolean, jsonb, bigint, integer, boolean),
@@ -315,8 +358,10 @@ from public;
 
 grant execute on function
     tinydevcrm._is_built_in(oid),
+    tinydevcrm._print_text(text, oid),
     tinydevcrm._print_rows(regclass, text, boolean, integer),
     tinydevcrm._build_rows_statement(regclass, boolean, integer),
+    tinydevcrm._print_base_type(oid),
     tinydevcrm._print_filter(text, text, text, text),
     tinydevcrm._build_page_statement(
         regclass, integer, text, boolean, jsonb, bigint, integer, boolean),

@@ -1,2 +1,2 @@
 drop function tinydevcrm._summarize_columns(regclass, bigint);
-drop function tinydevcrm._summarize_column(regclass, text, boolean, bigint);
+drop function tinydevcrm._summarize_column(regclass, text, oid, bigint, boolean);

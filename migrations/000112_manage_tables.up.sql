@@ -1,5 +1,31 @@
 -- What the page shows of a user's own tables, and does with them.
 
+create function tinydevcrm._size_of(relation regclass)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_total_relation_size(_size_of.relation)
+     where not exists (
+               select
+                 from pg_locks
+                where pg_locks.locktype = 'relation'
+                  and pg_locks.relation = _size_of.relation
+                  and pg_locks.database = (
+                      select oid
+                        from pg_database
+                       where datname = current_database()
+                  )
+                  and pg_locks.mode = 'AccessExclusiveLock'
+                  and pg_locks.pid <> pg_backend_pid()
+           )
+$$;
+
+comment on function tinydevcrm._size_of(regclass) is
+    'The bytes of a table with its indexes; null while another session has locked it against '
+    'readers, or waits to do so, as for an import that replaces its rows: the size would wait.';
+
 create function tinydevcrm._list_tables(
     part          text,
     sort          text default null,
@@ -66,8 +92,7 @@ as $$
                      imports.source,
                      imports.finished_at
                 from tinydevcrm.imports
-               where imports.schema_name = own.nspname
-                 and imports.table_name = own.relname
+               where imports.relation = own.oid
                  and imports.finished_at is not null
                order by imports.id desc
                limit 1
@@ -77,7 +102,7 @@ as $$
     select described.key,
            described.relation,
            described.row_estimate,
-           pg_total_relation_size(described.oid),
+           tinydevcrm._size_of(described.oid),
            described.matview_count,
            described.source,
            described.finished_at
@@ -101,7 +126,7 @@ $$;
 comment on function tinydevcrm._list_tables(text, text, boolean, integer, integer) is
     'The tables of the role that has logged in, whose names contain a part: sorted by name, rows '
     'or views, or else by their newest import. row_estimate is that of the last ANALYZE, null '
-    'before it; matview_count is how many watched materialized views read the table.';
+    'before it; byte_count is null for a locked table; matview_count is how many watched materialized views read the table.';
 
 create function tinydevcrm._describe_table(
     names   text[],
@@ -124,7 +149,7 @@ as $$
            asked.place,
            format('%I.%I', pg_namespace.nspname, pg_class.relname),
            pg_class.relname::text,
-           pg_total_relation_size(pg_class.oid),
+           tinydevcrm._size_of(pg_class.oid),
            obj_description(pg_class.oid, 'pg_class'),
            tinydevcrm._find_distribution(pg_class.oid)
       from unnest(_describe_table.names) with ordinality as asked (name, place)
@@ -150,6 +175,54 @@ comment on function tinydevcrm._describe_table(text[], name[]) is
     'The first table of these names that the role that has logged in owns, and the place of that '
     'name in the list. A name is schema.name, or one that is looked up in the schemas, as psql '
     'does; quoted or not.';
+
+create function tinydevcrm._list_cascaded(relation regclass)
+    returns table (classid oid, objid oid, objsubid integer)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with recursive dropped (classid, objid, objsubid, is_cascaded) as (
+        select 'pg_class'::regclass::oid,
+               _list_cascaded.relation::oid,
+               0,
+               false
+         union
+        select step.*
+          from dropped
+         cross join lateral (
+             select pg_depend.classid,
+                    pg_depend.objid,
+                    pg_depend.objsubid,
+                    pg_depend.deptype = 'n' as is_cascaded
+               from pg_depend
+              where pg_depend.refclassid = dropped.classid
+                and pg_depend.refobjid = dropped.objid
+                and (dropped.objsubid = 0 or pg_depend.refobjsubid = dropped.objsubid)
+             union all
+             -- With a part goes the whole, such as a view with the rule that is its query.
+             select pg_depend.refclassid,
+                    pg_depend.refobjid,
+                    pg_depend.refobjsubid,
+                    true
+               from pg_depend
+              where pg_depend.classid = dropped.classid
+                and pg_depend.objid = dropped.objid
+                and pg_depend.deptype = 'i'
+         ) as step
+    )
+    select dropped.classid,
+           dropped.objid,
+           dropped.objsubid
+      from dropped
+     where (dropped.classid, dropped.objid) <> ('pg_class'::regclass, _list_cascaded.relation::oid)
+     group by dropped.classid, dropped.objid, dropped.objsubid
+    having bool_and(dropped.is_cascaded)
+$$;
+
+comment on function tinydevcrm._list_cascaded(regclass) is
+    'What "drop … cascade" of a relation drops too, without the parts of these objects, which go '
+    'with them anyway: addresses as in pg_depend.';
 
 create function tinydevcrm._list_dropped_with(relation regclass)
     returns table (
@@ -187,22 +260,39 @@ as $$
       left join tinydevcrm.matviews
         on matviews.relation = built_on.relation
     union all
-    select 'foreign key',
-           conrelid::regclass,
-           conname::text,
+    select case when pg_constraint.conname is not null then 'foreign key' else identified.type end,
+           coalesce(
+               pg_constraint.conrelid::regclass,
+               case
+                   when others.classid = 'pg_class'::regclass and others.objsubid = 0
+                       then others.objid
+               end),
+           case
+               when pg_constraint.conname is not null then pg_constraint.conname::text
+               when others.classid <> 'pg_class'::regclass or others.objsubid > 0
+                   then identified.identity
+           end,
            null,
            0
-      from pg_constraint
-     where confrelid = _list_dropped_with.relation
-       and conrelid <> _list_dropped_with.relation
-       and contype = 'f'
-       and conparentid = 0
+      from tinydevcrm._list_cascaded(_list_dropped_with.relation) as others
+     cross join pg_identify_object(others.classid, others.objid, others.objsubid) as identified
+      left join pg_constraint
+        on others.classid = 'pg_constraint'::regclass
+       and pg_constraint.oid = others.objid
+       and pg_constraint.contype = 'f'
+     where (others.classid, others.objid) <> all (
+               select 'pg_class'::regclass, built_on.relation::oid
+                 from unnest(
+                          tinydevcrm._list_built_on(_list_dropped_with.relation)) as built_on
+           )
 $$;
 
 comment on function tinydevcrm._list_dropped_with(regclass) is
     'What is dropped together with a table: the views that read it, directly or through others, '
-    'and the foreign keys that refer to it. key is the name with schema of a watched materialized '
-    'view, as in events; null for what is not watched.';
+    'the foreign keys that refer to it, and all else that "drop … cascade" drops, such as tables that '
+    'inherit from it. constraint_name is the name of a foreign key, or of what is no relation. key '
+    'is the name with schema of a watched materialized view, as in events; null for what is not '
+    'watched.';
 
 create function tinydevcrm._rename_table(relation regclass, name text)
     returns text
@@ -295,8 +385,10 @@ comment on function tinydevcrm._list_imports(text, bigint, integer, integer) is
     'session has not logged in as its owner. relation is null when it is gone.';
 
 revoke execute on function
+    tinydevcrm._size_of(regclass),
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
     tinydevcrm._describe_table(text[], name[]),
+    tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean),
@@ -304,8 +396,10 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._size_of(regclass),
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
     tinydevcrm._describe_table(text[], name[]),
+    tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
     tinydevcrm._drop_table(regclass, boolean),

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(26);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -39,6 +39,15 @@ truncate lines, "my orders";
 select results_eq(
     $$ select row_count, null_count, distinct_count, lowest, frequent from tinydevcrm._summarize_columns('"my orders"') where name = 'id' $$,
     $$ values (0::bigint, 0::bigint, 0::bigint, null::text, null::text[]) $$, 'of an empty table');
+create domain note as json;
+create type noted as (note json);
+create table notes as
+select array['{}'::json] as list, '{}'::note as note, row('{}')::noted as noted, '1'::xid as xid, n from generate_series(1, 2) as n;
+select results_eq(
+    $$ select name, distinct_count, lowest, frequent[1] from tinydevcrm._summarize_columns('notes') $$,
+    $$ values ('list', 1::bigint, null, '{"{}"}'), ('note', 1, null, '{}'), ('noted', 1, null, '({})'), ('xid', 1, null, '1'), ('n', 2, '1', '1') $$,
+    'of values without an order, also inside of other types');
+drop table notes;
 create table nothing ();
 select is_empty($$ select * from tinydevcrm._summarize_columns('nothing') $$, 'of a table without columns');
 
@@ -64,6 +73,24 @@ select set_eq(
               ('watched view', 'dear', null, '"My Data".dear'), ('foreign key', 'lines', 'lines_order_id_fkey', null) $$,
     'what is dropped with a table');
 
+create table orders () inherits ("my orders");
+create view "of orders" as select * from orders;
+create table kept ("order" "my orders", n integer);
+create function total("my orders") returns numeric language sql as 'select $1.price';
+select set_eq(
+    $$ select kind, coalesce(constraint_name, relation::text) from tinydevcrm._list_dropped_with('"my orders"') $$,
+    $$ values ('view', 'plain'), ('materialized view', 'stored'), ('watched view', 'dear'), ('foreign key', 'lines_order_id_fkey'),
+              ('table', 'orders'), ('view', '"of orders"'), ('table column', '"My Data".kept."order"'),
+              ('function', '"My Data".total("My Data"."my orders")') $$,
+    'also tables that inherit from it, and what is of its row type');
+select is_empty($$ select * from tinydevcrm._list_dropped_with('kept') $$, 'nothing for a table on which nothing depends');
+create table numbered (id serial primary key, other integer generated always as identity, parent integer references numbered, check (id > 0));
+create index on numbered ((id + other)) where other > 0;
+select is_empty($$ select * from tinydevcrm._list_dropped_with('numbered') $$, 'not the parts of the table');
+drop table orders, kept cascade;
+drop function total("my orders");
+drop table numbered;
+
 -- changes
 
 select throws_ok($$ select tinydevcrm._rename_table('"my orders"', repeat('x', 64)) $$, 'TD007', null, 'a name that no table can have');
@@ -84,6 +111,11 @@ select results_eq(
     $$ select key, relation::text, (imported).row_count from tinydevcrm._list_imports('my data') limit 2 $$,
     $$ values ('"My Data".second', 'second', 2::bigint), ('"My Data"."1st"', '"1st"', 2) $$,
     'imports, newest first, with the present names of their tables');
+create table "first one" ();
+select results_eq(
+    $$ select relation::text, source from tinydevcrm._list_tables('1st') union all
+       select relation::text, source from tinydevcrm._list_tables('first') $$,
+    $$ values ('"1st"', 'staging'), ('"first one"', null) $$, 'they go with the table, also under a new name');
 select results_eq(
     $$ select relation::text from tinydevcrm._list_imports('FIRST', null, 1, 0) $$,
     $$ values ('"1st"') $$, 'found by a part of the old name');

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(42);
+select plan(47);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -121,34 +121,61 @@ create function planted.spring() returns text language plpgsql
 as $body$ begin raise exception 'ran as %', current_user; end $body$;
 create function planted.spring(planted.mood) returns json language sql as 'select to_json(planted.spring())';
 create cast (planted.mood as json) with function planted.spring(planted.mood) as implicit;
+create function planted.print(planted.mood) returns text language sql as 'select planted.spring()';
+create cast (planted.mood as pg_catalog.text) with function planted.print(planted.mood);
 create function planted.format(text, planted.mood) returns text language sql as 'select planted.spring()';
 create function planted.spring(integer, integer) returns boolean language sql
 as 'select planted.spring() is null';
+create function planted.spring(bigint, bigint) returns bigint language sql as 'select planted.spring()::bigint';
+create operator planted./ (leftarg = bigint, rightarg = bigint, function = planted.spring);
 create operator planted.= (leftarg = integer, rightarg = integer, function = planted.spring);
 create domain planted.text as pg_catalog.text check (planted.spring() is null);
+create domain planted.amount as integer;
 create materialized view planted.v as select 'fine'::planted.mood as mood, 1 as n;
 reset session authorization;
 
 select throws_ok(
     $$ select read('planted.v', true) $$, '42501', null, 'a relation of another user is not read in this session');
 create materialized view planted.w as table planted.v;
+create materialized view planted.x as select mood, n, 1::planted.amount as amount, 'fine'::varchar as word from planted.v;
+set local session authorization "Tap One";
+alter domain planted.amount add check (planted.spring() is null) not valid;
+reset session authorization;
 
 set local search_path = planted, pg_catalog;
 create temporary table seen as
 select "My Data".read('planted.w', false) as texts,
        "My Data".read('planted.w', true) as jsons;
+create temporary table summed as
+select name, lowest, highest, frequent from tinydevcrm._summarize_columns('planted.x');
+select statement as filtered
+  from tinydevcrm._build_page_statement(
+           'planted.x', 200, 'mood', false, '{"mood": "= fine", "n": "= 1", "amount": "> 0", "word": "= fine"}') \gset
+prepare filtered as :filtered;
+create temporary table found as execute filtered;
 set local search_path = "My Data", public;
 
 select results_eq(
     'table seen', $$ values (array['fine', '1'], array['"fine"', '1']) $$,
     'a reader runs no code of another user');
+select results_eq(
+    'table summed',
+    $$ values ('mood', 'fine', 'fine', '{fine}'::text[]), ('n', '1', '1', '{1}'),
+              ('amount', '1', '1', '{1}'), ('word', 'fine', 'fine', '{fine}') $$,
+    'nor does who looks at the columns');
+select results_eq(
+    'table found', $$ values (array['fine', '1', '1', 'fine']) $$,
+    'nor does who filters and sorts');
 
 -- pages
 
-create table stock (id integer, "The Name" text, price numeric, seen date, data json);
+create table stock (
+    id integer, "The Name" text, price numeric, seen date, data json, cost numeric(10, 2), code varchar(3), is_sold boolean
+);
 insert into stock
-values (1, 'Pear', 2.5, '2026-01-01', '{}'), (2, 'apple', 10, '2026-02-01', '{"a": 1}'), (3, '100%', null, null, null),
-       (4, 'pineapple', 2.5, '2026-03-01', null);
+values (1, 'Pear', 2.5, '2026-01-01', '{}', 9.99, 'abc', false), (2, 'apple', 10, '2026-02-01', '{"a": 1}', 10, 'abc', true),
+       (3, '100%', null, null, null, null, null, null),
+       (4, 'pineapple', 2.5, '2026-03-01', null, null, null, null);
 
 create function page(filters jsonb, sort_by text default '', is_descending boolean default false)
     returns text
@@ -182,6 +209,9 @@ select is(page(filters, sort_by, is_descending), wanted, why)
         ('{"price": "is null"}', '', false, '1:3', 'null is found'),
         ('{"price": "is not null", "seen": "> 2026-01-15"}', '', false, '2:2 4', 'all filters must fit'),
         ('{"data": "a"}', '', false, '1:2', 'a part of a JSON value is found'),
+        ('{"cost": "> 9.999"}', '', false, '1:2', 'what a number is compared with is not rounded'),
+        ('{"code": "= abcd"}', '', false, '0', 'nor is a text cut'),
+        ('{"is_sold": "TRUE"}', '', false, '1:2', 'a boolean is found as it is shown'),
         ('{}', 'price', true, '4:2 1 4 3', 'equal values keep their order, nulls come last'),
         ('{"The Name": "x''; drop table stock; --"}', 'The Name', false, '0', 'a statement is only a text')
   ) as asked (filters, sort_by, is_descending, wanted, why);

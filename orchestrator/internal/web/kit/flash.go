@@ -2,6 +2,7 @@ package kit
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -41,22 +42,20 @@ type Flash struct {
 	HasSecret bool
 
 	id, address string
+	size        int
 	until       time.Time
 }
 
-func (f Flash) bytes() int {
-	count := 0
-	for _, values := range f.Form {
-		for _, value := range values {
-			count += len(value)
-		}
+// sizeOf is about how many bytes a flash takes.
+func sizeOf(f Flash) int {
+	kept, err := json.Marshal([]any{f.Made, f.Problem, f.Form})
+	if err != nil {
+		return maxFlashBytes
 	}
-	for _, value := range f.Made {
-		if text, isText := value.(string); isText {
-			count += len(text)
-		}
+	if f.Problem != nil {
+		return len(kept) + len(f.Problem.Query)
 	}
-	return count
+	return len(kept)
 }
 
 // flashes are the results for one user that are not shown yet, oldest first.
@@ -73,10 +72,10 @@ func (f *flashes) keep(kept Flash) {
 	f.kept = append(f.kept, kept)
 	bytes := 0
 	for _, each := range f.kept {
-		bytes += each.bytes()
+		bytes += each.size
 	}
 	for len(f.kept) > 1 && (len(f.kept) > maxFlashes || bytes > maxFlashBytes) {
-		bytes -= f.kept[0].bytes()
+		bytes -= f.kept[0].size
 		f.kept = f.kept[1:]
 	}
 }
@@ -115,7 +114,7 @@ func (f *flashes) take(ids []string, address string) (newest *Flash, over []stri
 // other's.
 func (s *Site) LeaveFlash(w http.ResponseWriter, r *http.Request, to string, left Flash) {
 	left.address, _, _ = strings.Cut(to, "#")
-	left.id = rand.Text()
+	left.id, left.size = rand.Text(), sizeOf(left)
 	lasts := flashLasts
 	if left.HasSecret {
 		lasts = secretLasts

@@ -50,6 +50,11 @@ func NewDownloads(site *kit.Site) *Downloads { return &Downloads{site: site} }
 func (d *Downloads) Serve(find FindFunc, page func(w http.ResponseWriter, r *http.Request, name string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
+		if chooseForm(r).isPage && !endsLikeAForm(r.PathValue("name")) {
+			// A page waits for no turn.
+			page(w, r, "")
+			return
+		}
 		shown, err := d.send(w, r, find)
 		if isLostCursor(err) {
 			// Nothing has been sent yet.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,6 +35,11 @@ func rowForms() []rowForm {
 			write:  writeCSVRows,
 		},
 	}
+}
+
+// endsLikeAForm reports whether an address may name a format.
+func endsLikeAForm(name string) bool {
+	return slices.ContainsFunc(rowForms(), func(form rowForm) bool { return strings.HasSuffix(name, form.suffix) })
 }
 
 // chooseForm chooses by the header Accept: the format with the greatest q, and the first of several.

@@ -71,10 +71,11 @@ func pageOf(form url.Values) string { return kit.Path("tables", form.Get("relati
 
 // A listed is a table in the list. Key is its name with its schema, Relation the name as psql would show it.
 type listed struct {
-	Key          string     `json:"key"`
-	Relation     string     `json:"relation"`
-	RowEstimate  *int64     `json:"row_estimate"`
-	ByteCount    int64      `json:"byte_count"`
+	Key         string `json:"key"`
+	Relation    string `json:"relation"`
+	RowEstimate *int64 `json:"row_estimate"`
+	// ByteCount is nil while the table is locked.
+	ByteCount    *int64     `json:"byte_count"`
 	MatviewCount int64      `json:"matview_count"`
 	Source       *string    `json:"source"`
 	FinishedAt   *time.Time `json:"finished_at"`
@@ -128,8 +129,9 @@ const describeTable = `
 type table struct {
 	parts.Relation
 	// Shown is the name as psql would show it.
-	Shown                     string
-	ByteCount                 int64
+	Shown string
+	// ByteCount is nil while the table is locked.
+	ByteCount                 *int64
 	Description, Distribution string
 
 	Rows       *parts.Rows
@@ -205,18 +207,24 @@ func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 	if err != nil {
 		return err
 	}
+	// An import that replaced the table by another one left the imports before it with a table that is gone.
 	t.Imports, err = db.Collect(ctx, pool, "list the imports of a table", (*imported).fields, `
 		select id, source, mode, row_count, problem_count, finished_at, notices
 		  from tinydevcrm.imports
-		 where format('%I.%I', schema_name, table_name) = $1
-		   and finished_at is not null
+		 where finished_at is not null
+		   and (
+		       relation = $1::bigint::oid
+		       or format('%I.%I', schema_name, table_name) = $2
+		          and not exists (select from pg_catalog.pg_class where pg_class.oid = imports.relation)
+		   )
 		 order by id desc
-		 limit $2`, t.Name, shownImports)
+		 limit $3`, t.OID, t.Name, shownImports)
 	if err != nil {
 		return err
 	}
 	t.Dependents, err = db.Collect(ctx, pool, "list what depends on a table", (*dependent).fields, `
-		select kind, concat(constraint_name || ' of ', relation::text), coalesce(key, ''), subscription_count
+		select kind, coalesce(constraint_name || coalesce(' of ' || relation::text, ''), relation::text),
+		       coalesce(key, ''), subscription_count
 		  from tinydevcrm._list_dropped_with($1::bigint::oid)`, t.OID)
 	if err != nil {
 		return err

@@ -222,7 +222,7 @@ func (s *screen) readAround(r *http.Request, shown *shownView) (err error) {
 		return err
 	}
 	if shown.Dependents, err = db.Collect(ctx, pool, "list what reads a view", (*dependent).fields, `
-		select kind, relation::text, coalesce(key, '')
+		select kind, coalesce(constraint_name || coalesce(' of ' || relation::text, ''), relation::text), coalesce(key, '')
 		  from tinydevcrm._list_dropped_with($1::text::regclass)`, shown.Key); err != nil {
 		return err
 	}
