@@ -712,6 +712,9 @@ function import_staging(
 function _is_built_in(type oid) returns boolean
     -- Whether a type is part of Postgres, when the domains and arrays around it are left aside.
 
+function _print_text(attribute text, type oid) returns text
+    -- The expression for a column's value as text, by the output function of its type: the owner of a type can create its cast to text.
+
 function _print_rows(
         relation regclass,
         name text,
@@ -733,8 +736,11 @@ function _build_rows_statement(
     ) returns record
     -- The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized view that the session's role owns.
 
+function _print_base_type(type oid) returns text
+    -- A type, with its schema, to compare values with: without the domains around it, whose checks are their owners' code, and without a length or scale, to which a value would be cut.
+
 function _print_filter(attribute text, type text, text text, wanted text) returns text
-    -- The condition on a column for what a person writes: "is null", "is not null", a comparison such as >= 10 with a value of the column's type, or a part of the value's text in any case.
+    -- The condition on a column for what a person writes: "is null", "is not null", a comparison such as >= 10 with a value of the type, or a part of the value's text in any case.
 
 function _build_page_statement(
         relation regclass,
@@ -763,8 +769,9 @@ function _describe_columns(names text[], types text[]) returns jsonb
 function _summarize_column(
         relation regclass,
         name text,
-        is_sortable boolean,
+        type oid,
         row_limit bigint,
+        is_sorted boolean default true,
         out row_count bigint,
         out null_count bigint,
         out distinct_count bigint,
@@ -3306,6 +3313,9 @@ function restore_matview(name text) returns regclass
 -- 000112_manage_tables
 -- What the page shows of a user's own tables, and does with them.
 
+function _size_of(relation regclass) returns bigint
+    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
+
 function _list_tables(
         part text,
         sort text default null,
@@ -3334,8 +3344,11 @@ function _describe_table(names text[], schemas name[] default current_schemas(tr
     )
     -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
 
+function _list_cascaded(relation regclass) returns table (classid oid, objid oid, objsubid integer)
+    -- What "drop … cascade" of a relation drops too, without the parts of these objects, which go with them anyway: addresses as in pg_depend.
+
 function _list_dropped_with(relation regclass) returns table (kind text, relation regclass, constraint_name text, key text, subscription_count bigint)
-    -- What is dropped together with a table: the views that read it, directly or through others, and the foreign keys that refer to it.
+    -- What is dropped together with a table: the views that read it, directly or through others, the foreign keys that refer to it, and all else that "drop … cascade" drops, such as tables that inherit from it.
 
 function _rename_table(relation regclass, name text) returns text
     -- Renames a table and returns its new name with schema.
@@ -3381,7 +3394,7 @@ function _try_rule(
     -- How often a rule would have notified in the last 30 days, and the last ten times, as JSON: see tinydevcrm.replay_rule().
 
 function _set_up_matview(name text, query text, notify_when text, schedule text, subscription text, url text) returns json
-    -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty subscription or schedule is left out.
+    -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
 -- 000115_list_event_details
