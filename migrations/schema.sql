@@ -3381,7 +3381,7 @@ function _try_rule(
     -- How often a rule would have notified in the last 30 days, and the last ten times, as JSON: see tinydevcrm.replay_rule().
 
 function _set_up_matview(name text, query text, notify_when text, schedule text, subscription text, url text) returns json
-    -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty subscription or schedule is left out.
+    -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
 -- 000115_list_event_details
