@@ -48,6 +48,15 @@ type Line struct {
 
 func (l Line) String() string { return fmt.Sprintf("line %d: %s: %s", l.Number, l.Reason, l.Text) }
 
+// More is what Detail says beyond Lines: how many more there are. Empty when these are all.
+func (p Problem) More() string {
+	more := p.Detail[strings.LastIndex(p.Detail, "\n")+1:]
+	if strings.HasPrefix(more, "and ") && strings.HasSuffix(more, " more") {
+		return more
+	}
+	return ""
+}
+
 // String formats the problem for a terminal, one line per part.
 func (p Problem) String() string {
 	var b strings.Builder

@@ -163,6 +163,11 @@ func TestAdviceOfThePage(t *testing.T) {
 			t.Errorf("the page lacks %q: %s", want, problemOf(t, got.body))
 		}
 	}
+	f.send(get("/upload").fromBrowser())
+	many := f.follow(form("POST", "/upload-file", field{name: "file", file: "ragged.csv", value: "a,b\n" + strings.Repeat("1,2\n3\n4,5\n", 25)}))
+	if !strings.Contains(many.body, "<p>and 5 more</p>") {
+		t.Errorf("25 lines look like 20: %s", problemOf(t, many.body))
+	}
 	if problem := problemOf(t, got.body); strings.Contains(problem, "--") {
 		t.Errorf("the page advises an option of the command line: %s", problem)
 	}
