@@ -168,7 +168,7 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
-		       exists (select from tinydevcrm.imported_tables)
+		       exists (select from tinydevcrm._list_tables('', row_limit => 1))
 		  from tinydevcrm.overview`).Scan(
 		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.NotPopulated, &o.Unscheduled, &o.Paused,
 		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables)
