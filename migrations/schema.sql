@@ -712,6 +712,9 @@ function import_staging(
 function _is_built_in(type oid) returns boolean
     -- Whether a type is part of Postgres, when the domains and arrays around it are left aside.
 
+function _print_text(attribute text, type oid) returns text
+    -- The expression for a column's value as text, by the output function of its type: the owner of a type can create its cast to text.
+
 function _print_rows(
         relation regclass,
         name text,
@@ -733,8 +736,11 @@ function _build_rows_statement(
     ) returns record
     -- The columns, types and statement of tinydevcrm._print_rows(), for a table or materialized view that the session's role owns.
 
+function _print_base_type(type oid) returns text
+    -- A type, with its schema, to compare values with: without the domains around it, whose checks are their owners' code, and without a length or scale, to which a value would be cut.
+
 function _print_filter(attribute text, type text, text text, wanted text) returns text
-    -- The condition on a column for what a person writes: "is null", "is not null", a comparison such as >= 10 with a value of the column's type, or a part of the value's text in any case.
+    -- The condition on a column for what a person writes: "is null", "is not null", a comparison such as >= 10 with a value of the type, or a part of the value's text in any case.
 
 function _build_page_statement(
         relation regclass,
@@ -763,8 +769,9 @@ function _describe_columns(names text[], types text[]) returns jsonb
 function _summarize_column(
         relation regclass,
         name text,
-        is_sortable boolean,
+        type oid,
         row_limit bigint,
+        is_sorted boolean default true,
         out row_count bigint,
         out null_count bigint,
         out distinct_count bigint,
@@ -2847,17 +2854,6 @@ view imported_tables
     notices              text[]       -- What it did not do although its user may expect it.
     finished_at          timestamptz  -- When it finished.
 
-function _find_tables(asked text, part text, row_limit integer, column_limit integer) returns table (
-        key text,
-        imported imported_tables,
-        is_asked boolean,
-        is_listed boolean,
-        column_count bigint,
-        column_names text[],
-        column_types text[]
-    )
-    -- The imported table of the name asked for (schema.name, quoted or not) first, and then the newest ones whose names contain a part, each with its first columns as a query writes them.
-
 function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
     -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
 
@@ -2901,9 +2897,6 @@ function _find_matviews(
 
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
     -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
-
-function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
-    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
 
 function _list_subscriptions(
         part text,
@@ -3304,7 +3297,10 @@ function restore_matview(name text) returns regclass
 
 
 -- 000112_manage_tables
--- What the page shows of a user's own tables, and does with them.
+-- What the page shows of a user's own tables, and does with them, and what its search finds.
+
+function _size_of(relation regclass) returns bigint
+    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
 
 function _list_tables(
         part text,
@@ -3323,6 +3319,9 @@ function _list_tables(
     )
     -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
 
+function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
+    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
+
 function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
         relation regclass,
         place bigint,
@@ -3334,8 +3333,11 @@ function _describe_table(names text[], schemas name[] default current_schemas(tr
     )
     -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
 
+function _list_cascaded(relation regclass) returns table (classid oid, objid oid, objsubid integer)
+    -- What "drop … cascade" of a relation drops too, without the parts of these objects, which go with them anyway: addresses as in pg_depend.
+
 function _list_dropped_with(relation regclass) returns table (kind text, relation regclass, constraint_name text, key text, subscription_count bigint)
-    -- What is dropped together with a table: the views that read it, directly or through others, and the foreign keys that refer to it.
+    -- What is dropped together with a table: the views that read it, directly or through others, the foreign keys that refer to it, and all else that "drop … cascade" drops, such as tables that inherit from it.
 
 function _rename_table(relation regclass, name text) returns text
     -- Renames a table and returns its new name with schema.
