@@ -26,6 +26,8 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_pkey primary key (id),
     constraint subscriptions_name_unique unique (owner, name),
     constraint subscriptions_name_length check (octet_length(name) between 1 and 200),
+    -- The page of a subscription has its name at the end of its URL.
+    constraint subscriptions_name_in_url check (name not in ('.', '..', 'new')),
     constraint subscriptions_max_attempts_range check (max_attempts between 1 and 100),
     constraint subscriptions_paused_by_known check (paused_by in ('user', 'orchestrator')),
     constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
@@ -284,8 +286,8 @@ comment on function tinydevcrm.create_subscription(
     'tinydevcrm.subscription_rules(). With each_row, each row is a delivery of its own. One of that name '
     'stays as it is, with its deliveries. Raises '
     'TD001 when the materialized view is not watched, TD007 for a rule that there is not, or that '
-    'needs a view, 23514 when the name is empty or over 200 '
-    'bytes, or max_attempts is not 1 to 100.';
+    'needs a view, 23514 when the name is empty, over 200 '
+    'bytes or one of ., .. and new, or max_attempts is not 1 to 100.';
 
 create function tinydevcrm.alter_subscription(
     name    text,

@@ -1,11 +1,9 @@
 drop function tinydevcrm._describe_subscription(text);
 drop function tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]);
-drop function tinydevcrm._search(text, integer);
 drop function tinydevcrm._list_troubled(integer);
 drop function tinydevcrm._find_matviews(
     text, text, integer, name[], text, text, boolean, integer);
 drop function tinydevcrm._describe_view(text[], name[]);
 drop function tinydevcrm._read_names(text);
 drop function tinydevcrm._matview_key(text, name[]);
-drop function tinydevcrm._find_tables(text, text, integer, integer);
 drop view tinydevcrm.imported_tables;

@@ -71,79 +71,6 @@ comment on column tinydevcrm.imported_tables.notices is
 comment on column tinydevcrm.imported_tables.finished_at is
     'When it finished.';
 
-create function tinydevcrm._find_tables(
-    asked        text,
-    part         text,
-    row_limit    integer,
-    column_limit integer
-)
-    returns table (
-        key           text,
-        imported      tinydevcrm.imported_tables,
-        is_asked      boolean,
-        is_listed     boolean,
-        column_count  bigint,
-        column_names  text[],
-        column_types  text[]
-    )
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    with found as (
-        select imported_tables,
-               _find_tables.asked in (
-                   format('%I.%I', imported_tables.schema_name, imported_tables.table_name),
-                   imported_tables.schema_name || '.' || imported_tables.table_name) as is_asked,
-               position(
-                   lower(_find_tables.part)
-                   in lower(imported_tables.schema_name || '.' || imported_tables.table_name)) > 0
-                   as is_listed
-          from tinydevcrm.imported_tables
-         where tinydevcrm._is_session_of(imported_tables.owner)
-    ),
-    shown as (
-        select found.*
-          from found
-         where found.is_asked
-            or found.is_listed
-         order by found.is_asked desc, (found.imported_tables).import_id desc
-         limit _find_tables.row_limit
-    )
-    select format('%I.%I', (shown.imported_tables).schema_name, (shown.imported_tables).table_name),
-           shown.imported_tables,
-           shown.is_asked,
-           shown.is_listed,
-           columns.count,
-           coalesce(columns.names, '{}'),
-           coalesce(columns.types, '{}')
-      from shown
-     cross join lateral (
-         select count(*),
-                array_agg(quote_ident(attname) order by place)
-                    filter (where place <= _find_tables.column_limit) as names,
-                array_agg(format_type(atttypid, atttypmod) order by place)
-                    filter (where place <= _find_tables.column_limit) as types
-           from (
-             select pg_attribute.attname,
-                    pg_attribute.atttypid,
-                    pg_attribute.atttypmod,
-                    row_number() over (order by pg_attribute.attnum) as place
-               from pg_attribute
-              where pg_attribute.attrelid = (shown.imported_tables).relation
-                and pg_attribute.attnum > 0
-                and not pg_attribute.attisdropped
-           ) as numbered
-     ) as columns
-     order by shown.is_asked desc, (shown.imported_tables).import_id desc
-$$;
-
-comment on function tinydevcrm._find_tables(text, text, integer, integer) is
-    'The imported table of the name asked for (schema.name, quoted or not) first, and then the '
-    'newest ones whose names contain a part, each with its first columns as a query writes them. '
-    'Only those of the role that has logged in: to plan a query on a table runs code of the '
-    'table''s owner.';
-
 create function tinydevcrm._matview_key(
     name    text,
     schemas name[] default current_schemas(true)
@@ -493,47 +420,6 @@ comment on function tinydevcrm._list_troubled(integer) is
     'The views that you may see and your subscriptions that need attention, with the reason and '
     'since when: up to row_limit of each kind, failing and late views first.';
 
-create function tinydevcrm._search(part text, row_limit integer)
-    returns table (kind text, key text, relation regclass, note text)
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select 'view',
-           found.key,
-           (found.matview).relation,
-           (found.matview).status
-      from tinydevcrm._find_matviews('', _search.part, _search.row_limit) as found
-     where found.is_listed
-    union all
-    select 'table',
-           found.key,
-           (found.imported).relation,
-           (found.imported).source
-      from tinydevcrm._find_tables('', _search.part, _search.row_limit, 0) as found
-    union all
-    select 'subscription',
-           listed.name,
-           null,
-           listed.target
-      from (
-        select subscriptions.name,
-               coalesce(tinydevcrm._show_url(webhooks.url, webhooks.format), 'worker')
-                   as target
-          from tinydevcrm.subscriptions
-          left join tinydevcrm.webhooks
-            on webhooks.subscription_id = subscriptions.id
-         where subscriptions.owner = quote_ident(current_user)::regrole
-           and position(lower(_search.part) in lower(subscriptions.name)) > 0
-         order by subscriptions.name
-         limit _search.row_limit
-      ) as listed
-$$;
-
-comment on function tinydevcrm._search(text, integer) is
-    'The views that you may see and your tables and subscriptions whose names contain a part: up to '
-    'row_limit of each kind. note is the state, the file, or the URL as lists show it.';
-
 create function tinydevcrm._list_subscriptions(
     part          text,
     of            text,
@@ -665,7 +551,6 @@ comment on function tinydevcrm._describe_subscription(text) is
     'null while the endpoint is not down, and next_post_at without a digest.';
 
 revoke execute on function
-    tinydevcrm._find_tables(text, text, integer, integer),
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
@@ -673,12 +558,10 @@ revoke execute on function
         text, text, integer, name[], text, text, boolean, integer),
     tinydevcrm._list_troubled(integer),
     tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]),
-    tinydevcrm._describe_subscription(text),
-    tinydevcrm._search(text, integer)
+    tinydevcrm._describe_subscription(text)
 from public;
 
 grant execute on function
-    tinydevcrm._find_tables(text, text, integer, integer),
     tinydevcrm._matview_key(text, name[]),
     tinydevcrm._read_names(text),
     tinydevcrm._describe_view(text[], name[]),
@@ -686,7 +569,6 @@ grant execute on function
         text, text, integer, name[], text, text, boolean, integer),
     tinydevcrm._list_troubled(integer),
     tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]),
-    tinydevcrm._describe_subscription(text),
-    tinydevcrm._search(text, integer)
+    tinydevcrm._describe_subscription(text)
 to tinydevcrm_user;
 grant select on tinydevcrm.imported_tables to tinydevcrm_user;

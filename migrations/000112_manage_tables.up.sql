@@ -1,4 +1,4 @@
--- What the page shows of a user's own tables, and does with them.
+-- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 create function tinydevcrm._size_of(relation regclass)
     returns bigint
@@ -127,6 +127,47 @@ comment on function tinydevcrm._list_tables(text, text, boolean, integer, intege
     'The tables of the role that has logged in, whose names contain a part: sorted by name, rows '
     'or views, or else by their newest import. row_estimate is that of the last ANALYZE, null '
     'before it; byte_count is null for a locked table; matview_count is how many watched materialized views read the table.';
+
+create function tinydevcrm._search(part text, row_limit integer)
+    returns table (kind text, key text, relation regclass, note text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'view',
+           found.key,
+           (found.matview).relation,
+           (found.matview).status
+      from tinydevcrm._find_matviews('', _search.part, _search.row_limit) as found
+     where found.is_listed
+    union all
+    select 'table',
+           found.key,
+           found.relation,
+           found.source
+      from tinydevcrm._list_tables(_search.part, row_limit => _search.row_limit) as found
+    union all
+    select 'subscription',
+           listed.name,
+           null,
+           listed.target
+      from (
+        select subscriptions.name,
+               coalesce(tinydevcrm._show_url(webhooks.url, webhooks.format), 'worker')
+                   as target
+          from tinydevcrm.subscriptions
+          left join tinydevcrm.webhooks
+            on webhooks.subscription_id = subscriptions.id
+         where subscriptions.owner = quote_ident(current_user)::regrole
+           and position(lower(_search.part) in lower(subscriptions.name)) > 0
+         order by subscriptions.name
+         limit _search.row_limit
+      ) as listed
+$$;
+
+comment on function tinydevcrm._search(text, integer) is
+    'The views that you may see and your tables and subscriptions whose names contain a part: up to '
+    'row_limit of each kind. note is the state, the file, or the URL as lists show it.';
 
 create function tinydevcrm._describe_table(
     names   text[],
@@ -387,6 +428,7 @@ comment on function tinydevcrm._list_imports(text, bigint, integer, integer) is
 revoke execute on function
     tinydevcrm._size_of(regclass),
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
+    tinydevcrm._search(text, integer),
     tinydevcrm._describe_table(text[], name[]),
     tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),
@@ -398,6 +440,7 @@ from public;
 grant execute on function
     tinydevcrm._size_of(regclass),
     tinydevcrm._list_tables(text, text, boolean, integer, integer),
+    tinydevcrm._search(text, integer),
     tinydevcrm._describe_table(text[], name[]),
     tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),

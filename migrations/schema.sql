@@ -2854,17 +2854,6 @@ view imported_tables
     notices              text[]       -- What it did not do although its user may expect it.
     finished_at          timestamptz  -- When it finished.
 
-function _find_tables(asked text, part text, row_limit integer, column_limit integer) returns table (
-        key text,
-        imported imported_tables,
-        is_asked boolean,
-        is_listed boolean,
-        column_count bigint,
-        column_names text[],
-        column_types text[]
-    )
-    -- The imported table of the name asked for (schema.name, quoted or not) first, and then the newest ones whose names contain a part, each with its first columns as a query writes them.
-
 function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
     -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
 
@@ -2908,9 +2897,6 @@ function _find_matviews(
 
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
     -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
-
-function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
-    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
 
 function _list_subscriptions(
         part text,
@@ -3311,7 +3297,10 @@ function restore_matview(name text) returns regclass
 
 
 -- 000112_manage_tables
--- What the page shows of a user's own tables, and does with them.
+-- What the page shows of a user's own tables, and does with them, and what its search finds.
+
+function _size_of(relation regclass) returns bigint
+    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
 
 function _size_of(relation regclass) returns bigint
     -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
@@ -3332,6 +3321,9 @@ function _list_tables(
         finished_at timestamptz
     )
     -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
+
+function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
+    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
 
 function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
         relation regclass,

@@ -38,7 +38,7 @@ $$;
 -- rules of their own
 
 select tinydevcrm.create_subscription('plain', 'late');
-select tinydevcrm.create_subscription('new', 'late', notify_when => 'rows_added');
+select tinydevcrm.create_subscription('grown', 'late', notify_when => 'rows_added');
 select tinydevcrm.create_subscription('gone', 'late', notify_when => ' Rows_Removed ');
 select tinydevcrm.create_subscription('trouble', 'late', notify_when => 'failed');
 select tinydevcrm.create_subscription('both', 'late', notify_when => 'rows_added, failed');
@@ -54,7 +54,7 @@ select is(
     'nothing is asked of other views');
 
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{}', 'the first refresh has nothing to compare with');
+select is(pg_temp.get('grown'), '{}', 'the first refresh has nothing to compare with');
 select is(pg_temp.get('always'), '{refreshed}', 'a rule that does not compare holds for it');
 
 insert into orders values (1, 'a@x.example'), (2, 'b@x.example');
@@ -65,7 +65,7 @@ select is(
     '{false,rule,"{always,rows_added}",2}',
     'the event records the rules of subscriptions that hold, and does not notify by that of the view');
 select is(pg_temp.get('plain'), '{}', 'a subscription without a rule gets what the view notifies of');
-select is(pg_temp.get('new'), '{"refreshed 1,2"}', 'the rule rows_added of a subscription gets the added rows');
+select is(pg_temp.get('grown'), '{"refreshed 1,2"}', 'the rule rows_added of a subscription gets the added rows');
 select is(pg_temp.get('both'), '{"refreshed 1,2"}', 'so does one of several rules');
 select is(pg_temp.get('gone'), '{}', 'the rule rows_removed does not hold');
 select is(pg_temp.get('trouble'), '{}', 'the rule failed does not hold');
@@ -73,7 +73,7 @@ select is(pg_temp.get('trouble'), '{}', 'the rule failed does not hold');
 insert into orders values (3, 'a@x.example');
 delete from orders where id = 1;
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{"refreshed 3"}', 'only the added rows, of a view whose rule does not compare');
+select is(pg_temp.get('grown'), '{"refreshed 3"}', 'only the added rows, of a view whose rule does not compare');
 select is(pg_temp.get('always'), '{"refreshed 1,2","refreshed 2,3"}', 'and all rows for a rule that does not compare');
 
 create temporary table received as
@@ -85,7 +85,7 @@ select is(
     'the rule rows_removed carries the removed rows alone, and its event notifies');
 
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{}', 'what has been compared is not found again');
+select is(pg_temp.get('grown'), '{}', 'what has been compared is not found again');
 select is(
     (select jsonb_array_length(rows) from tinydevcrm.matview_refresh_events order by id desc limit 1), 2,
     'an event carries rows when a rule of a subscription holds');
@@ -109,7 +109,7 @@ select is(
 select is(pg_temp.get('trouble'), '{failed}', 'the rule failed gets the failure');
 select is(pg_temp.get('both'), '{failed}', 'with another rule too');
 select is(pg_temp.get('trouble of all'), '{failed}', 'and in a subscription to all views');
-select is(pg_temp.get('new'), '{}', 'the rule rows_added does not get it');
+select is(pg_temp.get('grown'), '{}', 'the rule rows_added does not get it');
 select is(pg_temp.get('plain'), '{failed}', 'a subscription without a rule gets it');
 select tinydevcrm.refresh_matview('late');
 select is(pg_temp.get('trouble'), '{}', 'not the next failure of the streak');
@@ -133,23 +133,23 @@ select tinydevcrm.watch_matview('late', 'never', notify_after => 1);
 
 -- quiet times
 
-select pg_temp.get('new'), pg_temp.get('gone');
+select pg_temp.get('grown'), pg_temp.get('gone');
 select tinydevcrm.refresh_matview('late');
 select tinydevcrm.mute_matview('late', now() + interval '1 hour');
 insert into orders values (11, null);
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{}', 'the mute of a view holds for rules of subscriptions');
+select is(pg_temp.get('grown'), '{}', 'the mute of a view holds for rules of subscriptions');
 select tinydevcrm.unmute_matview('late');
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{"refreshed 11"}', 'and what was added meanwhile follows');
+select is(pg_temp.get('grown'), '{"refreshed 11"}', 'and what was added meanwhile follows');
 
 -- notify_after of a rule that does not compare keeps the differences until it is over.
 select tinydevcrm.watch_matview('late', 'not_empty', notify_after => 3);
 insert into orders values (12, null);
 select tinydevcrm.refresh_matview('late'), tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{}', 'a rule of a subscription waits for notify_after too');
+select is(pg_temp.get('grown'), '{}', 'a rule of a subscription waits for notify_after too');
 select tinydevcrm.refresh_matview('late');
-select is(pg_temp.get('new'), '{"refreshed 12"}', 'and then gets what was added, once');
+select is(pg_temp.get('grown'), '{"refreshed 12"}', 'and then gets what was added, once');
 select tinydevcrm.refresh_matview('late');
 select is(
     (select is_notified from tinydevcrm.matview_refresh_events order by id desc limit 1), true,
@@ -158,7 +158,7 @@ select tinydevcrm.watch_matview('late', 'never', notify_after => 1);
 
 -- what is asked of a view ends
 
-select tinydevcrm.drop_subscription('new');
+select tinydevcrm.drop_subscription('grown');
 select tinydevcrm.drop_subscription('both');
 select tinydevcrm.set_audience('gone', 'failed');
 select is(

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(33);
+select plan(35);
 
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
@@ -23,17 +23,15 @@ select results_eq(
     $$ select relation::text, mode, row_count from tinydevcrm.imported_tables order by 1 $$,
     $$ values ('others', 'create', 2::bigint), ('things', 'append', 2) $$,
     'each existing imported table is listed, with its newest import');
+create table by_hand (n integer);
+alter table things rename to renamed;
 select results_eq(
-    $$ select key, is_asked, is_listed, column_count, column_names, column_types
-         from tinydevcrm._find_tables('tap.others', 'THING', 10, 1) $$,
-    $$ values ('tap.others', true, false, 2::bigint, array['id'], array['integer']),
-              ('tap.things', false, true, 2, array['id'], array['integer']) $$,
-    'the table asked for comes first, then those whose names contain the part');
-select is(
-    (select column_names from tinydevcrm._find_tables('', 'things', 10, 9)), array['id', '"A name"'],
-    'columns are written as in a query');
-select is(
-    (select count(*) from tinydevcrm._find_tables('', '', 1, 9)), 1::bigint, 'row_limit is the limit');
+    $$ select kind, key, note from tinydevcrm._search('tap.', 9) $$,
+    $$ values ('table', 'tap.renamed', 'staging'), ('table', 'tap.others', 'staging'), ('table', 'tap.by_hand', null) $$,
+    'a search finds each table of the user, by its name now');
+select is((select count(*) from tinydevcrm._search('tap.', 1)), 1::bigint, 'row_limit is the limit');
+alter table renamed rename to things;
+drop table by_hand;
 
 select tinydevcrm.create_matview('v', 'select 1 as one') \g /dev/null
 select tinydevcrm.create_matview('V', 'select 1 as one', schema_name => 'Else', ignored_columns => '{one}') \g /dev/null
@@ -138,8 +136,11 @@ select is_empty($$ select * from tinydevcrm._find_matviews('tap.v', '', 9) $$, '
 reset session authorization;
 
 select is_empty(
-    $$ select * from tinydevcrm._find_tables('tap.things', '', 9, 9) where key like 'tap.%' $$,
-    'a session with more rights does not plan on tables of others');
+    $$ select * from tinydevcrm._search('tap.', 9) where kind = 'table' $$,
+    'a session with more rights finds no tables of others');
+select throws_ok(
+    format('select tinydevcrm.create_subscription(%L)', name), '23514', null, format('no subscription is named %s', name))
+  from unnest('{.,..,new}'::text[]) as name;
 
 select * from finish();
 

@@ -170,7 +170,7 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
-		       exists (select from tinydevcrm.imported_tables),
+		       exists (select from tinydevcrm._list_tables('', row_limit => 1)),
 		       exists (
 		           select
 		             from tinydevcrm.subscriptions

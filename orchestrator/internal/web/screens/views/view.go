@@ -268,7 +268,9 @@ func (s *screen) readAnswers(r *http.Request, shown *shownView) error {
 	}
 	if shown.parameters.Has("replay") {
 		var found replay
-		if err := s.readJSON(r, &found, replayRule, replayArguments(shown.parameters)...); err != nil {
+		// Of the view of this page, whatever the URL says.
+		arguments := append([]any{shown.Key}, replayArguments(shown.parameters)[1:]...)
+		if err := s.readJSON(r, &found, replayRule, arguments...); err != nil {
 			return err
 		}
 		shown.Replay = &found

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +98,21 @@ func TestLockedTableIsListed(t *testing.T) {
 				t.Errorf("%s: %d without %q: %s", test.path, got.status, want, got.body)
 			}
 		}
+	}
+}
+
+// What the page of a view shows and offers is about that view, whatever its URL says.
+func TestPageIsAboutItsView(t *testing.T) {
+	f := newFixture(t)
+	f.exec("select tinydevcrm.create_matview('quiet', 'select 1 as n', 'always')")
+	f.exec("select tinydevcrm.create_matview('busy', 'select 1 as n', 'always')")
+	f.exec("select tinydevcrm.refresh_matview('busy')")
+	page := f.send(get("/views/" + f.schema + ".quiet?replay=1&notify_when=always&relation=busy").fromBrowser())
+	if !strings.Contains(page.body, "would have notified 0 times") {
+		t.Errorf("the replay is that of another view: %s", page.body)
+	}
+	link := regexp.MustCompile(`/subscriptions/new[^"]*`).FindString(page.body)
+	if got := f.send(get(link).fromBrowser()); !strings.Contains(got.body, `name="new_matview" value="`+f.schema+`.quiet"`) {
+		t.Errorf("%s does not subscribe to the view: %s", link, got.body)
 	}
 }
