@@ -28,11 +28,6 @@ func (f *fixture) useSubscriptions() {
 	f.exec(`select tinydevcrm.reject_event(delivery_id, '503 Service Unavailable') from tinydevcrm.receive_events('hook', 1)`)
 }
 
-func (f *fixture) statusOf(name string) string {
-	f.t.Helper()
-	return f.text(`select status from tinydevcrm.subscription_status where subscription = $1`, name)
-}
-
 func TestSubscriptionsScreen(t *testing.T) {
 	f := newFixture(t)
 	b := newBrowser(t)

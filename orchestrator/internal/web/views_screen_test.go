@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -233,7 +232,7 @@ func (f *fixture) waitUntil(what, query string) {
 			return
 		}
 		if time.Now().After(end) {
-			f.t.Fatal(fmt.Sprintf("%s: not within %s", what, deadline))
+			f.t.Fatalf("%s: not within %s", what, deadline)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
