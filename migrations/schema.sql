@@ -3302,9 +3302,6 @@ function restore_matview(name text) returns regclass
 function _size_of(relation regclass) returns bigint
     -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
 
-function _size_of(relation regclass) returns bigint
-    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
-
 function _list_tables(
         part text,
         sort text default null,
