@@ -109,7 +109,7 @@ func usePooledPage(t *testing.T, page *site, stderr *output) {
 			t.Fatalf("%v: %d %s", post, status, body)
 		}
 	}
-	if status, body := page.get("", "/"); status != http.StatusOK || !strings.Contains(body, `data-relation="pooled"`) {
+	if status, body := page.get("", "/"); status != http.StatusOK || !strings.Contains(body, "/views/public.pooled") {
 		t.Errorf("the page: %d, lacks the view", status)
 	}
 	for range 10 {
