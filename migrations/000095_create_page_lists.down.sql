@@ -1,5 +1,3 @@
-drop function tinydevcrm._describe_subscription(text);
-drop function tinydevcrm._list_subscriptions(text, text, text, boolean, integer, integer, name[]);
 drop function tinydevcrm._list_troubled(integer);
 drop function tinydevcrm._find_matviews(
     text, text, integer, name[], text, text, boolean, integer);

@@ -2834,7 +2834,7 @@ view overview
 
 
 -- 000095_create_page_lists
--- What the page lists: the imported tables, the views with all that it shows of each, and the subscriptions.
+-- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
     -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
@@ -2898,6 +2898,10 @@ function _find_matviews(
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
     -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
 
+
+-- 000096_list_subscriptions
+-- What the page lists of subscriptions, and shows of one.
+
 function _list_subscriptions(
         part text,
         of text,
@@ -2929,7 +2933,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000096_follow_changes
+-- 000097_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2954,7 +2958,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000097_follow_table_changes
+-- 000098_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2988,7 +2992,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000098_note_late_matviews
+-- 000099_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -2998,7 +3002,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000099_create_upkeep
+-- 000100_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3032,7 +3036,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000100_create_checks
+-- 000101_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3059,7 +3063,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000101_create_metrics
+-- 000102_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3078,7 +3082,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000103_drop_users
+-- 000104_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3091,14 +3095,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000104_create_watchdog
+-- 000105_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000105_create_rule_replays
+-- 000106_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3155,7 +3159,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000106_move_registrations
+-- 000107_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3177,7 +3181,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000107_list_matview_settings
+-- 000108_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3199,7 +3203,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000108_lock_readers
+-- 000109_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3229,7 +3233,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000109_alter_matview_queries
+-- 000110_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3258,7 +3262,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000110_describe_matviews
+-- 000111_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3268,7 +3272,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000111_restore_matviews
+-- 000112_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3296,7 +3300,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000112_manage_tables
+-- 000113_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3354,14 +3358,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000113_create_sample
+-- 000114_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000114_set_up_matviews
+-- 000115_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3386,7 +3390,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000115_list_event_details
+-- 000116_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(61);
+select plan(62);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -398,6 +398,15 @@ select is(
     (select jsonb_path_query_array(columns, '$[*].type')
        from tinydevcrm.import_staging('pairs', 'cut', types => '{"a": "numeric(10,2)"}')),
     '["numeric(10,2)", "date"]'::jsonb, 'and those that were given');
+
+-- Names of tables
+
+select is(
+    array[
+        tinydevcrm._make_table_name('Q3 Sales.csv.gz'), tinydevcrm._make_table_name('C:\x\Q3 Sales.TSV'),
+        tinydevcrm._make_table_name('/tmp/a.b.txt'), tinydevcrm._make_table_name('.csv.gz')],
+    array['q3_sales', 'q3_sales', 'a_b', 'imported'],
+    'a table is named after its file, without the endings of text and of gzip');
 
 select * from finish();
 

@@ -87,7 +87,7 @@ func TestHomeCountsNotItsOwnLog(t *testing.T) {
 	page := f.send(get("/").fromBrowser()).body
 	steps := sectionOf(t, page, "steps")
 	if strings.Contains(steps, "done-step") || strings.Contains(page, "<b>1</b> subscription") {
-		t.Errorf("a new user is told of the log as theirs: %s", page)
+		t.Errorf("the page counts the log as a subscription of a new user: %s", page)
 	}
 	f.exec("select tinydevcrm.create_subscription('mine')")
 	if steps := sectionOf(t, f.send(get("/").fromBrowser()).body, "steps"); !strings.Contains(steps, "done-step") {
