@@ -105,8 +105,11 @@ func creating() kit.Action {
 			               'subscription', $1::text,
 			               'secret', tinydevcrm.create_webhook(
 			                   $1,
-			                   coalesce(
-			                       nullif($3, ''), tinydevcrm._join_addresses(regexp_split_to_array(btrim($7), '[\s,;]+'))),
+			                   -- Before PostgreSQL 14, coalesce(nullif(…), …) would also evaluate what it does not need.
+			                   case
+			                       when coalesce($3, '') <> '' then $3
+			                       else tinydevcrm._join_addresses(regexp_split_to_array(btrim($7), '[\s,;]+'))
+			                   end,
 			                   nullif($2, '')::regclass, numbers_as_text => $4,
 			                   format => nullif($5, ''), headers => tinydevcrm._parse_headers($6),
 			                   digest => nullif($8, ''), notify_when => nullif($9, ''), each_row => $10))
