@@ -149,7 +149,9 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
             (10, 3, 'uuid', 'a0eebc99-9c0b-4ef8-bb6d-6BB9BD380A11',
                 '[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}', 36, null,
                 'the case of the letters'),
-            (11, 1, 'text', 'any', null, null, '(%s)::text', 'nothing')
+            (11, 1, 'text', 'any', null, null, '(%s)::text', 'nothing'),
+            -- No text is taken for this: a file whose format has nested values says so.
+            (12, 1, 'jsonb', '{"a": [1]}', null, null, null, 'blanks, the order of keys')
     ) as fixed
     union all
     select 7, way, 'timestamp without time zone', written, accepts, 26, restores,

@@ -59,6 +59,21 @@ func (c *chunk) add(record *records.Record, width int, nulls *nulls) {
 	}
 }
 
+// grow adds columns, which are NULL in the records so far.
+func (c *chunk) grow(width int) {
+	if c.width == 0 || c.width == width {
+		return
+	}
+	ends := make([]int, 0, len(c.ends)/c.width*width)
+	for at := 0; at < len(c.ends); at += c.width {
+		ends = append(ends, c.ends[at:at+c.width]...)
+		for range width - c.width {
+			ends = append(ends, isNull)
+		}
+	}
+	c.ends, c.width = ends, width
+}
+
 // size is about that of the records in the file.
 func (c *chunk) size() int { return len(c.texts) + len(c.ends) }
 

@@ -27,7 +27,8 @@ type loader struct {
 	file    *countingReader // the file as received
 	text    *countingReader // its text, unpacked
 	dialect Dialect
-	records *lines
+	records *lines          // of a CSV file
+	named   namedReader     // of any other
 	ahead   *records.Record // already read: the first record of a file without a header
 
 	header   []string
@@ -72,6 +73,17 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
+	if err := l.closeNamed(); err != nil {
+		return Dialect{}, err
+	}
+	whole := io.MultiReader(bytes.NewReader(sample), l.text)
+	format, err := findFormat(sample, source, l.request.Format)
+	if err != nil {
+		return Dialect{}, err
+	}
+	if format.open != nil {
+		return l.openNamed(format, whole)
+	}
 	if err := checkText(sample); err != nil {
 		return Dialect{}, err
 	}
@@ -79,7 +91,8 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
-	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), l.text), dialect)
+	dialect.Format = format.name
+	reader, err := newReader(whole, dialect)
 	if err != nil {
 		return Dialect{}, err
 	}
@@ -92,6 +105,9 @@ func (l *loader) next() (*records.Record, error) {
 	if first := l.ahead; first != nil {
 		l.ahead = nil
 		return first, nil
+	}
+	if l.named != nil {
+		return l.named.Next()
 	}
 	return l.records.next()
 }
@@ -161,7 +177,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
 	var columns []byte
 	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_import_columns($1, $2)",
-		l.step.id, l.table.ranks()).Scan(&columns); err != nil {
+		l.step.id, l.ranks()).Scan(&columns); err != nil {
 		return Plan{}, fmt.Errorf("preview the columns: %w", err)
 	}
 	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
@@ -198,12 +214,15 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 
 // take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
+	if err := l.placeColumns(ctx); err != nil {
+		return err
+	}
 	if l.request.Ragged == "pad" || l.request.Ragged == "reject" {
 		cutSurplus(record, l.width)
 	}
 	problem := l.problems.of(record, l.width)
-	isRejected := problem != "" && l.request.Ragged == "reject"
-	isRepaired := problem != "" && l.request.Ragged == "pad" && !record.IsBad
+	isRejected := problem != "" && l.request.Ragged == "reject" && !record.IsRepaired
+	isRepaired := record.IsRepaired || problem != "" && l.request.Ragged == "pad" && !record.IsBad && record.Fault == ""
 	if problem != "" && !isRejected && !isRepaired || l.problems.isRefused() {
 		l.refuse(record, problem)
 		return nil
@@ -271,7 +290,7 @@ func (l *loader) endCopy() error {
 	return nil
 }
 
-// addColumns adds columns for surplus fields.
+// addColumns adds columns for surplus fields, or for names that no record had before.
 func (l *loader) addColumns(ctx context.Context, width int) error {
 	if err := l.flush(ctx); err != nil {
 		return err

@@ -40,6 +40,8 @@ func Options() []Option {
 			text(func(r *Request) *string { return &r.DistributeBy })},
 		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
 		{"null", "text that means NULL, in addition to the empty text; repeat it, or NA,-, for more", list(func(r *Request) *[]string { return &r.Nulls })},
+		{"format", "how the file is written: " + strings.Join(formatNames(), ", ") + " (default: found in the file)",
+			oneOf(formatNames(), func(r *Request, value string) { r.Format = value })},
 		{"quoted_empty", `what "" means: text (the default: the empty text) or null`, oneOf([]string{"text", "null"},
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
 		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},

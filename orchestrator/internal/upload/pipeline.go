@@ -174,4 +174,6 @@ func (l *loader) end() {
 		l.copy.abort()
 	}
 	l.pipeline.end()
+	// What it read is of no use any more.
+	_ = l.closeNamed()
 }

@@ -56,6 +56,8 @@ func (p *problems) fault(record *records.Record, width int) string {
 	switch got := len(record.Fields); {
 	case record.IsBad:
 		return badBytes
+	case record.Fault != "":
+		return record.Fault
 	case got != width:
 		return fmt.Sprintf("%s instead of %d", words.Count(int64(got), "field"), width)
 	case record.AfterQuote:

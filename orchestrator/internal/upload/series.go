@@ -29,6 +29,7 @@ type series struct {
 	// header are the columns of the table, with that for the file's name.
 	header     []string
 	fileColumn string
+	filePlace  int
 	// places are, for each field of a file, its column in the table; -1 for none. Nil when they are the same.
 	places []int
 	record records.Record
@@ -42,11 +43,14 @@ func (l *loader) startSeries() error {
 		if slices.Contains(l.header, s.fileColumn) {
 			return badOption("file_column", s.fileColumn, "The file has a column of that name: choose another.")
 		}
+		s.filePlace = len(l.header)
+		l.header = append(l.header, s.fileColumn)
+	}
+	if s.fileColumn != "" || l.named != nil {
 		s.places = make([]int, l.width)
 		for i := range s.places {
 			s.places[i] = i
 		}
-		l.header = append(l.header, s.fileColumn)
 	}
 	s.header = l.header
 	l.table.grow(len(l.header))
@@ -74,8 +78,43 @@ func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	if _, err := l.open(ctx, s.name); err != nil {
 		return false, inFile(s.name, err)
 	}
+	if l.named != nil && l.named.Grows() {
+		s.places = nil
+		return false, nil
+	}
 	s.places, err = s.match(l.header, l.request)
 	return false, err
+}
+
+// placeColumns finds places for columns that the file has named since, and adds those that are new.
+func (l *loader) placeColumns(ctx context.Context) error {
+	if l.named == nil || len(l.named.Columns()) == len(l.series.places) {
+		return nil
+	}
+	s := &l.series
+	columns := l.named.Columns()
+	for _, column := range columns[len(s.places):] {
+		place := slices.IndexFunc(s.header, func(name string) bool { return norm.NFC.String(name) == norm.NFC.String(column.Name) })
+		if place >= 0 && (slices.Contains(s.places, place) || s.fileColumn != "" && place == s.filePlace) {
+			place = -1
+		}
+		if place < 0 {
+			place = len(s.header)
+			s.header = append(s.header, column.Name)
+		}
+		s.places = append(s.places, place)
+	}
+	l.width = len(columns)
+	switch {
+	case len(s.header) == len(l.table.fits):
+		return nil
+	case l.step.id == 0:
+		l.header = s.header
+		l.table.grow(len(s.header))
+		l.table.chunk.grow(len(s.header))
+		return nil
+	}
+	return l.addColumns(ctx, len(s.header))
 }
 
 // inFile names the file in an error of the user's.
@@ -146,7 +185,7 @@ func (s *series) spread(record *records.Record, width int) *records.Record {
 		}
 	}
 	if s.fileColumn != "" {
-		fields[len(s.header)-1] = records.Field{Text: []byte(s.name), IsQuoted: true}
+		fields[s.filePlace] = records.Field{Text: []byte(s.name), IsQuoted: true}
 	}
 	s.record = *record
 	s.record.Fields = fields

@@ -28,6 +28,8 @@ const sampleSize = 256 << 10
 
 // A Dialect describes how a file is written: tinydevcrm.csv_dialect.
 type Dialect struct {
+	// Format is one of formatNames. Only CSV has more than that and an encoding.
+	Format    string `json:"format"`
 	Encoding  string `json:"encoding"`
 	Delimiter string `json:"delimiter"`
 	Quote     string `json:"quote"`
@@ -43,6 +45,11 @@ type Dialect struct {
 
 // String describes the dialect in one line.
 func (d Dialect) String() string {
+	for _, format := range fileFormats() {
+		if format.name == d.Format && format.open != nil {
+			return format.label
+		}
+	}
 	delimiter := printableDelimiter(d.Delimiter)
 	names := map[string]string{",": "comma", ";": "semicolon", "\t": "tab", " ": "space", ", ": "comma and space"}
 	if name, isThere := names[d.Delimiter]; isThere {

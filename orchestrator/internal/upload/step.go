@@ -34,7 +34,7 @@ func (l *loader) begin(ctx context.Context) error {
 	if l.step.id != 0 {
 		return nil
 	}
-	given, err := marshalNames(l.request.Types)
+	given, err := marshalNames(l.declaredTypes())
 	if err != nil {
 		return err
 	}
@@ -60,10 +60,16 @@ func (l *loader) begin(ctx context.Context) error {
 		                                $16)::tinydevcrm.csv_dialect,
 		           distribute_by => $17,
 		           options       => $18)`,
-		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
+		l.request.Source, pq.Array(l.series.header), l.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
 		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
+}
+
+// ranks are those of the columns, as far as all files were read.
+func (l *loader) ranks() any {
+	l.noteJSON()
+	return l.table.ranks()
 }
 
 // marshalNames returns JSON as a string: a []byte would be sent as bytea.
@@ -84,8 +90,8 @@ func (l *loader) widen(ctx context.Context) error {
 	}
 	return l.follow(ctx, `
 		select import_id, columns, create_statement, copy_statement, binary_copy_statement
-		  from tinydevcrm.widen_import($1, $2)`,
-		l.step.id, l.table.ranks())
+		  from tinydevcrm.widen_import($1, $2, $3)`,
+		l.step.id, l.ranks(), pq.Array(l.series.header))
 }
 
 // follow continues with the step that the database returned.
@@ -182,7 +188,7 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
 		       problem_count, reject_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
+		l.step.id, l.ranks(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
 		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RejectCount, &done.RewriteCount, &done.Distribution,
 		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)

@@ -20,16 +20,19 @@ const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 type ladder struct {
 	set   *patterns.Set
 	ranks []int64
+	// jsonRank is that of jsonb, which only a file's format chooses.
+	jsonRank int64
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	type rung struct {
-		rank    int64
-		pattern patterns.Pattern
+		rank     int64
+		typeName string
+		pattern  patterns.Pattern
 	}
 	rungs, err := db.Collect(ctx, conn, "read csv_types",
-		func(r *rung) []any { return []any{&r.rank, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
-		select rank, coalesce(accepts, ''), coalesce(max_length, 0)
+		func(r *rung) []any { return []any{&r.rank, &r.typeName, &r.pattern.Accepts, &r.pattern.MaxLength} }, `
+		select rank, type_name, coalesce(accepts, ''), coalesce(max_length, 0)
 		  from tinydevcrm.csv_types
 		 order by rank`)
 	if err != nil {
@@ -38,6 +41,9 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var l ladder
 	var all []patterns.Pattern
 	for _, r := range rungs {
+		if r.typeName == "jsonb" {
+			l.jsonRank = r.rank
+		}
 		l.ranks = append(l.ranks, r.rank)
 		all = append(all, r.pattern)
 	}
@@ -63,6 +69,8 @@ type table struct {
 	fits []patterns.Mask
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
 	stored []patterns.Mask
+	// contents say, for each column, whether the formats of the files found JSON in it.
+	contents []content
 	// chunk has the records that were read last.
 	chunk *chunk
 	rows  int64
@@ -70,6 +78,9 @@ type table struct {
 	places []place
 	file   string // that is read; empty for the first
 }
+
+// A content says whether a column has had objects or lists, and whether it has had other values.
+type content struct{ hasJSON, hasOther bool }
 
 // A place says that a row and those after it are so many lines further down in the file.
 type place struct {
@@ -104,6 +115,7 @@ func (t *table) grow(width int) {
 	for len(t.fits) < width {
 		t.fits = append(t.fits, ^patterns.Mask(0))
 		t.stored = append(t.stored, 0)
+		t.contents = append(t.contents, content{})
 	}
 }
 
@@ -111,7 +123,9 @@ func (t *table) grow(width int) {
 func (t *table) ranks() any {
 	all := make([]sql.Null[int64], len(t.fits))
 	for column := range t.fits {
-		if i := t.first(column); i >= 0 {
+		if found := t.contents[column]; found.hasJSON && !found.hasOther {
+			all[column] = sql.Null[int64]{V: t.ladder.jsonRank, Valid: true}
+		} else if i := t.first(column); i >= 0 {
 			all[column] = sql.Null[int64]{V: t.ladder.ranks[i], Valid: true}
 		}
 	}

@@ -42,6 +42,9 @@ type Request struct {
 	// IsTrimmed means that blanks around values that are not quoted do not belong to them.
 	IsTrimmed bool
 
+	// Format is one of formatNames; empty means that it is found in the file.
+	Format string
+
 	Encoding, Delimiter, Quote, Escape string
 	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
 	HasHeader *bool
