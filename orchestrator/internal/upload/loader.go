@@ -52,7 +52,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, nulls: nulls{request.Nulls, request.IsQuotedEmptyNull, request.IsTrimmed}}
+	l.table = table{ladder: types, nulls: nulls{texts: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull, isTrimmed: request.IsTrimmed}}
 	l.pipeline = newPipeline()
 	l.table.chunk = l.pipeline.newChunk()
 	if l.dialect, err = l.open(ctx, request.Source); err != nil {
@@ -81,6 +81,7 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
+	l.table.nulls.takesQuoted = format.open != nil
 	if format.open != nil {
 		return l.openNamed(format, whole)
 	}

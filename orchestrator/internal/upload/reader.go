@@ -38,6 +38,8 @@ type fileFormat struct {
 // fileFormats are all formats, and CSV as the last.
 func fileFormats() []fileFormat {
 	return []fileFormat{
+		{"jsonl", "JSON lines", isJSONLines, openJSONLines},
+		{"json", "JSON", isJSON, openJSONList},
 		{"csv", "CSV", func([]byte, string) bool { return true }, nil},
 	}
 }
