@@ -47,7 +47,7 @@ func (c *chunk) add(record *records.Record, width int, nulls *nulls) {
 			continue
 		}
 		field := &record.Fields[column]
-		if nulls.isTrimmed && !field.IsQuoted {
+		if nulls.isTrimmed && (!field.IsQuoted || nulls.takesQuoted) {
 			field.Text = bytes.TrimSpace(field.Text)
 		}
 		if (len(field.Text) == 0 || nulls.texts != nil) && nulls.has(field) {
@@ -145,13 +145,15 @@ func (c *chunk) writeText() {
 type nulls struct {
 	texts                        []string
 	isQuotedEmptyNull, isTrimmed bool
+	// takesQuoted means that the file quotes all texts, so that a quote says nothing of its own.
+	takesQuoted bool
 }
 
 func (n *nulls) has(field *records.Field) bool {
 	switch {
 	case len(field.Text) == 0:
 		return !field.IsQuoted || n.isQuotedEmptyNull
-	case field.IsQuoted:
+	case field.IsQuoted && !n.takesQuoted:
 		return false
 	}
 	for _, null := range n.texts {

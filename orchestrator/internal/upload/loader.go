@@ -52,7 +52,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, nulls: nulls{request.Nulls, request.IsQuotedEmptyNull, request.IsTrimmed}}
+	l.table = table{ladder: types, nulls: nulls{texts: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull, isTrimmed: request.IsTrimmed}}
 	l.pipeline = newPipeline()
 	l.table.chunk = l.pipeline.newChunk()
 	if l.dialect, err = l.open(ctx, request.Source); err != nil {
@@ -73,6 +73,7 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
+	l.noteJSON()
 	if err := l.closeNamed(); err != nil {
 		return Dialect{}, err
 	}
@@ -81,6 +82,7 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
+	l.table.nulls.takesQuoted = format.open != nil
 	if format.open != nil {
 		return l.openNamed(format, whole)
 	}
@@ -144,6 +146,9 @@ func (l *loader) load(ctx context.Context) (Import, error) {
 	if l.problems.isRefused() {
 		return Import{}, l.problems.refusal()
 	}
+	if err := l.series.checkAwaited(); err != nil {
+		return Import{}, err
+	}
 	if err := l.endCopy(); err != nil {
 		return Import{}, err
 	}
@@ -170,6 +175,11 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	// The columns depend on the values.
 	if err := l.flush(ctx); err != nil {
 		return Plan{}, err
+	}
+	if isWhole {
+		if err := l.series.checkAwaited(); err != nil {
+			return Plan{}, err
+		}
 	}
 	if err := l.endCopy(); err != nil {
 		return Plan{}, err
@@ -214,7 +224,7 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 
 // take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
-	if err := l.placeColumns(ctx); err != nil {
+	if err := l.placeColumns(); err != nil {
 		return err
 	}
 	if l.request.Ragged == "pad" || l.request.Ragged == "reject" {
@@ -290,7 +300,7 @@ func (l *loader) endCopy() error {
 	return nil
 }
 
-// addColumns adds columns for surplus fields, or for names that no record had before.
+// addColumns adds columns for surplus fields.
 func (l *loader) addColumns(ctx context.Context, width int) error {
 	if err := l.flush(ctx); err != nil {
 		return err

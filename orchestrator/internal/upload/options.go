@@ -50,7 +50,7 @@ func Options() []Option {
 			text(func(r *Request) *string { return &r.FileColumn })},
 		{"new_columns", "columns that only the file has: refuse (the default), add (to the table) or ignore",
 			oneOf([]string{"refuse", "add", "ignore"}, shape("new_columns"))},
-		{"missing_columns", "columns that only the table has: refuse (the default) or null",
+		{"missing_columns", "columns that only the table has: refuse (the default) or null (the default for JSON)",
 			oneOf([]string{"refuse", "null"}, shape("missing_columns"))},
 		{"widen", "whether a column of the table gets a wider type when values do not fit: yes or no (the default)",
 			oneOf([]string{"yes", "no"}, shape("widen"))},
@@ -221,6 +221,7 @@ func NewRequest(source string, values url.Values) (Request, error) {
 		if at < 0 {
 			return Request{}, unknownOption(name, options)
 		}
+		request.given = append(request.given, name)
 		err := options[at].set(&request, given)
 		if errors.Is(err, errRepeated) {
 			err = &db.UserError{

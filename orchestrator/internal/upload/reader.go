@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
@@ -33,12 +35,17 @@ type fileFormat struct {
 	isIt func(sample []byte, name string) bool
 	// open is nil for CSV.
 	open func(text io.Reader, request Request) (namedReader, error)
+	// without are the options that mean nothing in such a file.
+	without []string
 }
 
 // fileFormats are all formats, and CSV as the last.
 func fileFormats() []fileFormat {
+	ofLines := []string{"header", "columns", "delimiter", "quote", "escape", "skip", "skip_after_header", "skip_end", "comment"}
 	return []fileFormat{
-		{"csv", "CSV", func([]byte, string) bool { return true }, nil},
+		{"jsonl", "JSON lines", isJSONLines, openJSONLines, ofLines},
+		{"json", "JSON", isJSON, openJSONList, ofLines},
+		{"csv", "CSV", func([]byte, string) bool { return true }, nil, nil},
 	}
 }
 
@@ -68,6 +75,16 @@ func findFormat(sample []byte, name, given string) (fileFormat, error) {
 
 // openNamed reads the first record of a file that names its columns.
 func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
+	for _, name := range l.request.given {
+		if slices.Contains(format.without, name) {
+			return Dialect{}, &db.UserError{
+				Status:  http.StatusUnprocessableEntity,
+				Code:    "TD007",
+				Message: fmt.Sprintf("%s is no option for %s", name, format.label),
+				Hint:    "Leave it out. If the file is CSV, say so (--format csv).",
+			}
+		}
+	}
 	var err error
 	if l.named, err = format.open(text, l.request); err != nil {
 		return Dialect{}, err
@@ -92,20 +109,101 @@ func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
 	return Dialect{Format: format.name, Encoding: "UTF8"}, nil
 }
 
+// placeColumns finds places for columns that the file has named since, and adds those that are new.
+func (l *loader) placeColumns() error {
+	if l.named == nil || len(l.named.Columns()) == len(l.series.places) {
+		return nil
+	}
+	s := &l.series
+	columns := l.named.Columns()
+	for _, column := range columns[len(s.places):] {
+		place := s.find(column.Name)
+		switch {
+		case place >= 0:
+			delete(s.awaited, place)
+		case s.isLater && l.request.Shape["new_columns"] == "ignore":
+		case s.isLater && l.request.Shape["new_columns"] == "refuse":
+			return s.differs([]string{fmt.Sprintf("%q: not in the files before it", column.Name)})
+		default:
+			place = len(s.header)
+			s.header = append(s.header, column.Name)
+		}
+		s.places = append(s.places, place)
+	}
+	l.width = len(columns)
+	l.growTable()
+	return nil
+}
+
+// growTable adds the columns that the header has beyond the table. The database adds them when the chunk is sent.
+func (l *loader) growTable() {
+	l.table.grow(len(l.series.header))
+	l.table.chunk.grow(len(l.series.header))
+}
+
+// find returns the column of that name that has no place among those of the file yet; -1 when there is none.
+func (s *series) find(name string) int {
+	name = norm.NFC.String(name)
+	for place, other := range s.header {
+		if norm.NFC.String(other) == name && !(s.fileColumn != "" && place == s.filePlace) && !slices.Contains(s.places, place) {
+			return place
+		}
+	}
+	return -1
+}
+
+// awaitColumns adds columns that the request names and that no record has had yet: a later one may.
+func (l *loader) awaitColumns() {
+	if l.named == nil || !l.named.Grows() {
+		return
+	}
+	s := &l.series
+	for _, name := range slices.Concat(slices.Sorted(maps.Keys(l.request.Types)), l.request.Key) {
+		if !slices.Contains(s.header, name) {
+			if s.awaited == nil {
+				s.awaited = make(map[int]string)
+			}
+			s.awaited[len(s.header)] = name
+			s.header = append(s.header, name)
+		}
+	}
+	l.growTable()
+}
+
+// checkAwaited refuses names in the request that are those of no column.
+func (s *series) checkAwaited() error {
+	for _, name := range s.awaited {
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Code:    "TD007",
+			Message: fmt.Sprintf("the file has no column %q", name),
+			Hint:    "Correct the name (--type, --key).",
+		}
+	}
+	return nil
+}
+
 // closeNamed ends the reader of the file before.
 func (l *loader) closeNamed() error {
 	if l.named == nil {
 		return nil
 	}
 	closed := l.named
-	l.noteJSON()
 	l.named = nil
 	return closed.Close()
 }
 
-// noteJSON notes which columns have had JSON, and which other values.
+// noteJSON notes, of the file that is read, which columns have had JSON, and which other values: all those of a CSV file.
 func (l *loader) noteJSON() {
 	if l.named == nil {
+		for at := range l.width {
+			if l.series.places != nil {
+				at = l.series.places[at]
+			}
+			if at >= 0 {
+				l.table.contents[at].hasOther = true
+			}
+		}
 		return
 	}
 	for i, column := range l.named.Columns() {

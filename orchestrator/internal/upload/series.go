@@ -30,6 +30,9 @@ type series struct {
 	header     []string
 	fileColumn string
 	filePlace  int
+	isLater    bool // the file is not the first
+	// awaited are columns that the request names, and that no record has had yet.
+	awaited map[int]string
 	// places are, for each field of a file, its column in the table; -1 for none. Nil when they are the same.
 	places []int
 	record records.Record
@@ -70,7 +73,7 @@ func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.problems.file, l.table.file = s.name, s.name
+	l.problems.file, l.table.file, s.isLater = s.name, s.name, true
 	// Its dialect is found by a query.
 	if err := l.endCopy(); err != nil {
 		return false, err
@@ -84,37 +87,6 @@ func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	}
 	s.places, err = s.match(l.header, l.request)
 	return false, err
-}
-
-// placeColumns finds places for columns that the file has named since, and adds those that are new.
-func (l *loader) placeColumns(ctx context.Context) error {
-	if l.named == nil || len(l.named.Columns()) == len(l.series.places) {
-		return nil
-	}
-	s := &l.series
-	columns := l.named.Columns()
-	for _, column := range columns[len(s.places):] {
-		place := slices.IndexFunc(s.header, func(name string) bool { return norm.NFC.String(name) == norm.NFC.String(column.Name) })
-		if place >= 0 && (slices.Contains(s.places, place) || s.fileColumn != "" && place == s.filePlace) {
-			place = -1
-		}
-		if place < 0 {
-			place = len(s.header)
-			s.header = append(s.header, column.Name)
-		}
-		s.places = append(s.places, place)
-	}
-	l.width = len(columns)
-	switch {
-	case len(s.header) == len(l.table.fits):
-		return nil
-	case l.step.id == 0:
-		l.header = s.header
-		l.table.grow(len(s.header))
-		l.table.chunk.grow(len(s.header))
-		return nil
-	}
-	return l.addColumns(ctx, len(s.header))
 }
 
 // inFile names the file in an error of the user's.
@@ -158,7 +130,12 @@ func (s *series) match(header []string, request Request) ([]int, error) {
 	if len(differences) == 0 {
 		return places, nil
 	}
-	return nil, &db.UserError{
+	return nil, s.differs(differences)
+}
+
+// differs is the error for a file with other columns.
+func (s *series) differs(differences []string) error {
+	return &db.UserError{
 		Status:  http.StatusUnprocessableEntity,
 		Code:    "TD006",
 		Message: fmt.Sprintf("%s has other columns than the files before it", s.name),

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"github.com/lib/pq"
 
@@ -38,7 +39,7 @@ func (l *loader) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, err := marshalNames(l.request.Shape)
+	options, err := marshalNames(l.shape())
 	if err != nil {
 		return err
 	}
@@ -64,6 +65,16 @@ func (l *loader) begin(ctx context.Context) error {
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
 		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
+}
+
+// shape are the options about an existing table. A column that no record has is NULL where a record may lack columns.
+func (l *loader) shape() map[string]string {
+	if l.named == nil || !l.named.Grows() || l.request.Shape["missing_columns"] != "" {
+		return l.request.Shape
+	}
+	options := map[string]string{"missing_columns": "null"}
+	maps.Copy(options, l.request.Shape)
+	return options
 }
 
 // ranks are those of the columns, as far as all files were read.

@@ -77,6 +77,8 @@ type Request struct {
 	// Progress is called from time to time; it may be nil.
 	Progress func(Progress)
 
+	// given are the names of the options that NewRequest was given.
+	given []string
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
 	// isByText sends rows in text format, for tests.
