@@ -42,6 +42,8 @@ func Options() []Option {
 		{"null", "text that means NULL, in addition to the empty text; repeat it, or NA,-, for more", list(func(r *Request) *[]string { return &r.Nulls })},
 		{"format", "how the file is written: " + strings.Join(formatNames(), ", ") + " (default: found in the file)",
 			oneOf(formatNames(), func(r *Request, value string) { r.Format = value })},
+		{"member", "file in a zip of several, or a pattern such as '*.csv' for several into one table; repeat it for more",
+			func(r *Request, values []string) error { r.Members = values; return nil }},
 		{"quoted_empty", `what "" means: text (the default: the empty text) or null`, oneOf([]string{"text", "null"},
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
 		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},

@@ -33,7 +33,7 @@ type fileFormat struct {
 	// isIt reports whether a file is written in this way, by its name and the beginning of its text. The first format
 	// that says so is taken.
 	isIt func(sample []byte, name string) bool
-	// open is nil for CSV.
+	// open is nil for CSV, and for a zip.
 	open func(text io.Reader, request Request) (namedReader, error)
 	// without are the options that mean nothing in such a file.
 	without []string
@@ -45,6 +45,7 @@ func fileFormats() []fileFormat {
 	return []fileFormat{
 		{"jsonl", "JSON lines", isJSONLines, openJSONLines, ofLines},
 		{"json", "JSON", isJSON, openJSONList, ofLines},
+		{zipFormat, "zip", isZip, nil, nil},
 		{"csv", "CSV", func([]byte, string) bool { return true }, nil, nil},
 	}
 }
@@ -58,17 +59,20 @@ func formatNames() []string {
 	return names
 }
 
-// findFormat finds in which format a file is, unless that is given.
-func findFormat(sample []byte, name, given string) (fileFormat, error) {
+// zipFormat is that of several files in one.
+const zipFormat = "zip"
+
+// findFormat finds in which format a file is, unless that is given: of a zip, the given format is that of the files in it.
+func findFormat(sample []byte, name, given string, isInZip bool) (fileFormat, error) {
 	formats := fileFormats()
-	at := slices.IndexFunc(formats, func(format fileFormat) bool {
-		if given != "" {
-			return format.name == given
-		}
-		return format.isIt(sample, strings.ToLower(name))
-	})
+	found := slices.IndexFunc(formats, func(format fileFormat) bool { return format.isIt(sample, strings.ToLower(name)) })
+	isZipped := formats[found].name == zipFormat
+	if given == "" || isZipped || given == zipFormat && isInZip {
+		return formats[found], nil
+	}
+	at := slices.IndexFunc(formats, func(format fileFormat) bool { return format.name == given })
 	if at < 0 {
-		return fileFormat{}, fmt.Errorf("no format %q", given)
+		return fileFormat{}, badOption("format", given, "Write "+strings.Join(formatNames(), " or ")+".")
 	}
 	return formats[at], nil
 }
@@ -89,6 +93,7 @@ func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
 	if l.named, err = format.open(text, l.request); err != nil {
 		return Dialect{}, err
 	}
+	l.closers = append(l.closers, l.named)
 	l.ahead, err = l.named.Next()
 	if errors.Is(err, io.EOF) {
 		return Dialect{}, &db.UserError{
@@ -183,19 +188,9 @@ func (s *series) checkAwaited() error {
 	return nil
 }
 
-// closeNamed ends the reader of the file before.
-func (l *loader) closeNamed() error {
-	if l.named == nil {
-		return nil
-	}
-	closed := l.named
-	l.named = nil
-	return closed.Close()
-}
-
 // noteJSON notes, of the file that is read, which columns have had JSON, and which other values: all those of a CSV file.
 func (l *loader) noteJSON() {
-	if l.named == nil {
+	if l.records != nil {
 		for at := range l.width {
 			if l.series.places != nil {
 				at = l.series.places[at]
@@ -204,6 +199,8 @@ func (l *loader) noteJSON() {
 				l.table.contents[at].hasOther = true
 			}
 		}
+	}
+	if l.named == nil {
 		return
 	}
 	for i, column := range l.named.Columns() {
