@@ -26,10 +26,15 @@ type loader struct {
 	request Request
 	file    *countingReader // the file as received
 	text    *countingReader // its text, unpacked
-	dialect Dialect
-	records *lines          // of a CSV file
-	named   namedReader     // of any other
-	ahead   *records.Record // already read: the first record of a file without a header
+	// unpacked is how much of the text was compressed.
+	unpacked int64
+	dialect  Dialect
+	records  *lines          // of a CSV file
+	named    namedReader     // of any other
+	zip      *zipSeries      // that the file is in; nil for none
+	source   string          // name of the file
+	closers  []io.Closer     // what is open of it
+	ahead    *records.Record // already read: the first record of a file without a header
 
 	header   []string
 	width    int // of the file's header
@@ -63,24 +68,36 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 }
 
 // open reads the beginning of a file.
-func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
-	unpacked, err := unpack(l.file, source, l.request.MaxRatio)
+func (l *loader) open(ctx context.Context, name string) (Dialect, error) {
+	l.source = name
+	unpacked, err := l.unpack(l.file, name)
 	if err != nil {
 		return Dialect{}, err
 	}
-	l.text.reader = unpacked
+	return l.openText(ctx, unpacked, name)
+}
+
+// openText reads the beginning of the text of a file, or of a file in a zip.
+func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dialect, error) {
+	l.text.reader = text
+	before := l.text.bytes
 	sample, err := io.ReadAll(io.LimitReader(l.text, sampleSize))
 	if err != nil {
 		return Dialect{}, err
 	}
-	l.noteJSON()
-	if err := l.closeNamed(); err != nil {
-		return Dialect{}, err
-	}
 	whole := io.MultiReader(bytes.NewReader(sample), l.text)
-	format, err := findFormat(sample, source, l.request.Format)
+	format, err := findFormat(sample, name, l.request.Format, l.zip != nil)
 	if err != nil {
 		return Dialect{}, err
+	}
+	if format.name == zipFormat {
+		return l.openZip(ctx, whole, name, before)
+	}
+	if err := l.request.checkOptions(format); err != nil {
+		return Dialect{}, err
+	}
+	if format.name == workbookFormat {
+		return l.openWorkbook(ctx, whole)
 	}
 	l.table.nulls.takesQuoted = format.open != nil
 	if format.open != nil {

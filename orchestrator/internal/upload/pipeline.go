@@ -181,6 +181,9 @@ func (l *loader) end() {
 		l.copy.abort()
 	}
 	l.pipeline.end()
-	// What it read is of no use any more.
-	_ = l.closeNamed()
+	if l.zip != nil {
+		l.zip.chosen = nil
+	}
+	// Of what is only read, no error matters any more.
+	_ = l.closeAll()
 }

@@ -33,19 +33,27 @@ type fileFormat struct {
 	// isIt reports whether a file is written in this way, by its name and the beginning of its text. The first format
 	// that says so is taken.
 	isIt func(sample []byte, name string) bool
-	// open is nil for CSV.
+	// open is nil for CSV, and for a zip.
 	open func(text io.Reader, request Request) (namedReader, error)
 	// without are the options that mean nothing in such a file.
 	without []string
 }
 
+// sheetOption is one that only workbooks have.
+const sheetOption = "sheet"
+
 // fileFormats are all formats, and CSV as the last.
 func fileFormats() []fileFormat {
-	ofLines := []string{"header", "columns", "delimiter", "quote", "escape", "skip", "skip_after_header", "skip_end", "comment"}
+	ofRows := []string{"header", "columns", "skip", "skip_after_header", "skip_end", "comment"}
+	ofText := []string{"delimiter", "quote", "escape"}
+	ofLines := slices.Concat(ofRows, ofText, []string{sheetOption})
 	return []fileFormat{
 		{"jsonl", "JSON lines", isJSONLines, openJSONLines, ofLines},
 		{"json", "JSON", isJSON, openJSONList, ofLines},
-		{"csv", "CSV", func([]byte, string) bool { return true }, nil, nil},
+		{"parquet", "Parquet", isParquet, openParquet, append(ofLines, "encoding")},
+		{workbookFormat, "an Excel workbook", isWorkbook, nil, append(ofText, "encoding")},
+		{zipFormat, "zip", isZip, nil, nil},
+		{"csv", "CSV", func([]byte, string) bool { return true }, nil, []string{sheetOption}},
 	}
 }
 
@@ -58,38 +66,54 @@ func formatNames() []string {
 	return names
 }
 
-// findFormat finds in which format a file is, unless that is given.
-func findFormat(sample []byte, name, given string) (fileFormat, error) {
+// zipFormat is that of several files in one.
+const zipFormat = "zip"
+
+// findFormat finds in which format a file is, unless that is given: of a zip, the given format is that of the files in it.
+func findFormat(sample []byte, name, given string, isInZip bool) (fileFormat, error) {
 	formats := fileFormats()
-	at := slices.IndexFunc(formats, func(format fileFormat) bool {
-		if given != "" {
-			return format.name == given
-		}
-		return format.isIt(sample, strings.ToLower(name))
-	})
+	found := slices.IndexFunc(formats, func(format fileFormat) bool { return format.isIt(sample, strings.ToLower(name)) })
+	isZipped := formats[found].name == zipFormat
+	if given == "" || isZipped || given == zipFormat && isInZip {
+		return formats[found], nil
+	}
+	at := slices.IndexFunc(formats, func(format fileFormat) bool { return format.name == given })
 	if at < 0 {
-		return fileFormat{}, fmt.Errorf("no format %q", given)
+		return fileFormat{}, badOption("format", given, "Write "+strings.Join(formatNames(), " or ")+".")
 	}
 	return formats[at], nil
 }
 
-// openNamed reads the first record of a file that names its columns.
-func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
-	for _, name := range l.request.given {
+// checkOptions refuses options that mean nothing for a format.
+func (r *Request) checkOptions(format fileFormat) error {
+	for _, name := range r.given {
 		if slices.Contains(format.without, name) {
-			return Dialect{}, &db.UserError{
+			hint := "Leave it out."
+			if name != sheetOption {
+				hint += " If the file is CSV, say so (--format csv)."
+			}
+			return &db.UserError{
 				Status:  http.StatusUnprocessableEntity,
 				Code:    "TD007",
 				Message: fmt.Sprintf("%s is no option for %s", name, format.label),
-				Hint:    "Leave it out. If the file is CSV, say so (--format csv).",
+				Hint:    hint,
 			}
 		}
 	}
+	return nil
+}
+
+// openNamed reads the first record of a file that names its columns.
+func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
 	var err error
 	if l.named, err = format.open(text, l.request); err != nil {
 		return Dialect{}, err
 	}
+	l.closers = append(l.closers, l.named)
 	l.ahead, err = l.named.Next()
+	if errors.Is(err, io.EOF) && len(l.named.Columns()) > 0 {
+		err = nil
+	}
 	if errors.Is(err, io.EOF) {
 		return Dialect{}, &db.UserError{
 			Status:  http.StatusUnprocessableEntity,
@@ -183,19 +207,9 @@ func (s *series) checkAwaited() error {
 	return nil
 }
 
-// closeNamed ends the reader of the file before.
-func (l *loader) closeNamed() error {
-	if l.named == nil {
-		return nil
-	}
-	closed := l.named
-	l.named = nil
-	return closed.Close()
-}
-
 // noteJSON notes, of the file that is read, which columns have had JSON, and which other values: all those of a CSV file.
 func (l *loader) noteJSON() {
-	if l.named == nil {
+	if l.records != nil {
 		for at := range l.width {
 			if l.series.places != nil {
 				at = l.series.places[at]
@@ -204,6 +218,8 @@ func (l *loader) noteJSON() {
 				l.table.contents[at].hasOther = true
 			}
 		}
+	}
+	if l.named == nil {
 		return
 	}
 	for i, column := range l.named.Columns() {
@@ -211,6 +227,25 @@ func (l *loader) noteJSON() {
 			at := &l.table.contents[l.series.places[i]]
 			at.hasJSON = at.hasJSON || column.HasJSON
 			at.hasOther = at.hasOther || column.HasOther
+		}
+	}
+}
+
+// maxName is the length of the names of columns. A longer one in the file is not that of the column.
+const maxName = 63
+
+// beginTypes has the columns of the first file begin with the types that it declares. Values that do not fit widen them
+// as in each file.
+func (l *loader) beginTypes() {
+	if l.named == nil {
+		return
+	}
+	for i, column := range l.named.Columns() {
+		if mask := l.table.ladder.from(column.Type); mask != 0 {
+			l.table.fits[i] = mask
+		} else if column.Type != "" {
+			// The server reads the values.
+			l.table.fits[i] = l.table.ladder.set.Any()
 		}
 	}
 }
@@ -226,7 +261,9 @@ func (l *loader) declaredTypes() map[string]string {
 	}
 	types := make(map[string]string)
 	for _, column := range l.named.Columns() {
-		if column.Type != "" && count[column.Name] == 1 {
+		// The ladder begins with the other types: see beginTypes.
+		isOnLadder := l.table.ladder.from(column.Type) != 0
+		if column.Type != "" && !isOnLadder && count[column.Name] == 1 && len(column.Name) <= maxName {
 			types[column.Name] = column.Type
 		}
 	}

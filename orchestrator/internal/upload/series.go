@@ -41,7 +41,7 @@ type series struct {
 // startSeries begins with the first file.
 func (l *loader) startSeries() error {
 	s := &l.series
-	s.name, s.fileColumn = l.request.Source, l.request.FileColumn
+	s.name, s.fileColumn = l.source, l.request.FileColumn
 	if s.fileColumn != "" {
 		if slices.Contains(l.header, s.fileColumn) {
 			return badOption("file_column", s.fileColumn, "The file has a column of that name: choose another.")
@@ -57,28 +57,40 @@ func (l *loader) startSeries() error {
 	}
 	s.header = l.header
 	l.table.grow(len(l.header))
+	l.beginTypes()
 	return nil
 }
 
 // openNext goes on with the next file, unless it was the last.
 func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	s := &l.series
-	if s.files == nil {
-		return true, nil
-	}
-	s.name, err = s.files.NextFile()
-	if errors.Is(err, io.EOF) {
-		return true, nil
-	}
-	if err != nil {
+	isInZip := l.zip != nil && len(l.zip.chosen) > 0
+	l.noteJSON()
+	if err := l.closeAll(); err != nil {
 		return false, err
 	}
-	l.problems.file, l.table.file, s.isLater = s.name, s.name, true
+	open := l.openMember
+	if !isInZip {
+		if s.files == nil {
+			return true, nil
+		}
+		name, err := s.files.NextFile()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		open = func(ctx context.Context) (Dialect, error) { return l.open(ctx, name) }
+	}
 	// Its dialect is found by a query.
 	if err := l.endCopy(); err != nil {
 		return false, err
 	}
-	if _, err := l.open(ctx, s.name); err != nil {
+	_, err = open(ctx)
+	s.name = l.source
+	l.problems.file, l.table.file, s.isLater = s.name, s.name, true
+	if err != nil {
 		return false, inFile(s.name, err)
 	}
 	if l.named != nil && l.named.Grows() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math/bits"
+	"slices"
 	"sort"
 
 	"github.com/lib/pq"
@@ -20,6 +21,7 @@ const unseen patterns.Mask = 1 << (patterns.MaxPatterns - 1)
 type ladder struct {
 	set   *patterns.Set
 	ranks []int64
+	types []string
 	// jsonRank is that of jsonb, which only a file's format chooses.
 	jsonRank int64
 }
@@ -44,11 +46,21 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 		if r.typeName == "jsonb" {
 			l.jsonRank = r.rank
 		}
-		l.ranks = append(l.ranks, r.rank)
+		l.ranks, l.types = append(l.ranks, r.rank), append(l.types, r.typeName)
 		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)
 	return &l, err
+}
+
+// from is the mask of a type and of all wider ones; 0 when the type is not on the ladder, or keeps its values as text until
+// the end of the file.
+func (l *ladder) from(typeName string) patterns.Mask {
+	at := slices.Index(l.types, typeName)
+	if at < 0 || typeName == "double precision" || typeName == "jsonb" {
+		return 0
+	}
+	return (1<<len(l.types) - 1) &^ (1<<at - 1)
 }
 
 // maskOf is the mask of the pattern at a rank; 0 when there is none.

@@ -44,6 +44,10 @@ type Request struct {
 
 	// Format is one of formatNames; empty means that it is found in the file.
 	Format string
+	// Members are the files of a zip to import, by their names or by patterns; nil means the only one.
+	Members []string
+	// Sheet is one of a workbook; empty means the first with a table.
+	Sheet string
 
 	Encoding, Delimiter, Quote, Escape string
 	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
