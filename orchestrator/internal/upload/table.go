@@ -53,11 +53,11 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	return &l, err
 }
 
-// from is the mask of a type and of all wider ones; 0 when the type is not on the ladder, or keeps its values as text until
-// the end of the file.
+// from is the mask of a type and of all wider ones. It is 0 when the type is not on the ladder, or when the end of the file
+// could choose another: text may have a form, and a double that is not a number is none of the ladder's.
 func (l *ladder) from(typeName string) patterns.Mask {
 	at := slices.Index(l.types, typeName)
-	if at < 0 || typeName == "double precision" || typeName == "jsonb" {
+	if at < 0 || typeName == "double precision" || typeName == "text" || typeName == "jsonb" {
 		return 0
 	}
 	return (1<<len(l.types) - 1) &^ (1<<at - 1)

@@ -183,7 +183,7 @@ func kindOf(name []byte) string {
 func (r *Rows) endCell() error {
 	start := len(r.record.Raw)
 	switch {
-	case !r.cell.hasValue && r.cell.hasFormula:
+	case r.cell.hasFormula && len(r.text) == 0 && (!r.cell.hasValue || r.cell.kind == "n"):
 		r.note("a formula without a value")
 	case len(r.text) == 0:
 	default:
