@@ -244,9 +244,10 @@ func (l *loader) beginTypes() {
 		if mask := l.table.ladder.from(column.Type); mask != 0 {
 			l.table.fits[i] = mask
 		} else if column.Type != "" {
-			// The server reads the values.
+			// Only that type is looked at.
 			l.table.fits[i] = l.table.ladder.set.Any()
 		}
+		l.table.declared = append(l.table.declared, column.Type != "" && l.request.Types[column.Name] == "")
 	}
 }
 

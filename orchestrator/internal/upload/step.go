@@ -28,6 +28,8 @@ type storedColumn struct {
 	Column
 	Rank    *int64 `json:"rank"`
 	IsGiven bool   `json:"is_given"`
+	// isDeclared means that the file gives the type, and has its values as Postgres writes them.
+	isDeclared bool
 }
 
 // begin creates the table, unless that is done.
@@ -123,6 +125,7 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	l.table.stored = make([]patterns.Mask, len(next.columns))
 	for i, column := range next.columns {
 		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
+		next.columns[i].isDeclared = i < len(l.table.declared) && l.table.declared[i]
 	}
 	l.format = next.format(l.request.isByText)
 	return nil
@@ -134,7 +137,7 @@ func (s step) format(isByText bool) *format {
 	kinds := make([]binary.Kind, len(s.columns))
 	for i, column := range s.columns {
 		kinds[i] = binary.KindOf(column.Type)
-		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text {
+		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text && !column.isDeclared {
 			return &format{statement: s.copy}
 		}
 	}

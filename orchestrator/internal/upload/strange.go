@@ -12,7 +12,7 @@ import (
 // checkText refuses a file that is of another kind, and says which: its beginning shows that.
 func checkText(sample []byte) error {
 	for _, kind := range []struct{ begins, name, hint string }{
-		{"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook", "In Excel: File, Save As, CSV UTF-8."},
+		{"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook", "In Excel: File, Save As, Excel Workbook (xlsx) or CSV UTF-8."},
 		{"%PDF-", "a PDF", "Ask for the data as CSV."},
 		{"SQLite format 3\x00", "an SQLite database", "Export a table: sqlite3 -csv -header FILE 'select * from TABLE'."},
 		{"\xfd7zXZ\x00", "compressed by xz", "Unpack it: unxz FILE."},
@@ -69,11 +69,11 @@ func documentIn(sample []byte) (what, hint string) {
 	}
 	switch {
 	case has("xl/"):
-		return workbookDocument, "In Excel: File, Save As, CSV UTF-8."
+		return workbookDocument, "Leave out --format csv."
 	case has("word/"):
 		return "a Word document", "Save its table as CSV."
 	case has("mimetype") && bytes.Contains(sample[:min(len(sample), 200)], []byte("opendocument.spreadsheet")):
-		return "an OpenDocument spreadsheet", "In LibreOffice: File, Save As, Text CSV."
+		return "an OpenDocument spreadsheet", "In LibreOffice: File, Save As, Excel (xlsx) or Text CSV."
 	}
 	return "", ""
 }

@@ -83,6 +83,8 @@ type table struct {
 	stored []patterns.Mask
 	// contents say, for each column, whether the formats of the files found JSON in it.
 	contents []content
+	// declared says of columns that their values are those of a type that the first file declares.
+	declared []bool
 	// chunk has the records that were read last.
 	chunk *chunk
 	rows  int64
