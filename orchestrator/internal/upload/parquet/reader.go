@@ -104,7 +104,9 @@ func (r *Reader) Next() (record *records.Record, err error) {
 	r.record = records.Record{Line: r.record.Line + 1, Fields: r.record.Fields}
 	r.written, r.isBad = r.written[:0], false
 	for i, column := range r.columns {
-		if r.record.Fields[i], err = r.read(column); err != nil {
+		field := &r.record.Fields[i]
+		field.IsQuoted = false
+		if field.Text, err = r.read(column, field); err != nil {
 			return nil, fmt.Errorf("%w: row %d, column %s: %w", ErrFile, r.record.Line, column.name, err)
 		}
 	}
@@ -132,29 +134,36 @@ func (r *Reader) open(group parquet.RowGroup) {
 	}
 }
 
-// read reads the next value of a column.
-func (r *Reader) read(column *node) (records.Field, error) {
+// read reads the next value of a column into a field. It returns its text, and nil for NULL.
+func (r *Reader) read(column *node, field *records.Field) (text []byte, err error) {
+	from := len(r.written)
 	if !column.isFlat() {
-		from := len(r.written)
 		isNull, err := column.isNull()
 		if isNull || err != nil {
-			return records.Field{}, err
+			return nil, err
 		}
 		r.written, err = r.appendJSON(r.written, column)
-		return records.Field{Text: r.written[from:]}, err
+		return r.written[from:], err
 	}
-	value, err := column.leaves[0].next()
-	if value.IsNull() || err != nil {
-		return records.Field{}, err
+	l := column.leaves[0]
+	if l.at == l.n {
+		if err := l.fill(); err != nil {
+			return nil, unexpectedEnd(err)
+		}
 	}
-	if column.kind.isText {
+	value := &l.buffer[l.at]
+	l.at++
+	switch {
+	case value.IsNull():
+		return nil, nil
+	case column.kind.isText:
 		text := value.ByteArray()
 		r.noteText(text)
-		return records.Field{Text: text, IsQuoted: len(text) == 0}, nil
+		field.IsQuoted = len(text) == 0
+		return text, nil
 	}
-	from := len(r.written)
-	r.written, err = column.kind.append(r.written, value)
-	return records.Field{Text: r.written[from:]}, err
+	r.written, err = column.kind.append(r.written, *value)
+	return r.written[from:], err
 }
 
 // noteText notes bytes that are no text.
@@ -185,16 +194,13 @@ type leaf struct {
 }
 
 // valuesAhead is how many values are taken from a page at a time.
-const valuesAhead = 64
+const valuesAhead = 256
 
 // next takes the next value; peek leaves it.
 func (l *leaf) next() (parquet.Value, error) {
 	if l.at == l.n {
 		if err := l.fill(); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = errors.New("there are fewer values than rows")
-			}
-			return parquet.Value{}, err
+			return parquet.Value{}, unexpectedEnd(err)
 		}
 	}
 	l.at++

@@ -99,11 +99,31 @@ func appendDay(to []byte, day int64) []byte {
 	if day < 60 {
 		day++
 	}
-	return time.Date(1899, 12, 30+int(day), 0, 0, 0, 0, time.UTC).AppendFormat(to, "2006-01-02")
+	year, month, monthDay := time.Unix((day-daysTo1970)*86400, 0).UTC().Date()
+	to = append(to, byte('0'+year/1000), byte('0'+year/100%10))
+	to = append(appendTwo(to, year%100), '-')
+	return appendTwo(append(appendTwo(to, int(month)), '-'), monthDay)
 }
 
+// daysTo1970 are those since 1899-12-30.
+const daysTo1970 = 25569
+
+// appendClock writes a time of the day, without zeros at the end.
 func appendClock(to []byte, millis int64) []byte {
-	return time.UnixMilli(millis).UTC().AppendFormat(to, "15:04:05.999")
+	second := int(millis / 1000)
+	to = append(appendTwo(to, second/3600), ':')
+	to = append(appendTwo(to, second/60%60), ':')
+	to = appendTwo(to, second%60)
+	rest := int(millis % 1000)
+	if rest == 0 {
+		return to
+	}
+	to = append(appendTwo(append(to, '.'), rest/10), byte('0'+rest%10))
+	return bytes.TrimRight(to, "0")
+}
+
+func appendTwo(to []byte, number int) []byte {
+	return append(to, byte('0'+number/10), byte('0'+number%10))
 }
 
 // appendNumber writes a number as it is stored, and a long one with the fewest digits that mean the same: programs write

@@ -129,9 +129,9 @@ func (s *scanner) parse(data []byte) (kind token, length int, err error) {
 	if s.isClosed = tag[len(tag)-1] == '/'; s.isClosed {
 		tag = tag[:len(tag)-1]
 	}
-	name := bytes.IndexAny(tag, " \t\r\n")
-	if name < 0 {
-		name = len(tag)
+	name := 0
+	for name < len(tag) && !isBlank(tag[name]) {
+		name++
 	}
 	s.name, s.tag = localName(tag[:name]), tag[name:]
 	return isStart, end + 1, nil
@@ -188,24 +188,40 @@ func localName(name []byte) []byte { return name[bytes.IndexByte(name, ':')+1:] 
 // attribute returns the text of an attribute, whose name has no prefix; nil when there is none.
 func (s *scanner) attribute(name string) []byte {
 	for rest := s.tag; ; {
-		at := bytes.IndexByte(rest, '=')
-		if at < 0 || at+1 >= len(rest) {
+		rest = trimLeft(rest)
+		at := 0
+		for at < len(rest) && rest[at] != '=' && !isBlank(rest[at]) {
+			at++
+		}
+		found := rest[:at]
+		rest = trimLeft(rest[at:])
+		if len(rest) == 0 || rest[0] != '=' {
 			return nil
 		}
-		found := bytes.TrimSpace(rest[:at])
-		rest = bytes.TrimLeft(rest[at+1:], " \t\r\n")
-		if len(rest) == 0 {
+		if rest = trimLeft(rest[1:]); len(rest) == 0 {
 			return nil
 		}
-		end := bytes.IndexByte(rest[1:], rest[0])
-		if end < 0 {
+		end := 1
+		for end < len(rest) && rest[end] != rest[0] {
+			end++
+		}
+		if end == len(rest) {
 			return nil
 		}
 		if string(found) == name {
-			return rest[1 : end+1]
+			return rest[1:end]
 		}
-		rest = rest[end+2:]
+		rest = rest[end+1:]
 	}
+}
+
+func isBlank(b byte) bool { return b == ' ' || b == '\t' || b == '\r' || b == '\n' }
+
+func trimLeft(text []byte) []byte {
+	for len(text) > 0 && isBlank(text[0]) {
+		text = text[1:]
+	}
+	return text
 }
 
 // unescape replaces the five entities and those that are numbers.
