@@ -225,11 +225,11 @@ func (r *Reader) find(written []byte, likely int) (int, error) {
 
 // readValue reads the value of a column.
 func (r *Reader) readValue(at int) error {
-	kind := r.decoder.PeekKind()
 	value, err := r.decoder.ReadValue()
 	if err != nil {
 		return err
 	}
+	kind := value.Kind()
 	field, key := &r.record.Fields[at], &r.keys[at]
 	key.kind = isOther
 	switch {
