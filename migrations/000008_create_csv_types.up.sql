@@ -26,9 +26,9 @@ comment on column tinydevcrm.csv_types.type_name is
 comment on column tinydevcrm.csv_types.example is
     'A value written this way.';
 comment on column tinydevcrm.csv_types.accepts is
-    'Regular expression that the whole text of a value matches; null accepts any text. It has only '
-    'ASCII characters, and only what PostgreSQL''s advanced expressions and RE2 have in common, so '
-    'that programs can use it too.';
+    'Regular expression that the whole text of a value matches; null accepts any text, but jsonb is '
+    'chosen only by a format that has nested values. It has only ASCII characters, and only what '
+    'PostgreSQL''s advanced expressions and RE2 have in common, so that programs can use it too.';
 comment on column tinydevcrm.csv_types.max_length is
     'Maximum number of bytes of such a value; null for no limit. A longer number stays text. The '
     'limit is not part of the expression, because that would take several times as long.';
@@ -149,7 +149,10 @@ ladder (step, way, type_name, example, accepts, max_length, restores, loses) as 
             (10, 3, 'uuid', 'a0eebc99-9c0b-4ef8-bb6d-6BB9BD380A11',
                 '[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}', 36, null,
                 'the case of the letters'),
-            (11, 1, 'text', 'any', null, null, '(%s)::text', 'nothing')
+            (11, 1, 'text', 'any', null, null, '(%s)::text', 'nothing'),
+            -- No text is taken for this: a file whose format has nested values says so.
+            (12, 1, 'jsonb', '{"a": [1]}', null, null, null,
+                'blanks, the order of keys, all but the last of equal keys')
     ) as fixed
     union all
     select 7, way, 'timestamp without time zone', written, accepts, 26, restores,

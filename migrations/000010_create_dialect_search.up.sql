@@ -14,7 +14,8 @@ create type tinydevcrm.csv_dialect as (
 );
 
 comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written. sniff_csv() finds it.';
+    'How a CSV file is written. sniff_csv() finds it. Of a file in another format it has only the '
+    'encoding and the warnings.';
 comment on column tinydevcrm.csv_dialect.encoding is
     'UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller '
     'of sniff_csv() gave.';

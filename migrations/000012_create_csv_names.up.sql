@@ -68,7 +68,8 @@ as $$
                            trim(both '_' from regexp_replace(
                                lower(regexp_replace(
                                    regexp_replace(_make_table_name.source, '^.*[/\\]', ''),
-                                   '(\.(csv|tsv|txt|gz))+$', '', 'i')),
+                                   '(\.(csv|tsv|txt|json|jsonl|ndjson|parquet|xlsx|gz|zst|bz2|zip))+$',
+                                   '', 'i')),
                                '[^[:alnum:]_]+', '_', 'g')),
                            ''),
                        'imported'),

@@ -163,7 +163,11 @@ comment on function tinydevcrm.begin_import(
     'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
     'session has not logged in as the owner of the table; with distribute_by also TD010 and TD011.';
 
-create function tinydevcrm.widen_import(import_id bigint, ranks integer[])
+create function tinydevcrm.widen_import(
+    import_id bigint,
+    ranks     integer[],
+    header    text[] default '{}'
+)
     returns tinydevcrm.import_step
     language plpgsql
     volatile
@@ -174,12 +178,14 @@ declare
     -- Each change rewrites the table. So after a few changes, columns stay text until the end of
     -- the file.
     v_waits   constant boolean := v_import.rewrite_count >= 4;
-    v_header  text[];
+    v_names   text[];
     v_columns jsonb;
     v_changes text;
 begin
-    select array_agg(coalesce(before.value->>'header', '') order by fit.number)
-      into v_header
+    select array_agg(
+               coalesce(before.value->>'name', widen_import.header[fit.number], '')
+               order by fit.number)
+      into v_names
       from unnest(widen_import.ranks) with ordinality as fit (rank, number)
       left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
      using (number);
@@ -187,6 +193,7 @@ begin
     with step as (
         select fit.number,
                fit.name,
+               left(coalesce(widen_import.header[fit.number], ''), 100) as header,
                before.value as before,
                stored.type,
                stored.accepted,
@@ -194,7 +201,7 @@ begin
                    before.value->'rank' = 'null'
                    or (before.value->>'rank')::integer = stored.accepted,
                    false) as stays
-          from unnest(tinydevcrm._make_column_names(v_header), widen_import.ranks)
+          from unnest(tinydevcrm._make_column_names(v_names), widen_import.ranks)
                    with ordinality as fit (name, rank, number)
           left join jsonb_array_elements(v_import.columns) with ordinality as before (value, number)
          using (number)
@@ -206,7 +213,8 @@ begin
                    when step.stays then step.before
                    else coalesce(
                        step.before,
-                       jsonb_build_object('name', step.name, 'header', '', 'is_given', false))
+                       jsonb_build_object(
+                           'name', step.name, 'header', step.header, 'is_given', false))
                        || jsonb_build_object('type', step.type, 'rank', step.accepted)
                end
                order by step.number),
@@ -242,11 +250,12 @@ begin
 end
 $$;
 
-comment on function tinydevcrm.widen_import(bigint, integer[]) is
+comment on function tinydevcrm.widen_import(bigint, integer[], text[]) is
     'Continues an import after a value did not fit its column. For each column it takes the first '
     'rank of tinydevcrm.csv_types that accepts every value seen so far and the values that come '
     'next. Nothing is lost: the column is first turned back into the text of the file. More ranks '
-    'than columns add columns. Raises TD001 when no such import is running.';
+    'than columns add columns, with names from header where that has them. Raises TD001 when no such '
+    'import is running.';
 
 create function tinydevcrm.finish_import(
     import_id  bigint,
@@ -394,7 +403,7 @@ revoke execute on function
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
-    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.widen_import(bigint, integer[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 from public;
@@ -404,7 +413,7 @@ grant execute on function
     tinydevcrm._lock_import(bigint),
     tinydevcrm.begin_import(
         text, text[], integer[], text, text, text[], jsonb, tinydevcrm.csv_dialect, name, text, jsonb),
-    tinydevcrm.widen_import(bigint, integer[]),
+    tinydevcrm.widen_import(bigint, integer[], text[]),
     tinydevcrm.finish_import(bigint, integer[], bigint, bigint),
     tinydevcrm._preview_import_columns(bigint, integer[])
 to tinydevcrm_user;

@@ -25,7 +25,7 @@ import (
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:         "upload FILE [FILE…]",
-		Short:       "Import CSV files, plain or compressed by gzip, into a table; - reads standard input",
+		Short:       "Import files of CSV or JSON, plain, compressed or in a zip, into a table; - reads standard input",
 		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
@@ -242,7 +242,7 @@ func (p *program) openFile(name string) (io.ReadCloser, int64, error) {
 		return nil, 0, &db.UserError{
 			Status:  http.StatusBadRequest,
 			Message: fmt.Sprintf("%s is a directory", name),
-			Hint:    "Give the path of a CSV file.",
+			Hint:    "Give the path of a file.",
 		}
 	}
 	if err != nil || !info.Mode().IsRegular() {

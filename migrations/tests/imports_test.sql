@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(62);
+select plan(67);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -75,6 +75,10 @@ select is(
     'names are kept as written, and made unique within 63 bytes');
 select is(tinydevcrm._make_table_name('/tmp/Q3 Sales (final).CSV'), 'q3_sales_final', 'a table is named after its file');
 select is(tinydevcrm._make_table_name('Q3 Sales.csv.gz'), 'q3_sales', 'the ending of a compressed file is left out too');
+select is(
+    array(select tinydevcrm._make_table_name(name)
+            from unnest('{a.jsonl,a.ndjson,a.json.zst,a.csv.bz2,a.zip,a.parquet,a.xlsx,x.zip/b/a.csv,a.json.x}'::text[]) as name),
+    '{a,a,a,a,a,a,a,a,a_json_x}'::text[], 'and that of any other format, and the zip around the file');
 select is(tinydevcrm._make_table_name('.csv'), 'imported', 'a name with nothing in it is "imported"');
 
 -- the import of a program
@@ -140,6 +144,42 @@ select is(
       {"name": "seen", "type": "text", "header": "seen"},
       {"name": "column_4", "type": "boolean", "header": ""}]'::jsonb,
     'the row of an import has the columns, their types and their names in the file');
+
+-- columns that later records name, and JSON
+
+create temporary table names as
+select *
+  from tinydevcrm.begin_import(
+           'named.jsonl', array['a', rpad('long', 70, 'g')], array[pg_temp.rank_of('1'), pg_temp.rank_of('x')]);
+
+create temporary table widened as
+select *
+  from tinydevcrm.widen_import(
+           (select import_id from names), array[pg_temp.rank_of('1'), pg_temp.rank_of('x'), null, null, null],
+           array['a', rpad('long', 70, 'g'), rpad('long', 63, 'g'), 'a', 'j']);
+
+select is(
+    array(select value->>'name' from widened, jsonb_array_elements(columns)),
+    array['a', rpad('long', 63, 'g'), rpad('long', 61, 'g') || '_2', 'a_2', 'j'],
+    'columns that come later have the names of the header, and those that are there keep theirs');
+select is(
+    array(select value->>'header' from widened, jsonb_array_elements(columns)),
+    array['a', rpad('long', 70, 'g'), rpad('long', 63, 'g'), 'a', 'j'],
+    'with their names in the file');
+
+insert into named (a, j) values (1, '{"b": [1]}'), (2, '[]'), (3, null);
+
+select is(
+    (select columns->4
+       from tinydevcrm.finish_import(
+                (select import_id from names),
+                array[
+                    pg_temp.rank_of('1'), pg_temp.rank_of('x'), null, null,
+                    (select rank from tinydevcrm.csv_types where type_name = 'jsonb')],
+                3)),
+    '{"name": "j", "type": "jsonb", "header": "j"}'::jsonb, 'a column of nested values becomes jsonb');
+select is(
+    pg_temp.rank_of('{"a": [1]}'), pg_temp.rank_of('any text'), 'a text that looks like JSON stays text');
 
 -- widening restores the text, whatever the type
 

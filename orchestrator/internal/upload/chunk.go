@@ -47,7 +47,7 @@ func (c *chunk) add(record *records.Record, width int, nulls *nulls) {
 			continue
 		}
 		field := &record.Fields[column]
-		if nulls.isTrimmed && !field.IsQuoted {
+		if nulls.isTrimmed && (!field.IsQuoted || nulls.takesQuoted) {
 			field.Text = bytes.TrimSpace(field.Text)
 		}
 		if (len(field.Text) == 0 || nulls.texts != nil) && nulls.has(field) {
@@ -57,6 +57,21 @@ func (c *chunk) add(record *records.Record, width int, nulls *nulls) {
 		c.texts = append(c.texts, field.Text...)
 		c.ends = append(c.ends, len(c.texts))
 	}
+}
+
+// grow adds columns, which are NULL in the records so far.
+func (c *chunk) grow(width int) {
+	if c.width == 0 || c.width == width {
+		return
+	}
+	ends := make([]int, 0, len(c.ends)/c.width*width)
+	for at := 0; at < len(c.ends); at += c.width {
+		ends = append(ends, c.ends[at:at+c.width]...)
+		for range width - c.width {
+			ends = append(ends, isNull)
+		}
+	}
+	c.ends, c.width = ends, width
 }
 
 // size is about that of the records in the file.
@@ -130,13 +145,15 @@ func (c *chunk) writeText() {
 type nulls struct {
 	texts                        []string
 	isQuotedEmptyNull, isTrimmed bool
+	// takesQuoted means that the file quotes all texts, so that a quote says nothing of its own.
+	takesQuoted bool
 }
 
 func (n *nulls) has(field *records.Field) bool {
 	switch {
 	case len(field.Text) == 0:
 		return !field.IsQuoted || n.isQuotedEmptyNull
-	case field.IsQuoted:
+	case field.IsQuoted && !n.takesQuoted:
 		return false
 	}
 	for _, null := range n.texts {

@@ -10,7 +10,7 @@ import (
 
 // lines are the records of a file without those that are no data: comments, blank lines, and lines at the end.
 type lines struct {
-	reader  *records.Reader
+	reader  lineReader
 	comment []byte
 	// skipEnd is how many records at the end are not data.
 	skipEnd int
@@ -22,6 +22,12 @@ type lines struct {
 	held      *records.Record   // the record after them
 	hasBlanks bool              // a record has followed blank lines
 	isAtEnd   bool
+}
+
+// A lineReader reads the lines of a file, or the rows of a sheet.
+type lineReader interface {
+	Next() (*records.Record, error)
+	SkipLines(count int) error
 }
 
 // next returns a record that is data. It returns io.EOF after the last one.

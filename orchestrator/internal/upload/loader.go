@@ -26,9 +26,15 @@ type loader struct {
 	request Request
 	file    *countingReader // the file as received
 	text    *countingReader // its text, unpacked
-	dialect Dialect
-	records *lines
-	ahead   *records.Record // already read: the first record of a file without a header
+	// unpacked is how much of the text was compressed.
+	unpacked int64
+	dialect  Dialect
+	records  *lines          // of a CSV file
+	named    namedReader     // of any other
+	zip      *zipSeries      // that the file is in; nil for none
+	source   string          // name of the file
+	closers  []io.Closer     // what is open of it
+	ahead    *records.Record // already read: the first record of a file without a header
 
 	header   []string
 	width    int // of the file's header
@@ -51,7 +57,7 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 	if err != nil {
 		return nil, err
 	}
-	l.table = table{ladder: types, nulls: nulls{request.Nulls, request.IsQuotedEmptyNull, request.IsTrimmed}}
+	l.table = table{ladder: types, nulls: nulls{texts: request.Nulls, isQuotedEmptyNull: request.IsQuotedEmptyNull, isTrimmed: request.IsTrimmed}}
 	l.pipeline = newPipeline()
 	l.table.chunk = l.pipeline.newChunk()
 	if l.dialect, err = l.open(ctx, request.Source); err != nil {
@@ -62,15 +68,40 @@ func newLoader(ctx context.Context, conn *sql.Conn, file io.Reader, request Requ
 }
 
 // open reads the beginning of a file.
-func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
-	unpacked, err := unpack(l.file, source, l.request.MaxRatio)
+func (l *loader) open(ctx context.Context, name string) (Dialect, error) {
+	l.source = name
+	unpacked, err := l.unpack(l.file, name)
 	if err != nil {
 		return Dialect{}, err
 	}
-	l.text.reader = unpacked
+	return l.openText(ctx, unpacked, name)
+}
+
+// openText reads the beginning of the text of a file, or of a file in a zip.
+func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dialect, error) {
+	l.text.reader = text
+	before := l.text.bytes
 	sample, err := io.ReadAll(io.LimitReader(l.text, sampleSize))
 	if err != nil {
 		return Dialect{}, err
+	}
+	whole := io.MultiReader(bytes.NewReader(sample), l.text)
+	format, err := findFormat(sample, name, l.request.Format, l.zip != nil)
+	if err != nil {
+		return Dialect{}, err
+	}
+	if format.name == zipFormat {
+		return l.openZip(ctx, whole, name, before)
+	}
+	if err := l.request.checkOptions(format); err != nil {
+		return Dialect{}, err
+	}
+	if format.name == workbookFormat {
+		return l.openWorkbook(ctx, whole)
+	}
+	l.table.nulls.takesQuoted = format.open != nil
+	if format.open != nil {
+		return l.openNamed(format, whole)
 	}
 	if err := checkText(sample); err != nil {
 		return Dialect{}, err
@@ -79,7 +110,8 @@ func (l *loader) open(ctx context.Context, source string) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
-	reader, err := newReader(io.MultiReader(bytes.NewReader(sample), l.text), dialect)
+	dialect.Format = format.name
+	reader, err := newReader(whole, dialect)
 	if err != nil {
 		return Dialect{}, err
 	}
@@ -92,6 +124,9 @@ func (l *loader) next() (*records.Record, error) {
 	if first := l.ahead; first != nil {
 		l.ahead = nil
 		return first, nil
+	}
+	if l.named != nil {
+		return l.named.Next()
 	}
 	return l.records.next()
 }
@@ -128,6 +163,9 @@ func (l *loader) load(ctx context.Context) (Import, error) {
 	if l.problems.isRefused() {
 		return Import{}, l.problems.refusal()
 	}
+	if err := l.series.checkAwaited(); err != nil {
+		return Import{}, err
+	}
 	if err := l.endCopy(); err != nil {
 		return Import{}, err
 	}
@@ -156,13 +194,18 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	if err := l.flush(ctx); err != nil {
 		return Plan{}, err
 	}
+	if isWhole {
+		if err := l.series.checkAwaited(); err != nil {
+			return Plan{}, err
+		}
+	}
 	if err := l.endCopy(); err != nil {
 		return Plan{}, err
 	}
 	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
 	var columns []byte
 	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_import_columns($1, $2)",
-		l.step.id, l.table.ranks()).Scan(&columns); err != nil {
+		l.step.id, l.ranks()).Scan(&columns); err != nil {
 		return Plan{}, fmt.Errorf("preview the columns: %w", err)
 	}
 	if err := json.Unmarshal(columns, &plan.Columns); err != nil {
@@ -200,12 +243,15 @@ func (l *loader) read(ctx context.Context, size int) (isWhole bool, err error) {
 
 // take adds a record, or notes what is wrong with it. Once the file is refused, it only counts problems.
 func (l *loader) take(ctx context.Context, record *records.Record) error {
+	if err := l.placeColumns(); err != nil {
+		return err
+	}
 	if l.request.Ragged == "pad" || l.request.Ragged == "reject" {
 		cutSurplus(record, l.width)
 	}
 	problem := l.problems.of(record, l.width)
-	isRejected := problem != "" && l.request.Ragged == "reject"
-	isRepaired := problem != "" && l.request.Ragged == "pad" && !record.IsBad
+	isRejected := problem != "" && l.request.Ragged == "reject" && !record.IsRepaired
+	isRepaired := record.IsRepaired || problem != "" && l.request.Ragged == "pad" && !record.IsBad && record.Fault == ""
 	if problem != "" && !isRejected && !isRepaired || l.problems.isRefused() {
 		l.refuse(record, problem)
 		return nil

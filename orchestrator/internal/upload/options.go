@@ -40,6 +40,11 @@ func Options() []Option {
 			text(func(r *Request) *string { return &r.DistributeBy })},
 		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
 		{"null", "text that means NULL, in addition to the empty text; repeat it, or NA,-, for more", list(func(r *Request) *[]string { return &r.Nulls })},
+		{"format", "how the file is written: " + strings.Join(formatNames(), ", ") + " (default: found in the file)",
+			oneOf(formatNames(), func(r *Request, value string) { r.Format = value })},
+		{"member", "file in a zip of several, or a pattern such as '*.csv' for several into one table; repeat it for more",
+			func(r *Request, values []string) error { r.Members = values; return nil }},
+		{sheetOption, "sheet of a workbook (default: the first with a table)", text(func(r *Request) *string { return &r.Sheet })},
 		{"quoted_empty", `what "" means: text (the default: the empty text) or null`, oneOf([]string{"text", "null"},
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
 		{"trim", "whether blanks around values are left out: yes or no (the default)", oneOf([]string{"yes", "no"},
@@ -48,7 +53,7 @@ func Options() []Option {
 			text(func(r *Request) *string { return &r.FileColumn })},
 		{"new_columns", "columns that only the file has: refuse (the default), add (to the table) or ignore",
 			oneOf([]string{"refuse", "add", "ignore"}, shape("new_columns"))},
-		{"missing_columns", "columns that only the table has: refuse (the default) or null",
+		{"missing_columns", "columns that only the table has: refuse (the default) or null (the default for JSON)",
 			oneOf([]string{"refuse", "null"}, shape("missing_columns"))},
 		{"widen", "whether a column of the table gets a wider type when values do not fit: yes or no (the default)",
 			oneOf([]string{"yes", "no"}, shape("widen"))},
@@ -219,6 +224,7 @@ func NewRequest(source string, values url.Values) (Request, error) {
 		if at < 0 {
 			return Request{}, unknownOption(name, options)
 		}
+		request.given = append(request.given, name)
 		err := options[at].set(&request, given)
 		if errors.Is(err, errRepeated) {
 			err = &db.UserError{

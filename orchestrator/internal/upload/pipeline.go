@@ -82,6 +82,11 @@ func (l *loader) pass(ctx context.Context) error {
 	if l.step.id == 0 {
 		return l.passFirst(ctx)
 	}
+	if l.table.chunk.width > len(l.step.columns) {
+		if err := l.widen(ctx); err != nil {
+			return err
+		}
+	}
 	if l.table.chunk.width > 0 {
 		next := l.takeChunk()
 		next.format = l.format
@@ -99,6 +104,7 @@ func (l *loader) pass(ctx context.Context) error {
 
 // passFirst begins the import: the first chunk suggests the types.
 func (l *loader) passFirst(ctx context.Context) error {
+	l.awaitColumns()
 	first := l.takeChunk()
 	first.match(l.table.ladder.set)
 	l.table.merge(first.fits)
@@ -149,6 +155,7 @@ func (l *loader) sendFirst(ctx context.Context) error {
 // send sends a chunk, which is encoded again if its format is no longer that of the COPY.
 func (l *loader) send(ctx context.Context, next *chunk) error {
 	if next.format != l.format {
+		next.grow(len(l.step.columns))
 		next.write(l.format)
 	}
 	if !next.isWritten {
@@ -174,4 +181,9 @@ func (l *loader) end() {
 		l.copy.abort()
 	}
 	l.pipeline.end()
+	if l.zip != nil {
+		l.zip.chosen = nil
+	}
+	// Of what is only read, no error matters any more.
+	_ = l.closeAll()
 }

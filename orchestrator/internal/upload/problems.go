@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/jsonlines"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
@@ -33,8 +34,10 @@ type problems struct {
 	// isLast means that good lines come before the first of them and none after it, hasQuote that text follows a
 	// quote in one of them.
 	isLast, hasQuote bool
-	rejected         int64
-	file             string // that is read; empty for the first
+	// hasFault means that its format says what is wrong with one of them.
+	hasFault bool
+	rejected int64
+	file     string // that is read; empty for the first
 
 	// Repaired or rejected lines that are not in import_problems yet.
 	lines   []int64
@@ -56,6 +59,8 @@ func (p *problems) fault(record *records.Record, width int) string {
 	switch got := len(record.Fields); {
 	case record.IsBad:
 		return badBytes
+	case record.Fault != "":
+		return record.Fault
 	case got != width:
 		return fmt.Sprintf("%s instead of %d", words.Count(int64(got), "field"), width)
 	case record.AfterQuote:
@@ -68,6 +73,7 @@ func (p *problems) fault(record *records.Record, width int) string {
 func (p *problems) note(record *records.Record, problem string) {
 	p.refused++
 	p.hasQuote = p.hasQuote || record.AfterQuote
+	p.hasFault = p.hasFault || record.Fault != ""
 	if len(p.first) < shownProblems {
 		p.first = append(p.first, db.Line{Number: record.Line, Reason: problem, Text: excerpt(record.Raw)})
 	}
@@ -119,10 +125,14 @@ func (p *problems) hint() string {
 	}
 	first := p.first[0]
 	switch {
+	case p.rejected > 0 && p.hasFault:
+		return "More lines were rejected than --reject-limit allows."
 	case p.rejected > 0:
 		return "More lines were rejected than --reject-limit allows. Is the delimiter right (--delimiter)?"
 	case isEach(func(line db.Line) bool { return strings.HasSuffix(line.Reason, badBytes) }):
 		return "Name the file's encoding (--encoding), or leave these lines out (--ragged reject)."
+	case p.hasFault:
+		return "Correct the lines, or leave them out (--ragged reject)."
 	case isEach(func(line db.Line) bool { return strings.HasPrefix(line.Text, "#") }):
 		return "If these lines are comments, leave them out (--comment '#')."
 	case p.isLast && p.refused <= shownProblems && isEach(func(line db.Line) bool { return line.Reason == first.Reason }) && p.refused > 2:
@@ -160,6 +170,8 @@ var errNoHeader = &db.UserError{
 func explainRecord(err error) error {
 	var open *records.OpenQuoteError
 	var wide *records.WideError
+	var syntax *jsonlines.SyntaxError
+	var keys *jsonlines.WideError
 	switch {
 	case errors.As(err, &open):
 		return &db.UserError{
@@ -175,6 +187,20 @@ func explainRecord(err error) error {
 			Code:    "TD005",
 			Message: wide.Error(),
 			Hint:    "Is the delimiter right? Choose another one with --delimiter.",
+		}
+	case errors.As(err, &syntax):
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Code:    "TD005",
+			Message: syntax.Error(),
+			Hint:    "The file must have objects of JSON: one a line, one after the other, or in a list. Try jq . FILE; another format is --format csv.",
+		}
+	case errors.As(err, &keys):
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Code:    "TD005",
+			Message: keys.Error(),
+			Hint:    "Keys that are values belong into a column: jq -c 'to_entries[]' FILE makes one of them.",
 		}
 	case errors.Is(err, records.ErrLong):
 		return &db.UserError{

@@ -29,6 +29,10 @@ type series struct {
 	// header are the columns of the table, with that for the file's name.
 	header     []string
 	fileColumn string
+	filePlace  int
+	isLater    bool // the file is not the first
+	// awaited are columns that the request names, and that no record has had yet.
+	awaited map[int]string
 	// places are, for each field of a file, its column in the table; -1 for none. Nil when they are the same.
 	places []int
 	record records.Record
@@ -37,42 +41,61 @@ type series struct {
 // startSeries begins with the first file.
 func (l *loader) startSeries() error {
 	s := &l.series
-	s.name, s.fileColumn = l.request.Source, l.request.FileColumn
+	s.name, s.fileColumn = l.source, l.request.FileColumn
 	if s.fileColumn != "" {
 		if slices.Contains(l.header, s.fileColumn) {
 			return badOption("file_column", s.fileColumn, "The file has a column of that name: choose another.")
 		}
+		s.filePlace = len(l.header)
+		l.header = append(l.header, s.fileColumn)
+	}
+	if s.fileColumn != "" || l.named != nil {
 		s.places = make([]int, l.width)
 		for i := range s.places {
 			s.places[i] = i
 		}
-		l.header = append(l.header, s.fileColumn)
 	}
 	s.header = l.header
 	l.table.grow(len(l.header))
+	l.beginTypes()
 	return nil
 }
 
 // openNext goes on with the next file, unless it was the last.
 func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	s := &l.series
-	if s.files == nil {
-		return true, nil
-	}
-	s.name, err = s.files.NextFile()
-	if errors.Is(err, io.EOF) {
-		return true, nil
-	}
-	if err != nil {
+	isInZip := l.zip != nil && len(l.zip.chosen) > 0
+	l.noteJSON()
+	if err := l.closeAll(); err != nil {
 		return false, err
 	}
-	l.problems.file, l.table.file = s.name, s.name
+	open := l.openMember
+	if !isInZip {
+		if s.files == nil {
+			return true, nil
+		}
+		name, err := s.files.NextFile()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		open = func(ctx context.Context) (Dialect, error) { return l.open(ctx, name) }
+	}
 	// Its dialect is found by a query.
 	if err := l.endCopy(); err != nil {
 		return false, err
 	}
-	if _, err := l.open(ctx, s.name); err != nil {
+	_, err = open(ctx)
+	s.name = l.source
+	l.problems.file, l.table.file, s.isLater = s.name, s.name, true
+	if err != nil {
 		return false, inFile(s.name, err)
+	}
+	if l.named != nil && l.named.Grows() {
+		s.places = nil
+		return false, nil
 	}
 	s.places, err = s.match(l.header, l.request)
 	return false, err
@@ -119,7 +142,12 @@ func (s *series) match(header []string, request Request) ([]int, error) {
 	if len(differences) == 0 {
 		return places, nil
 	}
-	return nil, &db.UserError{
+	return nil, s.differs(differences)
+}
+
+// differs is the error for a file with other columns.
+func (s *series) differs(differences []string) error {
+	return &db.UserError{
 		Status:  http.StatusUnprocessableEntity,
 		Code:    "TD006",
 		Message: fmt.Sprintf("%s has other columns than the files before it", s.name),
@@ -146,7 +174,7 @@ func (s *series) spread(record *records.Record, width int) *records.Record {
 		}
 	}
 	if s.fileColumn != "" {
-		fields[len(s.header)-1] = records.Field{Text: []byte(s.name), IsQuoted: true}
+		fields[s.filePlace] = records.Field{Text: []byte(s.name), IsQuoted: true}
 	}
 	s.record = *record
 	s.record.Fields = fields

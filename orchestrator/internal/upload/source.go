@@ -2,8 +2,6 @@ package upload
 
 import (
 	"bytes"
-	"compress/flate"
-	"compress/gzip"
 	"context"
 	"database/sql"
 	"errors"
@@ -28,6 +26,8 @@ const sampleSize = 256 << 10
 
 // A Dialect describes how a file is written: tinydevcrm.csv_dialect.
 type Dialect struct {
+	// Format is one of formatNames. Only CSV has more than that and an encoding.
+	Format    string `json:"format"`
 	Encoding  string `json:"encoding"`
 	Delimiter string `json:"delimiter"`
 	Quote     string `json:"quote"`
@@ -37,12 +37,29 @@ type Dialect struct {
 	SkipLines int    `json:"skip_lines"`
 	// HasBlanks means that blanks stand around quoted fields.
 	HasBlanks bool `json:"has_blanks"`
+	// Sheet is that of a workbook.
+	Sheet string `json:"sheet,omitempty"`
 	// Warnings are what is a weak guess.
 	Warnings []string `json:"-"`
 }
 
 // String describes the dialect in one line.
 func (d Dialect) String() string {
+	for _, format := range fileFormats() {
+		if format.name == d.Format && format.open != nil {
+			return format.label
+		}
+	}
+	header := "with a header"
+	if !d.HasHeader {
+		header = "without a header"
+	}
+	if d.SkipLines > 0 {
+		header += fmt.Sprintf(" after %s", words.Count(int64(d.SkipLines), "line"))
+	}
+	if d.Sheet != "" {
+		return fmt.Sprintf("workbook, sheet %s, %s", d.Sheet, header)
+	}
 	delimiter := printableDelimiter(d.Delimiter)
 	names := map[string]string{",": "comma", ";": "semicolon", "\t": "tab", " ": "space", ", ": "comma and space"}
 	if name, isThere := names[d.Delimiter]; isThere {
@@ -54,13 +71,6 @@ func (d Dialect) String() string {
 	} else if d.Escape != d.Quote {
 		quote = "quote " + d.Quote + " after " + d.Escape + " within"
 	}
-	header := "with a header"
-	if !d.HasHeader {
-		header = "without a header"
-	}
-	if d.SkipLines > 0 {
-		header += fmt.Sprintf(" after %s", words.Count(int64(d.SkipLines), "line"))
-	}
 	return fmt.Sprintf("%s, delimiter %s, %s, lines end in %s, %s",
 		d.Encoding, delimiter, quote, d.LineEnd, header)
 }
@@ -69,66 +79,6 @@ func (d Dialect) String() string {
 func printableDelimiter(delimiter string) string {
 	quoted := strconv.Quote(delimiter)
 	return quoted[1 : len(quoted)-1]
-}
-
-// unpack returns the text of file, which may be compressed by gzip. The text is at most maxRatio times the size
-// of the file; 0 means no limit.
-func unpack(file *countingReader, source string, maxRatio int64) (io.Reader, error) {
-	var start [2]byte
-	n, err := io.ReadFull(file, start[:])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	whole := io.MultiReader(bytes.NewReader(start[:n]), file)
-	if !bytes.Equal(start[:n], []byte{0x1f, 0x8b}) {
-		return whole, nil
-	}
-	unpacked, err := gzip.NewReader(whole)
-	if err != nil {
-		return nil, brokenPack(source, err)
-	}
-	return &packedReader{Reader: unpacked, source: source, packed: file, maxRatio: maxRatio}, nil
-}
-
-// anyRatio is how many bytes a file may always unpack to, whatever its own size.
-const anyRatio = 16 << 20
-
-// A packedReader reports a corrupt archive as such, not as a client that has left, and stops when an archive
-// unpacks to too much.
-type packedReader struct {
-	*gzip.Reader
-	source   string
-	packed   *countingReader
-	maxRatio int64
-	bytes    int64
-}
-
-func (r *packedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.bytes += int64(n)
-	if r.maxRatio > 0 && r.bytes > anyRatio && r.bytes/r.maxRatio > r.packed.bytes {
-		return 0, &db.UserError{
-			Status:  http.StatusRequestEntityTooLarge,
-			Code:    "TD005",
-			Message: fmt.Sprintf("%s unpacks to more than %d times its size", r.source, r.maxRatio),
-			Hint:    "Send it unpacked, or import it with orchestrator upload. The limit of the page is up --max-unpack-ratio.",
-		}
-	}
-	var corrupt flate.CorruptInputError
-	if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.As(err, &corrupt) {
-		err = brokenPack(r.source, err)
-	}
-	return n, err
-}
-
-func brokenPack(source string, err error) error {
-	return &db.UserError{
-		Status:  http.StatusUnprocessableEntity,
-		Code:    "TD005",
-		Message: fmt.Sprintf("%s cannot be unpacked: %v", source, err),
-		Hint:    "Is the file complete? Check it with gzip -t.",
-	}
 }
 
 // sniff lets the database find how the file is written, where request does not say it.
@@ -230,13 +180,21 @@ type countingReader struct {
 func (r *countingReader) Read(p []byte) (int, error) {
 	n, err := r.reader.Read(p)
 	r.bytes += int64(n)
-	if r.limit > 0 && r.bytes > r.limit {
-		return 0, &db.UserError{
-			Status:  http.StatusRequestEntityTooLarge,
-			Code:    "TD005",
-			Message: fmt.Sprintf("the file has more than %d bytes, unpacked", r.limit),
-			Hint:    "Import it with orchestrator upload. The limit of the page is up --max-upload.",
-		}
+	if limited := r.check(); limited != nil {
+		return 0, limited
 	}
 	return n, err
+}
+
+// check returns an error beyond the limit.
+func (r *countingReader) check() error {
+	if r.limit == 0 || r.bytes <= r.limit {
+		return nil
+	}
+	return &db.UserError{
+		Status:  http.StatusRequestEntityTooLarge,
+		Code:    "TD005",
+		Message: fmt.Sprintf("the file has more than %d bytes, unpacked", r.limit),
+		Hint:    "Import it with orchestrator upload. The limit of the page is up --max-upload.",
+	}
 }

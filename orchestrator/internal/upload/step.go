@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"github.com/lib/pq"
 
@@ -27,6 +28,8 @@ type storedColumn struct {
 	Column
 	Rank    *int64 `json:"rank"`
 	IsGiven bool   `json:"is_given"`
+	// isDeclared means that the file gives the type, and has its values as Postgres writes them.
+	isDeclared bool
 }
 
 // begin creates the table, unless that is done.
@@ -34,11 +37,11 @@ func (l *loader) begin(ctx context.Context) error {
 	if l.step.id != 0 {
 		return nil
 	}
-	given, err := marshalNames(l.request.Types)
+	given, err := marshalNames(l.declaredTypes())
 	if err != nil {
 		return err
 	}
-	options, err := marshalNames(l.request.Shape)
+	options, err := marshalNames(l.shape())
 	if err != nil {
 		return err
 	}
@@ -60,10 +63,26 @@ func (l *loader) begin(ctx context.Context) error {
 		                                $16)::tinydevcrm.csv_dialect,
 		           distribute_by => $17,
 		           options       => $18)`,
-		l.request.Source, pq.Array(l.header), l.table.ranks(), l.request.Table, mode,
+		l.request.Source, pq.Array(l.series.header), l.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
 		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
+}
+
+// shape are the options about an existing table. A column that no record has is NULL where a record may lack columns.
+func (l *loader) shape() map[string]string {
+	if l.named == nil || !l.named.Grows() || l.request.Shape["missing_columns"] != "" {
+		return l.request.Shape
+	}
+	options := map[string]string{"missing_columns": "null"}
+	maps.Copy(options, l.request.Shape)
+	return options
+}
+
+// ranks are those of the columns, as far as all files were read.
+func (l *loader) ranks() any {
+	l.noteJSON()
+	return l.table.ranks()
 }
 
 // marshalNames returns JSON as a string: a []byte would be sent as bytea.
@@ -84,8 +103,8 @@ func (l *loader) widen(ctx context.Context) error {
 	}
 	return l.follow(ctx, `
 		select import_id, columns, create_statement, copy_statement, binary_copy_statement
-		  from tinydevcrm.widen_import($1, $2)`,
-		l.step.id, l.table.ranks())
+		  from tinydevcrm.widen_import($1, $2, $3)`,
+		l.step.id, l.ranks(), pq.Array(l.series.header))
 }
 
 // follow continues with the step that the database returned.
@@ -106,6 +125,7 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 	l.table.stored = make([]patterns.Mask, len(next.columns))
 	for i, column := range next.columns {
 		l.table.stored[i] = l.table.ladder.maskOf(column.Rank)
+		next.columns[i].isDeclared = i < len(l.table.declared) && l.table.declared[i]
 	}
 	l.format = next.format(l.request.isByText)
 	return nil
@@ -117,7 +137,7 @@ func (s step) format(isByText bool) *format {
 	kinds := make([]binary.Kind, len(s.columns))
 	for i, column := range s.columns {
 		kinds[i] = binary.KindOf(column.Type)
-		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text {
+		if isByText || kinds[i] == 0 || column.Rank == nil && kinds[i] != binary.Text && !column.isDeclared {
 			return &format{statement: s.copy}
 		}
 	}
@@ -182,7 +202,7 @@ func (l *loader) finish(ctx context.Context) (Import, error) {
 		select id, source, mode, schema_name, table_name, columns, row_count, byte_count,
 		       problem_count, reject_count, rewrite_count, distribution, notices, started_at, finished_at
 		  from tinydevcrm.finish_import($1, $2, $3, $4)`,
-		l.step.id, l.table.ranks(), l.copied, l.file.bytes).Scan(
+		l.step.id, l.ranks(), l.copied, l.file.bytes).Scan(
 		&done.ID, &done.Source, &done.Mode, &done.SchemaName, &done.TableName, &columns,
 		&done.RowCount, &done.ByteCount, &done.ProblemCount, &done.RejectCount, &done.RewriteCount, &done.Distribution,
 		pq.Array(&done.Notices), &done.StartedAt, &done.FinishedAt)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math/bits"
+	"slices"
 	"sort"
 
 	"github.com/lib/pq"
@@ -21,6 +22,8 @@ type ladder struct {
 	set   *patterns.Set
 	ranks []int64
 	names []string // of the types
+	// jsonRank is that of jsonb, which only a file's format chooses.
+	jsonRank int64
 }
 
 func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
@@ -40,12 +43,25 @@ func readLadder(ctx context.Context, conn *sql.Conn) (*ladder, error) {
 	var l ladder
 	var all []patterns.Pattern
 	for _, r := range rungs {
+		if r.name == "jsonb" {
+			l.jsonRank = r.rank
+		}
 		l.ranks = append(l.ranks, r.rank)
 		l.names = append(l.names, r.name)
 		all = append(all, r.pattern)
 	}
 	l.set, err = patterns.Compile(all)
 	return &l, err
+}
+
+// from is the mask of a type and of all wider ones. It is 0 when the type is not on the ladder, or when the end of the file
+// could choose another: text may have a form, and a double that is not a number is none of the ladder's.
+func (l *ladder) from(typeName string) patterns.Mask {
+	at := slices.Index(l.names, typeName)
+	if at < 0 || typeName == "double precision" || typeName == "text" || typeName == "jsonb" {
+		return 0
+	}
+	return (1<<len(l.names) - 1) &^ (1<<at - 1)
 }
 
 // maskOf is the mask of the pattern at a rank; 0 when there is none.
@@ -66,6 +82,10 @@ type table struct {
 	fits []patterns.Mask
 	// stored is, for each column, the pattern that stored values must match; 0 means any value.
 	stored []patterns.Mask
+	// contents say, for each column, whether the formats of the files found JSON in it.
+	contents []content
+	// declared says of columns that their values are those of a type that the first file declares.
+	declared []bool
 	// chunk has the records that were read last.
 	chunk *chunk
 	rows  int64
@@ -73,6 +93,9 @@ type table struct {
 	places []place
 	file   string // that is read; empty for the first
 }
+
+// A content says whether a column has had objects or lists, and whether it has had other values.
+type content struct{ hasJSON, hasOther bool }
 
 // A place says that a row and those after it are so many lines further down in the file.
 type place struct {
@@ -107,6 +130,7 @@ func (t *table) grow(width int) {
 	for len(t.fits) < width {
 		t.fits = append(t.fits, ^patterns.Mask(0))
 		t.stored = append(t.stored, 0)
+		t.contents = append(t.contents, content{})
 	}
 }
 
@@ -114,7 +138,9 @@ func (t *table) grow(width int) {
 func (t *table) ranks() any {
 	all := make([]sql.Null[int64], len(t.fits))
 	for column := range t.fits {
-		if i := t.first(column); i >= 0 {
+		if found := t.contents[column]; found.hasJSON && !found.hasOther {
+			all[column] = sql.Null[int64]{V: t.ladder.jsonRank, Valid: true}
+		} else if i := t.first(column); i >= 0 {
 			all[column] = sql.Null[int64]{V: t.ladder.ranks[i], Valid: true}
 		}
 	}

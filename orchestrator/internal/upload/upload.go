@@ -1,10 +1,10 @@
-// Package upload streams a CSV file into a table.
+// Package upload streams a file into a table.
 //
 // The rules are SQL: sniff_csv() finds how the file is written, begin_import() creates a table with the types
 // that its beginning suggests, widen_import() changes the table when a value does not fit, finish_import()
 // completes it. This package splits the file into records, matches each value against the patterns of
-// csv_types, and sends the records to a COPY: in one transaction, in one pass, without a temporary file, and in
-// memory that does not grow with the file.
+// csv_types, and sends the records to a COPY: in one transaction, in one pass, without a temporary file of the text,
+// and in memory that does not grow with the file.
 package upload
 
 import (
@@ -42,6 +42,13 @@ type Request struct {
 	// IsTrimmed means that blanks around values that are not quoted do not belong to them.
 	IsTrimmed bool
 
+	// Format is one of formatNames; empty means that it is found in the file.
+	Format string
+	// Members are the files of a zip to import, by their names or by patterns; nil means the only one.
+	Members []string
+	// Sheet is one of a workbook; empty means the first with a table.
+	Sheet string
+
 	Encoding, Delimiter, Quote, Escape string
 	// HasHeader is whether the first line names the columns; not set means that this is found in the file.
 	HasHeader *bool
@@ -74,6 +81,8 @@ type Request struct {
 	// Progress is called from time to time; it may be nil.
 	Progress func(Progress)
 
+	// given are the names of the options that NewRequest was given.
+	given []string
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
 	// isByText sends rows in text format, for tests.

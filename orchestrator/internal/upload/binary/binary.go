@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"strings"
 )
 
 // A Kind is a type whose values can be written. The zero Kind is none.
@@ -24,6 +25,7 @@ const (
 	Timestamptz
 	Time
 	UUID
+	JSONB
 )
 
 const (
@@ -34,8 +36,12 @@ const (
 	Null = "\xff\xff\xff\xff"
 )
 
-// KindOf returns the Kind of a type, as the ladder spells it; 0 when its values cannot be written.
+// KindOf returns the Kind of a type, as the ladder spells it; 0 when its values cannot be written. The server rounds to the
+// digits of numeric(10,2).
 func KindOf(name string) Kind {
+	if strings.HasPrefix(name, "numeric(") {
+		return Numeric
+	}
 	switch name {
 	case "text":
 		return Text
@@ -57,6 +63,8 @@ func KindOf(name string) Kind {
 		return Time
 	case "uuid":
 		return UUID
+	case "jsonb":
+		return JSONB
 	}
 	return 0
 }
@@ -98,6 +106,10 @@ func (k Kind) Append(to, text []byte) ([]byte, bool) {
 		return appendEight(to, value), ok && len(rest) == 0
 	case UUID:
 		return appendUUID(to, text)
+	case JSONB:
+		// A byte says how the rest is written.
+		to = binary.BigEndian.AppendUint32(to, uint32(len(text)+1))
+		return append(append(to, 1), text...), true
 	}
 	return to, false
 }

@@ -51,15 +51,29 @@ type Record struct {
 	AfterQuote bool
 	// IsBad means that Raw has bytes that are not text.
 	IsBad bool
+	// Fault is what is wrong with a record of a format that can say so; empty when nothing is. If IsRepaired, the
+	// fields are what the table gets in spite of it; otherwise there are none.
+	Fault      string
+	IsRepaired bool
 }
 
 // IsBlank reports whether the line is empty.
 func (r *Record) IsBlank() bool { return len(r.Raw) == 0 }
 
-// A Field is a value of a record.
+// A Field is a value of a record. One without text that is not quoted is NULL.
 type Field struct {
 	Text     []byte
 	IsQuoted bool
+}
+
+// A Column is one of a file whose format names its columns.
+type Column struct {
+	Name string
+	// Type is the one that the file declares, in SQL; empty when the values decide.
+	Type string
+	// HasJSON means that some values were objects or lists, whose text is JSON; HasOther that some were not. NULL
+	// counts as neither.
+	HasJSON, HasOther bool
 }
 
 // An OpenQuoteError is the error for a quote that is not closed.
