@@ -187,7 +187,7 @@ table csv_types
     rank                 integer      -- Place on the ladder, 1 to 63; 1 is tried first.
     type_name            text         -- Name of the type, as in create table.
     example              text         -- A value written this way.
-    accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text.
+    accepts              text         -- Regular expression that the whole text of a value matches; null accepts any text, but jsonb is chosen only by a format that has nested values.
     max_length           integer      -- Maximum number of bytes of such a value; null for no limit.
     restores             text         -- SQL expression that turns a value back into exactly the text of the file; %s stands for the value.
     checks               text         -- SQL condition that holds, under DateStyle ISO, for exactly the texts which accepts and max_length let pass, in a tenth of the time; %1$s stands for the text, %2$s for the value that it was cast to.
@@ -654,7 +654,7 @@ function begin_import(
     ) returns import_step
     -- Begins an import, and returns the COPY to run in the same transaction, before finish_import().
 
-function widen_import(import_id bigint, ranks integer[]) returns import_step
+function widen_import(import_id bigint, ranks integer[], header text[] default '{}') returns import_step
     -- Continues an import after a value did not fit its column.
 
 function finish_import(import_id bigint, ranks integer[], row_count bigint, byte_count bigint default null) returns imports

@@ -11,7 +11,13 @@ const maxDigits = 1000
 // appendNumber appends a JSON number in the way that the columns of a table know it: -0 as 0, and one with an exponent
 // like 1.5e-07, or without an exponent where a double cannot hold it. The number stays the same, to its last digit.
 func appendNumber(to, number []byte) []byte {
-	exponentAt := bytes.IndexAny(number, "eE")
+	exponentAt := -1
+	for at, b := range number {
+		if b|0x20 == 'e' {
+			exponentAt = at
+			break
+		}
+	}
 	if exponentAt < 0 {
 		if number[0] == '-' && len(bytes.Trim(number, "-0.")) == 0 {
 			number = number[1:]
