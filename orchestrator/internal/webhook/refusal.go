@@ -15,7 +15,7 @@ import (
 	"time"
 	"unicode"
 
-	"code.dny.dev/ssrf"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/guard"
 )
 
 const (
@@ -48,7 +48,7 @@ func judge(response *http.Response, body []byte) error {
 	if response.StatusCode >= 200 && response.StatusCode <= 299 {
 		return nil
 	}
-	reason := statusLine(response)
+	reason := guard.StatusLine(response)
 	if location := shownLocation(response); location != "" {
 		reason += " to " + location
 	}
@@ -100,11 +100,6 @@ func shownLocation(response *http.Response) string {
 	return excerpt(shown.String())
 }
 
-// statusLine uses the standard text for the status, because the server's text may be anything.
-func statusLine(response *http.Response) string {
-	return strings.TrimSpace(strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode))
-}
-
 // retryAfter reads a number of seconds or a date; anything else counts as none.
 func retryAfter(value string, now time.Time) time.Duration {
 	// A number that is out of range is returned as the largest or smallest possible one.
@@ -123,15 +118,15 @@ func retryAfter(value string, now time.Time) time.Duration {
 func (c *Client) explain(ctx, attempt context.Context, err error) error {
 	var name *net.DNSError
 	var timeout net.Error
-	var refusal *Refusal
+	var proxy guard.ProxyError
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("send a message: %w", ctx.Err())
 	case attempt.Err() != nil:
 		return &Refusal{Reason: fmt.Sprintf("no answer within %v", c.attemptWithin)}
-	case errors.As(err, &refusal):
-		return refusal
-	case errors.Is(err, ssrf.ErrProhibitedIP):
+	case errors.As(err, &proxy):
+		return &Refusal{Reason: proxy.Error()}
+	case guard.IsPrivate(err):
 		return &Refusal{Reason: "the address is private; --allow-webhooks-to allows it"}
 	case errors.As(err, &name):
 		return &Refusal{Reason: "the host name cannot be resolved: " + excerpt(name.Err)}
