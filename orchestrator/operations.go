@@ -36,6 +36,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 			"webhooks":   own.webhooks,
 			"operations": own.operations,
 			"changes":    own.fresh,
+			"sources":    own.sources,
 		},
 		Logger: diagnostics,
 	})

@@ -1,0 +1,117 @@
+-- Sources: what may be one, when it is due, who takes its runs, and what a run may end with.
+
+begin;
+
+select plan(52);
+
+create role "Tap Ann" in role tinydevcrm_user;
+create role "Tap Eve" in role tinydevcrm_user;
+create role "Tap Runner" in role tinydevcrm_orchestrator;
+create schema tap_ann authorization "Tap Ann";
+create schema tap_eve authorization "Tap Eve";
+
+set local session authorization "Tap Ann";
+set local search_path = tap_ann, public;
+
+-- what may be a source
+
+select throws_ok(
+    format('select tinydevcrm.create_source(%L, %L, schedule => %L)', 'x', url, 'hourly'), 'TD007', null,
+    'no source: ' || url)
+  from unnest(array[
+           'file:///etc/passwd', 'ftp://example.com/a.csv', 'http://127.0.0.1/', 'http://10.0.0.1/a.csv',
+           'http://169.254.169.254/latest/meta-data', 'http://[::1]/', 'https://user:word@example.com/',
+           'file:orders-*.csv', 'file:../orders.csv', 'https://exa mple.com/', 'gopher://example.com'
+       ]) as url;
+select throws_ok(
+    $$ select tinydevcrm.create_source('x', 'file:orders.csv') $$, 'TD007',
+    'source ''x'' cannot be fetched: files in the inbox are for the role of the orchestrator alone',
+    'the inbox is not for users');
+select throws_ok(
+    $$ select tinydevcrm.create_source('x', 'https://example.com/', headers => '{"Host": "inside"}') $$, 'TD007',
+    'source ''x'' cannot be fetched: the header Host is set by the orchestrator', 'not every header may be set');
+select throws_ok(
+    format('select tinydevcrm.create_source(%L, %L, %s)', 'x', 'https://example.com/', arguments), code, null, what)
+  from (
+    values ('mode => ''create''', 'TD007', 'mode create takes one file only'),
+           ('mode => ''no''', 'TD007', 'there is no such mode'),
+           ('mode => ''upsert''', 'TD007', 'mode upsert needs a key'),
+           ('key => ''{id}''', 'TD007', 'mode replace takes no key'),
+           ('options => ''{"new_columns": "perhaps"}''', 'TD007', 'an option has a choice'),
+           ('options => ''{"mode": "append"}''', 'TD007', 'the mode is no option'),
+           ('options => ''{"type": "id=text"}''', 'TD007', 'types are an object'),
+           ('schedule => ''now and then''', 'TD003', 'a schedule is one'),
+           ('schedule => ''on change''', 'TD003', 'a schedule is by the clock'),
+           ('schedule => ''5 seconds''', 'TD003', 'a source is fetched once a minute at most'),
+           ('refuse_if_fewer => 50', 'TD007', 'a share is up to 1'),
+           ('schema_name => ''tinydevcrm''', 'TD007', 'our schema is not for tables of users')
+  ) as bad (arguments, code, what);
+
+-- creation
+
+select lives_ok(
+    $$ select tinydevcrm.create_source('orders', 'https://example.com/orders.csv?token=abc', schedule => 'daily at 6:00',
+                                       refuse_if_fewer => 0.5, headers => '{"Authorization": "Bearer s3cret"}') $$,
+    'a source is created');
+select throws_ok(
+    $$ select tinydevcrm.create_source('orders', 'https://example.com/') $$, 'TD004', null, 'its name is taken');
+select results_eq(
+    $$ select format('%s %s', schema_name, table_name) collate "default", mode, next_due_at > now() from tinydevcrm.sources $$,
+    $$ values ('tap_ann orders', 'replace', true) $$, 'the table has its name, and it is due by its schedule');
+select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'it is fetched at once');
+select lives_ok($$ select tinydevcrm.run_source('orders') $$, 'it can be asked for again');
+select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'the run that is open goes on instead');
+select lives_ok($$ select tinydevcrm.pause_source('orders') $$, 'it can be paused');
+select ok((select next_due_at is null from tinydevcrm.sources), 'it is not due then');
+select lives_ok($$ select tinydevcrm.resume_source('orders') $$, 'it can be resumed');
+select ok((select next_due_at > now() from tinydevcrm.sources), 'it is due again');
+
+-- others
+
+set local session authorization "Tap Eve";
+set local search_path = tap_eve, public;
+select is_empty($$ select from tinydevcrm.sources union all select from tinydevcrm.source_runs $$, 'others do not see it');
+select throws_ok($$ select tinydevcrm.run_source('orders') $$, 'TD001', null, 'others cannot have it fetched');
+reset session authorization;
+create table tap_facts as select id as source_id from tinydevcrm.sources;
+grant select on tap_facts to public;
+set local session authorization "Tap Eve";
+select throws_ok(
+    $$ insert into tinydevcrm.source_runs (source_id) select source_id from public.tap_facts $$, '42501', null,
+    'nor by its number');
+select is_empty(
+    $$ select described.id from tinydevcrm._take_run() as taken cross join lateral tinydevcrm._describe_run(taken) as described $$,
+    'nobody takes the runs of others');
+
+-- an orchestrator
+
+set local session authorization "Tap Runner";
+create temporary table taken as
+select described.* from tinydevcrm._take_run() as taken cross join lateral tinydevcrm._describe_run(taken) as described;
+select results_eq(
+    $$ select source, attempt, headers, is_own, options from taken $$,
+    $$ values ('orders', 1, '{"Authorization": "Bearer s3cret"}'::jsonb, false, '{"type": {"*": "text"}}'::jsonb) $$,
+    'an orchestrator takes it, to stage it');
+select is_empty(
+    $$ select described.id from tinydevcrm._take_run() as taken cross join lateral tinydevcrm._describe_run(taken) as described $$,
+    'nobody takes it meanwhile');
+select is(
+    tinydevcrm._fail_run((select id from taken), 1, null, '500 Internal Server Error', false, '1 minute'), false,
+    'it is repeated');
+select ok(
+    (select status = 'waiting' and visible_at > clock_timestamp() + interval '50 seconds' from tinydevcrm.source_runs),
+    'not before the server wants it');
+select throws_ok(
+    format('select tinydevcrm._note_unchanged(%s, 1)', (select id from taken)), 'TD001', null, 'an answer comes once');
+select throws_ok(
+    $$ update tinydevcrm.sources set url = 'https://evil.example/' $$, '42501', null, 'an orchestrator changes no source');
+
+-- drops
+
+set local session authorization "Tap Ann";
+select lives_ok($$ select tinydevcrm.drop_source('orders') $$, 'it can be dropped');
+select is_empty($$ select from tinydevcrm.sources union all select from tinydevcrm.source_runs $$, 'with its runs');
+
+select * from finish();
+
+rollback;
