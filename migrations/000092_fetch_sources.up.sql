@@ -165,7 +165,15 @@ as $$
           select sources.etag,
                  sources.last_modified
            where not run.is_forced
-             and to_regclass(format('%I.%I', sources.schema_name, sources.table_name)) is not null
+             -- Not to_regclass(), which needs a right on the schema.
+             and exists (
+                 select
+                   from pg_class
+                   join pg_namespace
+                     on pg_namespace.oid = pg_class.relnamespace
+                  where pg_namespace.nspname = sources.schema_name
+                    and pg_class.relname = sources.table_name
+             )
       ) as known
         on true
      where sources.id = run.source_id

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(52);
+select plan(47);
 
 create role "Tap Ann" in role tinydevcrm_user;
 create role "Tap Eve" in role tinydevcrm_user;
@@ -73,8 +73,8 @@ set local search_path = tap_eve, public;
 select is_empty($$ select from tinydevcrm.sources union all select from tinydevcrm.source_runs $$, 'others do not see it');
 select throws_ok($$ select tinydevcrm.run_source('orders') $$, 'TD001', null, 'others cannot have it fetched');
 reset session authorization;
-create table tap_facts as select id as source_id from tinydevcrm.sources;
-grant select on tap_facts to public;
+create table public.tap_facts as select id as source_id from tinydevcrm.sources;
+grant select on public.tap_facts to public;
 set local session authorization "Tap Eve";
 select throws_ok(
     $$ insert into tinydevcrm.source_runs (source_id) select source_id from public.tap_facts $$, '42501', null,

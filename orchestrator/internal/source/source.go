@@ -254,15 +254,21 @@ func (r *Runner) request(run *run, file *file) (upload.Request, error) {
 		return upload.Request{}, err
 	}
 	request.MaxBytes, request.MaxRatio = r.limits.MaxBytes, r.limits.MaxRatio
-	request.Table, request.Mode, request.Key = run.table, run.mode, run.key
+	schema, answer := run.schema, "select tinydevcrm._finish_run($1, $2, $3, $4, $5)"
+	if run.isOwn {
+		request.Table, request.Mode, request.Key = run.table, run.mode, run.key
+	} else {
+		// A job of the owner imports it from here.
+		schema, answer = "pg_temp", "select tinydevcrm._stage_run($1, $2, $3, $4, $5)"
+		request.Table = "fetched"
+	}
 	request.Prepare = func(ctx context.Context, conn *sql.Conn) error {
 		_, err := conn.ExecContext(ctx,
-			"select set_config('search_path', concat_ws(', ', quote_ident($1), nullif(current_setting('search_path'), '')), true)", run.schema)
+			"select set_config('search_path', concat_ws(', ', quote_ident($1), nullif(current_setting('search_path'), '')), true)", schema)
 		return err
 	}
 	request.Finish = func(ctx context.Context, conn *sql.Conn, done upload.Import) error {
-		_, err := conn.ExecContext(ctx, "select tinydevcrm._finish_run($1, $2, $3, $4, $5)",
-			run.id, run.attempt, done.ID, file.etag, file.lastModified)
+		_, err := conn.ExecContext(ctx, answer, run.id, run.attempt, done.ID, file.etag, file.lastModified)
 		return err
 	}
 	return request, nil

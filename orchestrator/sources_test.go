@@ -1,0 +1,137 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// An export is a server whose file a test changes.
+type export struct {
+	*httptest.Server
+	file atomic.Pointer[string]
+}
+
+func newExport(t *testing.T, text string) *export {
+	t.Helper()
+	e := &export{}
+	e.set(text)
+	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, *e.file.Load())
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *export) set(text string) { e.file.Store(&text) }
+
+// awaitRun waits until the last run of a source has ended, and returns its status and error.
+func awaitRun(t *testing.T, pool *sql.DB, source string, runs int) (status, message string) {
+	t.Helper()
+	// Where pg_cron has no seconds, jobs run each minute.
+	dbtest.Eventually(t, 100*time.Second, fmt.Sprintf("run %d of %s has ended", runs, source), func() bool {
+		var ended int
+		if err := pool.QueryRowContext(t.Context(), `
+			select count(finished_at), coalesce(max(status) filter (where is_last), ''), coalesce(max(error_message) filter (where is_last), '')
+			  from (select source_runs.*, row_number() over (order by source_runs.id desc) = 1 as is_last
+			          from tinydevcrm.source_runs join tinydevcrm.sources on sources.id = source_id where name = $1) as runs`, source).Scan(&ended, &status, &message); err != nil {
+			t.Fatal(err)
+		}
+		return ended == runs
+	})
+	return status, message
+}
+
+// The orchestrator fetches for everyone, but what a table runs, it runs as its owner.
+func TestASourceOfAUserIsImportedByTheirOwnJob(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	ann, eve := open(t, server.URL, "ann"), open(t, server.URL, "eve")
+	background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), upWithWebhooks...)
+	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
+		return dbtest.Value[bool](t, super, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
+	})
+	dbtest.Exec(t, ann, `create table orders (id integer primary key, code text, ran_as text default session_user || ' as ' || current_user)`)
+	rows := "id,code\n1,007\n2,\n3,\"a,b\"\n4,short,surplus\n"
+	e := newExport(t, rows)
+	dbtest.Exec(t, ann, `select tinydevcrm.create_source('orders', $1, mode => 'upsert', key => '{id}',
+		options => '{"ragged": "reject", "missing_columns": "null"}')`, e.URL+"/orders.csv")
+	if status, message := awaitRun(t, ann, "orders", 1); status != "imported" {
+		t.Fatalf("it is %s: %s", status, message)
+	}
+	if got := dbtest.Value[string](t, ann, "select string_agg(concat_ws('|', id, code, ran_as), ';' order by id) from orders"); got != "1|007|ann as ann;2|ann as ann;3|a,b|ann as ann" {
+		t.Errorf("the table has %s", got)
+	}
+	if got := dbtest.Value[string](t, ann, `
+		select concat_ws('|', imports.source, mode, row_count, problem_count, reject_count, line, line_text)
+		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|upsert|3|1|1|5|4,short,surplus" {
+		t.Errorf("the log has %s", got)
+	}
+	for _, table := range []string{"source_rows", "imports where owner = 'runner'::regrole"} {
+		if n := dbtest.Value[int](t, super, "select count(*) from tinydevcrm."+table); n != 0 {
+			t.Errorf("%s has %d rows left", table, n)
+		}
+	}
+
+	e.set("id,code,new\n5,x,y\n")
+	dbtest.Exec(t, ann, "select tinydevcrm.run_source('orders')")
+	importStaged(t, super, ann)
+	if status, message := awaitRun(t, ann, "orders", 2); status != "failed" || !strings.Contains(message, "new") {
+		t.Errorf("a column that came is %s: %s", status, message)
+	}
+	if n := dbtest.Value[int](t, ann, "select count(*) from orders"); n != 3 {
+		t.Errorf("the table has %d rows", n)
+	}
+
+	// Between the two steps nobody else sees the rows, or takes them.
+	dbtest.Exec(t, super, "alter role ann nologin")
+	e.set("id,code\n6,secret\n")
+	dbtest.Exec(t, super, "insert into tinydevcrm.source_runs (source_id) select id from tinydevcrm.sources")
+	awaitStaged(t, super)
+	for _, table := range []string{"source_runs", "source_rows", "sources"} {
+		if n := dbtest.Value[int](t, eve, "select count(*) from tinydevcrm."+table); n != 0 {
+			t.Errorf("eve sees %d rows of %s", n, table)
+		}
+	}
+	for _, other := range []*sql.DB{eve, super} {
+		dbtest.Exec(t, other, "call tinydevcrm.import_fetched()")
+	}
+	awaitStaged(t, super)
+	dbtest.Exec(t, super, "alter role ann login")
+	importStaged(t, super, ann)
+	if status, message := awaitRun(t, super, "orders", 3); status != "imported" {
+		t.Errorf("it is %s: %s", status, message)
+	}
+	dbtest.Exec(t, super, "call tinydevcrm.settle_jobs()")
+	if n := dbtest.Value[int](t, super, "select count(*) from cron.job where command = 'call tinydevcrm.import_fetched()'"); n != 0 {
+		t.Errorf("%d jobs are left", n)
+	}
+}
+
+func awaitStaged(t *testing.T, super *sql.DB) {
+	t.Helper()
+	dbtest.Eventually(t, dbtest.Deadline, "a file is staged", func() bool {
+		return dbtest.Value[bool](t, super, "select exists (select from tinydevcrm.source_rows)")
+	})
+}
+
+// importStaged does what the owner's job does, which may run once a minute only.
+func importStaged(t *testing.T, super, owner *sql.DB) {
+	t.Helper()
+	dbtest.Eventually(t, dbtest.Deadline, "the file is staged, if the job has not been faster", func() bool {
+		return dbtest.Value[bool](t, super, "select not exists (select from tinydevcrm.source_runs where finished_at is null and status <> 'staged')")
+	})
+	dbtest.Exec(t, owner, "call tinydevcrm.import_fetched()")
+}
