@@ -271,6 +271,10 @@ begin
             tinydevcrm._compute_next_fetch(new.schedule, clock_timestamp())
     end;
 
+    if tg_op = 'UPDATE' and new.notify_deadline <> old.notify_deadline then
+        new.silent_since := null;
+    end if;
+
     -- What the old file was tells nothing about another one.
     if tg_op = 'INSERT'
        or (new.url, new.headers, new.mode, new.options)
@@ -290,7 +294,7 @@ comment on function tinydevcrm._sources_fill_in() is
 
 create trigger _100_fill_in
     before insert
-        or update of url, headers, mode, key, options, schedule, is_paused
+        or update of url, headers, mode, key, options, schedule, notify_deadline, is_paused
     on tinydevcrm.sources
     for each row
     execute function tinydevcrm._sources_fill_in();
@@ -410,7 +414,7 @@ comment on column tinydevcrm.source_runs.row_count is
 comment on column tinydevcrm.source_runs.columns is
     'Columns of the import, as in tinydevcrm.imports.';
 comment on column tinydevcrm.source_runs.error_code is
-    'SQLSTATE of the last failure; null when there was none, or when it was not of the database.';
+    'SQLSTATE of the last failure, TD013 when the file could not be fetched; null when there was none.';
 comment on column tinydevcrm.source_runs.error_message is
     'What the last failure was, without the URL and the headers.';
 comment on column tinydevcrm.source_runs.created_at is

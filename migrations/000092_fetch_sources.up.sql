@@ -49,7 +49,7 @@ as $$
     update tinydevcrm.source_runs
        set status = 'failed',
            hidden_for = interval '0',
-           error_code = null,
+           error_code = 'TD013',
            error_message = 'the orchestrator ended during each of five attempts'
      where source_runs.id in (
          select lost.id
@@ -132,9 +132,11 @@ create function tinydevcrm._describe_run(run tinydevcrm.source_runs)
         options       jsonb
     )
     language sql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
+    -- Volatile, so that it sees what tinydevcrm._take_run() saw in the same statement: a source that was
+    -- committed a moment ago.
     select run.id,
            run.attempts,
            sources.name,
@@ -431,7 +433,7 @@ declare
 begin
     update tinydevcrm.source_runs
        set status = case when tries.are_over then 'failed' else 'waiting' end,
-           error_code = left(nullif(_fail_run.error_code, ''), 5),
+           error_code = left(coalesce(nullif(_fail_run.error_code, ''), 'TD013'), 5),
            error_message = left(_fail_run.error_message, 2500),
            hidden_for = case
                when tries.are_over then interval '0'

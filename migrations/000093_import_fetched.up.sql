@@ -229,6 +229,7 @@ begin
     update tinydevcrm.source_runs
        set attempts = source_runs.attempts + 1,
            status = case when v_run.attempts >= 5 then 'failed' else 'staged' end,
+           error_code = case when v_run.attempts >= 5 then 'TD013' end,
            error_message = case
                when v_run.attempts >= 5 then 'the session of its job ended during each of five attempts'
            end

@@ -418,6 +418,7 @@ begin
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
         '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
         '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
+        '_note_silent_sources',
         '_settle_changes',
         '_remove_seen_changes'
     ] loop

@@ -135,3 +135,47 @@ func importStaged(t *testing.T, super, owner *sql.DB) {
 	})
 	dbtest.Exec(t, owner, "call tinydevcrm.import_fetched()")
 }
+
+func TestTheCommandsOfSources(t *testing.T) {
+	t.Parallel()
+	pool, server := newServer(t)
+	e := newExport(t, "id,due\n007,1.2.2024\n008,31.12.2024\n")
+	background(t, server.URL, upWithWebhooks...)
+	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
+		return dbtest.Value[bool](t, pool, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
+	})
+	mustCommand(t, server.URL, "source", "create", "orders", e.URL+"/secret-token", "--schedule", "daily at 6:00", "--refuse-if-fewer", "0.5",
+		"--type", "id=integer", "--null", "NA,-", "--basic-auth", "ann:word", "--notify-deadline", "26h")
+	if status, message := awaitRun(t, pool, "orders", 1); status != "imported" {
+		t.Fatalf("it is %s: %s", status, message)
+	}
+	if got := dbtest.Value[string](t, pool, "select string_agg(id || ' ' || due, ',' order by id) from orders"); got != "7 2024-02-01,8 2024-12-31" {
+		t.Errorf("the table has %s", got)
+	}
+	list := mustCommand(t, server.URL, "source", "list")
+	if !strings.Contains(list, "daily at 6:00") || !strings.Contains(list, "imported") || strings.Contains(list, "secret-token") {
+		t.Errorf("the list is %s", list)
+	}
+	if _, stderr, err := command(t, server.URL, "", "status"); err != nil {
+		t.Errorf("status: %v, %s", err, stderr)
+	}
+
+	e.set("id,due\n")
+	mustCommand(t, server.URL, "source", "run", "orders")
+	if status, message := awaitRun(t, pool, "orders", 2); status != "failed" || !strings.HasPrefix(message, "the file has no rows") {
+		t.Errorf("it is %s: %s", status, message)
+	}
+	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "source orders is failing: the file has no rows") {
+		t.Errorf("status does not mention it: %v, %s", err, stderr)
+	}
+	if show := mustCommand(t, server.URL, "source", "show", "orders"); strings.Count(show, "failed") != 1 || strings.Count(show, "imported") != 1 {
+		t.Errorf("the runs are %s", show)
+	}
+	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly")
+	mustCommand(t, server.URL, "source", "pause", "orders")
+	mustCommand(t, server.URL, "source", "resume", "orders")
+	mustCommand(t, server.URL, "source", "drop", "orders")
+	if n := dbtest.Value[int](t, pool, "select count(*) from orders"); n != 2 {
+		t.Errorf("the table has %d rows", n)
+	}
+}

@@ -232,7 +232,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	wakeSources, cancelSources := hub.Subscribe()
 	defer cancelSources()
 
-	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, diagnostics)
+	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, sources, diagnostics)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,9 @@
 
 begin;
 
-select plan(47);
+select plan(63);
 
+update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
 create role "Tap Eve" in role tinydevcrm_user;
 create role "Tap Runner" in role tinydevcrm_orchestrator;
@@ -111,6 +112,81 @@ select throws_ok(
 set local session authorization "Tap Ann";
 select lives_ok($$ select tinydevcrm.drop_source('orders') $$, 'it can be dropped');
 select is_empty($$ select from tinydevcrm.sources union all select from tinydevcrm.source_runs $$, 'with its runs');
+
+-- events and states
+
+select tinydevcrm.create_source('late', 'https://example.com/late.csv', notify_deadline => '1 hour');
+select tinydevcrm.create_subscription('all');
+select is((select status from tinydevcrm.source_status), 'ok', 'a new source is ok');
+reset session authorization;
+create temporary table run as select id from tinydevcrm.source_runs;
+grant select on run to public;
+-- As the trigger would find it later.
+alter table tinydevcrm.source_runs disable trigger _100_fill_in;
+update tinydevcrm.source_runs set visible_at = now() - interval '6 minutes';
+alter table tinydevcrm.source_runs enable trigger _100_fill_in;
+select is((select status from tinydevcrm.source_status where name = 'late'), 'late', 'nothing has fetched it in time');
+select is(
+    (select is_ok from tinydevcrm.check_installation() where finding = 'sources are fetched and imported'), false,
+    'the installation is checked for that');
+select is(
+    (select value from tinydevcrm._source_metrics() where labels = '{late}'), 1::double precision, 'and the metrics count it');
+
+create procedure pg_temp.fail_run()
+    language plpgsql
+as $$
+begin
+    perform tinydevcrm._fail_run((run).id, (run).attempts, null, '404 Not Found', true)
+       from tinydevcrm._take_run() as run;
+end
+$$;
+call pg_temp.fail_run();
+select results_eq(
+    $$ select format('%s', matview), outcome, error_code, error_message, is_notified from tinydevcrm.matview_refresh_events where matview = 'source late' $$,
+    $$ values ('source late', 'failed', 'TD013', '404 Not Found', true) $$, 'the first failure is an event');
+set local session authorization "Tap Ann";
+select is((select status from tinydevcrm.source_status), 'failing', 'the source is failing');
+select is(
+    (select (event).error_message from tinydevcrm.receive_events('all')), '404 Not Found', 'subscriptions to all views get it');
+select tinydevcrm.run_source('late');
+reset session authorization;
+call pg_temp.fail_run();
+select is(
+    (select count(*) from tinydevcrm.matview_refresh_events where matview = 'source late'), 1::bigint, 'further failures are none');
+set local session authorization "Tap Ann";
+select tinydevcrm.run_source('late');
+reset session authorization;
+select lives_ok(
+    $$ select tinydevcrm._note_unchanged((run).id, (run).attempts) from tinydevcrm._take_run() as run $$, 'nothing new is no failure');
+select results_eq(
+    $$ select outcome, row_count from tinydevcrm.matview_refresh_events where matview = 'source late' order by id desc limit 1 $$,
+    $$ values ('recovered', 0::bigint) $$, 'the recovery is an event');
+select results_eq(
+    $$ select title, summary, severity from tinydevcrm.matview_refresh_events as events
+        cross join lateral tinydevcrm._describe_event(events) where matview = 'source late' order by id $$,
+    $$ values ('source late: import failed', '404 Not Found', 'failure'),
+              ('source late: imported again', 'The import succeeds again, and the file has no rows.', 'recovery') $$,
+    'both say so in words');
+select is(
+    (select string_agg(body::jsonb ->> 'type', ',') from tinydevcrm.matview_refresh_events as events
+      cross join lateral tinydevcrm._build_webhook_body(events) as body (body) where matview = 'source late'), 'source.failed,source.recovered',
+    'and programs see that it is a source');
+
+update tinydevcrm.sources set created_at = now() - interval '61 minutes';
+select tinydevcrm._note_silent_sources();
+select tinydevcrm._note_silent_sources();
+select is(
+    (select count(*) from tinydevcrm.matview_refresh_events where outcome = 'silent' and reason like 'nothing new has come since %'),
+    1::bigint, 'when nothing new has come within its deadline, that is one event');
+select is((select status from tinydevcrm.source_status where name = 'late'), 'silent', 'the source is silent');
+set local session authorization "Tap Ann";
+select throws_ok(
+    $$ insert into tinydevcrm.matview_refresh_events (source_id, outcome, is_notified, duration) values (1, 'silent', true, '0') $$,
+    '42501', null, 'nobody writes events of sources');
+select tinydevcrm.alter_source('late', notify_deadline => '2 days');
+select results_eq(
+    $$ select status, (select count(*) from tinydevcrm.matview_refresh_events where outcome = 'resumed') from tinydevcrm.source_status $$,
+    $$ values ('ok', 0::bigint) $$, 'another deadline ends that, without an event');
 
 select * from finish();
 

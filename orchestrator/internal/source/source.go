@@ -94,10 +94,10 @@ func (r *run) fields() []any {
 // errTaken ends a run that is not ours any more.
 var errTaken = errors.New("another orchestrator has taken the run")
 
-// IsAlive reports whether the Runner has looked recently.
+// IsAlive reports whether the Runner has looked recently, or has no place for more.
 func (r *Runner) IsAlive() bool {
 	last := r.last.Load()
-	return last != nil && time.Since(*last) < aliveWithin
+	return len(r.running) == cap(r.running) || last != nil && time.Since(*last) < aliveWithin
 }
 
 // Run fetches what is due until ctx ends, and then waits for what is under way to stop.
@@ -147,11 +147,14 @@ func (r *Runner) take(ctx context.Context) (*run, error) {
 		       described.key, described.options
 		  from tinydevcrm._take_run(make_interval(secs => $1)) as taken
 		 cross join lateral tinydevcrm._describe_run(taken) as described`, holdFor.Seconds())
-	if err != nil || len(runs) == 0 {
+	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	r.last.Store(&now)
+	if len(runs) == 0 {
+		return nil, nil
+	}
 	return &runs[0], nil
 }
 
