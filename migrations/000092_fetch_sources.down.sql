@@ -7,6 +7,7 @@ drop function tinydevcrm._return_run(bigint, integer);
 drop function tinydevcrm._extend_run(bigint, integer, interval);
 drop function tinydevcrm._lock_run(bigint, integer);
 drop function tinydevcrm._describe_run(tinydevcrm.source_runs);
+drop function tinydevcrm._take_file(text);
 drop function tinydevcrm._take_run(interval);
 drop function tinydevcrm._fail_lost_runs();
 drop function tinydevcrm._is_fetchable(regrole);

@@ -84,6 +84,13 @@ begin
        and source_runs.visible_at <= clock_timestamp()
        and source_runs.status <> 'staged'
        and tinydevcrm._is_fetchable(source_runs.owner)
+       -- Files are taken from the inbox.
+       and exists (
+           select
+             from tinydevcrm.sources
+            where sources.id = source_runs.source_id
+              and sources.url !~ '^file:'
+       )
        and not exists (
            select
              from tinydevcrm.source_runs as others
@@ -114,6 +121,52 @@ $$;
 comment on function tinydevcrm._take_run(interval) is
     'Takes the run that is due the longest, for a time after which another orchestrator may take it; '
     'null when there is none. Never waits.';
+
+create function tinydevcrm._take_file(file_name text)
+    returns tinydevcrm.source_runs
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_source_id bigint;
+    v_run       tinydevcrm.source_runs;
+begin
+    select sources.id
+      into v_source_id
+      from tinydevcrm.sources
+     where sources.url ~ '^file:'
+       and not sources.is_paused
+       and tinydevcrm._is_session_of(sources.owner)
+       and _take_file.file_name like translate(
+               regexp_replace(substr(sources.url, 6), '([\\%_])', '\\\1', 'g'), '*?', '%_')
+     order by length(sources.url) desc,
+              sources.id
+     limit 1;
+
+    if not found then
+        return null;
+    end if;
+
+    -- One that is open was left by a program that was killed.
+    insert into tinydevcrm.source_runs (source_id)
+    values (v_source_id)
+        on conflict do nothing;
+    update tinydevcrm.source_runs
+       set status = 'fetching',
+           attempts = least(source_runs.attempts + 1, 1000),
+           hidden_for = interval '1 minute'
+     where source_runs.source_id = v_source_id
+       and source_runs.finished_at is null
+    returning source_runs.*
+         into v_run;
+    return v_run;
+end
+$$;
+
+comment on function tinydevcrm._take_file(text) is
+    'Begins a run for a file of the inbox: of the source of this session''s role with the longest '
+    'pattern that fits its name; null when none does.';
 
 create function tinydevcrm._describe_run(run tinydevcrm.source_runs)
     returns table (
@@ -464,6 +517,7 @@ revoke execute on function
     tinydevcrm._is_fetchable(regrole),
     tinydevcrm._fail_lost_runs(),
     tinydevcrm._take_run(interval),
+    tinydevcrm._take_file(text),
     tinydevcrm._describe_run(tinydevcrm.source_runs),
     tinydevcrm._lock_run(bigint, integer),
     tinydevcrm._extend_run(bigint, integer, interval),
@@ -480,6 +534,7 @@ grant execute on function
     tinydevcrm._is_fetchable(regrole),
     tinydevcrm._fail_lost_runs(),
     tinydevcrm._take_run(interval),
+    tinydevcrm._take_file(text),
     tinydevcrm._describe_run(tinydevcrm.source_runs),
     tinydevcrm._lock_run(bigint, integer),
     tinydevcrm._extend_run(bigint, integer, interval),

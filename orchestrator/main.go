@@ -104,11 +104,13 @@ type program struct {
 	webhookProxy bool
 	authURL      string
 	letSupers    bool
-	maxUpload    int64
-	maxRatio     int64
-	stdin        io.Reader
-	stdout       io.Writer
-	stderr       io.Writer
+	// inbox is the folder of files to import; empty for none.
+	inbox     string
+	maxUpload int64
+	maxRatio  int64
+	stdin     io.Reader
+	stdout    io.Writer
+	stderr    io.Writer
 }
 
 func (p *program) rootCommand() *cobra.Command {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -176,6 +178,49 @@ func TestTheCommandsOfSources(t *testing.T) {
 	mustCommand(t, server.URL, "source", "resume", "orders")
 	mustCommand(t, server.URL, "source", "drop", "orders")
 	if n := dbtest.Value[int](t, pool, "select count(*) from orders"); n != 2 {
+		t.Errorf("the table has %d rows", n)
+	}
+}
+
+// What is killed in the midst of a file leaves no half table and no lost run.
+func TestAKilledProgramLosesNoFile(t *testing.T) {
+	const inner = "TINYDEVCRM_TEST_OF_A_KILL"
+	if url := os.Getenv(inner); url != "" {
+		t.Error(run(t.Context(), upWithWebhooks, environment(url), strings.NewReader(""), io.Discard, io.Discard))
+		return
+	}
+	t.Parallel()
+	pool, server := newServer(t)
+	halfway := make(chan struct{}, 1)
+	var asked atomic.Int32
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "id\n"+strings.Repeat("1\n", 200_000))
+		if asked.Add(1) == 1 {
+			w.(http.Flusher).Flush()
+			halfway <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	t.Cleanup(origin.Close)
+	dbtest.Exec(t, pool, "update tinydevcrm.settings set webhook_networks = '{127.0.0.0/8}'")
+	dbtest.Exec(t, pool, "create table orders as select 7 as id")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_source('orders', $1, mode => 'append')", origin.URL)
+	process := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestAKilledProgramLosesNoFile$")
+	process.Env = append(os.Environ(), inner+"="+server.URL)
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-halfway
+	if err := process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	process.Wait()
+	background(t, server.URL, upWithWebhooks...)
+	// A minute after the program last said that it was alive.
+	if status, message := awaitRun(t, pool, "orders", 1); status != "imported" || asked.Load() != 2 {
+		t.Errorf("the run is %s after %d requests: %s", status, asked.Load(), message)
+	}
+	if n := dbtest.Value[int](t, pool, "select count(*) from orders"); n != 200_001 {
 		t.Errorf("the table has %d rows", n)
 	}
 }

@@ -67,6 +67,8 @@ func (p *program) upCommand() *cobra.Command {
 		"size in MB up to which the page and sources take a file, packed and unpacked; 0 takes any")
 	command.Flags().Int64Var(&p.maxRatio, "max-unpack-ratio", 100,
 		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
+	command.Flags().StringVar(&p.inbox, "inbox", "",
+		"folder from which each file is imported, as a source 'file:PATTERN' says, and then moved to done/ or failed/")
 	command.Flags().BoolVar(&p.webhookProxy, "webhook-proxy", false,
 		"post webhooks and fetch sources through the proxy that $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY name")
 	command.Flags().Func("allow-webhooks-to",
@@ -245,6 +247,9 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return tests.Run(ctx, wakeTests) })
 	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
 	group.Go(func() error { return sources.Run(ctx, wakeSources) })
+	if p.inbox != "" {
+		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
+	}
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {

@@ -13,5 +13,6 @@ import (
 func NewRunnerWithin(pool *sql.DB, network *guard.Network, limits upload.Limits, logger *slog.Logger, stall, file time.Duration) *Runner {
 	r := NewRunner(pool, network, limits, logger)
 	r.stallWithin, r.fileWithin = stall, file
+	r.settledAfter, r.inboxEvery = 200*time.Millisecond, 50*time.Millisecond
 	return r
 }

@@ -51,6 +51,8 @@ type Runner struct {
 	logger      *slog.Logger
 	stallWithin time.Duration
 	fileWithin  time.Duration
+	// settledAfter and inboxEvery are those of the inbox.
+	settledAfter, inboxEvery time.Duration
 	// running has a place for each run that is under way. Its end sends a signal.
 	running, ended chan struct{}
 	last           atomic.Pointer[time.Time]
@@ -59,14 +61,16 @@ type Runner struct {
 // NewRunner returns a Runner that takes files within limits. Run starts it.
 func NewRunner(pool *sql.DB, network *guard.Network, limits upload.Limits, logger *slog.Logger) *Runner {
 	return &Runner{
-		pool:        pool,
-		network:     network,
-		limits:      limits,
-		logger:      logger,
-		stallWithin: stallWithin,
-		fileWithin:  fileWithin,
-		running:     make(chan struct{}, atOnce),
-		ended:       make(chan struct{}, 1),
+		pool:         pool,
+		network:      network,
+		limits:       limits,
+		logger:       logger,
+		stallWithin:  stallWithin,
+		fileWithin:   fileWithin,
+		settledAfter: settledAfter,
+		inboxEvery:   inboxEvery,
+		running:      make(chan struct{}, atOnce),
+		ended:        make(chan struct{}, 1),
 	}
 }
 
@@ -232,7 +236,7 @@ func (r *Runner) importFile(ctx context.Context, run *run) error {
 		return r.exec(ctx, "select tinydevcrm._note_unchanged($1, $2)", run.id, run.attempt)
 	}
 	defer file.Close()
-	request, err := r.request(run, file)
+	request, err := r.request(run, file.name, file.etag, file.lastModified)
 	if err != nil {
 		return err
 	}
@@ -247,16 +251,16 @@ func (r *Runner) importFile(ctx context.Context, run *run) error {
 }
 
 // request says how a file is imported.
-func (r *Runner) request(run *run, file *file) (upload.Request, error) {
+func (r *Runner) request(run *run, file, etag, lastModified string) (upload.Request, error) {
 	values, err := optionsOf(run.options)
 	if err != nil {
 		return upload.Request{}, err
 	}
-	request, err := upload.NewRequest(file.name, values)
+	request, err := upload.NewRequest(file, values)
 	if err != nil {
 		return upload.Request{}, err
 	}
-	request.MaxBytes, request.MaxRatio = r.limits.MaxBytes, r.limits.MaxRatio
+	request = r.bounded(request)
 	schema, answer := run.schema, "select tinydevcrm._finish_run($1, $2, $3, $4, $5)"
 	if run.isOwn {
 		request.Table, request.Mode, request.Key = run.table, run.mode, run.key
@@ -271,10 +275,16 @@ func (r *Runner) request(run *run, file *file) (upload.Request, error) {
 		return err
 	}
 	request.Finish = func(ctx context.Context, conn *sql.Conn, done upload.Import) error {
-		_, err := conn.ExecContext(ctx, answer, run.id, run.attempt, done.ID, file.etag, file.lastModified)
+		_, err := conn.ExecContext(ctx, answer, run.id, run.attempt, done.ID, etag, lastModified)
 		return err
 	}
 	return request, nil
+}
+
+// bounded is request within our limits.
+func (r *Runner) bounded(request upload.Request) upload.Request {
+	request.MaxBytes, request.MaxRatio = r.limits.MaxBytes, r.limits.MaxRatio
+	return request
 }
 
 // optionsOf reads the options of a source as a form has them.

@@ -326,3 +326,49 @@ func TestDriftIsRefusedOrLetIn(t *testing.T) {
 		})
 	}
 }
+
+// A program that ends gives its run back; one that is killed loses it after a minute.
+func TestARunOfAProgramThatEndsIsTakenAgain(t *testing.T) {
+	pool := schema(t)
+	begun := make(chan struct{}, 10)
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "id\n"+strings.Repeat("1\n", 500_000))
+		w.(http.Flusher).Flush()
+		begun <- struct{}{}
+		<-r.Context().Done()
+	})
+	end := begin(t, pool, upload.Limits{})
+	name := create(t, pool, "orders", o.URL, "")
+	<-begun
+	end()
+	if got := dbtest.Value[string](t, pool, `
+		select status || ' ' || attempts || ' ' || (to_regclass('orders') is null) from tinydevcrm.source_runs
+		  join tinydevcrm.sources on sources.id = source_id where name = $1`, name); got != "due 0 true" {
+		t.Errorf("the run is %s", got)
+	}
+	o.now(give("id\n1\n"))
+	end = begin(t, pool, upload.Limits{})
+	await(t, pool, name, "imported", 1)
+	end()
+
+	// Another one has taken the run, as it may after a minute: what the first one imports then is undone.
+	hold := make(chan struct{})
+	o.now(func(w http.ResponseWriter, _ *http.Request) {
+		begun <- struct{}{}
+		<-hold
+		io.WriteString(w, "id\n7\n8\n")
+	})
+	end = begin(t, pool, upload.Limits{})
+	again(t, pool, name)
+	<-begun
+	dbtest.Exec(t, pool, "update tinydevcrm.source_runs set hidden_for = '0', attempts = attempts + 1, status = 'fetching' where finished_at is null")
+	close(hold)
+	await(t, pool, name, "imported", 2)
+	end()
+	if got := dbtest.Value[string](t, pool, "select string_agg(id::text, ',' order by id) from orders"); got != "7,8" {
+		t.Errorf("the table has %s", got)
+	}
+	if n := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.imports where relation = 'orders'::regclass"); n != 2 {
+		t.Errorf("%d imports, want two", n)
+	}
+}
