@@ -30,6 +30,7 @@ drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_ev
 
 revoke update on tinydevcrm.settings from tinydevcrm_admin;
 drop policy settings_admin on tinydevcrm.settings;
+drop policy source_rows_admin on tinydevcrm.source_rows;
 drop policy source_runs_admin on tinydevcrm.source_runs;
 drop policy sources_admin on tinydevcrm.sources;
 drop policy subscription_tests_admin on tinydevcrm.subscription_tests;

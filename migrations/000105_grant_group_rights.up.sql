@@ -73,6 +73,11 @@ create policy source_runs_admin on tinydevcrm.source_runs
     to tinydevcrm_admin
     using (true);
 
+create policy source_rows_admin on tinydevcrm.source_rows
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy settings_admin on tinydevcrm.settings
     for update
     to tinydevcrm_admin

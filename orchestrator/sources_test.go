@@ -182,6 +182,39 @@ func TestTheCommandsOfSources(t *testing.T) {
 	}
 }
 
+// The whole export takes the place of the old one, and the view notifies of what is new in it.
+func TestANightlyExportNotifiesOfItsNewRows(t *testing.T) {
+	t.Parallel()
+	pool, server := newServer(t)
+	e := newExport(t, "id,due,shipped\n1,2026-01-05,2026-01-04\n2,2026-01-05,2026-01-09\n")
+	stdout, _ := background(t, server.URL, upWithWebhooks...)
+	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
+		return dbtest.Value[bool](t, pool, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
+	})
+	dbtest.Exec(t, pool, "select tinydevcrm.create_source('orders', $1, schedule => 'daily at 6:00')", e.URL)
+	awaitRun(t, pool, "orders", 1)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('late', 'select * from orders where shipped > due', 'rows_added', key => '{id}')")
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('late', 'on change')")
+	e.set("id,due,shipped\n1,2026-01-05,2026-01-04\n2,2026-01-05,2026-01-09\n3,2026-01-06,2026-01-08\n4,2026-01-06,2026-01-06\n")
+	dbtest.Exec(t, pool, "select tinydevcrm.run_source('orders')")
+	if status, message := awaitRun(t, pool, "orders", 2); status != "imported" {
+		t.Fatalf("it is %s: %s", status, message)
+	}
+	var late []eventLine
+	dbtest.Eventually(t, dbtest.Deadline, "the view notifies", func() bool {
+		late = late[:0]
+		for _, event := range stdout.events(t) {
+			if event.Matview == "public.late" {
+				late = append(late, event)
+			}
+		}
+		return len(late) > 0
+	})
+	if rows := string(late[0].Rows); len(late) != 1 || !strings.Contains(rows, `"id":3`) && !strings.Contains(rows, `"id": 3`) || strings.Contains(rows, "2026-01-09") {
+		t.Errorf("it notifies of %s, %d times", rows, len(late))
+	}
+}
+
 // What is killed in the midst of a file leaves no half table and no lost run.
 func TestAKilledProgramLosesNoFile(t *testing.T) {
 	const inner = "TINYDEVCRM_TEST_OF_A_KILL"
