@@ -223,8 +223,15 @@ create function tinydevcrm._sources_fill_in()
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_problem constant text := tinydevcrm._find_source_problem(new);
+    v_problem text;
 begin
+    -- A source can be paused even if its URL would be refused by now.
+    if tg_op = 'INSERT'
+       or (new.url, new.headers, new.schedule) is distinct from (old.url, old.headers, old.schedule)
+    then
+        v_problem := tinydevcrm._find_source_problem(new);
+    end if;
+
     if v_problem is not null then
         raise exception using
             errcode = 'TD007',

@@ -19,7 +19,8 @@ as $$
                 where source_runs.source_id = sources.id
                   and source_runs.finished_at is null
            )
-           for no key update skip locked
+           -- Leaves out one for which its owner is just creating a run: that would be waited for.
+           for update skip locked
       ) as due
         on conflict do nothing
 $$;
@@ -76,7 +77,7 @@ declare
 begin
     perform tinydevcrm._make_due_runs(), tinydevcrm._fail_lost_runs();
 
-    -- One run of an owner at a time, so that slow servers cost only those who named them.
+    -- One run of another owner at a time, so that slow servers cost only those who named them.
     select source_runs.*
       into v_run
       from tinydevcrm.source_runs
@@ -91,13 +92,16 @@ begin
             where sources.id = source_runs.source_id
               and sources.url !~ '^file:'
        )
-       and not exists (
-           select
-             from tinydevcrm.source_runs as others
-            where others.owner = source_runs.owner
-              and others.status = 'fetching'
-              and others.finished_at is null
-              and others.visible_at > clock_timestamp()
+       and (
+           tinydevcrm._is_session_of(source_runs.owner)
+           or not exists (
+               select
+                 from tinydevcrm.source_runs as others
+                where others.owner = source_runs.owner
+                  and others.status = 'fetching'
+                  and others.finished_at is null
+                  and others.visible_at > clock_timestamp()
+           )
        )
      order by source_runs.visible_at
      limit 1
@@ -295,6 +299,7 @@ create function tinydevcrm._return_run(run_id bigint, attempt integer)
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
 as $$
 begin
     perform tinydevcrm._lock_run(_return_run.run_id, _return_run.attempt);
@@ -436,6 +441,7 @@ create function tinydevcrm._finish_run(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
 as $$
 begin
     perform tinydevcrm._lock_run(_finish_run.run_id, _finish_run.attempt);
@@ -453,6 +459,7 @@ create function tinydevcrm._note_unchanged(run_id bigint, attempt integer)
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
 as $$
 begin
     perform tinydevcrm._lock_run(_note_unchanged.run_id, _note_unchanged.attempt);
@@ -480,6 +487,7 @@ create function tinydevcrm._fail_run(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
 as $$
 declare
     v_run tinydevcrm.source_runs := tinydevcrm._lock_run(_fail_run.run_id, _fail_run.attempt);

@@ -138,6 +138,7 @@ create function tinydevcrm._stage_run(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
 as $$
 declare
     v_import tinydevcrm.imports;

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(63);
+select plan(65);
 
 update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
@@ -112,6 +112,20 @@ select throws_ok(
 set local session authorization "Tap Ann";
 select lives_ok($$ select tinydevcrm.drop_source('orders') $$, 'it can be dropped');
 select is_empty($$ select from tinydevcrm.sources union all select from tinydevcrm.source_runs $$, 'with its runs');
+
+-- what is allowed meanwhile
+
+reset session authorization;
+update tinydevcrm.settings set webhook_networks = '{10.0.0.0/8}';
+set local session authorization "Tap Ann";
+select tinydevcrm.create_source('inside', 'http://10.0.0.1/a.csv');
+reset session authorization;
+update tinydevcrm.settings set webhook_networks = '{}';
+set local session authorization "Tap Ann";
+select lives_ok($$ select tinydevcrm.pause_source('inside') $$, 'a source whose URL would be refused by now can be paused');
+select throws_ok(
+    $$ select tinydevcrm.alter_source('inside', 'http://10.0.0.2/a.csv') $$, 'TD007', null, 'but not moved within the network');
+select tinydevcrm.drop_source('inside');
 
 -- events and states
 

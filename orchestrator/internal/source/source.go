@@ -27,7 +27,7 @@ const (
 	// MaxConns is the size that the pool must have: one connection for each import, one to take and to answer.
 	MaxConns = atOnce + 1
 	// atOnce is how many files are fetched at once.
-	atOnce = 2
+	atOnce = 4
 	// lookAfter is how often we look for what is due.
 	lookAfter = 5 * time.Second
 	// holdFor is how long a run is ours, and extendAfter how often we put that off.

@@ -327,6 +327,27 @@ func TestDriftIsRefusedOrLetIn(t *testing.T) {
 	}
 }
 
+func TestTwoProgramsShareTheSources(t *testing.T) {
+	pool := schema(t)
+	o := newOrigin(t, give("id\n1\n"))
+	begin(t, pool, upload.Limits{})
+	begin(t, pool, upload.Limits{})
+	const sources = 12
+	var names []string
+	for i := range sources {
+		names = append(names, create(t, pool, fmt.Sprintf("shared%d", i), o.URL, ", mode => 'append'"))
+	}
+	for i, name := range names {
+		await(t, pool, name, "imported", 1)
+		if n := dbtest.Value[int](t, pool, fmt.Sprintf("select count(*) from shared%d", i)); n != 1 {
+			t.Errorf("%s has %d rows", name, n)
+		}
+	}
+	if asked := o.asked.Load(); asked != sources {
+		t.Errorf("%d requests for %d sources", asked, sources)
+	}
+}
+
 // A program that ends gives its run back; one that is killed loses it after a minute.
 func TestARunOfAProgramThatEndsIsTakenAgain(t *testing.T) {
 	pool := schema(t)
