@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,7 +144,11 @@ func TestTheCommandsOfSources(t *testing.T) {
 	t.Parallel()
 	pool, server := newServer(t)
 	e := newExport(t, "id,due\n007,1.2.2024\n008,31.12.2024\n")
-	background(t, server.URL, upWithWebhooks...)
+	inbox := t.TempDir()
+	background(t, server.URL, slices.Concat(upWithWebhooks, []string{"--inbox", inbox})...)
+	if err := os.WriteFile(filepath.Join(inbox, "dropped.csv"), []byte("n\n1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
 		return dbtest.Value[bool](t, pool, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
 	})
@@ -177,6 +183,10 @@ func TestTheCommandsOfSources(t *testing.T) {
 	mustCommand(t, server.URL, "source", "pause", "orders")
 	mustCommand(t, server.URL, "source", "resume", "orders")
 	mustCommand(t, server.URL, "source", "drop", "orders")
+	dbtest.Eventually(t, dbtest.Deadline, "the file of the inbox is done", func() bool {
+		moved, _ := filepath.Glob(filepath.Join(inbox, "done", "*-dropped.csv"))
+		return len(moved) == 1 && dbtest.Value[bool](t, pool, "select to_regclass('dropped') is not null")
+	})
 	if n := dbtest.Value[int](t, pool, "select count(*) from orders"); n != 2 {
 		t.Errorf("the table has %d rows", n)
 	}
