@@ -2629,7 +2629,7 @@ function _find_embed(name text) returns bigint
 
 
 -- 000091_create_sources
--- Where files come from again and again: the orchestrator fetches a URL by a schedule, and imports what it gets.
+-- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
 
 table sources
     -- Where files come from again and again.
@@ -2682,6 +2682,10 @@ function _sources_fill_in() returns trigger
 function _sources_drop() returns trigger
     -- Deletes a source whose owner has set is_dropped.
 
+
+-- 000092_create_source_runs
+-- What became of the sources: a run each time that one is due or asked for.
+
 table source_runs
     -- What became of the sources: one row each time that a source was due or asked for.
     id                   bigint       -- Number of the run.
@@ -2692,7 +2696,7 @@ table source_runs
     attempts             integer      -- How many times it was taken.
     hidden_for           interval     -- For how long from now on no orchestrator takes it, at most 7 days.
     visible_at           timestamptz  -- From when on an orchestrator takes it; one that is fetching it puts this off.
-    file_name            text         -- Name of the file, for the log of imports.
+    filename             text         -- Name of the file, for the log of imports.
     etag                 text         -- The ETag of the answer.
     last_modified        text         -- Its Last-Modified.
     header               text[]       -- The columns of a staged file.
@@ -2721,6 +2725,10 @@ function _source_runs_note_due() returns trigger
 
 function _source_runs_end() returns trigger
     -- Records with a source how its run has ended.
+
+
+-- 000093_manage_sources
+-- The calls that create, change, run, pause and drop sources.
 
 function _find_own_source(name text) returns bigint
     -- Number of a source of the caller.
@@ -2771,8 +2779,8 @@ function drop_source(name text) returns void
     -- Drops a source with its runs.
 
 
--- 000092_fetch_sources
--- How orchestrators fetch: each takes a run for a minute and puts that off while it works.
+-- 000094_take_source_runs
+-- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
     -- Creates a run for each source that is due and has none open.
@@ -2786,7 +2794,7 @@ function _fail_lost_runs() returns void
 function _take_run(hidden_for interval default '00:01:00') returns source_runs
     -- Takes the run that is due the longest, for a time after which another orchestrator may take it; null when there is none.
 
-function _take_file(file_name text) returns source_runs
+function _take_file(filename text) returns source_runs
     -- Begins a run for a file of the inbox: of the source of this session's role with the longest pattern that fits its name; null when none does.
 
 function _describe_run(run source_runs) returns table (
@@ -2805,6 +2813,10 @@ function _describe_run(run source_runs) returns table (
         options jsonb
     )
     -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
+
+
+-- 000095_answer_source_runs
+-- What orchestrators answer.
 
 function _lock_run(run_id bigint, attempt integer) returns source_runs
     -- Locks a run that an orchestrator has taken.
@@ -2838,7 +2850,7 @@ function _fail_run(
     -- Records that an attempt has failed.
 
 
--- 000093_import_fetched
+-- 000096_import_fetched
 -- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
 
 table source_rows
@@ -2877,7 +2889,7 @@ procedure import_fetched()
     -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
 
 
--- 000094_note_sources
+-- 000097_note_sources
 -- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
 
 function _sources_note() returns trigger
@@ -2916,7 +2928,7 @@ view source_status
     is_troubled          boolean      -- Whether the state needs attention.
 
 
--- 000095_create_retention
+-- 000098_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -2947,7 +2959,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
     -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
 
--- 000096_create_status
+-- 000099_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -3024,7 +3036,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000097_create_overview
+-- 000100_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -3045,7 +3057,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000098_create_page_lists
+-- 000101_create_page_lists
 -- What the page lists: the imported tables, and the views with all that it shows of each.
 
 view imported_tables
@@ -3110,7 +3122,7 @@ function _find_matviews(asked text, part text, row_limit integer, schemas name[]
     -- The views whose names contain a part, failing and late ones first and then the newest; the view asked for comes last when it is not among them.
 
 
--- 000099_follow_changes
+-- 000102_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -3135,7 +3147,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000100_follow_table_changes
+-- 000103_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3169,7 +3181,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000101_note_late_matviews
+-- 000104_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3179,7 +3191,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000102_create_upkeep
+-- 000105_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3216,7 +3228,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000103_create_checks
+-- 000106_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3243,7 +3255,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000104_create_metrics
+-- 000107_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3265,7 +3277,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000106_drop_users
+-- 000109_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3278,14 +3290,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000107_create_watchdog
+-- 000110_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000108_create_rule_replays
+-- 000111_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3342,7 +3354,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000109_move_registrations
+-- 000112_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3364,7 +3376,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000110_list_matview_settings
+-- 000113_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3386,7 +3398,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000111_lock_readers
+-- 000114_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3416,7 +3428,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000112_alter_matview_queries
+-- 000115_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3445,7 +3457,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000113_describe_matviews
+-- 000116_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3455,7 +3467,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000114_restore_matviews
+-- 000117_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text

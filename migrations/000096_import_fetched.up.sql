@@ -174,7 +174,7 @@ begin
            hidden_for = interval '0',
            etag = left(_stage_run.etag, 500),
            last_modified = left(_stage_run.last_modified, 100),
-           file_name = v_import.source,
+           filename = v_import.source,
            header = v_header,
            byte_count = v_import.byte_count,
            row_count = v_import.row_count,
