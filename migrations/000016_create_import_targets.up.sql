@@ -56,7 +56,14 @@ declare
     v_mode     tinydevcrm.import_modes;
     v_kind     "char";
 begin
-    perform tinydevcrm._check_schema((import).schema_name);
+    -- The session's own temporary schema is as good, for files that go on from there.
+    if (import).schema_name is distinct from (
+        select nspname
+          from pg_namespace
+         where oid = pg_my_temp_schema()
+    ) then
+        perform tinydevcrm._check_schema((import).schema_name);
+    end if;
 
     -- The caller owns the table, or will own it.
     if not tinydevcrm._is_session_of(quote_ident(current_user)::regrole) then

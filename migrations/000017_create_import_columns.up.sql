@@ -130,7 +130,8 @@ begin
                order by named.number),
            (select min(key)
               from jsonb_object_keys(_plan_columns.types) as key
-             where key <> all (_plan_columns.header)
+             where key <> '*'
+               and key <> all (_plan_columns.header)
                and key <> all (tinydevcrm._make_column_names(_plan_columns.header)))
       into v_columns, v_unknown
       from unnest(
@@ -144,7 +145,8 @@ begin
                     _plan_columns.types->>named.name,
                     case cardinality(array_positions(_plan_columns.header, named.header))
                         when 1 then _plan_columns.types->>named.header
-                    end) as type
+                    end,
+                    _plan_columns.types->>'*') as type
      ) as given
      cross join lateral tinydevcrm._find_form(given.type) as form (name)
      cross join lateral (
@@ -180,7 +182,8 @@ $$;
 
 comment on function tinydevcrm._plan_columns(text[], integer[], jsonb, boolean) is
     'The columns of an import, as in tinydevcrm.import_step. They come from the names in the file, '
-    'the rank of the ladder that fits each column so far, and the types that were given by name. '
+    'the rank of the ladder that fits each column so far, and the types that were given by name, or '
+    'as * for all others. '
     'When it defers_errors, the COPY takes every value of a column of a given type. Raises TD007 when '
     'there is no such type or no column of that name.';
 

@@ -4,6 +4,7 @@ create table tinydevcrm.matview_refresh_events (
     id            bigint generated always as identity,
     owner         regrole not null,
     matview_id    bigint,
+    source_id     bigint,
     matview       text not null,
     schedule_id   bigint,
     outcome       text not null,
@@ -84,7 +85,8 @@ create table tinydevcrm.matview_refresh_events (
 
 comment on table tinydevcrm.matview_refresh_events is
     'What happened to the watched materialized views: each refresh, one that has not happened in '
-    'time, tables that do not change, and a drop. The transaction of the refresh or of the drop '
+    'time, tables that do not change, and a drop. Sources of files write events too: failed, '
+    'recovered, silent, resumed. The transaction of the refresh or of the drop '
     'writes its row.';
 comment on column tinydevcrm.matview_refresh_events.id is
     'Number of the event. It is assigned before the commit, so do not read events with "id > last '
@@ -93,8 +95,11 @@ comment on column tinydevcrm.matview_refresh_events.owner is
     'Owner of the materialized view.';
 comment on column tinydevcrm.matview_refresh_events.matview_id is
     'The registration; null when it has been removed.';
+comment on column tinydevcrm.matview_refresh_events.source_id is
+    'Number of the source of files that the event is about; null when it is about a view.';
 comment on column tinydevcrm.matview_refresh_events.matview is
-    'Name of the materialized view at that time, with its schema, quoted if needed.';
+    'Name of the materialized view at that time, with its schema, quoted if needed; or "source" and '
+    'the name of a source.';
 comment on column tinydevcrm.matview_refresh_events.schedule_id is
     'The schedule that refreshed it; null for a refresh on request.';
 comment on column tinydevcrm.matview_refresh_events.outcome is

@@ -100,7 +100,7 @@ create function tinydevcrm._describe_event(
 as $$
 begin
     return query
-        with names (matview, changes, row_count, rule) as (
+        with names (matview, changes, row_count, rule, action, failure) as (
             select regexp_replace((event).matview, '^public\.', '')
                    || case _describe_event.other_count
                           when 0 then ''
@@ -113,15 +113,17 @@ begin
                        select matviews.notify_when
                          from tinydevcrm.matviews
                         where matviews.id = (event).matview_id
-                   )
+                   ),
+                   case when (event).source_id is null then 'refreshed' else 'imported' end,
+                   case when (event).source_id is null then 'refresh failed' else 'import failed' end
         )
         select format(
                    '%s: %s',
                    regexp_replace(names.matview, '[[:cntrl:]]+', ' ', 'g'),
                    case (event).outcome
                        when 'refreshed' then coalesce(names.changes, names.row_count)
-                       when 'recovered' then 'refreshed again'
-                       when 'failed' then 'refresh failed'
+                       when 'recovered' then names.action || ' again'
+                       when 'failed' then names.failure
                        when 'skipped' then 'refresh skipped'
                        when 'silent' then 'no new data'
                        when 'resumed' then 'new data again'
@@ -133,7 +135,11 @@ begin
                        || coalesce(' Refreshes are plain now: ' || (event).plain_reason || '.', '')
                    when 'recovered' then
                        format(
-                           'The refresh succeeds again, and the view has %s%s.',
+                           case
+                               when (event).source_id is null then
+                                   'The refresh succeeds again, and the view has %s%s.'
+                               else 'The import succeeds again, and the file has %s%s.'
+                           end,
                            names.row_count, ': ' || names.changes)
                    when 'failed' then coalesce((event).error_message, 'The refresh failed.')
                    when 'skipped' then 'Another refresh of the view was running.'
@@ -158,8 +164,11 @@ begin
                        (event).row_count = 0 and coalesce(names.rule, '') <> 'empty'
                    else (event).outcome in ('recovered', 'resumed')
                end,
-               format(
-                   '/views/%s?event=%s', tinydevcrm._encode_path((event).matview), (event).id)
+               case
+                   when (event).source_id is not null then '/'
+                   else format(
+                       '/views/%s?event=%s', tinydevcrm._encode_path((event).matview), (event).id)
+               end
           from names;
 end
 $$;
@@ -168,7 +177,7 @@ comment on function tinydevcrm._describe_event(tinydevcrm.matview_refresh_events
     'An event in words, for a person. title is one line, summary a sentence. severity is failure, '
     'recovery, change, late, silent, resumed or dropped. key names what is wrong: a failure and '
     'its recovery have the same one, and rows and the end of them, and silent and resumed. '
-    'is_resolved says that it is over. path is the page of the view, with the event. other_count '
+    'is_resolved says that it is over. path is the page of the view, with the event; of a source, the first page. other_count '
     'is how many other views the notification is about: see tinydevcrm.grouped_events().';
 
 create function tinydevcrm._name_message(event_id bigint, row_number integer)

@@ -79,7 +79,9 @@ as $$
                '{%s}',
                concat_ws(
                    ', ',
-                   '"type" : ' || to_json('matview.' || (event).outcome),
+                   '"type" : ' || to_json(
+                       case when (event).source_id is null then 'matview.' else 'source.' end
+                       || (event).outcome),
                    '"timestamp" : ' || to_json((event).started_at),
                    '"superseded_by" : ' || _build_webhook_body.superseded_by,
                    '"also_' || (event).outcome || '" : ' || _build_webhook_body.others,
@@ -89,7 +91,7 @@ $$;
 comment on function tinydevcrm._build_webhook_body(
     tinydevcrm.matview_refresh_events, bigint, json
 ) is
-    'The body of the post of an event: its type is "matview." and the outcome, its data the event. '
+    'The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event. '
     'superseded_by is as in tinydevcrm.receive_events(). also_failed or also_recovered lists the '
     'events that the post carries besides: see tinydevcrm.grouped_events().';
 

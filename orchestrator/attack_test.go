@@ -38,6 +38,9 @@ var attackedTables = []struct{ table, change, forged string }{
 	{"deliveries", "attempts = 0", "(owner, subscription_id, event_id) select 'ann', hook_id, first_event_id from public.facts"},
 	{"webhooks", "url = 'https://evil.example/'",
 		"(subscription_id, owner, url, secret) values ({subscription_id}, 'ann', 'https://evil.example/', 'whsec_' || repeat('A', 32))"},
+	{"sources", "url = 'https://evil.example/'", "(owner, name, url, table_name) values ('ann', 'forged', 'https://evil.example/', 't')"},
+	{"source_runs", "is_forced = true", "(source_id) values ({source_id})"},
+	{"source_rows", "cells = '{forged}'", "(run_id, row_number, cells) values ({run_id}, 2, '{forged}')"},
 	{"embeds where matview_id = {matview_id}", "rows = '[[\"forged\"]]'",
 		"(matview_id, origins) values ({other_matview_id}, '{*}')"},
 }
@@ -104,6 +107,15 @@ var attacks = []attack{
 	{"see the status", "select from tinydevcrm.matview_status where relation = (select relation from tinydevcrm.matviews where id = {matview_id})"},
 	{"see the subscription", "select from tinydevcrm.subscription_status where subscription = 'mine'"},
 	{"see the event as JSON", "select from tinydevcrm.matview_refresh_events as events, tinydevcrm.event_json(events) where id = {first_event_id}"},
+	{"have a source fetched", "select tinydevcrm.run_source('export')"},
+	{"fetch another URL", "select tinydevcrm.alter_source('export', 'https://evil.example/')"},
+	{"pause a source", "select tinydevcrm.pause_source('export')"},
+	{"drop a source", "select tinydevcrm.drop_source('export')"},
+	{"take a run, with its secrets", "select from tinydevcrm._take_run() as taken, tinydevcrm._describe_run(taken) as described"},
+	{"read the secrets of a run", "select from tinydevcrm._describe_run(jsonb_populate_record(null::tinydevcrm.source_runs, '{\"source_id\": {source_id}}')) as described"},
+	{"end a run", "do $$ begin perform tinydevcrm._take_run(); perform tinydevcrm._note_unchanged({run_id}, 1); end $$"},
+	{"ask for a run from inside", "do $$ begin perform tinydevcrm._request_run({source_id}, true); assert exists (select from tinydevcrm.source_runs where source_id = {source_id}), 'in vain'; end $$"},
+	{"load what was fetched", "do $$ begin update tinydevcrm.source_runs set status = 'staged' where id = {run_id}; perform tinydevcrm._import_fetched({run_id}); assert (select finished_at is not null from tinydevcrm.source_runs where id = {run_id}), 'in vain'; end $$"},
 	{"see the job", "select from cron.job where jobid = {job_id}"},
 	{"unschedule the job", "select cron.unschedule({job_id})"},
 }
@@ -125,6 +137,14 @@ var outOfBounds = []attack{
 	{"run upkeep", "call tinydevcrm.settle_jobs()"},
 	{"note what is late", "select tinydevcrm._note_late()"},
 	{"note what is silent", "select tinydevcrm._note_silent()"},
+	{"note which sources are silent", "select tinydevcrm._note_silent_sources()"},
+	{"stage rows for others", "select tinydevcrm._stage_run({run_id}, 1, {import_id}, '', '')"},
+	{"forget an import", "select tinydevcrm._forget_staging({import_id})"},
+	{"a source that reads a file", "select tinydevcrm.create_source('x', 'file:///etc/passwd')"},
+	{"a source that reads the inbox", "select tinydevcrm.create_source('x', 'file:*')"},
+	{"a source that reads the metadata of the machine", "select tinydevcrm.create_source('x', 'http://169.254.169.254/')"},
+	{"a source that reads the machine", "select tinydevcrm.create_source('x', 'http://127.0.0.1:5000/')"},
+	{"a source into our schema", "select tinydevcrm.create_source('x', 'https://example.com/', 'settings', schema_name => 'tinydevcrm')"},
 	{"wake the jobs of others", "select tinydevcrm._wake_change_jobs(null)"},
 	{"notify of a change", "select tinydevcrm._notify_change()"},
 	{"run the rounds of others", "call tinydevcrm._refresh_stale(2, null)"},
@@ -221,7 +241,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		}
 		return slices.Contains([]string{"see the status", "see the subscription", "see the event as JSON",
-			"find the view", "find the widget"}, name)
+			"find the view", "find the widget", "read the secrets of a run"}, name)
 	}
 	seen := 0
 	for _, attack := range all {
@@ -236,7 +256,7 @@ func superviseOnly(t *testing.T, databaseURL string, super *sql.DB, all []attack
 			}
 		})
 	}
-	if seen != len(attackedTables)+5 {
+	if seen != len(attackedTables)+6 {
 		t.Errorf("an administrator looked at %d things", seen)
 	}
 }
@@ -371,18 +391,22 @@ func prepareVictim(t *testing.T, databaseURL string, super *sql.DB) {
 		"select tinydevcrm.schedule_matview('changing', 'on change')",
 		"select tinydevcrm.create_subscription('mine')",
 		"select tinydevcrm.create_webhook('hook', 'https://example.com/')",
+		"select tinydevcrm.create_source('export', 'https://example.com/export.csv', headers => '{\"Authorization\": \"Bearer s3cret\"}')",
 		"insert into t values (2)",
 		"select tinydevcrm.refresh_matview('v')",
 	} {
 		dbtest.Exec(t, ann, statement)
 	}
 	dbtest.Exec(t, super, "insert into tinydevcrm.import_problems (import_id, line, reason, line_text) select id, 1, 'made up', '' from tinydevcrm.imports")
+	dbtest.Exec(t, super, "insert into tinydevcrm.source_rows (run_id, row_number, cells) select id, 1, '{secret}' from tinydevcrm.source_runs")
 	dbtest.Exec(t, super, `
 		create table public.facts as
 		select (select max(id) from tinydevcrm.imports) as import_id,
 		       (select id from tinydevcrm.matviews where relation = 'ann.v'::regclass) as matview_id,
 		       (select id from tinydevcrm.matviews where relation = 'ann.other'::regclass) as other_matview_id,
 		       (select min(job_id) from tinydevcrm.schedules) as job_id,
+		       (select id from tinydevcrm.sources) as source_id,
+		       (select id from tinydevcrm.source_runs) as run_id,
 		       (select id from tinydevcrm.subscriptions where name = 'mine') as subscription_id,
 		       (select id from tinydevcrm.subscriptions where name = 'hook') as hook_id,
 		       (select min(id) from tinydevcrm.matview_refresh_events where outcome = 'refreshed') as first_event_id,

@@ -42,7 +42,7 @@ func noteLateOnce(ctx context.Context, pool *sql.DB) error {
 	var may bool
 	err := pool.QueryRowContext(ctx, "select has_function_privilege('tinydevcrm._note_late(interval)', 'execute')").Scan(&may)
 	if err == nil && may {
-		_, err = pool.ExecContext(ctx, "select tinydevcrm._note_late(), tinydevcrm._note_silent()")
+		_, err = pool.ExecContext(ctx, "select tinydevcrm._note_late(), tinydevcrm._note_silent(), tinydevcrm._note_silent_sources()")
 	}
 	if err != nil {
 		return fmt.Errorf("note what is late: %w", err)

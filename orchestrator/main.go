@@ -104,11 +104,13 @@ type program struct {
 	webhookProxy bool
 	authURL      string
 	letSupers    bool
-	maxUpload    int64
-	maxRatio     int64
-	stdin        io.Reader
-	stdout       io.Writer
-	stderr       io.Writer
+	// inbox is the folder of files to import; empty for none.
+	inbox     string
+	maxUpload int64
+	maxRatio  int64
+	stdin     io.Reader
+	stdout    io.Writer
+	stderr    io.Writer
 }
 
 func (p *program) rootCommand() *cobra.Command {
@@ -130,7 +132,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
+		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

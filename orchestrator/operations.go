@@ -14,12 +14,13 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/source"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
 // operations says how all of this goes.
-func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, diagnostics *slog.Logger) (*ops.Ops, error) {
+func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, sources *source.Runner, diagnostics *slog.Logger) (*ops.Ops, error) {
 	latest, err := migrate.Latest()
 	if err != nil {
 		return nil, err
@@ -28,7 +29,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 		Pool:          own.operations,
 		SchemaVersion: latest,
 		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
-		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive},
+		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive, "source": sources.IsAlive},
 		Changes:       changes.IsAlive,
 		Pools: map[string]*sql.DB{
 			"page":       page,
@@ -36,6 +37,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 			"webhooks":   own.webhooks,
 			"operations": own.operations,
 			"changes":    own.fresh,
+			"sources":    own.sources,
 		},
 		Logger: diagnostics,
 	})

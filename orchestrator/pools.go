@@ -7,6 +7,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/source"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
 )
 
@@ -14,7 +15,7 @@ import (
 const webhookConns = 2
 
 // pools are connections of their own for what must go on however busy the page is.
-type pools struct{ log, webhooks, operations, watchdog, fresh *sql.DB }
+type pools struct{ log, webhooks, operations, watchdog, fresh, sources *sql.DB }
 
 func (p *program) openPools(ctx context.Context) (pools, error) {
 	var opened pools
@@ -28,17 +29,22 @@ func (p *program) openPools(ctx context.Context) (pools, error) {
 			return pools{}, err
 		}
 	}
-	// A refresh takes as long as it does.
-	var err error
-	if opened.fresh, err = db.Open(ctx, p.databaseURL, fresh.MaxConns); err != nil {
-		opened.close()
-		return pools{}, err
+	// A refresh and an import take as long as they do.
+	for _, pool := range []struct {
+		opened   **sql.DB
+		maxConns int
+	}{{&opened.fresh, fresh.MaxConns}, {&opened.sources, source.MaxConns}} {
+		var err error
+		if *pool.opened, err = db.Open(ctx, p.databaseURL, pool.maxConns); err != nil {
+			opened.close()
+			return pools{}, err
+		}
 	}
 	return opened, nil
 }
 
 func (s pools) close() {
-	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog, s.fresh} {
+	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog, s.fresh, s.sources} {
 		if pool != nil {
 			pool.Close()
 		}

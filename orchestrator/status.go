@@ -91,6 +91,11 @@ func (p *program) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		others, err := sourceTroubles(command.Context(), pool)
+		if err != nil {
+			return err
+		}
+		troubles = append(troubles, others...)
 		for _, trouble := range troubles {
 			fmt.Fprintln(p.stderr, printable(trouble))
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/source"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
@@ -63,13 +64,15 @@ func (p *program) upCommand() *cobra.Command {
 	command.Flags().BoolVar(&p.letSupers, "allow-superuser-login", false,
 		"with --auth: let superusers log in too, whose passwords are worth the whole server")
 	command.Flags().Int64Var(&p.maxUpload, "max-upload", 4096,
-		"size in MB up to which the page takes a file, packed and unpacked; 0 takes any")
+		"size in MB up to which the page and sources take a file, packed and unpacked; 0 takes any")
 	command.Flags().Int64Var(&p.maxRatio, "max-unpack-ratio", 100,
 		"how many times its size a packed file may unpack to, beyond 16 MB; 0 takes any")
+	command.Flags().StringVar(&p.inbox, "inbox", "",
+		"folder from which each file is imported, as a source 'file:PATTERN' says, and then moved to done/ or failed/")
 	command.Flags().BoolVar(&p.webhookProxy, "webhook-proxy", false,
-		"post webhooks through the proxy that $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY name")
+		"post webhooks and fetch sources through the proxy that $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY name")
 	command.Flags().Func("allow-webhooks-to",
-		"private addresses to which webhooks may post, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
+		"private addresses to which webhooks may post, and from which sources are fetched, such as 127.0.0.0/8; may be repeated", p.allowWebhooksTo)
 	return command
 }
 
@@ -222,7 +225,16 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 
 	changes := fresh.NewRunner(pools.fresh, diagnostics)
 
-	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, diagnostics)
+	files := upload.Limits{MaxBytes: p.maxUpload << 20, MaxRatio: p.maxRatio}
+	network := source.NewNetwork(p.webhooksTo)
+	if p.webhookProxy {
+		network.UseProxy(http.ProxyFromEnvironment)
+	}
+	sources := source.NewRunner(pools.sources, network, files, diagnostics)
+	wakeSources, cancelSources := hub.Subscribe()
+	defer cancelSources()
+
+	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, sources, diagnostics)
 	if err != nil {
 		return err
 	}
@@ -234,6 +246,10 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
 	group.Go(func() error { return tests.Run(ctx, wakeTests) })
 	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
+	group.Go(func() error { return sources.Run(ctx, wakeSources) })
+	if p.inbox != "" {
+		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
+	}
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {
@@ -242,7 +258,6 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if at.metrics != nil {
 		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
 	}
-	files := upload.Limits{MaxBytes: p.maxUpload << 20, MaxRatio: p.maxRatio}
 	group.Go(func() error {
 		return serve(ctx, at.page, web.Handler(web.Config{
 			Pool:      pool,

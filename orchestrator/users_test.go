@@ -24,6 +24,8 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	dbtest.Exec(t, ann, "select tinydevcrm.create_webhook('hook', 'https://example.com/')")
 	dbtest.Exec(t, eve, "select tinydevcrm.create_subscription('all')")
 	dbtest.Exec(t, ann, "select tinydevcrm.refresh_matview('v')")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_source('due', 'https://example.com/', schedule => 'hourly')")
+	dbtest.Exec(t, ann, "update tinydevcrm.source_runs set status = 'unchanged'")
 
 	const delivery = "(select min(id) from tinydevcrm.deliveries where owner = 'ann'::regrole)"
 	attempts := []struct {
@@ -45,6 +47,13 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 			"select id from tinydevcrm.deliveries for update", runner, "select from tinydevcrm.webhooks, tinydevcrm._receive_posts(subscription_id, 10, '1 minute')"},
 		{"a drop and the subscription of who watches all", eve,
 			"select id from tinydevcrm.subscriptions for update", ann, "drop materialized view w"},
+		{"what is due and a run that is just created", ann,
+			"insert into tinydevcrm.source_runs (source_id) select id from tinydevcrm.sources", super,
+			"update tinydevcrm.sources set next_due_at = now() - interval '1 minute'; select tinydevcrm._take_run()"},
+		{"what is due and the source", ann,
+			"select id from tinydevcrm.sources for update", runner, "select tinydevcrm._take_run()"},
+		{"who is silent and the source", ann,
+			"select id from tinydevcrm.sources for update", runner, "select tinydevcrm._note_silent_sources()"},
 		{"a drop by another and the subscription", ann,
 			"select id from tinydevcrm.subscriptions for update", super, "drop materialized view ann.v"},
 	}

@@ -16,7 +16,7 @@ select is_empty(
           and p.proname not in (
               -- These run a caller's SQL, or commit.
               'create_matview', '_set_up_matview', 'alter_matview_query', '_rebuild_reader', 'restore_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
-              'refresh_scheduled', 'refresh_by_seconds', 'refresh_changed', '_refresh_stale', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'remove_expired',
+              'refresh_scheduled', 'refresh_by_seconds', 'refresh_changed', '_refresh_stale', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'import_fetched', 'remove_expired',
               '_check_query', '_make_view', 'preview_query', '_summarize_column', '_summarize_columns',
               -- These print names as the session would write them.
               '_show_query', 'describe_matview',

@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(52);
+select plan(58);
 
 create temporary table written as
 select c.oid as relation,
@@ -16,7 +16,8 @@ select c.oid as relation,
     on a.attrelid = c.oid
  where c.oid = any (array[
            'tinydevcrm.imports', 'tinydevcrm.import_problems', 'tinydevcrm.subscriptions',
-           'tinydevcrm.deliveries', 'tinydevcrm.webhooks', 'tinydevcrm.subscription_tests'
+           'tinydevcrm.deliveries', 'tinydevcrm.webhooks', 'tinydevcrm.subscription_tests',
+           'tinydevcrm.sources', 'tinydevcrm.source_runs'
        ]::regclass[])
    and a.attnum > 0
    and (
@@ -25,7 +26,7 @@ select c.oid as relation,
    );
 
 select ok(
-    (select count(distinct relation) = 6 and count(*) > 25 from written),
+    (select count(distinct relation) = 8 and count(*) > 25 from written),
     'users can write some columns of each table');
 select is_empty(
     $$ select name
@@ -109,11 +110,11 @@ select throws_ok(
 select throws_ok(
     format('lock table tinydevcrm.%s in %s mode', relation, lock_mode), '42501', null,
     format('nobody locks %s in %s mode', relation, lock_mode))
-  from unnest(array['imports', 'import_problems', 'subscriptions', 'deliveries', 'webhooks']) as relation
+  from unnest(array['imports', 'import_problems', 'subscriptions', 'deliveries', 'webhooks', 'sources', 'source_runs']) as relation
  cross join unnest(array['row exclusive', 'access exclusive']) as lock_mode;
 select throws_ok(
     format('delete from tinydevcrm.%s', relation), '42501', null, 'nobody deletes from ' || relation)
-  from unnest(array['imports', 'import_problems', 'subscriptions', 'deliveries', 'webhooks']) as relation;
+  from unnest(array['imports', 'import_problems', 'subscriptions', 'deliveries', 'webhooks', 'sources', 'source_runs']) as relation;
 select throws_ok(
     $$ insert into tinydevcrm.subscriptions (name, matview_id) select 'spy', matview_id from tap_facts $$,
     '42501', 'new row violates row-level security policy for table "subscriptions"',

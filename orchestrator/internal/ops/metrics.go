@@ -22,10 +22,10 @@ func descriptions() map[string]*prometheus.Desc {
 		"Whether no notifications arrive although the listening connection is up, as through a pooler in transaction mode.")
 	add("tinydevcrm_listener_reconnects_total",
 		"How often the listening connection was lost and restored since the program started.")
-	add("tinydevcrm_delivery_loop_up", "Whether the delivery loop has run recently.", "kind")
+	add("tinydevcrm_delivery_loop_up", "Whether the loop that delivers, or fetches sources, has run recently.", "kind")
 	add("tinydevcrm_change_loop_up", "Whether the loop that refreshes views on change runs, or has run recently.")
 	add("tinydevcrm_refreshes_total",
-		"Events of all materialized views since the program started, by outcome; late, silent, resumed and dropped are no refreshes.", "outcome")
+		"Events of all materialized views and sources since the program started, by outcome; late, silent, resumed and dropped are no refreshes.", "outcome")
 	add("tinydevcrm_imports_total",
 		"Imports that succeeded since the program started, by page, command line or psql.", "mode")
 
@@ -35,6 +35,7 @@ func descriptions() map[string]*prometheus.Desc {
 	add("tinydevcrm_matview_failing_since_timestamp_seconds",
 		"When the view that has been failing the longest began to fail; missing when none fails.")
 	add("tinydevcrm_schedules", "Schedules, by state; late when a due refresh has not happened.", "state")
+	add("tinydevcrm_sources", "Sources of files, by state; late when nothing has fetched or imported one that was due.", "state")
 	add("tinydevcrm_subscriptions", "Subscriptions, by kind of receiver and by state.", "kind", "state")
 	add("tinydevcrm_deliveries_pending",
 		"Deliveries that are neither acknowledged nor parked; at most 1000 of each subscription are counted.", "kind")

@@ -83,6 +83,12 @@ type Request struct {
 
 	// given are the names of the options that NewRequest was given.
 	given []string
+
+	// Prepare runs in the transaction of the import before anything else, Finish before its commit, which an error of
+	// theirs prevents; they may be nil.
+	Prepare func(context.Context, *sql.Conn) error
+	Finish  func(context.Context, *sql.Conn, Import) error
+
 	// sizes are those of the first chunk and of the others, for tests; 0 means the default.
 	sizes [2]int
 	// isByText sends rows in text format, for tests.
@@ -171,12 +177,20 @@ const commitWithin = 5 * time.Second
 // table, or nothing.
 func Load(ctx context.Context, pool *sql.DB, file io.Reader, request Request) (done Import, err error) {
 	err = inTransaction(ctx, pool, func(conn *sql.Conn) (bool, error) {
+		if request.Prepare != nil {
+			if err := request.Prepare(ctx, conn); err != nil {
+				return false, err
+			}
+		}
 		l, err := newLoader(ctx, conn, file, request)
 		if err != nil {
 			return false, err
 		}
 		defer l.end()
 		done, err = l.load(ctx)
+		if err == nil && request.Finish != nil {
+			err = request.Finish(ctx, conn, done)
+		}
 		return err == nil, l.withLines(err)
 	})
 	if err != nil {

@@ -14,9 +14,9 @@ func NewClientWithin(allowed []netip.Prefix, attempt, connect time.Duration) *Cl
 
 // WithRoots makes a Client trust the certificates of a test.
 func (c *Client) WithRoots(roots *x509.CertPool) *Client {
-	c.transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	c.network.Transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	return c
 }
 
 // Close lets the servers of a test end.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.network.Transport.CloseIdleConnections() }

@@ -2,28 +2,18 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
-	"code.dny.dev/ssrf"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/guard"
 )
 
-const (
-	excerptLimit = 200
-	// shortestSecret is how long a part of a header or of a URL is that could be a secret.
-	shortestSecret = 8
-	maxSeconds     = int64(math.MaxInt64 / time.Second)
-)
+// shortestSecret is how long a part of a header or of a URL is that could be a secret.
+const shortestSecret = 8
 
 // A Refusal is the endpoint's answer or failure. tinydevcrm._refuse_post() decides what follows from it.
 type Refusal struct {
@@ -48,17 +38,17 @@ func judge(response *http.Response, body []byte) error {
 	if response.StatusCode >= 200 && response.StatusCode <= 299 {
 		return nil
 	}
-	reason := statusLine(response)
+	reason := guard.StatusLine(response)
 	if location := shownLocation(response); location != "" {
 		reason += " to " + location
 	}
-	if text := excerpt(string(body)); text != "" {
+	if text := guard.Excerpt(string(body)); text != "" {
 		reason += ": " + text
 	}
 	return &Refusal{
 		Status:     response.StatusCode,
 		Reason:     reason,
-		RetryAfter: retryAfter(response.Header.Get("Retry-After"), time.Now()),
+		RetryAfter: guard.RetryAfter(response.Header.Get("Retry-After"), time.Now()),
 		Body:       string(body),
 	}
 }
@@ -97,64 +87,16 @@ func shownLocation(response *http.Response) string {
 		return ""
 	}
 	shown := url.URL{Scheme: location.Scheme, Host: location.Host, Path: location.Path}
-	return excerpt(shown.String())
-}
-
-// statusLine uses the standard text for the status, because the server's text may be anything.
-func statusLine(response *http.Response) string {
-	return strings.TrimSpace(strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode))
-}
-
-// retryAfter reads a number of seconds or a date; anything else counts as none.
-func retryAfter(value string, now time.Time) time.Duration {
-	// A number that is out of range is returned as the largest or smallest possible one.
-	seconds, err := strconv.ParseInt(value, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(max(seconds, 0), maxSeconds)) * time.Second
-	}
-	date, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return max(date.Sub(now), 0)
+	return guard.Excerpt(shown.String())
 }
 
 // explain says why there is no answer.
 func (c *Client) explain(ctx, attempt context.Context, err error) error {
-	var name *net.DNSError
-	var timeout net.Error
-	var refusal *Refusal
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("send a message: %w", ctx.Err())
 	case attempt.Err() != nil:
 		return &Refusal{Reason: fmt.Sprintf("no answer within %v", c.attemptWithin)}
-	case errors.As(err, &refusal):
-		return refusal
-	case errors.Is(err, ssrf.ErrProhibitedIP):
-		return &Refusal{Reason: "the address is private; --allow-webhooks-to allows it"}
-	case errors.As(err, &name):
-		return &Refusal{Reason: "the host name cannot be resolved: " + excerpt(name.Err)}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return &Refusal{Reason: fmt.Sprintf("no connection within %v", c.connectWithin)}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &Refusal{Reason: "the connection was closed without an answer"}
 	}
-	// The error that wraps the cause says that there was a connection, and to which address.
-	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
-		err = cause
-	}
-	return &Refusal{Reason: excerpt(err.Error())}
-}
-
-// excerpt returns one short line that a terminal and a database accept.
-func excerpt(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}), " ")
-	if len(text) > excerptLimit {
-		text = strings.ToValidUTF8(text[:excerptLimit], "") + "…"
-	}
-	return text
+	return &Refusal{Reason: c.network.Explain(err)}
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -16,19 +15,15 @@ import (
 	"strings"
 	"time"
 
-	"code.dny.dev/ssrf"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/guard"
 )
 
 const (
 	attemptWithin = 15 * time.Second
 	connectWithin = 5 * time.Second
-	idleWithin    = 90 * time.Second
 	maxRedirects  = 3
-	maxIdle       = 100
-	// maxIdlePerHost is how many posts to one endpoint run at once: each keeps its connection.
-	maxIdlePerHost = 4
-	headerLimit    = 16 << 10
 	// bodyLimit is how much of an answer is read. For most answers that is all, so that the connection can be
 	// reused. A connection with a longer answer is closed.
 	bodyLimit = 4 << 10
@@ -62,11 +57,7 @@ type Answer struct {
 
 // A Client sends messages. It is safe for concurrent use.
 type Client struct {
-	transport *http.Transport
-	guard     *ssrf.Guardian
-	// proxy chooses the proxy of a request, and proxied connects to it. They are nil without UseProxy.
-	proxy         func(*http.Request) (*url.URL, error)
-	proxied       *http.Transport
+	network       *guard.Network
 	attemptWithin time.Duration
 	connectWithin time.Duration
 }
@@ -77,34 +68,11 @@ func NewClient(allowed []netip.Prefix) *Client {
 }
 
 func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duration) *Client {
-	var v4, v6 []netip.Prefix
-	for _, prefix := range allowed {
-		if prefix.Addr().Is4() {
-			v4 = append(v4, prefix)
-		} else {
-			v6 = append(v6, prefix)
-		}
-	}
-	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	// Control sees the address of the connection, so a name that resolves to another address the second time
-	// cannot bypass the check.
-	dialer := &net.Dialer{Timeout: connectWithin, Control: guard.Safe}
-	return &Client{
-		guard:         guard,
-		attemptWithin: attemptWithin,
-		connectWithin: connectWithin,
-		// It uses no proxy unless UseProxy is called, because a proxy makes the connection without this check.
-		transport: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSHandshakeTimeout:    connectWithin,
-			MaxResponseHeaderBytes: headerLimit,
-			MaxIdleConns:           maxIdle,
-			MaxIdleConnsPerHost:    maxIdlePerHost,
-			IdleConnTimeout:        idleWithin,
-			DisableCompression:     true,
-		},
-	}
+	return &Client{guard.New(allowed, connectWithin), attemptWithin, connectWithin}
 }
+
+// UseProxy has the Client send through a proxy: see guard.Network.
+func (c *Client) UseProxy(proxy func(*http.Request) (*url.URL, error)) { c.network.UseProxy(proxy) }
 
 // Send makes one attempt. It returns nil when the endpoint accepts the message, and a Refusal when it does not
 // or cannot be reached. When ctx ends first, the error wraps ctx.Err() instead, because nothing is known about
@@ -158,7 +126,7 @@ func (c *Client) post(ctx context.Context, endpoint Endpoint, message Message) (
 		}
 		// Not http.Client: it follows redirects that drop the body, and sends the whole URL of the last host
 		// to the next one.
-		response, err := c.exchange(request)
+		response, err := c.network.RoundTrip(request)
 		if err != nil {
 			return nil, c.explain(ctx, attempt, err)
 		}
@@ -204,13 +172,8 @@ func sign(secrets []string, message Message, now time.Time) (http.Header, error)
 
 // check refuses a URL to which nothing may be sent.
 func check(target *url.URL) error {
-	switch {
-	case target.Scheme != "http" && target.Scheme != "https":
-		return &Refusal{Reason: "the URL is neither http nor https"}
-	case target.Hostname() == "":
-		return &Refusal{Reason: "the URL has no host"}
-	case target.User != nil:
-		return &Refusal{Reason: "the URL has a user name or a password"}
+	if err := guard.CheckURL(target); err != nil {
+		return &Refusal{Reason: err.Error()}
 	}
 	return nil
 }
@@ -223,13 +186,13 @@ func keepsMethod(status int) bool {
 func follow(response *http.Response) (*url.URL, error) {
 	next, err := response.Location()
 	if err != nil {
-		return nil, &Refusal{Reason: statusLine(response) + ": no usable Location"}
+		return nil, &Refusal{Reason: guard.StatusLine(response) + ": no usable Location"}
 	}
 	if err := check(next); err != nil {
-		return nil, &Refusal{Reason: statusLine(response) + ": " + err.Error()}
+		return nil, &Refusal{Reason: guard.StatusLine(response) + ": " + err.Error()}
 	}
 	if response.Request.URL.Scheme == "https" && next.Scheme == "http" {
-		return nil, &Refusal{Reason: statusLine(response) + ": the redirect leaves https"}
+		return nil, &Refusal{Reason: guard.StatusLine(response) + ": the redirect leaves https"}
 	}
 	return next, nil
 }

@@ -12,5 +12,6 @@ select cron.unschedule(jobid)
    and username = current_user;
 
 drop function tinydevcrm._settle_schedules();
+drop function tinydevcrm._settle_fetches();
 drop function tinydevcrm._settle_requests();
 drop function tinydevcrm._list_unsettled_jobs();

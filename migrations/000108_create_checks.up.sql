@@ -274,6 +274,16 @@ as $$
            )
      ) as counted
     union all
+    select 'sources are fetched and imported',
+           count(*) = 0,
+           coalesce(
+               string_agg(source_status.name, ', ' order by source_status.name),
+               'no source is late'),
+           'An orchestrator fetches them: start orchestrator up. What it has fetched for other roles '
+           'is imported by a pg_cron job of each role, which has to be able to log in.'
+      from tinydevcrm.source_status
+     where source_status.status = 'late'
+    union all
     select 'you may use TinyDevCRM',
            pg_has_role('tinydevcrm_user', 'usage'),
            'as ' || current_user,

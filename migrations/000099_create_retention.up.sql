@@ -50,11 +50,20 @@ begin
     loop
         commit;
     end loop;
+
+    commit;
+
+    while tinydevcrm._remove_expired_runs(remove_expired.batch_size)
+          operator(pg_catalog.>=) remove_expired.batch_size
+    loop
+        commit;
+    end loop;
 end
 $$;
 
 comment on procedure tinydevcrm.remove_expired(integer) is
-    'Removes refresh events with their deliveries, imports, definitions of dropped views, and '
+    'Removes refresh events with their deliveries, imports, runs of sources, definitions of dropped '
+    'views, and '
     'pg_cron''s history of TinyDevCRM''s jobs when they are older than tinydevcrm.settings says, and events of a '
     'materialized view beyond event_limit. Each batch is a transaction of its own. Events with '
     'deliveries that are not acknowledged are kept until delivery_retention is over; then these '
@@ -389,6 +398,51 @@ comment on function tinydevcrm._remove_expired_drops(integer) is
     'no subscriptions, and returns how many. Of each owner it keeps 1000 at most, so that nobody '
     'fills the table by creating and dropping.';
 
+create function tinydevcrm._remove_expired_runs(batch_size integer)
+    returns bigint
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    with ranked as (
+        select source_runs.id,
+               source_runs.created_at < now() - settings.import_retention as is_expired,
+               row_number() over (
+                   partition by source_runs.source_id
+                   order by source_runs.id desc
+               ) as place
+          from tinydevcrm.source_runs
+         cross join tinydevcrm.settings
+    ),
+    expired as (
+        select source_runs.id
+          from tinydevcrm.source_runs
+         where source_runs.id in (
+                   select ranked.id
+                     from ranked
+                    where ranked.is_expired
+                       or ranked.place > 1000
+               )
+           and source_runs.finished_at is not null
+         limit _remove_expired_runs.batch_size
+           for update skip locked
+    ),
+    removed as (
+        delete
+          from tinydevcrm.source_runs
+         using expired
+         where source_runs.id = expired.id
+        returning source_runs.id
+    )
+    select count(*)
+      from removed
+$$;
+
+comment on function tinydevcrm._remove_expired_runs(integer) is
+    'Removes one batch of the runs of sources that are older than '
+    'tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how '
+    'many.';
+
 revoke execute on procedure tinydevcrm.remove_expired(integer) from public;
 revoke execute on function
     tinydevcrm._remove_events(bigint[]),
@@ -397,7 +451,8 @@ revoke execute on function
     tinydevcrm._remove_surplus_events(bigint, integer),
     tinydevcrm._remove_expired_job_runs(integer),
     tinydevcrm._remove_expired_imports(integer),
-    tinydevcrm._remove_expired_drops(integer)
+    tinydevcrm._remove_expired_drops(integer),
+    tinydevcrm._remove_expired_runs(integer)
 from public;
 
 select cron.schedule(

@@ -133,6 +133,8 @@ begin
      where owner = v_user;
     delete from tinydevcrm.listeners
      where owner = v_user;
+    delete from tinydevcrm.sources
+     where owner = v_user;
 
     if v_new_owner is null then
         delete from tinydevcrm.matview_refresh_events

@@ -16,7 +16,7 @@ as $$
      where (
             command in (
                 'call tinydevcrm.settle_jobs()', 'call tinydevcrm.remove_expired()',
-                'call tinydevcrm.refresh_requested()')
+                'call tinydevcrm.refresh_requested()', 'call tinydevcrm.import_fetched()')
             or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
            )
        and (nodename, nodeport, database) is distinct from (
@@ -88,7 +88,7 @@ begin
        from (
          select job.jobid
            from cron.job
-          where job.jobname ~ '^tinydevcrm (schedule|(slow )?seconds of|requests of) \d+$'
+          where job.jobname ~ '^tinydevcrm (schedule|(slow )?seconds of|requests of|sources of) \d+$'
             and not exists (
                 select
                   from pg_roles
@@ -98,6 +98,7 @@ begin
        ) as renamed;
 
     perform tinydevcrm._settle_requests();
+    perform tinydevcrm._settle_fetches();
 
     for v_schedule in
         select schedules.*
@@ -283,6 +284,52 @@ comment on function tinydevcrm._settle_requests() is
     'Gives each owner with requested refreshes a job that does them, and removes the job of all '
     'others.';
 
+create function tinydevcrm._settle_fetches()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner regrole;
+begin
+    for v_owner in
+        select distinct source_runs.owner
+          from tinydevcrm.source_runs
+          join pg_roles
+            on pg_roles.oid = source_runs.owner
+         where source_runs.status = 'staged'
+    loop
+        begin
+            perform tinydevcrm._create_fetch_job(v_owner);
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not settle the sources of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+
+    perform cron.unschedule(unused.jobid)
+       from (
+         select job.jobid
+           from cron.job
+          where job.command = 'call tinydevcrm.import_fetched()'
+            and not exists (
+                select
+                  from tinydevcrm.source_runs
+                 where source_runs.status = 'staged'
+                   and pg_get_userbyid(source_runs.owner) = job.username
+            )
+            for update skip locked
+       ) as unused;
+end
+$$;
+
+comment on function tinydevcrm._settle_fetches() is
+    'Gives each owner with fetched files a job that imports them, and removes the job of all others.';
+
 create function tinydevcrm._settle_changes()
     returns void
     language sql
@@ -371,6 +418,7 @@ begin
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
         '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
         '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
+        '_note_silent_sources',
         '_settle_changes',
         '_remove_seen_changes'
     ] loop
@@ -432,6 +480,7 @@ revoke execute on function
     tinydevcrm._cancel_overdue_refreshes(),
     tinydevcrm._request_left_rounds(),
     tinydevcrm._settle_requests(),
+    tinydevcrm._settle_fetches(),
     tinydevcrm._settle_changes(),
     tinydevcrm._remove_unused_locks(),
     tinydevcrm._find_last_upkeep()

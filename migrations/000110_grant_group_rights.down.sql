@@ -12,6 +12,9 @@ revoke execute on function
 from tinydevcrm_orchestrator;
 revoke execute on procedure tinydevcrm.settle_jobs() from tinydevcrm_orchestrator;
 
+drop policy source_runs_orchestrator on tinydevcrm.source_runs;
+drop policy sources_orchestrator_lock on tinydevcrm.sources;
+drop policy sources_orchestrator_read on tinydevcrm.sources;
 drop policy subscription_tests_orchestrator_answer on tinydevcrm.subscription_tests;
 drop policy subscription_tests_orchestrator_read on tinydevcrm.subscription_tests;
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
@@ -27,6 +30,9 @@ drop policy matview_refresh_events_orchestrator on tinydevcrm.matview_refresh_ev
 
 revoke update on tinydevcrm.settings from tinydevcrm_admin;
 drop policy settings_admin on tinydevcrm.settings;
+drop policy source_rows_admin on tinydevcrm.source_rows;
+drop policy source_runs_admin on tinydevcrm.source_runs;
+drop policy sources_admin on tinydevcrm.sources;
 drop policy subscription_tests_admin on tinydevcrm.subscription_tests;
 
 drop policy webhooks_admin on tinydevcrm.webhooks;

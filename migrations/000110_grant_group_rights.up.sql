@@ -63,6 +63,21 @@ create policy subscription_tests_admin on tinydevcrm.subscription_tests
     to tinydevcrm_admin
     using (true);
 
+create policy sources_admin on tinydevcrm.sources
+    for select
+    to tinydevcrm_admin
+    using (true);
+
+create policy source_runs_admin on tinydevcrm.source_runs
+    for select
+    to tinydevcrm_admin
+    using (true);
+
+create policy source_rows_admin on tinydevcrm.source_rows
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy settings_admin on tinydevcrm.settings
     for update
     to tinydevcrm_admin
@@ -150,6 +165,24 @@ create policy subscription_tests_orchestrator_read on tinydevcrm.subscription_te
 
 create policy subscription_tests_orchestrator_answer on tinydevcrm.subscription_tests
     for update
+    to tinydevcrm_orchestrator
+    using (true);
+
+-- the orchestrator takes the runs of all sources, and answers
+
+create policy sources_orchestrator_read on tinydevcrm.sources
+    for select
+    to tinydevcrm_orchestrator
+    using (true);
+
+-- To lock a source that is due.
+create policy sources_orchestrator_lock on tinydevcrm.sources
+    for update
+    to tinydevcrm_orchestrator
+    using (true)
+    with check (false);
+
+create policy source_runs_orchestrator on tinydevcrm.source_runs
     to tinydevcrm_orchestrator
     using (true);
 

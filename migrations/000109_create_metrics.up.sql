@@ -204,6 +204,36 @@ comment on function tinydevcrm._subscription_metrics() is
     'Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or '
     'expired; nothing for a role that does not see them all.';
 
+create function tinydevcrm._source_metrics()
+    returns table (name text, labels text[], value double precision)
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not tinydevcrm._sees_all('tinydevcrm.sources')
+       or not tinydevcrm._sees_all('tinydevcrm.source_runs')
+    then
+        return;
+    end if;
+
+    return query
+        select 'tinydevcrm_sources',
+               array[known.state],
+               count(judged.state)::double precision
+          from unnest(array['ok', 'failing', 'late', 'silent', 'paused']) as known (state)
+          left join (
+            select tinydevcrm._source_state(sources) as state
+              from tinydevcrm.sources
+          ) as judged
+            on judged.state = known.state
+         group by known.state;
+end
+$$;
+
+comment on function tinydevcrm._source_metrics() is
+    'Sources by state; nothing for a role that does not see them all.';
+
 create function tinydevcrm._metrics()
     returns table (name text, labels text[], value double precision)
     language plpgsql
@@ -227,6 +257,9 @@ begin
         select subscriptions.*
           from tinydevcrm._subscription_metrics() as subscriptions
         union all
+        select sources.*
+          from tinydevcrm._source_metrics() as sources
+        union all
         -- 0 means never, so that an alert on the age fires then too.
         select 'tinydevcrm_upkeep_last_success_timestamp_seconds',
                '{}',
@@ -241,6 +274,7 @@ begin
                    ('baselines', 'tinydevcrm', 'matview_baselines'),
                    ('imports', 'tinydevcrm', 'imports'),
                    ('import_problems', 'tinydevcrm', 'import_problems'),
+                   ('source_rows', 'tinydevcrm', 'source_rows'),
                    ('job_runs', 'cron', 'job_run_details')
           ) as sized (name, schema_name, table_name)
           -- A cast to regclass would need a right on schema cron, which users lack.
@@ -260,6 +294,7 @@ revoke execute on function
     tinydevcrm._matview_metrics(),
     tinydevcrm._subscription_kind(tinydevcrm.subscriptions),
     tinydevcrm._subscription_metrics(),
+    tinydevcrm._source_metrics(),
     tinydevcrm._metrics()
 from public;
 
@@ -268,6 +303,7 @@ grant execute on function
     tinydevcrm._matview_metrics(),
     tinydevcrm._subscription_kind(tinydevcrm.subscriptions),
     tinydevcrm._subscription_metrics(),
+    tinydevcrm._source_metrics(),
     tinydevcrm._metrics()
 to tinydevcrm_orchestrator;
 

@@ -1,0 +1,301 @@
+-- What orchestrators answer. It counts only while the run is still their own, and is written in the
+-- transaction of the import, which what is refused undoes.
+
+create function tinydevcrm._lock_run(run_id bigint, attempt integer)
+    returns tinydevcrm.source_runs
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- Its owner may have locked it. Then it is taken again.
+    set lock_timeout = '5s'
+as $$
+declare
+    v_run tinydevcrm.source_runs;
+begin
+    select source_runs.*
+      into v_run
+      from tinydevcrm.source_runs
+     where source_runs.id = _lock_run.run_id
+       and source_runs.attempts = _lock_run.attempt
+       and source_runs.status = 'fetching'
+       for no key update;
+
+    if not found then
+        raise exception using
+            errcode = 'TD001',
+            message = format('attempt %s of run %s has ended', _lock_run.attempt, _lock_run.run_id),
+            hint    = 'Another orchestrator has taken it, or the source was dropped.';
+    end if;
+
+    return v_run;
+end
+$$;
+
+comment on function tinydevcrm._lock_run(bigint, integer) is
+    'Locks a run that an orchestrator has taken. Raises TD001 when that is over.';
+
+create function tinydevcrm._extend_run(run_id bigint, attempt integer, hidden_for interval)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tinydevcrm._lock_run(_extend_run.run_id, _extend_run.attempt);
+    update tinydevcrm.source_runs
+       set hidden_for = _extend_run.hidden_for
+     where source_runs.id = _extend_run.run_id;
+end
+$$;
+
+comment on function tinydevcrm._extend_run(bigint, integer, interval) is
+    'Keeps a run that an orchestrator has taken for some time from now on. Raises TD001 when that is '
+    'over.';
+
+create function tinydevcrm._return_run(run_id bigint, attempt integer)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+begin
+    perform tinydevcrm._lock_run(_return_run.run_id, _return_run.attempt);
+    update tinydevcrm.source_runs
+       set status = 'due',
+           attempts = source_runs.attempts - 1,
+           hidden_for = interval '0'
+     where source_runs.id = _return_run.run_id;
+    perform tinydevcrm._notify(0);
+end
+$$;
+
+comment on function tinydevcrm._return_run(bigint, integer) is
+    'Returns a run that an orchestrator which ends cannot finish. Raises TD001 when another one has '
+    'taken it.';
+
+create function tinydevcrm._check_rows(source tinydevcrm.sources, import tinydevcrm.imports)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_least   constant bigint := ceil((source).refuse_if_fewer * (source).row_count);
+    v_options constant jsonb :=
+        tinydevcrm._check_options(tinydevcrm._list_shape_options((source).options));
+    v_changes text;
+begin
+    if (import).row_count = 0 and not (source).accepts_empty then
+        raise exception using
+            errcode = 'TD005',
+            message = 'the file has no rows',
+            hint    = 'If that is right, create the source with accepts_empty.';
+    elsif (import).row_count < v_least then
+        raise exception using
+            errcode = 'TD006',
+            message = format(
+                'the file has %s rows, and the last one had %s', (import).row_count,
+                (source).row_count),
+            hint    = format(
+                'Fewer than %s are refused (refuse_if_fewer = %s). If it is right, change that.',
+                v_least, (source).refuse_if_fewer);
+    end if;
+
+    -- The other modes have compared the file with the table.
+    if (import).mode <> 'replace' then
+        return;
+    end if;
+
+    select string_agg(changes.what, ', ' order by changes.what)
+      into v_changes
+      from (
+        select case
+                   when before.name is null and v_options->>'new_columns' = 'refuse' then
+                       format('%I is new', after.name)
+                   when after.name is null and v_options->>'missing_columns' = 'refuse' then
+                       format('%I is missing', before.name)
+                   when before.type <> after.type and v_options->>'widen' = 'no' then
+                       format('%I is %s and was %s', before.name, after.type, before.type)
+               end as what
+          from jsonb_to_recordset((source).columns) as before (name text, type text)
+          full join jsonb_to_recordset((import).columns) as after (name text, type text)
+            on after.name = before.name
+         where (source).columns is not null
+      ) as changes;
+
+    if v_changes is not null then
+        raise exception using
+            errcode = 'TD006',
+            message = format('the columns differ from those of the last file: %s', left(v_changes, 2000)),
+            hint    = 'Let columns come (new_columns: add or ignore), go (missing_columns: null) or '
+                      'get other types (widen: yes).';
+    end if;
+end
+$$;
+
+comment on function tinydevcrm._check_rows(tinydevcrm.sources, tinydevcrm.imports) is
+    'Checks an import of a source before its commit. Raises TD005 when the file has no rows, TD006 '
+    'when it has fewer than refuse_if_fewer allows, or, in mode replace, other columns or types than '
+    'the last one and the options do not let them come and go.';
+
+create function tinydevcrm._end_run(
+    run_id        bigint,
+    import_id     bigint,
+    etag          text,
+    last_modified text
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_import tinydevcrm.imports;
+    v_source tinydevcrm.sources;
+begin
+    select imports.*
+      into v_import
+      from tinydevcrm.imports
+     where imports.id = _end_run.import_id;
+
+    select sources.*
+      into v_source
+      from tinydevcrm.source_runs
+      join tinydevcrm.sources
+        on sources.id = source_runs.source_id
+     where source_runs.id = _end_run.run_id;
+
+    perform tinydevcrm._check_rows(v_source, v_import);
+
+    update tinydevcrm.source_runs
+       set status = 'imported',
+           hidden_for = interval '0',
+           etag = left(_end_run.etag, 500),
+           last_modified = left(_end_run.last_modified, 100),
+           filename = v_import.source,
+           import_number = v_import.id,
+           byte_count = coalesce(v_import.byte_count, source_runs.byte_count),
+           row_count = v_import.row_count,
+           columns = v_import.columns,
+           error_code = null,
+           error_message = null
+     where source_runs.id = _end_run.run_id;
+end
+$$;
+
+comment on function tinydevcrm._end_run(bigint, bigint, text, text) is
+    'Ends a run in the transaction of its import, and before the commit. Raises the errors of '
+    'tinydevcrm._check_rows(), which then undo the import.';
+
+create function tinydevcrm._finish_run(
+    run_id        bigint,
+    attempt       integer,
+    import_id     bigint,
+    etag          text,
+    last_modified text
+)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+begin
+    perform tinydevcrm._lock_run(_finish_run.run_id, _finish_run.attempt);
+    perform tinydevcrm._end_run(
+        _finish_run.run_id, _finish_run.import_id, _finish_run.etag, _finish_run.last_modified);
+end
+$$;
+
+comment on function tinydevcrm._finish_run(bigint, integer, bigint, text, text) is
+    'Ends a run that an orchestrator has imported, as tinydevcrm._end_run(). Raises TD001 when '
+    'another one has taken it.';
+
+create function tinydevcrm._note_unchanged(run_id bigint, attempt integer)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+begin
+    perform tinydevcrm._lock_run(_note_unchanged.run_id, _note_unchanged.attempt);
+    update tinydevcrm.source_runs
+       set status = 'unchanged',
+           hidden_for = interval '0',
+           error_code = null,
+           error_message = null
+     where source_runs.id = _note_unchanged.run_id;
+end
+$$;
+
+comment on function tinydevcrm._note_unchanged(bigint, integer) is
+    'Ends a run whose server has nothing new. Raises TD001 when another orchestrator has taken it.';
+
+create function tinydevcrm._fail_run(
+    run_id        bigint,
+    attempt       integer,
+    error_code    text,
+    error_message text,
+    is_final      boolean,
+    retry_after   interval default interval '0'
+)
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '5s'
+as $$
+declare
+    v_run tinydevcrm.source_runs := tinydevcrm._lock_run(_fail_run.run_id, _fail_run.attempt);
+begin
+    update tinydevcrm.source_runs
+       set status = case when tries.are_over then 'failed' else 'waiting' end,
+           error_code = left(coalesce(nullif(_fail_run.error_code, ''), 'TD013'), 5),
+           error_message = left(_fail_run.error_message, 2500),
+           hidden_for = case
+               when tries.are_over then interval '0'
+               else least(
+                   greatest(
+                       -- 15 s, 45 s, 2 min, 7 min, each plus or minus half.
+                       interval '5 seconds' * 3 ^ v_run.attempts * (0.5 + random()),
+                       _fail_run.retry_after),
+                   interval '1 hour')
+           end
+      from (
+        select _fail_run.is_final or v_run.attempts >= 5 as are_over
+      ) as tries
+     where source_runs.id = v_run.id
+    returning source_runs.*
+         into v_run;
+    return v_run.status = 'failed';
+end
+$$;
+
+comment on function tinydevcrm._fail_run(bigint, integer, text, text, boolean, interval) is
+    'Records that an attempt has failed. The run is repeated with exponential backoff, up to five '
+    'attempts, unless the failure is_final; the next time of the schedule is another run. Returns '
+    'whether the run has ended. Raises TD001 when another orchestrator has taken it.';
+
+revoke execute on function
+    tinydevcrm._lock_run(bigint, integer),
+    tinydevcrm._extend_run(bigint, integer, interval),
+    tinydevcrm._return_run(bigint, integer),
+    tinydevcrm._check_rows(tinydevcrm.sources, tinydevcrm.imports),
+    tinydevcrm._end_run(bigint, bigint, text, text),
+    tinydevcrm._finish_run(bigint, integer, bigint, text, text),
+    tinydevcrm._note_unchanged(bigint, integer),
+    tinydevcrm._fail_run(bigint, integer, text, text, boolean, interval)
+from public;
+
+grant execute on function
+    tinydevcrm._lock_run(bigint, integer),
+    tinydevcrm._extend_run(bigint, integer, interval),
+    tinydevcrm._return_run(bigint, integer),
+    tinydevcrm._check_rows(tinydevcrm.sources, tinydevcrm.imports),
+    tinydevcrm._end_run(bigint, bigint, text, text),
+    tinydevcrm._finish_run(bigint, integer, bigint, text, text),
+    tinydevcrm._note_unchanged(bigint, integer),
+    tinydevcrm._fail_run(bigint, integer, text, text, boolean, interval)
+to tinydevcrm_user;

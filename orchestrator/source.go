@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+	"github.com/spf13/cobra"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
+)
+
+func (p *program) sourceCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "source COMMAND",
+		Short: "Have files fetched from a URL again and again",
+		Long: "A source is a URL that orchestrator up fetches by a schedule and imports into a table.\n" +
+			"What fails changes nothing, and notifies.",
+	}
+	list := &cobra.Command{Use: "list", Short: "List the sources, and how their last runs went"}
+	list.RunE = p.query(p.listSources)
+
+	var isForced bool
+	run := &cobra.Command{Use: "run NAME", Short: "Have a source fetched now"}
+	run.Flags().BoolVar(&isForced, "force", false, "even if the server says that nothing is new")
+	run.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		if _, err := pool.ExecContext(command.Context(), "select tinydevcrm.run_source($1, $2)", args[0], isForced); err != nil {
+			return fmt.Errorf("%s: %w", command.CommandPath(), err)
+		}
+		fmt.Fprintf(p.stdout, "source %q is fetched now; orchestrator source show %[1]s says how that goes\n", args[0])
+		return nil
+	})
+
+	command.AddCommand(p.createSourceCommand(), p.alterSourceCommand(), list, p.showSourceCommand(), run,
+		p.subscriptionAction("pause NAME", "Pause the schedule of a source", "source %[2]q is paused\n", "select tinydevcrm.pause_source($1)"),
+		p.subscriptionAction("resume NAME", "Resume the schedule of a source", "source %[2]q is resumed\n", "select tinydevcrm.resume_source($1)"),
+		p.subscriptionAction("drop NAME", "Drop a source with its runs; the table stays", "source %[2]q is dropped\n", "select tinydevcrm.drop_source($1)"))
+	return command
+}
+
+// A sourcePlan is what the flags of a source say. Secrets are read from a file when they begin with @.
+type sourcePlan struct {
+	shape         shape
+	basic         string
+	schedule      string
+	fewer         float64
+	deadline      time.Duration
+	isEmptyNormal bool
+	values        url.Values
+}
+
+func (s *sourcePlan) addFlags(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&s.schedule, "schedule", "", `when it is fetched, such as "every 10 minutes" or "daily at 6:00 Europe/Berlin" (default: on request)`)
+	flags.StringArrayVar(&s.shape.headers, "http-header", nil, "'Name: value' of each request, such as 'Authorization: Bearer …'; @FILE reads lines of them")
+	flags.Float64Var(&s.fewer, "refuse-if-fewer", -1, "refuse a file with fewer rows than this share of those of the last one, such as 0.5")
+	flags.DurationVar(&s.deadline, "notify-deadline", 0, "notify when nothing new has come for so long, such as 26h")
+}
+
+// basicHeader is the header of HTTP Basic for user:password.
+func basicHeader(user string) string {
+	if user == "" {
+		return ""
+	}
+	return "\nAuthorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user))
+}
+
+// nullIf is null for a value that means that none was given.
+func nullIf[T comparable](value, none T) sql.Null[T] {
+	return sql.Null[T]{V: value, Valid: value != none}
+}
+
+func (p *program) createSourceCommand() *cobra.Command {
+	plan := sourcePlan{values: make(url.Values)}
+	create := &cobra.Command{
+		Use:   "create NAME URL",
+		Short: "Have a URL fetched and imported, now and by a schedule",
+		Example: "  orchestrator source create orders https://example.com/export.csv --schedule 'daily at 6:00'\n" +
+			"  orchestrator source create orders https://example.com/export.csv --mode upsert --key id --http-header @secret",
+	}
+	plan.addFlags(create)
+	create.Flags().StringVar(&plan.basic, "basic-auth", "", "user:password for HTTP Basic")
+	create.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too, which is refused otherwise")
+	for _, option := range upload.Options() {
+		usage := option.Usage
+		if option.Name == "mode" {
+			usage = "replace (the default: new rows for the old), append (to the old), or upsert (by key)"
+		}
+		create.Flags().Func(strings.ReplaceAll(option.Name, "_", "-"), usage, func(value string) error {
+			plan.values.Add(option.Name, value)
+			return nil
+		})
+	}
+	create.RunE = func(command *cobra.Command, args []string) error {
+		request, options, err := sourceOptions(args[0], plan.values)
+		if err != nil {
+			return err
+		}
+		return plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
+			if _, err := pool.ExecContext(command.Context(), `
+				select tinydevcrm.create_source(
+				           $1, $2, $3, coalesce(nullif($4, ''), 'replace'), nullif($5::text[], '{}'), $6, nullif($7, ''),
+				           coalesce(tinydevcrm._parse_headers($8), '{}'), $9::numeric, $10, make_interval(secs => $11))`,
+				args[0], args[1], request.Table, request.Mode, pq.Array(request.Key), options, plan.schedule,
+				headers+basicHeader(plan.basic), nullIf(plan.fewer, -1), plan.isEmptyNormal, plan.deadline.Seconds()); err != nil {
+				return fmt.Errorf("%s: %w", command.CommandPath(), err)
+			}
+			fmt.Fprintf(p.stdout, "source %q is created; orchestrator up fetches it, and orchestrator source show %[1]s says how that goes\n", args[0])
+			return nil
+		})(command, args)
+	}
+	return create
+}
+
+// sourceOptions checks options of an upload, and writes those that a source keeps as JSON.
+func sourceOptions(name string, values url.Values) (upload.Request, string, error) {
+	request, err := upload.NewRequest(name, values)
+	if err != nil {
+		return request, "", err
+	}
+	options := make(map[string]any)
+	for _, option := range slices.Sorted(maps.Keys(values)) {
+		switch option {
+		case "table", "mode", "key":
+		case "type":
+			options[option] = request.Types
+		default:
+			options[option] = values[option]
+			if len(values[option]) == 1 {
+				options[option] = values.Get(option)
+			}
+		}
+	}
+	text, err := json.Marshal(options)
+	if err != nil {
+		return request, "", fmt.Errorf("write the options: %w", err)
+	}
+	return request, string(text), nil
+}
+
+func (p *program) alterSourceCommand() *cobra.Command {
+	var plan sourcePlan
+	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule or limits of a source"}
+	plan.addFlags(alter)
+	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
+		var target sql.Null[string]
+		if len(args) == 2 {
+			target = sql.Null[string]{V: args[1], Valid: true}
+		}
+		if _, err := pool.ExecContext(command.Context(), `
+			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => nullif($4, ''),
+			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6))`,
+			args[0], target, headers, plan.schedule, nullIf(plan.fewer, -1), nullIf(plan.deadline.Seconds(), 0)); err != nil {
+			return fmt.Errorf("%s: %w", command.CommandPath(), err)
+		}
+		fmt.Fprintf(p.stdout, "source %q is changed\n", args[0])
+		return nil
+	})
+	return alter
+}
+
+// A sourceRow is one of tinydevcrm.source_status, as the list shows it.
+type sourceRow struct {
+	name, table, status, schedule, next, imported, lastRun, remark string
+	rows                                                           sql.Null[int64]
+}
+
+func (r *sourceRow) fields() []any {
+	return []any{&r.name, &r.table, &r.status, &r.schedule, &r.next, &r.imported, &r.rows, &r.lastRun, &r.remark}
+}
+
+func (p *program) listSources(pool *sql.DB, command *cobra.Command, _ []string) error {
+	rows, err := db.Collect(command.Context(), pool, "list the sources", (*sourceRow).fields, `
+		select name, table_name, status, coalesce(schedule, '-'),
+		       coalesce(to_char(coalesce(next_attempt_at, next_due_at), 'YYYY-MM-DD HH24:MI:SSOF'), '-'),
+		       coalesce(to_char(imported_at, 'YYYY-MM-DD HH24:MI:SSOF'), '-'), row_count, coalesce(last_run, '-'),
+		       coalesce(error_message, url)
+		  from tinydevcrm.source_status
+		 order by name`)
+	if err != nil {
+		return err
+	}
+	table := newTable(p.stdout)
+	table.row("SOURCE", "TABLE", "STATUS", "SCHEDULE", "NEXT", "IMPORTED", "ROWS", "LAST RUN", "URL OR WHY")
+	for _, r := range rows {
+		count := "-"
+		if r.rows.Valid {
+			count = fmt.Sprint(r.rows.V)
+		}
+		table.row(r.name, r.table, r.status, r.schedule, r.next, r.imported, count, r.lastRun, r.remark)
+	}
+	return table.Flush()
+}
+
+// A runRow is one of tinydevcrm.source_runs.
+type runRow struct{ due, status, attempts, bytes, rows, importNumber, remark string }
+
+func (r *runRow) fields() []any {
+	return []any{&r.due, &r.status, &r.attempts, &r.bytes, &r.rows, &r.importNumber, &r.remark}
+}
+
+func (p *program) showSourceCommand() *cobra.Command {
+	show := &cobra.Command{Use: "show NAME", Short: "Show the last runs of a source"}
+	show.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		rows, err := db.Collect(command.Context(), pool, "list the runs", (*runRow).fields, `
+			select to_char(created_at, 'YYYY-MM-DD HH24:MI:SSOF'), status, attempts::text, coalesce(byte_count::text, '-'),
+			       coalesce(row_count::text, '-'), coalesce(import_number::text, '-'), coalesce(error_message, '-')
+			  from tinydevcrm.source_runs
+			 where source_id = tinydevcrm._find_own_source($1)
+			 order by id desc
+			 limit 20`, args[0])
+		if err != nil {
+			return err
+		}
+		table := newTable(p.stdout)
+		table.row("DUE", "STATUS", "ATTEMPTS", "BYTES", "ROWS", "IMPORT", "WHY")
+		for _, r := range rows {
+			table.row(r.due, r.status, r.attempts, r.bytes, r.rows, r.importNumber, r.remark)
+		}
+		return table.Flush()
+	})
+	return show
+}
+
+// sourceTroubles returns the sources that need attention, such as those that fail.
+func sourceTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
+	return db.Collect(ctx, pool, "read the status of sources", func(trouble *string) []any { return []any{trouble} }, `
+		select format('source %s is %s%s', name, status, ': ' || error_message)
+		  from tinydevcrm.source_status
+		 where is_troubled
+		 order by name`)
+}
