@@ -97,15 +97,10 @@ revoke execute on function
     tinydevcrm._follow_drops()
 from public;
 
-create event trigger tinydevcrm_follow_drops
-    on sql_drop
-    execute function tinydevcrm._follow_drops();
-
-alter event trigger tinydevcrm_follow_drops enable always;
-
-comment on event trigger tinydevcrm_follow_drops is
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_drops', 'sql_drop', null, '_follow_drops',
     'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
-    'registry.';
+    'registry.');
 
 create function tinydevcrm._settle_owners(relations oid[] default null)
     returns void
@@ -208,16 +203,11 @@ comment on function tinydevcrm._follow_owners() is
 
 revoke execute on function tinydevcrm._follow_owners() from public;
 
-create event trigger tinydevcrm_follow_owners
-    on ddl_command_end
-    when tag in ('ALTER MATERIALIZED VIEW', 'ALTER TABLE')
-    execute function tinydevcrm._follow_owners();
-
-alter event trigger tinydevcrm_follow_owners enable always;
-
-comment on event trigger tinydevcrm_follow_owners is
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_owners', 'ddl_command_end', '{ALTER MATERIALIZED VIEW, ALTER TABLE}',
+    '_follow_owners',
     'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '
-    'reassign owned, which upkeep follows within a minute.';
+    'reassign owned, which upkeep follows within a minute.');
 
 create function tinydevcrm._imports_note_renamed()
     returns trigger

@@ -1,5 +1,5 @@
-drop event trigger tinydevcrm_follow_dropped_parts;
-drop event trigger tinydevcrm_follow_commands;
+select tinydevcrm._drop_event_trigger('tinydevcrm_follow_dropped_parts');
+select tinydevcrm._drop_event_trigger('tinydevcrm_follow_commands');
 drop function tinydevcrm._follow_dropped_parts();
 drop function tinydevcrm._follow_commands();
 drop function tinydevcrm._note_silent();

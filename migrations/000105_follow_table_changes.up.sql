@@ -368,27 +368,17 @@ revoke execute on function
     tinydevcrm._follow_dropped_parts()
 from public;
 
-create event trigger tinydevcrm_follow_commands
-    on ddl_command_end
-    when tag in (
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_commands', 'ddl_command_end',
+    array[
         'CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
         'CREATE VIEW', 'ALTER VIEW', 'CREATE RULE', 'REFRESH MATERIALIZED VIEW',
         'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'CREATE AGGREGATE', 'ALTER TYPE',
         'ALTER TEXT SEARCH CONFIGURATION', 'ALTER TEXT SEARCH DICTIONARY'
-    )
-    execute function tinydevcrm._follow_commands();
+    ],
+    '_follow_commands',
+    'Keeps the tracking of changes true when tables, triggers, views, functions and types change.');
 
--- With session_replication_role = replica too, as the trigger on tables.
-alter event trigger tinydevcrm_follow_commands enable always;
-
-comment on event trigger tinydevcrm_follow_commands is
-    'Keeps the tracking of changes true when tables, triggers, views, functions and types change.';
-
-create event trigger tinydevcrm_follow_dropped_parts
-    on sql_drop
-    execute function tinydevcrm._follow_dropped_parts();
-
-alter event trigger tinydevcrm_follow_dropped_parts enable always;
-
-comment on event trigger tinydevcrm_follow_dropped_parts is
-    'Keeps the tracking of changes true when a partition or a trigger is dropped.';
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_dropped_parts', 'sql_drop', null, '_follow_dropped_parts',
+    'Keeps the tracking of changes true when a partition or a trigger is dropped.');

@@ -2,7 +2,7 @@ drop function tinydevcrm.restore_matview(text);
 drop function tinydevcrm._find_dropped(text);
 drop trigger _200_take_number on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_take_number();
-drop event trigger tinydevcrm_follow_renames;
+select tinydevcrm._drop_event_trigger('tinydevcrm_follow_renames');
 drop function tinydevcrm._follow_renames();
 drop trigger _500_accept on tinydevcrm.matview_definitions;
 drop function tinydevcrm._matview_definitions_accept();

@@ -147,19 +147,15 @@ comment on function tinydevcrm._follow_renames() is
     'views that read it. It lends update on their definitions, which only says what Postgres '
     'shows to everyone.';
 
-create event trigger tinydevcrm_follow_renames
-    on ddl_command_end
-    when tag in (
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_renames', 'ddl_command_end',
+    array[
         'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
         'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN'
-    )
-    execute function tinydevcrm._follow_renames();
-
-alter event trigger tinydevcrm_follow_renames enable always;
-
-comment on event trigger tinydevcrm_follow_renames is
+    ],
+    '_follow_renames',
     'Keeps the recorded queries of TinyDevCRM''s views true when something that they name is '
-    'renamed.';
+    'renamed.');
 
 create function tinydevcrm._matviews_take_number()
     returns trigger
