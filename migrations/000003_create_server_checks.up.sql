@@ -28,6 +28,21 @@ $$;
 comment on function tinydevcrm._hidden() is
     'What a check says that cannot see a setting.';
 
+create function tinydevcrm._may_signal(owner oid)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- Null for a role that has been dropped.
+    select pg_has_role('pg_signal_backend', 'usage')
+        or coalesce(pg_has_role(_may_signal.owner, 'usage'), false)
+$$;
+
+comment on function tinydevcrm._may_signal(oid) is
+    'Whether the current role may end a session of another role, which is no superuser, and cancel '
+    'its statements.';
+
 create function tinydevcrm._create_event_trigger(
     name     text,
     event    text,
@@ -224,6 +239,7 @@ comment on function tinydevcrm._check_server() is
 revoke execute on function
     tinydevcrm._setting(text),
     tinydevcrm._hidden(),
+    tinydevcrm._may_signal(oid),
     tinydevcrm._create_event_trigger(text, text, text[], text, text),
     tinydevcrm._drop_event_trigger(text),
     tinydevcrm._set_for_citus(regprocedure, text, text),

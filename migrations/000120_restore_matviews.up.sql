@@ -20,10 +20,25 @@ create function tinydevcrm._matviews_record_definition()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into tinydevcrm.matview_definitions (matview_id, query)
-    values (new.id, tinydevcrm._print_query(new.relation))
+    insert into tinydevcrm.matview_definitions (
+               matview_id, schema_name, name, query, fingerprint)
+    select new.id,
+           pg_namespace.nspname,
+           pg_class.relname,
+           tinydevcrm._print_query(new.relation),
+           case
+               when not tinydevcrm._follows_at_once() then
+                   tinydevcrm._find_fingerprint(new.relation)
+           end
+      from pg_class
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where pg_class.oid = new.relation
     on conflict on constraint matview_definitions_pkey do update
-       set query = excluded.query;
+       set schema_name = excluded.schema_name,
+           name = excluded.name,
+           query = excluded.query,
+           fingerprint = excluded.fingerprint;
 
     update tinydevcrm.matview_definitions
        set is_accepted = true
@@ -43,6 +58,39 @@ create trigger _600_record_definition
     after insert or update of relation on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_record_definition();
+
+create function tinydevcrm._matview_definitions_print()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select pg_namespace.nspname,
+           pg_class.relname,
+           tinydevcrm._print_query(matviews.relation)
+      into new.schema_name,
+           new.name,
+           new.query
+      from tinydevcrm.matviews
+      join pg_class
+        on pg_class.oid = matviews.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where matviews.id = new.matview_id;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matview_definitions_print() is
+    'Prints a query again when upkeep has found that something which it names has changed.';
+
+create trigger _100_print
+    before update of fingerprint on tinydevcrm.matview_definitions
+    for each row
+    when (old.fingerprint is distinct from new.fingerprint and new.fingerprint is not null)
+    execute function tinydevcrm._matview_definitions_print();
 
 create function tinydevcrm._matview_definitions_accept()
     returns trigger
@@ -288,6 +336,7 @@ comment on function tinydevcrm.restore_matview(text) is
 revoke execute on function
     tinydevcrm._print_query(regclass),
     tinydevcrm._matviews_record_definition(),
+    tinydevcrm._matview_definitions_print(),
     tinydevcrm._matview_definitions_accept(),
     tinydevcrm._follow_renames(),
     tinydevcrm._matviews_take_number(),

@@ -4,6 +4,8 @@ drop trigger _200_take_number on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_take_number();
 select tinydevcrm._drop_event_trigger('tinydevcrm_follow_renames');
 drop function tinydevcrm._follow_renames();
+drop trigger _100_print on tinydevcrm.matview_definitions;
+drop function tinydevcrm._matview_definitions_print();
 drop trigger _500_accept on tinydevcrm.matview_definitions;
 drop function tinydevcrm._matview_definitions_accept();
 drop trigger _600_record_definition on tinydevcrm.matviews;

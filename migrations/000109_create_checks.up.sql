@@ -149,7 +149,7 @@ as $$
                'which has seconds itself.',
                2 * count(distinct schedules.job_id))
       from (
-        select coalesce(current_setting('cron.max_running_jobs', true), '32')::integer
+        select coalesce(tinydevcrm._setting('cron.max_running_jobs'), '32')::integer
                    as max_running_jobs
       ) as setting
       left join tinydevcrm.schedules
@@ -200,7 +200,7 @@ as $$
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
-           'looked for its launcher in pg_stat_activity',
+           'looked for its launcher, or for the last run of upkeep',
            'Restart the server. If that does not help, read its log.'
     union all
     select format('jobs of %s run', owner),
