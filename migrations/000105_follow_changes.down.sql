@@ -7,5 +7,5 @@ select tinydevcrm._drop_event_trigger('tinydevcrm_follow_drops');
 drop function tinydevcrm._follow_drops();
 drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._follow_own_drop(oid);
-drop function tinydevcrm._remove_gone(oid[], text);
-drop function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, text);
+drop function tinydevcrm._remove_gone(oid);
+drop function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, boolean);

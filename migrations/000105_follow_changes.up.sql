@@ -9,7 +9,7 @@ create function tinydevcrm._record_drop(
     schema_name text,
     name        text,
     reason      text default null,
-    dropped_by  text default session_user::text
+    is_seen     boolean default true
 )
     returns void
     language plpgsql
@@ -27,7 +27,7 @@ begin
            _record_drop.name,
            matview_definitions.query,
            to_jsonb(matview) - '{id,owner,relation}'::text[],
-           _record_drop.dropped_by
+           case when _record_drop.is_seen then session_user::text end
       from tinydevcrm.matview_definitions
      where matview_definitions.matview_id = (matview).id;
 
@@ -51,10 +51,11 @@ exception
 end
 $$;
 
-comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, text) is
+comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, boolean) is
     'Keeps the definition of a materialized view that is just being dropped, and writes the event '
     'of that, which notifies. Without a reason, the event says which role the session has logged '
-    'in as. Warns when it fails.';
+    'in as, and so does tinydevcrm.dropped_matviews, unless it is not seen who did it. Warns when it '
+    'fails.';
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -93,7 +94,7 @@ comment on function tinydevcrm._follow_drops() is
     'the registration. It lends delete on the registrations of what that statement dropped, and '
     'what tinydevcrm._record_drop() writes of them.';
 
-create function tinydevcrm._remove_gone(relations oid[] default null, dropped_by text default null)
+create function tinydevcrm._remove_gone(relation oid default null)
     returns void
     language plpgsql
     volatile
@@ -111,24 +112,24 @@ begin
           join tinydevcrm.matview_definitions
             on matview_definitions.matview_id = matviews.id
          where not exists (select from pg_class where pg_class.oid = matviews.relation)
-           and (_remove_gone.relations is null or matviews.relation = any (_remove_gone.relations))
+           and matviews.relation = coalesce(_remove_gone.relation, matviews.relation)
          order by matviews.id
            for update of matviews skip locked
     loop
         perform tinydevcrm._record_drop(
             v_gone.registration, v_gone.schema_name, v_gone.name,
-            format('%s dropped it', coalesce(_remove_gone.dropped_by, 'somebody')),
-            _remove_gone.dropped_by);
+            case when _remove_gone.relation is null then 'somebody dropped it' end,
+            _remove_gone.relation is not null);
         delete from tinydevcrm.matviews
          where matviews.id = v_gone.id;
     end loop;
 end
 $$;
 
-comment on function tinydevcrm._remove_gone(oid[], text) is
-    'Removes the registrations of materialized views that are gone, all or these, and writes an '
-    'event for each, under the last name that it had. Upkeep calls it: without event triggers '
-    'nobody else sees a drop by hand, or who did it.';
+comment on function tinydevcrm._remove_gone(oid) is
+    'Removes the registration of a materialized view that the session has just dropped, or those of '
+    'all that are gone, and writes an event for each, under the last name that it had. Upkeep calls '
+    'it: without event triggers nobody else sees a drop by hand, or who did it.';
 
 create function tinydevcrm._follow_own_drop(relation oid)
     returns void
@@ -137,7 +138,7 @@ create function tinydevcrm._follow_own_drop(relation oid)
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    select tinydevcrm._remove_gone(array[_follow_own_drop.relation], session_user::text)
+    select tinydevcrm._remove_gone(_follow_own_drop.relation)
 $$;
 
 comment on function tinydevcrm._follow_own_drop(oid) is
@@ -166,9 +167,9 @@ comment on function tinydevcrm.drop_matview(regclass) is
     'of the outcome dropped, and stay. tinydevcrm.restore_matview() makes it again. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
 
 revoke execute on function
-    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, text),
+    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, boolean),
     tinydevcrm._follow_drops(),
-    tinydevcrm._remove_gone(oid[], text),
+    tinydevcrm._remove_gone(oid),
     tinydevcrm._follow_own_drop(oid),
     tinydevcrm.drop_matview(regclass)
 from public;
