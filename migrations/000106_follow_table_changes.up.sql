@@ -317,8 +317,8 @@ as $$
          -- What the server itself has does not change.
          where next.objid >= 16384
     )
-    -- The xmin of a row of a catalog is the transaction that has written it. That of a table also
-    -- changes with what changes no definition.
+    -- A row of a catalog that changes gets another xmin, and in the same transaction another ctid.
+    -- Those of a table also change with what changes no definition.
     select md5(string_agg(rows.what, ',' order by rows.what))
       from (
         select concat_ws(
@@ -327,14 +327,16 @@ as $$
           from parts
           join pg_class on parts.classid = 'pg_class'::regclass and pg_class.oid = parts.objid
          union all
-        select concat_ws(' ', 'c', pg_attribute.attrelid, pg_attribute.attnum, pg_attribute.xmin)
+        select concat_ws(
+                   ' ', 'c', pg_attribute.attrelid, pg_attribute.attnum, pg_attribute.xmin,
+                   pg_attribute.ctid)
           from parts
           join pg_attribute
             on parts.classid = 'pg_class'::regclass
            and pg_attribute.attrelid = parts.objid
            and pg_attribute.attnum > 0
          union all
-        select concat_ws(' ', 'q', pg_rewrite.oid, pg_rewrite.xmin)
+        select concat_ws(' ', 'q', pg_rewrite.oid, pg_rewrite.xmin, pg_rewrite.ctid)
           from parts
           join pg_rewrite
             on parts.classid = 'pg_class'::regclass
@@ -354,31 +356,33 @@ as $$
                       and pg_class.oid = parts.objid
                )
          union all
-        select concat_ws(' ', 'f', pg_proc.oid, pg_proc.xmin)
+        select concat_ws(' ', 'f', pg_proc.oid, pg_proc.xmin, pg_proc.ctid)
           from parts
           join pg_proc on parts.classid = 'pg_proc'::regclass and pg_proc.oid = parts.objid
          union all
-        select concat_ws(' ', 't', pg_type.oid, pg_type.xmin)
+        select concat_ws(' ', 't', pg_type.oid, pg_type.xmin, pg_type.ctid)
           from parts
           join pg_type on parts.classid = 'pg_type'::regclass and pg_type.oid = parts.objid
          union all
-        select concat_ws(' ', 'e', pg_enum.oid, pg_enum.xmin)
+        select concat_ws(' ', 'e', pg_enum.oid, pg_enum.xmin, pg_enum.ctid)
           from parts
           join pg_enum on parts.classid = 'pg_type'::regclass and pg_enum.enumtypid = parts.objid
          union all
-        select concat_ws(' ', 'o', pg_operator.oid, pg_operator.xmin)
+        select concat_ws(' ', 'o', pg_operator.oid, pg_operator.xmin, pg_operator.ctid)
           from parts
           join pg_operator
             on parts.classid = 'pg_operator'::regclass
            and pg_operator.oid = parts.objid
          union all
-        select concat_ws(' ', 's', map.mapcfg, map.maptokentype, map.mapseqno, map.mapdict, map.xmin)
+        select concat_ws(
+                   ' ', 's', map.mapcfg, map.maptokentype, map.mapseqno, map.mapdict, map.xmin,
+                   map.ctid)
           from parts
           join pg_ts_config_map as map
             on parts.classid = 'pg_ts_config'::regclass
            and map.mapcfg = parts.objid
          union all
-        select concat_ws(' ', 'd', pg_ts_dict.oid, pg_ts_dict.xmin)
+        select concat_ws(' ', 'd', pg_ts_dict.oid, pg_ts_dict.xmin, pg_ts_dict.ctid)
           from parts
           join pg_ts_dict
             on parts.classid = 'pg_ts_dict'::regclass
@@ -400,8 +404,7 @@ create function tinydevcrm._settle_definitions()
     set lock_timeout = '100ms'
 as $$
 declare
-    v_changed   record;
-    v_relations oid[];
+    v_changed record;
 begin
     if tinydevcrm._follows_at_once() then
         return;
@@ -421,15 +424,13 @@ begin
     loop
         begin
             if not v_changed.is_new then
-                v_relations := array(
+                perform tinydevcrm._track_partitions(array(
                     select matview_sources.relation
                       from tinydevcrm.matview_sources
                      where matview_sources.matview_id = v_changed.id
-                );
-                perform tinydevcrm._track_partitions(v_relations);
-                perform tinydevcrm._record_change(changed.relation)
-                   from unnest(v_relations) as changed (relation);
+                ));
                 perform tinydevcrm._analyze_again(array[v_changed.id]);
+                perform tinydevcrm._notify_change();
             end if;
 
             update tinydevcrm.matview_definitions

@@ -229,7 +229,7 @@ as $$
                when not has_schema_privilege('tinydevcrm_user', 'cron', 'usage') then
                    format('users may not create jobs: only views of %s are scheduled', role)
                when foreign_owners is not null then 'not those of ' || foreign_owners
-               else 'each owner creates their own'
+               else 'each owner creates their own, and may create others in pg_cron'
            end,
            concat_ws(
                ' ',

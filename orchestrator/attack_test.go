@@ -361,7 +361,7 @@ func fingerprint(t *testing.T, super *sql.DB) string {
 
 func open(t *testing.T, databaseURL, role string) *sql.DB {
 	t.Helper()
-	pool, err := db.Open(t.Context(), strings.Replace(databaseURL, "user=postgres", "user="+role, 1), 2)
+	pool, err := db.Open(t.Context(), dbtest.AsRole(databaseURL, role), 2)
 	if err != nil {
 		t.Fatal(err)
 	}

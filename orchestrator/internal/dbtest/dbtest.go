@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -69,6 +70,13 @@ func WithSearchPath(t testing.TB, databaseURL, searchPath string) string {
 	parsed.RawQuery = query.Encode()
 	return parsed.String()
 }
+
+// AsRole returns databaseURL with another role. A superuser's is postgres, in each profile of scripts/db.
+func AsRole(databaseURL, role string) string {
+	return user.ReplaceAllString(databaseURL, "user="+role)
+}
+
+var user = regexp.MustCompile(`user=[a-z]+`)
 
 // Exec runs a statement that must succeed.
 func Exec(t testing.TB, pool *sql.DB, statement string, args ...any) {
@@ -155,12 +163,13 @@ func start(t *testing.T, s *Server) *Server {
 	t.Cleanup(func() { s.run("destroy") })
 	s.run("reset")
 	s.URL = strings.TrimSpace(s.run("url"))
-	pool, err := db.Open(t.Context(), s.URL, 1)
+	super, err := db.Open(t.Context(), AsRole(s.URL, "postgres"), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pool.Close()
-	s.folder = Value[string](t, pool, "show data_directory")
+	defer super.Close()
+	s.folder = Value[string](t, super, "show data_directory")
+	lendPython(t, super)
 	return s
 }
 
