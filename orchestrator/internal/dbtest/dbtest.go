@@ -141,6 +141,8 @@ type Server struct {
 	address string
 	// isFast turns off durability, for a server that no test kills.
 	isFast bool
+	// profile is that of scripts/db; empty for a server whose first role is a superuser.
+	profile string
 }
 
 var servers atomic.Int32
@@ -154,7 +156,13 @@ func NewServer(t *testing.T) *Server {
 // NewServerOf makes a server of the programs in bindir; of the machine's default version when bindir is empty.
 func NewServerOf(t *testing.T, bindir string) *Server {
 	t.Helper()
-	return start(t, &Server{bindir: bindir})
+	return start(t, &Server{bindir: bindir, profile: os.Getenv("TINYDEVCRM_PROFILE")})
+}
+
+// NewRented makes a server as one rents it: the role of its URL is no superuser.
+func NewRented(t *testing.T) *Server {
+	t.Helper()
+	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), isFast: true, profile: "rented"})
 }
 
 func start(t *testing.T, s *Server) *Server {
@@ -169,7 +177,9 @@ func start(t *testing.T, s *Server) *Server {
 	}
 	defer super.Close()
 	s.folder = Value[string](t, super, "show data_directory")
-	lendPython(t, super)
+	if s.profile == "rented" {
+		lendPython(t, super)
+	}
 	return s
 }
 
@@ -300,7 +310,9 @@ func (s *Server) Append(name, line string) {
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
 	// Most of these servers are durable, whatever the server of the other tests is, because tests kill them.
-	return script(s.t, s.name, s.bindir, s.isFast, command)
+	execution := script(s.t, s.name, s.bindir, s.isFast, command)
+	execution.Env = append(execution.Env, "TINYDEVCRM_PROFILE="+s.profile)
+	return execution
 }
 
 func (s *Server) run(command string) string {
