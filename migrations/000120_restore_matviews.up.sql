@@ -220,6 +220,11 @@ begin
         return new;
     end if;
 
+    -- Else upkeep would only later find that the view of this name was dropped.
+    if not tinydevcrm._follows_at_once() then
+        perform tinydevcrm._remove_gone();
+    end if;
+
     delete
       from tinydevcrm.dropped_matviews
      where dropped_matviews.id = (

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(28);
+select plan(30);
 
 do $$
 declare
@@ -169,6 +169,14 @@ select is(
     'and has its number again');
 
 set local session authorization "Tap Owner";
+drop materialized view glad;
+select tinydevcrm.create_matview('glad', 'select n from renamed');
+reset session authorization;
+select is(
+    (select count(*) from tinydevcrm.dropped_matviews where name = 'glad'), 0::bigint,
+    'a view that takes the place of one that was just dropped takes its number');
+
+set local session authorization "Tap Owner";
 select tinydevcrm._drop_table('renamed', true);
 reset session authorization;
 select is(
@@ -179,6 +187,9 @@ select is(
     array['"My Data"."Plain One"', '"My Data".doubled', '"My Data".glad'],
     'a table that is dropped on the page takes its views along, with an event for each');
 
+select is(
+    (select count(*) from tinydevcrm.matview_refresh_events where outcome = 'dropped' and reason = 'somebody dropped it'),
+    2::bigint, 'each drop by hand is an event');
 select is(
     (select count(*) from tinydevcrm.check_installation() where finding like 'drops, %' and is_ok),
     0::bigint, 'check_installation() does not say that all is followed at once');

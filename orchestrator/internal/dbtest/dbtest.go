@@ -159,6 +159,9 @@ func NewServerOf(t *testing.T, bindir string) *Server {
 	return start(t, &Server{bindir: bindir, profile: os.Getenv("TINYDEVCRM_PROFILE")})
 }
 
+// IsRented reports whether the servers of NewServer are as one rents them: TINYDEVCRM_PROFILE=rented.
+func IsRented() bool { return os.Getenv("TINYDEVCRM_PROFILE") == "rented" }
+
 // NewRented makes a server as one rents it: the role of its URL is no superuser.
 func NewRented(t *testing.T) *Server {
 	t.Helper()
