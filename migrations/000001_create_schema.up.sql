@@ -51,8 +51,10 @@ exception
             errcode = '42501',
             message = sqlerrm,
             hint    = format(
-                'The role that migrates creates three groups, and later users: alter role %I '
-                'createrole;', current_user);
+                'The role that migrates creates three groups, and later users: alter role %1$I '
+                'createrole; From Postgres 16 on, if another role has created the groups: grant '
+                'tinydevcrm_user, tinydevcrm_admin, tinydevcrm_orchestrator to %1$I with admin '
+                'option;', current_user);
 end
 $$;
 

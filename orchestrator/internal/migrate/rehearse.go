@@ -33,7 +33,11 @@ func Rehearse(ctx context.Context, pool *sql.DB, look func(*sql.Tx) error) error
 	// What the connection cannot roll back, the server does when the connection ends.
 	defer func() { _ = tx.Rollback() }()
 	// As Open: on a Citus coordinator. Another rehearsal, or a migration, may hold a lock.
-	if _, err := tx.ExecContext(ctx, "set local citus.enable_ddl_propagation = 'off'; set local lock_timeout = '10s'"); err != nil {
+	// The table is golang-migrate's, in a schema where not everyone may create one.
+	if _, err := tx.ExecContext(ctx, `
+		set local citus.enable_ddl_propagation = 'off';
+		set local lock_timeout = '10s';
+		create table if not exists public.schema_migrations (version bigint)`); err != nil {
 		return fmt.Errorf("prepare the rehearsal: %w", err)
 	}
 	for i, name := range names {
