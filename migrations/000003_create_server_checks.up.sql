@@ -22,7 +22,9 @@ as $$
                coalesce(
                    pg_extension.extversion,
                    pg_available_extensions.default_version) as version
-          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
+          from server
+          join lateral (values ('pg_cron', true), ('pgcrypto', major < 13)) as wanted (extension, is_wanted)
+            on wanted.is_wanted
           left join pg_extension
             on pg_extension.extname = wanted.extension
           left join pg_available_extensions

@@ -1,5 +1,5 @@
 -- Drops the extensions that the up migration created. An extension stays when an object of the
--- user's depends on it: a job of their own, a function in PL/Python.
+-- user's depends on it, such as a job of their own.
 
 grant delete on cron.job_run_details to public;
 

@@ -1,4 +1,4 @@
--- The two extensions that everything else needs. An extension that the database already has is used
+-- The extensions that everything else needs. An extension that the database already has is used
 -- as it is. One that this migration creates gets a mark in its comment, by which the down migration
 -- recognizes it.
 
@@ -29,8 +29,13 @@ begin
 
     for v_extension in
         select wanted.extension
-          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
-         where wanted.extension not in (select extname from pg_catalog.pg_extension)
+          -- Postgres itself makes random numbers that are good enough for secrets from 13 on.
+          from (values ('pg_cron', 0), ('pgcrypto', 12)) as wanted (extension, last_major)
+         where wanted.last_major = 0
+               or current_setting('server_version_num')::integer / 10000 <= wanted.last_major
+        except
+        select extname::text
+          from pg_catalog.pg_extension
     loop
         execute format('create extension %I', v_extension);
         execute format(
