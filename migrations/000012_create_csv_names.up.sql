@@ -20,6 +20,35 @@ $$;
 comment on function tinydevcrm._cut_name(text, integer) is
     'The first whole characters of a name that fit into a number of bytes.';
 
+-- Postgres composes from 13 on. The orchestrator does too, before it sends the names of a file.
+do $do$
+begin
+    execute format(
+        $sql$
+            create function tinydevcrm._compose(name text)
+                returns text
+                language sql
+                immutable
+                strict
+                set search_path = pg_catalog, pg_temp
+            as $$
+                select %s
+            $$
+        $sql$,
+        case
+            when to_regprocedure('pg_catalog."normalize"(text, text)') is null then '_compose.name'
+            else $$case getdatabaseencoding()
+                       when 'UTF8' then "normalize"(_compose.name, 'NFC')
+                       else _compose.name
+                   end$$
+        end);
+end
+$do$;
+
+comment on function tinydevcrm._compose(text) is
+    'A name with its combined characters composed (NFC), so that names that look the same are the '
+    'same; as it is before PostgreSQL 13.';
+
 create function tinydevcrm._make_column_names(header text[])
     returns text[]
     language plpgsql
@@ -29,7 +58,12 @@ create function tinydevcrm._make_column_names(header text[])
 as $$
 declare
     v_system constant text[] := '{ctid,xmin,cmin,xmax,cmax,tableoid}';
-    v_names  text[] := _make_column_names.header;
+    v_header constant text[] := array(
+        select tinydevcrm._compose(name)
+          from unnest(_make_column_names.header) with ordinality as cells (name, place)
+         order by place
+    );
+    v_names  text[] := v_header;
     v_taken  text[];
     v_column record;
     v_name   text;
@@ -37,17 +71,17 @@ declare
     -- The last number that each cut name has got.
     v_last   jsonb := '{}';
 begin
-    if cardinality(_make_column_names.header) > 1600 then
+    if cardinality(v_header) > 1600 then
         raise exception using
             errcode = 'TD005',
-            message = format('there are %s columns', cardinality(_make_column_names.header)),
+            message = format('there are %s columns', cardinality(v_header)),
             hint    = 'A table has at most 1600. Is the delimiter the right one?';
     end if;
 
     -- Names that need no change go first, so that a changed name never takes one of them.
     v_taken := v_system || array(
         select distinct name
-          from unnest(_make_column_names.header) as name
+          from unnest(v_header) as name
          where name <> '' and octet_length(name) <= 63 and name <> all (v_system)
     );
 
@@ -61,7 +95,7 @@ begin
                    row_number() over (partition by name order by place) = 1
                    and octet_length(name) between 1 and 63
                    and name <> all (v_system) as is_kept
-              from unnest(_make_column_names.header) with ordinality as cells (name, place)
+              from unnest(v_header) with ordinality as cells (name, place)
           ) as columns
          where not columns.is_kept
          order by columns.place
@@ -84,8 +118,8 @@ end
 $$;
 
 comment on function tinydevcrm._make_column_names(text[]) is
-    'Column names for the cells of a header, as written, with three exceptions: an empty name '
-    'becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
+    'Column names for the cells of a header, as written, with four exceptions: combined characters '
+    'are composed; an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
     'as xmin, gets _2, _3 …. Raises TD005 for more than the 1600 columns that a table can have.';
 
 create function tinydevcrm._make_table_name(source text)
@@ -120,12 +154,14 @@ comment on function tinydevcrm._make_table_name(text) is
 
 revoke execute on function
     tinydevcrm._cut_name(text, integer),
+    tinydevcrm._compose(text),
     tinydevcrm._make_column_names(text[]),
     tinydevcrm._make_table_name(text)
 from public;
 
 grant execute on function
     tinydevcrm._cut_name(text, integer),
+    tinydevcrm._compose(text),
     tinydevcrm._make_column_names(text[]),
     tinydevcrm._make_table_name(text)
 to tinydevcrm_user;
