@@ -1,1 +1,2 @@
 drop function tinydevcrm._check_server();
+drop function tinydevcrm._has_clock();

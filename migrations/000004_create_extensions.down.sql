@@ -7,6 +7,16 @@ do $$
 declare
     v_extension text;
 begin
+    if tinydevcrm._has_clock() then
+        drop table cron.job_run_details;
+        drop table cron.job;
+        drop function cron._forget_next();
+        drop function cron.unschedule(bigint);
+        drop function cron.schedule(text, text);
+        drop function cron.schedule(text, text, text);
+        drop schema cron;
+    end if;
+
     for v_extension in
         select extname
           from pg_catalog.pg_extension

@@ -154,6 +154,7 @@ as $$
       ) as setting
       left join tinydevcrm.schedules
         on tinydevcrm._is_loop(schedules)
+     where not tinydevcrm._has_clock()
      group by setting.max_running_jobs
 $$;
 
@@ -202,6 +203,13 @@ as $$
            tinydevcrm._cron_is_running(),
            'looked for its launcher in pg_stat_activity',
            'Restart the server. If that does not help, read its log.'
+     where not tinydevcrm._has_clock()
+    union all
+    select 'a clock is running',
+           tinydevcrm._cron_is_running(),
+           'this database is without pg_cron',
+           'Start orchestrator up --clock. It runs the schedules.'
+     where tinydevcrm._has_clock()
     union all
     select format('jobs of %s run', owner),
            bool_and(status <> 'failed'),
