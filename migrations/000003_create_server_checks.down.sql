@@ -6,3 +6,4 @@ drop function tinydevcrm._create_event_trigger(text, text, text[], text, text);
 drop function tinydevcrm._may_signal(oid);
 drop function tinydevcrm._hidden();
 drop function tinydevcrm._setting(text);
+drop function tinydevcrm._has_clock();

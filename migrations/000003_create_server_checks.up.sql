@@ -137,6 +137,23 @@ comment on function tinydevcrm._follows_at_once() is
     'Whether the registry follows at once what is dropped, renamed or changed by hand: whether our '
     'event triggers exist. Else upkeep follows it each minute.';
 
+create function tinydevcrm._has_clock()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case
+               when not exists (select from pg_namespace where nspname = 'cron') then
+                   coalesce(current_setting('tinydevcrm.clock', true), '') = 'on'
+               else not exists (select from pg_extension where extname = 'pg_cron')
+           end
+$$;
+
+comment on function tinydevcrm._has_clock() is
+    'Whether the orchestrator runs the jobs, by "up --clock", because this database is without '
+    'pg_cron; before the migrations: whether the setting tinydevcrm.clock asks for that.';
+
 create function tinydevcrm._check_server()
     returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
     language sql
@@ -160,7 +177,11 @@ as $$
                coalesce(
                    pg_extension.extversion,
                    pg_available_extensions.default_version) as version
-          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
+          from server
+          join lateral (
+              values ('pg_cron', not tinydevcrm._has_clock()), ('pgcrypto', major < 13)
+          ) as wanted (extension, is_wanted)
+            on wanted.is_wanted
           left join pg_extension
             on pg_extension.extname = wanted.extension
           left join pg_available_extensions
@@ -172,6 +193,11 @@ as $$
            'version ' || coalesce(version, 'none'),
            format(
                'Install it on the machine of the server: see extensions/%s/README.md.', extension)
+           || case
+               when extension = 'pg_cron' then
+                   ' Or start orchestrator up --clock, which runs the schedules itself.'
+               else ''
+           end
       from extensions
     union all
     select 'pg_cron is 1.3 or newer',
@@ -189,8 +215,9 @@ as $$
            true,
            coalesce('shared_preload_libraries = ' || libraries, tinydevcrm._hidden()),
            'Set shared_preload_libraries = ''pg_cron'' in postgresql.conf and restart the server: '
-           'see extensions/pg_cron/README.md.'
+           'see extensions/pg_cron/README.md. Or start orchestrator up --clock.'
       from server
+     where not tinydevcrm._has_clock()
     union all
     select 'pg_cron works in this database',
            coalesce(cron_database = current_database(), is_hidden),
@@ -201,8 +228,9 @@ as $$
            end,
            format(
                'Set cron.database_name = %L in postgresql.conf and restart the server, or connect '
-               'to the other database.', current_database())
+               'to the other database. Or start orchestrator up --clock.', current_database())
       from server
+     where not tinydevcrm._has_clock()
     union all
     select 'notifications of jobs arrive',
            major >= 13 or has_workers = 'off',
@@ -213,6 +241,7 @@ as $$
            'Before PostgreSQL 13 a notification of a background worker waits until another session '
            'sends one: alter system set cron.use_background_workers = off; then restart the server.'
       from server
+     where not tinydevcrm._has_clock()
     union all
     select 'pg_cron connects to this server',
            is_hidden
@@ -228,6 +257,7 @@ as $$
            format(
                'alter system set cron.host = %L; then restart the server.', socket_directories[1])
       from server
+     where not tinydevcrm._has_clock()
 $$;
 
 comment on function tinydevcrm._check_server() is
@@ -244,5 +274,8 @@ revoke execute on function
     tinydevcrm._drop_event_trigger(text),
     tinydevcrm._set_for_citus(regprocedure, text, text),
     tinydevcrm._follows_at_once(),
+    tinydevcrm._has_clock(),
     tinydevcrm._check_server()
 from public;
+
+grant execute on function tinydevcrm._has_clock() to tinydevcrm_user;

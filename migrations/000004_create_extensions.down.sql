@@ -1,5 +1,5 @@
 -- Drops the extensions that the up migration created. An extension stays when an object of the
--- user's depends on it: a job of their own, a function in PL/Python.
+-- user's depends on it, such as a job of their own.
 
 grant delete on cron.job_run_details to public;
 
@@ -17,6 +17,16 @@ do $$
 declare
     v_extension text;
 begin
+    if tinydevcrm._has_clock() then
+        drop table cron.job_run_details;
+        drop table cron.job;
+        drop function cron._forget_next();
+        drop function cron.unschedule(bigint);
+        drop function cron.schedule(text, text);
+        drop function cron.schedule(text, text, text);
+        drop schema cron;
+    end if;
+
     for v_extension in
         select extname
           from pg_catalog.pg_extension

@@ -1,4 +1,4 @@
--- The two extensions that everything else needs. An extension that the database already has is used
+-- The extensions that everything else needs. An extension that the database already has is used
 -- as it is. One that this migration creates gets a mark in its comment, by which the down migration
 -- recognizes it.
 
@@ -29,8 +29,16 @@ begin
 
     for v_extension in
         select wanted.extension
-          from (values ('pg_cron'), ('plpython3u')) as wanted (extension)
-         where wanted.extension not in (select extname from pg_catalog.pg_extension)
+          -- Postgres itself makes random numbers that are good enough for secrets from 13 on.
+          from (
+            values
+                ('pg_cron', not tinydevcrm._has_clock()),
+                ('pgcrypto', current_setting('server_version_num')::integer < 130000)
+          ) as wanted (extension, is_wanted)
+         where wanted.is_wanted
+        except
+        select extname::text
+          from pg_catalog.pg_extension
     loop
         execute format('create extension %I', v_extension);
         execute format(
@@ -38,6 +46,117 @@ begin
     end loop;
 end
 $$;
+
+-- Where the orchestrator is the clock, what we use of pg_cron is made here by the same names. All
+-- that reads and writes jobs is then the same.
+do $do$
+begin
+    if not tinydevcrm._has_clock() then
+        return;
+    end if;
+
+    create schema cron;
+    comment on schema cron is
+        'Created by TinyDevCRM''s migrations, in place of pg_cron: orchestrator up --clock runs the '
+        'jobs.';
+
+    create table cron.job (
+        jobid    bigint generated always as identity,
+        schedule text not null,
+        command  text not null,
+        nodename text not null default coalesce(current_setting('cron.host', true), 'localhost'),
+        nodeport integer not null default current_setting('port')::integer,
+        database text not null default current_database(),
+        username text not null default current_user,
+        active   boolean not null default true,
+        jobname  text,
+        next_at  timestamptz,
+
+        constraint job_pkey primary key (jobid),
+        constraint jobname_username_uniq unique (jobname, username)
+    );
+    comment on table cron.job is
+        'The jobs. Columns are those of pg_cron, and next_at: when a job is due; null for one that '
+        'no clock has seen.';
+
+    create table cron.job_run_details (
+        jobid          bigint not null,
+        runid          bigint generated always as identity,
+        job_pid        integer,
+        database       text,
+        username       text,
+        command        text,
+        status         text,
+        return_message text,
+        start_time     timestamptz,
+        end_time       timestamptz,
+        due_at         timestamptz,
+
+        constraint job_run_details_pkey primary key (runid)
+    );
+    comment on table cron.job_run_details is
+        'The runs of jobs. Columns are those of pg_cron, and due_at: the time that a run is for.';
+
+    create function cron.schedule(job_name text, schedule text, command text)
+        returns bigint
+        language sql
+        volatile
+        set search_path = pg_catalog, pg_temp
+    as $$
+        insert into cron.job (jobname, schedule, command)
+        values (schedule.job_name, schedule.schedule, schedule.command)
+        on conflict on constraint jobname_username_uniq do update
+           set schedule = excluded.schedule,
+               command = excluded.command
+        returning job.jobid
+    $$;
+
+    create function cron.schedule(schedule text, command text)
+        returns bigint
+        language sql
+        volatile
+        set search_path = pg_catalog, pg_temp
+    as $$
+        select cron.schedule(null, schedule.schedule, schedule.command)
+    $$;
+
+    create function cron.unschedule(job_id bigint)
+        returns boolean
+        language sql
+        volatile
+        set search_path = pg_catalog, pg_temp
+    as $$
+        with removed as (
+            delete
+              from cron.job
+             where job.jobid = unschedule.job_id
+            returning job.jobid
+        )
+        select exists (select from removed)
+    $$;
+
+    -- What a changed schedule is due for is found anew.
+    create function cron._forget_next()
+        returns trigger
+        language plpgsql
+        volatile
+        set search_path = pg_catalog, pg_temp
+    as $$
+    begin
+        new.next_at := null;
+        return new;
+    end
+    $$;
+
+    create trigger _100_forget_next
+        before update of schedule on cron.job
+        for each row
+        when (new.schedule <> old.schedule)
+        execute function cron._forget_next();
+
+    revoke execute on all functions in schema cron from public;
+end
+$do$;
 
 create function tinydevcrm._may_edit_jobs()
     returns boolean

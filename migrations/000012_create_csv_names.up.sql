@@ -1,56 +1,125 @@
--- Names the columns of a CSV, and the table that is created from it. This is work on text, so
--- PL/Python.
+-- Names the columns of a CSV, and the table that is created from it.
 
-create function tinydevcrm._make_column_names(header text[])
-    returns text[]
-    language plpython3u
+create function tinydevcrm._cut_name(name text, size integer)
+    returns text
+    language sql
     immutable
     strict
     set search_path = pg_catalog, pg_temp
 as $$
-    import unicodedata
+    select case
+               when octet_length(_cut_name.name) <= _cut_name.size then _cut_name.name
+               else (
+                   select left(_cut_name.name, max(length))
+                     from generate_series(0, _cut_name.size) as length
+                    where octet_length(left(_cut_name.name, length)) <= _cut_name.size
+               )
+           end
+$$;
 
-    # Check first, before the loops over all names: no timeout or cancel ends a loop in Python.
-    if len(header) > 1600:
-        plpy.error(
-            f'there are {len(header)} columns', sqlstate='TD005',
-            hint='A table has at most 1600. Is the delimiter the right one?')
+comment on function tinydevcrm._cut_name(text, integer) is
+    'The first whole characters of a name that fit into a number of bytes.';
 
-    system_columns = {'ctid', 'xmin', 'cmin', 'xmax', 'cmax', 'tableoid'}
+-- Postgres composes from 13 on. The orchestrator does too, before it sends the names of a file.
+do $do$
+begin
+    execute format(
+        $sql$
+            create function tinydevcrm._compose(name text)
+                returns text
+                language sql
+                immutable
+                strict
+                set search_path = pg_catalog, pg_temp
+            as $$
+                select %s
+            $$
+        $sql$,
+        case
+            when to_regprocedure('pg_catalog."normalize"(text, text)') is null then '_compose.name'
+            else $$case getdatabaseencoding()
+                       when 'UTF8' then "normalize"(_compose.name, 'NFC')
+                       else _compose.name
+                   end$$
+        end);
+end
+$do$;
 
-    def cut(name, size):
-        return name.encode()[:size].decode(errors='ignore')
+comment on function tinydevcrm._compose(text) is
+    'A name with its combined characters composed (NFC), so that names that look the same are the '
+    'same; as it is before PostgreSQL 13.';
 
-    def unique(name, taken):
-        candidate, number = cut(name, 63), 1
-        while candidate in taken:
-            number += 1
-            suffix = f'_{number}'
-            candidate = cut(name, 63 - len(suffix)) + suffix
-        return candidate
+create function tinydevcrm._make_column_names(header text[])
+    returns text[]
+    language plpgsql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_system constant text[] := '{ctid,xmin,cmin,xmax,cmax,tableoid}';
+    v_header constant text[] := array(
+        select tinydevcrm._compose(name)
+          from unnest(_make_column_names.header) with ordinality as cells (name, place)
+         order by place
+    );
+    v_names  text[] := v_header;
+    v_taken  text[];
+    v_column record;
+    v_name   text;
+    v_number integer;
+    -- The last number that each cut name has got.
+    v_last   jsonb := '{}';
+begin
+    if cardinality(v_header) > 1600 then
+        raise exception using
+            errcode = 'TD005',
+            message = format('there are %s columns', cardinality(v_header)),
+            hint    = 'A table has at most 1600. Is the delimiter the right one?';
+    end if;
 
-    # Names that look the same are the same.
-    composed = [unicodedata.normalize('NFC', name) for name in header]
+    -- Names that need no change go first, so that a changed name never takes one of them.
+    v_taken := v_system || array(
+        select distinct name
+          from unnest(v_header) as name
+         where name <> '' and octet_length(name) <= 63 and name <> all (v_system)
+    );
 
-    # Names that need no change go first, so that a changed name never takes one of them.
-    kept = {}
-    for place, name in enumerate(composed):
-        if name and name not in system_columns and len(name.encode()) <= 63:
-            kept.setdefault(name, place)
+    for v_column in
+        select columns.place,
+               tinydevcrm._cut_name(
+                   coalesce(nullif(columns.name, ''), 'column_' || columns.place), 63) as name
+          from (
+            select name,
+                   place,
+                   row_number() over (partition by name order by place) = 1
+                   and octet_length(name) between 1 and 63
+                   and name <> all (v_system) as is_kept
+              from unnest(v_header) with ordinality as cells (name, place)
+          ) as columns
+         where not columns.is_kept
+         order by columns.place
+    loop
+        v_name := v_column.name;
+        v_number := coalesce((v_last->>v_column.name)::integer, 1);
+        while v_name = any (v_taken) loop
+            v_number := v_number + 1;
+            v_name := tinydevcrm._cut_name(v_column.name, 62 - length(v_number::text))
+                      || '_' || v_number;
+        end loop;
 
-    taken = set(kept) | system_columns
-    names = []
-    for place, name in enumerate(composed):
-        if kept.get(name) != place:
-            name = unique(name or f'column_{place + 1}', taken)
-            taken.add(name)
-        names.append(name)
-    return names
+        v_last := v_last || jsonb_build_object(v_column.name, v_number);
+        v_taken := v_taken || v_name;
+        v_names[v_column.place] := v_name;
+    end loop;
+
+    return v_names;
+end
 $$;
 
 comment on function tinydevcrm._make_column_names(text[]) is
     'Column names for the cells of a header, as written, with four exceptions: combined characters '
-    'are composed (NFC); an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
+    'are composed; an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such '
     'as xmin, gets _2, _3 …. Raises TD005 for more than the 1600 columns that a table can have.';
 
 create function tinydevcrm._make_table_name(source text)
@@ -84,11 +153,15 @@ comment on function tinydevcrm._make_table_name(text) is
     'underscore for each run of other characters. "Q3 Sales.csv.gz" becomes q3_sales.';
 
 revoke execute on function
+    tinydevcrm._cut_name(text, integer),
+    tinydevcrm._compose(text),
     tinydevcrm._make_column_names(text[]),
     tinydevcrm._make_table_name(text)
 from public;
 
 grant execute on function
+    tinydevcrm._cut_name(text, integer),
+    tinydevcrm._compose(text),
     tinydevcrm._make_column_names(text[]),
     tinydevcrm._make_table_name(text)
 to tinydevcrm_user;

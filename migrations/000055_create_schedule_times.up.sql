@@ -6,14 +6,19 @@ create function tinydevcrm._cron_has_seconds()
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Debian's package of 1.4 has the version 1.4-1.
-    select regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
-      from pg_extension
-     where extname = 'pg_cron'
+    select tinydevcrm._has_clock()
+        or exists (
+            select
+              from pg_extension
+             where extname = 'pg_cron'
+               -- Debian's package of 1.4 has the version 1.4-1.
+               and regexp_match(extversion, '^(\d+)\.(\d+)')::integer[] >= array[1, 5]
+        )
 $$;
 
 comment on function tinydevcrm._cron_has_seconds() is
-    'Whether pg_cron itself supports "N seconds": from version 1.5 on.';
+    'Whether what runs the jobs itself supports "N seconds": pg_cron from version 1.5 on, and the '
+    'clock of the orchestrator.';
 
 create function tinydevcrm._cron_timezone()
     returns text

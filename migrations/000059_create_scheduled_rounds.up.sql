@@ -136,11 +136,26 @@ comment on procedure tinydevcrm._refresh_round(bigint[], timestamptz, boolean) i
     'Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its '
     'own. Sets is_over when it refreshed nothing.';
 
+create function tinydevcrm._find_call_time()
+    returns timestamptz
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select least(
+               clock_timestamp(),
+               nullif(current_setting('tinydevcrm_own.due_at', true), '')::timestamptz)
+$$;
+
+comment on function tinydevcrm._find_call_time() is
+    'The time that a job is called for: now, or, when a clock of ours calls it, when it was due. A '
+    'run that another clock has left is then for the same round.';
+
 create procedure tinydevcrm.refresh_scheduled(schedule_id bigint)
     language plpgsql
 as $$
 declare
-    v_called_at timestamptz := pg_catalog.clock_timestamp();
+    v_called_at timestamptz := tinydevcrm._find_call_time();
     v_is_over   boolean := false;
 begin
     perform tinydevcrm._check_schedule(refresh_scheduled.schedule_id);
@@ -234,6 +249,7 @@ comment on function tinydevcrm._list_loop_schedules(boolean) is
     'materialized views or the others; null when there are none.';
 
 revoke execute on function
+    tinydevcrm._find_call_time(),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean)
@@ -246,6 +262,7 @@ revoke execute on procedure
 from public;
 
 grant execute on function
+    tinydevcrm._find_call_time(),
     tinydevcrm._refresh_due_matview(bigint, bigint[], timestamptz, interval, boolean),
     tinydevcrm._check_schedule(bigint),
     tinydevcrm._list_loop_schedules(boolean)

@@ -1,105 +1,208 @@
 -- A schedule in words, with which users check what they have written.
 
-create function tinydevcrm._describe_cron(
-    minutes   integer[],
-    hours     integer[],
+create function tinydevcrm._join_words(items text[])
+    returns text
+    language sql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_to_string(items[: cardinality(items) - 1], ', ')
+           || case when cardinality(items) > 1 then ' and ' else '' end
+           || items[cardinality(items)]
+$$;
+
+comment on function tinydevcrm._join_words(text[]) is
+    'a, b and c.';
+
+-- Functions in PL/pgSQL, because it keeps the plans of queries that SQL functions, called by each
+-- other, would make anew for each call.
+create function tinydevcrm._spell_numbers(numbers integer[], names text[] default '{}')
+    returns text
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        with runs as (
+            select min(number) as first,
+                   max(number) as last
+              from (
+                select number,
+                       number - row_number() over (order by number) as run
+                  from unnest(_spell_numbers.numbers) as number
+              ) as numbered
+             group by run
+        )
+        select tinydevcrm._join_words(array_agg(
+                   case
+                       when last - first > 1 then
+                           format(
+                               '%s to %s', coalesce(names[first], first::text),
+                               coalesce(names[last], last::text))
+                       else coalesce(names[item], item::text)
+                   end
+                   order by item))
+          from runs
+         cross join lateral generate_series(
+                   first, case when last - first > 1 then first else last end) as item
+    );
+end
+$$;
+
+comment on function tinydevcrm._spell_numbers(integer[], text[]) is
+    'Different numbers in words: 1, 2, 3, 5 become "1 to 3 and 5". names has the name of each number '
+    'at its index. Null for none.';
+
+create function tinydevcrm._find_even_step(numbers integer[], size integer)
+    returns integer
+    language plpgsql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_step constant integer := _find_even_step.size / cardinality(_find_even_step.numbers);
+begin
+    return case
+        when _find_even_step.numbers
+             = array(select generate_series(0, _find_even_step.size - 1, v_step)) then v_step
+    end;
+end
+$$;
+
+comment on function tinydevcrm._find_even_step(integer[], integer) is
+    '2 for 0, 2, 4 and so on up to size; null when the steps do not divide size evenly.';
+
+create function tinydevcrm._describe_times(minutes integer[], hours integer[])
+    returns text
+    language plpgsql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_step  integer := tinydevcrm._find_even_step(hours, 24);
+    v_words text;
+begin
+    if cardinality(minutes) * cardinality(hours) <= 4 then
+        return 'at ' || tinydevcrm._join_words(array(
+            select format('%s:%s', lpad(hour::text, 2, '0'), lpad(minute::text, 2, '0'))
+              from unnest(hours) as hour
+             cross join unnest(minutes) as minute
+             order by hour, minute
+        ));
+    elsif minutes = '{0}' and v_step = 1 then
+        return 'every hour';
+    elsif cardinality(minutes) = 1 and v_step > 1 then
+        return format('every %s hours', v_step)
+               || case when minutes = '{0}' then '' else ' at minute ' || minutes[1] end;
+    end if;
+
+    v_step := tinydevcrm._find_even_step(minutes, 60);
+    v_words := case
+        when v_step = 1 then 'every minute'
+        when cardinality(minutes) > 1 and v_step > 1 then format('every %s minutes', v_step)
+        else concat(
+            'at minute', case when cardinality(minutes) > 1 then 's' end, ' ',
+            tinydevcrm._spell_numbers(minutes),
+            case when cardinality(hours) = 24 then ' of every hour' end)
+    end;
+
+    if cardinality(hours) < 24 then
+        v_words := v_words || ' of hours ' || tinydevcrm._spell_numbers(hours);
+    end if;
+
+    return v_words;
+end
+$$;
+
+comment on function tinydevcrm._describe_times(integer[], integer[]) is
+    'The times of a day in words, for sorted minutes and hours.';
+
+create function tinydevcrm._describe_days(
     days      integer[],
     months    integer[],
     weekdays  integer[],
     is_either boolean
 )
     returns text
-    language plpython3u
+    language plpgsql
+    immutable
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_days   constant integer[] := array_remove(days, -1);
+    -- Monday first, as people say it. 0 and 7 are both Sunday.
+    v_week   constant integer[] := array(
+        select distinct (weekday + 6) % 7 + 1 from unnest(weekdays) as weekday
+    );
+    v_months text;
+    v_month  text;
+    v_words  text;
+begin
+    if cardinality(months) < 12 then
+        v_months := tinydevcrm._spell_numbers(
+            months,
+            '{January,February,March,April,May,June,July,August,September,October,November,'
+            'December}');
+    end if;
+
+    if cardinality(v_days) < 31 then
+        v_month := format(
+            'on %s of %s',
+            concat_ws(
+                ' and ', 'day ' || tinydevcrm._spell_numbers(v_days),
+                case when -1 = any (days) then 'the last day' end),
+            coalesce(v_months, 'every month'));
+    end if;
+
+    if cardinality(v_week) = 7 then
+        return coalesce(v_month, 'every day of ' || v_months);
+    end if;
+
+    v_words := tinydevcrm._spell_numbers(
+        v_week, '{Monday,Tuesday,Wednesday,Thursday,Friday,Saturday,Sunday}');
+    return case
+        when v_month is not null and is_either then v_month || ' and on ' || v_words
+        when v_month is not null then v_month || ', if it is ' || v_words
+        else concat(case when cardinality(v_week) = 1 then 'every ' end, v_words, ' in ' || v_months)
+    end;
+end
+$$;
+
+comment on function tinydevcrm._describe_days(integer[], integer[], integer[], boolean) is
+    'The days of a cron expression in words, for sorted months; null for every day. is_either as in '
+    'tinydevcrm._cron.';
+
+create function tinydevcrm._describe_cron(fields tinydevcrm._cron)
+    returns text
+    language plpgsql
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-global minutes, hours, days, months, weekdays
-# A loop in Python cannot be cancelled. A field has at most 60 values; some may be given twice.
-if not all(values and len(values) <= 1600 for values in (minutes, hours, days, months, weekdays)):
-    plpy.error("a field of a cron expression has 1 to 1600 values", sqlstate="TD003")
-
-minutes, hours, days, months, weekdays = (
-    sorted(set(values)) for values in (minutes, hours, days, months, weekdays)
-)
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-
-def join(items):
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
-
-def spoken(numbers, name=str):
-    """1, 2, 3, 5 as "1 to 3 and 5"."""
-    runs = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    items = []
-    for run in runs:
-        if len(run) > 2:
-            items.append(f"{name(run[0])} to {name(run[-1])}")
-        else:
-            items.extend(name(number) for number in run)
-    return join(items)
-
-def step_of(numbers, size):
-    """2 for 0, 2, 4 and so on up to size; None when the steps do not divide size evenly."""
-    step = size // len(numbers)
-    return step if numbers == list(range(0, size, step)) else None
-
-def time_of_day():
-    if len(minutes) * len(hours) <= 4:
-        return "at " + join([f"{hour:02}:{minute:02}" for hour in hours for minute in minutes])
-    step = step_of(hours, 24)
-    if len(minutes) == 1 and step and (step > 1 or minutes == [0]):
-        words = "every hour" if step == 1 else f"every {step} hours"
-        return words if minutes == [0] else f"{words} at minute {minutes[0]}"
-    step = step_of(minutes, 60)
-    if len(minutes) == 60:
-        words = "every minute"
-    elif step and len(minutes) > 1:
-        words = f"every {step} minutes"
-    else:
-        words = f"at minute{'s' if len(minutes) > 1 else ''} {spoken(minutes)} of every hour"
-    if len(hours) == 24:
-        return words
-    return words.replace(" of every hour", "") + f" of hours {spoken(hours)}"
-
-def date():
-    in_months = spoken(months, lambda month: MONTHS[month - 1]) if len(months) < 12 else None
-    in_month = in_week = None
-    numbers = [day for day in days if day > 0]
-    if len(numbers) < 31:
-        named = [f"day {spoken(numbers)}"] if numbers else []
-        # The day -1 is the last one.
-        if -1 in days:
-            named.append("the last day")
-        in_month = f"on {join(named)} of {in_months or 'every month'}"
-    # Monday first, as people say it. 0 and 7 are both Sunday.
-    week = sorted({(weekday - 1) % 7 for weekday in weekdays})
-    if len(week) < 7:
-        in_week = spoken(week, lambda weekday: WEEKDAYS[weekday])
-    if in_month and in_week:
-        return f"{in_month} and on {in_week}" if is_either else f"{in_month}, if it is {in_week}"
-    if in_week:
-        every = "every " if len(week) == 1 else ""
-        return f"{every}{in_week}" + (f" in {in_months}" if in_months else "")
-    return in_month or (f"every day of {in_months}" if in_months else None)
-
-words, when = time_of_day(), date()
-if when is None:
-    return words if "every" in words else f"every day {words}"
-return f"{when} {words}" if words.startswith("at") else f"{words}, {when}"
+declare
+    v_times constant text := tinydevcrm._describe_times(
+        array(select distinct unnest(fields.minutes) order by 1),
+        array(select distinct unnest(fields.hours) order by 1));
+    v_days  constant text := tinydevcrm._describe_days(
+        array(select distinct unnest(fields.days) order by 1),
+        array(select distinct unnest(fields.months) order by 1),
+        fields.weekdays, fields.is_either);
+begin
+    return case
+        when v_days is null and v_times ~ 'every' then v_times
+        when v_days is null then 'every day ' || v_times
+        when v_times like 'at%' then v_days || ' ' || v_times
+        else v_times || ', ' || v_days
+    end;
+end
 $$;
 
-comment on function tinydevcrm._describe_cron(
-    integer[], integer[], integer[], integer[], integer[], boolean
-) is
-    'The values of the five fields of a cron expression in words; is_either as in '
-    'tinydevcrm._cron_fields(). Raises TD003 for a field with no values or with over 1600.';
+comment on function tinydevcrm._describe_cron(tinydevcrm._cron) is
+    'A cron expression in words.';
 
 create function tinydevcrm.describe_schedule(
     inout schedule  text,
@@ -114,7 +217,6 @@ create function tinydevcrm.describe_schedule(
 as $$
 declare
     v_parsed record := tinydevcrm._parse_schedule(describe_schedule.schedule);
-    v_fields tinydevcrm._cron;
     v_next   timestamptz := now();
 begin
     describe_schedule.schedule := v_parsed.schedule;
@@ -128,10 +230,8 @@ begin
     if v_parsed.seconds is not null then
         describe_schedule.words := 'every ' || regexp_replace(v_parsed.schedule, '^1 (.*)', '\1');
     else
-        v_fields := tinydevcrm._cron_fields(v_parsed.schedule);
         describe_schedule.words := tinydevcrm._describe_cron(
-            v_fields.minutes, v_fields.hours, v_fields.days, v_fields.months, v_fields.weekdays,
-            v_fields.is_either);
+            tinydevcrm._cron_fields(v_parsed.schedule));
     end if;
 
     for v_count in 1 .. 3 loop
@@ -147,13 +247,21 @@ comment on function tinydevcrm.describe_schedule(text) is
     'times at which it is due; none for "on change". Raises TD003 when it is not a schedule.';
 
 revoke execute on function
-    tinydevcrm._describe_cron(
-        integer[], integer[], integer[], integer[], integer[], boolean),
+    tinydevcrm._join_words(text[]),
+    tinydevcrm._spell_numbers(integer[], text[]),
+    tinydevcrm._find_even_step(integer[], integer),
+    tinydevcrm._describe_times(integer[], integer[]),
+    tinydevcrm._describe_days(integer[], integer[], integer[], boolean),
+    tinydevcrm._describe_cron(tinydevcrm._cron),
     tinydevcrm.describe_schedule(text)
 from public;
 
 grant execute on function
-    tinydevcrm._describe_cron(
-        integer[], integer[], integer[], integer[], integer[], boolean),
+    tinydevcrm._join_words(text[]),
+    tinydevcrm._spell_numbers(integer[], text[]),
+    tinydevcrm._find_even_step(integer[], integer),
+    tinydevcrm._describe_times(integer[], integer[]),
+    tinydevcrm._describe_days(integer[], integer[], integer[], boolean),
+    tinydevcrm._describe_cron(tinydevcrm._cron),
     tinydevcrm.describe_schedule(text)
 to tinydevcrm_user;

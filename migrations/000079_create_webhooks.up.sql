@@ -195,21 +195,37 @@ create trigger _200_limit_rate
     for each row
     execute function tinydevcrm._webhooks_limit_rate();
 
-create function tinydevcrm._generate_webhook_secret()
-    returns text
-    language plpython3u
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-import base64
-import secrets
-
-return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-$$;
+-- gen_random_uuid() is part of Postgres, and before 13 of pgcrypto, which may be in any schema.
+do $do$
+begin
+    execute format(
+        $sql$
+            create function tinydevcrm._generate_webhook_secret()
+                returns text
+                language sql
+                volatile
+                set search_path = pg_catalog, pg_temp
+            as $$
+                select 'whsec_' || encode(
+                           sha256(string_agg(uuid_send(%s.gen_random_uuid()), '')), 'base64')
+                  from generate_series(1, 3)
+            $$
+        $sql$,
+        coalesce(
+            (
+                select quote_ident(nspname)
+                  from pg_catalog.pg_extension
+                  join pg_catalog.pg_namespace
+                    on pg_namespace.oid = extnamespace
+                 where extname = 'pgcrypto'
+                   and current_setting('server_version_num')::integer < 130000
+            ),
+            'pg_catalog'));
+end
+$do$;
 
 comment on function tinydevcrm._generate_webhook_secret() is
-    'Returns a secret of 32 bytes from the system''s source of randomness, which SQL alone cannot '
-    'read before PostgreSQL 13.';
+    'Returns a secret of 32 bytes: the hash of 366 bits from the system''s source of randomness.';
 
 create function tinydevcrm.create_webhook(
     name            text,

@@ -1,6 +1,25 @@
 -- The state of everything, as views. They run with the rights of their owner, who sees all
 -- (Postgres 12 has no others), so each view itself selects the rows that the caller may see.
 
+create function tinydevcrm._find_clock()
+    returns integer
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select pg_locks.pid
+      from pg_locks
+     where pg_locks.locktype = 'advisory'
+       and pg_locks.database = (select oid from pg_database where datname = current_database())
+       and (pg_locks.classid, pg_locks.objid, pg_locks.objsubid)
+           = ('tinydevcrm'::regnamespace::oid, 1::oid, 2)
+       and pg_locks.granted
+$$;
+
+comment on function tinydevcrm._find_clock() is
+    'The session of the orchestrator that runs the jobs, in a database without pg_cron: it holds '
+    'an advisory lock. Null when there is none.';
+
 create function tinydevcrm._cron_is_running()
     returns boolean
     language sql
@@ -9,6 +28,7 @@ create function tinydevcrm._cron_is_running()
     set search_path = pg_catalog, pg_temp
 as $$
     select case
+               when tinydevcrm._has_clock() then tinydevcrm._find_clock() is not null
                when pg_has_role('pg_read_all_stats', 'usage') then exists (
                    select
                      from pg_stat_activity
@@ -31,8 +51,9 @@ $$;
 
 comment on function tinydevcrm._cron_is_running() is
     'Whether pg_cron''s launcher runs on this server, or, where its process cannot be seen, whether '
-    'upkeep has run within 3 minutes. Security definer: lends the right to see processes of others '
-    'and the history of upkeep, for this one fact.';
+    'upkeep has run within 3 minutes; without pg_cron, whether a clock of ours runs. Security '
+    'definer: lends the right to see processes of others and the history of upkeep, for this one '
+    'fact.';
 
 create view tinydevcrm.matview_status
     with (security_barrier)
@@ -68,7 +89,11 @@ select matviews.relation,
        case
            when not judged.is_late then null
            -- A subselect, here and below, is run once for all rows.
-           when not (select tinydevcrm._cron_is_running()) then 'pg_cron is not running'
+           when not (select tinydevcrm._cron_is_running()) then
+               case
+                   when tinydevcrm._has_clock() then 'no clock is running'
+                   else 'pg_cron is not running'
+               end
            -- A row's xmax is the transaction that has locked it; the job works while that one runs.
            when schedules.job_id in (
                select busy.job_id
@@ -408,7 +433,7 @@ comment on column tinydevcrm.subscription_status.each_row is
 comment on column tinydevcrm.subscription_status.to_column is
     'The column with the address of who gets a row; null when there is none.';
 
-revoke execute on function tinydevcrm._cron_is_running() from public;
+revoke execute on function tinydevcrm._find_clock(), tinydevcrm._cron_is_running() from public;
 
 grant execute on function tinydevcrm._cron_is_running() to tinydevcrm_user;
 grant select

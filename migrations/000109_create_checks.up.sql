@@ -154,6 +154,7 @@ as $$
       ) as setting
       left join tinydevcrm.schedules
         on tinydevcrm._is_loop(schedules)
+     where not tinydevcrm._has_clock()
      group by setting.max_running_jobs
 $$;
 
@@ -279,7 +280,7 @@ comment on function tinydevcrm._check_rights() is
     'lends the sight of these rights, and of the names of owners of views who need one.';
 
 create function tinydevcrm._list_findings()
-    returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
+    returns table (finding text, is_ok boolean, weight text, detail text, hint text)
     language sql
     stable
     set search_path = pg_catalog, pg_temp
@@ -298,41 +299,49 @@ as $$
     )
     select finding,
            is_ok,
-           is_needed,
+           case when is_needed then 'needed' else 'wanted' end,
            detail,
            hint
       from tinydevcrm._check_server()
     union all
     select finding,
            is_ok,
-           false,
+           'wanted',
            detail,
            hint
       from tinydevcrm._check_workers()
     union all
     select finding,
            is_ok,
-           false,
+           'limit',
            detail,
            hint
       from tinydevcrm._check_rights()
     union all
     select finding,
            is_ok,
-           false,
+           'wanted',
            detail,
            hint
       from tinydevcrm._check_load()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
-           true,
+           'needed',
            'looked for its launcher, or for the last run of upkeep',
            'Restart the server. If that does not help, read its log.'
+     where not tinydevcrm._has_clock()
+    union all
+    select 'a clock is running',
+           tinydevcrm._cron_is_running(),
+           'wanted',
+           'this database is without pg_cron',
+           'Start orchestrator up --clock. It runs the schedules.'
+     where tinydevcrm._has_clock()
     union all
     select format('jobs of %s run', owner),
            bool_and(status <> 'failed'),
-           false,
+           'wanted',
            coalesce(
                string_agg(schedule || ': ' || coalesce(return_message, ''), '; ')
                    filter (where status = 'failed'),
@@ -346,7 +355,7 @@ as $$
     union all
     select format('jobs of %s leave connections for log-ins', owned.owner),
            owned.job_count < pg_roles.rolconnlimit - 1,
-           false,
+           'wanted',
            format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
            format(
                'When all jobs run at once, nobody can log in as that role: alter role %s '
@@ -364,7 +373,7 @@ as $$
     union all
     select 'each schedule has its job, and jobs connect to this server',
            count(*) = 0,
-           false,
+           'wanted',
            coalesce(
                string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
            'call tinydevcrm.settle_jobs(); as the role that migrates, or start the orchestrator.'
@@ -376,7 +385,7 @@ as $$
     union all
     select format('notifications reach the programs of %s', listeners.owner),
            not listeners.is_deaf,
-           false,
+           'wanted',
            format('probed at %s', date_trunc('second', listeners.probed_at)),
            'A pooler in transaction mode loses LISTEN, and events are found ten seconds later. '
            'Give the orchestrator a DATABASE_URL of Postgres itself, or of a pooler in session '
@@ -390,7 +399,7 @@ as $$
     union all
     select 'e-mails have a mail server',
            settings.mail_server is not null or counted.count = 0,
-           false,
+           'wanted',
            coalesce(
                settings.mail_server,
                format('none, and %s subscriptions by e-mail wait', counted.count)),
@@ -408,7 +417,7 @@ as $$
     union all
     select 'sources are fetched and imported',
            count(*) = 0,
-           false,
+           'wanted',
            coalesce(
                string_agg(source_status.name, ', ' order by source_status.name),
                'no source is late'),
@@ -419,14 +428,15 @@ as $$
     union all
     select 'you may use TinyDevCRM',
            pg_has_role('tinydevcrm_user', 'usage'),
-           true,
+           'needed',
            'as ' || current_user,
            format('grant tinydevcrm_user to %I;', current_user)
 $$;
 
 comment on function tinydevcrm._list_findings() is
-    'What check_installation() returns, and whether nothing works without it (is_needed): see '
-    '"orchestrator doctor".';
+    'What check_installation() returns, each with a weight. needed: nothing works without it; wanted: '
+    'something is wrong; limit: the rights of TinyDevCRM''s role do not reach for it, and what then '
+    'happens is in the detail.';
 
 create function tinydevcrm.check_installation()
     returns table (finding text, is_ok boolean, detail text, hint text)

@@ -103,7 +103,7 @@ func TestCitusMigrations(t *testing.T) {
 		t.Errorf("%d of our tables are known to Citus", ours)
 	}
 	for i, result := range onWorkers(t, pool, `
-		select (select count(*) from pg_extension where extname in ('pg_cron', 'plpython3u'))
+		select (select count(*) from pg_extension where extname = 'pg_cron')
 		     + (select count(*) from pg_namespace where nspname in ('tinydevcrm', 'cron'))`) {
 		if result != "0" {
 			t.Errorf("worker %d has %s things that only the coordinator needs", i, result)

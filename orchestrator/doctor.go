@@ -39,7 +39,7 @@ func (p *program) examine(ctx context.Context, pool *sql.DB) error {
 	var findings []diagnosis
 	err := migrate.Rehearse(ctx, pool, func(tx *sql.Tx) (err error) {
 		findings, err = db.Collect(ctx, tx, "check the installation", (*diagnosis).fields,
-			"select finding, detail, hint, is_ok, is_needed from tinydevcrm._list_findings()")
+			"select finding, detail, hint, is_ok, weight = 'needed' from tinydevcrm._list_findings()")
 		return err
 	})
 	if err != nil {

@@ -100,6 +100,7 @@ type program struct {
 	hosts       []string
 	webhooksTo  []netip.Prefix
 	hasUsers    bool
+	hasClock    bool
 	// webhookProxy is whether webhooks go through the proxy of the environment.
 	webhookProxy bool
 	authURL      string

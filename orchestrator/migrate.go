@@ -20,6 +20,7 @@ func (p *program) migrateCommand() *cobra.Command {
 		Use:   "up [STEPS]",
 		Short: "Apply all migrations that are missing, or the next few",
 	}
+	p.clockFlag(up)
 	var upSteps int
 	up.PreRunE = func(_ *cobra.Command, args []string) (err error) {
 		upSteps, err = positive(args, "the number of migrations")
@@ -70,7 +71,7 @@ func (p *program) migrateCommand() *cobra.Command {
 func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, _ []string) error {
 		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
-			migrator, err := migrate.Open(command.Context(), pool)
+			migrator, err := migrate.Open(command.Context(), pool, p.migrateSettings()...)
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/clock"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
@@ -53,6 +54,7 @@ func (p *program) upCommand() *cobra.Command {
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
 		"host:port of the page (default $LISTEN_ADDR)")
 	p.publicURLFlag(command)
+	p.clockFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -150,7 +152,7 @@ func (p *program) up(ctx context.Context) error {
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
 func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
-	if err := migrateUp(ctx, pool); err != nil {
+	if err := p.migrateUp(ctx, pool); err != nil {
 		return err
 	}
 	if err := settleJobs(ctx, pool); err != nil {
@@ -159,11 +161,17 @@ func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.L
 	if err := p.recordMailServer(ctx, pool); err != nil {
 		return err
 	}
+	if err := p.checkClock(ctx, pool, diagnostics); err != nil {
+		return err
+	}
 	findings, err := checkInstallation(ctx, pool)
 	if err != nil {
 		return err
 	}
 	for _, finding := range findings {
+		if finding.what == "a clock is running" && p.hasClock {
+			continue
+		}
 		diagnostics.Warn("a check of the server failed",
 			"check", finding.what, "detail", finding.detail, "hint", finding.hint)
 	}
@@ -251,6 +259,13 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
 	}
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
+	if p.hasClock {
+		clock, err := clock.New(pools.clock, p.databaseURL, mostRuns, diagnostics)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return clock.Run(ctx) })
+	}
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {
 		group.Go(func() error { return users.Run(ctx) })
@@ -276,11 +291,11 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	return group.Wait()
 }
 
-func migrateUp(ctx context.Context, pool *sql.DB) error {
+func (p *program) migrateUp(ctx context.Context, pool *sql.DB) error {
 	if migrate.IsCurrent(ctx, pool) {
 		return nil
 	}
-	migrator, err := migrate.Open(ctx, pool)
+	migrator, err := migrate.Open(ctx, pool, p.migrateSettings()...)
 	if err != nil {
 		return err
 	}

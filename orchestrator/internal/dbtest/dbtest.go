@@ -180,9 +180,6 @@ func start(t *testing.T, s *Server) *Server {
 	}
 	defer super.Close()
 	s.folder = Value[string](t, super, "show data_directory")
-	if s.profile == "rented" {
-		lendPython(t, super)
-	}
 	return s
 }
 

@@ -30,8 +30,14 @@ type Migrator struct {
 	stop func()
 }
 
-// Open takes one connection of the pool for a Migrator, until Close.
-func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
+// A Setting is one of the session that migrates.
+type Setting string
+
+// Clock means that the orchestrator runs the schedules.
+const Clock Setting = "tinydevcrm.clock = 'on'"
+
+// Open takes one connection of the pool for a Migrator, until Close. With Clock, the database needs no pg_cron.
+func Open(ctx context.Context, pool *sql.DB, settings ...Setting) (*Migrator, error) {
 	source, err := iofs.New(migrations.Files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded migrations: %w", err)
@@ -50,9 +56,11 @@ func Open(ctx context.Context, pool *sql.DB) (*Migrator, error) {
 	}
 	// On a Citus coordinator all our objects stay on the coordinator; the files themselves create what the
 	// workers need. Elsewhere the setting has no effect.
-	if _, err := conn.ExecContext(ctx, "set citus.enable_ddl_propagation = 'off'"); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("prepare to migrate: %w", err)
+	for _, setting := range append(settings, "citus.enable_ddl_propagation = 'off'") {
+		if _, err := conn.ExecContext(ctx, "set "+string(setting)); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("prepare to migrate: %w", err)
+		}
 	}
 	stop := endHolders(ctx, pool)
 	// The stock program's table is in schema public, whatever the search_path of this connection.
@@ -97,7 +105,7 @@ func Latest() (int, error) {
 func (m *Migrator) Close() error {
 	m.stop()
 	// This is for the next user of the connection. The pool does not reuse a broken one.
-	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation")
+	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation; reset tinydevcrm.clock")
 	if errors.Is(err, driver.ErrBadConn) {
 		err = nil
 	}

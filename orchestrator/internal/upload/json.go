@@ -8,6 +8,7 @@ import (
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/dialect"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/jsonlines"
 )
 
@@ -87,7 +88,7 @@ func openJSON(text io.Reader, request Request, isByLine bool) (namedReader, erro
 	decoded := io.Reader(transform.NewReader(text, unicode.BOMOverride(transform.Nop)))
 	if request.Encoding != "" {
 		var err error
-		if decoded, options.IsDecoded, err = decode(text, request.Encoding); err != nil {
+		if decoded, options.IsDecoded, err = dialect.Decode(text, request.Encoding); err != nil {
 			return nil, err
 		}
 	}

@@ -106,7 +106,7 @@ func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dia
 	if err := checkText(sample); err != nil {
 		return Dialect{}, err
 	}
-	dialect, err := sniff(ctx, l.conn, sample, l.request)
+	dialect, err := sniff(sample, l.request)
 	if err != nil {
 		return Dialect{}, err
 	}

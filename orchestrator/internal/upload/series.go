@@ -157,6 +157,16 @@ func (s *series) differs(differences []string) error {
 	}
 }
 
+// names are those of the columns as the database gets them. Names that look the same are the same: combined characters
+// are composed.
+func (s *series) names() []string {
+	names := make([]string, len(s.header))
+	for i, name := range s.header {
+		names[i] = norm.NFC.String(name)
+	}
+	return names
+}
+
 // spread puts the fields of a record into the columns of the table. Surplus fields come after them.
 func (s *series) spread(record *records.Record, width int) *records.Record {
 	if s.places == nil {

@@ -30,6 +30,8 @@ func TestLoadOtherShapes(t *testing.T) {
 		{"by position", "mode=append&columns=id,a", "2,y\n", "", "", `[{"a": "x", "id": 1}, {"a": "y", "id": 2}]`},
 		{"a name of combined characters", "mode=append&columns=id,A\u0301&new_columns=add&missing_columns=null", "2,y\n", "", "",
 			`[{"a": "x", "id": 1, "Á": null}, {"a": null, "id": 2, "Á": "y"}]`},
+		{"a header of combined characters", "mode=append&new_columns=add&missing_columns=null", "id,A\u0301\n2,y\n", "", "",
+			`[{"a": "x", "id": 1, "Á": null}, {"a": null, "id": 2, "Á": "y"}]`},
 		{"a bad option", "new_columns=drop", "id\n1\n", "TD007", "refuse or add or ignore", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,26 +2,19 @@ package upload
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
-
-	"github.com/lib/pq"
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/ianaindex"
-	"golang.org/x/text/encoding/unicode"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/dialect"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
-// sampleSize is how much of the file sniff_csv() reads.
+// sampleSize is how much of the file shows how it is written.
 const sampleSize = 256 << 10
 
 // A Dialect describes how a file is written: tinydevcrm.csv_dialect.
@@ -81,82 +74,42 @@ func printableDelimiter(delimiter string) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-// sniff lets the database find how the file is written, where request does not say it.
-func sniff(ctx context.Context, conn *sql.Conn, sample []byte, request Request) (Dialect, error) {
-	var d Dialect
-	err := conn.QueryRowContext(ctx, `
-		select encoding, delimiter, coalesce(quote, ''), coalesce(escape, ''), line_end, has_header,
-		       skip_lines, has_blanks, warnings
-		  from tinydevcrm.sniff_csv(
-		           sample     => $1,
-		           encoding   => nullif($2, ''),
-		           delimiter  => nullif($3, ''),
-		           quote      => nullif($4, ''),
-		           escape     => nullif($5, ''),
-		           has_header => $6,
-		           skip_lines => $7)`,
-		sample, request.Encoding, request.Delimiter, request.Quote, request.Escape,
-		request.HasHeader, request.Skip).Scan(
-		&d.Encoding, &d.Delimiter, &d.Quote, &d.Escape, &d.LineEnd, &d.HasHeader, &d.SkipLines,
-		&d.HasBlanks, pq.Array(&d.Warnings))
-	return d, err
+// sniff finds how the file is written, where request does not say it.
+func sniff(sample []byte, request Request) (Dialect, error) {
+	found, err := dialect.Find(sample, dialect.Given{
+		Encoding:  request.Encoding,
+		Delimiter: request.Delimiter,
+		Quote:     request.Quote,
+		Escape:    request.Escape,
+		HasHeader: request.HasHeader,
+		SkipLines: request.Skip,
+	})
+	return Dialect{
+		Encoding: found.Encoding, Delimiter: found.Delimiter, Quote: found.Quote, Escape: found.Escape,
+		LineEnd: found.LineEnd, HasHeader: found.HasHeader, SkipLines: found.SkipLines,
+		HasBlanks: found.HasBlanks, Warnings: found.Warnings,
+	}, err
 }
 
 // newReader returns a reader of the records of text that begins after the skipped lines.
-func newReader(text io.Reader, dialect Dialect) (*records.Reader, error) {
-	decoded, isDecoded, err := decode(text, dialect.Encoding)
+func newReader(text io.Reader, d Dialect) (*records.Reader, error) {
+	decoded, isDecoded, err := dialect.Decode(text, d.Encoding)
 	if err != nil {
 		return nil, err
 	}
 	how := records.Dialect{
-		Delimiter: dialect.Delimiter,
-		EndsInCR:  dialect.LineEnd == "CR",
-		HasBlanks: dialect.HasBlanks,
+		Delimiter: d.Delimiter,
+		EndsInCR:  d.LineEnd == "CR",
+		HasBlanks: d.HasBlanks,
 	}
-	if dialect.Quote != "" {
-		how.Quote, how.Escape = dialect.Quote[0], dialect.Escape[0]
+	if d.Quote != "" {
+		how.Quote, how.Escape = d.Quote[0], d.Escape[0]
 	}
 	reader := records.NewReader(withoutMarks(decoded), how, isDecoded)
-	if err := reader.SkipLines(dialect.SkipLines); err != nil && !errors.Is(err, io.EOF) {
+	if err := reader.SkipLines(d.SkipLines); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return reader, nil
-}
-
-// decode converts text to UTF-8.
-func decode(text io.Reader, name string) (decoded io.Reader, isDecoded bool, err error) {
-	var from encoding.Encoding
-	switch strings.ReplaceAll(strings.ToUpper(name), "-", "") {
-	case "UTF8":
-		return text, false, nil
-	case "UTF16LE":
-		from = unicode.UTF16(unicode.LittleEndian, unicode.UseBOM)
-	case "UTF16BE":
-		from = unicode.UTF16(unicode.BigEndian, unicode.UseBOM)
-	default:
-		from, err = ianaindex.IANA.Encoding(ianaName(name))
-	}
-	if err != nil || from == nil {
-		return nil, false, &db.UserError{
-			Status:  http.StatusUnprocessableEntity,
-			Code:    "TD007",
-			Message: fmt.Sprintf("there is no encoding %q", name),
-			Hint:    "Some of them are UTF8, LATIN1, WIN1252, SJIS, EUC-KR, GBK.",
-		}
-	}
-	return from.NewDecoder().Reader(text), true, nil
-}
-
-// ianaName is the registered name of an encoding for which PostgreSQL has another name.
-func ianaName(name string) string {
-	upper := strings.ToUpper(name)
-	if number, isWindows := strings.CutPrefix(upper, "WIN"); isWindows && !strings.HasPrefix(upper, "WINDOWS") {
-		return "windows-" + number
-	}
-	if upper == "SJIS" {
-		return "Shift_JIS"
-	}
-	return name
 }
 
 // withoutMarks is text without the byte order marks at its beginning. Files that were joined have several.

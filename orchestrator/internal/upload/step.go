@@ -63,7 +63,7 @@ func (l *loader) begin(ctx context.Context) error {
 		                                $16)::tinydevcrm.csv_dialect,
 		           distribute_by => $17,
 		           options       => $18)`,
-		l.request.Source, pq.Array(l.series.header), l.ranks(), l.request.Table, mode,
+		l.request.Source, pq.Array(l.series.names()), l.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
 		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
@@ -104,7 +104,7 @@ func (l *loader) widen(ctx context.Context) error {
 	return l.follow(ctx, `
 		select import_id, columns, create_statement, copy_statement, binary_copy_statement
 		  from tinydevcrm.widen_import($1, $2, $3)`,
-		l.step.id, l.ranks(), pq.Array(l.series.header))
+		l.step.id, l.ranks(), pq.Array(l.series.names()))
 }
 
 // follow continues with the step that the database returned.

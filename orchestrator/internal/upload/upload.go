@@ -1,7 +1,7 @@
 // Package upload streams a file into a table.
 //
-// The rules are SQL: sniff_csv() finds how the file is written, begin_import() creates a table with the types
-// that its beginning suggests, widen_import() changes the table when a value does not fit, finish_import()
+// Package dialect finds how the file is written. The rules are SQL: begin_import() creates a table with the types
+// that the beginning of the file suggests, widen_import() changes the table when a value does not fit, finish_import()
 // completes it. This package splits the file into records, matches each value against the patterns of
 // csv_types, and sends the records to a COPY: in one transaction, in one pass, without a temporary file of the text,
 // and in memory that does not grow with the file.

@@ -111,7 +111,7 @@ func (l *loader) findTable(ctx context.Context, book *workbook.Workbook, sheet w
 	if len(spans) == 0 {
 		return foundTable{}, errNoHeader
 	}
-	dialect, err := sniff(ctx, l.conn, sample, request)
+	dialect, err := sniff(sample, request)
 	if err != nil {
 		return foundTable{}, err
 	}

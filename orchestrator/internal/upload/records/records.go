@@ -197,6 +197,10 @@ func (r *Reader) Next() (*Record, error) {
 	}
 }
 
+// Unfinished returns the fields of the record at which Next stopped with an *OpenQuoteError or a *WideError; the last one
+// is what follows the open quote.
+func (r *Reader) Unfinished() []Field { return r.record.Fields }
+
 func (r *Reader) check() {
 	raw := r.record.Raw
 	r.record.IsBad = bytes.IndexByte(raw, 0) >= 0 || !utf8.Valid(raw) ||
@@ -257,6 +261,7 @@ func (r *Reader) parse(data []byte) (length int, lines int64, err error) {
 				var open *OpenQuoteError
 				if errors.As(err, &open) {
 					open.Line = r.line + lines
+					record.Fields = append(record.Fields, Field{Text: data[begin+1:], IsQuoted: true})
 				}
 				return 0, 0, err
 			}

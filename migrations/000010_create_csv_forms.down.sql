@@ -1,0 +1,1 @@
+drop table tinydevcrm.csv_forms;
