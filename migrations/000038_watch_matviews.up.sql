@@ -319,7 +319,7 @@ begin
             errcode = 'TD004',
             message = format('%I.%I is there already',
                 _build_matview_statement.schema_name, _build_matview_statement.name),
-            hint    = 'Choose another name, or drop it with tinydevcrm.drop_matview().';
+            hint    = 'Choose another name, or drop it.';
     end if;
 
     return format(

@@ -41,7 +41,11 @@ as $$
                            select coalesce(
                                       job_run_details.end_time, job_run_details.start_time, now())
                              from cron.job_run_details
-                            where job_run_details.command = 'call tinydevcrm.settle_jobs()'
+                            where job_run_details.jobid in (
+                                      select job.jobid
+                                        from cron.job
+                                       where job.jobname = 'tinydevcrm upkeep'
+                                  )
                             order by job_run_details.runid desc
                             limit 1
                        ) > now() - interval '3 minutes',

@@ -97,8 +97,39 @@ function _mark_lock(what text, id bigint, matview_ids bigint[]) returns void
 -- 000003_create_server_checks
 -- What TinyDevCRM needs of the server.
 
+function _setting(name text) returns text
+    -- A setting of the server; null when there is none of that name, or when only a superuser or a member of pg_read_all_settings may see it.
+
+function _hidden() returns text
+    -- What a check says that cannot see a setting.
+
+function _may_signal(owner oid) returns boolean
+    -- Whether the current role may end a session of another role, which is no superuser, and cancel its statements.
+
+function _create_event_trigger(name text, event text, tags text[], function text, comment text) returns void
+    -- Creates an event trigger of ours, where the role may do that: a superuser, and at some providers the first role too.
+
+function _drop_event_trigger(name text) returns void
+    -- Drops an event trigger of ours, where it was created.
+
+function _set_for_citus(function regprocedure, setting text, value text) returns void
+    -- Attaches a setting of Citus to a function of ours, which does nothing without Citus.
+
+function _follows_at_once() returns boolean
+    -- Whether the registry follows at once what is dropped, renamed or changed by hand: whether our event triggers exist.
+
+function _has_clock() returns boolean
+    -- Whether the orchestrator runs the jobs, by "up --clock", because this database is without pg_cron; before the migrations: whether the setting tinydevcrm.clock asks for that.
+
 function _check_server() returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
     -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
+
+
+-- 000004_create_extensions
+-- The extensions that everything else needs.
+
+function _may_edit_jobs() returns boolean
+    -- Whether the current role sees pg_cron's jobs of all roles, and may give a job to another role: a superuser, and at some providers the first role too.
 
 
 -- 000005_create_users
@@ -196,14 +227,18 @@ table csv_types
     unique (example)
 
 
--- 000009_create_cell_kinds
--- How the cells of a CSV are written: the forms of dates and numbers, the kinds of cells, and whether the first record is a header.
+-- 000009_create_form_readers
+-- Reads numbers and currencies in the ways that people write them.
 
 function _read_number(value text, decimal_mark text) returns numeric
-    -- The number that a text of a form of tinydevcrm.csv_forms stands for, whatever separates its thousands and surrounds it.
+    -- The number that a text stands for, whatever separates its thousands and surrounds it.
 
 function _read_currency(value text) returns text
     -- The sign or code of a currency in a text such as -$1,234.56 or 1.234,56 EUR.
+
+
+-- 000010_create_csv_forms
+-- Forms: other ways of writing dates and numbers.
 
 table csv_forms
     -- Ways of writing values that the ladder of tinydevcrm.csv_types leaves as text.
@@ -218,16 +253,13 @@ table csv_forms
     primary key (rank)
     unique (name)
 
-function _load_cell_kinds() returns void
-    -- Puts Python objects into GD[tinydevcrm_cell_kinds] for another PL/Python function: the set of value kinds, and functions that find the kind of a cell, the kinds of a table's columns, how many columns speak for and against a header, and whether the first record is one.
 
-
--- 000010_create_dialect_search
--- Finds how a CSV is written: the delimiter and the quote that cut it best.
+-- 000011_create_csv_dialects
+-- How a CSV is written.
 
 type csv_dialect
     -- How a CSV file is written.
-    encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller of sniff_csv() gave.
+    encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the user gave.
     delimiter            text         -- Separates two cells: 1 to 10 characters.
     quote                text         -- Begins and ends a quoted cell: one ASCII character; null when no cell is quoted.
     escape               text         -- Stands before a quote within a quoted cell: the quote itself when quotes are doubled, else one other ASCII character, mostly a backslash; null when no cell is quoted.
@@ -237,56 +269,15 @@ type csv_dialect
     has_blanks           boolean      -- Whether blanks may stand before and after a quoted cell, and do not belong to it.
     warnings             text[]       -- Sentences about what is a weak guess.
 
-function _load_record_cutter() returns void
-    -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
-
-function _find_dialect(
-        sample bytea,
-        delimiter text,
-        quote text,
-        escape text,
-        has_header boolean,
-        skip_lines integer
-    ) returns csv_dialect
-    -- Finds the dialect of a text, for sniff_csv(), except its encoding and line end.
-
-
--- 000011_create_csv_dialects
--- Reads the beginning of a CSV and finds how it is written.
-
-function _guess_encoding(sample bytea, out encoding text, out warning text) returns record
-    -- Guesses the encoding of a text without a byte order mark: UTF-8 when that is valid, UTF-16 by its zeros, else one of WIN1252, WIN1250, WIN1251, MACINTOSH, SJIS and GBK, by the letters that languages have.
-
-function _read_start(
-        sample bytea,
-        inout encoding text,
-        inout delimiter text,
-        quote text,
-        escape text,
-        inout skip_lines integer,
-        out line_end text,
-        out utf8 bytea,
-        out warnings text[]
-    ) returns record
-    -- First look at a sample, for sniff_csv(): its encoding, its line end, the delimiter that a line sep= names, and the text after that line, or after the lines to skip, as UTF-8 with line feeds.
-
-function sniff_csv(
-        sample bytea,
-        encoding text default null,
-        delimiter text default null,
-        quote text default null,
-        escape text default null,
-        has_header boolean default null,
-        skip_lines integer default null
-    ) returns csv_dialect
-    -- Finds the dialect of a CSV file from its first bytes.
-
 
 -- 000012_create_csv_names
 -- Names the columns of a CSV, and the table that is created from it.
 
+function _cut_name(name text, size integer) returns text
+    -- The first whole characters of a name that fit into a number of bytes.
+
 function _make_column_names(header text[]) returns text[]
-    -- Column names for the cells of a header, as written, with four exceptions: combined characters are composed (NFC); an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
+    -- Column names for the cells of a header, as written, with four exceptions: combined characters are composed; an empty name becomes column_N; a name over 63 bytes is cut; a name in use, or that of a system column such as xmin, gets _2, _3 ….
 
 function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
@@ -909,10 +900,14 @@ function _matviews_create_lock() returns trigger
 table matview_definitions
     -- The queries of the watched materialized views.
     matview_id           bigint       -- The registration.
+    schema_name          text         -- Schema of the view when the row was last written.
+    name                 text         -- Its name then.
     query                text         -- The query, as Postgres prints it, with qualified names.
+    fingerprint          text         -- Hash of what its rows depend on, by which upkeep sees that something has changed; null where event triggers see it: see tinydevcrm._find_fingerprint().
     is_accepted          boolean      -- Whether somebody has accepted the tables that it reads.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _100_print before update of fingerprint: _matview_definitions_print()
     trigger _500_accept after update of is_accepted: _matview_definitions_accept()
 
 table matview_read_names
@@ -932,7 +927,7 @@ table dropped_matviews
     name                 text         -- Its name.
     query                text         -- Its query: see tinydevcrm.matview_definitions.
     registration         jsonb        -- The row of tinydevcrm.matviews at that time: notify rule, ignored columns, interval, key, schedule and the rest.
-    dropped_by           text         -- Role that the session which dropped it had logged in as.
+    dropped_by           text         -- Role that the session which dropped it had logged in as; null when nobody saw that: where there are no event triggers, upkeep finds that the view is gone.
     dropped_at           timestamptz  -- When it was dropped.
     primary key (id)
 
@@ -1105,9 +1100,6 @@ function _build_matview_statement(schema_name name, name text) returns text
 function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
-function drop_matview(relation regclass) returns void
-    -- Drops a materialized view with its registration and schedule.
-
 
 -- 000039_find_matviews
 -- Finds a watched view by what somebody calls it, a free name, and what a view reads.
@@ -1152,7 +1144,8 @@ table matview_refresh_events
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
     matview_id           bigint       -- The registration; null when it has been removed.
-    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
+    source_id            bigint       -- Number of the source of files that the event is about; null when it is about a view.
+    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed; or "source" and the name of a source.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
@@ -1569,7 +1562,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
-    -- Whether pg_cron itself supports "N seconds": from version 1.5 on.
+    -- Whether what runs the jobs itself supports "N seconds": pg_cron from version 1.5 on, and the clock of the orchestrator.
 
 function _cron_timezone() returns text
     -- Time zone of pg_cron, GMT before version 1.5.
@@ -1692,6 +1685,9 @@ function _refresh_due_matview(
 procedure _refresh_round(schedule_ids bigint[], called_at timestamptz, inout is_over boolean)
     -- Does the step that tinydevcrm._plan_round() returns, each refresh in a transaction of its own.
 
+function _find_call_time() returns timestamptz
+    -- The time that a job is called for: now, or, when a clock of ours calls it, when it was due.
+
 procedure refresh_scheduled(schedule_id bigint)
     -- Refreshes the materialized views of a schedule that are due, each in a transaction of its own.
 
@@ -1736,7 +1732,23 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000061_create_schedule_jobs
+-- 000061_create_jobs_as_owners
+-- Jobs of roles whose rights the installation lends.
+
+function _is_job_owner(owner regrole) returns boolean
+    -- Whether the current role can itself create and see the jobs of an owner.
+
+function _run_as(owner regrole, statement text) returns jsonb
+    -- Runs a statement of ours on pg_cron's tables and functions as the owner of jobs, and returns its one value.
+
+function _create_job_as_owner(owner regrole, job_name text, cron_schedule text, command text) returns bigint
+    -- Creates the pg_cron job of this name, or replaces its schedule and command, as its owner, and returns its number: what tinydevcrm._create_job() does where pg_cron belongs to somebody else.
+
+function _take_jobs(job_ids bigint[]) returns setof bigint
+    -- Those of these jobs that no other session has locked, locked.
+
+
+-- 000062_create_schedule_jobs
 -- The pg_cron jobs of schedules.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1764,7 +1776,7 @@ function _matviews_end_pause() returns trigger
     -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
 
--- 000062_create_request_jobs
+-- 000063_create_request_jobs
 -- The pg_cron jobs that do what was requested: refreshes that another session may not run, and those of views on change.
 
 function _refresh_requests_create_job() returns trigger
@@ -1773,28 +1785,39 @@ function _refresh_requests_create_job() returns trigger
 function _create_request_job(owner regrole) returns bigint
     -- Creates the job that does the requested refreshes of an owner, and returns its number.
 
+function _reschedule_job(schedule schedules, cron_schedule text) returns void
+    -- Makes the job of a schedule run at other times for a while: see _wake_change_jobs().
+
 function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000063_describe_schedules
+-- 000064_describe_schedules
 -- A schedule in words, with which users check what they have written.
 
-function _describe_cron(
-        minutes integer[],
-        hours integer[],
-        days integer[],
-        months integer[],
-        weekdays integer[],
-        is_either boolean
-    ) returns text
-    -- The values of the five fields of a cron expression in words; is_either as in tinydevcrm._cron_fields().
+function _join_words(items text[]) returns text
+    -- a, b and c.
+
+function _spell_numbers(numbers integer[], names text[] default '{}') returns text
+    -- Different numbers in words: 1, 2, 3, 5 become "1 to 3 and 5".
+
+function _find_even_step(numbers integer[], size integer) returns integer
+    -- 2 for 0, 2, 4 and so on up to size; null when the steps do not divide size evenly.
+
+function _describe_times(minutes integer[], hours integer[]) returns text
+    -- The times of a day in words, for sorted minutes and hours.
+
+function _describe_days(days integer[], months integer[], weekdays integer[], is_either boolean) returns text
+    -- The days of a cron expression in words, for sorted months; null for every day.
+
+function _describe_cron(fields _cron) returns text
+    -- A cron expression in words.
 
 function describe_schedule(inout schedule text, out words text, out time_zone text, out next_due_at timestamptz[]) returns record
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 
--- 000064_schedule_matviews
+-- 000065_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
@@ -1824,7 +1847,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000065_find_late_matviews
+-- 000066_find_late_matviews
 -- Which refreshes are late, and which were missed while the database was down.
 
 function _request_missed_refreshes() returns void
@@ -1843,7 +1866,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000066_check_templates
+-- 000067_check_templates
 -- Whether a template of a notification is one: Mustache, without what it does not need here.
 
 function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
@@ -1853,7 +1876,7 @@ function _check_template(template text, what text) returns void
     -- Checks a template in Mustache, of the title or of the message, which what names.
 
 
--- 000067_create_audience_rules
+-- 000068_create_audience_rules
 -- The rules that a subscription may have of its own: which of the events of a view it gets.
 
 table outcome_rules
@@ -1882,7 +1905,7 @@ function _find_recipient(address text, allowed_domains text[]) returns text
     -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
 
 
--- 000068_create_subscriptions
+-- 000069_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1956,7 +1979,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000069_create_audiences
+-- 000070_create_audiences
 -- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
 
 function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
@@ -1981,7 +2004,7 @@ function set_audience(
     -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
 
 
--- 000070_split_events
+-- 000071_split_events
 -- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
 
 function _list_held_rules(event matview_refresh_events) returns text[]
@@ -2017,7 +2040,7 @@ function _find_event_recipient(
     -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
--- 000071_create_deliveries
+-- 000072_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -2065,7 +2088,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000072_order_deliveries
+-- 000073_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -2078,7 +2101,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000073_group_failures
+-- 000074_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -2097,7 +2120,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000074_receive_deliveries
+-- 000075_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -2146,7 +2169,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000075_create_redeliveries
+-- 000076_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -2165,7 +2188,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000076_create_latest_deliveries
+-- 000077_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -2219,7 +2242,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000077_create_webhook_formats
+-- 000078_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2250,7 +2273,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000078_create_webhooks
+-- 000079_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2298,9 +2321,6 @@ function _webhooks_keep_secret() returns trigger
 function _webhooks_limit_rate() returns trigger
     -- Sets until when nothing is posted to an endpoint.
 
-function _generate_webhook_secret() returns text
-    -- Returns a secret of 32 bytes from the system's source of randomness, which SQL alone cannot read before PostgreSQL 13.
-
 function create_webhook(
         name text,
         url text,
@@ -2322,7 +2342,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000079_check_webhook_urls
+-- 000080_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2335,7 +2355,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000080_check_webhook_headers
+-- 000081_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2348,7 +2368,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000081_track_endpoints
+-- 000082_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2370,7 +2390,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000082_describe_events
+-- 000083_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2398,7 +2418,7 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000083_create_digests
+-- 000084_create_digests
 -- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
@@ -2417,7 +2437,7 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
     -- Posts nothing of a webhook that gathers before a time.
 
 
--- 000084_gather_posts
+-- 000085_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _gathers(webhook webhooks) returns boolean
@@ -2445,7 +2465,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000085_create_emails
+-- 000086_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2489,7 +2509,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000086_post_webhooks
+-- 000087_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2499,7 +2519,7 @@ function _list_due_webhooks() returns table (subscription_id bigint, name text, 
     -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
-    -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
+    -- The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event.
 
 function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
     -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
@@ -2543,7 +2563,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000087_answer_posts
+-- 000088_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2580,7 +2600,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000088_retry_subscriptions
+-- 000089_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2590,7 +2610,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000089_preview_messages
+-- 000090_preview_messages
 -- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
 
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
@@ -2600,7 +2620,7 @@ function preview_message(name text, title text default null, message text defaul
     -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 
--- 000090_test_subscriptions
+-- 000091_test_subscriptions
 -- A test of a subscription really sends a message.
 
 table subscription_tests
@@ -2654,7 +2674,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000091_create_embeds
+-- 000092_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2707,11 +2727,314 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000092_create_retention
+-- 000093_create_sources
+-- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
+
+table sources
+    -- Where files come from again and again.
+    id                   bigint       -- Number of the source.
+    owner                regrole      -- Role that created it, and that owns the table.
+    name                 text         -- Its name, which is unique for its owner.
+    url                  text         -- What is fetched: a URL that a trigger has checked, or file: and a pattern for the names of files in the folder of orchestrator up --inbox.
+    headers              jsonb        -- Headers of each request, such as {"Authorization": "Bearer …"}, which a trigger has checked.
+    schema_name          name         -- Schema of the table.
+    table_name           name         -- Table that the rows go into.
+    mode                 text         -- What an import does with the rows that are there.
+    key                  text[]       -- Columns by which mode upsert finds a row.
+    options              jsonb        -- Further options of the import, by the names of those of POST /upload-file: {"delimiter": ";", "null": ["NA", "-"], "type": {"zip": "text"}, "new_columns": "add"}.
+    refuse_if_fewer      numeric      -- A file is refused when it has fewer rows than this share of those of the last import, 0 to 1; null for never.
+    accepts_empty        boolean      -- Whether a file without rows is imported.
+    schedule             text         -- When it is fetched, as it was typed; null for on request only.
+    notify_deadline      interval     -- When nothing new has come for so long, an event notifies, a minute to ten years; 0 for never.
+    is_paused            boolean      -- Whether its schedule is paused.
+    is_dropped           boolean      -- Setting it drops the source with its runs.
+    next_due_at          timestamptz  -- When it is fetched next; null when it is paused or has no schedule.
+    etag                 text         -- The ETag of the last file that was imported, for the server to answer that it has not changed.
+    last_modified        text         -- Its Last-Modified, likewise.
+    import_number        bigint       -- Number of the last import.
+    row_count            bigint       -- How many rows that file had.
+    columns              jsonb        -- The columns of that file, as in tinydevcrm.imports.
+    created_at           timestamptz  -- When it was created.
+    checked_at           timestamptz  -- When a run last ended.
+    imported_at          timestamptz  -- When something new was last imported.
+    failing_since        timestamptz  -- When the first of the runs ended that have failed since the last success; null when the last one succeeded.
+    silent_since         timestamptz  -- When an event has said that nothing new has come within notify_deadline; null since something has.
+    primary key (id)
+    unique (owner, name)
+    foreign key (mode) references import_modes(name)
+    trigger _100_fill_in before insert or update of url, headers, mode, key, options, schedule, notify_deadline, is_paused: _sources_fill_in()
+    trigger _900_drop after update of is_dropped: _sources_drop()
+    trigger _900_note after update of failing_since, silent_since: _sources_note()
+
+function _compute_next_fetch(schedule text, after timestamptz) returns timestamptz
+    -- When a source is fetched first after a time; null without a schedule.
+
+function _find_source_problem(source sources) returns text
+    -- Why the URL of a source cannot be fetched with its headers; null when there is nothing against it.
+
+function _list_shape_options(options jsonb) returns jsonb
+    -- Of the options of an upload, those of tinydevcrm.begin_import().
+
+function _sources_fill_in() returns trigger
+    -- Checks a source, and sets when it is due.
+
+function _sources_drop() returns trigger
+    -- Deletes a source whose owner has set is_dropped.
+
+
+-- 000094_create_source_runs
+-- What became of the sources: a run each time that one is due or asked for.
+
+table source_runs
+    -- What became of the sources: one row each time that a source was due or asked for.
+    id                   bigint       -- Number of the run.
+    source_id            bigint       -- The source.
+    owner                regrole      -- Owner of the source.
+    status               text         -- due: an orchestrator takes it next; fetching: one has taken it; waiting: the attempt failed and is repeated; staged: fetched, and a job of the owner imports it.
+    is_forced            boolean      -- Whether it is fetched even if the server has nothing new.
+    attempts             integer      -- How many times it was taken.
+    hidden_for           interval     -- For how long from now on no orchestrator takes it, at most 7 days.
+    visible_at           timestamptz  -- From when on an orchestrator takes it; one that is fetching it puts this off.
+    filename             text         -- Name of the file, for the log of imports.
+    etag                 text         -- The ETag of the answer.
+    last_modified        text         -- Its Last-Modified.
+    header               text[]       -- The columns of a staged file.
+    problems             jsonb        -- The lines of a staged file that were repaired or left out, as in tinydevcrm.import_problems; up to 1000.
+    import_number        bigint       -- Number of its import; null when there is none.
+    byte_count           bigint       -- Bytes of the file, as they were received.
+    row_count            bigint       -- Rows of the file.
+    columns              jsonb        -- Columns of the import, as in tinydevcrm.imports.
+    error_code           text         -- SQLSTATE of the last failure, TD013 when the file could not be fetched; null when there was none.
+    error_message        text         -- What the last failure was, without the URL and the headers.
+    created_at           timestamptz  -- When it was due.
+    finished_at          timestamptz  -- When it ended; null while it is open.
+    primary key (id)
+    foreign key (source_id) references sources(id) on delete cascade
+    trigger _100_fill_in before insert or update: _source_runs_fill_in()
+    trigger _500_end after update of status: _source_runs_end()
+    trigger _500_note_due after insert: _source_runs_note_due()
+    trigger _600_create_job after update of status: _source_runs_create_job()
+    trigger _700_clear after update of status: _source_runs_clear()
+
+function _source_runs_fill_in() returns trigger
+    -- Sets the owner of a run, and its times.
+
+function _source_runs_note_due() returns trigger
+    -- Sets when a source that has just become due is due again.
+
+function _source_runs_end() returns trigger
+    -- Records with a source how its run has ended.
+
+
+-- 000095_manage_sources
+-- The calls that create, change, run, pause and drop sources.
+
+function _find_own_source(name text) returns bigint
+    -- Number of a source of the caller.
+
+function _request_run(source_id bigint, is_forced boolean) returns void
+    -- Makes a source due now, unless a run of it is open, and wakes the orchestrators.
+
+function create_source(
+        name text,
+        url text,
+        table_name text default null,
+        mode text default 'replace',
+        key text[] default null,
+        options jsonb default '{}',
+        schedule text default null,
+        headers jsonb default '{}',
+        refuse_if_fewer numeric default null,
+        accepts_empty boolean default false,
+        notify_deadline interval default '00:00:00',
+        schema_name name default "current_schema"()
+    ) returns bigint
+    -- Creates a source and has it fetched, now and by its schedule, such as 'daily at 6:00'; without one only on request.
+
+function run_source(name text, is_forced boolean default false) returns void
+    -- Has a source fetched now, also while it is paused.
+
+function alter_source(
+        name text,
+        url text default null,
+        headers jsonb default null,
+        options jsonb default null,
+        schedule text default null,
+        refuse_if_fewer numeric default null,
+        notify_deadline interval default null
+    ) returns void
+    -- Changes a source; what is null stays.
+
+function _set_source_pause(name text, is_paused boolean) returns void
+    -- Pauses or resumes a source.
+
+function pause_source(name text) returns void
+    -- Pauses the schedule of a source.
+
+function resume_source(name text) returns void
+    -- Ends the pause of a source: it is fetched at the next time of its schedule.
+
+function drop_source(name text) returns void
+    -- Drops a source with its runs.
+
+
+-- 000096_take_source_runs
+-- How orchestrators take runs: for a minute each, which they put off while they work.
+
+function _make_due_runs() returns void
+    -- Creates a run for each source that is due and has none open.
+
+function _is_fetchable(owner regrole) returns boolean
+    -- Whether this session may fetch the sources of a role: its own, and as an orchestrator all.
+
+function _fail_lost_runs() returns void
+    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file.
+
+function _take_run(hidden_for interval default '00:01:00') returns source_runs
+    -- Takes the run that is due the longest, for a time after which another orchestrator may take it; null when there is none.
+
+function _take_file(filename text) returns source_runs
+    -- Begins a run for a file of the inbox: of the source of this session's role with the longest pattern that fits its name; null when none does.
+
+function _describe_run(run source_runs) returns table (
+        id bigint,
+        attempt integer,
+        source text,
+        url text,
+        headers jsonb,
+        etag text,
+        last_modified text,
+        is_own boolean,
+        schema_name text,
+        table_name text,
+        mode text,
+        key text[],
+        options jsonb
+    )
+    -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
+
+
+-- 000097_answer_source_runs
+-- What orchestrators answer.
+
+function _lock_run(run_id bigint, attempt integer) returns source_runs
+    -- Locks a run that an orchestrator has taken.
+
+function _extend_run(run_id bigint, attempt integer, hidden_for interval) returns void
+    -- Keeps a run that an orchestrator has taken for some time from now on.
+
+function _return_run(run_id bigint, attempt integer) returns void
+    -- Returns a run that an orchestrator which ends cannot finish.
+
+function _check_rows(source sources, import imports) returns void
+    -- Checks an import of a source before its commit.
+
+function _end_run(run_id bigint, error text) returns void
+    -- Records how a run ended: error is null when it succeeded.
+
+function _end_run(run_id bigint, import_id bigint, etag text, last_modified text) returns void
+    -- Ends a run in the transaction of its import, and before the commit.
+
+function _finish_run(run_id bigint, attempt integer, import_id bigint, etag text, last_modified text) returns void
+    -- Ends a run that an orchestrator has imported, as tinydevcrm._end_run().
+
+function _note_unchanged(run_id bigint, attempt integer) returns void
+    -- Ends a run whose server has nothing new.
+
+function _fail_run(
+        run_id bigint,
+        attempt integer,
+        error_code text,
+        error_message text,
+        is_final boolean,
+        retry_after interval default '00:00:00'
+    ) returns boolean
+    -- Records that an attempt has failed.
+
+
+-- 000098_import_fetched
+-- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
+
+table source_rows
+    -- The rows of files that were fetched for other roles, until a job of the owner has imported them: see tinydevcrm.import_fetched().
+    run_id               bigint       -- The run that fetched the file.
+    row_number           bigint       -- Number of the row in the file, from 1, without the header and the lines that were left out.
+    cells                text[]       -- Its values, as the file has them, in the order of tinydevcrm.source_runs.header.
+    primary key (run_id, row_number)
+    foreign key (run_id) references source_runs(id) on delete cascade
+
+function _create_fetch_job(owner regrole) returns bigint
+    -- Creates the job that imports the fetched files of an owner, and returns its number.
+
+function _source_runs_create_job() returns trigger
+    -- Creates the job that imports a file.
+
+function _source_runs_clear() returns trigger
+    -- Removes the rows of a file that needs them no more.
+
+function _forget_staging(import_id bigint) returns void
+    -- Removes the import into a temporary table from the log: the import by the owner is what counts.
+
+function _stage_run(run_id bigint, attempt integer, import_id bigint, etag text, last_modified text) returns void
+    -- Hands the rows of a file that an orchestrator has loaded into a temporary table to the job of the source's owner.
+
+function _begin_fetched(after_id bigint) returns bigint
+    -- The next file that waits for a job of this session's role; null when there is none.
+
+function _load_fetched(run_id bigint) returns void
+    -- Imports a fetched file from our staging table.
+
+function _import_fetched(run_id bigint) returns void
+    -- Imports a fetched file of this session's role, or records why that fails: then the table stays as it was.
+
+procedure import_fetched()
+    -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
+
+
+-- 000099_note_sources
+-- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
+
+function _sources_note() returns trigger
+    -- Writes an event when a source begins to fail, recovers, becomes silent or has something new again.
+
+function _note_silent_sources() returns void
+    -- Notes which sources have had nothing new within their deadline, which writes an event for each.
+
+function _is_run_late(run source_runs) returns boolean
+    -- Whether a run has waited for over five minutes: for an orchestrator, or, staged, for the job of its owner.
+
+function _source_state(source sources) returns text
+    -- The state of a source, the first that applies: failing: its last run failed; late: it was due over five minutes ago and nothing has fetched it, or nothing has imported what was fetched; silent: nothing new has come within notify_deadline; paused; ok.
+
+view source_status
+    -- The sources that you may see, each with its state and its last run.
+    name                 text         -- Name of the source.
+    owner                regrole      -- Its owner.
+    url                  text         -- Its URL, without what may be a secret.
+    table_name           text         -- The table that it fills.
+    mode                 text         -- What an import does with the rows that are there.
+    schedule             text         -- Its schedule, as it was typed; null for on request only.
+    status               text         -- Its state: see tinydevcrm._source_state().
+    next_due_at          timestamptz  -- When it is fetched next; null when it is paused or has no schedule.
+    checked_at           timestamptz  -- When a run last ended.
+    imported_at          timestamptz  -- When something new was last imported.
+    import_number        bigint       -- Number of that import.
+    row_count            bigint       -- How many rows it had.
+    notify_deadline      interval     -- When nothing new has come for so long, it is silent; null for never.
+    failing_since        timestamptz  -- When the first of the runs ended that have failed since the last success.
+    last_run             text         -- Status of the last run: see tinydevcrm.source_runs.
+    attempts             integer      -- How many attempts it has had.
+    error_code           text         -- SQLSTATE of its last failure.
+    error_message        text         -- What its last failure was.
+    next_attempt_at      timestamptz  -- When its next attempt is; null when it waits for none.
+    is_troubled          boolean      -- Whether the state needs attention.
+
+
+-- 000100_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events with their deliveries, imports, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
+    -- Removes refresh events with their deliveries, imports, runs of sources, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_events(ids bigint[]) returns bigint
     -- Removes these events with their deliveries, except those that another session has locked.
@@ -2734,12 +3057,18 @@ function _remove_expired_imports(batch_size integer) returns bigint
 function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
+function _remove_expired_runs(batch_size integer) returns bigint
+    -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
--- 000093_create_status
+
+-- 000101_create_status
 -- The state of everything, as views.
 
+function _find_clock() returns integer
+    -- The session of the orchestrator that runs the jobs, in a database without pg_cron: it holds an advisory lock.
+
 function _cron_is_running() returns boolean
-    -- Whether pg_cron's launcher runs on this server.
+    -- Whether pg_cron's launcher runs on this server, or, where its process cannot be seen, whether upkeep has run within 3 minutes; without pg_cron, whether a clock of ours runs.
 
 view matview_status
     -- The watched materialized views that you may see, each with its schedule and its last refresh.
@@ -2812,7 +3141,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000094_create_overview
+-- 000102_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2833,7 +3162,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000095_create_page_lists
+-- 000103_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -2899,7 +3228,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
 
 
--- 000096_list_subscriptions
+-- 000104_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -2933,14 +3262,29 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000097_follow_changes
+-- 000105_follow_changes
 -- The registry follows what users do by hand.
 
-function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
+function _record_drop(
+        matview matviews,
+        schema_name text,
+        name text,
+        reason text default null,
+        is_seen boolean default true
+    ) returns void
     -- Keeps the definition of a materialized view that is just being dropped, and writes the event of that, which notifies.
 
 function _follow_drops() returns event_trigger
     -- Removes the registrations of dropped materialized views, and writes an event for each.
+
+function _remove_gone(relation oid default null) returns void
+    -- Removes the registration of a materialized view that the session has just dropped, or those of all that are gone, and writes an event for each, under the last name that it had.
+
+function _follow_own_drop(relation oid) returns void
+    -- Removes the registration of a materialized view that the session has just dropped, where no event trigger has done it.
+
+function drop_matview(relation regclass) returns void
+    -- Drops a materialized view with its registration and schedule.
 
 event trigger tinydevcrm_follow_drops on sql_drop: _follow_drops()
     -- Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM's registry.
@@ -2958,7 +3302,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000098_follow_table_changes
+-- 000106_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2979,6 +3323,12 @@ function _keep_triggers_always(relations oid[]) returns void
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
+function _find_fingerprint(relation regclass) returns text
+    -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
+
+function _settle_definitions() returns void
+    -- Where there are no event triggers: makes the views stale that depend on a definition which has changed, analyzes them again, and prints their queries again.
+
 function _follow_commands() returns event_trigger
     -- Follows a command on a table, trigger, view, function, type or text search configuration.
 
@@ -2992,7 +3342,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000099_note_late_matviews
+-- 000107_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3002,11 +3352,17 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000100_create_upkeep
+-- 000108_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
     -- What is wrong with our pg_cron jobs: job_id of a job that connects to another server or database, or schedule_id of a schedule that has no job, or a job with another schedule.
+
+function _settle_jobs_of(owner regrole) returns void
+    -- Gives an owner the jobs that they should have, and removes others of ours and their expired history, as that owner.
+
+function _settle_jobs_of_others() returns void
+    -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 function _settle_schedules() returns void
     -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
@@ -3023,6 +3379,9 @@ function _request_left_rounds() returns void
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
+function _settle_fetches() returns void
+    -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
+
 function _settle_changes() returns void
     -- Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or cannot start, run each minute again: see tinydevcrm._wake_change_jobs().
 
@@ -3036,7 +3395,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000101_create_checks
+-- 000109_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3059,11 +3418,17 @@ function _record_listener(is_deaf boolean) returns void
 function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Checks whether pg_cron can run what all users have scheduled.
 
+function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
+    -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
+
+function _list_findings() returns table (finding text, is_ok boolean, weight text, detail text, hint text)
+    -- What check_installation() returns, each with a weight.
+
 function check_installation() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000102_create_metrics
+-- 000110_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3078,11 +3443,14 @@ function _subscription_kind(subscription subscriptions) returns text
 function _subscription_metrics() returns table (name text, labels text[], value double precision)
     -- Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or expired; nothing for a role that does not see them all.
 
+function _source_metrics() returns table (name text, labels text[], value double precision)
+    -- Sources by state; nothing for a role that does not see them all.
+
 function _metrics() returns table (name text, labels text[], value double precision)
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000104_drop_users
+-- 000112_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3095,14 +3463,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000105_create_watchdog
+-- 000113_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000106_create_rule_replays
+-- 000114_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3159,7 +3527,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000107_move_registrations
+-- 000115_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3181,7 +3549,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000108_list_matview_settings
+-- 000116_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3203,7 +3571,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000109_lock_readers
+-- 000117_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3233,7 +3601,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000110_alter_matview_queries
+-- 000118_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3262,7 +3630,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000111_describe_matviews
+-- 000119_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3272,7 +3640,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000112_restore_matviews
+-- 000120_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3280,6 +3648,9 @@ function _print_query(relation regclass) returns text
 
 function _matviews_record_definition() returns trigger
     -- Records the query of a new registration, or of one that moves to another view, and what it reads.
+
+function _matview_definitions_print() returns trigger
+    -- Prints a query again when upkeep has found that something which it names has changed.
 
 function _matview_definitions_accept() returns trigger
     -- Records what a materialized view reads, by present names.
@@ -3300,7 +3671,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000113_manage_tables
+-- 000121_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3358,14 +3729,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000114_create_sample
+-- 000122_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000115_set_up_matviews
+-- 000123_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3390,7 +3761,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000116_list_event_details
+-- 000124_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3404,4 +3775,33 @@ function _list_event_deliveries(event_id bigint) returns table (
         acknowledged_at timestamptz
     )
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
+
+
+-- 000125_create_clock
+-- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
+
+function _compute_next_run(schedule text, after timestamptz) returns timestamptz
+    -- When a job is first due after a time.
+
+function _is_clock() returns boolean
+    -- Whether this session is the clock, and stays it until the transaction ends.
+
+function _keep_clock() returns boolean
+    -- Makes this session the clock, or keeps it that, and returns true, unless another session is it.
+
+function _take_due_jobs(running bigint[], most integer) returns table (job_id bigint, run_id bigint, role_name text, command text, due_at timestamptz)
+    -- Takes up to so many jobs that are due and not running, and returns a run of each.
+
+function _find_next_run(running bigint[]) returns double precision
+    -- In how many seconds a job is due that is not running; null when there is none.
+
+
+-- of no migration
+-- 
+
+function _compose(name text) returns text
+    -- A name with its combined characters composed (NFC), so that names that look the same are the same; as it is before PostgreSQL 13.
+
+function _generate_webhook_secret() returns text
+    -- Returns a secret of 32 bytes: the hash of 366 bits from the system's source of randomness.
 
