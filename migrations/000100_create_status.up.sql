@@ -7,18 +7,16 @@ create function tinydevcrm._find_clock()
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select pg_locks.pid
-      from pg_locks
-     where pg_locks.locktype = 'advisory'
-       and pg_locks.database = (select oid from pg_database where datname = current_database())
-       and (pg_locks.classid, pg_locks.objid, pg_locks.objsubid)
-           = ('tinydevcrm'::regnamespace::oid, 1::oid, 2)
-       and pg_locks.granted
+    select _locks.pid
+      from tinydevcrm._locks
+     where _locks.what = 'clock'
+       and not tinydevcrm._is_left_mark(_locks)
+       and _locks.marked_at > clock_timestamp() - interval '8 seconds'
 $$;
 
 comment on function tinydevcrm._find_clock() is
-    'The session of the orchestrator that runs the jobs, in a database without pg_cron: it holds '
-    'an advisory lock. Null when there is none.';
+    'The session of the orchestrator that runs the jobs, in a database without pg_cron. It marks '
+    'its lock every two seconds. Null when there is none, or it has not done so for eight seconds.';
 
 create function tinydevcrm._cron_is_running()
     returns boolean

@@ -1,5 +1,5 @@
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron. The
--- tables in schema cron are ours there.
+-- tables in schema cron are ours there. PL/pgSQL, because those of pg_cron have fewer columns.
 
 create function tinydevcrm._compute_next_run(schedule text, after timestamptz)
     returns timestamptz
@@ -19,13 +19,38 @@ $$;
 comment on function tinydevcrm._compute_next_run(text, timestamptz) is
     'When a job is first due after a time.';
 
-create function tinydevcrm._begin_clock()
+create function tinydevcrm._is_clock()
+    returns boolean
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Until the transaction ends, no other session becomes the clock.
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'clock'
+        and _locks.pid = pg_backend_pid()
+        and not tinydevcrm._is_left_mark(_locks)
+        for share;
+
+    return found;
+end
+$$;
+
+comment on function tinydevcrm._is_clock() is
+    'Whether this session is the clock, and stays it until the transaction ends.';
+
+create function tinydevcrm._keep_clock()
     returns boolean
     language plpgsql
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    set lock_timeout = '2s'
 as $$
+declare
+    v_clock integer;
 begin
     if not tinydevcrm._has_clock() then
         raise exception using
@@ -34,16 +59,22 @@ begin
             hint    = 'Start the orchestrator without --clock.';
     end if;
 
-    if not pg_try_advisory_lock('tinydevcrm'::regnamespace::oid::integer, 1) then
-        -- Any role can take such a lock. A clock looks for jobs each second.
-        perform pg_terminate_backend(activity.pid)
-           from pg_stat_get_activity(tinydevcrm._find_clock()) as activity
-          where pg_has_role(activity.usesysid, 'tinydevcrm_user', 'member')
-                and not pg_has_role(activity.usesysid, 'tinydevcrm_orchestrator', 'member')
-                and not pg_has_role(activity.usesysid, current_user, 'member')
-             or activity.state = 'idle'
-                and activity.state_change < clock_timestamp() - interval '8 seconds';
+    perform
+       from tinydevcrm._locks
+      where _locks.what = 'clock'
+        for update;
+    v_clock := tinydevcrm._find_clock();
+    if v_clock <> pg_backend_pid() then
         return false;
+    end if;
+
+    update tinydevcrm._locks
+       set matview_ids = '{0}'
+     where _locks.what = 'clock'
+       and (v_clock is null or _locks.marked_at < clock_timestamp() - interval '2 seconds');
+
+    if v_clock is not null then
+        return true;
     end if;
 
     -- The last clock has ended, and with it perhaps runs. Each is run again for the time that it was
@@ -64,25 +95,33 @@ begin
        and left_runs.due_at > clock_timestamp() - interval '1 minute';
 
     return true;
-exception
-    when insufficient_privilege then
-        return false;
 end
 $$;
 
-comment on function tinydevcrm._begin_clock() is
-    'Makes the caller''s session the clock and returns true, unless another session is it. Ends a '
-    'session that holds the lock and is no clock: that of a user, or one that has been idle for '
-    'eight seconds. Raises TD010 where pg_cron runs the jobs. Security definer: lends the right '
-    'to end such sessions, and to change jobs.';
+comment on function tinydevcrm._keep_clock() is
+    'Makes this session the clock, or keeps it that, and returns true, unless another session is '
+    'it. To be called each second. Raises TD010 where pg_cron runs the jobs. Security definer: lends '
+    'the right to change jobs.';
 
 create function tinydevcrm._take_due_jobs(running bigint[], most integer)
-    returns table (job_id bigint, run_id bigint, role_name text, command text)
-    language sql
+    returns table (
+        job_id    bigint,
+        run_id    bigint,
+        role_name text,
+        command   text,
+        due_at    timestamptz
+    )
+    language plpgsql
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+begin
+    if not tinydevcrm._is_clock() then
+        return;
+    end if;
+
+    return query
     with due as (
         select job.jobid,
                job.next_at
@@ -110,7 +149,7 @@ as $$
            current_database(),
            moved.username,
            moved.command,
-           'starting',
+           'running',
            clock_timestamp(),
            moved.due_at
       from moved
@@ -119,59 +158,38 @@ as $$
     returning job_run_details.jobid,
               job_run_details.runid,
               job_run_details.username,
-              job_run_details.command
+              job_run_details.command,
+              job_run_details.due_at;
+end
 $$;
 
 comment on function tinydevcrm._take_due_jobs(bigint[], integer) is
     'Takes up to so many jobs that are due and not running, and returns a run of each. One that is '
-    'over a minute late is left out until it is due again. The clock calls it. Security definer: '
+    'over a minute late is left out until it is due again. Does nothing in a session that is not '
+    'the clock. Security definer: '
     'lends the right to run jobs of all owners, each in a session of the owner.';
 
 create function tinydevcrm._find_next_run(running bigint[])
     returns double precision
-    language sql
-    volatile
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-    select extract(epoch from min(job.next_at) - clock_timestamp())
-      from cron.job
-     where job.active
-       and isfinite(job.next_at)
-       and job.jobid <> all (_find_next_run.running)
-$$;
-
-comment on function tinydevcrm._find_next_run(bigint[]) is
-    'In how many seconds a job is due that is not running; null when there is none. Security '
-    'definer: lends the right to see jobs, and shows this number.';
-
-create function tinydevcrm._begin_run(run_id bigint)
-    returns void
     language plpgsql
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_due_at timestamptz;
 begin
-    update cron.job_run_details
-       set status = 'running',
-           job_pid = pg_backend_pid()
-     where job_run_details.runid = _begin_run.run_id
-       and job_run_details.username = session_user
-       and job_run_details.end_time is null
-    returning job_run_details.due_at
-         into v_due_at;
-
-    perform set_config('tinydevcrm_own.due_at', coalesce(v_due_at::text, ''), false);
+    return (
+        select extract(epoch from min(job.next_at) - clock_timestamp())
+          from cron.job
+         where job.active
+           and isfinite(job.next_at)
+           and job.jobid <> all (_find_next_run.running)
+    );
 end
 $$;
 
-comment on function tinydevcrm._begin_run(bigint) is
-    'Marks a run of a job of this session''s role as running, and makes what this session calls '
-    'next be for the time at which the job was due: see tinydevcrm._find_call_time(). Security '
-    'definer: users cannot write runs.';
+comment on function tinydevcrm._find_next_run(bigint[]) is
+    'In how many seconds a job is due that is not running; null when there is none. Security '
+    'definer: lends the right to see jobs, and shows this number.';
 
 create function tinydevcrm._end_run(run_id bigint, error text)
     returns void
@@ -194,18 +212,16 @@ comment on function tinydevcrm._end_run(bigint, text) is
 
 revoke execute on function
     tinydevcrm._compute_next_run(text, timestamptz),
-    tinydevcrm._begin_clock(),
+    tinydevcrm._is_clock(),
+    tinydevcrm._keep_clock(),
     tinydevcrm._take_due_jobs(bigint[], integer),
     tinydevcrm._find_next_run(bigint[]),
-    tinydevcrm._begin_run(bigint),
     tinydevcrm._end_run(bigint, text)
 from public;
 
 grant execute on function
-    tinydevcrm._begin_clock(),
+    tinydevcrm._keep_clock(),
     tinydevcrm._take_due_jobs(bigint[], integer),
     tinydevcrm._find_next_run(bigint[]),
     tinydevcrm._end_run(bigint, text)
 to tinydevcrm_orchestrator;
-
-grant execute on function tinydevcrm._begin_run(bigint) to tinydevcrm_user;
