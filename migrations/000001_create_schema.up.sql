@@ -21,19 +21,42 @@ begin
             execute format('create role %I nologin', v_role);
         end if;
     end loop;
+
+    comment on role tinydevcrm_user is
+        'Group of the roles that may use TinyDevCRM''s functions. Grant it to a login role.';
+    comment on role tinydevcrm_admin is
+        'Group of administrators: they see what all users of TinyDevCRM have, change its settings, '
+        'and create and drop users. Grant it to a login role.';
+    comment on role tinydevcrm_orchestrator is
+        'Group of the orchestrator: it receives the events of all users and posts their webhooks. '
+        'Grant it to the role of the orchestrator''s DATABASE_URL, which then need not be a '
+        'superuser.';
+
+    grant tinydevcrm_user to tinydevcrm_admin, tinydevcrm_orchestrator;
+
+    -- A superuser has the rights of all roles. From Postgres 16 on, another role that creates one
+    -- has the right to grant it, and no other.
+    if not exists (
+        select
+          from pg_catalog.pg_roles
+         where rolname = current_user
+           and rolsuper
+    ) then
+        execute format(
+            'grant tinydevcrm_user, tinydevcrm_admin, tinydevcrm_orchestrator to %I', current_user);
+    end if;
+exception
+    when insufficient_privilege then
+        raise exception using
+            errcode = '42501',
+            message = sqlerrm,
+            hint    = format(
+                'The role that migrates creates three groups, and later users: alter role %1$I '
+                'createrole; From Postgres 16 on, if another role has created the groups: grant '
+                'tinydevcrm_user, tinydevcrm_admin, tinydevcrm_orchestrator to %1$I with admin '
+                'option;', current_user);
 end
 $$;
-
-comment on role tinydevcrm_user is
-    'Group of the roles that may use TinyDevCRM''s functions. Grant it to a login role.';
-comment on role tinydevcrm_admin is
-    'Group of administrators: they see what all users of TinyDevCRM have, change its settings, and '
-    'create and drop users. Grant it to a login role.';
-comment on role tinydevcrm_orchestrator is
-    'Group of the orchestrator: it receives the events of all users and posts their webhooks. '
-    'Grant it to the role of the orchestrator''s DATABASE_URL, which then need not be a superuser.';
-
-grant tinydevcrm_user to tinydevcrm_admin, tinydevcrm_orchestrator;
 
 -- Everything else stays on the coordinator.
 do $$

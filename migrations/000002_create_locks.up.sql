@@ -111,7 +111,8 @@ as $$
        and not exists (
            select
              from pg_stat_get_activity(lock.pid) as activity
-            where activity.backend_start = lock.backend_start
+            -- Null where the role may not see it: of another role.
+            where coalesce(activity.backend_start = lock.backend_start, true)
               and lock.server_id = (pg_control_system()).system_identifier
        )
 $$;

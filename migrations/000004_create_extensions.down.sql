@@ -4,6 +4,16 @@
 grant delete on cron.job_run_details to public;
 
 do $$
+begin
+    if not tinydevcrm._may_edit_jobs() then
+        revoke usage on schema cron from tinydevcrm_user;
+    end if;
+end
+$$;
+
+drop function tinydevcrm._may_edit_jobs();
+
+do $$
 declare
     v_extension text;
 begin

@@ -158,6 +158,30 @@ begin
 end
 $do$;
 
+create function tinydevcrm._may_edit_jobs()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select has_table_privilege('cron.job', 'update') and not row_security_active('cron.job')
+$$;
+
+comment on function tinydevcrm._may_edit_jobs() is
+    'Whether the current role sees pg_cron''s jobs of all roles, and may give a job to another role: '
+    'a superuser, and at some providers the first role too.';
+
+revoke execute on function tinydevcrm._may_edit_jobs() from public;
+
+-- Elsewhere each role creates its own jobs: see tinydevcrm._run_as().
+do $$
+begin
+    if not tinydevcrm._may_edit_jobs() then
+        grant usage on schema cron to tinydevcrm_user;
+    end if;
+end
+$$;
+
 -- pg_cron lets every role delete from its history. Any role could then lock that table, which stops
--- all jobs. Users need no right on pg_cron, because triggers create their jobs.
+-- all jobs. Only who created pg_cron can change that.
 revoke delete on cron.job_run_details from public;

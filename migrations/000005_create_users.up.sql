@@ -46,7 +46,7 @@ begin
       from tinydevcrm.settings;
 
     execute format(
-        'create role %I login password %L connection limit %s in role tinydevcrm_user',
+        'create role %I login password %L connection limit %s in role tinydevcrm_user%s',
         create_user.name,
         create_user.password,
         case
@@ -54,6 +54,12 @@ begin
             -- worker.
             when exists (select from pg_extension where extname = 'citus') then -1
             else v_settings.user_connections
+        end,
+        -- Without a superuser's rights only a member of a role makes a schema for it, and ends its
+        -- sessions.
+        case
+            when (select not rolsuper from pg_roles where rolname = current_user) then
+                format(' role %I', current_user)
         end);
     execute format(
         'comment on role %I is %L', create_user.name, 'Created by tinydevcrm.create_user().');

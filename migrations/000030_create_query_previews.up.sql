@@ -48,7 +48,6 @@ create function tinydevcrm._make_view(statement text, query text)
     returns void
     language plpgsql
     volatile
-    set citus.local_table_join_policy = 'never'
 as $$
 declare
     v_context text;
@@ -95,7 +94,6 @@ create function tinydevcrm.preview_query(
     returns record
     language plpgsql
     volatile
-    set citus.enable_ddl_propagation = 'off'
 as $$
 declare
     v_printed record;
@@ -122,6 +120,11 @@ comment on function tinydevcrm.preview_query(text, integer) is
     'The columns of a query, [{"name": …, "type": …}], and its first rows. A row is an array of '
     'texts as psql prints them, or nulls. Texts are cut after 200 characters. Raises the errors '
     'that create_matview() raises for a query.';
+
+select tinydevcrm._set_for_citus(
+           'tinydevcrm._make_view(text, text)', 'citus.local_table_join_policy', 'never'),
+       tinydevcrm._set_for_citus(
+           'tinydevcrm.preview_query(text, integer)', 'citus.enable_ddl_propagation', 'off');
 
 revoke execute on function
     tinydevcrm._check_query(text),

@@ -308,7 +308,10 @@ create trigger _500_create_lock
 -- What a materialized view is made of. Postgres forgets it before a trigger sees the drop.
 create table tinydevcrm.matview_definitions (
     matview_id  bigint not null,
+    schema_name text not null,
+    name        text not null,
     query       text not null,
+    fingerprint text,
     is_accepted boolean not null default false,
 
     constraint matview_definitions_pkey primary key (matview_id),
@@ -320,6 +323,13 @@ comment on table tinydevcrm.matview_definitions is
     'The queries of the watched materialized views. Triggers write them.';
 comment on column tinydevcrm.matview_definitions.matview_id is
     'The registration.';
+comment on column tinydevcrm.matview_definitions.schema_name is
+    'Schema of the view when the row was last written.';
+comment on column tinydevcrm.matview_definitions.name is
+    'Its name then.';
+comment on column tinydevcrm.matview_definitions.fingerprint is
+    'Hash of what its rows depend on, by which upkeep sees that something has changed; null where '
+    'event triggers see it: see tinydevcrm._find_fingerprint().';
 comment on column tinydevcrm.matview_definitions.query is
     'The query, as Postgres prints it, with qualified names. It follows when a table, view, '
     'schema, function or type that it names is renamed.';
@@ -387,7 +397,7 @@ create table tinydevcrm.dropped_matviews (
     name         text not null,
     query        text not null,
     registration jsonb not null,
-    dropped_by   text not null,
+    dropped_by   text,
     dropped_at   timestamptz not null default clock_timestamp(),
 
     constraint dropped_matviews_pkey primary key (id)
@@ -411,7 +421,8 @@ comment on column tinydevcrm.dropped_matviews.registration is
     'The row of tinydevcrm.matviews at that time: notify rule, ignored columns, interval, key, '
     'schedule and the rest.';
 comment on column tinydevcrm.dropped_matviews.dropped_by is
-    'Role that the session which dropped it had logged in as.';
+    'Role that the session which dropped it had logged in as; null when nobody saw that: where there '
+    'are no event triggers, upkeep finds that the view is gone.';
 comment on column tinydevcrm.dropped_matviews.dropped_at is
     'When it was dropped.';
 

@@ -1,4 +1,3 @@
-drop function tinydevcrm.drop_matview(regclass);
 drop function tinydevcrm._relation(name, text);
 drop function tinydevcrm._build_matview_statement(name, text);
 drop function tinydevcrm.create_matview(

@@ -346,25 +346,6 @@ $$;
 comment on function tinydevcrm._relation(name, text) is
     'The relation of that schema and name; null when there is none.';
 
-create function tinydevcrm.drop_matview(relation regclass)
-    returns void
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(drop_matview.relation);
-begin
-    -- The event trigger removes the registration. It takes its locks in the same order as a
-    -- refresh, so the two wait for each other and cannot deadlock.
-    execute format('drop materialized view %s', v_matview.relation);
-end
-$$;
-
-comment on function tinydevcrm.drop_matview(regclass) is
-    'Drops a materialized view with its registration and schedule. Its subscriptions get an event '
-    'of the outcome dropped, and stay. tinydevcrm.restore_matview() makes it again. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
-
 revoke execute on function
     tinydevcrm._find_registration(regclass),
     tinydevcrm._find_own_matview(regclass),
@@ -373,8 +354,7 @@ revoke execute on function
     tinydevcrm.create_matview(
         text, text, text, name, text[], text[], interval, integer, interval),
     tinydevcrm._build_matview_statement(name, text),
-    tinydevcrm._relation(name, text),
-    tinydevcrm.drop_matview(regclass)
+    tinydevcrm._relation(name, text)
 from public;
 
 grant execute on function
@@ -385,6 +365,5 @@ grant execute on function
     tinydevcrm.create_matview(
         text, text, text, name, text[], text[], interval, integer, interval),
     tinydevcrm._build_matview_statement(name, text),
-    tinydevcrm._relation(name, text),
-    tinydevcrm.drop_matview(regclass)
+    tinydevcrm._relation(name, text)
 to tinydevcrm_user;

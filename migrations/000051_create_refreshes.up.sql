@@ -191,7 +191,6 @@ create function tinydevcrm._refresh_matview(
     returns tinydevcrm.matview_refresh_events
     language plpgsql
     volatile
-    set citus.local_table_join_policy = 'never'
 as $$
 #variable_conflict use_variable
 declare
@@ -300,6 +299,10 @@ comment on function tinydevcrm.refresh_matview(regclass) is
     'owner, such as an administrator''s or one after "set role", only requests the refresh from a '
     'job of the owner, and gets null: see tinydevcrm.refresh_requests. Raises TD001 when it is not '
     'watched, 42501 when you may not request it.';
+
+select tinydevcrm._set_for_citus(
+    'tinydevcrm._refresh_matview(tinydevcrm.matviews, bigint, boolean, interval, boolean)',
+    'citus.local_table_join_policy', 'never');
 
 revoke execute on function
     tinydevcrm._begin_refresh(tinydevcrm.matviews),

@@ -30,7 +30,7 @@ as $$
     -- Earlier versions, which have no seconds, do not read the setting.
     select case
                when tinydevcrm._cron_has_seconds() then
-                   coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT')
+                   coalesce(nullif(tinydevcrm._setting('cron.timezone'), ''), 'GMT')
                else 'GMT'
            end
 $$;

@@ -101,6 +101,7 @@ func (s *site) readRows() {
 	}
 	dbtest.Exec(t, s.super, "alter materialized view ann.v owner to eve")
 	check("", "/embed/ann.v", 404)
+	dbtest.Exec(t, s.super, "call tinydevcrm.settle_jobs()")
 	dbtest.Exec(t, s.super, "alter materialized view ann.v owner to ann")
 	check("", "/embed/ann.v", 404)
 }

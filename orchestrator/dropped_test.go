@@ -25,7 +25,7 @@ func TestWebhookOfADroppedView(t *testing.T) {
 	}
 	receiver := newReceiver(t, always(http.StatusOK))
 	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('hook', $1, 'big')", receiver.url)
-	dbtest.Exec(t, openPool(t, strings.Replace(server.URL, "user=postgres", "user=landlord", 1)), "drop table orders cascade")
+	dbtest.Exec(t, openPool(t, dbtest.AsRole(server.URL, "landlord")), "drop table orders cascade")
 
 	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "hook is view dropped: 1 pending, 0 parked (public.big)") {
 		t.Errorf("status: %v: %s", err, stderr)

@@ -133,7 +133,8 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand())
+		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand(),
+		p.doctorCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

@@ -121,7 +121,7 @@ func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user('ann', 'secret word')")
-	_, stderr := background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1),
+	_, stderr := background(t, dbtest.AsRole(server.URL, "runner"),
 		"up", "--listen-addr", "localhost:0")
 	base := address(t, stderr, "page")
 

@@ -176,7 +176,7 @@ func (f *minefield) callEach(sessions map[string]*sql.DB) {
 func (f *minefield) askPages(withUsers *site) {
 	f.t.Helper()
 	for _, role := range []string{"postgres", "runner"} {
-		url := strings.Replace(f.server.URL, "user=postgres", "user="+role, 1)
+		url := dbtest.AsRole(f.server.URL, role)
 		_, stderr, end := begin(f.t, url, "up", "--listen-addr", "localhost:0")
 		page := &site{t: f.t, url: pageOf(f.t, stderr), super: f.super}
 		f.ask(page, "the page of "+role, "")

@@ -146,7 +146,7 @@ func TestDropASubscriptionWhileRefreshing(t *testing.T) {
 func TestDropUserWithASession(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('going', 'secret word'), tinydevcrm.create_user('heir', 'secret word')")
-	theirs := openPool(t, strings.Replace(databaseURL, "user=postgres", "user=going", 1))
+	theirs := openPool(t, dbtest.AsRole(databaseURL, "going"))
 	dbtest.Exec(t, theirs, "create temporary table theirs (a text)")
 	other, err := openPool(t, databaseURL).BeginTx(t.Context(), nil)
 	if err != nil {

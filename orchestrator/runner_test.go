@@ -26,7 +26,7 @@ func TestThePageIsNoSuperuser(t *testing.T) {
 			t.Fatalf("runner.sql: %v\n%s", err, output)
 		}
 	}
-	url := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
+	url := dbtest.AsRole(server.URL, "runner")
 	stdout, stderr := background(t, url, "up", "--listen-addr", "localhost:0")
 	page := &site{t: t, url: pageOf(t, stderr), super: super}
 

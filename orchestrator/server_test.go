@@ -180,7 +180,7 @@ func TestUpAsTheOrchestratorsRole(t *testing.T) {
 	dbtest.Exec(t, pool, "create role runner login in role tinydevcrm_orchestrator")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word')")
 
-	stdout, stderr := background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), "up", "--listen-addr", "localhost:0")
+	stdout, stderr := background(t, dbtest.AsRole(server.URL, "runner"), "up", "--listen-addr", "localhost:0")
 	dbtest.Eventually(t, dbtest.Deadline, "it is ready", func() bool { return strings.Contains(stderr.String(), `"ready"`) })
 	if strings.Contains(stderr.String(), `"WARN"`) {
 		t.Errorf("it complains: %s", stderr)

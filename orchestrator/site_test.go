@@ -37,7 +37,7 @@ func newSite(t *testing.T, users ...string) *site {
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
 	address := server.ListenOn("scram-sha-256")
 
-	runner := strings.Replace(server.URL, "user=postgres", "user=runner", 1)
+	runner := dbtest.AsRole(server.URL, "runner")
 	if _, stderr, err := command(t, runner, "", "up", "--listen-addr", "localhost:0", "--auth"); err == nil ||
 		!strings.Contains(stderr, "without a password") || !strings.Contains(stderr, "--auth-url") {
 		t.Errorf("a server that trusts everyone is accepted: %v, %s", err, stderr)

@@ -63,7 +63,7 @@ func TestASourceOfAUserIsImportedByTheirOwnJob(t *testing.T) {
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
 	ann, eve := open(t, server.URL, "ann"), open(t, server.URL, "eve")
-	background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), upWithWebhooks...)
+	background(t, dbtest.AsRole(server.URL, "runner"), upWithWebhooks...)
 	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
 		return dbtest.Value[bool](t, super, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
 	})

@@ -52,7 +52,7 @@ func TestNobodyQueuesBehindAWaitingCommand(t *testing.T) {
 	super, _, eve := tenants(t)
 	databaseURL := urlOf(t, super)
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
-	_, stderr := background(t, strings.Replace(databaseURL, "user=postgres", "user=runner", 1), "up", "--listen-addr", "localhost:0")
+	_, stderr := background(t, dbtest.AsRole(databaseURL, "runner"), "up", "--listen-addr", "localhost:0")
 	dbtest.Eventually(t, dbtest.Deadline, "ready", func() bool { return strings.Contains(stderr.String(), `"msg":"ready"`) })
 	time.Sleep(2 * time.Second)
 

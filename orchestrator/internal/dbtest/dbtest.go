@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -69,6 +70,13 @@ func WithSearchPath(t testing.TB, databaseURL, searchPath string) string {
 	parsed.RawQuery = query.Encode()
 	return parsed.String()
 }
+
+// AsRole returns databaseURL with another role. A superuser's is postgres, in each profile of scripts/db.
+func AsRole(databaseURL, role string) string {
+	return user.ReplaceAllString(databaseURL, "user="+role)
+}
+
+var user = regexp.MustCompile(`user=[a-z]+`)
 
 // Exec runs a statement that must succeed.
 func Exec(t testing.TB, pool *sql.DB, statement string, args ...any) {
@@ -133,6 +141,8 @@ type Server struct {
 	address string
 	// isFast turns off durability, for a server that no test kills.
 	isFast bool
+	// profile is that of scripts/db; empty for a server whose first role is a superuser.
+	profile string
 }
 
 var servers atomic.Int32
@@ -146,7 +156,16 @@ func NewServer(t *testing.T) *Server {
 // NewServerOf makes a server of the programs in bindir; of the machine's default version when bindir is empty.
 func NewServerOf(t *testing.T, bindir string) *Server {
 	t.Helper()
-	return start(t, &Server{bindir: bindir})
+	return start(t, &Server{bindir: bindir, profile: os.Getenv("TINYDEVCRM_PROFILE")})
+}
+
+// IsRented reports whether the servers of NewServer are as one rents them: TINYDEVCRM_PROFILE=rented.
+func IsRented() bool { return os.Getenv("TINYDEVCRM_PROFILE") == "rented" }
+
+// NewRented makes a server as one rents it: the role of its URL is no superuser.
+func NewRented(t *testing.T) *Server {
+	t.Helper()
+	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), isFast: true, profile: "rented"})
 }
 
 func start(t *testing.T, s *Server) *Server {
@@ -155,12 +174,12 @@ func start(t *testing.T, s *Server) *Server {
 	t.Cleanup(func() { s.run("destroy") })
 	s.run("reset")
 	s.URL = strings.TrimSpace(s.run("url"))
-	pool, err := db.Open(t.Context(), s.URL, 1)
+	super, err := db.Open(t.Context(), AsRole(s.URL, "postgres"), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer pool.Close()
-	s.folder = Value[string](t, pool, "show data_directory")
+	defer super.Close()
+	s.folder = Value[string](t, super, "show data_directory")
 	return s
 }
 
@@ -291,7 +310,9 @@ func (s *Server) Append(name, line string) {
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
 	// Most of these servers are durable, whatever the server of the other tests is, because tests kill them.
-	return script(s.t, s.name, s.bindir, s.isFast, command)
+	execution := script(s.t, s.name, s.bindir, s.isFast, command)
+	execution.Env = append(execution.Env, "TINYDEVCRM_PROFILE="+s.profile)
+	return execution
 }
 
 func (s *Server) run(command string) string {

@@ -43,6 +43,32 @@ create trigger _500_create_job
     for each row
     execute function tinydevcrm._refresh_requests_create_job();
 
+create function tinydevcrm._reschedule_job(schedule tinydevcrm.schedules, cron_schedule text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job record;
+begin
+    if tinydevcrm._may_edit_jobs() then
+        update cron.job
+           set schedule = _reschedule_job.cron_schedule
+         where job.jobid = (_reschedule_job.schedule).job_id;
+        return;
+    end if;
+
+    v_job := tinydevcrm._describe_job(_reschedule_job.schedule);
+    perform tinydevcrm._create_job_as_owner(
+        (_reschedule_job.schedule).owner, v_job.job_name, _reschedule_job.cron_schedule,
+        v_job.command);
+end
+$$;
+
+comment on function tinydevcrm._reschedule_job(tinydevcrm.schedules, text) is
+    'Makes the job of a schedule run at other times for a while: see _wake_change_jobs().';
+
 create function tinydevcrm._wake_change_jobs(served regrole)
     returns double precision
     language plpgsql
@@ -71,24 +97,31 @@ begin
     -- As in _refresh_stale(): before what follows.
     v_is_silent := tinydevcrm._may_change_silently();
     for v_schedule in
-        select schedules.*
-          from tinydevcrm.schedules
-          join pg_roles
-            on pg_roles.oid = schedules.owner
-           and pg_roles.rolcanlogin
-          join cron.job
-            on job.jobid = schedules.job_id
-           and job.schedule = schedules.cron_schedule
-         where schedules.schedule = 'on change'
-           and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
-           and exists (select tinydevcrm._list_unlooked(schedules.id))
-           for update of job skip locked
+        select waiting.*
+          from (
+            select schedules.*
+              from tinydevcrm.schedules
+              join pg_roles
+                on pg_roles.oid = schedules.owner
+               and pg_roles.rolcanlogin
+              left join cron.job
+                on job.jobid = schedules.job_id
+             where schedules.schedule = 'on change'
+               and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
+               and pg_has_role(schedules.owner, 'usage')
+               -- A job of another role may be invisible.
+               and (
+                   job.schedule = schedules.cron_schedule
+                   or job.jobid is null and not tinydevcrm._is_job_owner(schedules.owner)
+               )
+               and exists (select tinydevcrm._list_unlooked(schedules.id))
+            offset 0
+          ) as waiting
+         cross join lateral tinydevcrm._take_jobs(array[waiting.job_id])
     loop
         v_due_at := tinydevcrm._find_change_due(v_schedule.id);
         if v_due_at <= clock_timestamp() + interval '1 minute' then
-            update cron.job
-               set schedule = '1 second'
-             where job.jobid = v_schedule.job_id;
+            perform tinydevcrm._reschedule_job(v_schedule, '1 second');
         else
             v_has_changed := tinydevcrm._arm_watches(v_schedule.id) or v_has_changed;
         end if;
@@ -110,6 +143,7 @@ comment on function tinydevcrm._wake_change_jobs(regrole) is
     'definer: lends the right to make these jobs run sooner.';
 
 revoke execute on function
+    tinydevcrm._reschedule_job(tinydevcrm.schedules, text),
     tinydevcrm._wake_change_jobs(regrole),
     tinydevcrm._refresh_requests_create_job(),
     tinydevcrm._create_request_job(regrole)

@@ -52,6 +52,12 @@ declare
     v_owner  constant name := pg_get_userbyid(_create_job.owner);
     v_job_id bigint;
 begin
+    if not tinydevcrm._may_edit_jobs() then
+        return tinydevcrm._create_job_as_owner(
+            _create_job.owner, _create_job.job_name, _create_job.cron_schedule,
+            _create_job.command);
+    end if;
+
     select job.jobid
       into v_job_id
       from cron.job
@@ -136,16 +142,25 @@ create function tinydevcrm._schedules_drop_job()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Somebody may have removed it by hand, or other schedules may share it.
-    perform cron.unschedule(job.jobid)
-       from cron.job
-      where job.jobid = old.job_id
-        and job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
-        and not exists (
-            select
-              from tinydevcrm.schedules
-             where schedules.job_id = old.job_id
-        );
+    -- Other schedules may share it. Nobody can act for a role that is gone.
+    if exists (
+           select
+             from tinydevcrm.schedules
+            where schedules.job_id = old.job_id
+       )
+       or not tinydevcrm._may_edit_jobs()
+          and not exists (select from pg_roles where pg_roles.oid = old.owner)
+    then
+        return null;
+    end if;
+
+    -- Somebody may have removed it by hand.
+    perform tinydevcrm._run_as(
+        old.owner,
+        format(
+            'select jsonb_agg(cron.unschedule(jobid)) from cron.job where jobid = %L '
+            'and command ~ %L',
+            old.job_id, '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('));
 
     return null;
 end

@@ -271,6 +271,187 @@ comment on function tinydevcrm._note_silent() is
     'does the orchestrator, because upkeep does not run without pg_cron. Security definer: it works '
     'for all users, and takes nothing from its caller.';
 
+create function tinydevcrm._find_fingerprint(relation regclass)
+    returns text
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    with recursive parts (classid, objid) as (
+        select 'pg_class'::regclass::oid,
+               _find_fingerprint.relation::oid
+         union
+        select next.classid,
+               next.objid
+          from parts
+         cross join lateral (
+             -- What the query of a view or a rule names.
+             select pg_depend.refclassid,
+                    pg_depend.refobjid
+               from pg_rewrite
+               join pg_depend
+                 on pg_depend.classid = 'pg_rewrite'::regclass
+                and pg_depend.objid = pg_rewrite.oid
+              where parts.classid = 'pg_class'::regclass
+                and pg_rewrite.ev_class = parts.objid
+              union all
+             select 'pg_class'::regclass,
+                    pg_inherits.inhrelid
+               from pg_inherits
+              where parts.classid = 'pg_class'::regclass
+                and pg_inherits.inhparent = parts.objid
+              union all
+             select 'pg_type'::regclass,
+                    pg_attribute.atttypid
+               from pg_attribute
+              where parts.classid = 'pg_class'::regclass
+                and pg_attribute.attrelid = parts.objid
+              union all
+             select pg_depend.refclassid,
+                    pg_depend.refobjid
+               from pg_depend
+              where parts.classid <> 'pg_class'::regclass
+                and pg_depend.classid = parts.classid
+                and pg_depend.objid = parts.objid
+         ) as next (classid, objid)
+         -- What the server itself has does not change.
+         where next.objid >= 16384
+    )
+    -- A row of a catalog that changes gets another xmin, and in the same transaction another ctid.
+    -- Those of a table also change with what changes no definition.
+    select md5(string_agg(rows.what, ',' order by rows.what))
+      from (
+        select concat_ws(
+                   ' ', 'r', pg_class.oid, pg_class.relnamespace, pg_class.relname,
+                   pg_class.relrowsecurity, pg_class.relpersistence)
+          from parts
+          join pg_class on parts.classid = 'pg_class'::regclass and pg_class.oid = parts.objid
+         union all
+        select concat_ws(
+                   ' ', 'c', pg_attribute.attrelid, pg_attribute.attnum, pg_attribute.xmin,
+                   pg_attribute.ctid)
+          from parts
+          join pg_attribute
+            on parts.classid = 'pg_class'::regclass
+           and pg_attribute.attrelid = parts.objid
+           and pg_attribute.attnum > 0
+         union all
+        select concat_ws(' ', 'q', pg_rewrite.oid, pg_rewrite.xmin, pg_rewrite.ctid)
+          from parts
+          join pg_rewrite
+            on parts.classid = 'pg_class'::regclass
+           and pg_rewrite.ev_class = parts.objid
+         union all
+        select concat_ws(' ', 'n', pg_namespace.oid, pg_namespace.nspname)
+          from pg_namespace
+         where pg_namespace.oid in (
+                   select parts.objid
+                     from parts
+                    where parts.classid = 'pg_namespace'::regclass
+                    union all
+                   select pg_class.relnamespace
+                     from parts
+                     join pg_class
+                       on parts.classid = 'pg_class'::regclass
+                      and pg_class.oid = parts.objid
+               )
+         union all
+        select concat_ws(' ', 'f', pg_proc.oid, pg_proc.xmin, pg_proc.ctid)
+          from parts
+          join pg_proc on parts.classid = 'pg_proc'::regclass and pg_proc.oid = parts.objid
+         union all
+        select concat_ws(' ', 't', pg_type.oid, pg_type.xmin, pg_type.ctid)
+          from parts
+          join pg_type on parts.classid = 'pg_type'::regclass and pg_type.oid = parts.objid
+         union all
+        select concat_ws(' ', 'e', pg_enum.oid, pg_enum.xmin, pg_enum.ctid)
+          from parts
+          join pg_enum on parts.classid = 'pg_type'::regclass and pg_enum.enumtypid = parts.objid
+         union all
+        select concat_ws(' ', 'o', pg_operator.oid, pg_operator.xmin, pg_operator.ctid)
+          from parts
+          join pg_operator
+            on parts.classid = 'pg_operator'::regclass
+           and pg_operator.oid = parts.objid
+         union all
+        select concat_ws(
+                   ' ', 's', map.mapcfg, map.maptokentype, map.mapseqno, map.mapdict, map.xmin,
+                   map.ctid)
+          from parts
+          join pg_ts_config_map as map
+            on parts.classid = 'pg_ts_config'::regclass
+           and map.mapcfg = parts.objid
+         union all
+        select concat_ws(' ', 'd', pg_ts_dict.oid, pg_ts_dict.xmin, pg_ts_dict.ctid)
+          from parts
+          join pg_ts_dict
+            on parts.classid = 'pg_ts_dict'::regclass
+           and pg_ts_dict.oid = parts.objid
+      ) as rows (what)
+$$;
+
+comment on function tinydevcrm._find_fingerprint(regclass) is
+    'A hash of the definitions on which the rows of a materialized view depend: of relations, '
+    'columns, rules, partitions, functions, types, operators and text search configurations. It '
+    'changes when one of them does, and when the database is restored from a dump.';
+
+create function tinydevcrm._settle_definitions()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    -- A user may have locked a row. Upkeep tries again the next minute.
+    set lock_timeout = '100ms'
+as $$
+declare
+    v_changed record;
+begin
+    if tinydevcrm._follows_at_once() then
+        return;
+    end if;
+
+    for v_changed in
+        select matviews.id,
+               matviews.relation,
+               matview_definitions.fingerprint is null as is_new
+          from tinydevcrm.matview_definitions
+          join tinydevcrm.matviews
+            on matviews.id = matview_definitions.matview_id
+           and exists (select from pg_class where pg_class.oid = matviews.relation)
+         where matview_definitions.fingerprint
+               is distinct from tinydevcrm._find_fingerprint(matviews.relation)
+           for no key update of matview_definitions skip locked
+    loop
+        begin
+            if not v_changed.is_new then
+                perform tinydevcrm._track_partitions(array(
+                    select matview_sources.relation
+                      from tinydevcrm.matview_sources
+                     where matview_sources.matview_id = v_changed.id
+                ));
+                perform tinydevcrm._analyze_again(array[v_changed.id]);
+                perform tinydevcrm._notify_change();
+            end if;
+
+            update tinydevcrm.matview_definitions
+               set fingerprint = tinydevcrm._find_fingerprint(v_changed.relation)
+             where matview_definitions.matview_id = v_changed.id;
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not follow a change of what % reads: % (SQLSTATE %)',
+                    v_changed.relation, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._settle_definitions() is
+    'Where there are no event triggers: makes the views stale that depend on a definition which has '
+    'changed, analyzes them again, and prints their queries again. It does not see "refresh '
+    'materialized view" by hand.';
+
 create function tinydevcrm._follow_commands()
     returns event_trigger
     language plpgsql
@@ -364,31 +545,23 @@ revoke execute on function
     tinydevcrm._track_partitions(oid[]),
     tinydevcrm._keep_triggers_always(oid[]),
     tinydevcrm._note_silent(),
+    tinydevcrm._find_fingerprint(regclass),
+    tinydevcrm._settle_definitions(),
     tinydevcrm._follow_commands(),
     tinydevcrm._follow_dropped_parts()
 from public;
 
-create event trigger tinydevcrm_follow_commands
-    on ddl_command_end
-    when tag in (
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_commands', 'ddl_command_end',
+    array[
         'CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE TRIGGER', 'ALTER TRIGGER',
         'CREATE VIEW', 'ALTER VIEW', 'CREATE RULE', 'REFRESH MATERIALIZED VIEW',
         'CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'CREATE AGGREGATE', 'ALTER TYPE',
         'ALTER TEXT SEARCH CONFIGURATION', 'ALTER TEXT SEARCH DICTIONARY'
-    )
-    execute function tinydevcrm._follow_commands();
+    ],
+    '_follow_commands',
+    'Keeps the tracking of changes true when tables, triggers, views, functions and types change.');
 
--- With session_replication_role = replica too, as the trigger on tables.
-alter event trigger tinydevcrm_follow_commands enable always;
-
-comment on event trigger tinydevcrm_follow_commands is
-    'Keeps the tracking of changes true when tables, triggers, views, functions and types change.';
-
-create event trigger tinydevcrm_follow_dropped_parts
-    on sql_drop
-    execute function tinydevcrm._follow_dropped_parts();
-
-alter event trigger tinydevcrm_follow_dropped_parts enable always;
-
-comment on event trigger tinydevcrm_follow_dropped_parts is
-    'Keeps the tracking of changes true when a partition or a trigger is dropped.';
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_dropped_parts', 'sql_drop', null, '_follow_dropped_parts',
+    'Keeps the tracking of changes true when a partition or a trigger is dropped.');

@@ -125,9 +125,11 @@ begin
     end if;
 
     -- Also jobs that they created themselves: these would run for the next user of that name.
-    perform cron.unschedule(jobid)
-       from cron.job
-      where username = drop_user.name;
+    perform tinydevcrm._run_as(
+        v_user,
+        format(
+            'select jsonb_agg(cron.unschedule(jobid)) from cron.job where username = %L',
+            drop_user.name));
 
     delete from tinydevcrm.subscriptions
      where owner = v_user;

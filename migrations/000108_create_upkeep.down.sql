@@ -12,6 +12,8 @@ select cron.unschedule(jobid)
    and username = current_user;
 
 drop function tinydevcrm._settle_schedules();
+drop function tinydevcrm._settle_jobs_of_others();
+drop function tinydevcrm._settle_jobs_of(regrole);
 drop function tinydevcrm._settle_fetches();
 drop function tinydevcrm._settle_requests();
 drop function tinydevcrm._list_unsettled_jobs();

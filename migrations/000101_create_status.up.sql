@@ -27,17 +27,31 @@ create function tinydevcrm._cron_is_running()
 as $$
     select case
                when tinydevcrm._has_clock() then tinydevcrm._find_clock() is not null
-               else exists (
+               when pg_has_role('pg_read_all_stats', 'usage') then exists (
                    select
                      from pg_stat_activity
                     where backend_type = 'pg_cron launcher'
                )
+               -- Upkeep runs each minute. Before its first run nothing is known.
+               else pg_postmaster_start_time() > now() - interval '3 minutes'
+                   or coalesce(
+                       (
+                           select coalesce(
+                                      job_run_details.end_time, job_run_details.start_time, now())
+                             from cron.job_run_details
+                            where job_run_details.command = 'call tinydevcrm.settle_jobs()'
+                            order by job_run_details.runid desc
+                            limit 1
+                       ) > now() - interval '3 minutes',
+                       true)
            end
 $$;
 
 comment on function tinydevcrm._cron_is_running() is
-    'Whether pg_cron''s launcher runs on this server, or a clock of ours in its place. Security definer: lends the right to see '
-    'processes of others, for this one fact.';
+    'Whether pg_cron''s launcher runs on this server, or, where its process cannot be seen, whether '
+    'upkeep has run within 3 minutes; without pg_cron, whether a clock of ours runs. Security '
+    'definer: lends the right to see processes of others and the history of upkeep, for this one '
+    'fact.';
 
 create view tinydevcrm.matview_status
     with (security_barrier)

@@ -27,6 +27,7 @@ begin
            and not pg_has_role(activity.usesysid, 'tinydevcrm_orchestrator', 'member')
            -- The owner of this function, and superusers.
            and not pg_has_role(activity.usesysid, current_user, 'member')
+           and tinydevcrm._may_signal(activity.usesysid)
     ), blocking as (
         select sessions.pid,
                sessions.usesysid,

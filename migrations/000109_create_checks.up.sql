@@ -149,7 +149,7 @@ as $$
                'which has seconds itself.',
                2 * count(distinct schedules.job_id))
       from (
-        select coalesce(current_setting('cron.max_running_jobs', true), '32')::integer
+        select coalesce(tinydevcrm._setting('cron.max_running_jobs'), '32')::integer
                    as max_running_jobs
       ) as setting
       left join tinydevcrm.schedules
@@ -163,8 +163,124 @@ comment on function tinydevcrm._check_load() is
     'check_installation() does. Security definer: counts the schedules of all users, and shows '
     'only their number.';
 
-create function tinydevcrm.check_installation()
+create function tinydevcrm._check_rights()
     returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    with own as (
+        select quote_ident(current_user) as role,
+               tinydevcrm._may_edit_jobs() as edits_jobs,
+               (
+                   select string_agg(
+                              distinct quote_ident(pg_get_userbyid(owner)), ', ')
+                     from tinydevcrm.matviews
+                    where not pg_has_role(matviews.owner, 'usage')
+               ) as foreign_owners
+          from pg_roles
+         where pg_roles.rolname = current_user
+           and not pg_roles.rolsuper
+    )
+    select 'drops, renames and changed definitions are followed at once',
+           tinydevcrm._follows_at_once(),
+           case
+               when tinydevcrm._follows_at_once() then 'by event triggers'
+               else 'there are no event triggers: upkeep follows within a minute, and does not see '
+                    'who dropped a view, or a "refresh materialized view" by hand'
+           end,
+           'Only a superuser, and at some providers the first role, creates event triggers. Drop and '
+           'refresh views with tinydevcrm.drop_matview() and tinydevcrm.refresh_matview().'
+      from own
+    union all
+    select 'the settings of the server are visible',
+           pg_has_role('pg_read_all_settings', 'usage'),
+           case
+               when pg_has_role('pg_read_all_settings', 'usage') then 'to ' || role
+               else 'those of pg_cron are not checked, and its time zone is taken to be GMT'
+           end,
+           format('grant pg_read_all_settings to %s;', role)
+      from own
+    union all
+    select 'the sessions of all roles are visible',
+           pg_has_role('pg_read_all_stats', 'usage'),
+           case
+               when pg_has_role('pg_read_all_stats', 'usage') then 'to ' || role
+               else 'that pg_cron has stopped is noticed three minutes later; a refresh that waits '
+                    'may not say for whom'
+           end,
+           format('grant pg_read_all_stats to %s;', role)
+      from own
+    union all
+    select 'sessions of users that block everyone are ended',
+           pg_has_role('pg_signal_backend', 'usage'),
+           case
+               when pg_has_role('pg_signal_backend', 'usage') then 'by ' || role
+               else format('only those of users of whom %s is a member', role)
+           end,
+           format('grant pg_signal_backend to %s;', role)
+      from own
+    union all
+    select 'the views of all owners have their jobs',
+           edits_jobs
+           or foreign_owners is null and has_schema_privilege('tinydevcrm_user', 'cron', 'usage'),
+           case
+               when edits_jobs then format('%s gives jobs to their owners', role)
+               when not has_schema_privilege('tinydevcrm_user', 'cron', 'usage') then
+                   format('users may not create jobs: only views of %s are scheduled', role)
+               when foreign_owners is not null then 'not those of ' || foreign_owners
+               else 'each owner creates their own, and may create others in pg_cron'
+           end,
+           concat_ws(
+               ' ',
+               case
+                   when not has_schema_privilege('tinydevcrm_user', 'cron', 'usage') then
+                       'As the owner of pg_cron: grant usage on schema cron to tinydevcrm_user;'
+               end,
+               case when foreign_owners is not null then
+                   format('grant %s to %s;', foreign_owners, role)
+               end)
+      from own
+    union all
+    select 'administrators see the runs of all jobs',
+           edits_jobs,
+           case
+               when edits_jobs then 'in tinydevcrm.job_runs'
+               else 'pg_cron shows them to the owner of a job, in tinydevcrm.job_runs'
+           end,
+           'Only a superuser, or a role that pg_cron''s row-level security does not apply to, sees all.'
+      from own
+    union all
+    select 'users cannot stop pg_cron',
+           acl.grantor is null,
+           case
+               when acl.grantor is null then 'its history belongs to its owner'
+               else 'everyone may delete from cron.job_run_details, and so lock it, which stops all '
+                    'jobs until the watchdog or somebody else ends the session'
+           end,
+           format(
+               'As %s: revoke delete on cron.job_run_details from public;',
+               coalesce(acl.grantor::regrole::text, 'the owner of pg_cron'))
+      from own
+      left join lateral (
+          select granted.grantor
+            from pg_class
+           cross join lateral aclexplode(pg_class.relacl) as granted
+           where pg_class.oid = 'cron.job_run_details'::regclass
+             and granted.grantee = 0
+             and granted.privilege_type = 'DELETE'
+      ) as acl
+        on true
+$$;
+
+comment on function tinydevcrm._check_rights() is
+    'Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what '
+    'to type. Returns rows as check_installation() does; none for a superuser. Security definer: '
+    'lends the sight of these rights, and of the names of owners of views who need one.';
+
+create function tinydevcrm._list_findings()
+    returns table (finding text, is_ok boolean, weight text, detail text, hint text)
     language sql
     stable
     set search_path = pg_catalog, pg_temp
@@ -183,36 +299,49 @@ as $$
     )
     select finding,
            is_ok,
+           case when is_needed then 'needed' else 'wanted' end,
            detail,
            hint
       from tinydevcrm._check_server()
     union all
     select finding,
            is_ok,
+           'wanted',
            detail,
            hint
       from tinydevcrm._check_workers()
     union all
     select finding,
            is_ok,
+           'limit',
+           detail,
+           hint
+      from tinydevcrm._check_rights()
+    union all
+    select finding,
+           is_ok,
+           'wanted',
            detail,
            hint
       from tinydevcrm._check_load()
     union all
     select 'pg_cron is running',
            tinydevcrm._cron_is_running(),
-           'looked for its launcher in pg_stat_activity',
+           'needed',
+           'looked for its launcher, or for the last run of upkeep',
            'Restart the server. If that does not help, read its log.'
      where not tinydevcrm._has_clock()
     union all
     select 'a clock is running',
            tinydevcrm._cron_is_running(),
+           'wanted',
            'this database is without pg_cron',
            'Start orchestrator up --clock. It runs the schedules.'
      where tinydevcrm._has_clock()
     union all
     select format('jobs of %s run', owner),
            bool_and(status <> 'failed'),
+           'wanted',
            coalesce(
                string_agg(schedule || ': ' || coalesce(return_message, ''), '; ')
                    filter (where status = 'failed'),
@@ -226,6 +355,7 @@ as $$
     union all
     select format('jobs of %s leave connections for log-ins', owned.owner),
            owned.job_count < pg_roles.rolconnlimit - 1,
+           'wanted',
            format('%s jobs, %s connections', owned.job_count, pg_roles.rolconnlimit),
            format(
                'When all jobs run at once, nobody can log in as that role: alter role %s '
@@ -243,9 +373,10 @@ as $$
     union all
     select 'each schedule has its job, and jobs connect to this server',
            count(*) = 0,
+           'wanted',
            coalesce(
                string_agg(concat_ws(': ', schedules.schedule, what), '; '), 'looked in cron.job'),
-           'call tinydevcrm.settle_jobs(); as a superuser, or start the orchestrator.'
+           'call tinydevcrm.settle_jobs(); as the role that migrates, or start the orchestrator.'
       from tinydevcrm._list_unsettled_jobs() as unsettled
       left join tinydevcrm.schedules
         on schedules.id = unsettled.schedule_id
@@ -254,6 +385,7 @@ as $$
     union all
     select format('notifications reach the programs of %s', listeners.owner),
            not listeners.is_deaf,
+           'wanted',
            format('probed at %s', date_trunc('second', listeners.probed_at)),
            'A pooler in transaction mode loses LISTEN, and events are found ten seconds later. '
            'Give the orchestrator a DATABASE_URL of Postgres itself, or of a pooler in session '
@@ -267,6 +399,7 @@ as $$
     union all
     select 'e-mails have a mail server',
            settings.mail_server is not null or counted.count = 0,
+           'wanted',
            coalesce(
                settings.mail_server,
                format('none, and %s subscriptions by e-mail wait', counted.count)),
@@ -284,6 +417,7 @@ as $$
     union all
     select 'sources are fetched and imported',
            count(*) = 0,
+           'wanted',
            coalesce(
                string_agg(source_status.name, ', ' order by source_status.name),
                'no source is late'),
@@ -294,8 +428,27 @@ as $$
     union all
     select 'you may use TinyDevCRM',
            pg_has_role('tinydevcrm_user', 'usage'),
+           'needed',
            'as ' || current_user,
            format('grant tinydevcrm_user to %I;', current_user)
+$$;
+
+comment on function tinydevcrm._list_findings() is
+    'What check_installation() returns, each with a weight. needed: nothing works without it; wanted: '
+    'something is wrong; limit: the rights of TinyDevCRM''s role do not reach for it, and what then '
+    'happens is in the detail.';
+
+create function tinydevcrm.check_installation()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select finding,
+           is_ok,
+           detail,
+           hint
+      from tinydevcrm._list_findings()
 $$;
 
 comment on function tinydevcrm.check_installation() is
@@ -308,6 +461,8 @@ revoke execute on function
     tinydevcrm._listeners_set_time(),
     tinydevcrm._record_listener(boolean),
     tinydevcrm._check_load(),
+    tinydevcrm._check_rights(),
+    tinydevcrm._list_findings(),
     tinydevcrm.check_installation()
 from public;
 
@@ -316,5 +471,7 @@ grant execute on function
     tinydevcrm._check_workers(),
     tinydevcrm._record_listener(boolean),
     tinydevcrm._check_load(),
+    tinydevcrm._check_rights(),
+    tinydevcrm._list_findings(),
     tinydevcrm.check_installation()
 to tinydevcrm_user;

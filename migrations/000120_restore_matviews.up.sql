@@ -20,10 +20,25 @@ create function tinydevcrm._matviews_record_definition()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into tinydevcrm.matview_definitions (matview_id, query)
-    values (new.id, tinydevcrm._print_query(new.relation))
+    insert into tinydevcrm.matview_definitions (
+               matview_id, schema_name, name, query, fingerprint)
+    select new.id,
+           pg_namespace.nspname,
+           pg_class.relname,
+           tinydevcrm._print_query(new.relation),
+           case
+               when not tinydevcrm._follows_at_once() then
+                   tinydevcrm._find_fingerprint(new.relation)
+           end
+      from pg_class
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where pg_class.oid = new.relation
     on conflict on constraint matview_definitions_pkey do update
-       set query = excluded.query;
+       set schema_name = excluded.schema_name,
+           name = excluded.name,
+           query = excluded.query,
+           fingerprint = excluded.fingerprint;
 
     update tinydevcrm.matview_definitions
        set is_accepted = true
@@ -43,6 +58,39 @@ create trigger _600_record_definition
     after insert or update of relation on tinydevcrm.matviews
     for each row
     execute function tinydevcrm._matviews_record_definition();
+
+create function tinydevcrm._matview_definitions_print()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select pg_namespace.nspname,
+           pg_class.relname,
+           tinydevcrm._print_query(matviews.relation)
+      into new.schema_name,
+           new.name,
+           new.query
+      from tinydevcrm.matviews
+      join pg_class
+        on pg_class.oid = matviews.relation
+      join pg_namespace
+        on pg_namespace.oid = pg_class.relnamespace
+     where matviews.id = new.matview_id;
+
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._matview_definitions_print() is
+    'Prints a query again when upkeep has found that something which it names has changed.';
+
+create trigger _100_print
+    before update of fingerprint on tinydevcrm.matview_definitions
+    for each row
+    when (old.fingerprint is distinct from new.fingerprint and new.fingerprint is not null)
+    execute function tinydevcrm._matview_definitions_print();
 
 create function tinydevcrm._matview_definitions_accept()
     returns trigger
@@ -147,19 +195,15 @@ comment on function tinydevcrm._follow_renames() is
     'views that read it. It lends update on their definitions, which only says what Postgres '
     'shows to everyone.';
 
-create event trigger tinydevcrm_follow_renames
-    on ddl_command_end
-    when tag in (
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_renames', 'ddl_command_end',
+    array[
         'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
         'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN'
-    )
-    execute function tinydevcrm._follow_renames();
-
-alter event trigger tinydevcrm_follow_renames enable always;
-
-comment on event trigger tinydevcrm_follow_renames is
+    ],
+    '_follow_renames',
     'Keeps the recorded queries of TinyDevCRM''s views true when something that they name is '
-    'renamed.';
+    'renamed.');
 
 create function tinydevcrm._matviews_take_number()
     returns trigger
@@ -174,6 +218,11 @@ begin
     -- One that is watched already keeps its number.
     if exists (select from tinydevcrm.matviews where matviews.relation = new.relation) then
         return new;
+    end if;
+
+    -- Else upkeep would only later find that the view of this name was dropped.
+    if not tinydevcrm._follows_at_once() then
+        perform tinydevcrm._remove_gone();
     end if;
 
     delete
@@ -292,6 +341,7 @@ comment on function tinydevcrm.restore_matview(text) is
 revoke execute on function
     tinydevcrm._print_query(regclass),
     tinydevcrm._matviews_record_definition(),
+    tinydevcrm._matview_definitions_print(),
     tinydevcrm._matview_definitions_accept(),
     tinydevcrm._follow_renames(),
     tinydevcrm._matviews_take_number(),

@@ -8,7 +8,8 @@ create function tinydevcrm._record_drop(
     matview     tinydevcrm.matviews,
     schema_name text,
     name        text,
-    reason      text default null
+    reason      text default null,
+    is_seen     boolean default true
 )
     returns void
     language plpgsql
@@ -26,7 +27,7 @@ begin
            _record_drop.name,
            matview_definitions.query,
            to_jsonb(matview) - '{id,owner,relation}'::text[],
-           session_user::text
+           case when _record_drop.is_seen then session_user::text end
       from tinydevcrm.matview_definitions
      where matview_definitions.matview_id = (matview).id;
 
@@ -50,10 +51,11 @@ exception
 end
 $$;
 
-comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text) is
+comment on function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, boolean) is
     'Keeps the definition of a materialized view that is just being dropped, and writes the event '
     'of that, which notifies. Without a reason, the event says which role the session has logged '
-    'in as. Warns when it fails.';
+    'in as, and so does tinydevcrm.dropped_matviews, unless it is not seen who did it. Warns when it '
+    'fails.';
 
 create function tinydevcrm._follow_drops()
     returns event_trigger
@@ -92,20 +94,95 @@ comment on function tinydevcrm._follow_drops() is
     'the registration. It lends delete on the registrations of what that statement dropped, and '
     'what tinydevcrm._record_drop() writes of them.';
 
+create function tinydevcrm._remove_gone(relation oid default null)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_gone record;
+begin
+    for v_gone in
+        select matviews.id,
+               matviews as registration,
+               matview_definitions.schema_name,
+               matview_definitions.name
+          from tinydevcrm.matviews
+          join tinydevcrm.matview_definitions
+            on matview_definitions.matview_id = matviews.id
+         where not exists (select from pg_class where pg_class.oid = matviews.relation)
+           and matviews.relation = coalesce(_remove_gone.relation, matviews.relation)
+         order by matviews.id
+           for update of matviews skip locked
+    loop
+        perform tinydevcrm._record_drop(
+            v_gone.registration, v_gone.schema_name, v_gone.name,
+            case when _remove_gone.relation is null then 'somebody dropped it' end,
+            _remove_gone.relation is not null);
+        delete from tinydevcrm.matviews
+         where matviews.id = v_gone.id;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._remove_gone(oid) is
+    'Removes the registration of a materialized view that the session has just dropped, or those of '
+    'all that are gone, and writes an event for each, under the last name that it had. Upkeep calls '
+    'it: without event triggers nobody else sees a drop by hand, or who did it.';
+
+create function tinydevcrm._follow_own_drop(relation oid)
+    returns void
+    language sql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._remove_gone(_follow_own_drop.relation)
+$$;
+
+comment on function tinydevcrm._follow_own_drop(oid) is
+    'Removes the registration of a materialized view that the session has just dropped, where no '
+    'event trigger has done it. Security definer: users cannot delete registrations. It lends that '
+    'for a view that is gone.';
+
+create function tinydevcrm.drop_matview(relation regclass)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_matview tinydevcrm.matviews := tinydevcrm._find_registration(drop_matview.relation);
+begin
+    -- The registration is removed after the view, as by the event trigger. So this takes its locks in
+    -- the same order as a refresh, and the two wait for each other and cannot deadlock.
+    execute format('drop materialized view %s', v_matview.relation);
+    perform tinydevcrm._follow_own_drop(v_matview.relation);
+end
+$$;
+
+comment on function tinydevcrm.drop_matview(regclass) is
+    'Drops a materialized view with its registration and schedule. Its subscriptions get an event '
+    'of the outcome dropped, and stay. tinydevcrm.restore_matview() makes it again. Raises TD001 when it is not watched, 2BP01 when another object depends on it.';
+
 revoke execute on function
-    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text),
-    tinydevcrm._follow_drops()
+    tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text, boolean),
+    tinydevcrm._follow_drops(),
+    tinydevcrm._remove_gone(oid),
+    tinydevcrm._follow_own_drop(oid),
+    tinydevcrm.drop_matview(regclass)
 from public;
 
-create event trigger tinydevcrm_follow_drops
-    on sql_drop
-    execute function tinydevcrm._follow_drops();
+grant execute on function
+    tinydevcrm._follow_own_drop(oid),
+    tinydevcrm.drop_matview(regclass)
+to tinydevcrm_user;
 
-alter event trigger tinydevcrm_follow_drops enable always;
-
-comment on event trigger tinydevcrm_follow_drops is
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_drops', 'sql_drop', null, '_follow_drops',
     'Removes materialized views that are dropped by hand, also by cascade, from TinyDevCRM''s '
-    'registry.';
+    'registry.');
 
 create function tinydevcrm._settle_owners(relations oid[] default null)
     returns void
@@ -208,16 +285,11 @@ comment on function tinydevcrm._follow_owners() is
 
 revoke execute on function tinydevcrm._follow_owners() from public;
 
-create event trigger tinydevcrm_follow_owners
-    on ddl_command_end
-    when tag in ('ALTER MATERIALIZED VIEW', 'ALTER TABLE')
-    execute function tinydevcrm._follow_owners();
-
-alter event trigger tinydevcrm_follow_owners enable always;
-
-comment on event trigger tinydevcrm_follow_owners is
+select tinydevcrm._create_event_trigger(
+    'tinydevcrm_follow_owners', 'ddl_command_end', '{ALTER MATERIALIZED VIEW, ALTER TABLE}',
+    '_follow_owners',
     'Makes TinyDevCRM''s registry follow a change of owner. Postgres has no such trigger for '
-    'reassign owned, which upkeep follows within a minute.';
+    'reassign owned, which upkeep follows within a minute.');
 
 create function tinydevcrm._imports_note_renamed()
     returns trigger

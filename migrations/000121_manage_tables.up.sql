@@ -369,12 +369,21 @@ create function tinydevcrm._drop_table(relation regclass, with_dependents boolea
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_matviews oid[];
 begin
     perform tinydevcrm._check_session_of(_drop_table.relation);
+    v_matviews := array(
+        select others.objid
+          from tinydevcrm._list_cascaded(_drop_table.relation) as others
+         where others.classid = 'pg_class'::regclass
+    );
     execute format(
         'drop table %s%s',
         _drop_table.relation,
         case when _drop_table.with_dependents then ' cascade' else '' end);
+    perform tinydevcrm._follow_own_drop(dropped.oid)
+       from unnest(v_matviews) as dropped (oid);
 end
 $$;
 

@@ -20,7 +20,7 @@ as $$
             or command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
            )
        and (nodename, nodeport, database) is distinct from (
-            coalesce(current_setting('cron.host', true), 'localhost'),
+            coalesce(tinydevcrm._setting('cron.host'), nodename),
             current_setting('port')::integer,
             current_database()::text
            )
@@ -41,6 +41,7 @@ as $$
        and job.jobname = wanted.job_name
        and job.command = wanted.command
      where exists (select from pg_roles where oid = schedules.owner)
+       and tinydevcrm._is_job_owner(schedules.owner)
        and (
             job.schedule is distinct from schedules.cron_schedule
             -- While something changes: _wake_change_jobs().
@@ -59,6 +60,107 @@ comment on function tinydevcrm._list_unsettled_jobs() is
     'Security definer: lends the right to see jobs, and shows their names, schedules and '
     'addresses.';
 
+create function tinydevcrm._settle_jobs_of(owner regrole)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_jobs jsonb;
+begin
+    v_jobs := tinydevcrm._run_as(
+        _settle_jobs_of.owner,
+        'select coalesce(jsonb_agg(job), ''[]'') from cron.job where command like ''call tinydevcrm.%''');
+
+    update tinydevcrm.schedules
+       set job_id = tinydevcrm._create_job(
+               schedules.owner, wanted.job_name, schedules.cron_schedule, wanted.command)
+      from tinydevcrm.schedules as old
+     cross join lateral tinydevcrm._describe_job(old) as wanted
+     where schedules.id = old.id
+       and old.owner = _settle_jobs_of.owner
+       and not v_jobs @> jsonb_build_array(jsonb_build_object(
+               'jobid', old.job_id,
+               'jobname', wanted.job_name,
+               'schedule', old.cron_schedule,
+               'command', wanted.command));
+
+    perform tinydevcrm._run_as(
+                _settle_jobs_of.owner,
+                format('select to_jsonb(cron.unschedule(%s))', job ->> 'jobid'))
+       from jsonb_array_elements(v_jobs) as job
+      where case job ->> 'command'
+                when 'call tinydevcrm.refresh_requested()' then not exists (
+                    select
+                      from tinydevcrm.refresh_requests
+                      join tinydevcrm.matviews
+                        on matviews.id = refresh_requests.matview_id
+                     where matviews.owner = _settle_jobs_of.owner
+                )
+                when 'call tinydevcrm.import_fetched()' then not exists (
+                    select
+                      from tinydevcrm.source_runs
+                     where source_runs.status = 'staged'
+                       and source_runs.owner = _settle_jobs_of.owner
+                )
+                else not exists (
+                    select
+                      from tinydevcrm.schedules
+                     where schedules.owner = _settle_jobs_of.owner
+                       and schedules.job_id = (job ->> 'jobid')::bigint
+                )
+            end;
+
+    perform tinydevcrm._run_as(
+                _settle_jobs_of.owner,
+                format(
+                    'with removed as (delete from cron.job_run_details where end_time < %L and '
+                    'username = current_user and command like ''call tinydevcrm.%%'' returning 1) '
+                    'select to_jsonb(count(*)) from removed',
+                    now() - settings.job_run_retention))
+       from tinydevcrm.settings;
+end
+$$;
+
+comment on function tinydevcrm._settle_jobs_of(regrole) is
+    'Gives an owner the jobs that they should have, and removes others of ours and their expired '
+    'history, as that owner.';
+
+create function tinydevcrm._settle_jobs_of_others()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_owner regrole;
+begin
+    for v_owner in
+        select pg_roles.oid
+          from pg_roles
+         where pg_has_role(pg_roles.oid, 'tinydevcrm_user', 'usage')
+           and pg_has_role(pg_roles.oid, 'usage')
+           and not tinydevcrm._is_job_owner(pg_roles.oid)
+           and not tinydevcrm._is_group(pg_roles.oid)
+    loop
+        begin
+            perform tinydevcrm._settle_jobs_of(v_owner);
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not settle the jobs of %: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._settle_jobs_of_others() is
+    'Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody '
+    'else.';
+
 create function tinydevcrm._settle_schedules()
     returns void
     language plpgsql
@@ -69,23 +171,25 @@ declare
     v_schedule tinydevcrm.schedules;
     v_job      record;
 begin
-    update cron.job
-       set nodename = coalesce(current_setting('cron.host', true), 'localhost'),
-           nodeport = current_setting('port')::integer,
-           database = current_database()
-     where job.jobid in (
-         select unlocked.jobid
-           from cron.job as unlocked
-          where unlocked.jobid in (
-              select unsettled.job_id
-                from tinydevcrm._list_unsettled_jobs() as unsettled
-          )
-            for update skip locked
-     );
+    if tinydevcrm._may_edit_jobs() then
+        update cron.job
+           set nodename = coalesce(tinydevcrm._setting('cron.host'), nodename),
+               nodeport = current_setting('port')::integer,
+               database = current_database()
+         where job.jobid in (
+             select tinydevcrm._take_jobs(array(
+                        select unsettled.job_id
+                          from tinydevcrm._list_unsettled_jobs() as unsettled
+                         where unsettled.job_id is not null
+                    ))
+         );
+    else
+        perform tinydevcrm._settle_jobs_of_others();
+    end if;
 
     -- The job of a role that was renamed has the old name. Its schedule gets a new job below.
-    perform cron.unschedule(renamed.jobid)
-       from (
+    perform cron.unschedule(renamed.job_id)
+       from tinydevcrm._take_jobs(array(
          select job.jobid
            from cron.job
           where job.jobname ~ '^tinydevcrm (schedule|(slow )?seconds of|requests of|sources of) \d+$'
@@ -94,8 +198,7 @@ begin
                   from pg_roles
                  where pg_roles.rolname = job.username
             )
-            for update skip locked
-       ) as renamed;
+       )) as renamed (job_id);
 
     perform tinydevcrm._settle_requests();
     perform tinydevcrm._settle_fetches();
@@ -130,8 +233,8 @@ begin
     end loop;
 
     -- For example the loop that a newer pg_cron does not need.
-    perform cron.unschedule(unused.jobid)
-       from (
+    perform cron.unschedule(unused.job_id)
+       from tinydevcrm._take_jobs(array(
          select job.jobid
            from cron.job
           where job.command ~ '^call tinydevcrm\.refresh_(scheduled|by_seconds|changed)\('
@@ -140,8 +243,7 @@ begin
                   from tinydevcrm.schedules
                  where schedules.job_id = job.jobid
             )
-            for update skip locked
-       ) as unused;
+       )) as unused (job_id);
 end
 $$;
 
@@ -159,6 +261,7 @@ as $$
       left join pg_roles
         on pg_roles.oid = usesysid
      where usesysid is not null
+       and tinydevcrm._may_signal(usesysid)
        and (
            pg_roles.oid is null
            or not rolcanlogin
@@ -201,6 +304,7 @@ as $$
                round(extract(epoch from overdue.age)), overdue.timeout)
       from overdue
      where overdue.age > overdue.timeout
+       and tinydevcrm._may_signal(overdue.usesysid)
        and pg_cancel_backend(overdue.pid)
 $$;
 
@@ -263,8 +367,8 @@ begin
         end;
     end loop;
 
-    perform cron.unschedule(unused.jobid)
-       from (
+    perform cron.unschedule(unused.job_id)
+       from tinydevcrm._take_jobs(array(
          select job.jobid
            from cron.job
           where job.command = 'call tinydevcrm.refresh_requested()'
@@ -275,8 +379,7 @@ begin
                     on matviews.id = refresh_requests.matview_id
                  where pg_get_userbyid(matviews.owner) = job.username
             )
-            for update skip locked
-       ) as unused;
+       )) as unused (job_id);
 end
 $$;
 
@@ -311,8 +414,8 @@ begin
         end;
     end loop;
 
-    perform cron.unschedule(unused.jobid)
-       from (
+    perform cron.unschedule(unused.job_id)
+       from tinydevcrm._take_jobs(array(
          select job.jobid
            from cron.job
           where job.command = 'call tinydevcrm.import_fetched()'
@@ -322,8 +425,7 @@ begin
                  where source_runs.status = 'staged'
                    and pg_get_userbyid(source_runs.owner) = job.username
             )
-            for update skip locked
-       ) as unused;
+       )) as unused (job_id);
 end
 $$;
 
@@ -332,13 +434,19 @@ comment on function tinydevcrm._settle_fetches() is
 
 create function tinydevcrm._settle_changes()
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    select tinydevcrm._settle_watches(schedules.id)
-      from tinydevcrm.schedules
-     where schedules.schedule = 'on change';
+begin
+    perform tinydevcrm._settle_watches(schedules.id)
+       from tinydevcrm.schedules
+      where schedules.schedule = 'on change';
+
+    -- There, _settle_jobs_of() does it.
+    if not tinydevcrm._may_edit_jobs() then
+        return;
+    end if;
 
     update cron.job
        set schedule = schedules.cron_schedule
@@ -352,7 +460,8 @@ as $$
            not pg_roles.rolcanlogin
            or tinydevcrm._find_change_due(schedules.id) is null
           and not tinydevcrm._has_just_changed(schedules.id, '10 seconds')
-       )
+       );
+end
 $$;
 
 comment on function tinydevcrm._settle_changes() is
@@ -416,7 +525,7 @@ begin
 
     foreach v_part in array array[
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
-        '_settle_owners', '_request_missed_refreshes', '_settle_schedules',
+        '_remove_gone', '_settle_owners', '_settle_definitions', '_request_missed_refreshes', '_settle_schedules',
         '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
         '_note_silent_sources',
         '_settle_changes',
@@ -475,6 +584,8 @@ comment on function tinydevcrm._find_last_upkeep() is
 
 revoke execute on function
     tinydevcrm._list_unsettled_jobs(),
+    tinydevcrm._settle_jobs_of(regrole),
+    tinydevcrm._settle_jobs_of_others(),
     tinydevcrm._settle_schedules(),
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._cancel_overdue_refreshes(),

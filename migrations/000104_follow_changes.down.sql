@@ -1,8 +1,0 @@
-drop trigger _100_note_renamed on tinydevcrm.imports;
-drop function tinydevcrm._imports_note_renamed();
-drop event trigger tinydevcrm_follow_owners;
-drop function tinydevcrm._follow_owners();
-drop function tinydevcrm._settle_owners(oid[]);
-drop event trigger tinydevcrm_follow_drops;
-drop function tinydevcrm._follow_drops();
-drop function tinydevcrm._record_drop(tinydevcrm.matviews, text, text, text);
