@@ -37,10 +37,10 @@ as $$
                    or coalesce(
                        (
                            select coalesce(
-                                      job_run_details.end_time, job_run_details.start_time, now())
-                             from cron.job_run_details
-                            where job_run_details.command = 'call tinydevcrm.settle_jobs()'
-                            order by job_run_details.runid desc
+                                      _job_runs.end_time, _job_runs.start_time, now())
+                             from tinydevcrm._job_runs
+                            where _job_runs.command = 'call tinydevcrm.settle_jobs()'
+                            order by _job_runs.runid desc
                             limit 1
                        ) > now() - interval '3 minutes',
                        true)
@@ -108,11 +108,11 @@ select matviews.relation,
                (
                    select 'its job fails: ' || last_run.return_message
                      from (
-                       select job_run_details.status,
-                              job_run_details.return_message
-                         from cron.job_run_details
-                        where job_run_details.jobid = schedules.job_id
-                        order by job_run_details.runid desc
+                       select _job_runs.status,
+                              _job_runs.return_message
+                         from tinydevcrm._job_runs
+                        where _job_runs.jobid = schedules.job_id
+                        order by _job_runs.runid desc
                         limit 1
                      ) as last_run
                     where last_run.status = 'failed'
@@ -229,7 +229,7 @@ comment on column tinydevcrm.matview_status.is_troubled is
 create view tinydevcrm.job_runs
     with (security_barrier)
 as
-select job_run_details.runid as run_id,
+select _job_runs.runid as run_id,
        schedules.id as schedule_id,
        schedules.owner,
        concat_ws(' ', schedules.schedule, schedules.time_zone) as schedule,
@@ -239,14 +239,14 @@ select job_run_details.runid as run_id,
             where matviews.schedule_id = schedules.id
             order by matviews.id
        ) as matviews,
-       job_run_details.status,
-       job_run_details.return_message,
-       job_run_details.start_time as started_at,
-       job_run_details.end_time as ended_at
+       _job_runs.status,
+       _job_runs.return_message,
+       _job_runs.start_time as started_at,
+       _job_runs.end_time as ended_at
   from tinydevcrm.schedules
-  join cron.job_run_details
-    on job_run_details.jobid = schedules.job_id
-   and job_run_details.username = pg_get_userbyid(schedules.owner)
+  join tinydevcrm._job_runs
+    on _job_runs.jobid = schedules.job_id
+   and _job_runs.username = pg_get_userbyid(schedules.owner)
  where pg_has_role(schedules.owner, 'usage')
     or pg_has_role('tinydevcrm_admin', 'usage');
 

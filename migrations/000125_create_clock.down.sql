@@ -1,3 +1,4 @@
+drop function tinydevcrm.use_pg_cron();
 drop function tinydevcrm._end_run(bigint, text);
 drop function tinydevcrm._find_next_run(bigint[]);
 drop function tinydevcrm._take_due_jobs(bigint[], integer);

@@ -210,7 +210,41 @@ comment on function tinydevcrm._end_run(bigint, text) is
     'Records how a run ended: error is null when it succeeded. The clock calls it. Security '
     'definer: lends the right to write runs.';
 
+create function tinydevcrm.use_pg_cron()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not tinydevcrm._has_clock() then
+        raise exception using
+            errcode = 'TD007',
+            message = 'pg_cron runs the schedules of this database already';
+    end if;
+
+    -- What reads the history then has none, and nothing depends on the tables.
+    alter schema cron rename to cron_of_clock;
+    perform tinydevcrm._read_job_runs();
+    drop schema cron_of_clock cascade;
+
+    create extension pg_cron;
+    comment on extension pg_cron is 'Created by TinyDevCRM''s migrations.';
+    revoke delete on cron.job_run_details from public;
+    perform tinydevcrm._read_job_runs();
+    perform cron.schedule(
+                'tinydevcrm retention', '*/10 * * * *', 'call tinydevcrm.remove_expired()');
+    call tinydevcrm.settle_jobs();
+end
+$$;
+
+comment on function tinydevcrm.use_pg_cron() is
+    'Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up '
+    '--clock". To be called by who may create the extension, once pg_cron is preloaded and works in '
+    'this database. The history of jobs begins anew. Raises TD007 when pg_cron runs them already.';
+
 revoke execute on function
+    tinydevcrm.use_pg_cron(),
     tinydevcrm._compute_next_run(text, timestamptz),
     tinydevcrm._is_clock(),
     tinydevcrm._keep_clock(),

@@ -16,6 +16,12 @@ import (
 // newClocked makes a server on which pg_cron is not loaded, with all migrations.
 func newClocked(t *testing.T) (pool *sql.DB, url string) {
 	t.Helper()
+	pool, server := newClockedServer(t)
+	return pool, server.URL
+}
+
+func newClockedServer(t *testing.T) (*sql.DB, *dbtest.Server) {
+	t.Helper()
 	server := dbtest.NewServer(t)
 	server.Set("shared_preload_libraries", "plpgsql")
 	server.Stop()
@@ -29,7 +35,7 @@ func newClocked(t *testing.T) (pool *sql.DB, url string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { pool.Close() })
-	return pool, server.URL
+	return pool, server
 }
 
 // Of two orchestrators one is the clock. When it is killed, the other takes over, and no round is lost or doubled.
@@ -207,6 +213,31 @@ func TestClockAndUsers(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "a job that cannot log in has failed", func() bool {
 		return dbtest.Value[bool](t, pool, "select exists (select from cron.job_run_details where username = 'ann' and status = 'failed' and return_message ~ 'log in')")
 	})
+}
+
+// A database that began without pg_cron can have it later.
+func TestClockLeavesToPgCron(t *testing.T) {
+	t.Parallel()
+	pool, server := newClockedServer(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select clock_timestamp() as t')")
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '* * * * *')")
+	if _, err := pool.ExecContext(t.Context(), "select tinydevcrm.use_pg_cron()"); err == nil {
+		t.Error("pg_cron is used though it is not loaded")
+	}
+	server.Set("shared_preload_libraries", "pg_cron")
+	server.Restart()
+	dbtest.Exec(t, pool, "select tinydevcrm.use_pg_cron()")
+	if findings := dbtest.Column[string](t, pool, "select finding from tinydevcrm.check_installation() where not is_ok"); len(findings) > 0 {
+		t.Errorf("check_installation() finds %q", findings)
+	}
+	if jobs := dbtest.Value[string](t, pool, "select string_agg(command, ' ' order by command) from cron.job"); jobs !=
+		"call tinydevcrm.refresh_scheduled(1) call tinydevcrm.remove_expired() call tinydevcrm.settle_jobs()" {
+		t.Errorf("the jobs of pg_cron: %s", jobs)
+	}
+	dbtest.Eventually(t, 90*time.Second, "pg_cron refreshes the view", func() bool {
+		return dbtest.Value[bool](t, pool, "select exists (select from tinydevcrm.job_runs where status = 'succeeded')")
+	})
+	mustCommand(t, server.URL, "migrate", "down", "--all")
 }
 
 // Where pg_cron runs the schedules, the clock does not.
