@@ -240,6 +240,53 @@ func TestClockLeavesToPgCron(t *testing.T) {
 	mustCommand(t, server.URL, "migrate", "down", "--all")
 }
 
+// Where pg_cron is in another database of the server, it runs the jobs, and goes on without the orchestrator.
+func TestClockOfAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	cron := openPool(t, server.URL)
+	dbtest.Exec(t, cron, "create database other")
+	dbtest.Exec(t, cron, "create extension pg_cron")
+	dbtest.Exec(t, cron, "select cron.schedule('mine', '0 0 1 1 *', 'select 1')")
+	if !dbtest.Value[bool](t, cron, "select exists (select from pg_proc where proname = 'schedule_in_database')") {
+		t.Skip("pg_cron before 1.4 runs jobs in one database alone")
+	}
+	other := strings.Replace(server.URL, "/tinydevcrm?", "/other?", 1)
+	mustCommand(t, other, "migrate", "up", "--clock")
+	pool := openPool(t, other)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select clock_timestamp() as t')")
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '* * * * *')")
+	if _, stderr, err := command(t, other, "", "up", "--cron-url", server.URL); err == nil || !strings.Contains(stderr, "needs --clock") {
+		t.Errorf("--cron-url alone: %v %s", err, stderr)
+	}
+
+	_, stderr, end := begin(t, other, "up", "--clock", "--cron-url", server.URL, "--listen-addr", "localhost:0")
+	jobs := func() string {
+		return dbtest.Value[string](t, cron, "select string_agg(database || ': ' || command, ', ' order by command) from cron.job")
+	}
+	const want = "other: call tinydevcrm.refresh_scheduled(1), other: call tinydevcrm.remove_expired(), " +
+		"other: call tinydevcrm.settle_jobs(), tinydevcrm: select 1"
+	dbtest.Eventually(t, dbtest.Deadline, "the jobs are there", func() bool { return jobs() == want })
+	dbtest.Eventually(t, 100*time.Second, "the runs are here", func() bool {
+		return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.job_runs where status = 'succeeded'") > 0 &&
+			dbtest.Value[bool](t, pool, "select tinydevcrm._find_last_upkeep() is not null")
+	})
+	dbtest.Exec(t, cron, "update cron.job set schedule = '0 0 1 1 *' where command ~ 'refresh'")
+	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '*/2 * * * *')")
+	dbtest.Eventually(t, dbtest.Deadline, "the changed job is there", func() bool {
+		return dbtest.Value[string](t, cron, "select string_agg(schedule, ', ') from cron.job where command ~ 'refresh'") == "*/2 * * * *"
+	})
+	end()
+	if strings.Contains(stderr.String(), "WARN") {
+		t.Errorf("the log says %s", stderr)
+	}
+
+	before := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where schedule_id is not null")
+	dbtest.Eventually(t, 150*time.Second, "pg_cron goes on without the orchestrator", func() bool {
+		return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where schedule_id is not null") > before
+	})
+}
+
 // Where pg_cron runs the schedules, the clock does not.
 func TestClockBesidePgCron(t *testing.T) {
 	pool, url := dbtest.Schema(t)

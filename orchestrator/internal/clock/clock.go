@@ -90,9 +90,7 @@ func (c *Clock) lead(ctx context.Context, begun func()) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	// Where the session has ended, another takes over at once.
-	defer conn.Close()
-	defer conn.Raw(func(any) error { return driver.ErrBadConn })
+	defer discard(conn)
 	wasClock := false
 	for {
 		var isClock bool
@@ -114,6 +112,12 @@ func (c *Clock) lead(ctx context.Context, begun func()) error {
 			return nil
 		}
 	}
+}
+
+// discard ends the session of a clock, so that another takes over at once.
+func discard(conn *sql.Conn) {
+	conn.Raw(func(any) error { return driver.ErrBadConn })
+	conn.Close()
 }
 
 // A run is one of a job.
