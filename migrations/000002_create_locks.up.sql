@@ -13,7 +13,7 @@ create table tinydevcrm._locks (
     looked_at         timestamptz,
 
     constraint _locks_pkey primary key (what, id),
-    constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep')),
+    constraint _locks_what_known check (what in ('matview', 'schedule', 'upkeep', 'clock')),
     constraint _locks_matview_ids_short check (
         array_ndims(matview_ids) = 1 and array_length(matview_ids, 1) <= 100000
     )
@@ -30,9 +30,9 @@ comment on table tinydevcrm._locks is
     'may lock and mark, the rows of their own views and schedules.';
 comment on column tinydevcrm._locks.what is
     'matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right '
-    'to settle jobs.';
+    'to settle jobs; clock: the right to run jobs, in a database without pg_cron.';
 comment on column tinydevcrm._locks.id is
-    'Number of the registration or the schedule; 0 for upkeep.';
+    'Number of the registration or the schedule; 0 for upkeep and clock.';
 comment on column tinydevcrm._locks.matview_ids is
     'The mark: the registrations that a job refreshes, in this order, those included that it has '
     'done. At most 100000. Null when no job does.';
@@ -54,7 +54,7 @@ alter table tinydevcrm._locks enable row level security;
 -- Postgres lets a role lock a row only if the role may update a column of it.
 grant select, update (matview_ids) on tinydevcrm._locks to tinydevcrm_user;
 
-insert into tinydevcrm._locks (what, id) values ('upkeep', 0);
+insert into tinydevcrm._locks (what, id) values ('upkeep', 0), ('clock', 0);
 
 create function tinydevcrm._locks_fill_in()
     returns trigger

@@ -145,14 +145,14 @@ create function tinydevcrm._has_clock()
 as $$
     select case
                when not exists (select from pg_namespace where nspname = 'cron') then
-                   coalesce(current_setting('tinydevcrm.clock', true), '') = 'on'
+                   coalesce(current_setting('tinydevcrm_own.clock', true), '') = 'on'
                else not exists (select from pg_extension where extname = 'pg_cron')
            end
 $$;
 
 comment on function tinydevcrm._has_clock() is
     'Whether the orchestrator runs the jobs, by "up --clock", because this database is without '
-    'pg_cron; before the migrations: whether the setting tinydevcrm.clock asks for that.';
+    'pg_cron; before the migrations: whether the setting tinydevcrm_own.clock asks for that.';
 
 create function tinydevcrm._check_server()
     returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)

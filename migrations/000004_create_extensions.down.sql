@@ -11,6 +11,9 @@ begin
 end
 $$;
 
+drop view tinydevcrm._job_runs;
+drop function tinydevcrm._read_job_runs();
+drop function tinydevcrm._may_read_job_runs();
 drop function tinydevcrm._may_edit_jobs();
 
 do $$

@@ -182,6 +182,78 @@ begin
 end
 $$;
 
+create function tinydevcrm._may_read_job_runs()
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from pg_class
+          join pg_namespace
+            on pg_namespace.oid = pg_class.relnamespace
+         where pg_namespace.nspname = 'cron'
+           and pg_class.relname = 'job_run_details'
+           and has_schema_privilege(pg_namespace.oid, 'usage')
+           and has_table_privilege(pg_class.oid, 'select')
+    )
+$$;
+
+comment on function tinydevcrm._may_read_job_runs() is
+    'Whether the current role may read pg_cron''s history.';
+
+create function tinydevcrm._read_job_runs()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute 'create or replace view tinydevcrm._job_runs as '
+            || case
+                when tinydevcrm._may_read_job_runs() then
+                    'select jobid, runid, username::text, command, status, return_message, '
+                    'start_time, end_time from cron.job_run_details'
+                else
+                    'select null::bigint as jobid, null::bigint as runid, null::text as username, '
+                    'null::text as command, null::text as status, null::text as return_message, '
+                    'null::timestamptz as start_time, null::timestamptz as end_time where false'
+            end;
+end
+$$;
+
+comment on function tinydevcrm._read_job_runs() is
+    'Makes tinydevcrm._job_runs show pg_cron''s history, or nothing where the role that migrates may '
+    'not read it. To be called when that has changed.';
+
+select tinydevcrm._read_job_runs();
+
+comment on view tinydevcrm._job_runs is
+    'The runs of jobs, of all roles where the role that migrates may see them. Only that role may '
+    'read it.';
+comment on column tinydevcrm._job_runs.jobid is
+    'The job: cron.job.jobid.';
+comment on column tinydevcrm._job_runs.runid is
+    'Number of the run.';
+comment on column tinydevcrm._job_runs.username is
+    'Role as which it ran.';
+comment on column tinydevcrm._job_runs.command is
+    'What it ran.';
+comment on column tinydevcrm._job_runs.status is
+    'starting, running, sending, connecting, succeeded or failed.';
+comment on column tinydevcrm._job_runs.return_message is
+    'What the server said at the end.';
+comment on column tinydevcrm._job_runs.start_time is
+    'When it started.';
+comment on column tinydevcrm._job_runs.end_time is
+    'When it ended.';
+
+revoke execute on function
+    tinydevcrm._may_read_job_runs(),
+    tinydevcrm._read_job_runs()
+from public;
+
 -- pg_cron lets every role delete from its history. Any role could then lock that table, which stops
 -- all jobs. Only who created pg_cron can change that.
 revoke delete on cron.job_run_details from public;

@@ -255,10 +255,20 @@ comment on function tinydevcrm._remove_surplus_events(bigint, integer) is
 
 create function tinydevcrm._remove_expired_job_runs(batch_size integer)
     returns bigint
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_count bigint;
+begin
+    -- Where pg_cron is somebody else's.
+    if not has_table_privilege('cron.job_run_details', 'select')
+       or not has_table_privilege('cron.job_run_details', 'delete')
+    then
+        return 0;
+    end if;
+
     -- Reads only the oldest.
     with oldest as (
         select job_run_details.runid,
@@ -288,7 +298,11 @@ as $$
         returning job_run_details.runid
     )
     select count(*)
-      from removed
+      into v_count
+      from removed;
+
+    return v_count;
+end
 $$;
 
 comment on function tinydevcrm._remove_expired_job_runs(integer) is

@@ -7,18 +7,16 @@ create function tinydevcrm._find_clock()
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    select pg_locks.pid
-      from pg_locks
-     where pg_locks.locktype = 'advisory'
-       and pg_locks.database = (select oid from pg_database where datname = current_database())
-       and (pg_locks.classid, pg_locks.objid, pg_locks.objsubid)
-           = ('tinydevcrm'::regnamespace::oid, 1::oid, 2)
-       and pg_locks.granted
+    select _locks.pid
+      from tinydevcrm._locks
+     where _locks.what = 'clock'
+       and not tinydevcrm._is_left_mark(_locks)
+       and _locks.marked_at > clock_timestamp() - interval '8 seconds'
 $$;
 
 comment on function tinydevcrm._find_clock() is
-    'The session of the orchestrator that runs the jobs, in a database without pg_cron: it holds '
-    'an advisory lock. Null when there is none.';
+    'The session of the orchestrator that runs the jobs, in a database without pg_cron. It marks '
+    'its lock every two seconds. Null when there is none, or it has not done so for eight seconds.';
 
 create function tinydevcrm._cron_is_running()
     returns boolean
@@ -39,14 +37,14 @@ as $$
                    or coalesce(
                        (
                            select coalesce(
-                                      job_run_details.end_time, job_run_details.start_time, now())
-                             from cron.job_run_details
-                            where job_run_details.jobid in (
+                                      _job_runs.end_time, _job_runs.start_time, now())
+                             from tinydevcrm._job_runs
+                            where _job_runs.jobid in (
                                       select job.jobid
                                         from cron.job
                                        where job.jobname = 'tinydevcrm upkeep'
                                   )
-                            order by job_run_details.runid desc
+                            order by _job_runs.runid desc
                             limit 1
                        ) > now() - interval '3 minutes',
                        true)
@@ -114,11 +112,11 @@ select matviews.relation,
                (
                    select 'its job fails: ' || last_run.return_message
                      from (
-                       select job_run_details.status,
-                              job_run_details.return_message
-                         from cron.job_run_details
-                        where job_run_details.jobid = schedules.job_id
-                        order by job_run_details.runid desc
+                       select _job_runs.status,
+                              _job_runs.return_message
+                         from tinydevcrm._job_runs
+                        where _job_runs.jobid = schedules.job_id
+                        order by _job_runs.runid desc
                         limit 1
                      ) as last_run
                     where last_run.status = 'failed'
@@ -235,7 +233,7 @@ comment on column tinydevcrm.matview_status.is_troubled is
 create view tinydevcrm.job_runs
     with (security_barrier)
 as
-select job_run_details.runid as run_id,
+select _job_runs.runid as run_id,
        schedules.id as schedule_id,
        schedules.owner,
        concat_ws(' ', schedules.schedule, schedules.time_zone) as schedule,
@@ -245,14 +243,14 @@ select job_run_details.runid as run_id,
             where matviews.schedule_id = schedules.id
             order by matviews.id
        ) as matviews,
-       job_run_details.status,
-       job_run_details.return_message,
-       job_run_details.start_time as started_at,
-       job_run_details.end_time as ended_at
+       _job_runs.status,
+       _job_runs.return_message,
+       _job_runs.start_time as started_at,
+       _job_runs.end_time as ended_at
   from tinydevcrm.schedules
-  join cron.job_run_details
-    on job_run_details.jobid = schedules.job_id
-   and job_run_details.username = pg_get_userbyid(schedules.owner)
+  join tinydevcrm._job_runs
+    on _job_runs.jobid = schedules.job_id
+   and _job_runs.username = pg_get_userbyid(schedules.owner)
  where pg_has_role(schedules.owner, 'usage')
     or pg_has_role('tinydevcrm_admin', 'usage');
 

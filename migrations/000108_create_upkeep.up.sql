@@ -566,11 +566,11 @@ create function tinydevcrm._find_last_upkeep()
 as $$
     select max(runs.end_time)
       from (
-        select job_run_details.end_time,
-               job_run_details.command,
-               job_run_details.status
-          from cron.job_run_details
-         order by job_run_details.runid desc
+        select _job_runs.end_time,
+               _job_runs.command,
+               _job_runs.status
+          from tinydevcrm._job_runs
+         order by _job_runs.runid desc
          limit 100000
       ) as runs
      where runs.command = 'call tinydevcrm.settle_jobs()'

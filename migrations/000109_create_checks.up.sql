@@ -252,6 +252,15 @@ as $$
            'Only a superuser, or a role that pg_cron''s row-level security does not apply to, sees all.'
       from own
     union all
+    select 'the history of jobs can be read',
+           pg_get_viewdef('tinydevcrm._job_runs'::regclass) ~ 'job_run_details',
+           'without it a job that cannot start shows as late, and its reason is unknown',
+           format(
+               'As the owner of pg_cron: grant usage on schema cron to %1$I; grant select on '
+               'cron.job_run_details to %1$I; and then: select tinydevcrm._read_job_runs();',
+               current_user)
+      from own
+    union all
     select 'users cannot stop pg_cron',
            acl.grantor is null,
            case

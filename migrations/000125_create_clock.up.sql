@@ -210,7 +210,103 @@ comment on function tinydevcrm._end_run(bigint, text) is
     'Records how a run ended: error is null when it succeeded. The clock calls it. Security '
     'definer: lends the right to write runs.';
 
+create function tinydevcrm._list_clock_jobs()
+    returns jsonb
+    language sql
+    stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+               jsonb_agg(
+                   jsonb_build_object(
+                       'jobname', job.jobname,
+                       'schedule', job.schedule,
+                       'command', job.command,
+                       'username', job.username)
+                   order by job.jobid),
+               '[]')
+      from cron.job
+     where job.active
+       and job.jobname is not null
+$$;
+
+comment on function tinydevcrm._list_clock_jobs() is
+    'The jobs of a database without pg_cron, for the pg_cron of another database of the server. '
+    'Security definer: lends the right to see jobs.';
+
+create function tinydevcrm._record_job_runs(runs jsonb)
+    returns bigint
+    language sql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into cron.job_run_details
+        (runid, jobid, database, username, command, status, return_message, start_time, end_time)
+    overriding system value
+    select runs.runid,
+           job.jobid,
+           current_database(),
+           runs.username,
+           runs.command,
+           runs.status,
+           runs.return_message,
+           runs.start_time,
+           runs.end_time
+      from jsonb_to_recordset(_record_job_runs.runs) as runs (
+               runid bigint, username text, command text, status text, return_message text,
+               start_time timestamptz, end_time timestamptz)
+      join cron.job
+        on job.username = runs.username
+       and job.command = runs.command
+        on conflict do nothing;
+
+    select coalesce(max(job_run_details.runid), 0)
+      from cron.job_run_details
+$$;
+
+comment on function tinydevcrm._record_job_runs(jsonb) is
+    'Adds runs that the pg_cron of another database has done to the history here, and returns the '
+    'number of the last. Security definer: lends the right to write the history.';
+
+create function tinydevcrm.use_pg_cron()
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not tinydevcrm._has_clock() then
+        raise exception using
+            errcode = 'TD007',
+            message = 'pg_cron runs the schedules of this database already';
+    end if;
+
+    -- What reads the history then has none, and nothing depends on the tables.
+    alter schema cron rename to cron_of_clock;
+    perform tinydevcrm._read_job_runs();
+    drop schema cron_of_clock cascade;
+
+    create extension pg_cron;
+    comment on extension pg_cron is 'Created by TinyDevCRM''s migrations.';
+    revoke delete on cron.job_run_details from public;
+    perform tinydevcrm._read_job_runs();
+    perform cron.schedule(
+                'tinydevcrm retention', '*/10 * * * *', 'call tinydevcrm.remove_expired()');
+    call tinydevcrm.settle_jobs();
+end
+$$;
+
+comment on function tinydevcrm.use_pg_cron() is
+    'Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up '
+    '--clock". To be called by who may create the extension, once pg_cron is preloaded and works in '
+    'this database. The history of jobs begins anew. Raises TD007 when pg_cron runs them already.';
+
 revoke execute on function
+    tinydevcrm._list_clock_jobs(),
+    tinydevcrm._record_job_runs(jsonb),
+    tinydevcrm.use_pg_cron(),
     tinydevcrm._compute_next_run(text, timestamptz),
     tinydevcrm._is_clock(),
     tinydevcrm._keep_clock(),
@@ -220,6 +316,8 @@ revoke execute on function
 from public;
 
 grant execute on function
+    tinydevcrm._list_clock_jobs(),
+    tinydevcrm._record_job_runs(jsonb),
     tinydevcrm._keep_clock(),
     tinydevcrm._take_due_jobs(bigint[], integer),
     tinydevcrm._find_next_run(bigint[]),

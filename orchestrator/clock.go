@@ -7,7 +7,10 @@ import (
 	"log/slog"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/clock"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 )
 
@@ -17,6 +20,35 @@ const mostRuns = 8
 func (p *program) clockFlag(command *cobra.Command) {
 	command.Flags().BoolVar(&p.hasClock, "clock", false,
 		"run the schedules by the orchestrator itself, in a database without pg_cron; of several orchestrators one does")
+}
+
+func (p *program) cronURLFlag(command *cobra.Command) {
+	command.Flags().StringVar(&p.cronURL, "cron-url", "",
+		"with --clock: the database of the same server in which pg_cron is, which then runs the schedules")
+}
+
+// startClock runs the schedules, or has the pg_cron of another database do so.
+func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *sql.DB, diagnostics *slog.Logger) error {
+	if !p.hasClock {
+		return nil
+	}
+	if p.cronURL != "" {
+		cron, err := db.OpenImpatient(ctx, p.cronURL, 1)
+		if err != nil {
+			return fmt.Errorf("open the database of pg_cron: %w", err)
+		}
+		group.Go(func() error {
+			defer cron.Close()
+			return clock.NewElsewhere(pool, cron, diagnostics).Run(ctx)
+		})
+		return nil
+	}
+	own, err := clock.New(pool, p.databaseURL, mostRuns, diagnostics)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return own.Run(ctx) })
+	return nil
 }
 
 func (p *program) migrateSettings() []migrate.Setting {

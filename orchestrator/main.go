@@ -101,6 +101,7 @@ type program struct {
 	webhooksTo  []netip.Prefix
 	hasUsers    bool
 	hasClock    bool
+	cronURL     string
 	// webhookProxy is whether webhooks go through the proxy of the environment.
 	webhookProxy bool
 	authURL      string

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/clock"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
@@ -55,6 +54,7 @@ func (p *program) upCommand() *cobra.Command {
 		"host:port of the page (default $LISTEN_ADDR)")
 	p.publicURLFlag(command)
 	p.clockFlag(command)
+	p.cronURLFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -127,6 +127,9 @@ func (p *program) up(ctx context.Context) error {
 	}
 	if p.letSupers && !p.hasUsers {
 		return badUsage("Add --auth, or leave it out.", "--allow-superuser-login needs --auth")
+	}
+	if p.cronURL != "" && !p.hasClock {
+		return badUsage("Add --clock, or leave it out.", "--cron-url needs --clock")
 	}
 	if err := p.checkPublicURL(); err != nil {
 		return err
@@ -259,12 +262,8 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
 	}
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
-	if p.hasClock {
-		clock, err := clock.New(pools.clock, p.databaseURL, mostRuns, diagnostics)
-		if err != nil {
-			return err
-		}
-		group.Go(func() error { return clock.Run(ctx) })
+	if err := p.startClock(ctx, group, pools.clock, diagnostics); err != nil {
+		return err
 	}
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {

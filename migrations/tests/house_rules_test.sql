@@ -117,6 +117,8 @@ select is_empty(
          from pg_class c
         where c.relnamespace = 'tinydevcrm'::regnamespace
           and c.relkind = 'v'
+          -- Only its owner may read it: see "public has no right on our tables".
+          and c.relname <> '_job_runs'
           and (
               pg_get_viewdef(c.oid) !~ '(pg_has_role|tinydevcrm\._may_see)\('
               or not coalesce(c.reloptions @> array['security_barrier=true'], false)

@@ -21,7 +21,7 @@ import (
 const (
 	// MaxConns is the size that the pool must have: one connection is the clock, one records runs.
 	MaxConns = 2
-	// lookAfter is the longest time between two looks for new jobs, and of the others for the lock.
+	// lookAfter is the longest time between two looks: of the clock for new jobs, of the others for a clock.
 	lookAfter = time.Second
 	// startWithin bounds logging in as the owner of a job.
 	startWithin = 10 * time.Second
@@ -84,48 +84,55 @@ func (c *Clock) endRuns() {
 	}
 }
 
-// lead becomes the clock, and starts what is due until ctx or its session ends.
+// lead becomes the clock when no other is it, and then starts what is due, until ctx or its session ends.
 func (c *Clock) lead(ctx context.Context, begun func()) error {
 	conn, err := c.pool.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	// The session ends with the lock. It must not go back to the pool.
-	defer conn.Close()
-	defer conn.Raw(func(any) error { return driver.ErrBadConn })
-	for isClock := false; !isClock; {
-		if err := conn.QueryRowContext(ctx, "select tinydevcrm._begin_clock()").Scan(&isClock); err != nil {
-			return fmt.Errorf("become the clock: %w", err)
+	defer discard(conn)
+	wasClock := false
+	for {
+		var isClock bool
+		if err := conn.QueryRowContext(ctx, "select tinydevcrm._keep_clock()").Scan(&isClock); err != nil {
+			return fmt.Errorf("be the clock: %w", err)
 		}
 		begun()
-		if !isClock && !retry.Wait(ctx, nil, lookAfter) {
-			return nil
+		wait := lookAfter
+		if isClock {
+			if wait, err = c.startDue(ctx, conn); err != nil {
+				return err
+			}
 		}
-	}
-	c.logger.Info("this orchestrator is the clock")
-	for {
-		wait, err := c.startDue(ctx, conn)
-		if err != nil {
-			return err
+		if isClock != wasClock {
+			c.logger.Info("which orchestrator is the clock has changed", "is_this", isClock)
 		}
+		wasClock = isClock
 		if !retry.Wait(ctx, c.ended, wait) {
 			return nil
 		}
 	}
 }
 
+// discard ends the session of a clock, so that another takes over at once.
+func discard(conn *sql.Conn) {
+	conn.Raw(func(any) error { return driver.ErrBadConn })
+	conn.Close()
+}
+
 // A run is one of a job.
 type run struct {
 	jobID, id     int64
 	role, command string
+	dueAt         string
 }
 
 // startDue starts the jobs that are due, and returns when to look again.
 func (c *Clock) startDue(ctx context.Context, conn *sql.Conn) (time.Duration, error) {
 	running := c.runningJobs()
 	runs, err := db.Collect(ctx, conn, "take the jobs that are due",
-		func(r *run) []any { return []any{&r.jobID, &r.id, &r.role, &r.command} },
-		"select job_id, run_id, role_name, command from tinydevcrm._take_due_jobs($1, $2)", pq.Array(running), c.mostRuns-len(running))
+		func(r *run) []any { return []any{&r.jobID, &r.id, &r.role, &r.command, &r.dueAt} },
+		"select job_id, run_id, role_name, command, due_at::text from tinydevcrm._take_due_jobs($1, $2)", pq.Array(running), c.mostRuns-len(running))
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +202,8 @@ func (c *Clock) call(ctx context.Context, r run) error {
 		return fmt.Errorf("log in as %s: %w", r.role, err)
 	}
 	defer session.Close()
-	if _, err := session.ExecContext(ctx, "select tinydevcrm._begin_run($1)", r.id); err != nil {
+	// A run that another clock has left is for the time at which it was due.
+	if _, err := session.ExecContext(ctx, "select set_config('tinydevcrm_own.due_at', $1, false)", r.dueAt); err != nil {
 		return fmt.Errorf("begin a run: %w", err)
 	}
 	if _, err := session.ExecContext(ctx, r.command); err != nil {

@@ -34,7 +34,7 @@ type Migrator struct {
 type Setting string
 
 // Clock means that the orchestrator runs the schedules.
-const Clock Setting = "tinydevcrm.clock = 'on'"
+const Clock Setting = "tinydevcrm_own.clock = 'on'"
 
 // Open takes one connection of the pool for a Migrator, until Close. With Clock, the database needs no pg_cron.
 func Open(ctx context.Context, pool *sql.DB, settings ...Setting) (*Migrator, error) {
@@ -105,7 +105,7 @@ func Latest() (int, error) {
 func (m *Migrator) Close() error {
 	m.stop()
 	// This is for the next user of the connection. The pool does not reuse a broken one.
-	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation; reset tinydevcrm.clock")
+	_, err := m.conn.ExecContext(context.Background(), "reset citus.enable_ddl_propagation; reset tinydevcrm_own.clock")
 	if errors.Is(err, driver.ErrBadConn) {
 		err = nil
 	}
