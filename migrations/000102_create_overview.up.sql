@@ -123,6 +123,6 @@ comment on column tinydevcrm.overview.parked_count is
 comment on column tinydevcrm.overview.last_refreshed_at is
     'When the last refresh of any of the materialized views began.';
 comment on column tinydevcrm.overview.cron_is_running is
-    'Whether pg_cron runs. Without it no schedule is served.';
+    'Whether pg_cron runs, or an orchestrator with --clock. Without it no schedule is served.';
 
 grant select on tinydevcrm.overview to tinydevcrm_user;

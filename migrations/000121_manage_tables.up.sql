@@ -58,7 +58,8 @@ as $$
          where pg_class.relkind in ('r', 'p')
            and not pg_class.relispartition
            and pg_class.relpersistence <> 't'
-           and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
+           and pg_namespace.nspname not in (
+               'tinydevcrm', 'cron', 'pg_catalog', 'information_schema')
            and (pg_namespace.nspname, pg_class.relname) <> ('public', 'schema_migrations')
            and tinydevcrm._is_session_of(pg_class.relowner)
            and not exists (
@@ -205,7 +206,8 @@ as $$
            or pg_namespace.nspname = any (_describe_table.schemas)
            and asked.name in (quote_ident(pg_class.relname), pg_class.relname::text)
        )
-       and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
+       and pg_namespace.nspname not in (
+               'tinydevcrm', 'cron', 'pg_catalog', 'information_schema')
        and tinydevcrm._is_session_of(pg_class.relowner)
      order by asked.place,
               array_position(_describe_table.schemas, pg_namespace.nspname)

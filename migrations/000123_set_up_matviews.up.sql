@@ -84,7 +84,8 @@ as $$
          where pg_class.relkind in ('r', 'p', 'v', 'm', 'f')
            and not pg_class.relispartition
            and pg_class.relpersistence <> 't'
-           and pg_namespace.nspname not in ('tinydevcrm', 'pg_catalog', 'information_schema')
+           and pg_namespace.nspname not in (
+               'tinydevcrm', 'cron', 'pg_catalog', 'information_schema')
            and (pg_namespace.nspname, pg_class.relname) <> ('public', 'schema_migrations')
            and tinydevcrm._is_session_of(pg_class.relowner)
            and not exists (

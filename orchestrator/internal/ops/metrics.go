@@ -30,7 +30,7 @@ func descriptions() map[string]*prometheus.Desc {
 		"Imports that succeeded since the program started, by page, command line or psql.", "mode")
 
 	// These are the metrics that tinydevcrm._metrics() returns.
-	add("tinydevcrm_cron_up", "Whether pg_cron runs.")
+	add("tinydevcrm_cron_up", "Whether pg_cron runs, or an orchestrator with --clock.")
 	add("tinydevcrm_matviews", "Watched materialized views, by state.", "state")
 	add("tinydevcrm_matview_failing_since_timestamp_seconds",
 		"When the view that has been failing the longest began to fail; missing when none fails.")
