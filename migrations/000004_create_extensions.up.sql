@@ -29,12 +29,22 @@ begin
 
     for v_extension in
         select wanted.extension
-          -- Postgres itself makes random numbers that are good enough for secrets from 13 on.
+          -- From 13 on Postgres itself makes random numbers that are good enough for secrets, and
+          -- composes characters; before, PL/Python does that where it can be had.
           from (
+            select current_setting('server_version_num')::integer < 130000 as is_old,
+                   exists (
+                       select
+                         from pg_catalog.pg_available_extensions
+                        where name = 'plpython3u'
+                   ) and current_setting('is_superuser') = 'on' as has_python
+          ) as server
+         cross join lateral (
             values
                 ('pg_cron', not tinydevcrm._has_clock()),
-                ('pgcrypto', current_setting('server_version_num')::integer < 130000)
-          ) as wanted (extension, is_wanted)
+                ('pgcrypto', is_old),
+                ('plpython3u', is_old and has_python)
+         ) as wanted (extension, is_wanted)
          where wanted.is_wanted
         except
         select extname::text

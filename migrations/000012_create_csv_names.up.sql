@@ -20,34 +20,44 @@ $$;
 comment on function tinydevcrm._cut_name(text, integer) is
     'The first whole characters of a name that fit into a number of bytes.';
 
--- Postgres composes from 13 on. The orchestrator does too, before it sends the names of a file.
+-- Postgres composes from 13 on, and PL/Python before. The orchestrator does too, before it sends the
+-- names of a file.
 do $do$
+declare
+    v_language text := 'sql';
+    v_body     text := 'select _compose.name';
 begin
+    if to_regprocedure('pg_catalog."normalize"(text, text)') is not null then
+        v_body := $$
+            select case getdatabaseencoding()
+                       when 'UTF8' then "normalize"(_compose.name, 'NFC')
+                       else _compose.name
+                   end
+        $$;
+    elsif exists (select from pg_catalog.pg_language where lanname = 'plpython3u')
+          and current_setting('is_superuser') = 'on'
+    then
+        v_language := 'plpython3u';
+        v_body := $$import unicodedata; return unicodedata.normalize('NFC', name)$$;
+    end if;
+
     execute format(
         $sql$
             create function tinydevcrm._compose(name text)
                 returns text
-                language sql
+                language %I
                 immutable
                 strict
                 set search_path = pg_catalog, pg_temp
-            as $$
-                select %s
-            $$
+            as %L
         $sql$,
-        case
-            when to_regprocedure('pg_catalog."normalize"(text, text)') is null then '_compose.name'
-            else $$case getdatabaseencoding()
-                       when 'UTF8' then "normalize"(_compose.name, 'NFC')
-                       else _compose.name
-                   end$$
-        end);
+        v_language, v_body);
 end
 $do$;
 
 comment on function tinydevcrm._compose(text) is
     'A name with its combined characters composed (NFC), so that names that look the same are the '
-    'same; as it is before PostgreSQL 13.';
+    'same; as it is before PostgreSQL 13 without PL/Python.';
 
 create function tinydevcrm._make_column_names(header text[])
     returns text[]

@@ -94,9 +94,12 @@ create table cafes (U&"Caf\00e9" integer);
 create temporary table decomposed as
 select '1' as U&"Cafe\0301";
 
-select lives_ok(
-    $$ select tinydevcrm.import_staging('decomposed', 'cafes', 'append') $$,
-    'names that look the same are the same');
+select case tinydevcrm._compose(U&'e\0301')
+           when U&'\00e9' then lives_ok(
+               $$ select tinydevcrm.import_staging('decomposed', 'cafes', 'append') $$,
+               'names that look the same are the same')
+           else skip('PostgreSQL 12 without PL/Python composes no characters')
+       end;
 
 -- Values that do not fit
 
