@@ -3815,7 +3815,7 @@ function use_pg_cron() returns void
 -- 
 
 function _compose(name text) returns text
-    -- A name with its combined characters composed (NFC), so that names that look the same are the same; as it is before PostgreSQL 13.
+    -- A name with its combined characters composed (NFC), so that names that look the same are the same; as it is before PostgreSQL 13 without PL/Python.
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes: the hash of 366 bits from the system's source of randomness.
