@@ -13,7 +13,7 @@ import (
 )
 
 func (p *program) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what TinyDevCRM finds in a database and what will work there, and change nothing",
 		Long: "Connects, applies the missing migrations, lists what check_installation() finds then, and takes everything\n" +
@@ -23,6 +23,8 @@ func (p *program) doctorCommand() *cobra.Command {
 			return p.examine(command.Context(), pool)
 		}),
 	}
+	p.clockFlag(command)
+	return command
 }
 
 func (p *program) examine(ctx context.Context, pool *sql.DB) error {
@@ -41,7 +43,7 @@ func (p *program) examine(ctx context.Context, pool *sql.DB) error {
 		findings, err = db.Collect(ctx, tx, "check the installation", (*diagnosis).fields,
 			"select finding, detail, hint, is_ok, weight = 'needed' from tinydevcrm._list_findings()")
 		return err
-	})
+	}, p.migrateSettings()...)
 	if err != nil {
 		return err
 	}

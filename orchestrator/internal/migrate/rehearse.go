@@ -12,7 +12,7 @@ import (
 
 // Rehearse applies the migrations that are missing, calls look, and takes everything back. It changes nothing: all of
 // it is one transaction.
-func Rehearse(ctx context.Context, pool *sql.DB, look func(*sql.Tx) error) error {
+func Rehearse(ctx context.Context, pool *sql.DB, look func(*sql.Tx) error, settings ...Setting) error {
 	names, err := fs.Glob(migrations.Files, "*.up.sql")
 	if err != nil {
 		return fmt.Errorf("list the embedded migrations: %w", err)
@@ -39,6 +39,11 @@ func Rehearse(ctx context.Context, pool *sql.DB, look func(*sql.Tx) error) error
 		set local lock_timeout = '10s';
 		create table if not exists public.schema_migrations (version bigint)`); err != nil {
 		return fmt.Errorf("prepare the rehearsal: %w", err)
+	}
+	for _, setting := range settings {
+		if _, err := tx.ExecContext(ctx, "set local "+string(setting)); err != nil {
+			return fmt.Errorf("prepare the rehearsal: %w", err)
+		}
 	}
 	for i, name := range names {
 		if versions[i] <= applied {

@@ -57,24 +57,10 @@ type Dialect struct {
 // comma, semicolon, tab, bar, blank, comma and blank; when none of them cuts the lines, ~, ^, ¦, \x01 and :; and several
 // in a row, such as ||. Its errors are for the user: TD005 when the sample is empty or not text, TD007 for a bad part.
 func Find(sample []byte, given Given) (Dialect, error) {
-	delimiter := given.Delimiter
-	switch strings.ToLower(delimiter) {
-	case "tab", `\t`:
-		delimiter = "\t"
-	case "space":
-		delimiter = " "
-	case `\x01`:
-		delimiter = "\x01"
-	}
-	isUnquoted := strings.EqualFold(given.Quote, "none")
-	quote := given.Quote
-	if isUnquoted {
-		quote = ""
-	}
-	if err := check(given, delimiter, quote); err != nil {
+	s, err := newSearch(given)
+	if err != nil {
 		return Dialect{}, err
 	}
-
 	found := Dialect{Encoding: given.Encoding}
 	if found.Encoding == "" {
 		found.Encoding, found.Warnings = findEncoding(sample)
@@ -83,66 +69,78 @@ func Find(sample []byte, given Given) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, err
 	}
-	text = strings.TrimLeft(text, "\ufeff")
-	warning := ""
-	text, found.LineEnd, warning = readLineEnds(text, quote, given.Escape, delimiter)
-	if warning != "" {
+	text, lineEnd, warning := s.readLineEnds(strings.TrimLeft(text, "\ufeff"))
+	if found.LineEnd = lineEnd; warning != "" {
 		found.Warnings = append(found.Warnings, warning)
 	}
 
 	// The line "sep=" is first and names the delimiter for Excel.
 	named := regexp.MustCompile(`(?i)^\s*"?sep=([\t,;|:^~!#$%&*+/])"?[ \t]*(?:\n|$)`).FindStringSubmatch(text)
-	if named != nil && delimiter == "" {
-		delimiter = named[1]
+	// It may name a character that is given as the quote.
+	if named != nil && s.delimiter == "" && !s.isMark(named[1][0]) {
+		s.delimiter = named[1]
 	}
-	skipped := 0
 	if given.SkipLines != nil {
-		skipped = *given.SkipLines
+		found.SkipLines = *given.SkipLines
 	} else if named != nil {
-		skipped = strings.Count(named[0], "\n")
+		found.SkipLines = strings.Count(named[0], "\n")
 	}
-	if text, err = withoutLines(text, skipped, given.SkipLines != nil); err != nil {
+	if s.text, err = withoutLines(text, found.SkipLines, s.isSkipGiven); err != nil {
 		return Dialect{}, err
 	}
+	s.head = headOf(s.text)
 
-	s := search{
-		cellReader:  newCellReader(),
-		text:        text,
-		head:        headOf(text),
-		hasQuote:    given.Quote != "",
-		hasHeader:   given.HasHeader,
-		isSkipGiven: given.SkipLines != nil,
-	}
-	if quote != "" {
-		s.quote = quote[0]
-	}
-	if given.Escape != "" {
-		s.escape = given.Escape[0]
-	}
-	// The line sep= may name a character that is given as the quote.
-	if delimiter != "" && !(len(delimiter) == 1 && s.isMark(delimiter[0])) {
-		s.delimiter = delimiter
-	}
 	best, hasHeader, warnings := s.find()
 	found.Delimiter, found.HasBlanks, found.HasHeader = best.delimiter, best.hasBlanks, hasHeader
 	if best.quote != 0 {
 		found.Quote, found.Escape = string(best.quote), string(best.escape)
 	}
-	found.SkipLines = skipped
-	if given.SkipLines == nil {
+	if !s.isSkipGiven {
 		found.SkipLines += best.lines
 	}
 	found.Warnings = append(found.Warnings, warnings...)
 	return found, nil
 }
 
+// newSearch returns a search with what is given.
+func newSearch(given Given) (*search, error) {
+	s := &search{
+		cellReader:  newCellReader(),
+		delimiter:   given.Delimiter,
+		hasQuote:    given.Quote != "",
+		hasHeader:   given.HasHeader,
+		isSkipGiven: given.SkipLines != nil,
+	}
+	switch strings.ToLower(given.Delimiter) {
+	case "tab", `\t`:
+		s.delimiter = "\t"
+	case "space":
+		s.delimiter = " "
+	case `\x01`:
+		s.delimiter = "\x01"
+	}
+	if strings.EqualFold(given.Quote, "none") {
+		given.Quote = ""
+	}
+	if err := check(given, s.delimiter); err != nil {
+		return nil, err
+	}
+	if given.Quote != "" {
+		s.quote = given.Quote[0]
+	}
+	if given.Escape != "" {
+		s.escape = given.Escape[0]
+	}
+	return s, nil
+}
+
 // check refuses parts that cannot be.
-func check(given Given, delimiter, quote string) error {
+func check(given Given, delimiter string) error {
 	// One ASCII character, no blank and no line end.
 	isMark := func(text string) bool {
 		return text == "" || len(text) == 1 && text[0] < utf8.RuneSelf && text[0] > 0 && !strings.Contains("\t\n\r ", text)
 	}
-	escape := given.Escape
+	quote, escape := given.Quote, given.Escape
 	for _, problem := range []struct {
 		applies       bool
 		message, hint string
@@ -154,7 +152,7 @@ func check(given Given, delimiter, quote string) error {
 			"Give a character, such as ; or |, several, or one of the words tab and space."},
 		{strings.ContainsAny(delimiter, `"'`), fmt.Sprintf("delimiter %q has a quote", given.Delimiter),
 			"Give other characters, such as ; or |, or one of the words tab and space."},
-		{!isMark(quote), fmt.Sprintf("quote %q is not one character", given.Quote),
+		{!isMark(quote), fmt.Sprintf("quote %q is not one character", quote),
 			`Give one ASCII character, mostly ", or the word none.`},
 		{!isMark(escape), fmt.Sprintf("escape %q is not one character", escape),
 			`Give one ASCII character: the quote when quotes are doubled, else mostly \.`},
@@ -191,8 +189,8 @@ func findEncoding(sample []byte) (name string, warnings []string) {
 
 // readLineEnds is the text with line feeds, and the line end that it has outside of quotes: CR when that is the most
 // frequent; else the first one decides.
-func readLineEnds(text, quote, escape, delimiter string) (withFeeds, lineEnd, warning string) {
-	bare := withoutQuotes(text[:min(len(text), searched)], quote, escape, delimiter)
+func (s *search) readLineEnds(text string) (withFeeds, lineEnd, warning string) {
+	bare := s.withoutQuotes(text[:min(len(text), searched)])
 	returns, run := 0, 0
 	for _, char := range []byte(bare) {
 		switch char {
@@ -218,16 +216,15 @@ func readLineEnds(text, quote, escape, delimiter string) (withFeeds, lineEnd, wa
 }
 
 // withoutQuotes is a text without what is in quotes after something that may be a delimiter.
-func withoutQuotes(text, quote, escape, delimiter string) string {
-	mark := byte('"')
-	if quote != "" {
-		mark = quote[0]
+func (s *search) withoutQuotes(text string) string {
+	mark, escaped := byte('"'), s.escape
+	if s.quote != 0 {
+		mark = s.quote
 	}
-	escaped := mark
-	if escape != "" {
-		escaped = escape[0]
+	if escaped == 0 {
+		escaped = mark
 	}
-	before := " \t\n\r\v\f,;|~^:\u00a6\x01" + delimiter[max(0, len(delimiter)-1):]
+	before := " \t\n\r\v\f,;|~^:\u00a6\x01" + s.delimiter[max(0, len(s.delimiter)-1):]
 	var bare strings.Builder
 	kept := 0
 	for i := 0; i < len(text); i++ {

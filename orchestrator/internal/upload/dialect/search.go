@@ -83,9 +83,9 @@ func (s *search) withoutScore() (best cutting, warnings []string) {
 		}
 	}
 	if s.delimiter == "" && len(best.table) > 1 {
-		if close := findClose(strings.Split(s.head, "\n")[best.lines:]); close != nil {
+		if likely := findLikely(strings.Split(s.head, "\n")[best.lines:]); likely != nil {
 			warnings = append(warnings, "the file has one column: is one of these its delimiter, which most "+
-				"lines contain: "+strings.Join(close, ", "))
+				"lines contain: "+strings.Join(likely, ", "))
 		}
 	}
 	return best, warnings
@@ -218,8 +218,8 @@ func (s *search) findRare() (best cutting, isFound bool) {
 	return best, isFound
 }
 
-// findClose names the delimiters that most lines of a file of one column contain.
-func findClose(lines []string) []string {
+// findLikely names the delimiters that most lines of a file of one column contain.
+func findLikely(lines []string) []string {
 	lines = lines[:min(len(lines), kindsRead)]
 	filled := 0
 	for _, line := range lines {
@@ -227,7 +227,7 @@ func findClose(lines []string) []string {
 			filled++
 		}
 	}
-	var close []string
+	var likely []string
 	for _, mark := range [][2]string{{",", "comma"}, {";", "semicolon"}, {"\t", "tab"}, {"|", "|"}} {
 		count := 0
 		for _, line := range lines {
@@ -236,10 +236,10 @@ func findClose(lines []string) []string {
 			}
 		}
 		if 2*count > filled {
-			close = append(close, mark[1])
+			likely = append(likely, mark[1])
 		}
 	}
-	return close
+	return likely
 }
 
 // isCutByBlanks reports whether the blank is the delimiter, and not part of sentences, times or 1 000.

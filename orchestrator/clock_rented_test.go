@@ -1,0 +1,75 @@
+package main
+
+import (
+	"database/sql"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+)
+
+// Neither a superuser nor pg_cron, as on a server that may not be restarted.
+func TestClockWithoutASuperuser(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewRented(t)
+	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
+	dbtest.Exec(t, super, "create database plain owner rented")
+	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	if _, stderr, err := command(t, plain, "", "doctor"); err == nil || !strings.Contains(stderr, "up --clock") {
+		t.Errorf("doctor without --clock: %v %s", err, stderr)
+	}
+	if out := mustCommand(t, plain, "doctor", "--clock"); !strings.Contains(out, "TinyDevCRM will work here") || strings.Contains(out, "!!") {
+		t.Errorf("doctor --clock: %s", out)
+	}
+
+	background(t, plain, "up", "--clock", "--listen-addr", "localhost:0")
+	pool := openPool(t, plain)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word')")
+	for _, owner := range []*sql.DB{pool, openPool(t, dbtest.AsRole(plain, "ann"))} {
+		dbtest.Exec(t, owner, "select tinydevcrm.create_matview('v', 'select session_user::text as who, clock_timestamp() as t')")
+		dbtest.Exec(t, owner, "select tinydevcrm.schedule_matview('v', '1 second')")
+	}
+	dbtest.Eventually(t, dbtest.Deadline, "the views of both are refreshed by their schedule", func() bool {
+		return dbtest.Value[int](t, pool, `
+			select count(distinct owner) from tinydevcrm.matview_refresh_events
+			 where schedule_id is not null and outcome = 'refreshed'`) == 2
+	})
+}
+
+// Where the role that migrates may not read the history of jobs, everything else works.
+func TestJobsWithoutTheirHistory(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewRented(t)
+	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
+	dbtest.Exec(t, super, "revoke all on cron.job_run_details from public")
+	mustCommand(t, server.URL, "migrate", "up")
+	pool := openPool(t, server.URL)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user('ann', 'secret word')")
+	for _, owner := range []*sql.DB{pool, openPool(t, dbtest.AsRole(server.URL, "ann"))} {
+		dbtest.Exec(t, owner, "select tinydevcrm.create_matview('v', 'select clock_timestamp() as t')")
+		dbtest.Exec(t, owner, "select tinydevcrm.schedule_matview('v', '* * * * *')")
+	}
+	dbtest.Exec(t, pool, "call tinydevcrm.settle_jobs()")
+	dbtest.Exec(t, pool, "call tinydevcrm.remove_expired()")
+	if jobs := dbtest.Value[int](t, super, "select count(*) from cron.job where command ~ 'refresh_scheduled'"); jobs != 2 {
+		t.Errorf("%d views have a job, want 2", jobs)
+	}
+	const unread = `
+		select count(*) from tinydevcrm.check_installation() where not is_ok and finding = 'the history of jobs can be read'`
+	if count := dbtest.Value[int](t, pool, unread); count != 1 {
+		t.Error("check_installation() does not say that the history cannot be read")
+	}
+	if counts := dbtest.Value[string](t, pool, "select (select count(*) from tinydevcrm.matview_status) || ' ' || (select count(*) from tinydevcrm.job_runs)"); counts != "2 0" {
+		t.Errorf("views and runs: %s, want 2 0", counts)
+	}
+
+	dbtest.Exec(t, super, "grant select on cron.job_run_details to public")
+	dbtest.Exec(t, pool, "select tinydevcrm._read_job_runs()")
+	if count := dbtest.Value[int](t, pool, unread); count != 0 {
+		t.Error("check_installation() still says that the history cannot be read")
+	}
+	dbtest.Eventually(t, 100*time.Second, "a run is in the history", func() bool {
+		return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.job_runs") > 0
+	})
+}
