@@ -65,8 +65,8 @@ function _lock_own_table(table_name text, lock_mode text) returns void
 
 table _locks
     -- Rows that a session locks with "for update" until its transaction ends.
-    what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs.
-    id                   bigint       -- Number of the registration or the schedule; 0 for upkeep.
+    what                 text         -- matview: the right to refresh a view; schedule: the right to run its round; upkeep: the right to settle jobs; clock: the right to run jobs, in a database without pg_cron.
+    id                   bigint       -- Number of the registration or the schedule; 0 for upkeep and clock.
     matview_ids          bigint[]     -- The mark: the registrations that a job refreshes, in this order, those included that it has done.
     pid                  integer      -- Process of the session that has marked the row.
     backend_start        timestamptz  -- When that session began.
@@ -119,7 +119,7 @@ function _follows_at_once() returns boolean
     -- Whether the registry follows at once what is dropped, renamed or changed by hand: whether our event triggers exist.
 
 function _has_clock() returns boolean
-    -- Whether the orchestrator runs the jobs, by "up --clock", because this database is without pg_cron; before the migrations: whether the setting tinydevcrm.clock asks for that.
+    -- Whether the orchestrator runs the jobs, by "up --clock", because this database is without pg_cron; before the migrations: whether the setting tinydevcrm_own.clock asks for that.
 
 function _check_server() returns table (finding text, is_ok boolean, is_needed boolean, detail text, hint text)
     -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
@@ -130,6 +130,12 @@ function _check_server() returns table (finding text, is_ok boolean, is_needed b
 
 function _may_edit_jobs() returns boolean
     -- Whether the current role sees pg_cron's jobs of all roles, and may give a job to another role: a superuser, and at some providers the first role too.
+
+function _may_read_job_runs() returns boolean
+    -- Whether the current role may read pg_cron's history.
+
+function _read_job_runs() returns void
+    -- Makes tinydevcrm._job_runs show pg_cron's history, or nothing where the role that migrates may not read it.
 
 
 -- 000005_create_users
@@ -3065,7 +3071,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
 -- The state of everything, as views.
 
 function _find_clock() returns integer
-    -- The session of the orchestrator that runs the jobs, in a database without pg_cron: it holds an advisory lock.
+    -- The session of the orchestrator that runs the jobs, in a database without pg_cron.
 
 function _cron_is_running() returns boolean
     -- Whether pg_cron's launcher runs on this server, or, where its process cannot be seen, whether upkeep has run within 3 minutes; without pg_cron, whether a clock of ours runs.
@@ -3795,6 +3801,15 @@ function _take_due_jobs(running bigint[], most integer) returns table (job_id bi
 function _find_next_run(running bigint[]) returns double precision
     -- In how many seconds a job is due that is not running; null when there is none.
 
+function _list_clock_jobs() returns jsonb
+    -- The jobs of a database without pg_cron, for the pg_cron of another database of the server.
+
+function _record_job_runs(runs jsonb) returns bigint
+    -- Adds runs that the pg_cron of another database has done to the history here, and returns the number of the last.
+
+function use_pg_cron() returns void
+    -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
+
 
 -- of no migration
 -- 
@@ -3804,4 +3819,15 @@ function _compose(name text) returns text
 
 function _generate_webhook_secret() returns text
     -- Returns a secret of 32 bytes: the hash of 366 bits from the system's source of randomness.
+
+view _job_runs
+    -- The runs of jobs, of all roles where the role that migrates may see them.
+    jobid                bigint       -- The job: cron.job.jobid.
+    runid                bigint       -- Number of the run.
+    username             text         -- Role as which it ran.
+    command              text         -- What it ran.
+    status               text         -- starting, running, sending, connecting, succeeded or failed.
+    return_message       text         -- What the server said at the end.
+    start_time           timestamptz  -- When it started.
+    end_time             timestamptz  -- When it ended.
 
