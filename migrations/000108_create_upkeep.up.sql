@@ -71,7 +71,7 @@ declare
 begin
     v_jobs := tinydevcrm._run_as(
         _settle_jobs_of.owner,
-        'select coalesce(jsonb_agg(job), ''[]'') from cron.job where command like ''call tinydevcrm.%''');
+        'select coalesce(jsonb_agg(job), ''[]'') from cron.job where jobname like ''tinydevcrm %''');
 
     update tinydevcrm.schedules
        set job_id = tinydevcrm._create_job(
