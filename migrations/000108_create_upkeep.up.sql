@@ -119,7 +119,9 @@ begin
                     'username = current_user and command like ''call tinydevcrm.%%'' returning 1) '
                     'select to_jsonb(count(*)) from removed',
                     now() - settings.job_run_retention))
-       from tinydevcrm.settings;
+       from tinydevcrm.settings
+      where has_table_privilege(_settle_jobs_of.owner::oid, 'cron.job_run_details', 'select')
+        and has_table_privilege(_settle_jobs_of.owner::oid, 'cron.job_run_details', 'delete');
 end
 $$;
 
