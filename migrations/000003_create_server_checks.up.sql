@@ -69,7 +69,8 @@ begin
     -- With session_replication_role = replica too, as the trigger on tables.
     execute format('alter event trigger %I enable always', _create_event_trigger.name);
     execute format(
-        'comment on event trigger %I is %L', _create_event_trigger.name, _create_event_trigger.comment);
+        'comment on event trigger %I is %L',
+        _create_event_trigger.name, _create_event_trigger.comment);
 exception
     when insufficient_privilege then
         raise notice 'event trigger % is left out: %', _create_event_trigger.name, sqlerrm

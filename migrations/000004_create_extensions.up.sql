@@ -50,7 +50,17 @@ begin
         select extname::text
           from pg_catalog.pg_extension
     loop
-        execute format('create extension %I', v_extension);
+        begin
+            execute format('create extension %I', v_extension);
+        exception
+            when insufficient_privilege then
+                raise exception using
+                    errcode = 'TD010',
+                    message = sqlerrm,
+                    hint    = format(
+                        'As a superuser, or where the provider lets you choose extensions: create '
+                        'extension %I;', v_extension);
+        end;
         execute format(
             'comment on extension %I is %L', v_extension, 'Created by TinyDevCRM''s migrations.');
     end loop;

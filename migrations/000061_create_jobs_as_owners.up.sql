@@ -1,6 +1,6 @@
--- Jobs of roles whose rights the installation lends. A superuser gives each pg_cron job to its owner.
--- Where pg_cron belongs to somebody else, as on a rented server, pg_cron lets nobody give a job away,
--- and each role see only its own jobs: there, the statement that creates a job runs as its owner.
+-- A superuser gives each pg_cron job to its owner. Where pg_cron belongs to somebody else, as on a
+-- rented server, nobody can give a job away, and each role sees only its own: there, the statement
+-- that creates a job runs as its owner.
 
 create function tinydevcrm._is_job_owner(owner regrole)
     returns boolean
@@ -82,7 +82,7 @@ $$;
 
 comment on function tinydevcrm._create_job_as_owner(regrole, text, text, text) is
     'Creates the pg_cron job of this name, or replaces its schedule and command, as its owner, and '
-    'returns its number: what tinydevcrm._create_job() does where pg_cron belongs to somebody else.';
+    'returns its number.';
 
 create function tinydevcrm._take_jobs(job_ids bigint[])
     returns setof bigint

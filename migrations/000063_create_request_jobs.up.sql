@@ -108,11 +108,12 @@ begin
                 on job.jobid = schedules.job_id
              where schedules.schedule = 'on change'
                and schedules.owner <> coalesce(_wake_change_jobs.served::oid, 0)
-               and pg_has_role(schedules.owner, 'usage')
                -- A job of another role may be invisible.
                and (
                    job.schedule = schedules.cron_schedule
-                   or job.jobid is null and not tinydevcrm._is_job_owner(schedules.owner)
+                   or job.jobid is null
+                  and not tinydevcrm._is_job_owner(schedules.owner)
+                  and pg_has_role(schedules.owner, 'usage')
                )
                and exists (select tinydevcrm._list_unlooked(schedules.id))
             offset 0

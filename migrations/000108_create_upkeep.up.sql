@@ -71,7 +71,7 @@ declare
 begin
     v_jobs := tinydevcrm._run_as(
         _settle_jobs_of.owner,
-        'select coalesce(jsonb_agg(job), ''[]'') from cron.job where command like ''call tinydevcrm.%''');
+        'select coalesce(jsonb_agg(job), ''[]'') from cron.job where jobname like ''tinydevcrm %''');
 
     update tinydevcrm.schedules
        set job_id = tinydevcrm._create_job(
@@ -120,7 +120,8 @@ begin
                     'select to_jsonb(count(*)) from removed',
                     now() - settings.job_run_retention))
        from tinydevcrm.settings
-      where has_table_privilege(_settle_jobs_of.owner, 'cron.job_run_details', 'delete');
+      where has_table_privilege(_settle_jobs_of.owner::oid, 'cron.job_run_details', 'select')
+        and has_table_privilege(_settle_jobs_of.owner::oid, 'cron.job_run_details', 'delete');
 end
 $$;
 

@@ -194,7 +194,7 @@ func TestTheDoctorRefuses(t *testing.T) {
 	}
 	dbtest.Exec(t, super, "alter role rented createrole")
 	dbtest.Exec(t, super, "drop extension pg_cron")
-	if _, stderr, err = command(t, server.URL, "", "doctor"); err == nil || !strings.Contains(stderr, "pg_cron") {
+	if _, stderr, err = command(t, server.URL, "", "doctor"); err == nil || !strings.Contains(stderr, "create extension pg_cron") {
 		t.Errorf("without pg_cron the doctor says %v: %s", err, stderr)
 	}
 }
