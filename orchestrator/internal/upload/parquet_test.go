@@ -13,18 +13,17 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/parquet"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/parquet"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
 // writeParquet writes a file of columns such as "a integer" and rows in which NULL is NULL.
 func writeParquet(t *testing.T, columns []string, rows ...[]string) string {
 	t.Helper()
-	var described []records.Column
+	var described []parquet.Column
 	for _, column := range columns {
 		name, typeName, _ := strings.Cut(column, " ")
-		described = append(described, records.Column{Name: name, Type: typeName})
+		described = append(described, parquet.Column{Name: name, Type: typeName})
 	}
 	var file bytes.Buffer
 	writer := parquet.NewWriter(&file, described)

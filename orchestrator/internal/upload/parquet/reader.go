@@ -1,4 +1,4 @@
-// Package parquet reads the rows of a Parquet file as records, and writes rows as a Parquet file.
+// Package parquet reads the rows of a Parquet file as records.
 //
 // Each column of the file becomes a column of a type of Postgres. Its values are written as Postgres itself writes
 // them, whatever its settings. Lists, maps and structs become jsonb.
