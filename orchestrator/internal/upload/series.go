@@ -66,6 +66,7 @@ func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	s := &l.series
 	isInZip := l.zip != nil && len(l.zip.chosen) > 0
 	l.noteJSON()
+	l.table.codecs = nil
 	if err := l.closeAll(); err != nil {
 		return false, err
 	}

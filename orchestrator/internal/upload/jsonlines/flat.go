@@ -87,12 +87,12 @@ func (r *Reader) flatValue(text []byte, at, column int) (end int) {
 		field.Text, end = r.flatText(text, at+1)
 		return end
 	case b == '-' || isDigit(b):
-		end = numberEnd(text, at)
-		if end < 0 {
+		var hasExponent bool
+		if end, hasExponent = numberEnd(text, at); end < 0 {
 			return -1
 		}
 		field.Text = text[at:end]
-		if isOdd := b == '-' && text[at+1] == '0' || bytes.ContainsAny(field.Text, "eE"); isOdd {
+		if hasExponent || b == '-' && text[at+1] == '0' {
 			from := len(r.values)
 			r.values = appendNumber(r.values, field.Text)
 			field.Text = r.values[from:]
@@ -193,7 +193,7 @@ func textEnd(text []byte, at int) int {
 func isDigit(b byte) bool { return b-'0' <= 9 }
 
 // numberEnd is where the number of JSON at a place ends; -1 when it is none.
-func numberEnd(text []byte, at int) int {
+func numberEnd(text []byte, at int) (end int, hasExponent bool) {
 	if text[at] == '-' {
 		at++
 	}
@@ -207,20 +207,21 @@ func numberEnd(text []byte, at int) int {
 	if at < len(text) && text[at] == '0' {
 		at++
 	} else if !digits() {
-		return -1
+		return -1, false
 	}
 	if at < len(text) && text[at] == '.' {
 		if at++; !digits() {
-			return -1
+			return -1, false
 		}
 	}
 	if at < len(text) && text[at]|0x20 == 'e' {
+		hasExponent = true
 		if at++; at < len(text) && (text[at] == '+' || text[at] == '-') {
 			at++
 		}
 		if !digits() {
-			return -1
+			return -1, false
 		}
 	}
-	return at
+	return at, hasExponent
 }
