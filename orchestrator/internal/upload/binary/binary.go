@@ -1,6 +1,6 @@
-// Package binary writes values in the binary format of COPY, from their texts.
+// Package binary writes values in the binary format of COPY, from their texts, or as a file has them: see Codec.
 //
-// It reads what the ladder of types accepts (tinydevcrm.csv_types), and nothing that depends on a setting of the
+// Of texts it reads what the ladder of types accepts (tinydevcrm.csv_types), and nothing that depends on a setting of the
 // session. Each value is the one that the server's own input makes of the text.
 package binary
 
