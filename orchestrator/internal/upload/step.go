@@ -128,7 +128,37 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 		next.columns[i].isDeclared = i < len(l.table.declared) && l.table.declared[i]
 	}
 	l.format = next.format(l.request.isByText)
+	l.handOver()
 	return nil
+}
+
+// A directReader can hand values over as its file has them.
+type directReader interface {
+	Codecs() []binary.Codec
+	HandOver(columns []bool)
+}
+
+// handOver has the values of columns with the type that the file declares come without texts, unless an option looks at
+// values, or moves them into other columns.
+func (l *loader) handOver() {
+	reader, isDirect := l.named.(directReader)
+	// Records that were read before have texts.
+	if !isDirect || l.table.chunk.width > 0 || l.ahead != nil {
+		return
+	}
+	nulls := &l.table.nulls
+	isPlain := nulls.texts == nil && !nulls.isTrimmed && !nulls.isQuotedEmptyNull && l.series.fileColumn == "" &&
+		areSame(l.series.places) && l.format.kinds != nil
+	codecs := reader.Codecs()
+	handed := make([]bool, len(codecs))
+	for i, column := range l.named.Columns() {
+		handed[i] = isPlain && codecs[i] != nil && i < len(l.step.columns) && l.step.columns[i].Type == column.Type
+		if !handed[i] {
+			codecs[i] = nil
+		}
+	}
+	reader.HandOver(handed)
+	l.table.codecs = codecs
 }
 
 // format is binary if each column has a type of which the values can be written. Where a type is given, the server reads

@@ -43,6 +43,8 @@ func TestRowsAreGivenAsAsked(t *testing.T) {
 		{"nonsense", "v", ";;q=, text/csv;q=x", "application/json", `[{`},
 		{"by suffix", "v.json", browser, "application/json", `[{`},
 		{"CSV by suffix", "v.csv", browser, "text/csv", "n,nothing"},
+		{"Parquet", "v", "application/vnd.apache.parquet", "application/vnd.apache.parquet", "PAR1"},
+		{"Parquet by suffix", "v.parquet", browser, "application/vnd.apache.parquet", "PAR1"},
 		{"a page by suffix", "v.html", "application/json", "text/html", "/views/"},
 		{"a name that ends so", "odd.csv", "", "application/json", `[{"n":2}]`},
 		{"and its CSV", "odd.csv.csv", "", "text/csv", "n\r\n2\r\n"},
@@ -160,6 +162,9 @@ func TestRowsOfOddValues(t *testing.T) {
 		t.Errorf("an empty view: %s", page)
 	}
 	f.watch("columnless", "select from generate_series(1, 2)")
+	if got := f.send(get("/matviews/columnless.parquet")); got.status != 422 || !strings.Contains(got.body, "has no columns") {
+		t.Errorf("Parquet without columns: %d %s", got.status, got.body)
+	}
 	if got := f.send(get("/matviews/columnless")).body; got != "[{},\n{}]\n" {
 		t.Errorf("rows without columns: %s", got)
 	}
@@ -241,6 +246,7 @@ func TestRowsHaveATagOfTheirRefresh(t *testing.T) {
 	}
 	first := ask("/matviews/v.json", "JSON")
 	ask("/matviews/v.csv", "CSV")
+	ask("/matviews/v.parquet", "Parquet")
 	f.refresh("v")
 	ask("/matviews/v.json", "a refresh")
 	if got := f.send(withHeader(get("/matviews/v.json"), "If-None-Match", first)); got.status != 200 {

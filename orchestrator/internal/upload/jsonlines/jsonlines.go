@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -53,7 +54,8 @@ type Reader struct {
 	keys    []column
 	byKey   map[string]int // by the key as it is written
 	record  records.Record
-	count   int64
+	// count tells records apart, and the attempts to read one.
+	count int64
 	// values are the texts of fields that differ from the bytes in the file.
 	values []byte
 }
@@ -61,7 +63,7 @@ type Reader struct {
 // A column has what Reader knows of one beside its name.
 type column struct {
 	written []byte // the key, in the way in which it was written first
-	seen    int64  // the last record that had it
+	seen    int64  // the count when a record had it last
 	kind    kind   // of its value in that record
 	isJSON  bool
 }
@@ -101,12 +103,18 @@ func (r *Reader) Next() (*records.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.count++
-	r.values = r.values[:0]
-	r.record = records.Record{Raw: text, Line: line, Fields: r.record.Fields[:0]}
-	for range r.columns {
-		r.record.Fields = append(r.record.Fields, records.Field{})
+	r.begin(text, line)
+	if r.parseFlat(text) {
+		r.noteKinds()
+		r.record.IsBad = r.options.IsDecoded && bytes.ContainsRune(text, utf8.RuneError)
+		return &r.record, nil
 	}
+	return r.readAny(text, line)
+}
+
+// readAny reads an object that parseFlat has not read.
+func (r *Reader) readAny(text []byte, line int64) (*records.Record, error) {
+	r.begin(text, line)
 	var wide *WideError
 	known := len(r.columns)
 	if err := r.parse(text); errors.As(err, &wide) {
@@ -120,6 +128,15 @@ func (r *Reader) Next() (*records.Record, error) {
 	}
 	r.record.IsBad = r.record.IsBad || r.options.IsDecoded && bytes.ContainsRune(text, utf8.RuneError)
 	return &r.record, nil
+}
+
+// begin begins a record whose fields are all NULL.
+func (r *Reader) begin(text []byte, line int64) {
+	r.count++
+	r.values = r.values[:0]
+	fields := slices.Grow(r.record.Fields[:0], len(r.columns))[:len(r.columns)]
+	clear(fields)
+	r.record = records.Record{Raw: text, Line: line, Fields: fields}
 }
 
 // forget removes what a record that cannot be read has brought.

@@ -16,8 +16,11 @@ type node struct {
 	name   string
 	leaves []*leaf
 	kind   kind // of a leaf
-	parts  []*node
-	shape  shape
+	// codec is nil for a leaf whose values are handed over as texts. isHanded means that they come as the codec reads them.
+	codec    *codec
+	isHanded bool
+	parts    []*node
+	shape    shape
 	// isRepeated, isOptional: there may be several, or none. From these levels on there is a value, or another one.
 	isRepeated, isOptional bool
 	definition, repetition int
@@ -67,6 +70,7 @@ func (r *Reader) describe(column *parquet.Column, elements []format.SchemaElemen
 		if n.kind.typeName == "bytea" && column.Depth() == 1 && slices.Contains(r.texts, n.name) {
 			n.kind = kind{typeName: "text", isText: true, append: appendText}
 		}
+		n.codec = codecOf(&n.kind, element)
 		return n, elements, nil
 	}
 	if column.Depth() > maxDepth {
