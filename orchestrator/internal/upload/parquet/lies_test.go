@@ -22,11 +22,13 @@ func withFooter(footer []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(file, uint32(len(footer))), "PAR1"...)
 }
 
-// longColumn is a file with a column of texts that are not compressed.
+// longColumn is a file with a column of so many bytes.
 func longColumn(t *testing.T, size int) []byte {
 	t.Helper()
 	var file bytes.Buffer
-	if err := lib.Write(&file, []struct{ A string }{{strings.Repeat("a", size)}}, lib.Compression(&lib.Uncompressed)); err != nil {
+	if err := lib.Write(&file, make([]struct {
+		A int64 `parquet:",plain"`
+	}, size/8), lib.Compression(&lib.Uncompressed)); err != nil {
 		t.Fatal(err)
 	}
 	return file.Bytes()
@@ -46,7 +48,7 @@ func TestADescriptionThatLiesIsRefused(t *testing.T) {
 	for range 300_000 {
 		steep = append(steep, 0x48, 1, 'a', 0x15, 2, 0)
 	}
-	lies["a schema that is one steep column"] = append([]byte{0x15, 2, 0x19, 0xfc, 0xe0, 0xa7, 0x12}, append(steep, 0x16, 2, 0)...)
+	lies["a schema that is one steep column"] = append([]byte{0x15, 2, 0x19, 0xfc, 0xe0, 0xa7, 0x12}, append(steep, 0x16, 2, 0x19, 0x0c, 0)...)
 	// As many columns as groups of rows, which have none of them.
 	flat := append([]byte{0x15, 2, 0x19, 0xfc, 0xc1, 0xb8, 2, 0x48, 1, 'a', 0x15, 0x80, 0xf1, 4, 0}, bytes.Repeat([]byte{0x15, 2, 0x38, 1, 'a', 0}, 40_000)...)
 	flat = append(append(flat, 0x16, 2, 0x19, 0xfc, 0xc0, 0xb8, 2), bytes.Repeat([]byte{0x19, 0x0c, 0x16, 0, 0x16, 2, 0}, 40_000)...)
@@ -58,8 +60,8 @@ func TestADescriptionThatLiesIsRefused(t *testing.T) {
 		debug.SetMemoryLimit(512 << 20)
 		file := withFooter(lies[lie])
 		if lie == inAPage {
-			file = longColumn(t, 12<<20)
-			copy(file[4:], bytes.Repeat([]byte{0x1c}, 12<<20))
+			file = longColumn(t, 30<<20)
+			copy(file[4:], bytes.Repeat([]byte{0x1c}, 30<<20))
 		}
 		if _, err := parquet.Open(bytes.NewReader(file), int64(len(file)), nil); !errors.Is(err, parquet.ErrFile) {
 			t.Errorf("the error is %v", err)
