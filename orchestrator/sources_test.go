@@ -225,6 +225,47 @@ func TestANightlyExportNotifiesOfItsNewRows(t *testing.T) {
 	}
 }
 
+// A user may write the status of their runs, which gets them no second place.
+func TestAUserHasOnePlace(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	ann, eve := open(t, server.URL, "ann"), open(t, server.URL, "eve")
+	background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), upWithWebhooks...)
+	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
+		return dbtest.Value[bool](t, super, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
+	})
+	asked := make(chan struct{}, 100)
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(slow.Close)
+	dbtest.Exec(t, eve, "select tinydevcrm.create_source('s' || n, $1) from generate_series(1, 8) as n", slow.URL)
+	<-asked
+	taken := dbtest.Value[int](t, eve, "select id from tinydevcrm.source_runs where status = 'fetching'")
+	dbtest.Exec(t, eve, "update tinydevcrm.source_runs set status = 'due', hidden_for = '0' where id = $1", taken)
+	// It is seen when the program has looked again.
+	e := newExport(t, "id\n1\n")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_source('orders', $1)", e.URL)
+	awaitStagedOrEnded(t, super)
+	dbtest.Exec(t, eve, "update tinydevcrm.source_runs set status = 'fetching', hidden_for = '1 minute' where id = $1", taken)
+	if more := len(asked); more != 0 {
+		t.Errorf("eve has %d places", more+1)
+	}
+}
+
+// awaitStagedOrEnded waits until a source of ann has been fetched.
+func awaitStagedOrEnded(t *testing.T, super *sql.DB) {
+	t.Helper()
+	dbtest.Eventually(t, dbtest.Deadline, "a source of ann's is fetched", func() bool {
+		return dbtest.Value[bool](t, super, "select exists (select from tinydevcrm.source_runs where owner = 'ann'::regrole and status in ('staged', 'imported'))")
+	})
+}
+
 // What is killed in the midst of a file leaves no half table and no lost run.
 func TestAKilledProgramLosesNoFile(t *testing.T) {
 	const inner = "TINYDEVCRM_TEST_OF_A_KILL"

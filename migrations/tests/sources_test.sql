@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(65);
+select plan(68);
 
 update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
@@ -96,6 +96,15 @@ select results_eq(
 select is_empty(
     $$ select described.id from tinydevcrm._take_run() as taken cross join lateral tinydevcrm._describe_run(taken) as described $$,
     'nobody takes it meanwhile');
+reset session authorization;
+update tinydevcrm.source_runs set hidden_for = '0', status = 'due';
+set local session authorization "Tap Runner";
+select ok(
+    (tinydevcrm._take_run('1 minute', array['"Tap Ann"'::regrole::oid::bigint])).id is null,
+    'nor one of an owner of whom it fetches another, whatever the run says');
+reset session authorization;
+update tinydevcrm.source_runs set hidden_for = '1 minute', status = 'fetching';
+set local session authorization "Tap Runner";
 select is(
     tinydevcrm._fail_run((select id from taken), 1, null, '500 Internal Server Error', false, '1 minute'), false,
     'it is repeated');
@@ -126,6 +135,24 @@ select lives_ok($$ select tinydevcrm.pause_source('inside') $$, 'a source whose 
 select throws_ok(
     $$ select tinydevcrm.alter_source('inside', 'http://10.0.0.2/a.csv') $$, 'TD007', null, 'but not moved within the network');
 select tinydevcrm.drop_source('inside');
+
+-- limits
+
+reset session authorization;
+alter table tinydevcrm.sources disable trigger _100_fill_in;
+insert into tinydevcrm.sources (owner, name, url, schema_name, table_name)
+select '"Tap Ann"'::regrole, 'many ' || number, 'https://example.com/', 'tap_ann', 't' from generate_series(1, 1000) as number;
+alter table tinydevcrm.sources enable trigger _100_fill_in;
+set local session authorization "Tap Ann";
+select throws_ok(
+    $$ select tinydevcrm.create_source('one more', 'https://example.com/') $$, 'TD007', 'you have 1000 sources, which is the most',
+    'an owner has up to a thousand');
+set local session authorization "Tap Eve";
+select lives_ok($$ select tinydevcrm.create_source('first', 'https://example.com/') $$, 'which is nobody else''s limit');
+select tinydevcrm.drop_source('first');
+reset session authorization;
+delete from tinydevcrm.sources where name like 'many %';
+set local session authorization "Tap Ann";
 
 -- events and states
 

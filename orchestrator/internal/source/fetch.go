@@ -33,6 +33,9 @@ type file struct {
 	name, etag, lastModified string
 }
 
+// minSpeed is how many bytes a second a server has to send, once it has had the time of a pause.
+const minSpeed = 1000
+
 // errStalled ends a request whose body has stopped.
 var errStalled = errors.New("stalled")
 
@@ -43,6 +46,9 @@ type body struct {
 	within time.Duration
 	cancel context.CancelCauseFunc
 	left   int64
+	// waited is how long we have waited for the bytes that have come. The database may be slow, too.
+	waited time.Duration
+	bytes  int64
 	// failure is why it could not be read to its end.
 	failure *failure
 	ctx     context.Context
@@ -50,10 +56,15 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.stall.Reset(b.within)
+	begun := time.Now()
 	n, err := b.ReadCloser.Read(p)
 	b.stall.Stop()
+	b.waited += time.Since(begun)
+	b.bytes += int64(n)
 	b.left -= int64(n)
 	switch {
+	case b.waited > b.within && float64(b.bytes) < minSpeed*b.waited.Seconds() && err == nil:
+		b.failure = &failure{reason: fmt.Sprintf("the server sends less than %d bytes a second", minSpeed)}
 	case b.left < 0:
 		b.failure = &failure{reason: "the file is larger than orchestrator up --max-upload", isFinal: true}
 	case err == nil || errors.Is(err, io.EOF):

@@ -147,7 +147,7 @@ func (i *inbox) importNamed(ctx context.Context, name, state string) error {
 		return refusal("the file was changed while it was imported")
 	}
 	runs, err := db.Collect(ctx, i.pool, "take a file", (*run).fields, `
-		select described.id, described.attempt, described.source, described.url, described.headers, described.etag,
+		select described.id, described.owner, described.attempt, described.source, described.url, described.headers, described.etag,
 		       described.last_modified, described.is_own, described.schema_name, described.table_name, described.mode,
 		       described.key, described.options
 		  from tinydevcrm._take_file($1) as taken

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,9 @@ type Runner struct {
 	settledAfter, inboxEvery time.Duration
 	// running has a place for each run that is under way. Its end sends a signal.
 	running, ended chan struct{}
-	last           atomic.Pointer[time.Time]
+	// busy are the other owners of whom a run is under way.
+	busy busyOwners
+	last atomic.Pointer[time.Time]
 }
 
 // NewRunner returns a Runner that takes files within limits. Run starts it.
@@ -77,9 +80,33 @@ func NewRunner(pool *sql.DB, network *guard.Network, limits upload.Limits, logge
 // NewNetwork returns the network for a Runner, which reaches public addresses and those of the allowed prefixes.
 func NewNetwork(allowed []netip.Prefix) *guard.Network { return guard.New(allowed, connectWithin) }
 
+// busyOwners is safe for concurrent use.
+type busyOwners struct {
+	mutex  sync.Mutex
+	owners []int64
+}
+
+func (b *busyOwners) list() []int64 {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return append([]int64{}, b.owners...)
+}
+
+func (b *busyOwners) add(owner int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.owners = append(b.owners, owner)
+}
+
+func (b *busyOwners) remove(owner int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.owners = slices.DeleteFunc(b.owners, func(other int64) bool { return other == owner })
+}
+
 // A run is a row of tinydevcrm._describe_run().
 type run struct {
-	id                  int64
+	id, owner           int64
 	attempt             int
 	name, url           string
 	headers             map[string]string
@@ -91,7 +118,7 @@ type run struct {
 }
 
 func (r *run) fields() []any {
-	return []any{&r.id, &r.attempt, &r.name, &r.url, db.JSON(&r.headers), &r.etag, &r.lastModified, &r.isOwn,
+	return []any{&r.id, &r.owner, &r.attempt, &r.name, &r.url, db.JSON(&r.headers), &r.etag, &r.lastModified, &r.isOwn,
 		&r.schema, &r.table, &r.mode, pq.Array(&r.key), &r.options}
 }
 
@@ -121,6 +148,9 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 			}
 			continue
 		case taken != nil:
+			if !taken.isOwn {
+				r.busy.add(taken.owner)
+			}
 			r.running <- struct{}{}
 			work.Go(func() { r.work(ctx, taken) })
 			continue
@@ -146,11 +176,11 @@ func (r *Runner) take(ctx context.Context) (*run, error) {
 		return nil, nil
 	}
 	runs, err := db.Collect(ctx, r.pool, "take a run", (*run).fields, `
-		select described.id, described.attempt, described.source, described.url, described.headers, described.etag,
+		select described.id, described.owner, described.attempt, described.source, described.url, described.headers, described.etag,
 		       described.last_modified, described.is_own, described.schema_name, described.table_name, described.mode,
 		       described.key, described.options
-		  from tinydevcrm._take_run(make_interval(secs => $1)) as taken
-		 cross join lateral tinydevcrm._describe_run(taken) as described`, holdFor.Seconds())
+		  from tinydevcrm._take_run(make_interval(secs => $1), $2) as taken
+		 cross join lateral tinydevcrm._describe_run(taken) as described`, holdFor.Seconds(), pq.Array(r.busy.list()))
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +195,7 @@ func (r *Runner) take(ctx context.Context) (*run, error) {
 // work fetches a run, imports its file, and records how that went.
 func (r *Runner) work(ctx context.Context, run *run) {
 	defer func() {
+		r.busy.remove(run.owner)
 		<-r.running
 		select {
 		case r.ended <- struct{}{}:

@@ -223,6 +223,13 @@ func TestWhatIsNoFileChangesNothing(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}},
+		{"a body of a byte now and then", "the server sends less than 1000 bytes a second", "waiting", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "n,text\n")
+			for ticker := time.NewTicker(50 * time.Millisecond); r.Context().Err() == nil; <-ticker.C {
+				io.WriteString(w, "1,a\n")
+				w.(http.Flusher).Flush()
+			}
+		}},
 		{"a body without an end", "the file is larger than orchestrator up --max-upload", "failed", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "n,text\n")
 			for r.Context().Err() == nil {
