@@ -245,6 +245,39 @@ comment on function tinydevcrm._take_file(text) is
     'Begins a run for a file of the inbox: of the source of this session''s role with the longest '
     'pattern that fits its name; null when none does.';
 
+create function tinydevcrm._note_file(import_id bigint, file_state text)
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    update tinydevcrm.imports
+       set file_state = _note_file.file_state
+     where imports.id = _note_file.import_id
+$$;
+
+comment on function tinydevcrm._note_file(bigint, text) is
+    'Notes, in the transaction of its import, which file of the inbox without a source was imported.';
+
+create function tinydevcrm._is_file_imported(file_state text)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select
+          from tinydevcrm.imports
+          join pg_class
+            on pg_class.oid = imports.relation
+         where imports.owner = quote_ident(current_user)::regrole
+           and imports.file_state = _is_file_imported.file_state
+    )
+$$;
+
+comment on function tinydevcrm._is_file_imported(text) is
+    'Whether this very file of the inbox was imported, into a table that is still there.';
+
 create function tinydevcrm._describe_run(run tinydevcrm.source_runs)
     returns table (
         id            bigint,
@@ -325,6 +358,8 @@ revoke execute on function
     tinydevcrm._may_fetch_more(regrole),
     tinydevcrm._take_run(interval, bigint[]),
     tinydevcrm._take_file(text),
+    tinydevcrm._note_file(bigint, text),
+    tinydevcrm._is_file_imported(text),
     tinydevcrm._describe_run(tinydevcrm.source_runs)
 from public;
 
@@ -335,5 +370,7 @@ grant execute on function
     tinydevcrm._may_fetch_more(regrole),
     tinydevcrm._take_run(interval, bigint[]),
     tinydevcrm._take_file(text),
+    tinydevcrm._note_file(bigint, text),
+    tinydevcrm._is_file_imported(text),
     tinydevcrm._describe_run(tinydevcrm.source_runs)
 to tinydevcrm_user;

@@ -180,6 +180,18 @@ func TestTheCommandsOfSources(t *testing.T) {
 		t.Errorf("the runs are %s", show)
 	}
 	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--no-schedule", "--notify-deadline", "0")
+	if got := dbtest.Value[string](t, pool, "select concat_ws('|', schedule, notify_deadline) from tinydevcrm.sources"); got != "00:00:00" {
+		t.Errorf("schedule and deadline are still %s", got)
+	}
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("ann:word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustCommand(t, server.URL, "source", "create", "private", e.URL, "--basic-auth", "@"+password)
+	if got := dbtest.Value[string](t, pool, "select headers->>'Authorization' from tinydevcrm.sources where name = 'private'"); got != "Basic YW5uOndvcmQ=" {
+		t.Errorf("the password is sent as %s", got)
+	}
 	mustCommand(t, server.URL, "source", "pause", "orders")
 	mustCommand(t, server.URL, "source", "resume", "orders")
 	mustCommand(t, server.URL, "source", "drop", "orders")
@@ -243,7 +255,7 @@ func TestAUserHasOnePlace(t *testing.T) {
 		asked <- struct{}{}
 		<-r.Context().Done()
 	}))
-	t.Cleanup(slow.Close)
+	t.Cleanup(func() { slow.CloseClientConnections(); slow.Close() })
 	dbtest.Exec(t, eve, "select tinydevcrm.create_source('s' || n, $1) from generate_series(1, 8) as n", slow.URL)
 	<-asked
 	taken := dbtest.Value[int](t, eve, "select id from tinydevcrm.source_runs where status = 'fetching'")

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(68);
+select plan(70);
 
 update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
@@ -62,6 +62,12 @@ select results_eq(
 select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'it is fetched at once');
 select lives_ok($$ select tinydevcrm.run_source('orders') $$, 'it can be asked for again');
 select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'the run that is open goes on instead');
+select throws_ok(
+    $$ select tinydevcrm.alter_source('orders', refuse_if_fewer => 2) $$, 'TD007', '''orders'' cannot be a source',
+    'a change is refused without showing the row');
+select throws_ok(
+    $$ select tinydevcrm.alter_source('orders', 'https://example.com/' || repeat('a', 2000)) $$, 'TD007', null,
+    'a URL has a length');
 select lives_ok($$ select tinydevcrm.pause_source('orders') $$, 'it can be paused');
 select ok((select next_due_at is null from tinydevcrm.sources), 'it is not due then');
 select lives_ok($$ select tinydevcrm.resume_source('orders') $$, 'it can be resumed');

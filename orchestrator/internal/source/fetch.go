@@ -112,10 +112,11 @@ func (r *Runner) fetch(ctx context.Context, run *run) (*file, error) {
 	got := &file{
 		body:         &body{ReadCloser: response.Body, stall: stall, within: r.stallWithin, cancel: cancel, left: left, ctx: ctx},
 		name:         nameOf(response, target, run.name),
-		etag:         response.Header.Get("ETag"),
-		lastModified: response.Header.Get("Last-Modified"),
+		etag:         strings.ToValidUTF8(response.Header.Get("ETag"), ""),
+		lastModified: strings.ToValidUTF8(response.Header.Get("Last-Modified"), ""),
 	}
-	if response.StatusCode == http.StatusNotModified {
+	// Without a condition it would mean that there is nothing.
+	if response.StatusCode == http.StatusNotModified && (run.etag.Valid || run.lastModified.Valid) {
 		return nil, got.Close()
 	}
 	if err := judge(response); err != nil {
@@ -156,14 +157,17 @@ func (r *Runner) follow(ctx context.Context, run *run, target *url.URL) (*http.R
 		}
 		response.Body.Close()
 		next, err := response.Location()
-		if err == nil {
+		if err != nil {
+			// The library's error repeats the URL, which may hold a token.
+			err = errors.New("the redirect has no URL that can be parsed")
+		} else {
 			err = guard.CheckURL(next)
 		}
 		if err == nil && target.Scheme == "https" && next.Scheme == "http" {
 			err = errors.New("the redirect leaves https")
 		}
 		if err != nil {
-			return nil, &failure{reason: guard.StatusLine(response) + ": " + guard.Excerpt(err.Error()), isFinal: true}
+			return nil, &failure{reason: guard.StatusLine(response) + ": " + err.Error(), isFinal: true}
 		}
 		target = next
 	}
@@ -201,10 +205,12 @@ func judge(response *http.Response) error {
 // a token.
 func nameOf(response *http.Response, target *url.URL, source string) string {
 	if _, given, err := mime.ParseMediaType(response.Header.Get("Content-Disposition")); err == nil && given["filename"] != "" {
-		return guard.Excerpt(path.Base(given["filename"]))
+		if name := guard.Excerpt(path.Base(given["filename"])); name != "" {
+			return name
+		}
 	}
-	if last := path.Base(target.Path); path.Ext(last) != "" && len(path.Ext(last)) < len(last) {
-		return guard.Excerpt(last)
+	if last := guard.Excerpt(path.Base(target.Path)); path.Ext(last) != "" && len(path.Ext(last)) < len(last) {
+		return last
 	}
 	return source
 }

@@ -3,6 +3,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -321,12 +322,16 @@ func (r *Runner) bounded(request upload.Request) upload.Request {
 // optionsOf reads the options of a source as a form has them.
 func optionsOf(document []byte) (url.Values, error) {
 	var options map[string]any
-	if err := json.Unmarshal(document, &options); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	// A number stays as it is written.
+	decoder.UseNumber()
+	if err := decoder.Decode(&options); err != nil {
 		return nil, fmt.Errorf("read the options: %w", err)
 	}
 	values := make(url.Values)
 	for name, option := range options {
 		switch option := option.(type) {
+		case nil:
 		case []any:
 			for _, item := range option {
 				values.Add(name, fmt.Sprint(item))
