@@ -131,7 +131,7 @@ as $$
 begin
     if tg_op = 'INSERT' then
         -- Null for one that the caller does not see, which row-level security then refuses. Locked
-        -- before the run has its place in the index, where tinydevcrm._make_due_runs() would wait.
+        -- before the run has its place in the index, where an orchestrator would wait for it.
         select sources.owner
           into new.owner
           from tinydevcrm.sources

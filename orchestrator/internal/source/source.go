@@ -37,6 +37,8 @@ const (
 	extendAfter = 20 * time.Second
 	// answerWithin bounds how long an answer takes to record.
 	answerWithin = 10 * time.Second
+	// endWithin bounds how long the program waits for a run when it ends.
+	endWithin = 2 * time.Second
 	// connectWithin, stallWithin and fileWithin bound a request: the connection, a pause, and all of it.
 	connectWithin = 10 * time.Second
 	stallWithin   = time.Minute
@@ -141,6 +143,9 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 		taken, err := r.take(ctx)
 		switch {
 		case ctx.Err() != nil:
+			if taken != nil {
+				r.giveBack(ctx, taken)
+			}
 			return nil
 		case err != nil:
 			r.logger.Warn("cannot look for sources that are due; trying again", "error", err)
@@ -171,12 +176,14 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 
 // take takes a run that is due; nil when there is none, or no place for it.
 func (r *Runner) take(ctx context.Context) (*run, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	// What the database gives while the program ends is not lost.
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(endWithin, cancel) })()
 	if len(r.running) == cap(r.running) {
 		return nil, nil
 	}
-	runs, err := db.Collect(ctx, r.pool, "take a run", (*run).fields, `
+	runs, err := db.Collect(patient, r.pool, "take a run", (*run).fields, `
 		select described.id, described.owner, described.attempt, described.source, described.url, described.headers, described.etag,
 		       described.last_modified, described.is_own, described.schema_name, described.table_name, described.mode,
 		       described.key, described.options
@@ -191,6 +198,15 @@ func (r *Runner) take(ctx context.Context) (*run, error) {
 		return nil, nil
 	}
 	return &runs[0], nil
+}
+
+// giveBack returns a run that a program which ends does not fetch.
+func (r *Runner) giveBack(ctx context.Context, run *run) {
+	answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+	defer cancel()
+	if err := r.exec(answer, "select tinydevcrm._return_run($1, $2)", run.id, run.attempt); err != nil {
+		r.logger.Warn("cannot return a run; it is taken again in a minute", "source", run.name, "error", err)
+	}
 }
 
 // work fetches a run, imports its file, and records how that went.
@@ -226,7 +242,8 @@ func (r *Runner) work(ctx context.Context, run *run) {
 	case err == nil:
 		return
 	case ctx.Err() != nil:
-		err = r.exec(answer, "select tinydevcrm._return_run($1, $2)", run.id, run.attempt)
+		r.giveBack(ctx, run)
+		return
 	default:
 		err = r.fail(answer, run, err)
 	}
