@@ -369,6 +369,7 @@ table imports
     notices              text[]       -- Sentences about what the import did not do although the user may expect it, and about weak guesses.
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit.
+    file_state           text         -- Name, size and time of a file of the inbox that has no source; null for any other import.
     primary key (id)
     foreign key (mode) references import_modes(name)
     trigger _100_finish before update of row_count: _imports_finish()
@@ -2816,6 +2817,9 @@ function _find_own_source(name text) returns bigint
 function _request_run(source_id bigint, is_forced boolean) returns void
     -- Makes a source due now, unless a run of it is open, and wakes the orchestrators.
 
+function _refuse_source(name text) returns void
+    -- Raises TD007 for a source that a constraint refuses.
+
 function create_source(
         name text,
         url text,
@@ -2863,22 +2867,32 @@ function drop_source(name text) returns void
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
-    -- Creates a run for each source that is due and has none open.
+    -- Creates a run for a source of each owner, the one that is due the longest and has none open.
 
 function _is_fetchable(owner regrole) returns boolean
     -- Whether this session may fetch the sources of a role: its own, and as an orchestrator all.
 
 function _fail_lost_runs() returns void
-    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file.
+    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file: one of each owner.
 
-function _take_run(hidden_for interval default '00:01:00') returns source_runs
+function _may_fetch_more(owner regrole) returns boolean
+    -- Whether this session may fetch a source of a role now: of another owner one run at a time, so that slow servers cost only those who named them.
+
+function _take_run(hidden_for interval default '00:01:00', busy bigint[] default '{}') returns source_runs
     -- Takes the run that is due the longest, for a time after which another orchestrator may take it; null when there is none.
 
 function _take_file(filename text) returns source_runs
     -- Begins a run for a file of the inbox: of the source of this session's role with the longest pattern that fits its name; null when none does.
 
+function _note_file(import_id bigint, file_state text) returns void
+    -- Notes, in the transaction of its import, which file of the inbox without a source was imported.
+
+function _is_file_imported(file_state text) returns boolean
+    -- Whether this very file of the inbox was imported, into a table that is still there.
+
 function _describe_run(run source_runs) returns table (
         id bigint,
+        owner bigint,
         attempt integer,
         source text,
         url text,
@@ -2974,6 +2988,9 @@ procedure import_fetched()
 
 function _sources_note() returns trigger
     -- Writes an event when a source begins to fail, recovers, becomes silent or has something new again.
+
+function _is_silent(source sources) returns boolean
+    -- Whether a source has had nothing new within its deadline, and no event has said so.
 
 function _note_silent_sources() returns void
     -- Notes which sources have had nothing new within their deadline, which writes an event for each.
