@@ -120,7 +120,7 @@ comment on column tinydevcrm.sources.silent_since is
 
 create index sources_mode_idx on tinydevcrm.sources (mode);
 
-create index sources_due_idx on tinydevcrm.sources (next_due_at);
+create index sources_due_idx on tinydevcrm.sources (owner, next_due_at);
 
 alter table tinydevcrm.sources enable row level security;
 
@@ -245,6 +245,19 @@ begin
             end;
     end if;
 
+    -- Each costs whoever lists or counts them all.
+    if tg_op = 'INSERT' and (
+           select count(*) >= 1000
+             from tinydevcrm.sources
+            where sources.owner = new.owner
+       )
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = 'you have 1000 sources, which is the most',
+            hint    = 'Drop one with tinydevcrm.drop_source().';
+    end if;
+
     perform tinydevcrm._check_schema(new.schema_name);
 
     if new.mode = 'create' then
@@ -296,8 +309,8 @@ end
 $$;
 
 comment on function tinydevcrm._sources_fill_in() is
-    'Checks a source, and sets when it is due. Raises TD003 when its schedule is none, TD007 when its '
-    'URL, headers, schema, mode, key or options cannot be used.';
+    'Checks a source, and sets when it is due. Raises TD003 when its schedule is none, TD007 for more '
+    'than 1000 sources, and when its URL, headers, schema, mode, key or options cannot be used.';
 
 create trigger _100_fill_in
     before insert

@@ -104,7 +104,7 @@ create unique index source_runs_open_unique on tinydevcrm.source_runs (source_id
 
 create index source_runs_source_idx on tinydevcrm.source_runs (source_id, id);
 
-create index source_runs_visible_idx on tinydevcrm.source_runs (visible_at)
+create index source_runs_visible_idx on tinydevcrm.source_runs (owner, visible_at)
  where finished_at is null;
 
 alter table tinydevcrm.source_runs enable row level security;
@@ -130,11 +130,13 @@ create function tinydevcrm._source_runs_fill_in()
 as $$
 begin
     if tg_op = 'INSERT' then
-        -- Null for one that the caller does not see, which row-level security then refuses.
+        -- Null for one that the caller does not see, which row-level security then refuses. Locked
+        -- before the run has its place in the index, where an orchestrator would wait for it.
         select sources.owner
           into new.owner
           from tinydevcrm.sources
-         where sources.id = new.source_id;
+         where sources.id = new.source_id
+           for key share;
         return new;
     end if;
 

@@ -57,6 +57,26 @@ $$;
 comment on function tinydevcrm._request_run(bigint, boolean) is
     'Makes a source due now, unless a run of it is open, and wakes the orchestrators.';
 
+create function tinydevcrm._refuse_source(name text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The error of the constraint would show the whole row, with the URL and the headers.
+    raise exception using
+        errcode = 'TD007',
+        message = format('%L cannot be a source', _refuse_source.name),
+        hint    = 'A name has 1 to 63 bytes, a URL up to 2000 characters, all headers 16 kB, the mode is '
+                  'replace, append or upsert, refuse_if_fewer a share from 0 to 1, a deadline at least '
+                  'a minute.';
+end
+$$;
+
+comment on function tinydevcrm._refuse_source(text) is
+    'Raises TD007 for a source that a constraint refuses.';
+
 create function tinydevcrm.create_source(
     name            text,
     url             text,
@@ -108,11 +128,7 @@ exception
             message = format('source %L is there already', create_source.name),
             hint    = 'Choose another name, or drop it with tinydevcrm.drop_source().';
     when check_violation or not_null_violation or foreign_key_violation then
-        raise exception using
-            errcode = 'TD007',
-            message = format('%L cannot be a source', create_source.name),
-            hint    = 'A name has 1 to 63 bytes, the mode is replace, append or upsert, '
-                      'refuse_if_fewer a share from 0 to 1, a deadline at least a minute.';
+        perform tinydevcrm._refuse_source(create_source.name);
 end
 $$;
 
@@ -151,10 +167,11 @@ create function tinydevcrm.alter_source(
     notify_deadline interval default null
 )
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     update tinydevcrm.sources
        set url = coalesce(alter_source.url, sources.url),
            headers = coalesce(alter_source.headers, sources.headers),
@@ -165,7 +182,11 @@ as $$
            end,
            refuse_if_fewer = coalesce(alter_source.refuse_if_fewer, sources.refuse_if_fewer),
            notify_deadline = coalesce(alter_source.notify_deadline, sources.notify_deadline)
-     where sources.id = tinydevcrm._find_own_source(alter_source.name)
+     where sources.id = tinydevcrm._find_own_source(alter_source.name);
+exception
+    when check_violation or not_null_violation then
+        perform tinydevcrm._refuse_source(alter_source.name);
+end
 $$;
 
 comment on function tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval) is
@@ -228,6 +249,7 @@ comment on function tinydevcrm.drop_source(text) is
 
 revoke execute on function
     tinydevcrm._find_own_source(text),
+    tinydevcrm._refuse_source(text),
     tinydevcrm.create_source(
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),
@@ -241,6 +263,7 @@ from public;
 
 grant execute on function
     tinydevcrm._find_own_source(text),
+    tinydevcrm._refuse_source(text),
     tinydevcrm.create_source(
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),

@@ -171,8 +171,8 @@ begin
     update tinydevcrm.source_runs
        set status = 'imported',
            hidden_for = interval '0',
-           etag = left(_end_run.etag, 500),
-           last_modified = left(_end_run.last_modified, 100),
+           etag = nullif(left(_end_run.etag, 500), ''),
+           last_modified = nullif(left(_end_run.last_modified, 100), ''),
            filename = v_import.source,
            import_number = v_import.id,
            byte_count = coalesce(v_import.byte_count, source_runs.byte_count),

@@ -223,6 +223,13 @@ func TestWhatIsNoFileChangesNothing(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}},
+		{"a body of a byte now and then", "the server sends less than 1000 bytes a second", "waiting", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "n,text\n")
+			for ticker := time.NewTicker(50 * time.Millisecond); r.Context().Err() == nil; <-ticker.C {
+				io.WriteString(w, "1,a\n")
+				w.(http.Flusher).Flush()
+			}
+		}},
 		{"a body without an end", "the file is larger than orchestrator up --max-upload", "failed", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "n,text\n")
 			for r.Context().Err() == nil {
@@ -230,6 +237,17 @@ func TestWhatIsNoFileChangesNothing(t *testing.T) {
 					return
 				}
 			}
+		}},
+		{"a 304 that nobody has asked for", "304 Not Modified", "failed", status(http.StatusNotModified)},
+		{"a redirect that cannot be parsed", "302 Found: the redirect has no URL that can be parsed", "failed", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "https://example.com/%zz?token=secret")
+			w.WriteHeader(http.StatusFound)
+		}},
+		{"a packed body that stops", "f.csv cannot be unpacked: unexpected EOF", "failed", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Disposition", `attachment; filename="f.csv"`)
+			w.Header().Set("Content-Encoding", "gzip")
+			whole := pack(t, "n,text\n"+rows)
+			w.Write(whole[:len(whole)-4])
 		}},
 		{"no answer", "no answer within 2s", "waiting", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 	} {
@@ -267,6 +285,34 @@ func TestAPackedAnswerIsUnpacked(t *testing.T) {
 	if n := dbtest.Value[int](t, pool, "select sum(id) from packed"); n != 3 {
 		t.Errorf("the sum is %d", n)
 	}
+}
+
+// What servers write into headers may be anything. What was not given is not asked for.
+func TestHeadersOfAnAnswer(t *testing.T) {
+	pool := schema(t)
+	var asked atomic.Pointer[http.Header]
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(&r.Header)
+		w.Header().Set("Content-Disposition", `attachment; filename="%20"`)
+		io.WriteString(w, "id\n1\n")
+	})
+	begin(t, pool, upload.Limits{})
+	name := create(t, pool, "headers", o.URL, `, options => '{"reject_limit": 2000000, "null": null}'`)
+	await(t, pool, name, "imported", 1)
+	again(t, pool, name)
+	await(t, pool, name, "imported", 2)
+	for _, header := range []string{"If-None-Match", "If-Modified-Since"} {
+		if got := (*asked.Load())[header]; got != nil {
+			t.Errorf("%s is %q", header, got)
+		}
+	}
+	o.now(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", "\"caf\xe9\"")
+		w.Header().Set("Last-Modified", "\xe9")
+		io.WriteString(w, "id\n1\n")
+	})
+	again(t, pool, name)
+	await(t, pool, name, "imported", 3)
 }
 
 func pack(t *testing.T, text string) []byte {

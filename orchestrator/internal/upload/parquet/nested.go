@@ -9,6 +9,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
 // A node is a column, or a part of one: a field of a struct, the elements of a list.
@@ -170,6 +172,9 @@ func (r *Reader) appendItems(to []byte, n *node, begin, end byte, write func([]b
 		var err error
 		if to, err = write(to, n); err != nil {
 			return to, err
+		}
+		if len(to) > records.MaxRecord {
+			return to, records.ErrLong
 		}
 		next, err := n.leaves[0].peek()
 		if err != nil && !errors.Is(err, io.EOF) {

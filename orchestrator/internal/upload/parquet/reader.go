@@ -44,6 +44,9 @@ func Open(file io.ReaderAt, size int64, texts []string) (r *Reader, err error) {
 	if err := checkFooter(file, size); err != nil {
 		return nil, err
 	}
+	if err := checkDescription(file, size); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFile, err)
+	}
 	opened, err := parquet.OpenFile(file, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true),
 		parquet.ReadBufferSize(readBuffer))
 	if err != nil {
