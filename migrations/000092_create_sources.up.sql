@@ -284,8 +284,8 @@ begin
 
     -- What the old file was tells nothing about another one.
     if tg_op = 'INSERT'
-       or (new.url, new.headers, new.mode, new.options)
-          is distinct from (old.url, old.headers, old.mode, old.options)
+       or (new.url, new.headers, new.mode, new.key, new.options)
+          is distinct from (old.url, old.headers, old.mode, old.key, old.options)
     then
         new.etag := null;
         new.last_modified := null;

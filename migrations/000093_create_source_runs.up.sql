@@ -107,6 +107,10 @@ create index source_runs_source_idx on tinydevcrm.source_runs (source_id, id);
 create index source_runs_visible_idx on tinydevcrm.source_runs (visible_at)
  where finished_at is null;
 
+-- Which source an import came from.
+create index source_runs_import_idx on tinydevcrm.source_runs (import_number)
+ where import_number is not null;
+
 alter table tinydevcrm.source_runs enable row level security;
 
 create policy source_runs_owner on tinydevcrm.source_runs

@@ -90,7 +90,7 @@ begin
         raise exception using
             errcode = 'TD005',
             message = 'the file has no rows',
-            hint    = 'If that is right, create the source with accepts_empty.';
+            hint    = 'If that is right, let the source accept files without rows: accepts_empty.';
     elsif (import).row_count < v_least then
         raise exception using
             errcode = 'TD006',
