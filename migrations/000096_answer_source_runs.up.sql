@@ -95,8 +95,8 @@ begin
         raise exception using
             errcode = 'TD006',
             message = format(
-                'the file has %s rows, and the last one had %s', (import).row_count,
-                (source).row_count),
+                'the file has %s, and the last one had %s',
+                tinydevcrm._count_rows((import).row_count), tinydevcrm._count_rows((source).row_count)),
             hint    = format(
                 'Fewer than %s are refused (refuse_if_fewer = %s). If it is right, change that.',
                 v_least, (source).refuse_if_fewer);

@@ -4,11 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +98,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 		})
 	}
 	create.RunE = func(command *cobra.Command, args []string) error {
-		request, options, err := sourceOptions(args[0], plan.values)
+		request, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
 			return err
 		}
@@ -119,32 +116,6 @@ func (p *program) createSourceCommand() *cobra.Command {
 		})(command, args)
 	}
 	return create
-}
-
-// sourceOptions checks options of an upload, and writes those that a source keeps as JSON.
-func sourceOptions(name string, values url.Values) (upload.Request, string, error) {
-	request, err := upload.NewRequest(name, values)
-	if err != nil {
-		return request, "", err
-	}
-	options := make(map[string]any)
-	for _, option := range slices.Sorted(maps.Keys(values)) {
-		switch option {
-		case "table", "mode", "key":
-		case "type":
-			options[option] = request.Types
-		default:
-			options[option] = values[option]
-			if len(values[option]) == 1 {
-				options[option] = values.Get(option)
-			}
-		}
-	}
-	text, err := json.Marshal(options)
-	if err != nil {
-		return request, "", fmt.Errorf("write the options: %w", err)
-	}
-	return request, string(text), nil
 }
 
 func (p *program) alterSourceCommand() *cobra.Command {

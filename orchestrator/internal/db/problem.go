@@ -70,6 +70,18 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// ReadProblem reads what String has written. The code is empty.
+func ReadProblem(text string) Problem {
+	const before = "\n  Hint: "
+	var problem Problem
+	if at := strings.LastIndex(text, before); at >= 0 {
+		text, problem.Hint = text[:at], text[at+len(before):]
+	}
+	problem.Message, problem.Detail, _ = strings.Cut(text, "\n  ")
+	problem.Detail = strings.ReplaceAll(problem.Detail, "\n  ", "\n")
+	return problem
+}
+
 // A UserError is an error in the user's input that the program finds before it calls SQL.
 type UserError struct {
 	Status int

@@ -61,6 +61,7 @@ func TestAccessibilityOfEveryScreen(t *testing.T) {
 	}{
 		{"empty", func(*fixture) {}},
 		{"full", func(f *fixture) { f.useForAWhile() }},
+		{"full of sources", func(f *fixture) { f.useForAWhile(); f.useSources() }},
 		{"away", func(f *fixture) { f.overLink().cut(true) }},
 	} {
 		t.Run(state.name, func(t *testing.T) {
@@ -88,6 +89,9 @@ func (f *fixture) shopPaths() map[string]string {
 		"tables":        "/tables",
 		"table":         "/tables/shop.orders",
 		"columns":       "/tables/shop.orders/columns",
+		"sources":       "/sources",
+		"source":        "/sources/orders",
+		"new-source":    "/sources/new",
 		"views":         "/views",
 		"view":          "/views/shop.big_orders",
 		"new-view":      "/views/new",

@@ -23,8 +23,10 @@ const (
 // An imported is an import of the log. Key is the table's name with its schema, empty when there is no page of it;
 // Table is the name as psql would show it.
 type imported struct {
-	ID           int64     `json:"id"`
-	Source       string    `json:"source"`
+	ID     int64  `json:"id"`
+	Source string `json:"source"`
+	// SourceName is the source that fetched the file; empty for an upload.
+	SourceName   string    `json:"source_name"`
 	Mode         string    `json:"mode"`
 	UpsertKey    []string  `json:"upsert_key"`
 	Key          string    `json:"key"`
@@ -48,7 +50,7 @@ type imported struct {
 func (i *imported) fields() []any {
 	return []any{&i.ID, &i.Source, &i.Mode, pq.Array(&i.UpsertKey), &i.Key, &i.Table, &i.BareName, &i.RowCount, &i.ByteCount,
 		&i.ProblemCount, &i.RejectCount, &i.RewriteCount, &i.DistributeBy, &i.Distribution, pq.Array(&i.Notices), &i.StartedAt,
-		&i.FinishedAt, &i.Dialect, &i.Columns}
+		&i.FinishedAt, &i.Dialect, &i.Columns, &i.SourceName}
 }
 
 // Took is how long it took.
@@ -75,7 +77,8 @@ func (s *screen) findImports(ctx context.Context, part string, id any, limit, of
 		       (imported).started_at,
 		       (imported).finished_at,
 		       coalesce(to_jsonb((imported).dialect), 'null'),
-		       (imported).columns
+		       (imported).columns,
+		       coalesce(source_name, '')
 		  from tinydevcrm._list_imports($1, $2, $3, $4)`, part, id, limit, offset)
 }
 
