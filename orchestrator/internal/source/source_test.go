@@ -285,7 +285,7 @@ func TestDriftIsRefusedOrLetIn(t *testing.T) {
 	pool := schema(t)
 	first := "id,name\n1,a\n2,b\n3,c\n4,d\n"
 	for i, test := range []struct{ name, options, file, want, rows string }{
-		{"fewer rows", "", "id,name\n1,a\n", "the file has 1 rows, and the last one had 4", ""},
+		{"fewer rows", "", "id,name\n1,a\n", "the file has 1 row, and the last one had 4 rows", ""},
 		{"enough rows", "", "id,name\n1,a\n2,b\n", "", "1a,2b"},
 		{"a new column", "", "id,name,new\n1,a,x\n2,b,y\n", "the columns differ from those of the last file: new is new", ""},
 		{"a new column, added", `{"new_columns": "add"}`, "id,name,new\n1,a,x\n2,b,y\n", "", "1a,2b"},

@@ -61,7 +61,6 @@ func TestAccessibilityOfEveryScreen(t *testing.T) {
 	}{
 		{"empty", func(*fixture) {}},
 		{"full", func(f *fixture) { f.useForAWhile() }},
-		{"full of sources", func(f *fixture) { f.useForAWhile(); f.useSources() }},
 		{"away", func(f *fixture) { f.overLink().cut(true) }},
 	} {
 		t.Run(state.name, func(t *testing.T) {

@@ -185,6 +185,22 @@ func TestSourcesScreen(t *testing.T) {
 	b.checkErrors()
 }
 
+// Sources in each state can be used by everyone.
+func TestAccessibilityOfSources(t *testing.T) {
+	f := newFixture(t)
+	f.useSources()
+	b := newBrowser(t)
+	for _, name := range []string{"", "nightly orders", "ragged", "waiting", "a source of " + strings.Repeat("long ", 9)} {
+		path := "/sources/" + url.PathEscape(name)
+		b.checkEveryLook(path, f.server.URL+strings.TrimSuffix(path, "/"))
+		b.checkFits(path)
+		if name == "" || name == "ragged" {
+			b.takeScreenshots("sources-" + name)
+		}
+	}
+	b.checkErrors()
+}
+
 func TestSourcesScreenWithoutJavaScript(t *testing.T) {
 	f := newFixture(t)
 	f.useSources()
