@@ -27,6 +27,7 @@ type choice struct{ Value, Label string }
 func groups() []group {
 	stop := choice{"", "stop: import nothing"}
 	return []group{
+		formatGroup(),
 		{"How the file is written", []field{
 			{"header", "First line", "", []choice{{"", "found in the file"}, {"yes", "names the columns"}, {"no", "is data"}}},
 			{"columns", "Names of the columns", "from the file", nil},
@@ -56,6 +57,8 @@ func groups() []group {
 			{"new_columns", "Columns that only the file has", "",
 				[]choice{stop, {"add", "add them to the table"}, {"ignore", "ignore them"}}},
 			{"missing_columns", "Columns that only the table has", "", []choice{stop, {"null", "are NULL"}}},
+			{"keep_table", "The columns of a table that is replaced", "",
+				[]choice{{"", "become those of the file"}, {"yes", "stay, with their types"}}},
 			{"widen", "Values that a column of the table cannot hold", "",
 				[]choice{stop, {"yes", "give the column a wider type"}}},
 			{"reject_limit", "How many lines may be left out", "1000", nil},
@@ -68,8 +71,17 @@ type group struct {
 	Fields []field
 }
 
-// Groups are the options beyond table, mode and key, by topic.
-func (f *form) Groups() []group { return groups() }
+// Groups are the other options beyond table, mode and key, by topic.
+func (f *form) Groups() []group { return groups()[1:] }
+
+// A shownGroup is a group with what is given.
+type shownGroup struct {
+	group
+	*form
+}
+
+// With is a group with what is given.
+func (f *form) With(g group) shownGroup { return shownGroup{g, f} }
 
 // IsSet reports whether one of the options of a group is set.
 func (f *form) IsSet(g group) bool {
@@ -157,6 +169,9 @@ func readTypes(ctx context.Context, pool *sql.DB) (types []string, err error) {
 // A remedy is a value of an option with which a refused file may get in.
 type remedy struct{ Option, Value, Label, URL string }
 
+// maxRemedies is of how many choices each is a remedy. More are only in the list of the form.
+const maxRemedies = 6
+
 // nameTaken is the SQLSTATE for a table that is there already.
 const nameTaken = "TD004"
 
@@ -196,8 +211,13 @@ func (f *form) remediesOf(problem db.Problem) (remedies []remedy) {
 		}
 	}
 	for _, found := range regexp.MustCompile(optionInHint).FindAllStringSubmatch(problem.Hint, -1) {
-		if name, value := optionOf(found); value != "" {
+		if name, value := optionOf(found); value != "" && f.choicesOf(name) == nil {
 			remedies = append(remedies, f.remedyOf(name, value)...)
+		}
+	}
+	if choices := problem.Choices; choices != nil && len(choices.Values) <= maxRemedies {
+		for _, choice := range choices.Values {
+			remedies = append(remedies, f.remedy(choices.Option, choice.Value, choice.Label))
 		}
 	}
 	if len(problem.Lines) == 0 {
