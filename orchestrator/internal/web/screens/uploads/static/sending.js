@@ -45,19 +45,24 @@ function start() {
         box.focus();
     }
 
+    const folded = part => part.matches('details') ? part : part.querySelector('details');
+
     // Takes parts over from a page that the server has written. The focus stays on what chooses a sheet or a file.
     function takeOver(page, ids, again) {
-        const chooser = document.activeElement.closest('#upload-format') && document.activeElement.id;
+        const chooser = document.activeElement.closest('#upload-what') && document.activeElement.id;
         for (const id of ids) {
+            const old = document.getElementById(id);
             const fresh = page.getElementById(id);
-            if (fresh) document.getElementById(id).replaceWith(document.adoptNode(fresh));
+            if (!fresh) continue;
+            if (folded(old)?.open && folded(fresh)) folded(fresh).open = true;
+            old.replaceWith(document.adoptNode(fresh));
         }
         offerRemedies(again);
         (chooser ? document.getElementById(chooser)
             : said().querySelector('.problem') ?? document.getElementById('upload-columns'))?.focus();
     }
 
-    const empty = id => document.getElementById(id).replaceChildren();
+    const emptyPlan = () => document.getElementById('upload-plan').replaceChildren();
 
     // A remedy sets an option, and does again what has failed: a preview or an upload.
     function offerRemedies(again) {
@@ -69,8 +74,8 @@ function start() {
             link.replaceWith(remedy);
             remedy.onclick = () => {
                 field.value = option === 'type' && field.value ? `${field.value}; ${value}` : value;
-                const folded = field.closest('details');
-                if (folded) folded.open = true;
+                const group = field.closest('details');
+                if (group) group.open = true;
                 again();
             };
         }
@@ -180,7 +185,7 @@ function start() {
         if (!result.at) return;
         // The server writes the problem in full, with what may help.
         const page = await fetchPage(result.at).catch(() => null);
-        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, ['upload-format', 'upload-said'], sendAll);
+        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, ['upload-what', 'upload-said'], sendAll);
     }
 
     // --- Preview -------------------------------------------------------------------------------
@@ -214,7 +219,7 @@ function start() {
             const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith([sent], file.name) });
             if (chosen.files[0] !== file || asked !== turn) return;
             if (page.getElementById('upload-said')) {
-                takeOver(page, ['upload-format', 'upload-plan', 'upload-psql', 'upload-said'], sendPreview);
+                takeOver(page, ['upload-what', 'upload-plan', 'upload-psql', 'upload-said'], sendPreview);
             } else {
                 showProblem({ message: page.querySelector('.problem p')?.textContent ?? 'the preview did not arrive' });
             }
@@ -236,15 +241,15 @@ function start() {
 
     // Another sheet has other columns.
     form.addEventListener('change', event => {
-        if (!event.target.closest('#upload-format') || !chosen.files.length) return;
-        empty('upload-plan');
+        if (!event.target.closest('#upload-what') || !chosen.files.length) return;
+        emptyPlan();
         sendPreview();
     });
 
     // Another file has other columns, and other sheets.
     chosen.addEventListener('change', () => {
         isAsked = false;
-        empty('upload-plan');
+        emptyPlan();
         for (const name of ['sheet', 'member']) {
             const field = document.getElementById(`upload-${name}`);
             if (field.matches('select')) field.replaceWith(make('input', { id: field.id, name }));
