@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
 // An Option is one of an import, as forms show it. It has a list of choices, of which the first is the default, or takes
@@ -21,13 +22,22 @@ type Option struct {
 
 type Choice struct{ Value, Label string }
 
-// OptionGroups are the options of an import beyond table, mode and key, by topic.
+// OptionGroups are the options of an import beyond table, mode and key, by topic. The first group says what the file is.
 func OptionGroups() []OptionGroup {
 	option := func(name, label, placeholder string, choices ...Choice) Option {
 		return Option{Name: name, Label: label, Placeholder: placeholder, Choices: choices}
 	}
+	formats := []Choice{{"", "found in the file"}}
+	for _, format := range upload.Formats() {
+		formats = append(formats, Choice{format.Name, format.Label})
+	}
 	stop := Choice{"", "stop: import nothing"}
 	return []OptionGroup{
+		{"What the file is", []Option{
+			option("format", "Format", "", formats...),
+			option("sheet", "Sheet of a workbook", "the first with a table"),
+			option("member", "File in a zip", "the only one; *.csv, or * for all"),
+		}},
 		{"How the file is written", []Option{
 			option("header", "First line", "", Choice{"", "found in the file"}, Choice{"yes", "names the columns"}, Choice{"no", "is data"}),
 			option("columns", "Names of the columns", "from the file"),
@@ -55,6 +65,7 @@ func OptionGroups() []OptionGroup {
 			option("bad", "Lines with values that do not fit", "", stop, Choice{"reject", "leave them out"}),
 			option("new_columns", "Columns that only the file has", "", stop, Choice{"add", "add them to the table"}, Choice{"ignore", "ignore them"}),
 			option("missing_columns", "Columns that only the table has", "", stop, Choice{"null", "are NULL"}),
+			option("keep_table", "The columns of a table that is replaced", "", Choice{"", "become those of the file"}, Choice{"yes", "stay, with their types"}),
 			option("widen", "Values that a column of the table cannot hold", "", stop, Choice{"yes", "give the column a wider type"}),
 			option("reject_limit", "How many lines may be left out", "1000"),
 		}},
@@ -70,12 +81,6 @@ type OptionGroup struct {
 // IsSet reports whether one of them is set.
 func (g OptionGroup) IsSet() bool {
 	return slices.ContainsFunc(g.Options, func(option Option) bool { return option.Given != "" })
-}
-
-// Without is the group without one of its options.
-func (g OptionGroup) Without(name string) OptionGroup {
-	g.Options = slices.DeleteFunc(g.Options, func(option Option) bool { return option.Name == name })
-	return g
 }
 
 // FillOptions returns the groups with what is given, for the template "options". The ids of the fields begin with prefix.
@@ -112,6 +117,14 @@ func (o Option) LabelOf(value string) string {
 		return ""
 	}
 	return o.Label + ": " + o.Choices[at].Label
+}
+
+// Said is what is given, as the form says it.
+func (o Option) Said() string {
+	if said, isChoice := strings.CutPrefix(o.LabelOf(o.Given), o.Label+": "); isChoice {
+		return said
+	}
+	return o.Given
 }
 
 // optionInHint is an option of the command line, as hints name it, with its value if there is one.

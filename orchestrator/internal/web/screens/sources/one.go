@@ -92,7 +92,7 @@ type one struct {
 	// TableKey is empty while there is no table.
 	TableKey      string
 	Key           []string
-	Options       []option
+	Options       []parts.Option
 	HeaderNames   []string
 	RefuseIfFewer string
 	AcceptsEmpty  bool
@@ -106,30 +106,6 @@ type one struct {
 	// Older is the URL of the runs before those on the page; empty for none. IsOlder means that there are newer ones.
 	Older   string
 	IsOlder bool
-}
-
-// An option of the import, as the page shows it.
-type option struct{ Label, Value string }
-
-// optionsOf are the options that are set, in the words of the form.
-func optionsOf(values url.Values) (shown []option) {
-	for _, known := range upload.Options() {
-		texts := values[known.Name]
-		if len(texts) == 0 {
-			continue
-		}
-		value := strings.Join(texts, "; ")
-		found, isThere := parts.FindOption(known.Name)
-		label := strings.ReplaceAll(known.Name, "_", " ")
-		if isThere {
-			label = found.Label
-			if _, said, hasChoice := strings.Cut(found.LabelOf(value), label+": "); hasChoice {
-				value = said
-			}
-		}
-		shown = append(shown, option{label, value})
-	}
-	return shown
 }
 
 func (s *screen) readOne(r *http.Request, page *kit.Page) error {
@@ -159,7 +135,7 @@ func (s *screen) readOne(r *http.Request, page *kit.Page) error {
 	if err != nil {
 		return err
 	}
-	shown.Options = optionsOf(options)
+	shown.Options = form{given: options}.Set()
 	if shown.Form, err = s.formOf(r, page, shown.values(options), "settings"); err != nil {
 		return err
 	}

@@ -59,7 +59,6 @@ type source struct {
 	Name, URL, Table, Mode, Schedule, Status string
 	IsTroubled                               bool
 	LastRun                                  string
-	Problem                                  db.Problem
 	NextDueAt, NextAttemptAt                 sql.NullTime
 	CheckedAt, ImportedAt, FailingSince      sql.NullTime
 	RowCount, ImportNumber                   sql.NullInt64
@@ -77,16 +76,21 @@ func (s *source) fields() []any {
 		&s.NextDueAt, &s.NextAttemptAt, &s.CheckedAt, &s.ImportedAt, &s.FailingSince, &s.RowCount, &s.ImportNumber, &s.Deadline}
 }
 
-// Reason is why it is in its state, on one line.
+// Reason is why it needs attention, on one line.
 func (s source) Reason() string {
 	switch s.Status {
+	case "failing":
+		return s.Failure()
 	case "late":
 		return "nothing has fetched it, or nothing has imported what was fetched"
 	case "silent":
 		return "nothing new has come for " + s.Deadline
 	}
-	return db.ReadProblem(s.message).Message
+	return ""
 }
+
+// Failure is why the last attempt failed, on one line; empty if it did not.
+func (s source) Failure() string { return db.ReadProblem(s.message).Message }
 
 // IsUnderWay means that a run is open.
 func (s source) IsUnderWay() bool {
@@ -182,13 +186,29 @@ type form struct {
 // Given is what a field shows.
 func (f form) Given(name string) string { return strings.Join(f.given[name], "; ") }
 
-// Groups are the options of the import.
+// Groups are the options of the import. The table of a source keeps its columns by default, so that views on it stay.
 func (f form) Groups() []parts.OptionGroup {
 	groups := parts.FillOptions("source-", f.Given)
-	for i := range groups {
-		groups[i] = groups[i].Without("distribute_by")
+	for _, group := range groups {
+		for i, option := range group.Options {
+			if option.Name == "keep_table" {
+				group.Options[i].Choices = []parts.Choice{{Label: "stay, with their types"}, {Value: "no", Label: "become those of the file"}}
+			}
+		}
 	}
 	return groups
+}
+
+// Set are the options that are set.
+func (f form) Set() (set []parts.Option) {
+	for _, group := range f.Groups() {
+		for _, option := range group.Options {
+			if option.Given != "" {
+				set = append(set, option)
+			}
+		}
+	}
+	return set
 }
 
 // formOf is the form with what was typed, if that was at this part of the page, or else with these values.

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
@@ -51,6 +52,13 @@ func (i *imported) fields() []any {
 	return []any{&i.ID, &i.Source, &i.Mode, pq.Array(&i.UpsertKey), &i.Key, &i.Table, &i.BareName, &i.RowCount, &i.ByteCount,
 		&i.ProblemCount, &i.RejectCount, &i.RewriteCount, &i.DistributeBy, &i.Distribution, pq.Array(&i.Notices), &i.StartedAt,
 		&i.FinishedAt, &i.Dialect, &i.Columns, &i.SourceName}
+}
+
+// Format is what people call the format of the file; empty for an import from a staging table.
+func (i imported) Format() (string, error) {
+	var dialect upload.Dialect
+	err := json.Unmarshal(i.Dialect, &dialect)
+	return dialect.Label(), err
 }
 
 // Took is how long it took.

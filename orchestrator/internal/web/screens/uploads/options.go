@@ -15,8 +15,8 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 )
 
-// Groups are the options beyond table, mode and key, by topic.
-func (f *form) Groups() []parts.OptionGroup { return parts.FillOptions("upload-", f.Option) }
+// Groups are the other options beyond table, mode and key, by topic.
+func (f *form) Groups() []parts.OptionGroup { return parts.FillOptions("upload-", f.Option)[1:] }
 
 // Option is the text that was given for an option. The types that were chosen from the preview's lists are not in it:
 // the lists show them.
@@ -91,6 +91,9 @@ func readTypes(ctx context.Context, pool *sql.DB) (types []string, err error) {
 // A remedy is a value of an option with which a refused file may get in.
 type remedy struct{ Option, Value, Label, URL string }
 
+// maxRemedies is of how many choices each is a remedy. More are only in the list of the form.
+const maxRemedies = 6
+
 // nameTaken is the SQLSTATE for a table that is there already.
 const nameTaken = "TD004"
 
@@ -104,8 +107,13 @@ func (f *form) remediesOf(problem db.Problem) (remedies []remedy) {
 		}
 	}
 	for _, hinted := range parts.HintedOptions(problem.Hint) {
-		if hinted.Value != "" {
+		if hinted.Value != "" && f.choicesOf(hinted.Name) == nil {
 			remedies = append(remedies, f.remedyOf(hinted.Name, hinted.Value)...)
+		}
+	}
+	if choices := problem.Choices; choices != nil && len(choices.Values) <= maxRemedies {
+		for _, choice := range choices.Values {
+			remedies = append(remedies, f.remedy(choices.Option, choice.Value, choice.Label))
 		}
 	}
 	if len(problem.Lines) == 0 {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
@@ -164,6 +165,8 @@ type form struct {
 	Options url.Values
 	Modes   []parts.Mode
 	Preview *preview
+	// Choices are what the file offers: sheets of a workbook, files in a zip.
+	Choices []db.Choices
 	// Types are the types and forms that can be chosen for a column.
 	Types    []string
 	Remedies []remedy
@@ -188,6 +191,10 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 		return err
 	}
 	if f.Preview != nil {
+		f.Choices = f.Preview.Plan.Choices
+		for i, notice := range f.Preview.Plan.Notices {
+			f.Preview.Plan.Notices[i] = parts.InWords(notice)
+		}
 		if f.Types, err = readTypes(ctx, pool); err != nil {
 			return err
 		}
@@ -196,6 +203,9 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 		}
 	}
 	if shown.Flash != nil && shown.Flash.Problem != nil {
+		if choices := shown.Flash.Problem.Choices; choices != nil {
+			f.Choices = []db.Choices{*choices}
+		}
 		f.Remedies = f.remediesOf(*shown.Flash.Problem)
 		shown.Flash.Problem.Hint = parts.InWords(shown.Flash.Problem.Hint)
 	}
@@ -206,7 +216,7 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 
 func (s *screen) readRecipe(ctx context.Context, f *form) (*recipe, error) {
 	planned := &recipe{Source: f.Preview.Source, Mode: f.Options.Get("mode"), Dialect: &f.Preview.Plan.Dialect,
-		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by")}
+		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by"), Options: f.Options}
 	if key := f.Options.Get("key"); key != "" {
 		planned.UpsertKey = strings.Split(key, ",")
 	}
