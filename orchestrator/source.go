@@ -120,8 +120,13 @@ func (p *program) createSourceCommand() *cobra.Command {
 
 func (p *program) alterSourceCommand() *cobra.Command {
 	var plan sourcePlan
-	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule or limits of a source"}
+	var mode string
+	var key []string
+	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode or limits of a source"}
 	plan.addFlags(alter)
+	alter.Flags().StringVar(&mode, "mode", "", "replace, append or upsert")
+	alter.Flags().StringSliceVar(&key, "key", nil, "column by which mode upsert finds a row; repeat it, or a,b, for more")
+	alter.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too; --accept-empty=false refuses it again")
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		var target sql.Null[string]
 		if len(args) == 2 {
@@ -129,8 +134,10 @@ func (p *program) alterSourceCommand() *cobra.Command {
 		}
 		if _, err := pool.ExecContext(command.Context(), `
 			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => nullif($4, ''),
-			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6))`,
-			args[0], target, headers, plan.schedule, nullIf(plan.fewer, -1), nullIf(plan.deadline.Seconds(), 0)); err != nil {
+			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6),
+			                               mode => nullif($7, ''), key => $8::text[], accepts_empty => $9::boolean)`,
+			args[0], target, headers, plan.schedule, nullIf(plan.fewer, -1), nullIf(plan.deadline.Seconds(), 0), mode, pq.Array(key),
+			sql.Null[bool]{V: plan.isEmptyNormal, Valid: command.Flags().Changed("accept-empty")}); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "source %q is changed\n", args[0])

@@ -179,7 +179,11 @@ func TestTheCommandsOfSources(t *testing.T) {
 	if show := mustCommand(t, server.URL, "source", "show", "orders"); strings.Count(show, "failed") != 1 || strings.Count(show, "imported") != 1 {
 		t.Errorf("the runs are %s", show)
 	}
-	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly", "--mode", "upsert", "--key", "id", "--accept-empty")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--notify-deadline", "2h")
+	if got := dbtest.Value[string](t, pool, "select concat_ws(' ', mode, key, accepts_empty, schedule, notify_deadline) from tinydevcrm.sources"); got != "upsert {id} t hourly 02:00:00" {
+		t.Errorf("the source is changed to %s", got)
+	}
 	mustCommand(t, server.URL, "source", "pause", "orders")
 	mustCommand(t, server.URL, "source", "resume", "orders")
 	mustCommand(t, server.URL, "source", "drop", "orders")

@@ -344,6 +344,11 @@ func TestCheckOfASourceIsGuarded(t *testing.T) {
 			t.Errorf("%s: %d %s, want %q", address, got.status, got.body, want)
 		}
 	}
+	// It goes by the table that is there, as a run does.
+	f.exec("create table kept (a integer, gone text)")
+	if got := f.send(post("/sources/check", "source", "kept", "url", dbtest.ByName(inside.URL))); !strings.Contains(got.body, "gone") {
+		t.Errorf("a column that is missing: %d %s", got.status, got.body)
+	}
 	got := f.send(post("/sources/check", "source", "x", "url", dbtest.ByName(inside.URL)))
 	type found struct {
 		File string

@@ -60,9 +60,8 @@ func (s *screen) actions() map[string]kit.Action {
 // A request is what a form says about a source.
 type request struct {
 	upload.Request
-	// Options are those of the import: as JSON, and as the form has them.
+	// Options are those of the import, as JSON.
 	Options string
-	values  url.Values
 	// Headers are lines of headers, nil when none is given.
 	Headers *string
 }
@@ -77,11 +76,11 @@ func optionFields() []string {
 }
 
 func requestOf(form url.Values) (request, error) {
-	asked := request{values: maps.Clone(form)}
-	known := optionFields()
-	maps.DeleteFunc(asked.values, func(name string, _ []string) bool { return !slices.Contains(known, name) })
+	values, known := maps.Clone(form), optionFields()
+	maps.DeleteFunc(values, func(name string, _ []string) bool { return !slices.Contains(known, name) })
+	var asked request
 	var err error
-	asked.Request, asked.Options, err = upload.StoreOptions(form.Get("source"), asked.values)
+	asked.Request, asked.Options, err = upload.StoreOptions(form.Get("source"), values)
 	if lines := headersOf(form); lines != "" {
 		asked.Headers = &lines
 	}
@@ -99,16 +98,12 @@ func headersOf(form url.Values) string {
 	return lines
 }
 
-// createSource is the call that creates a source as createArguments say. headers are as tinydevcrm.sources keeps them.
+// createSource creates a source as createArguments say, and returns its number.
 const createSource = `
-	with created as (
-	    select tinydevcrm.create_source(
-	               $1, $2, $3, coalesce(nullif($4, ''), 'replace'), $5::text[], $6::jsonb, nullif($7, ''),
-	               coalesce(tinydevcrm._parse_headers($8), '{}'), nullif($9, '')::numeric, coalesce($10::boolean, false),
-	               coalesce(nullif($11, ''), '0')::interval) as id
-	)
-	select id, coalesce(tinydevcrm._parse_headers($8), '{}')
-	  from created`
+	select tinydevcrm.create_source(
+	           $1, $2, $3, coalesce(nullif($4, ''), 'replace'), $5::text[], $6::jsonb, nullif($7, ''),
+	           coalesce(tinydevcrm._parse_headers($8), '{}'), nullif($9, '')::numeric, coalesce($10::boolean, false),
+	           coalesce(nullif($11, ''), '0')::interval)`
 
 func createArguments(form url.Values, asked request) []any {
 	return append([]any{form.Get("source"), form.Get("url"), asked.Table, asked.Mode, pq.Array(asked.Key), asked.Options, form.Get("schedule"), asked.Headers},
@@ -121,8 +116,7 @@ func (s *screen) create(ctx context.Context, form url.Values) (any, error) {
 		return nil, err
 	}
 	var id int64
-	var headers map[string]string
-	err = s.site.DB(ctx).QueryRowContext(ctx, createSource, createArguments(form, asked)...).Scan(&id, db.JSON(&headers))
+	err = s.site.DB(ctx).QueryRowContext(ctx, createSource, createArguments(form, asked)...).Scan(&id)
 	if err != nil {
 		return nil, fmt.Errorf("create a source: %w", err)
 	}
@@ -135,16 +129,9 @@ func (s *screen) fetch(ctx context.Context, form url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	headers, err := s.tryCreate(ctx, form, asked)
+	headers, options, err := s.tryCreate(ctx, form, asked)
 	if err != nil {
 		return nil, err
-	}
-	options := asked.values
-	if options.Get("table") == "" {
-		options.Set("table", form.Get("source"))
-	}
-	if options.Get("mode") == "" {
-		options.Set("mode", "replace")
 	}
 	var seen found
 	seen.File, seen.Plan, err = s.check(ctx, s.site.DB(ctx), form.Get("url"), headers, form.Get("source"), options)
@@ -157,18 +144,34 @@ func (s *screen) fetch(ctx context.Context, form url.Values) (any, error) {
 	return seen, nil
 }
 
-// tryCreate creates a source for the time of a transaction, and returns its headers.
-func (s *screen) tryCreate(ctx context.Context, form url.Values, asked request) (headers map[string]string, err error) {
+// tryCreate creates a source for the time of a transaction, and returns its headers and the options of its imports.
+func (s *screen) tryCreate(ctx context.Context, form url.Values, asked request) (headers map[string]string, options url.Values, err error) {
 	tx, err := s.site.DB(ctx).BeginTx(ctx, nil)
 	if err != nil {
-		return nil, fmt.Errorf("check a source: %w", err)
+		return nil, nil, fmt.Errorf("check a source: %w", err)
 	}
 	defer tx.Rollback()
 	var id int64
-	if err := tx.QueryRowContext(ctx, createSource, createArguments(form, asked)...).Scan(&id, db.JSON(&headers)); err != nil {
-		return nil, fmt.Errorf("check a source: %w", err)
+	if err := tx.QueryRowContext(ctx, createSource, createArguments(form, asked)...).Scan(&id); err != nil {
+		return nil, nil, fmt.Errorf("check a source: %w", err)
 	}
-	return headers, nil
+	var document []byte
+	var table, mode string
+	var key []string
+	if err := tx.QueryRowContext(ctx, `
+		select headers, table_name::text, mode, key, options || tinydevcrm._list_shape_options(options)
+		  from tinydevcrm.sources
+		 where id = $1`, id).Scan(db.JSON(&headers), &table, &mode, pq.Array(&key), &document); err != nil {
+		return nil, nil, fmt.Errorf("check a source: %w", err)
+	}
+	options, err = upload.ReadOptions(document)
+	if err != nil {
+		return nil, nil, err
+	}
+	options.Set("table", table)
+	options.Set("mode", mode)
+	options["key"] = key
+	return headers, options, nil
 }
 
 // advise is a problem with what to do.
