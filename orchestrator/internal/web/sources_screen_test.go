@@ -149,8 +149,11 @@ func TestSourcesScreen(t *testing.T) {
 	b.press("#imports tbody th a")
 	b.expect("#import", "Fetched by")
 	b.press("#import a[href='/sources/orders']")
+	b.checkErrors()
 
 	// What fails says why and what to do, here and where all failures are.
+	b = newBrowser(t)
+	b.do("open the source", chromedp.Navigate(f.server.URL+"/sources/orders"))
 	e.set(http.StatusNotFound, "gone")
 	b.press(`[formaction="/sources/run"]`)
 	b.expect("#runs tbody tr:first-child td.bad", "404 Not Found")
