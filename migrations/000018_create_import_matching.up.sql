@@ -259,6 +259,42 @@ $$;
 comment on function tinydevcrm._keeps_table(tinydevcrm.imports) is
     'Whether an existing table keeps its columns and types, to which those of the file must fit.';
 
+create function tinydevcrm._list_kept_columns(
+    source      text,
+    table_name  text,
+    mode        text,
+    options     jsonb,
+    schema_name name default current_schema()
+)
+    returns text[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(attname::text order by attnum)
+      from pg_attribute
+     where attrelid = to_regclass(
+               format(
+                   '%I.%I',
+                   _list_kept_columns.schema_name,
+                   coalesce(
+                       nullif(_list_kept_columns.table_name, ''),
+                       tinydevcrm._make_table_name(_list_kept_columns.source))))
+       and attnum > 0
+       and not attisdropped
+       and attgenerated = ''
+       and attidentity <> 'a'
+       and tinydevcrm._keeps_table(
+               jsonb_populate_record(
+                   null::tinydevcrm.imports,
+                   jsonb_build_object(
+                       'mode', _list_kept_columns.mode, 'options', _list_kept_columns.options)))
+$$;
+
+comment on function tinydevcrm._list_kept_columns(text, text, text, jsonb, name) is
+    'The columns of the table that an import fills and keeps as it is: those of a file of JSON without '
+    'an object, which names none. Null when the import creates the table or may recreate it.';
+
 create function tinydevcrm._separate_currencies(inout import tinydevcrm.imports)
     returns tinydevcrm.imports
     language plpgsql
@@ -339,6 +375,7 @@ comment on function tinydevcrm._separate_currencies(tinydevcrm.imports) is
 
 revoke execute on function
     tinydevcrm._keeps_table(tinydevcrm.imports),
+    tinydevcrm._list_kept_columns(text, text, text, jsonb, name),
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
@@ -349,6 +386,7 @@ from public;
 
 grant execute on function
     tinydevcrm._keeps_table(tinydevcrm.imports),
+    tinydevcrm._list_kept_columns(text, text, text, jsonb, name),
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),

@@ -103,7 +103,7 @@ func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dia
 	}
 	l.table.nulls.takesQuoted = format.open != nil
 	if format.open != nil {
-		return l.openNamed(format, whole)
+		return l.openNamed(ctx, format, whole)
 	}
 	if err := checkText(sample); err != nil {
 		return Dialect{}, err

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lib/pq"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -141,17 +143,22 @@ func (r *Request) checkOptions(format fileFormat) error {
 }
 
 // openNamed reads the first record of a file that names its columns.
-func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
+func (l *loader) openNamed(ctx context.Context, format fileFormat, text io.Reader) (Dialect, error) {
 	var err error
 	if l.named, err = format.open(text, l.request); err != nil {
 		return Dialect{}, err
 	}
 	l.closers = append(l.closers, l.named)
 	l.ahead, err = l.named.Next()
-	if errors.Is(err, io.EOF) && len(l.named.Columns()) > 0 {
-		err = nil
+	l.header = nil
+	for _, column := range l.named.Columns() {
+		l.header = append(l.header, column.Name)
 	}
 	if errors.Is(err, io.EOF) {
+		err = l.keepColumns(ctx)
+	}
+	l.width = len(l.header)
+	if err == nil && l.width == 0 {
 		return Dialect{}, &db.UserError{
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD005",
@@ -162,12 +169,20 @@ func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, explainRecord(err)
 	}
-	l.header = nil
-	for _, column := range l.named.Columns() {
-		l.header = append(l.header, column.Name)
-	}
-	l.width = len(l.header)
 	return Dialect{Format: format.Name, Encoding: "UTF8"}, nil
+}
+
+// keepColumns gives a file that names no columns, because it has no records, those of the table that it goes into.
+func (l *loader) keepColumns(ctx context.Context) error {
+	if len(l.header) > 0 {
+		return nil
+	}
+	options, err := marshalNames(l.request.Shape)
+	if err != nil {
+		return err
+	}
+	return l.conn.QueryRowContext(ctx, "select tinydevcrm._list_kept_columns($1, $2, $3, $4)",
+		l.request.Source, l.request.Table, l.request.Mode, options).Scan(pq.Array(&l.header))
 }
 
 // placeColumns finds places for columns that the file has named since, and adds those that are new.
