@@ -79,8 +79,8 @@ func TestASourceOfAUserIsImportedByTheirOwnJob(t *testing.T) {
 		t.Errorf("the table has %s", got)
 	}
 	if got := dbtest.Value[string](t, ann, `
-		select concat_ws('|', imports.source, mode, row_count, problem_count, reject_count, line, line_text)
-		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|upsert|3|1|1|5|4,short,surplus" {
+		select concat_ws('|', imports.source, (dialect).format, mode, row_count, problem_count, reject_count, line, line_text)
+		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|csv|upsert|3|1|1|5|4,short,surplus" {
 		t.Errorf("the log has %s", got)
 	}
 	for _, table := range []string{"source_rows", "imports where owner = 'runner'::regrole"} {
