@@ -162,6 +162,7 @@ func TestSourcesScreen(t *testing.T) {
 	b.takeScreenshots("source-failing")
 	b.do("open the home", chromedp.Navigate(f.server.URL+"/"))
 	b.expect("#troubled", "source orders")
+	b.expect("#glance", "1 source in trouble")
 	b.expect("#latest .failed", "404 Not Found")
 	b.press("#latest .failed .matview")
 	b.expect("h1", "orders")
