@@ -10,12 +10,15 @@ create type tinydevcrm.csv_dialect as (
     has_header boolean,
     skip_lines integer,
     has_blanks boolean,
-    warnings   text[]
+    warnings   text[],
+    format     text,
+    sheet      text,
+    members    text[]
 );
 
 comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written. sniff_csv() finds it. Of a file in another format it has only the '
-    'encoding and the warnings.';
+    'How a file is written. sniff_csv() finds it for a CSV file. Of a file in another format it has '
+    'only what that format has.';
 comment on column tinydevcrm.csv_dialect.encoding is
     'UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller '
     'of sniff_csv() gave.';
@@ -40,6 +43,13 @@ comment on column tinydevcrm.csv_dialect.has_blanks is
     'Whether blanks may stand before and after a quoted cell, and do not belong to it.';
 comment on column tinydevcrm.csv_dialect.warnings is
     'Sentences about what is a weak guess. An import adds them to its notices.';
+comment on column tinydevcrm.csv_dialect.format is
+    'The format, as --format names it: csv, json, jsonl, parquet or xlsx.';
+comment on column tinydevcrm.csv_dialect.sheet is
+    'The sheet of a workbook; null for other files.';
+comment on column tinydevcrm.csv_dialect.members is
+    'Which files of a zip were asked for, as --member names them; null for its only file, and for '
+    'other files.';
 
 create function tinydevcrm._load_record_cutter()
     returns void
@@ -400,6 +410,9 @@ as $$
         'skip_lines': best.lines,
         'has_blanks': best.blanks,
         'warnings': warnings,
+        'format': 'csv',
+        'sheet': None,
+        'members': None,
     }
 $$;
 

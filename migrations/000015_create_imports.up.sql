@@ -108,7 +108,7 @@ comment on column tinydevcrm.imports.table_name is
 comment on column tinydevcrm.imports.relation is
     'The table itself, even after it was renamed; null while the import is running.';
 comment on column tinydevcrm.imports.dialect is
-    'How the file was written; null for an import from a staging table.';
+    'How the file was written; null for an import from a staging table of yours.';
 comment on column tinydevcrm.imports.columns is
     'Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in '
     'the file}]. While the import is running, as in tinydevcrm.import_step.';

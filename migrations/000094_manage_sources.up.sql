@@ -164,7 +164,10 @@ create function tinydevcrm.alter_source(
     options         jsonb default null,
     schedule        text default null,
     refuse_if_fewer numeric default null,
-    notify_deadline interval default null
+    notify_deadline interval default null,
+    mode            text default null,
+    key             text[] default null,
+    accepts_empty   boolean default null
 )
     returns void
     language plpgsql
@@ -181,18 +184,27 @@ begin
                else nullif(alter_source.schedule, '')
            end,
            refuse_if_fewer = coalesce(alter_source.refuse_if_fewer, sources.refuse_if_fewer),
-           notify_deadline = coalesce(alter_source.notify_deadline, sources.notify_deadline)
+           notify_deadline = coalesce(alter_source.notify_deadline, sources.notify_deadline),
+           mode = coalesce(alter_source.mode, sources.mode),
+           key = case
+               when alter_source.key is not null then nullif(alter_source.key, '{}')
+               when coalesce(alter_source.mode, sources.mode) = 'upsert' then sources.key
+           end,
+           accepts_empty = coalesce(alter_source.accepts_empty, sources.accepts_empty)
      where sources.id = tinydevcrm._find_own_source(alter_source.name);
 exception
-    when check_violation or not_null_violation then
+    when check_violation or not_null_violation or foreign_key_violation then
         perform tinydevcrm._refuse_source(alter_source.name);
 end
 $$;
 
-comment on function tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval) is
-    'Changes a source; what is null stays. Headers and options replace all that there were. An empty '
-    'schedule ends it. The next file counts as new. Raises TD001 when there is no such source, and '
-    'the errors of tinydevcrm.create_source().';
+comment on function tinydevcrm.alter_source(
+    text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean
+) is
+    'Changes a source; what is null stays. Headers, options and key replace all that there were. An empty '
+    'schedule ends it, 0 ends refuse_if_fewer and notify_deadline. After a change of the URL, headers, '
+    'mode, key or options the next file counts as new. Raises TD001 when there is no such source, and the '
+    'errors of tinydevcrm.create_source().';
 
 create function tinydevcrm._set_source_pause(name text, is_paused boolean)
     returns void
@@ -254,7 +266,8 @@ revoke execute on function
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),
     tinydevcrm.run_source(text, boolean),
-    tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval),
+    tinydevcrm.alter_source(
+        text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean),
     tinydevcrm._set_source_pause(text, boolean),
     tinydevcrm.pause_source(text),
     tinydevcrm.resume_source(text),
@@ -268,7 +281,8 @@ grant execute on function
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),
     tinydevcrm.run_source(text, boolean),
-    tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval),
+    tinydevcrm.alter_source(
+        text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean),
     tinydevcrm._set_source_pause(text, boolean),
     tinydevcrm.pause_source(text),
     tinydevcrm.resume_source(text),

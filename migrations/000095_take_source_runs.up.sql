@@ -315,7 +315,8 @@ as $$
            sources.mode,
            sources.key,
            case
-               when is_own then sources.options
+               when is_own then
+                   sources.options || tinydevcrm._list_shape_options(sources.options)
                -- The types and what the table wants are for the job of the owner.
                else (
                    select coalesce(jsonb_object_agg(given.key, given.value), '{}')

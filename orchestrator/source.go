@@ -4,12 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -109,7 +106,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 		})
 	}
 	create.RunE = func(command *cobra.Command, args []string) error {
-		request, options, err := sourceOptions(args[0], plan.values)
+		request, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
 			return err
 		}
@@ -133,39 +130,18 @@ func (p *program) createSourceCommand() *cobra.Command {
 	return create
 }
 
-// sourceOptions checks options of an upload, and writes those that a source keeps as JSON.
-func sourceOptions(name string, values url.Values) (upload.Request, string, error) {
-	request, err := upload.NewRequest(name, values)
-	if err != nil {
-		return request, "", err
-	}
-	options := make(map[string]any)
-	for _, option := range slices.Sorted(maps.Keys(values)) {
-		switch option {
-		case "table", "mode", "key":
-		case "type":
-			options[option] = request.Types
-		default:
-			options[option] = values[option]
-			if len(values[option]) == 1 {
-				options[option] = values.Get(option)
-			}
-		}
-	}
-	text, err := json.Marshal(options)
-	if err != nil {
-		return request, "", fmt.Errorf("write the options: %w", err)
-	}
-	return request, string(text), nil
-}
-
 func (p *program) alterSourceCommand() *cobra.Command {
 	var plan sourcePlan
-	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule or limits of a source"}
+	var mode string
+	var key []string
+	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode or limits of a source"}
 	plan.addFlags(alter)
 	var isOnRequest bool
 	alter.Flags().BoolVar(&isOnRequest, "no-schedule", false, "end the schedule: it is fetched on request only")
 	alter.MarkFlagsMutuallyExclusive("schedule", "no-schedule")
+	alter.Flags().StringVar(&mode, "mode", "", "replace, append or upsert")
+	alter.Flags().StringSliceVar(&key, "key", nil, "column by which mode upsert finds a row; repeat it, or a,b, for more")
+	alter.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too; --accept-empty=false refuses it again")
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		var target sql.Null[string]
 		if len(args) == 2 {
@@ -175,8 +151,10 @@ func (p *program) alterSourceCommand() *cobra.Command {
 		deadline := sql.Null[float64]{V: plan.deadline.Seconds(), Valid: command.Flags().Changed("notify-deadline")}
 		if _, err := pool.ExecContext(command.Context(), `
 			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => $4,
-			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6))`,
-			args[0], target, headers, schedule, nullIf(plan.fewer, -1), deadline); err != nil {
+			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6),
+			                               mode => nullif($7, ''), key => $8::text[], accepts_empty => $9::boolean)`,
+			args[0], target, headers, schedule, nullIf(plan.fewer, -1), deadline, mode, pq.Array(key),
+			sql.Null[bool]{V: plan.isEmptyNormal, Valid: command.Flags().Changed("accept-empty")}); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "source %q is changed\n", args[0])

@@ -79,8 +79,8 @@ func TestASourceOfAUserIsImportedByTheirOwnJob(t *testing.T) {
 		t.Errorf("the table has %s", got)
 	}
 	if got := dbtest.Value[string](t, ann, `
-		select concat_ws('|', imports.source, mode, row_count, problem_count, reject_count, line, line_text)
-		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|upsert|3|1|1|5|4,short,surplus" {
+		select concat_ws('|', imports.source, (dialect).format, mode, row_count, problem_count, reject_count, line, line_text)
+		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|csv|upsert|3|1|1|5|4,short,surplus" {
 		t.Errorf("the log has %s", got)
 	}
 	for _, table := range []string{"source_rows", "imports where owner = 'runner'::regrole"} {
@@ -179,7 +179,11 @@ func TestTheCommandsOfSources(t *testing.T) {
 	if show := mustCommand(t, server.URL, "source", "show", "orders"); strings.Count(show, "failed") != 1 || strings.Count(show, "imported") != 1 {
 		t.Errorf("the runs are %s", show)
 	}
-	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly", "--mode", "upsert", "--key", "id", "--accept-empty")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--notify-deadline", "2h")
+	if got := dbtest.Value[string](t, pool, "select concat_ws(' ', mode, key, accepts_empty, schedule, notify_deadline) from tinydevcrm.sources"); got != "upsert {id} t hourly 02:00:00" {
+		t.Errorf("the source is changed to %s", got)
+	}
 	mustCommand(t, server.URL, "source", "alter", "orders", "--no-schedule", "--notify-deadline", "0")
 	if got := dbtest.Value[string](t, pool, "select concat_ws('|', schedule, notify_deadline) from tinydevcrm.sources"); got != "00:00:00" {
 		t.Errorf("schedule and deadline are still %s", got)

@@ -342,10 +342,22 @@ select is_empty(
 
 -- What can be given
 
+create type pg_temp.parts as (
+    encoding   text,
+    delimiter  text,
+    quote      text,
+    escape     text,
+    line_end   text,
+    has_header boolean,
+    skip_lines integer,
+    has_blanks boolean,
+    warnings   text[]
+);
+
 create temporary table given (
     name      text,
     sample    text,
-    parts     tinydevcrm.csv_dialect,
+    parts     pg_temp.parts,
     shown     text
 );
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(70);
+select plan(74);
 
 update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
@@ -159,6 +159,17 @@ select tinydevcrm.drop_source('first');
 reset session authorization;
 delete from tinydevcrm.sources where name like 'many %';
 set local session authorization "Tap Ann";
+-- changes
+
+select tinydevcrm.create_source('changed', 'https://example.com/a.csv', mode => 'upsert', key => '{id}', refuse_if_fewer => 0.5);
+select tinydevcrm.alter_source('changed', accepts_empty => true, refuse_if_fewer => 0);
+select results_eq(
+    $$ select mode, key, accepts_empty, refuse_if_fewer from tinydevcrm.sources $$,
+    $$ values ('upsert', '{id}'::text[], true, 0::numeric) $$, 'what a change does not name stays');
+select tinydevcrm.alter_source('changed', mode => 'append');
+select is((select key from tinydevcrm.sources), null, 'mode append has no key');
+select throws_ok($$ select tinydevcrm.alter_source('changed', mode => 'upsert') $$, 'TD007', null, 'mode upsert needs one again');
+select tinydevcrm.drop_source('changed');
 
 -- events and states
 
@@ -218,6 +229,10 @@ select is(
     (select string_agg(body::jsonb ->> 'type', ',') from tinydevcrm.matview_refresh_events as events
       cross join lateral tinydevcrm._build_webhook_body(events) as body (body) where matview = 'source late'), 'source.failed,source.recovered',
     'and programs see that it is a source');
+select is(
+    (select string_agg(distinct described.path, ',') from tinydevcrm.matview_refresh_events as events
+      cross join lateral tinydevcrm._describe_event(events) as described where matview = 'source late'), '/sources/late',
+    'a notification leads to the page of the source');
 
 update tinydevcrm.sources set created_at = now() - interval '61 minutes';
 select tinydevcrm._note_silent_sources();

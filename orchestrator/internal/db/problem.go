@@ -32,6 +32,8 @@ type Problem struct {
 	Hint    string `json:"hint,omitempty"`
 	// Lines are the first lines of a file that make it invalid. Detail repeats them.
 	Lines []Line `json:"lines,omitempty"`
+	// Choices are the values of an option, of which one is needed; nil for none.
+	Choices *Choices `json:"choices,omitempty"`
 	// Position is the character, from 1, of Query at which the database found the error; 0 for none.
 	Position int    `json:"position,omitempty"`
 	Query    string `json:"-"`
@@ -44,6 +46,18 @@ type Line struct {
 	Number int64  `json:"line"`
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
+}
+
+// Choices are values that an option can have.
+type Choices struct {
+	Option string   `json:"option"`
+	Values []Choice `json:"values"`
+}
+
+// A Choice is a value of an option, and what it is.
+type Choice struct {
+	Value string `json:"value"`
+	Label string `json:"label"`
 }
 
 func (l Line) String() string { return fmt.Sprintf("line %d: %s: %s", l.Number, l.Reason, l.Text) }
@@ -70,6 +84,18 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// ReadProblem reads what String has written. The code is empty.
+func ReadProblem(text string) Problem {
+	const before = "\n  Hint: "
+	var problem Problem
+	if at := strings.LastIndex(text, before); at >= 0 {
+		text, problem.Hint = text[:at], text[at+len(before):]
+	}
+	problem.Message, problem.Detail, _ = strings.Cut(text, "\n  ")
+	problem.Detail = strings.ReplaceAll(problem.Detail, "\n  ", "\n")
+	return problem
+}
+
 // A UserError is an error in the user's input that the program finds before it calls SQL.
 type UserError struct {
 	Status int
@@ -79,6 +105,7 @@ type UserError struct {
 	Detail  string
 	Hint    string
 	Lines   []Line
+	Choices *Choices
 }
 
 func (e *UserError) Error() string { return e.Message }
@@ -128,6 +155,7 @@ func Explain(err error) Problem {
 			Detail:  fromUser.Detail,
 			Hint:    fromUser.Hint,
 			Lines:   fromUser.Lines,
+			Choices: fromUser.Choices,
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)

@@ -3,15 +3,11 @@
 package source
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -301,7 +297,7 @@ func (r *Runner) importFile(ctx context.Context, run *run) error {
 
 // request says how a file is imported.
 func (r *Runner) request(run *run, file, etag, lastModified string) (upload.Request, error) {
-	values, err := optionsOf(run.options)
+	values, err := upload.ReadOptions(run.options)
 	if err != nil {
 		return upload.Request{}, err
 	}
@@ -334,34 +330,6 @@ func (r *Runner) request(run *run, file, etag, lastModified string) (upload.Requ
 func (r *Runner) bounded(request upload.Request) upload.Request {
 	request.MaxBytes, request.MaxRatio = r.limits.MaxBytes, r.limits.MaxRatio
 	return request
-}
-
-// optionsOf reads the options of a source as a form has them.
-func optionsOf(document []byte) (url.Values, error) {
-	var options map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	// A number stays as it is written.
-	decoder.UseNumber()
-	if err := decoder.Decode(&options); err != nil {
-		return nil, fmt.Errorf("read the options: %w", err)
-	}
-	values := make(url.Values)
-	for name, option := range options {
-		switch option := option.(type) {
-		case nil:
-		case []any:
-			for _, item := range option {
-				values.Add(name, fmt.Sprint(item))
-			}
-		case map[string]any:
-			for column, choice := range option {
-				values.Add(name, pq.QuoteIdentifier(column)+"="+fmt.Sprint(choice))
-			}
-		default:
-			values.Add(name, fmt.Sprint(option))
-		}
-	}
-	return values, nil
 }
 
 // fail records a failure.

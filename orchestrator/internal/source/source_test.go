@@ -326,53 +326,6 @@ func pack(t *testing.T, text string) []byte {
 	return packed.Bytes()
 }
 
-// What is refused leaves the table as it was, and says what lets it in.
-func TestDriftIsRefusedOrLetIn(t *testing.T) {
-	pool := schema(t)
-	first := "id,name\n1,a\n2,b\n3,c\n4,d\n"
-	for i, test := range []struct{ name, options, file, want, rows string }{
-		{"fewer rows", "", "id,name\n1,a\n", "the file has 1 rows, and the last one had 4", ""},
-		{"enough rows", "", "id,name\n1,a\n2,b\n", "", "1a,2b"},
-		{"a new column", "", "id,name,new\n1,a,x\n2,b,y\n", "the columns differ from those of the last file: new is new", ""},
-		{"a new column, added", `{"new_columns": "add"}`, "id,name,new\n1,a,x\n2,b,y\n", "", "1a,2b"},
-		{"a new column, ignored", `{"new_columns": "ignore"}`, "id,name,new\n1,a,x\n2,b,y\n", "", "1a,2b"},
-		{"a missing column", "", "id\n1\n2\n", "the columns differ from those of the last file: name is missing", ""},
-		{"a missing column, null", `{"missing_columns": "null"}`, "id\n1\n2\n", "", "1,2"},
-		{"another type", "", "id,name\n1,a\nx,b\n", "the columns differ from those of the last file: id is text and was integer", ""},
-		{"another type, widened", `{"widen": "yes"}`, "id,name\n1,a\nx,b\n", "", "1a,xb"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := newOrigin(t, give(first))
-			end := begin(t, pool, upload.Limits{})
-			defer end()
-			table := fmt.Sprintf("drift%d", i)
-			options := test.options
-			if options == "" {
-				options = "{}"
-			}
-			name := create(t, pool, table, o.URL, ", refuse_if_fewer => 0.5, options => '"+options+"'")
-			await(t, pool, name, "imported", 1)
-			o.now(give(test.file))
-			again(t, pool, name)
-			want, rows := "imported", test.rows
-			if test.want != "" {
-				want, rows = "failed", "1a,2b,3c,4d"
-			}
-			if got := await(t, pool, name, want, 2); !strings.HasPrefix(got, test.want) {
-				t.Errorf("the error is %q, want %q", got, test.want)
-			}
-			column := "id || name"
-			if strings.Contains(test.name, "missing column, null") {
-				column = "id::text"
-			}
-			if got := dbtest.Value[string](t, pool, fmt.Sprintf("select string_agg(%s, ',' order by id) from %s", column, table)); got != rows {
-				t.Errorf("the table has %s, want %s", got, rows)
-			}
-			dbtest.Exec(t, pool, "select tinydevcrm.drop_source($1)", name)
-		})
-	}
-}
-
 func TestTwoProgramsShareTheSources(t *testing.T) {
 	pool := schema(t)
 	o := newOrigin(t, give("id\n1\n"))

@@ -115,6 +115,7 @@ func inFile(name string, err error) error {
 		Detail:  problem.Detail,
 		Hint:    problem.Hint,
 		Lines:   problem.Lines,
+		Choices: problem.Choices,
 	}
 }
 

@@ -78,12 +78,13 @@ func (f *fixture) handler() http.Handler { return web.HandlerWithHeartbeat(f.con
 
 func (f *fixture) config() web.Config {
 	return web.Config{
-		Pool:      f.pool,
-		MaxUpload: maxUpload,
-		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
-		Events:    f.events.subscribe,
-		Upload:    upload.Limits{}.Load,
-		Preview:   upload.Limits{}.Preview,
+		Pool:        f.pool,
+		MaxUpload:   maxUpload,
+		Logger:      slog.New(slog.NewJSONHandler(f.log, nil)),
+		Events:      f.events.subscribe,
+		Upload:      upload.Limits{}.Load,
+		Preview:     upload.Limits{}.Preview,
+		CheckSource: f.checkSource,
 	}
 }
 
@@ -93,6 +94,8 @@ func (f *fixture) removeAll() {
 	defer cancel()
 	for _, statement := range []string{
 		`delete from tinydevcrm.subscriptions`,
+		`delete from tinydevcrm.sources`,
+		`delete from tinydevcrm.matview_refresh_events where source_id is not null`,
 		`select tinydevcrm.drop_matview(relation)
 		   from tinydevcrm.matviews
 		   join pg_class on pg_class.oid = relation

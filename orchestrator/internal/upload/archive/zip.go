@@ -29,7 +29,7 @@ type Zip struct {
 	members []*zip.File
 }
 
-// A Member is a file in a zip.
+// A Member is a file in a zip. Its name is valid UTF-8, whatever the archive says.
 type Member struct {
 	Name string
 	// Size is that of the text, as the archive says.
@@ -143,7 +143,7 @@ func checkCount(file io.ReaderAt, size int64) error {
 func (z *Zip) Members() []Member {
 	members := make([]Member, len(z.members))
 	for i, member := range z.members {
-		members[i] = Member{member.Name, member.UncompressedSize64}
+		members[i] = Member{strings.ToValidUTF8(member.Name, "\ufffd"), member.UncompressedSize64}
 	}
 	return members
 }

@@ -280,6 +280,28 @@ func (w *Workbook) Find(name string) (Sheet, error) {
 	return *first, nil
 }
 
+// Outline returns the first row of a sheet that has a value, and where the sheet says that its cells are, such as A1:H20.
+func (w *Workbook) Outline(sheet Sheet) (first []string, area string, err error) {
+	rows, err := w.Rows(sheet)
+	if err != nil {
+		return nil, "", err
+	}
+	defer rows.Close()
+	record, err := rows.Next()
+	if errors.Is(err, io.EOF) {
+		return nil, rows.area, nil
+	}
+	if err != nil {
+		return nil, rows.area, err
+	}
+	for _, field := range record.Fields {
+		if len(field.Text) > 0 {
+			first = append(first, string(field.Text))
+		}
+	}
+	return first, rows.area, nil
+}
+
 // A chain reads one part after the other.
 type chain struct{ io.Reader }
 

@@ -536,3 +536,22 @@ func heap() uint64 {
 	runtime.ReadMemStats(&stats)
 	return stats.HeapInuse
 }
+
+// What is in a sheet is its first row, and where the program says that its cells are.
+func TestOutline(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"libreoffice.xlsx": "A1:I6", "openpyxl.xlsx": "A1:I6"} {
+		file, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		book, err := open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, area, err := book.Outline(book.Sheets()[0])
+		if err != nil || area != want || len(first) != 1 || first[0] != "Orders of January" {
+			t.Errorf("%s: %q in %s, %v", name, first, area, err)
+		}
+	}
+}
