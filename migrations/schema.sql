@@ -226,7 +226,7 @@ function _load_cell_kinds() returns void
 -- Finds how a CSV is written: the delimiter and the quote that cut it best.
 
 type csv_dialect
-    -- How a CSV file is written.
+    -- How a file is written.
     encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the caller of sniff_csv() gave.
     delimiter            text         -- Separates two cells: 1 to 10 characters.
     quote                text         -- Begins and ends a quoted cell: one ASCII character; null when no cell is quoted.
@@ -236,6 +236,9 @@ type csv_dialect
     skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
     has_blanks           boolean      -- Whether blanks may stand before and after a quoted cell, and do not belong to it.
     warnings             text[]       -- Sentences about what is a weak guess.
+    format               text         -- The format, as --format names it: csv, json, jsonl, parquet or xlsx.
+    sheet                text         -- The sheet of a workbook; null for other files.
+    members              text[]       -- Which files of a zip were asked for, as --member names them; null for its only file, and for other files.
 
 function _load_record_cutter() returns void
     -- Puts Python functions into GD[tinydevcrm_record_cutter] for another PL/Python function: whether a record is blank, the records of a text, the complete ones among them, the index of the first record that is not blank, and the index of the first record below titles and comments.
@@ -356,7 +359,7 @@ table imports
     schema_name          name         -- Schema of the table.
     table_name           name         -- Name of the table.
     relation             regclass     -- The table itself, even after it was renamed; null while the import is running.
-    dialect              csv_dialect  -- How the file was written; null for an import from a staging table.
+    dialect              csv_dialect  -- How the file was written; null for an import from a staging table of yours.
     columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
     byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
@@ -477,14 +480,26 @@ function _compare_columns(import imports) returns table (
     )
     -- The columns of an import beside those of its table.
 
-function _check_options(options jsonb) returns jsonb
-    -- Checks the options of an import, and returns them with their defaults.
+function _check_options(options jsonb, format text default null) returns jsonb
+    -- Checks the options of an import of a file in some format, and returns them with their defaults.
 
 function _list_column_differences(import imports) returns table (name text, is_new boolean)
     -- The columns that only the file has (is_new) or only the table, and that the options of the import do not allow.
 
 function _check_columns(import imports) returns void
     -- Checks that file and table have the same columns, except for what the options of the import allow.
+
+function _keeps_table(import imports) returns boolean
+    -- Whether an existing table keeps its columns and types, to which those of the file must fit.
+
+function _list_kept_columns(
+        source text,
+        table_name text,
+        mode text,
+        options jsonb,
+        schema_name name default "current_schema"()
+    ) returns text[]
+    -- The columns of the table that an import fills and keeps as it is: those of a file of JSON without an object, which names none.
 
 function _separate_currencies(inout import imports) returns imports
     -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
@@ -701,7 +716,8 @@ function import_staging(
         nulls text[] default '{}',
         schema_name name default "current_schema"(),
         distribute_by text default null,
-        options jsonb default '{}'
+        options jsonb default '{}',
+        dialect csv_dialect default null
     ) returns imports
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
@@ -1152,7 +1168,8 @@ table matview_refresh_events
     id                   bigint       -- Number of the event.
     owner                regrole      -- Owner of the materialized view.
     matview_id           bigint       -- The registration; null when it has been removed.
-    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed.
+    source_id            bigint       -- Number of the source of files that the event is about; null when it is about a view.
+    matview              text         -- Name of the materialized view at that time, with its schema, quoted if needed; or "source" and the name of a source.
     schedule_id          bigint       -- The schedule that refreshed it; null for a refresh on request.
     outcome              text         -- refreshed: it succeeded; recovered: it succeeded after a failure; failed: it failed and the old rows stay; skipped: another refresh of the view was running; late: its schedule was due and it was not refreshed; silent: its tables have not changed within notify_deadline; resumed: they have changed again; dropped: the view is gone.
     is_notified          boolean      -- Whether the event notifies, which means that it goes to the subscriptions.
@@ -2499,7 +2516,7 @@ function _list_due_webhooks() returns table (subscription_id bigint, name text, 
     -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
-    -- The body of the post of an event: its type is "matview." and the outcome, its data the event.
+    -- The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event.
 
 function _build_gathered(webhook webhooks, delivery_id bigint, event matview_refresh_events, superseded_by bigint) returns json
     -- The body of the post of a webhook that gathers: that of the event, or of all that its delivery carries; for an e-mail with its recipients.
@@ -2707,11 +2724,310 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000092_create_retention
+-- 000092_create_sources
+-- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
+
+table sources
+    -- Where files come from again and again.
+    id                   bigint       -- Number of the source.
+    owner                regrole      -- Role that created it, and that owns the table.
+    name                 text         -- Its name, which is unique for its owner.
+    url                  text         -- What is fetched: a URL that a trigger has checked, or file: and a pattern for the names of files in the folder of orchestrator up --inbox.
+    headers              jsonb        -- Headers of each request, such as {"Authorization": "Bearer …"}, which a trigger has checked.
+    schema_name          name         -- Schema of the table.
+    table_name           name         -- Table that the rows go into.
+    mode                 text         -- What an import does with the rows that are there.
+    key                  text[]       -- Columns by which mode upsert finds a row.
+    options              jsonb        -- Further options of the import, by the names of those of POST /upload-file: {"delimiter": ";", "null": ["NA", "-"], "type": {"zip": "text"}, "new_columns": "add"}.
+    refuse_if_fewer      numeric      -- A file is refused when it has fewer rows than this share of those of the last import, 0 to 1; null for never.
+    accepts_empty        boolean      -- Whether a file without rows is imported.
+    schedule             text         -- When it is fetched, as it was typed; null for on request only.
+    notify_deadline      interval     -- When nothing new has come for so long, an event notifies, a minute to ten years; 0 for never.
+    is_paused            boolean      -- Whether its schedule is paused.
+    is_dropped           boolean      -- Setting it drops the source with its runs.
+    next_due_at          timestamptz  -- When it is fetched next; null when it is paused or has no schedule.
+    etag                 text         -- The ETag of the last file that was imported, for the server to answer that it has not changed.
+    last_modified        text         -- Its Last-Modified, likewise.
+    import_number        bigint       -- Number of the last import.
+    row_count            bigint       -- How many rows that file had.
+    created_at           timestamptz  -- When it was created.
+    checked_at           timestamptz  -- When a run last ended.
+    imported_at          timestamptz  -- When something new was last imported.
+    failing_since        timestamptz  -- When the first of the runs ended that have failed since the last success; null when the last one succeeded.
+    silent_since         timestamptz  -- When an event has said that nothing new has come within notify_deadline; null since something has.
+    primary key (id)
+    unique (owner, name)
+    foreign key (mode) references import_modes(name)
+    trigger _100_fill_in before insert or update of url, headers, mode, key, options, schedule, notify_deadline, is_paused: _sources_fill_in()
+    trigger _900_drop after update of is_dropped: _sources_drop()
+    trigger _900_note after update of failing_since, silent_since: _sources_note()
+
+function _compute_next_fetch(schedule text, after timestamptz) returns timestamptz
+    -- When a source is fetched first after a time; null without a schedule.
+
+function _find_source_problem(source sources) returns text
+    -- Why the URL of a source cannot be fetched with its headers; null when there is nothing against it.
+
+function _list_shape_options(options jsonb) returns jsonb
+    -- Of the options of a source, those of tinydevcrm.begin_import().
+
+function _sources_fill_in() returns trigger
+    -- Checks a source, and sets when it is due.
+
+function _sources_drop() returns trigger
+    -- Deletes a source whose owner has set is_dropped.
+
+
+-- 000093_create_source_runs
+-- What became of the sources: a run each time that one is due or asked for.
+
+table source_runs
+    -- What became of the sources: one row each time that a source was due or asked for.
+    id                   bigint       -- Number of the run.
+    source_id            bigint       -- The source.
+    owner                regrole      -- Owner of the source.
+    status               text         -- due: an orchestrator takes it next; fetching: one has taken it; waiting: the attempt failed and is repeated; staged: fetched, and a job of the owner imports it.
+    is_forced            boolean      -- Whether it is fetched even if the server has nothing new.
+    attempts             integer      -- How many times it was taken.
+    hidden_for           interval     -- For how long from now on no orchestrator takes it, at most 7 days.
+    visible_at           timestamptz  -- From when on an orchestrator takes it; one that is fetching it puts this off.
+    filename             text         -- Name of the file, for the log of imports.
+    etag                 text         -- The ETag of the answer.
+    last_modified        text         -- Its Last-Modified.
+    dialect              csv_dialect  -- How a staged file was written.
+    header               text[]       -- The columns of a staged file.
+    problems             jsonb        -- The lines of a staged file that were repaired or left out, as in tinydevcrm.import_problems; up to 1000.
+    import_number        bigint       -- Number of its import; null when there is none.
+    byte_count           bigint       -- Bytes of the file, as they were received.
+    row_count            bigint       -- Rows of the file.
+    error_code           text         -- SQLSTATE of the last failure, TD013 when the file could not be fetched; null when there was none.
+    error_message        text         -- What the last failure was, without the URL and the headers.
+    created_at           timestamptz  -- When it was due.
+    finished_at          timestamptz  -- When it ended; null while it is open.
+    primary key (id)
+    foreign key (source_id) references sources(id) on delete cascade
+    trigger _100_fill_in before insert or update: _source_runs_fill_in()
+    trigger _500_end after update of status: _source_runs_end()
+    trigger _500_note_due after insert: _source_runs_note_due()
+    trigger _600_create_job after update of status: _source_runs_create_job()
+    trigger _700_clear after update of status: _source_runs_clear()
+
+function _source_runs_fill_in() returns trigger
+    -- Sets the owner of a run, and its times.
+
+function _source_runs_note_due() returns trigger
+    -- Sets when a source that has just become due is due again.
+
+function _source_runs_end() returns trigger
+    -- Records with a source how its run has ended.
+
+
+-- 000094_manage_sources
+-- The calls that create, change, run, pause and drop sources.
+
+function _find_own_source(name text) returns bigint
+    -- Number of a source of the caller.
+
+function _request_run(source_id bigint, is_forced boolean) returns void
+    -- Makes a source due now, unless a run of it is open, and wakes the orchestrators.
+
+function create_source(
+        name text,
+        url text,
+        table_name text default null,
+        mode text default 'replace',
+        key text[] default null,
+        options jsonb default '{}',
+        schedule text default null,
+        headers jsonb default '{}',
+        refuse_if_fewer numeric default null,
+        accepts_empty boolean default false,
+        notify_deadline interval default '00:00:00',
+        schema_name name default "current_schema"()
+    ) returns bigint
+    -- Creates a source and has it fetched, now and by its schedule, such as 'daily at 6:00'; without one only on request.
+
+function run_source(name text, is_forced boolean default false) returns void
+    -- Has a source fetched now, also while it is paused.
+
+function alter_source(
+        name text,
+        url text default null,
+        headers jsonb default null,
+        options jsonb default null,
+        schedule text default null,
+        refuse_if_fewer numeric default null,
+        notify_deadline interval default null
+    ) returns void
+    -- Changes a source; what is null stays.
+
+function _set_source_pause(name text, is_paused boolean) returns void
+    -- Pauses or resumes a source.
+
+function pause_source(name text) returns void
+    -- Pauses the schedule of a source.
+
+function resume_source(name text) returns void
+    -- Ends the pause of a source: it is fetched at the next time of its schedule.
+
+function drop_source(name text) returns void
+    -- Drops a source with its runs.
+
+
+-- 000095_take_source_runs
+-- How orchestrators take runs: for a minute each, which they put off while they work.
+
+function _make_due_runs() returns void
+    -- Creates a run for each source that is due and has none open.
+
+function _is_fetchable(owner regrole) returns boolean
+    -- Whether this session may fetch the sources of a role: its own, and as an orchestrator all.
+
+function _fail_lost_runs() returns void
+    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file.
+
+function _take_run(hidden_for interval default '00:01:00') returns source_runs
+    -- Takes the run that is due the longest, for a time after which another orchestrator may take it; null when there is none.
+
+function _take_file(filename text) returns source_runs
+    -- Begins a run for a file of the inbox: of the source of this session's role with the longest pattern that fits its name; null when none does.
+
+function _describe_run(run source_runs) returns table (
+        id bigint,
+        attempt integer,
+        source text,
+        url text,
+        headers jsonb,
+        etag text,
+        last_modified text,
+        is_own boolean,
+        schema_name text,
+        table_name text,
+        mode text,
+        key text[],
+        options jsonb
+    )
+    -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
+
+
+-- 000096_answer_source_runs
+-- What orchestrators answer.
+
+function _lock_run(run_id bigint, attempt integer) returns source_runs
+    -- Locks a run that an orchestrator has taken.
+
+function _extend_run(run_id bigint, attempt integer, hidden_for interval) returns void
+    -- Keeps a run that an orchestrator has taken for some time from now on.
+
+function _return_run(run_id bigint, attempt integer) returns void
+    -- Returns a run that an orchestrator which ends cannot finish.
+
+function _check_rows(source sources, import imports) returns void
+    -- Checks how many rows an import of a source has, before its commit.
+
+function _end_run(run_id bigint, import_id bigint, etag text, last_modified text) returns void
+    -- Ends a run in the transaction of its import, and before the commit.
+
+function _finish_run(run_id bigint, attempt integer, import_id bigint, etag text, last_modified text) returns void
+    -- Ends a run that an orchestrator has imported, as tinydevcrm._end_run().
+
+function _note_unchanged(run_id bigint, attempt integer) returns void
+    -- Ends a run whose server has nothing new.
+
+function _fail_run(
+        run_id bigint,
+        attempt integer,
+        error_code text,
+        error_message text,
+        is_final boolean,
+        retry_after interval default '00:00:00'
+    ) returns boolean
+    -- Records that an attempt has failed.
+
+
+-- 000097_import_fetched
+-- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
+
+table source_rows
+    -- The rows of files that were fetched for other roles, until a job of the owner has imported them: see tinydevcrm.import_fetched().
+    run_id               bigint       -- The run that fetched the file.
+    row_number           bigint       -- Number of the row in the file, from 1, without the header and the lines that were left out.
+    cells                text[]       -- Its values, as the file has them, in the order of tinydevcrm.source_runs.header.
+    primary key (run_id, row_number)
+    foreign key (run_id) references source_runs(id) on delete cascade
+
+function _create_fetch_job(owner regrole) returns bigint
+    -- Creates the job that imports the fetched files of an owner, and returns its number.
+
+function _source_runs_create_job() returns trigger
+    -- Creates the job that imports a file.
+
+function _source_runs_clear() returns trigger
+    -- Removes the rows of a file that needs them no more.
+
+function _forget_staging(import_id bigint) returns void
+    -- Removes the import into a temporary table from the log: the import by the owner is what counts.
+
+function _stage_run(run_id bigint, attempt integer, import_id bigint, etag text, last_modified text) returns void
+    -- Hands the rows of a file that an orchestrator has loaded into a temporary table to the job of the source's owner.
+
+function _begin_fetched(after_id bigint) returns bigint
+    -- The next file that waits for a job of this session's role; null when there is none.
+
+function _load_fetched(run_id bigint) returns void
+    -- Imports a fetched file from our staging table.
+
+function _import_fetched(run_id bigint) returns void
+    -- Imports a fetched file of this session's role, or records why that fails: then the table stays as it was.
+
+procedure import_fetched()
+    -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
+
+
+-- 000098_note_sources
+-- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
+
+function _sources_note() returns trigger
+    -- Writes an event when a source begins to fail, recovers, becomes silent or has something new again.
+
+function _note_silent_sources() returns void
+    -- Notes which sources have had nothing new within their deadline, which writes an event for each.
+
+function _is_run_late(run source_runs) returns boolean
+    -- Whether a run has waited for over five minutes: for an orchestrator, or, staged, for the job of its owner.
+
+function _source_state(source sources) returns text
+    -- The state of a source, the first that applies: failing: its last run failed; late: it was due over five minutes ago and nothing has fetched it, or nothing has imported what was fetched; silent: nothing new has come within notify_deadline; paused; ok.
+
+view source_status
+    -- The sources that you may see, each with its state and its last run.
+    name                 text         -- Name of the source.
+    owner                regrole      -- Its owner.
+    url                  text         -- Its URL, without what may be a secret.
+    table_name           text         -- The table that it fills.
+    mode                 text         -- What an import does with the rows that are there.
+    schedule             text         -- Its schedule, as it was typed; null for on request only.
+    status               text         -- Its state: see tinydevcrm._source_state().
+    next_due_at          timestamptz  -- When it is fetched next; null when it is paused or has no schedule.
+    checked_at           timestamptz  -- When a run last ended.
+    imported_at          timestamptz  -- When something new was last imported.
+    import_number        bigint       -- Number of that import.
+    row_count            bigint       -- How many rows it had.
+    notify_deadline      interval     -- When nothing new has come for so long, it is silent; null for never.
+    failing_since        timestamptz  -- When the first of the runs ended that have failed since the last success.
+    last_run             text         -- Status of the last run: see tinydevcrm.source_runs.
+    attempts             integer      -- How many attempts it has had.
+    error_code           text         -- SQLSTATE of its last failure.
+    error_message        text         -- What its last failure was.
+    next_attempt_at      timestamptz  -- When its next attempt is; null when it waits for none.
+    is_troubled          boolean      -- Whether the state needs attention.
+
+
+-- 000099_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events with their deliveries, imports, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
+    -- Removes refresh events with their deliveries, imports, runs of sources, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_events(ids bigint[]) returns bigint
     -- Removes these events with their deliveries, except those that another session has locked.
@@ -2734,8 +3050,11 @@ function _remove_expired_imports(batch_size integer) returns bigint
 function _remove_expired_drops(batch_size integer) returns bigint
     -- Removes one batch of the expired definitions of dropped materialized views to which there are no subscriptions, and returns how many.
 
+function _remove_expired_runs(batch_size integer) returns bigint
+    -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
--- 000093_create_status
+
+-- 000100_create_status
 -- The state of everything, as views.
 
 function _cron_is_running() returns boolean
@@ -2812,7 +3131,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000094_create_overview
+-- 000101_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -2833,7 +3152,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs.
 
 
--- 000095_create_page_lists
+-- 000102_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -2899,7 +3218,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
 
 
--- 000096_list_subscriptions
+-- 000103_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -2933,7 +3252,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000097_follow_changes
+-- 000104_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(matview matviews, schema_name text, name text, reason text default null) returns void
@@ -2958,7 +3277,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000098_follow_table_changes
+-- 000105_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -2992,7 +3311,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000099_note_late_matviews
+-- 000106_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3002,7 +3321,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000100_create_upkeep
+-- 000107_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3023,6 +3342,9 @@ function _request_left_rounds() returns void
 function _settle_requests() returns void
     -- Gives each owner with requested refreshes a job that does them, and removes the job of all others.
 
+function _settle_fetches() returns void
+    -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
+
 function _settle_changes() returns void
     -- Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or cannot start, run each minute again: see tinydevcrm._wake_change_jobs().
 
@@ -3036,7 +3358,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000101_create_checks
+-- 000108_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3063,7 +3385,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000102_create_metrics
+-- 000109_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3078,11 +3400,14 @@ function _subscription_kind(subscription subscriptions) returns text
 function _subscription_metrics() returns table (name text, labels text[], value double precision)
     -- Subscriptions by kind and state, and the deliveries of each kind that are pending, parked or expired; nothing for a role that does not see them all.
 
+function _source_metrics() returns table (name text, labels text[], value double precision)
+    -- Sources by state; nothing for a role that does not see them all.
+
 function _metrics() returns table (name text, labels text[], value double precision)
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000104_drop_users
+-- 000111_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3095,14 +3420,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000105_create_watchdog
+-- 000112_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000106_create_rule_replays
+-- 000113_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3159,7 +3484,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000107_move_registrations
+-- 000114_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3181,7 +3506,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000108_list_matview_settings
+-- 000115_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3203,7 +3528,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000109_lock_readers
+-- 000116_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3233,7 +3558,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000110_alter_matview_queries
+-- 000117_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3262,7 +3587,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000111_describe_matviews
+-- 000118_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3272,7 +3597,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000112_restore_matviews
+-- 000119_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3300,7 +3625,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000113_manage_tables
+-- 000120_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3358,14 +3683,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000114_create_sample
+-- 000121_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000115_set_up_matviews
+-- 000122_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3390,7 +3715,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000116_list_event_details
+-- 000123_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
