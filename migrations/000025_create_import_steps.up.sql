@@ -157,7 +157,7 @@ comment on function tinydevcrm.begin_import(
     'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
     'for the log; distribute_by is for a Citus coordinator: see distribute_table(). options is about '
     'an existing table: {"new_columns": "refuse", "add" or "ignore", "missing_columns": "refuse" or '
-    '"null" (the default when the format of the dialect is JSON), "widen": "no" or "yes", '
+    '"null" (the default for a dialect of JSON), "widen": "no" or "yes", '
     '"keep_table": "no" or "yes" (mode replace keeps the columns and types, as mode append does), '
     '"bad": "refuse" or "reject"}; the first of each is the '
     'default. For the last see reject_import_values(). Raises TD004 '

@@ -139,7 +139,7 @@ func TestSheetsAndFilesAreChosenInThePreview(t *testing.T) {
 		document.getElementById('upload-file').files = files.files;
 		document.getElementById('upload-file').dispatchEvent(new Event('change', { bubbles: true }));
 	})()`))
-	b.expect("#upload-plan", "There is no preview of large.parquet yet: all 34.6 MB of it would be sent first.")
+	b.expect("#upload-plan .notice", "There is no preview of large.parquet yet: all 34.6 MB of it would be sent first.")
 	b.click("#upload [formaction]")
 	b.expect("#upload-said .problem", "the Parquet file cannot be read")
 	b.checkErrors()
