@@ -122,7 +122,7 @@ func TestSubscriptionsScreenWithoutJavaScript(t *testing.T) {
 	b.expect("#state dd", "paused: deploying")
 	b.press(`[formaction="/subscriptions/resume"]`)
 	b.expect("#state dd.good", "ok")
-	b.do("agree", chromedp.Click(chromedp.CSS("#drop [type=checkbox]")))
+	b.click("#drop [type=checkbox]")
 	b.press("#drop button")
 	b.expect(".done", "is dropped")
 	b.expect("#subscriptions tbody tr:only-child th", "hook")
