@@ -64,8 +64,8 @@ func refreshesOf(t *testing.T, pool *sql.DB, view string) int {
 	return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where matview = $1 and schedule_id is not null", "public."+view)
 }
 
-// notifications counts the notifications "changed" until the function is called.
-func notifications(t *testing.T, url string) func() int {
+// notifications counts the notifications "changed" of what has committed when the function is called.
+func notifications(t *testing.T, pool *sql.DB, url string) func() int {
 	t.Helper()
 	listener := pq.NewListener(url, time.Second, time.Second, nil)
 	t.Cleanup(func() { listener.Close() })
@@ -73,15 +73,22 @@ func notifications(t *testing.T, url string) func() int {
 		t.Fatal(err)
 	}
 	return func() int {
+		t.Helper()
+		// Notifications come in the order of their commits.
+		dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', 'end')")
 		count := 0
 		for {
 			select {
 			case got := <-listener.Notify:
-				if got != nil && got.Extra == "changed" {
+				switch {
+				case got == nil:
+				case got.Extra == "changed":
 					count++
+				case got.Extra == "end":
+					return count
 				}
-			case <-time.After(300 * time.Millisecond):
-				return count
+			case <-time.After(dbtest.Deadline):
+				t.Fatal("a notification does not arrive")
 			}
 		}
 	}
@@ -92,7 +99,7 @@ func notifications(t *testing.T, url string) func() int {
 func TestLateCommitsAreNotMissed(t *testing.T) {
 	t.Parallel()
 	pool, server := newOnChange(t)
-	count := notifications(t, server.URL)
+	count := notifications(t, pool, server.URL)
 	if after := changed(t, pool); after != -1 {
 		t.Errorf("nothing has changed: look again after %v", after)
 	}

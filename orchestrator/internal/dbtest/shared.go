@@ -43,6 +43,7 @@ func URL(t testing.TB) string {
 		}
 		url := strings.TrimSpace(string(output))
 		migrateUp(t, url)
+		stopUpkeep(t, url)
 		shared.url = url
 	})
 	if shared.url == "" {
@@ -66,6 +67,17 @@ func migrateUp(t testing.TB, url string) {
 	if err := migrator.Up(0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stopUpkeep leaves upkeep to the tests: at each full minute, pg_cron would do what one of them has just prepared.
+func stopUpkeep(t testing.TB, url string) {
+	t.Helper()
+	pool, err := db.Open(t.Context(), url, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	Exec(t, pool, "update cron.job set active = false where jobname = 'tinydevcrm upkeep'")
 }
 
 // Main runs the tests of a package, destroys the server that they shared, and returns the exit code.
