@@ -22,9 +22,9 @@ import (
 // Altering a query waits for a running refresh, and a refresh that comes during it is skipped.
 func TestAlterAQueryWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
-	createGates(t, pool)
+	dbtest.CreateGates(t, pool)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
-	open := closeGate(t, pool, 1)
+	open := dbtest.CloseGate(t, pool, 1)
 	outcome := make(chan string, 1)
 	go func() {
 		var result string
@@ -35,7 +35,7 @@ func TestAlterAQueryWhileRefreshing(t *testing.T) {
 		outcome <- result
 	}()
 	awaitAtGate(t, pool, "refresh_matview")
-	openNew := closeGate(t, pool, 2)
+	openNew := dbtest.CloseGate(t, pool, 2)
 	altered := inBackground(t, pool, "select tinydevcrm.alter_matview_query('v', 'select pass_gate(2)')")
 	open()
 	if result := <-outcome; result != "refreshed" {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"database/sql"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -44,10 +43,10 @@ func TestImportsOfOneNameAtOnce(t *testing.T) {
 // Dropping a view waits for a running refresh, and neither breaks the other.
 func TestDropWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
-	createGates(t, pool)
+	dbtest.CreateGates(t, pool)
 	for range 5 {
 		dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
-		open := closeGate(t, pool, 1)
+		open := dbtest.CloseGate(t, pool, 1)
 		outcome := make(chan string, 1)
 		go func() {
 			var result string
@@ -65,30 +64,6 @@ func TestDropWhileRefreshing(t *testing.T) {
 		}
 		if err := <-dropped; err != nil {
 			t.Errorf("the drop: %v", err)
-		}
-	}
-}
-
-// createGates makes the function pass_gate, for queries that take until a test opens the gate of that number.
-func createGates(t *testing.T, pool *sql.DB) {
-	t.Helper()
-	dbtest.Exec(t, pool, `
-		create function pass_gate(gate integer) returns text language plpgsql as $$
-		begin
-		    while not pg_try_advisory_xact_lock_shared(gate) loop
-		        perform pg_sleep(0.01);
-		    end loop;
-		    return 'passed';
-		end $$`)
-}
-
-func closeGate(t *testing.T, pool *sql.DB, gate int) (open func()) {
-	t.Helper()
-	tx := held(t, pool, fmt.Sprintf("select pg_advisory_xact_lock(%d)", gate))
-	return func() {
-		t.Helper()
-		if err := tx.Rollback(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
@@ -118,12 +93,12 @@ func inBackground(t *testing.T, pool *sql.DB, statement string) <-chan error {
 // A view leaves its schedule while that schedule refreshes it. They do not deadlock.
 func TestUnscheduleDuringARound(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
-	createGates(t, pool)
+	dbtest.CreateGates(t, pool)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '0 0 1 1 *')")
 	schedule := dbtest.Value[int64](t, pool, "select schedule_id from tinydevcrm.matviews where relation = 'v'::regclass")
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_scheduled_at = null where relation = 'v'::regclass")
-	open := closeGate(t, pool, 1)
+	open := dbtest.CloseGate(t, pool, 1)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := pool.ExecContext(t.Context(), "call tinydevcrm.refresh_scheduled($1)", schedule)
