@@ -41,6 +41,15 @@ func rest(t *testing.T, pool *sql.DB) {
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_refreshed_at = last_refreshed_at - interval '1 hour', last_scheduled_at = last_scheduled_at - interval '1 hour'")
 }
 
+// stopJobs leaves the work of pg_cron to the test: no job begins, and those that have begun are over.
+func stopJobs(t *testing.T, pool *sql.DB) {
+	t.Helper()
+	dbtest.Exec(t, pool, "update cron.job set active = false")
+	dbtest.Eventually(t, dbtest.Deadline, "no job runs", func() bool {
+		return dbtest.Value[int](t, pool, "select count(pg_terminate_backend(pid)) from pg_stat_activity where query like 'call tinydevcrm.%' and state <> 'idle'") == 0
+	})
+}
+
 // changed calls the procedure, and returns in how many seconds it wants to be called again; -1 for not at all.
 func changed(t *testing.T, pool *sql.DB) float64 {
 	t.Helper()
@@ -99,6 +108,8 @@ func notifications(t *testing.T, pool *sql.DB, url string) func() int {
 func TestLateCommitsAreNotMissed(t *testing.T) {
 	t.Parallel()
 	pool, server := newOnChange(t)
+	stopJobs(t, pool)
+	rest(t, pool)
 	count := notifications(t, pool, server.URL)
 	if after := changed(t, pool); after != -1 {
 		t.Errorf("nothing has changed: look again after %v", after)

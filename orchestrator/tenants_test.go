@@ -103,6 +103,7 @@ func TestNobodyWaitsForATenantsLocks(t *testing.T) {
 // A user whose transactions stay open stops neither upkeep nor anything that upkeep does for the others.
 func TestUpkeepGoesOnWithoutALockedJob(t *testing.T) {
 	super, _, eve := tenants(t)
+	stopJobs(t, super)
 	const request = "insert into tinydevcrm.refresh_requests (matview_id) select id from tinydevcrm.matviews where relation = $1::text::regclass"
 
 	// A request without its job, as upkeep finds it, and the job in a transaction that does not end.
@@ -149,6 +150,7 @@ func TestUpkeepGoesOnWithoutALockedJob(t *testing.T) {
 // Views with new owners that a user keeps locked cost nobody else time.
 func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
 	super, ann, eve := tenants(t)
+	stopJobs(t, super)
 	dbtest.Exec(t, eve, `
 		select tinydevcrm.schedule_matview(tinydevcrm.create_matview('given' || i, 'select 1 as n'), '0 0 1 1 *')
 		  from generate_series(1, 5) as i`)
