@@ -20,8 +20,7 @@ var upQuietly = []string{"up", "--listen-addr", "localhost:0"}
 // its last refresh.
 func newOnChange(t *testing.T) (*sql.DB, *dbtest.Server) {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	dbtest.Exec(t, pool, "create table t (n integer)")
 	mustCommand(t, server.URL, "matview", "create", "v", "select count(*) as n from t")
@@ -289,8 +288,7 @@ func TestOnChangeSurvivesTheProgram(t *testing.T) {
 // sessions that have logged in as them, and one user's flood does not delay another's.
 func TestOnChangeOfUsers(t *testing.T) {
 	t.Parallel()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := openPool(t, server.URL)
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	users := map[string]*sql.DB{"ann": open(t, server.URL, "ann"), "eve": open(t, server.URL, "eve")}

@@ -28,8 +28,7 @@ type roundBench struct {
 // itself.
 func newRoundBench(t *testing.T, views ...string) roundBench {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	b := roundBench{t, server, openPool(t, server.URL)}
 	// Upkeep would have what a round has left refreshed.
 	b.exec("select cron.unschedule(jobid) from cron.job")

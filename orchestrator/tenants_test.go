@@ -15,8 +15,7 @@ import (
 // tenants is a server with the users ann and eve, who have a view each. eve's events have expired.
 func tenants(t *testing.T) (super, ann, eve *sql.DB) {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super = open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	ann, eve = open(t, server.URL, "ann"), open(t, server.URL, "eve")
@@ -199,8 +198,7 @@ func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
 
 // A refresh does not fail because the queue of notifications is full: it no longer notifies when it is half full.
 func TestAFullQueueOfNotificationsFailsNoRefresh(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := server.Open()
 	listener := pq.NewListener(server.URL, time.Second, time.Second, nil)
 	defer listener.Close()
