@@ -196,7 +196,7 @@ func TestTwoOrchestratorsShareTheWork(t *testing.T) {
 	r, _ := newWebhook(t, pool, "w", func(http.ResponseWriter, *http.Request, int) int {
 		count(1)
 		defer count(-1)
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		return http.StatusNoContent
 	})
 	first, _ := background(t, server.URL, upWithWebhooks...)
