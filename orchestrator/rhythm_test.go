@@ -17,8 +17,7 @@ import (
 // A view that fails and one that takes thirty seconds do not disturb 98 others with a schedule of five seconds,
 // run by pg_cron itself: after the first run the slow one has a job of its own. No run is lost or doubled.
 func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	const healthy, period, slow, rounds = 98, 5, 30, 12
 	dbtest.Exec(t, pool, "create table knobs as select 1 as divisor, 0.0::double precision as seconds")
@@ -80,8 +79,7 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 // A pg_dump that takes half a minute blocks the plain refreshes of the views that it dumps, and nothing else: the
 // others keep their rhythm of five seconds, and no reader waits for longer than a refresh does.
 func TestViewsKeepTheirRhythmBesideADump(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	dbtest.Exec(t, pool, "create table big as select i, repeat('x', 100) as text from generate_series(1, 50000) as i")
 	dbtest.Exec(t, pool, `select tinydevcrm.create_matview(name, 'select 1 as n', key => case name when 'keyed' then array['n'] end)

@@ -13,8 +13,7 @@ import (
 
 // A user who leaves a transaction open blocks nobody else.
 func TestNobodyWaitsForAUsersLocks(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
@@ -140,8 +139,7 @@ func TestNobodyWaitsForAUsersStatement(t *testing.T) {
 
 // drop_user() reports what a user has in another database before it does anything.
 func TestDropUserNamesOtherDatabases(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob']) as name")
 	elsewhere := strings.Replace(server.URL, "/tinydevcrm?", "/postgres?", 1)
@@ -175,8 +173,7 @@ func TestDropUserNamesOtherDatabases(t *testing.T) {
 
 // Postgres does not end the sessions of a role that is locked, or that begin while the role is dropped.
 func TestUpkeepEndsSessionsOfLockedUsers(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob', 'cleo']) as name")
 	dbtest.Exec(t, super, "create role outsider login")

@@ -133,6 +133,8 @@ type Server struct {
 	address string
 	// isFast turns off durability, for a server that no test kills.
 	isFast bool
+	// original is the name of the server of which it is a copy; empty for none.
+	original string
 }
 
 var servers atomic.Int32
@@ -147,6 +149,13 @@ func NewServer(t *testing.T) *Server {
 func NewServerOf(t *testing.T, bindir string) *Server {
 	t.Helper()
 	return start(t, &Server{bindir: bindir})
+}
+
+// NewMigrated makes a server with all migrations, and destroys it when the test ends. It is a copy of one that the first
+// test to need it has migrated, because migrating takes longer than most of the tests.
+func NewMigrated(t *testing.T) *Server {
+	t.Helper()
+	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), original: migrated(t)})
 }
 
 func start(t *testing.T, s *Server) *Server {
@@ -291,7 +300,9 @@ func (s *Server) Append(name, line string) {
 func (s *Server) command(command string) *exec.Cmd {
 	s.t.Helper()
 	// Most of these servers are durable, whatever the server of the other tests is, because tests kill them.
-	return script(s.t, s.name, s.bindir, s.isFast, command)
+	execution := script(s.t, s.name, s.bindir, s.isFast, command)
+	execution.Env = append(execution.Env, "TINYDEVCRM_DB_COPY="+s.original)
+	return execution
 }
 
 func (s *Server) run(command string) string {

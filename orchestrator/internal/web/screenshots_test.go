@@ -17,10 +17,12 @@ func TestScreenshots(t *testing.T) {
 	b.takeScreenshots("new")
 	f.useForAWhile()
 	for name, path := range f.shopPaths() {
-		b := newBrowser(t)
-		b.do("open "+path, chromedp.Navigate(f.server.URL+path))
-		b.takeScreenshots(name)
-		b.checkErrors()
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t)
+			b.do("open "+path, chromedp.Navigate(f.server.URL+path))
+			b.takeScreenshots(name)
+			b.checkErrors()
+		})
 	}
 }
 

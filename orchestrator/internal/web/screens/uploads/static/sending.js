@@ -174,18 +174,18 @@ function start() {
             }
         }
         running = null;
-        button.disabled = false;
         bar.hidden = stop.hidden = true;
         output.textContent = '';
         if (result.to) {
             location.assign(rounds.length > 1 ? '/imports' : result.to);
             return;
         }
-        showProblem(result.problem);
-        if (!result.at) return;
-        // The server writes the problem in full, with what may help.
-        const page = await fetchPage(result.at).catch(() => null);
-        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, ['upload-what', 'upload-said'], sendAll);
+        // The server writes the problem in full, with what may help. It is shown once, because each time it moves the
+        // button below it.
+        const page = result.at ? await fetchPage(result.at).catch(() => null) : null;
+        button.disabled = false;
+        if (page?.querySelector('#upload-said .problem')) takeOver(page, ['upload-what', 'upload-said'], sendAll);
+        else showProblem(result.problem);
     }
 
     // --- Preview -------------------------------------------------------------------------------
