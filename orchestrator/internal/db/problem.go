@@ -118,7 +118,8 @@ func status(code string) int {
 	case "TD004", "TD012", "42P07", "2BP01", "55000":
 		return http.StatusConflict
 	// 25006: a standby, or a server that was set read-only.
-	case "TD010", "25006":
+	// 25P03, 25P04: the server has ended the session.
+	case "TD010", "25006", "25P03", "25P04":
 		return http.StatusServiceUnavailable
 	case "42501":
 		return http.StatusForbidden
@@ -135,6 +136,13 @@ func status(code string) int {
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError
+}
+
+// timeouts are the settings by which a server ends a session, by SQLSTATE.
+var timeouts = map[pq.ErrorCode]string{
+	"25P03": "idle_in_transaction_session_timeout",
+	"25P04": "transaction_timeout",
+	"57P05": "idle_session_timeout",
 }
 
 // Explain turns any error into a Problem. An error that the user cannot correct becomes "internal error"; its
@@ -197,15 +205,19 @@ func Explain(err error) Problem {
 const noSchema = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
 
 func explainServer(err *pq.Error) Problem {
+	timeout, isTimeout := timeouts[err.Code]
 	problem := Problem{
 		Status:  status(string(err.Code)),
 		Code:    string(err.Code),
 		Message: err.Message,
 		Detail:  err.Detail,
 		Hint:    err.Hint,
-		IsAway:  err.Code.Class() == "08" || slices.Contains([]string{"53300", "57P01", "57P02", "57P03"}, string(err.Code)),
+		IsAway:  isTimeout || err.Code.Class() == "08" || slices.Contains([]string{"53300", "57P01", "57P02", "57P03"}, string(err.Code)),
 	}
 	switch {
+	case isTimeout:
+		problem.Message = "the connection to the database was lost: " + err.Message
+		problem.Hint = "Try again. The role or database has a timeout. Remove it with: alter role … reset " + timeout
 	case err.Code == "3F000" && err.Message == `schema "tinydevcrm" does not exist`:
 		problem.Status = http.StatusServiceUnavailable
 		problem.Hint = noSchema
