@@ -87,7 +87,7 @@ select results_eq(
     $$ values (3::bigint, 1::bigint) $$, 'the overview counts them');
 
 select throws_ok(
-    $$ select tinydevcrm.alter_source('b', refuse_if_fewer => 50) $$, 'TD007', 'source ''b'' cannot be changed so',
+    $$ select tinydevcrm.alter_source('b', refuse_if_fewer => 50) $$, 'TD007', '''b'' cannot be a source',
     'a change keeps to the limits');
 
 set local session authorization "Tap Two";
