@@ -4,7 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/input"
@@ -104,4 +108,32 @@ func clickOn(selector string) chromedp.Action[chromedp.Void] {
 			}
 		}
 	})
+}
+
+// A button that moves, and then again when something has been loaded, is clicked once it has come to rest.
+func TestClickWaitsForWhatMoves(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			<-time.After(300 * time.Millisecond)
+			return
+		}
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,"><button style="position: absolute">Go</button><output>clicked: </output><script>
+			const button = document.querySelector('button');
+			const move = frames => {
+				button.style.left = frames * 97 % 700 + 'px';
+				if (frames) requestAnimationFrame(() => move(frames - 1));
+			};
+			document.addEventListener('click', event => document.querySelector('output').append(event.target.tagName));
+			move(60);
+			fetch('/late').then(() => move(60));
+		</script>`)
+	}))
+	t.Cleanup(server.Close)
+	b := newBrowser(t)
+	b.do("open the page", chromedp.Navigate(server.URL))
+	b.click("button")
+	b.expect("output", "BUTTON")
+	if clicked := b.text("output"); strings.Count(clicked, "BUTTON") != 1 {
+		t.Errorf("it is clicked more than once: %s", clicked)
+	}
 }

@@ -44,6 +44,10 @@ func (b *browser) frame(src string) *browser {
 			if info.Type == "iframe" && info.URL == src {
 				ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithTargetID(info.TargetID))
 				b.t.Cleanup(cancel)
+				// The frame belongs to the context of the first action, so this has no deadline.
+				if err := chromedp.Do(ctx); err != nil {
+					b.t.Fatalf("enter the frame of %s: %v", src, err)
+				}
 				return &browser{t: b.t, ctx: ctx}
 			}
 		}
