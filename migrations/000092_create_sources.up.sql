@@ -253,7 +253,7 @@ begin
         raise exception using
             errcode = 'TD007',
             message = 'you have 1000 sources, which is the most',
-            hint    = 'Drop one with tinydevcrm.drop_source().';
+            hint    = 'Drop one that you no longer need.';
     end if;
 
     perform tinydevcrm._check_schema(new.schema_name);
