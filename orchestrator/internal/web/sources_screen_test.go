@@ -213,7 +213,7 @@ func TestSourcesScreenWithoutJavaScript(t *testing.T) {
 		emulation.SetScriptExecutionDisabledParams{Value: true}))
 	b.do("open the list", chromedp.Navigate(f.server.URL+"/sources"))
 	b.expect("#sources tbody tr:first-child", "404 Not Found: no such export")
-	b.do("a new one", chromedp.Navigate(f.server.URL+"/sources/new"))
+	b.press("#sources .button")
 	b.do("a name in use", chromedp.SetValue(chromedp.CSS("#source-name"), "broken"))
 	b.do("a URL", chromedp.SetValue(chromedp.CSS("#source-url"), e.at()))
 	b.press("#new .buttons button")
