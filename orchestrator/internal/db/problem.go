@@ -138,12 +138,8 @@ func status(code string) int {
 	return http.StatusInternalServerError
 }
 
-// timeouts are the settings by which a server ends a session, by SQLSTATE.
-var timeouts = map[pq.ErrorCode]string{
-	"25P03": "idle_in_transaction_session_timeout",
-	"25P04": "transaction_timeout",
-	"57P05": "idle_session_timeout",
-}
+// timeouts are the codes with which a server ends a session that was idle, or took too long.
+var timeouts = []pq.ErrorCode{"25P03", "25P04", "57P05"}
 
 // Explain turns any error into a Problem. An error that the user cannot correct becomes "internal error"; its
 // text goes to the log only.
@@ -205,7 +201,7 @@ func Explain(err error) Problem {
 const noSchema = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
 
 func explainServer(err *pq.Error) Problem {
-	timeout, isTimeout := timeouts[err.Code]
+	isTimeout := slices.Contains(timeouts, err.Code)
 	problem := Problem{
 		Status:  status(string(err.Code)),
 		Code:    string(err.Code),
@@ -217,7 +213,7 @@ func explainServer(err *pq.Error) Problem {
 	switch {
 	case isTimeout:
 		problem.Message = "the connection to the database was lost: " + err.Message
-		problem.Hint = "Try again. The role or database has a timeout. Remove it with: alter role … reset " + timeout
+		problem.Hint = "Try again. The role or database has a timeout, such as idle_in_transaction_session_timeout. Remove it with: alter role … reset …"
 	case err.Code == "3F000" && err.Message == `schema "tinydevcrm" does not exist`:
 		problem.Status = http.StatusServiceUnavailable
 		problem.Hint = noSchema
