@@ -139,7 +139,7 @@ func status(code string) int {
 }
 
 // timeouts are the codes with which a server ends a session that was idle, or took too long.
-var timeouts = []pq.ErrorCode{"25P03", "25P04", "57P05"}
+var timeouts = []string{"25P03", "25P04", "57P05"}
 
 // Explain turns any error into a Problem. An error that the user cannot correct becomes "internal error"; its
 // text goes to the log only.
@@ -201,7 +201,7 @@ func Explain(err error) Problem {
 const noSchema = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
 
 func explainServer(err *pq.Error) Problem {
-	isTimeout := slices.Contains(timeouts, err.Code)
+	isTimeout := slices.Contains(timeouts, string(err.Code))
 	problem := Problem{
 		Status:  status(string(err.Code)),
 		Code:    string(err.Code),

@@ -32,7 +32,7 @@ type Column struct{ Name, Type string }
 // A Writer writes rows as a Parquet file. Its memory does not grow with the file, but for its description of each row
 // group.
 type Writer struct {
-	to      *parquet.Writer
+	to      *parquet.GenericWriter[any]
 	names   []string
 	parsers []parser
 	rows    []parquet.Row
@@ -54,7 +54,7 @@ func NewWriter(to io.Writer, columns []Column) *Writer {
 		schema.fields = append(schema.fields, &field{parquet.Optional(node), column.Name})
 		w.names, w.parsers = append(w.names, column.Name), append(w.parsers, parse)
 	}
-	w.to = parquet.NewWriter(to, parquet.NewSchema("rows", schema), parquet.Compression(&parquet.Snappy),
+	w.to = parquet.NewGenericWriter[any](to, parquet.NewSchema("rows", schema), parquet.Compression(&parquet.Snappy),
 		parquet.PageBufferSize(pageBytes), parquet.CreatedBy("TinyDevCRM", "", ""))
 	return w
 }
@@ -223,7 +223,7 @@ func decimalColumn(precision, scale int) (parquet.Node, parser) {
 	}
 }
 
-var errNoPlace = errors.New("Parquet has no such value of this type; write the column as text")
+var errNoPlace = errors.New("no value of this type in Parquet; write the column as text")
 
 // unscaledDigits are those of a number without its point. It has as many after the point as its type says.
 func unscaledDigits(text string, scale int) (string, error) {
