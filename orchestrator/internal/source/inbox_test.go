@@ -16,10 +16,16 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 )
 
-// watch has an inbox watched until the test ends.
+// watch has a new inbox watched until the test ends.
 func watch(t *testing.T, pool *sql.DB) (folder string) {
 	t.Helper()
 	folder = t.TempDir()
+	watchFolder(t, pool, folder)
+	return folder
+}
+
+func watchFolder(t *testing.T, pool *sql.DB, folder string) {
+	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	runner := source.NewRunnerWithin(pool, source.NewNetwork(nil), upload.Limits{}, logger, time.Second, time.Minute)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -31,7 +37,6 @@ func watch(t *testing.T, pool *sql.DB) (folder string) {
 			t.Error(err)
 		}
 	})
-	return folder
 }
 
 func write(t *testing.T, path, text string) {
@@ -140,20 +145,17 @@ func TestWhatIsNotAFileOfTheInboxStays(t *testing.T) {
 func TestTheNewestFileOfASourceIsImportedLast(t *testing.T) {
 	pool := schema(t)
 	create(t, pool, "orders", "file:orders-*.csv", "")
-	elsewhere := t.TempDir()
-	inbox := watch(t, pool)
+	inbox := t.TempDir()
 	const files = 6
 	for i := range files {
-		path := filepath.Join(elsewhere, fmt.Sprintf("orders-%d.csv", i))
+		path := filepath.Join(inbox, fmt.Sprintf("orders-%d.csv", i))
 		write(t, path, fmt.Sprintf("id\n%d\n", i))
 		// The later its name, the older it is.
 		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Duration(i)*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(path, filepath.Join(inbox, filepath.Base(path))); err != nil {
-			t.Fatal(err)
-		}
 	}
+	watchFolder(t, pool, inbox)
 	for i := range files {
 		awaitMoved(t, inbox, "done", fmt.Sprintf("orders-%d.csv", i), 1)
 	}
