@@ -258,7 +258,7 @@ func TestWhatAnImportShowsDoesIt(t *testing.T) {
 // psql runs commands in a folder, in a session like those of the page.
 func (f *fixture) psql(folder, commands string) {
 	f.t.Helper()
-	program := exec.CommandContext(f.t.Context(), "psql", os.Getenv("TINYDEVCRM_TEST_URL"), "-Xq", "-v", "ON_ERROR_STOP=1")
+	program := exec.CommandContext(f.t.Context(), "psql", dbtest.URL(f.t), "-Xq", "-v", "ON_ERROR_STOP=1")
 	program.Dir, program.Env, program.Stdin = folder, append(os.Environ(), "PGOPTIONS=-c search_path="+f.schema), strings.NewReader(commands)
 	if out, err := program.CombinedOutput(); err != nil {
 		f.t.Errorf("%s: %v %s", commands, err, out)
