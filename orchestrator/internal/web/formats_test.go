@@ -18,10 +18,9 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/klauspost/compress/zstd"
-
 	"github.com/xuri/excelize/v2"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
