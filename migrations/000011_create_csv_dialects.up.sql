@@ -1,4 +1,4 @@
--- How a CSV is written. The orchestrator finds it, because it is what reads the file.
+-- How a file is written. The orchestrator finds it, because it is what reads the file.
 
 create type tinydevcrm.csv_dialect as (
     encoding   text,
@@ -9,12 +9,14 @@ create type tinydevcrm.csv_dialect as (
     has_header boolean,
     skip_lines integer,
     has_blanks boolean,
-    warnings   text[]
+    warnings   text[],
+    format     text,
+    sheet      text,
+    members    text[]
 );
 
 comment on type tinydevcrm.csv_dialect is
-    'How a CSV file is written. Of a file in another format it has only the encoding and the '
-    'warnings.';
+    'How a file is written. Of a file that is no CSV it has only what its format has.';
 comment on column tinydevcrm.csv_dialect.encoding is
     'UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the user '
     'gave.';
@@ -39,3 +41,10 @@ comment on column tinydevcrm.csv_dialect.has_blanks is
     'Whether blanks may stand before and after a quoted cell, and do not belong to it.';
 comment on column tinydevcrm.csv_dialect.warnings is
     'Sentences about what is a weak guess. An import adds them to its notices.';
+comment on column tinydevcrm.csv_dialect.format is
+    'The format, as --format names it: csv, json, jsonl, parquet or xlsx.';
+comment on column tinydevcrm.csv_dialect.sheet is
+    'The sheet of a workbook; null for other files.';
+comment on column tinydevcrm.csv_dialect.members is
+    'Which files of a zip were asked for, as --member names them; null for its only file, and for '
+    'other files.';

@@ -66,6 +66,7 @@ create table tinydevcrm.imports (
     notices       text[] not null default '{}',
     started_at    timestamptz not null default clock_timestamp(),
     finished_at   timestamptz,
+    file_state    text,
 
     constraint imports_pkey primary key (id),
     constraint imports_mode_fkey foreign key (mode)
@@ -82,6 +83,7 @@ create table tinydevcrm.imports (
     constraint imports_columns_length check (octet_length(columns::text) <= 4000000),
     constraint imports_distribute_by_length check (octet_length(distribute_by) <= 63),
     constraint imports_options_length check (octet_length(options::text) <= 1000),
+    constraint imports_file_state_length check (octet_length(file_state) <= 1000),
     constraint imports_distribution_length check (octet_length(distribution) <= 1000),
     constraint imports_notices_length check (octet_length(notices::text) <= 1000000)
 );
@@ -106,7 +108,7 @@ comment on column tinydevcrm.imports.table_name is
 comment on column tinydevcrm.imports.relation is
     'The table itself, even after it was renamed; null while the import is running.';
 comment on column tinydevcrm.imports.dialect is
-    'How the file was written; null for an import from a staging table.';
+    'How the file was written; null for an import from a staging table of yours.';
 comment on column tinydevcrm.imports.columns is
     'Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in '
     'the file}]. While the import is running, as in tinydevcrm.import_step.';
@@ -138,6 +140,10 @@ comment on column tinydevcrm.imports.started_at is
 comment on column tinydevcrm.imports.finished_at is
     'When the table was complete, just before the commit. It is set when row_count is set.';
 
+comment on column tinydevcrm.imports.file_state is
+    'Name, size and time of a file of the inbox that has no source; null for any other import. A program '
+    'that was killed before it moved the file finds it here.';
+
 create index imports_owner_idx on tinydevcrm.imports (owner, id);
 
 create index imports_mode_idx on tinydevcrm.imports (mode);
@@ -159,7 +165,7 @@ grant select,
       ),
       update (
           columns, row_count, byte_count, problem_count, reject_count, rewrite_count, distribution,
-          notices
+          notices, file_state
       )
    on tinydevcrm.imports
    to tinydevcrm_user;

@@ -108,7 +108,7 @@ comment on function tinydevcrm._compare_columns(tinydevcrm.imports) is
     'for the text in the file, for what its form reads from it, and for the value that goes into '
     'the table; is_needed: whether the file must have it, because the table has no default for it.';
 
-create function tinydevcrm._check_options(options jsonb)
+create function tinydevcrm._check_options(options jsonb, format text default null)
     returns jsonb
     language plpgsql
     immutable
@@ -128,6 +128,8 @@ begin
         ('missing_columns', 'null'),
         ('widen', 'no'),
         ('widen', 'yes'),
+        ('keep_table', 'no'),
+        ('keep_table', 'yes'),
         ('bad', 'refuse'),
         ('bad', 'reject')
      )
@@ -138,17 +140,24 @@ begin
             errcode = 'TD007',
             message = v_problem,
             hint    = 'Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), '
-                      'widen (no, yes) and bad (refuse, reject).';
+                      'widen (no, yes), keep_table (no, yes) and bad (refuse, reject).';
     end if;
 
     return jsonb_build_object(
-               'new_columns', 'refuse', 'missing_columns', 'refuse', 'widen', 'no', 'bad', 'refuse')
+               'new_columns', 'refuse',
+               -- An object of JSON may lack keys, so a file may too.
+               'missing_columns',
+               case when _check_options.format in ('json', 'jsonl') then 'null' else 'refuse' end,
+               'widen', 'no',
+               'keep_table', 'no',
+               'bad', 'refuse')
            || coalesce(_check_options.options, '{}');
 end
 $$;
 
-comment on function tinydevcrm._check_options(jsonb) is
-    'Checks the options of an import, and returns them with their defaults. Raises TD007.';
+comment on function tinydevcrm._check_options(jsonb, text) is
+    'Checks the options of an import of a file in some format, and returns them with their defaults. '
+    'Raises TD007.';
 
 create function tinydevcrm._list_column_differences(import tinydevcrm.imports)
     returns table (name text, is_new boolean)
@@ -237,6 +246,55 @@ comment on function tinydevcrm._check_columns(tinydevcrm.imports) is
     'Checks that file and table have the same columns, except for what the options of the import '
     'allow. Raises TD006, which names the differences column by column, and the options.';
 
+create function tinydevcrm._keeps_table(import tinydevcrm.imports)
+    returns boolean
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select (import).mode in ('append', 'upsert')
+        or (import).mode = 'replace' and (import).options->>'keep_table' = 'yes'
+$$;
+
+comment on function tinydevcrm._keeps_table(tinydevcrm.imports) is
+    'Whether an existing table keeps its columns and types, to which those of the file must fit.';
+
+create function tinydevcrm._list_kept_columns(
+    source      text,
+    table_name  text,
+    mode        text,
+    options     jsonb,
+    schema_name name default current_schema()
+)
+    returns text[]
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(attname::text order by attnum)
+      from pg_attribute
+     where attrelid = to_regclass(
+               format(
+                   '%I.%I',
+                   _list_kept_columns.schema_name,
+                   coalesce(
+                       nullif(_list_kept_columns.table_name, ''),
+                       tinydevcrm._make_table_name(_list_kept_columns.source))))
+       and attnum > 0
+       and not attisdropped
+       and attgenerated = ''
+       and attidentity <> 'a'
+       and tinydevcrm._keeps_table(
+               jsonb_populate_record(
+                   null::tinydevcrm.imports,
+                   jsonb_build_object(
+                       'mode', _list_kept_columns.mode, 'options', _list_kept_columns.options)))
+$$;
+
+comment on function tinydevcrm._list_kept_columns(text, text, text, jsonb, name) is
+    'The columns of the table that an import fills and keeps as it is: those of a file of JSON without '
+    'an object, which names none. Null when the import creates the table or may recreate it.';
+
 create function tinydevcrm._separate_currencies(inout import tinydevcrm.imports)
     returns tinydevcrm.imports
     language plpgsql
@@ -316,19 +374,23 @@ comment on function tinydevcrm._separate_currencies(tinydevcrm.imports) is
     'Raises TD006 when the table holds amounts in another currency.';
 
 revoke execute on function
+    tinydevcrm._keeps_table(tinydevcrm.imports),
+    tinydevcrm._list_kept_columns(text, text, text, jsonb, name),
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
-    tinydevcrm._check_options(jsonb),
+    tinydevcrm._check_options(jsonb, text),
     tinydevcrm._list_column_differences(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports)
 from public;
 
 grant execute on function
+    tinydevcrm._keeps_table(tinydevcrm.imports),
+    tinydevcrm._list_kept_columns(text, text, text, jsonb, name),
     tinydevcrm._separate_currencies(tinydevcrm.imports),
     tinydevcrm._find_base_type(regtype),
     tinydevcrm._compare_columns(tinydevcrm.imports),
-    tinydevcrm._check_options(jsonb),
+    tinydevcrm._check_options(jsonb, text),
     tinydevcrm._list_column_differences(tinydevcrm.imports),
     tinydevcrm._check_columns(tinydevcrm.imports)
 to tinydevcrm_user;

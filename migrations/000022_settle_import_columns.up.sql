@@ -172,7 +172,7 @@ begin
                regexp_replace(unfit.message, '^row \d+, ', '')
           from tinydevcrm._list_unfit_values(import, _list_preview_notes.types) as unfit
          where (import).options->>'widen' = 'no'
-           and (import).mode <> 'replace';
+           and tinydevcrm._keeps_table(import);
         return;
     end if;
 

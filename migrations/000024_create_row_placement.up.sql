@@ -136,7 +136,8 @@ begin
                     'on it',
                     v_target),
                 detail  = left(v_detail, 10000),
-                hint    = 'Drop these objects first, or import under another name.';
+                hint    = 'Let the table keep its columns and types (--keep-table yes), drop these '
+                          'objects first, or import under another name.';
     end;
 
     execute format('create table %s (%s)', v_target, _recreate_target.columns);
@@ -168,7 +169,7 @@ declare
 begin
     v_plan := tinydevcrm._plan_replacement(import, _clear_target.types);
 
-    if v_plan.differences = '' then
+    if v_plan.differences = '' or tinydevcrm._keeps_table(import) then
         execute format(
             'truncate %s %s',
             case (select relkind from pg_class where oid = v_target::regclass)
@@ -193,8 +194,8 @@ $$;
 
 comment on function tinydevcrm._clear_target(tinydevcrm.imports, jsonb) is
     'Empties the table that mode replace fills. The table stays when the file has the same '
-    'columns; columns that the table fills itself may be missing from the file. With other '
-    'columns, or another column to distribute by, the table is recreated. Raises TD006, with the '
+    'columns, and with the option keep_table; columns that the table fills itself may be missing '
+    'from the file. With other columns, or another column to distribute by, the table is recreated. Raises TD006, with the '
     'differences, when that would lose indexes, rights or the like; 2BP01 when other objects '
     'depend on the table.';
 
@@ -222,7 +223,9 @@ begin
 
     if (import).mode = 'replace' then
         perform tinydevcrm._clear_target(import, types);
-    else
+    end if;
+
+    if tinydevcrm._keeps_table(import) then
         perform tinydevcrm._check_columns(import);
         perform tinydevcrm._adopt_types(import, types);
     end if;

@@ -130,14 +130,14 @@ begin
                    begin_import.header, begin_import.ranks, begin_import.types,
                    coalesce(begin_import.options->>'bad' = 'reject', false)),
                nullif(begin_import.distribute_by, ''),
-               tinydevcrm._check_options(begin_import.options),
+               tinydevcrm._check_options(begin_import.options, (begin_import.dialect).format),
                coalesce((begin_import.dialect).warnings, '{}'))
     returning imports.*
          into v_import;
 
     perform tinydevcrm._check_key(v_import);
     perform tinydevcrm._check_distribution(v_import);
-    if v_import.mode in ('append', 'upsert')
+    if tinydevcrm._keeps_table(v_import)
        and to_regclass(tinydevcrm._target(v_import)) is not null
     then
         perform tinydevcrm._check_columns(v_import);
@@ -157,7 +157,9 @@ comment on function tinydevcrm.begin_import(
     'your search_path. types overrides: {"column": "type"}. key belongs to mode upsert, dialect is '
     'for the log; distribute_by is for a Citus coordinator: see distribute_table(). options is about '
     'an existing table: {"new_columns": "refuse", "add" or "ignore", "missing_columns": "refuse" or '
-    '"null", "widen": "no" or "yes", "bad": "refuse" or "reject"}; the first of each is the '
+    '"null" (the default for a dialect of JSON), "widen": "no" or "yes", '
+    '"keep_table": "no" or "yes" (mode replace keeps the columns and types, as mode append does), '
+    '"bad": "refuse" or "reject"}; the first of each is the '
     'default. For the last see reject_import_values(). Raises TD004 '
     'when the name is in use, TD005 when there are no columns or over 1600, TD006 when the key '
     'names no column, TD007 when there is no such schema, mode, name or type, 42501 when the '
@@ -370,7 +372,7 @@ begin
         select jsonb_agg(
                    case
                        -- An existing table keeps its types, except in mode replace.
-                       when v_import.mode = 'replace'
+                       when v_import.mode = 'replace' and not tinydevcrm._keeps_table(v_import)
                             or tinydevcrm._find_loading_table(v_import)
                                 = tinydevcrm._target(v_import)
                        then settled.value

@@ -117,7 +117,8 @@ create function tinydevcrm.import_staging(
     nulls         text[] default '{}',
     schema_name   name default current_schema(),
     distribute_by text default null,
-    options       jsonb default '{}'
+    options       jsonb default '{}',
+    dialect       tinydevcrm.csv_dialect default null
 )
     returns tinydevcrm.imports
     language plpgsql
@@ -177,6 +178,7 @@ begin
                 mode          => import_staging.mode,
                 key           => import_staging.key,
                 types         => import_staging.types,
+                dialect       => import_staging.dialect,
                 schema_name   => import_staging.schema_name,
                 distribute_by => import_staging.distribute_by,
                 options       => import_staging.options);
@@ -213,12 +215,12 @@ end
 $$;
 
 comment on function tinydevcrm.import_staging(
-    regclass, text, text, text[], jsonb, text[], name, text, jsonb
+    regclass, text, text, text[], jsonb, text[], name, text, jsonb, tinydevcrm.csv_dialect
 ) is
     'Creates a typed table from a staging table of text columns that you filled by \copy: an '
     'import for psql alone. The staging table stays as it is. types overrides: {"column": "type"}; '
     'nulls are texts that mean NULL; key belongs to mode upsert; options are those of '
-    'begin_import(). Raises the errors of '
+    'begin_import(); dialect is how the file was written, for the log. Raises the errors of '
     'begin_import() and finish_import(), TD007 when it is not a table or a column is not text, and '
     '42501 when the session has not logged in as its owner.';
 
@@ -226,12 +228,14 @@ revoke execute on function
     tinydevcrm._refuse_staging_row(),
     tinydevcrm._load_staging(tinydevcrm.import_step, text, text[], integer[]),
     tinydevcrm._check_staging(regclass),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text[], name, text, jsonb)
+    tinydevcrm.import_staging(
+        regclass, text, text, text[], jsonb, text[], name, text, jsonb, tinydevcrm.csv_dialect)
 from public;
 
 grant execute on function
     tinydevcrm._refuse_staging_row(),
     tinydevcrm._load_staging(tinydevcrm.import_step, text, text[], integer[]),
     tinydevcrm._check_staging(regclass),
-    tinydevcrm.import_staging(regclass, text, text, text[], jsonb, text[], name, text, jsonb)
+    tinydevcrm.import_staging(
+        regclass, text, text, text[], jsonb, text[], name, text, jsonb, tinydevcrm.csv_dialect)
 to tinydevcrm_user;

@@ -165,7 +165,8 @@ begin
                    else (event).outcome in ('recovered', 'resumed')
                end,
                case
-                   when (event).source_id is not null then '/'
+                   when (event).source_id is not null then
+                       '/sources/' || tinydevcrm._encode_path(substr((event).matview, length('source ') + 1))
                    else format(
                        '/views/%s?event=%s', tinydevcrm._encode_path((event).matview), (event).id)
                end
@@ -177,7 +178,7 @@ comment on function tinydevcrm._describe_event(tinydevcrm.matview_refresh_events
     'An event in words, for a person. title is one line, summary a sentence. severity is failure, '
     'recovery, change, late, silent, resumed or dropped. key names what is wrong: a failure and '
     'its recovery have the same one, and rows and the end of them, and silent and resumed. '
-    'is_resolved says that it is over. path is the page of the view, with the event; of a source, the first page. other_count '
+    'is_resolved says that it is over. path is the page of the view, with the event, or of the source. other_count '
     'is how many other views the notification is about: see tinydevcrm.grouped_events().';
 
 create function tinydevcrm._name_message(event_id bigint, row_number integer)

@@ -23,7 +23,6 @@ create table tinydevcrm.sources (
     last_modified      text,
     import_number      bigint,
     row_count          bigint,
-    columns            jsonb,
     created_at         timestamptz not null default clock_timestamp(),
     checked_at         timestamptz,
     imported_at        timestamptz,
@@ -103,8 +102,6 @@ comment on column tinydevcrm.sources.import_number is
     'Number of the last import.';
 comment on column tinydevcrm.sources.row_count is
     'How many rows that file had.';
-comment on column tinydevcrm.sources.columns is
-    'The columns of that file, as in tinydevcrm.imports.';
 comment on column tinydevcrm.sources.created_at is
     'When it was created.';
 comment on column tinydevcrm.sources.checked_at is
@@ -120,7 +117,7 @@ comment on column tinydevcrm.sources.silent_since is
 
 create index sources_mode_idx on tinydevcrm.sources (mode);
 
-create index sources_due_idx on tinydevcrm.sources (next_due_at);
+create index sources_due_idx on tinydevcrm.sources (owner, next_due_at);
 
 alter table tinydevcrm.sources enable row level security;
 
@@ -208,13 +205,14 @@ create function tinydevcrm._list_shape_options(options jsonb)
     immutable
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(jsonb_object_agg(given.key, given.value), '{}')
+    select '{"keep_table": "yes"}' || coalesce(jsonb_object_agg(given.key, given.value), '{}')
       from jsonb_each(_list_shape_options.options) as given
-     where given.key in ('new_columns', 'missing_columns', 'widen', 'bad')
+     where given.key in ('new_columns', 'missing_columns', 'widen', 'keep_table', 'bad')
 $$;
 
 comment on function tinydevcrm._list_shape_options(jsonb) is
-    'Of the options of an upload, those of tinydevcrm.begin_import().';
+    'Of the options of a source, those of tinydevcrm.begin_import(). The table keeps its columns and '
+    'types unless they say otherwise, so that views on it stay.';
 
 create function tinydevcrm._sources_fill_in()
     returns trigger
@@ -243,6 +241,19 @@ begin
                 when new.url ~ '^file:' then 'Write it as file:orders-*.csv.'
                 else 'Write it as https://example.com/export.csv, and secrets as headers.'
             end;
+    end if;
+
+    -- Each costs whoever lists or counts them all.
+    if tg_op = 'INSERT' and (
+           select count(*) >= 1000
+             from tinydevcrm.sources
+            where sources.owner = new.owner
+       )
+    then
+        raise exception using
+            errcode = 'TD007',
+            message = 'you have 1000 sources, which is the most',
+            hint    = 'Drop one that you no longer need.';
     end if;
 
     perform tinydevcrm._check_schema(new.schema_name);
@@ -284,8 +295,8 @@ begin
 
     -- What the old file was tells nothing about another one.
     if tg_op = 'INSERT'
-       or (new.url, new.headers, new.mode, new.options)
-          is distinct from (old.url, old.headers, old.mode, old.options)
+       or (new.url, new.headers, new.mode, new.key, new.options)
+          is distinct from (old.url, old.headers, old.mode, old.key, old.options)
     then
         new.etag := null;
         new.last_modified := null;
@@ -296,8 +307,8 @@ end
 $$;
 
 comment on function tinydevcrm._sources_fill_in() is
-    'Checks a source, and sets when it is due. Raises TD003 when its schedule is none, TD007 when its '
-    'URL, headers, schema, mode, key or options cannot be used.';
+    'Checks a source, and sets when it is due. Raises TD003 when its schedule is none, TD007 for more '
+    'than 1000 sources, and when its URL, headers, schema, mode, key or options cannot be used.';
 
 create trigger _100_fill_in
     before insert

@@ -12,12 +12,12 @@ create table tinydevcrm.source_runs (
     filename     text,
     etag          text,
     last_modified text,
+    dialect       tinydevcrm.csv_dialect,
     header        text[],
     problems      jsonb,
     import_number bigint,
     byte_count    bigint,
     row_count     bigint,
-    columns       jsonb,
     error_code    text,
     error_message text,
     created_at    timestamptz not null default clock_timestamp(),
@@ -39,7 +39,7 @@ create table tinydevcrm.source_runs (
     constraint source_runs_last_modified_length check (octet_length(last_modified) <= 200),
     constraint source_runs_header_length check (octet_length(header::text) <= 1000000),
     constraint source_runs_problems_length check (octet_length(problems::text) <= 4000000),
-    constraint source_runs_columns_length check (octet_length(columns::text) <= 4000000),
+    constraint source_runs_dialect_length check (octet_length(dialect::text) <= 4000),
     constraint source_runs_counts_not_negative check (
         import_number >= 0 and byte_count >= 0 and row_count >= 0
     ),
@@ -76,6 +76,8 @@ comment on column tinydevcrm.source_runs.etag is
     'The ETag of the answer.';
 comment on column tinydevcrm.source_runs.last_modified is
     'Its Last-Modified.';
+comment on column tinydevcrm.source_runs.dialect is
+    'How a staged file was written.';
 comment on column tinydevcrm.source_runs.header is
     'The columns of a staged file.';
 comment on column tinydevcrm.source_runs.problems is
@@ -87,8 +89,6 @@ comment on column tinydevcrm.source_runs.byte_count is
     'Bytes of the file, as they were received.';
 comment on column tinydevcrm.source_runs.row_count is
     'Rows of the file.';
-comment on column tinydevcrm.source_runs.columns is
-    'Columns of the import, as in tinydevcrm.imports.';
 comment on column tinydevcrm.source_runs.error_code is
     'SQLSTATE of the last failure, TD013 when the file could not be fetched; null when there was none.';
 comment on column tinydevcrm.source_runs.error_message is
@@ -104,8 +104,12 @@ create unique index source_runs_open_unique on tinydevcrm.source_runs (source_id
 
 create index source_runs_source_idx on tinydevcrm.source_runs (source_id, id);
 
-create index source_runs_visible_idx on tinydevcrm.source_runs (visible_at)
+create index source_runs_visible_idx on tinydevcrm.source_runs (owner, visible_at)
  where finished_at is null;
+
+-- Which source an import came from.
+create index source_runs_import_idx on tinydevcrm.source_runs (import_number)
+ where import_number is not null;
 
 alter table tinydevcrm.source_runs enable row level security;
 
@@ -117,8 +121,8 @@ create policy source_runs_owner on tinydevcrm.source_runs
 grant select,
       insert (source_id, is_forced),
       update (
-          status, attempts, hidden_for, filename, etag, last_modified, header, problems,
-          import_number, byte_count, row_count, columns, error_code, error_message)
+          status, attempts, hidden_for, filename, etag, last_modified, dialect, header, problems,
+          import_number, byte_count, row_count, error_code, error_message)
    on tinydevcrm.source_runs
    to tinydevcrm_user;
 
@@ -130,11 +134,13 @@ create function tinydevcrm._source_runs_fill_in()
 as $$
 begin
     if tg_op = 'INSERT' then
-        -- Null for one that the caller does not see, which row-level security then refuses.
+        -- Null for one that the caller does not see, which row-level security then refuses. Locked
+        -- before the run has its place in the index, where an orchestrator would wait for it.
         select sources.owner
           into new.owner
           from tinydevcrm.sources
-         where sources.id = new.source_id;
+         where sources.id = new.source_id
+           for key share;
         return new;
     end if;
 
@@ -206,7 +212,6 @@ begin
                last_modified = new.last_modified,
                import_number = new.import_number,
                row_count = new.row_count,
-               columns = new.columns,
                imported_at = new.finished_at,
                silent_since = null
          where sources.id = new.source_id;

@@ -57,6 +57,26 @@ $$;
 comment on function tinydevcrm._request_run(bigint, boolean) is
     'Makes a source due now, unless a run of it is open, and wakes the orchestrators.';
 
+create function tinydevcrm._refuse_source(name text)
+    returns void
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The error of the constraint would show the whole row, with the URL and the headers.
+    raise exception using
+        errcode = 'TD007',
+        message = format('%L cannot be a source', _refuse_source.name),
+        hint    = 'A name has 1 to 63 bytes, a URL up to 2000 characters, all headers 16 kB, the mode is '
+                  'replace, append or upsert, refuse_if_fewer a share from 0 to 1, a deadline at least '
+                  'a minute.';
+end
+$$;
+
+comment on function tinydevcrm._refuse_source(text) is
+    'Raises TD007 for a source that a constraint refuses.';
+
 create function tinydevcrm.create_source(
     name            text,
     url             text,
@@ -108,11 +128,7 @@ exception
             message = format('source %L is there already', create_source.name),
             hint    = 'Choose another name, or drop it with tinydevcrm.drop_source().';
     when check_violation or not_null_violation or foreign_key_violation then
-        raise exception using
-            errcode = 'TD007',
-            message = format('%L cannot be a source', create_source.name),
-            hint    = 'A name has 1 to 63 bytes, the mode is replace, append or upsert, '
-                      'refuse_if_fewer a share from 0 to 1, a deadline at least a minute.';
+        perform tinydevcrm._refuse_source(create_source.name);
 end
 $$;
 
@@ -148,13 +164,17 @@ create function tinydevcrm.alter_source(
     options         jsonb default null,
     schedule        text default null,
     refuse_if_fewer numeric default null,
-    notify_deadline interval default null
+    notify_deadline interval default null,
+    mode            text default null,
+    key             text[] default null,
+    accepts_empty   boolean default null
 )
     returns void
-    language sql
+    language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     update tinydevcrm.sources
        set url = coalesce(alter_source.url, sources.url),
            headers = coalesce(alter_source.headers, sources.headers),
@@ -164,14 +184,27 @@ as $$
                else nullif(alter_source.schedule, '')
            end,
            refuse_if_fewer = coalesce(alter_source.refuse_if_fewer, sources.refuse_if_fewer),
-           notify_deadline = coalesce(alter_source.notify_deadline, sources.notify_deadline)
-     where sources.id = tinydevcrm._find_own_source(alter_source.name)
+           notify_deadline = coalesce(alter_source.notify_deadline, sources.notify_deadline),
+           mode = coalesce(alter_source.mode, sources.mode),
+           key = case
+               when alter_source.key is not null then nullif(alter_source.key, '{}')
+               when coalesce(alter_source.mode, sources.mode) = 'upsert' then sources.key
+           end,
+           accepts_empty = coalesce(alter_source.accepts_empty, sources.accepts_empty)
+     where sources.id = tinydevcrm._find_own_source(alter_source.name);
+exception
+    when check_violation or not_null_violation or foreign_key_violation then
+        perform tinydevcrm._refuse_source(alter_source.name);
+end
 $$;
 
-comment on function tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval) is
-    'Changes a source; what is null stays. Headers and options replace all that there were. An empty '
-    'schedule ends it. The next file counts as new. Raises TD001 when there is no such source, and '
-    'the errors of tinydevcrm.create_source().';
+comment on function tinydevcrm.alter_source(
+    text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean
+) is
+    'Changes a source; what is null stays. Headers, options and key replace all that there were. An empty '
+    'schedule ends it, 0 ends refuse_if_fewer and notify_deadline. After a change of the URL, headers, '
+    'mode, key or options the next file counts as new. Raises TD001 when there is no such source, and the '
+    'errors of tinydevcrm.create_source().';
 
 create function tinydevcrm._set_source_pause(name text, is_paused boolean)
     returns void
@@ -228,11 +261,13 @@ comment on function tinydevcrm.drop_source(text) is
 
 revoke execute on function
     tinydevcrm._find_own_source(text),
+    tinydevcrm._refuse_source(text),
     tinydevcrm.create_source(
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),
     tinydevcrm.run_source(text, boolean),
-    tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval),
+    tinydevcrm.alter_source(
+        text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean),
     tinydevcrm._set_source_pause(text, boolean),
     tinydevcrm.pause_source(text),
     tinydevcrm.resume_source(text),
@@ -241,11 +276,13 @@ from public;
 
 grant execute on function
     tinydevcrm._find_own_source(text),
+    tinydevcrm._refuse_source(text),
     tinydevcrm.create_source(
         text, text, text, text, text[], jsonb, text, jsonb, numeric, boolean, interval, name),
     tinydevcrm._request_run(bigint, boolean),
     tinydevcrm.run_source(text, boolean),
-    tinydevcrm.alter_source(text, text, jsonb, jsonb, text, numeric, interval),
+    tinydevcrm.alter_source(
+        text, text, jsonb, jsonb, text, numeric, interval, text, text[], boolean),
     tinydevcrm._set_source_pause(text, boolean),
     tinydevcrm.pause_source(text),
     tinydevcrm.resume_source(text),

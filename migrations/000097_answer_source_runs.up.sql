@@ -81,63 +81,29 @@ create function tinydevcrm._check_rows(source tinydevcrm.sources, import tinydev
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_least   constant bigint := ceil((source).refuse_if_fewer * (source).row_count);
-    v_options constant jsonb :=
-        tinydevcrm._check_options(tinydevcrm._list_shape_options((source).options));
-    v_changes text;
+    v_least constant bigint := ceil((source).refuse_if_fewer * (source).row_count);
 begin
     if (import).row_count = 0 and not (source).accepts_empty then
         raise exception using
             errcode = 'TD005',
             message = 'the file has no rows',
-            hint    = 'If that is right, create the source with accepts_empty.';
+            hint    = 'If that is right, let the source accept files without rows: accepts_empty.';
     elsif (import).row_count < v_least then
         raise exception using
             errcode = 'TD006',
             message = format(
-                'the file has %s rows, and the last one had %s', (import).row_count,
-                (source).row_count),
+                'the file has %s, and the last one had %s',
+                tinydevcrm._count_rows((import).row_count), tinydevcrm._count_rows((source).row_count)),
             hint    = format(
                 'Fewer than %s are refused (refuse_if_fewer = %s). If it is right, change that.',
                 v_least, (source).refuse_if_fewer);
-    end if;
-
-    -- The other modes have compared the file with the table.
-    if (import).mode <> 'replace' then
-        return;
-    end if;
-
-    select string_agg(changes.what, ', ' order by changes.what)
-      into v_changes
-      from (
-        select case
-                   when before.name is null and v_options->>'new_columns' = 'refuse' then
-                       format('%I is new', after.name)
-                   when after.name is null and v_options->>'missing_columns' = 'refuse' then
-                       format('%I is missing', before.name)
-                   when before.type <> after.type and v_options->>'widen' = 'no' then
-                       format('%I is %s and was %s', before.name, after.type, before.type)
-               end as what
-          from jsonb_to_recordset((source).columns) as before (name text, type text)
-          full join jsonb_to_recordset((import).columns) as after (name text, type text)
-            on after.name = before.name
-         where (source).columns is not null
-      ) as changes;
-
-    if v_changes is not null then
-        raise exception using
-            errcode = 'TD006',
-            message = format('the columns differ from those of the last file: %s', left(v_changes, 2000)),
-            hint    = 'Let columns come (new_columns: add or ignore), go (missing_columns: null) or '
-                      'get other types (widen: yes).';
     end if;
 end
 $$;
 
 comment on function tinydevcrm._check_rows(tinydevcrm.sources, tinydevcrm.imports) is
-    'Checks an import of a source before its commit. Raises TD005 when the file has no rows, TD006 '
-    'when it has fewer than refuse_if_fewer allows, or, in mode replace, other columns or types than '
-    'the last one and the options do not let them come and go.';
+    'Checks how many rows an import of a source has, before its commit. Raises TD005 when there are '
+    'none, TD006 when there are fewer than refuse_if_fewer allows.';
 
 create function tinydevcrm._end_run(
     run_id        bigint,
@@ -171,13 +137,12 @@ begin
     update tinydevcrm.source_runs
        set status = 'imported',
            hidden_for = interval '0',
-           etag = left(_end_run.etag, 500),
-           last_modified = left(_end_run.last_modified, 100),
+           etag = nullif(left(_end_run.etag, 500), ''),
+           last_modified = nullif(left(_end_run.last_modified, 100), ''),
            filename = v_import.source,
            import_number = v_import.id,
            byte_count = coalesce(v_import.byte_count, source_runs.byte_count),
            row_count = v_import.row_count,
-           columns = v_import.columns,
            error_code = null,
            error_message = null
      where source_runs.id = _end_run.run_id;

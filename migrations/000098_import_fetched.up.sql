@@ -175,6 +175,7 @@ begin
            etag = left(_stage_run.etag, 500),
            last_modified = left(_stage_run.last_modified, 100),
            filename = v_import.source,
+           dialect = v_import.dialect,
            header = v_header,
            byte_count = v_import.byte_count,
            row_count = v_import.row_count,
@@ -289,7 +290,8 @@ begin
         key         => v_source.key,
         types       => coalesce(v_source.options->'type', '{}'),
         schema_name => v_source.schema_name,
-        options     => tinydevcrm._list_shape_options(v_source.options));
+        options     => tinydevcrm._list_shape_options(v_source.options),
+        dialect     => v_run.dialect);
 
     insert into tinydevcrm.import_problems (import_id, line, reason, line_text, is_rejected)
     select v_import.id,

@@ -70,25 +70,56 @@ create trigger _900_note
           or old.silent_since is distinct from new.silent_since)
     execute function tinydevcrm._sources_note();
 
+create function tinydevcrm._is_silent(source tinydevcrm.sources)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select source.notify_deadline > interval '0'
+       and source.silent_since is null
+       and coalesce(source.imported_at, source.created_at) + source.notify_deadline < clock_timestamp()
+$$;
+
+comment on function tinydevcrm._is_silent(tinydevcrm.sources) is
+    'Whether a source has had nothing new within its deadline, and no event has said so.';
+
 create function tinydevcrm._note_silent_sources()
     returns void
-    language sql
+    language plpgsql
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    -- A user may have locked a row of theirs. The next run tries again.
     set lock_timeout = '100ms'
 as $$
-    update tinydevcrm.sources
-       set silent_since = clock_timestamp()
-     where sources.id in (
-         select silent.id
-           from tinydevcrm.sources as silent
-          where silent.notify_deadline > interval '0'
-            and silent.silent_since is null
-            and coalesce(silent.imported_at, silent.created_at) + silent.notify_deadline
-                < clock_timestamp()
-            for no key update skip locked
-     )
+declare
+    v_owner regrole;
+begin
+    for v_owner in
+        select distinct sources.owner
+          from tinydevcrm.sources
+         where tinydevcrm._is_silent(sources)
+    loop
+        begin
+            update tinydevcrm.sources
+               set silent_since = clock_timestamp()
+             where sources.id in (
+                 select silent.id
+                   from tinydevcrm.sources as silent
+                  where silent.owner = v_owner
+                    and tinydevcrm._is_silent(silent)
+                    for no key update skip locked
+             );
+        exception
+            -- One failure does not stop the others.
+            when others then
+                raise warning 'TinyDevCRM could not note which sources of % are silent: % (SQLSTATE %)',
+                    v_owner, sqlerrm, sqlstate
+                    using hint = 'The next run, a minute later, tries again.';
+        end;
+    end loop;
+end
 $$;
 
 comment on function tinydevcrm._note_silent_sources() is
@@ -232,6 +263,7 @@ grant select on tinydevcrm.source_status to tinydevcrm_user;
 
 revoke execute on function
     tinydevcrm._sources_note(),
+    tinydevcrm._is_silent(tinydevcrm.sources),
     tinydevcrm._note_silent_sources(),
     tinydevcrm._is_run_late(tinydevcrm.source_runs),
     tinydevcrm._source_state(tinydevcrm.sources)

@@ -19,6 +19,8 @@ select watched.view_count,
        watched.paused_count,
        subscribed.subscription_count,
        subscribed.troubled_subscription_count,
+       fetched.source_count,
+       fetched.troubled_source_count,
        pending.pending_count,
        parked.parked_count,
        watched.last_refreshed_at,
@@ -56,6 +58,14 @@ select watched.view_count,
              ) as troubled_subscription_count
         from own_subscriptions
   ) as subscribed
+ cross join (
+      select count(*) as source_count,
+             count(*) filter (
+                 where tinydevcrm._needs_attention(tinydevcrm._source_state(sources))
+             ) as troubled_source_count
+        from tinydevcrm.sources
+       where tinydevcrm._may_see(sources.owner)
+  ) as fetched
  -- A count stops at 10000, because a million would take long. The order is that of an index which
  -- has only these deliveries, by subscription.
  cross join (
@@ -93,7 +103,7 @@ select watched.view_count,
   ) as parked;
 
 comment on view tinydevcrm.overview is
-    'One row of counts: the views, subscriptions and deliveries that you may see, and which of '
+    'One row of counts: the views, sources, subscriptions and deliveries that you may see, and which of '
     'them need attention.';
 comment on column tinydevcrm.overview.view_count is
     'Watched materialized views.';
@@ -115,8 +125,12 @@ comment on column tinydevcrm.overview.subscription_count is
     'Subscriptions.';
 comment on column tinydevcrm.overview.troubled_subscription_count is
     'Those of them that need attention: see tinydevcrm._needs_attention().';
+comment on column tinydevcrm.overview.source_count is
+    'Sources of files.';
+comment on column tinydevcrm.overview.troubled_source_count is
+    'Those of them that need attention: see tinydevcrm._source_state().';
 comment on column tinydevcrm.overview.pending_count is
-    'Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or '
+    'Deliveries of the subscriptions that are neither acknowledged nor parked; 10000 when there are as many or '
     'more.';
 comment on column tinydevcrm.overview.parked_count is
     'Their parked deliveries; 10000 when there are as many or more.';

@@ -410,6 +410,29 @@ as $$
             on subscription_status.subscription = named.name
            and subscription_status.subscription = any (array(select named.name from named))
            and subscription_status.owner = quote_ident(current_user)::regrole
+        union all
+        (
+            select 'source',
+                   source_status.name,
+                   null,
+                   source_status.status,
+                   case source_status.status
+                       when 'failing' then
+                           coalesce(split_part(source_status.error_message, e'\n', 1), '')
+                       when 'late' then
+                           'nothing has fetched it, or nothing has imported what was fetched'
+                       else 'nothing new has come for ' || source_status.notify_deadline
+                   end,
+                   case source_status.status
+                       when 'failing' then source_status.failing_since
+                       when 'silent' then source_status.imported_at
+                   end
+              from tinydevcrm.source_status
+             where source_status.owner = quote_ident(current_user)::regrole
+               and source_status.is_troubled
+             order by source_status.name
+             limit _list_troubled.row_limit
+        )
       ) as listed
      order by array_position('{failing,late}', listed.state) nulls last,
               listed.since,
@@ -417,8 +440,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_troubled(integer) is
-    'The views that you may see and your subscriptions that need attention, with the reason and '
-    'since when: up to row_limit of each kind, failing and late views first.';
+    'The views that you may see and your subscriptions and sources that need attention, with the '
+    'reason and since when: up to row_limit of each kind, failing and late ones first.';
 
 revoke execute on function
     tinydevcrm._matview_key(text, name[]),

@@ -164,10 +164,24 @@ as $$
          order by subscriptions.name
          limit _search.row_limit
       ) as listed
+    union all
+    select 'source',
+           listed.name,
+           null,
+           listed.state
+      from (
+        select sources.name,
+               tinydevcrm._source_state(sources) as state
+          from tinydevcrm.sources
+         where sources.owner = quote_ident(current_user)::regrole
+           and position(lower(_search.part) in lower(sources.name)) > 0
+         order by sources.name
+         limit _search.row_limit
+      ) as listed
 $$;
 
 comment on function tinydevcrm._search(text, integer) is
-    'The views that you may see and your tables and subscriptions whose names contain a part: up to '
+    'The views that you may see and your tables, subscriptions and sources whose names contain a part: up to '
     'row_limit of each kind. note is the state, the file, or the URL as lists show it.';
 
 create function tinydevcrm._describe_table(
@@ -400,9 +414,10 @@ create function tinydevcrm._list_imports(
     row_offset integer default 0
 )
     returns table (
-        key      text,
-        relation regclass,
-        imported tinydevcrm.imports
+        key         text,
+        relation    regclass,
+        imported    tinydevcrm.imports,
+        source_name text
     )
     language sql
     stable
@@ -413,7 +428,14 @@ as $$
                    then format('%I.%I', pg_namespace.nspname, pg_class.relname)
            end,
            pg_class.oid::regclass,
-           imports
+           imports,
+           (
+               select sources.name
+                 from tinydevcrm.source_runs
+                 join tinydevcrm.sources
+                   on sources.id = source_runs.source_id
+                where source_runs.import_number = imports.id
+           )
       from tinydevcrm.imports
       left join pg_class
         on pg_class.oid = imports.relation
@@ -434,7 +456,8 @@ $$;
 comment on function tinydevcrm._list_imports(text, bigint, integer, integer) is
     'The imports, newest first, whose file or table has a part in its name; or one of them. key is '
     'the table''s present name with its schema, quoted where needed; null when it is gone or the '
-    'session has not logged in as its owner. relation is null when it is gone.';
+    'session has not logged in as its owner. relation is null when it is gone. source_name is the '
+    'source that fetched the file; null for an upload.';
 
 revoke execute on function
     tinydevcrm._size_of(regclass),

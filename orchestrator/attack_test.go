@@ -189,8 +189,7 @@ var outOfBounds = []attack{
 
 func TestNobodyGetsWhereTheyDoNotBelong(t *testing.T) {
 	t.Parallel()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	prepareVictim(t, server.URL, super)
 

@@ -20,8 +20,7 @@ var upQuietly = []string{"up", "--listen-addr", "localhost:0"}
 // its last refresh.
 func newOnChange(t *testing.T) (*sql.DB, *dbtest.Server) {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	dbtest.Exec(t, pool, "create table t (n integer)")
 	mustCommand(t, server.URL, "matview", "create", "v", "select count(*) as n from t")
@@ -39,6 +38,15 @@ func newOnChange(t *testing.T) (*sql.DB, *dbtest.Server) {
 func rest(t *testing.T, pool *sql.DB) {
 	t.Helper()
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_refreshed_at = last_refreshed_at - interval '1 hour', last_scheduled_at = last_scheduled_at - interval '1 hour'")
+}
+
+// stopJobs leaves the work of pg_cron to the test: no job begins, and those that have begun are over.
+func stopJobs(t *testing.T, pool *sql.DB) {
+	t.Helper()
+	dbtest.Exec(t, pool, "update cron.job set active = false")
+	dbtest.Eventually(t, dbtest.Deadline, "no job runs", func() bool {
+		return dbtest.Value[int](t, pool, "select count(pg_terminate_backend(pid)) from pg_stat_activity where query like 'call tinydevcrm.%' and state <> 'idle'") == 0
+	})
 }
 
 // changed calls the procedure, and returns in how many seconds it wants to be called again; -1 for not at all.
@@ -64,8 +72,8 @@ func refreshesOf(t *testing.T, pool *sql.DB, view string) int {
 	return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.matview_refresh_events where matview = $1 and schedule_id is not null", "public."+view)
 }
 
-// notifications counts the notifications "changed" until the function is called.
-func notifications(t *testing.T, url string) func() int {
+// notifications counts the notifications "changed" of what has committed when the function is called.
+func notifications(t *testing.T, pool *sql.DB, url string) func() int {
 	t.Helper()
 	listener := pq.NewListener(url, time.Second, time.Second, nil)
 	t.Cleanup(func() { listener.Close() })
@@ -73,15 +81,22 @@ func notifications(t *testing.T, url string) func() int {
 		t.Fatal(err)
 	}
 	return func() int {
+		t.Helper()
+		// Notifications come in the order of their commits.
+		dbtest.Exec(t, pool, "select pg_notify('matview_refresh_channel', 'end')")
 		count := 0
 		for {
 			select {
 			case got := <-listener.Notify:
-				if got != nil && got.Extra == "changed" {
+				switch {
+				case got == nil:
+				case got.Extra == "changed":
 					count++
+				case got.Extra == "end":
+					return count
 				}
-			case <-time.After(300 * time.Millisecond):
-				return count
+			case <-time.After(dbtest.Deadline):
+				t.Fatal("a notification does not arrive")
 			}
 		}
 	}
@@ -92,7 +107,9 @@ func notifications(t *testing.T, url string) func() int {
 func TestLateCommitsAreNotMissed(t *testing.T) {
 	t.Parallel()
 	pool, server := newOnChange(t)
-	count := notifications(t, server.URL)
+	stopJobs(t, pool)
+	rest(t, pool)
+	count := notifications(t, pool, server.URL)
 	if after := changed(t, pool); after != -1 {
 		t.Errorf("nothing has changed: look again after %v", after)
 	}
@@ -271,8 +288,7 @@ func TestOnChangeSurvivesTheProgram(t *testing.T) {
 // sessions that have logged in as them, and one user's flood does not delay another's.
 func TestOnChangeOfUsers(t *testing.T) {
 	t.Parallel()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := openPool(t, server.URL)
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	users := map[string]*sql.DB{"ann": open(t, server.URL, "ann"), "eve": open(t, server.URL, "eve")}

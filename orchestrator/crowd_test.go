@@ -26,7 +26,7 @@ func TestConnectionsDoNotGrowWithUsers(t *testing.T) {
 		dbtest.Exec(t, s.super, "set session authorization "+user)
 		dbtest.Exec(t, s.super, "set search_path = "+user)
 		dbtest.Exec(t, s.super, `
-			select tinydevcrm.schedule_matview(tinydevcrm.create_matview('v' || i, 'select 1 as n', 'never'), '1 minute')
+			select tinydevcrm.schedule_matview(tinydevcrm.create_matview('v' || i, 'select clock_timestamp() as at', 'never'), '1 minute')
 			  from generate_series(1, 5) as i`)
 		dbtest.Exec(t, s.super, "reset session authorization")
 	}

@@ -22,7 +22,9 @@ import (
 // Altering a query waits for a running refresh, and a refresh that comes during it is skipped.
 func TestAlterAQueryWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
-	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(0.3)::text as slept')")
+	dbtest.CreateGates(t, pool)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
+	open := dbtest.CloseGate(t, pool, 1)
 	outcome := make(chan string, 1)
 	go func() {
 		var result string
@@ -32,31 +34,18 @@ func TestAlterAQueryWhileRefreshing(t *testing.T) {
 		}
 		outcome <- result
 	}()
-	dbtest.Eventually(t, dbtest.Deadline, "the refresh runs", func() bool {
-		return dbtest.Value[bool](t, pool, `
-			select exists (
-			    select from pg_locks where relation = 'v'::regclass and mode = 'AccessExclusiveLock' and granted
-			)`)
-	})
-
-	altered := make(chan error, 1)
-	go func() {
-		_, err := pool.ExecContext(t.Context(),
-			"select tinydevcrm.alter_matview_query('v', 'select 2 as n from pg_sleep(1)')")
-		altered <- err
-	}()
+	awaitAtGate(t, pool, "refresh_matview")
+	openNew := dbtest.CloseGate(t, pool, 2)
+	altered := inBackground(t, pool, "select tinydevcrm.alter_matview_query('v', 'select pass_gate(2)')")
+	open()
 	if result := <-outcome; result != "refreshed" {
 		t.Errorf("the refresh ended as %s", result)
 	}
-	dbtest.Eventually(t, dbtest.Deadline, "the new query runs", func() bool {
-		return dbtest.Value[bool](t, pool, `
-			select exists (
-			    select from pg_stat_activity where query like '%alter_matview_query(''v''%' and wait_event = 'PgSleep'
-			)`)
-	})
+	awaitAtGate(t, pool, "alter_matview_query")
 	if result := dbtest.Value[string](t, pool, "select outcome from tinydevcrm.refresh_matview('v')"); result != "skipped" {
 		t.Errorf("a refresh during the edit is %s", result)
 	}
+	openNew()
 	if err := <-altered; err != nil {
 		t.Fatal(err)
 	}

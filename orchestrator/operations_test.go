@@ -116,8 +116,7 @@ func TestMetricsOfTheRunningProgram(t *testing.T) {
 // The orchestrator's role, which is no superuser, sees everything that is counted.
 func TestMetricsAsTheOrchestratorsRole(t *testing.T) {
 	t.Parallel()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user('ann', 'secret word')")

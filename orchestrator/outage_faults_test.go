@@ -12,7 +12,7 @@ import (
 
 // A minute with a probe each second stands for ten minutes and more, in which the pauses grow to two minutes.
 func TestABacklogOfTwentyThousandIsDelivered(t *testing.T) {
-	checkOutage(t, 200, 100, time.Minute, 0.9)
+	checkOutage(t, 200, 100, time.Minute, 5*time.Millisecond, 0.9)
 }
 
 // Two programs share the work and are killed over and over, and some events are refused at first: each view's events
@@ -21,7 +21,7 @@ func TestOrderHoldsWhenProgramsAreKilled(t *testing.T) {
 	const views, each, kills = 20, 100, 10
 	pool, server := newServer(t)
 	createViews(t, pool, views)
-	o, url := newOrderly(t)
+	o, url := newOrderly(t, 5*time.Millisecond)
 	o.refuses = func(id int64, attempt int) bool { return id%400 == 0 && attempt == 1 }
 	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', $1)", dbtest.ByName(url))
 	first, second := startService(t, server.URL), startService(t, server.URL)

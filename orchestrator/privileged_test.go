@@ -278,8 +278,7 @@ func pageOf(t *testing.T, stderr *output) string {
 // A user reads a view of their own in another user's schema. The other user cannot make them read something
 // else by replacing the view at that moment.
 func TestNobodyIsLedElsewhere(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['eve', 'bob']) as name")
 	eve, bob := open(t, server.URL, "eve"), open(t, server.URL, "bob")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"strings"
 	"sync"
 	"testing"
@@ -42,13 +43,12 @@ func TestImportsOfOneNameAtOnce(t *testing.T) {
 // Dropping a view waits for a running refresh, and neither breaks the other.
 func TestDropWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
+	dbtest.CreateGates(t, pool)
 	for range 5 {
-		dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(0.1)::text as slept')")
-		started := make(chan struct{})
+		dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
+		open := dbtest.CloseGate(t, pool, 1)
 		outcome := make(chan string, 1)
 		go func() {
-			defer close(outcome)
-			close(started)
 			var result string
 			err := pool.QueryRowContext(t.Context(), "select outcome from tinydevcrm.refresh_matview('v')").Scan(&result)
 			if err != nil {
@@ -56,41 +56,61 @@ func TestDropWhileRefreshing(t *testing.T) {
 			}
 			outcome <- result
 		}()
-		<-started
-		dbtest.Eventually(t, dbtest.Deadline, "the refresh runs", func() bool {
-			return dbtest.Value[bool](t, pool, `
-				select exists (
-				    select from pg_locks where relation = 'v'::regclass and mode = 'AccessExclusiveLock' and granted
-				)`)
-		})
-		dbtest.Exec(t, pool, "select tinydevcrm.drop_matview('v')")
+		awaitAtGate(t, pool, "refresh_matview")
+		dropped := inBackground(t, pool, "select tinydevcrm.drop_matview('v')")
+		open()
 		if result := <-outcome; result != "refreshed" {
 			t.Errorf("the refresh ended as %s", result)
 		}
+		if err := <-dropped; err != nil {
+			t.Errorf("the drop: %v", err)
+		}
 	}
+}
+
+// awaitAtGate waits until a statement with this text is at a closed gate.
+func awaitAtGate(t *testing.T, pool *sql.DB, text string) {
+	t.Helper()
+	dbtest.Eventually(t, dbtest.Deadline, text+" is at the gate", func() bool {
+		return dbtest.Value[bool](t, pool, "select exists (select from pg_stat_activity where query like '%' || $1 || '%' and wait_event = 'PgSleep')", text)
+	})
+}
+
+// inBackground runs a statement, and returns when it waits for a lock or has ended.
+func inBackground(t *testing.T, pool *sql.DB, statement string) <-chan error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := pool.ExecContext(t.Context(), statement)
+		ended <- err
+	}()
+	dbtest.Eventually(t, dbtest.Deadline, statement+" waits or has ended", func() bool {
+		return len(ended) > 0 || dbtest.Value[bool](t, pool, "select exists (select from pg_stat_activity where query = $1 and wait_event_type in ('Lock', 'Timeout'))", statement)
+	})
+	return ended
 }
 
 // A view leaves its schedule while that schedule refreshes it. They do not deadlock.
 func TestUnscheduleDuringARound(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
-	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pg_sleep(0.5)::text as slept')")
+	dbtest.CreateGates(t, pool)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select pass_gate(1)')")
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('v', '0 0 1 1 *')")
 	schedule := dbtest.Value[int64](t, pool, "select schedule_id from tinydevcrm.matviews where relation = 'v'::regclass")
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_scheduled_at = null where relation = 'v'::regclass")
+	open := dbtest.CloseGate(t, pool, 1)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := pool.ExecContext(t.Context(), "call tinydevcrm.refresh_scheduled($1)", schedule)
 		ended <- err
 	}()
-	dbtest.Eventually(t, dbtest.Deadline, "the round refreshes", func() bool {
-		return dbtest.Value[bool](t, pool, `
-			select exists (
-			    select from pg_locks where relation = 'v'::regclass and mode = 'AccessExclusiveLock' and granted
-			)`)
-	})
-	dbtest.Exec(t, pool, "select tinydevcrm.unschedule_matview('v')")
-	if err := <-ended; err != nil {
-		t.Errorf("the round: %v", err)
+	awaitAtGate(t, pool, "refresh_scheduled")
+	unscheduled := inBackground(t, pool, "select tinydevcrm.unschedule_matview('v')")
+	open()
+	for what, ended := range map[string]<-chan error{"the round": ended, "the end of the schedule": unscheduled} {
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 	dbtest.Exec(t, pool, "call tinydevcrm.settle_jobs()")
 	if left := dbtest.Value[int](t, pool, "select count(*) from tinydevcrm._locks where what = 'schedule' and id = $1", schedule); left != 0 {

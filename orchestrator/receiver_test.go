@@ -149,8 +149,7 @@ func newWebhook(t *testing.T, pool *sql.DB, name string, answer answer) (*receiv
 // newServer is a migrated server with a materialized view v that always notifies.
 func newServer(t *testing.T) (*sql.DB, *dbtest.Server) {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
 	if err != nil {
 		t.Fatal(err)

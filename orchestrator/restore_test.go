@@ -43,7 +43,7 @@ func TestDumpGoesOnElsewhere(t *testing.T) {
 		pending = append(pending, refresh(t, pool))
 	}
 	// Nothing may change between the dump and what is compared with it.
-	dbtest.Exec(t, pool, "update cron.job set active = false")
+	stopJobs(t, pool)
 	roles, dump := dumpServer(t, old.URL)
 	// Of what the views have seen, the new server knows nothing.
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set seen_snapshot = null, tried_snapshot = null")

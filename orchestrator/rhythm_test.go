@@ -17,12 +17,11 @@ import (
 // A view that fails and one that takes thirty seconds do not disturb 98 others with a schedule of five seconds,
 // run by pg_cron itself: after the first run the slow one has a job of its own. No run is lost or doubled.
 func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	const healthy, period, slow, rounds = 98, 5, 30, 12
 	dbtest.Exec(t, pool, "create table knobs as select 1 as divisor, 0.0::double precision as seconds")
-	dbtest.Exec(t, pool, `select tinydevcrm.create_matview('v' || i, 'select 1 as n') from generate_series(1, $1) as i`, healthy)
+	dbtest.Exec(t, pool, `select tinydevcrm.create_matview('v' || i, 'select clock_timestamp() as at') from generate_series(1, $1) as i`, healthy)
 	dbtest.Exec(t, pool, `select tinydevcrm.create_matview('failing', 'select 1 / divisor as n from knobs')`)
 	dbtest.Exec(t, pool, `select tinydevcrm.create_matview('slow', 'select pg_sleep(seconds)::text from knobs')`)
 	dbtest.Exec(t, pool, `
@@ -80,11 +79,10 @@ func TestSlowAndFailingViewsLeaveOthersTheirRhythm(t *testing.T) {
 // A pg_dump that takes half a minute blocks the plain refreshes of the views that it dumps, and nothing else: the
 // others keep their rhythm of five seconds, and no reader waits for longer than a refresh does.
 func TestViewsKeepTheirRhythmBesideADump(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	pool := openPool(t, server.URL)
 	dbtest.Exec(t, pool, "create table big as select i, repeat('x', 100) as text from generate_series(1, 50000) as i")
-	dbtest.Exec(t, pool, `select tinydevcrm.create_matview(name, 'select 1 as n', key => case name when 'keyed' then array['n'] end)
+	dbtest.Exec(t, pool, `select tinydevcrm.create_matview(name, 'select 1 as n, clock_timestamp() as at', key => case name when 'keyed' then array['n'] end)
 		from unnest(array['a', 'b', 'keyed', 'c', 'd']) as name`)
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview(relation, '5 seconds') from tinydevcrm.matviews")
 	const scheduled = "from tinydevcrm.matview_refresh_events where schedule_id is not null and matview = 'public.'"

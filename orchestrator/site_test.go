@@ -28,8 +28,7 @@ type site struct {
 // newSite creates the users and starts the page as the orchestrator's role.
 func newSite(t *testing.T, users ...string) *site {
 	t.Helper()
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	for _, user := range users {
 		dbtest.Exec(t, super, "select tinydevcrm.create_user($1, $2)", user, secret)

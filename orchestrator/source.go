@@ -4,11 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
-	"slices"
+	"os"
 	"strings"
 	"time"
 
@@ -66,12 +64,19 @@ func (s *sourcePlan) addFlags(command *cobra.Command) {
 	flags.DurationVar(&s.deadline, "notify-deadline", 0, "notify when nothing new has come for so long, such as 26h")
 }
 
-// basicHeader is the header of HTTP Basic for user:password.
-func basicHeader(user string) string {
+// basicHeader is the header of HTTP Basic for user:password, or for what is in @FILE.
+func basicHeader(user string) (string, error) {
 	if user == "" {
-		return ""
+		return "", nil
 	}
-	return "\nAuthorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user))
+	if file, isFile := strings.CutPrefix(user, "@"); isFile {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		user = strings.TrimRight(string(text), "\r\n")
+	}
+	return "\nAuthorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user)), nil
 }
 
 // nullIf is null for a value that means that none was given.
@@ -88,7 +93,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 			"  orchestrator source create orders https://example.com/export.csv --mode upsert --key id --http-header @secret",
 	}
 	plan.addFlags(create)
-	create.Flags().StringVar(&plan.basic, "basic-auth", "", "user:password for HTTP Basic")
+	create.Flags().StringVar(&plan.basic, "basic-auth", "", "user:password for HTTP Basic; @FILE reads it from a file")
 	create.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too, which is refused otherwise")
 	for _, option := range upload.Options() {
 		usage := option.Usage
@@ -101,7 +106,11 @@ func (p *program) createSourceCommand() *cobra.Command {
 		})
 	}
 	create.RunE = func(command *cobra.Command, args []string) error {
-		request, options, err := sourceOptions(args[0], plan.values)
+		request, options, err := upload.StoreOptions(args[0], plan.values)
+		if err != nil {
+			return err
+		}
+		basic, err := basicHeader(plan.basic)
 		if err != nil {
 			return err
 		}
@@ -111,7 +120,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 				           $1, $2, $3, coalesce(nullif($4, ''), 'replace'), nullif($5::text[], '{}'), $6, nullif($7, ''),
 				           coalesce(tinydevcrm._parse_headers($8), '{}'), $9::numeric, $10, make_interval(secs => $11))`,
 				args[0], args[1], request.Table, request.Mode, pq.Array(request.Key), options, plan.schedule,
-				headers+basicHeader(plan.basic), nullIf(plan.fewer, -1), plan.isEmptyNormal, plan.deadline.Seconds()); err != nil {
+				headers+basic, nullIf(plan.fewer, -1), plan.isEmptyNormal, plan.deadline.Seconds()); err != nil {
 				return fmt.Errorf("%s: %w", command.CommandPath(), err)
 			}
 			fmt.Fprintf(p.stdout, "source %q is created; orchestrator up fetches it, and orchestrator source show %[1]s says how that goes\n", args[0])
@@ -121,45 +130,31 @@ func (p *program) createSourceCommand() *cobra.Command {
 	return create
 }
 
-// sourceOptions checks options of an upload, and writes those that a source keeps as JSON.
-func sourceOptions(name string, values url.Values) (upload.Request, string, error) {
-	request, err := upload.NewRequest(name, values)
-	if err != nil {
-		return request, "", err
-	}
-	options := make(map[string]any)
-	for _, option := range slices.Sorted(maps.Keys(values)) {
-		switch option {
-		case "table", "mode", "key":
-		case "type":
-			options[option] = request.Types
-		default:
-			options[option] = values[option]
-			if len(values[option]) == 1 {
-				options[option] = values.Get(option)
-			}
-		}
-	}
-	text, err := json.Marshal(options)
-	if err != nil {
-		return request, "", fmt.Errorf("write the options: %w", err)
-	}
-	return request, string(text), nil
-}
-
 func (p *program) alterSourceCommand() *cobra.Command {
 	var plan sourcePlan
-	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule or limits of a source"}
+	var mode string
+	var key []string
+	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode or limits of a source"}
 	plan.addFlags(alter)
+	var isOnRequest bool
+	alter.Flags().BoolVar(&isOnRequest, "no-schedule", false, "end the schedule: it is fetched on request only")
+	alter.MarkFlagsMutuallyExclusive("schedule", "no-schedule")
+	alter.Flags().StringVar(&mode, "mode", "", "replace, append or upsert")
+	alter.Flags().StringSliceVar(&key, "key", nil, "column by which mode upsert finds a row; repeat it, or a,b, for more")
+	alter.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too; --accept-empty=false refuses it again")
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		var target sql.Null[string]
 		if len(args) == 2 {
 			target = sql.Null[string]{V: args[1], Valid: true}
 		}
+		schedule := sql.Null[string]{V: plan.schedule, Valid: plan.schedule != "" || isOnRequest}
+		deadline := sql.Null[float64]{V: plan.deadline.Seconds(), Valid: command.Flags().Changed("notify-deadline")}
 		if _, err := pool.ExecContext(command.Context(), `
-			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => nullif($4, ''),
-			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6))`,
-			args[0], target, headers, plan.schedule, nullIf(plan.fewer, -1), nullIf(plan.deadline.Seconds(), 0)); err != nil {
+			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => $4,
+			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6),
+			                               mode => nullif($7, ''), key => $8::text[], accepts_empty => $9::boolean)`,
+			args[0], target, headers, schedule, nullIf(plan.fewer, -1), deadline, mode, pq.Array(key),
+			sql.Null[bool]{V: plan.isEmptyNormal, Valid: command.Flags().Changed("accept-empty")}); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "source %q is changed\n", args[0])

@@ -79,8 +79,8 @@ func TestASourceOfAUserIsImportedByTheirOwnJob(t *testing.T) {
 		t.Errorf("the table has %s", got)
 	}
 	if got := dbtest.Value[string](t, ann, `
-		select concat_ws('|', imports.source, mode, row_count, problem_count, reject_count, line, line_text)
-		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|upsert|3|1|1|5|4,short,surplus" {
+		select concat_ws('|', imports.source, (dialect).format, mode, row_count, problem_count, reject_count, line, line_text)
+		  from tinydevcrm.imports join tinydevcrm.import_problems on import_id = imports.id`); got != "orders|csv|upsert|3|1|1|5|4,short,surplus" {
 		t.Errorf("the log has %s", got)
 	}
 	for _, table := range []string{"source_rows", "imports where owner = 'runner'::regrole"} {
@@ -179,7 +179,23 @@ func TestTheCommandsOfSources(t *testing.T) {
 	if show := mustCommand(t, server.URL, "source", "show", "orders"); strings.Count(show, "failed") != 1 || strings.Count(show, "imported") != 1 {
 		t.Errorf("the runs are %s", show)
 	}
-	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly", "--mode", "upsert", "--key", "id", "--accept-empty")
+	mustCommand(t, server.URL, "source", "alter", "orders", "--notify-deadline", "2h")
+	if got := dbtest.Value[string](t, pool, "select concat_ws(' ', mode, key, accepts_empty, schedule, notify_deadline) from tinydevcrm.sources"); got != "upsert {id} t hourly 02:00:00" {
+		t.Errorf("the source is changed to %s", got)
+	}
+	mustCommand(t, server.URL, "source", "alter", "orders", "--no-schedule", "--notify-deadline", "0")
+	if got := dbtest.Value[string](t, pool, "select concat_ws('|', schedule, notify_deadline) from tinydevcrm.sources"); got != "00:00:00" {
+		t.Errorf("schedule and deadline are still %s", got)
+	}
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("ann:word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustCommand(t, server.URL, "source", "create", "private", e.URL, "--basic-auth", "@"+password)
+	if got := dbtest.Value[string](t, pool, "select headers->>'Authorization' from tinydevcrm.sources where name = 'private'"); got != "Basic YW5uOndvcmQ=" {
+		t.Errorf("the password is sent as %s", got)
+	}
 	mustCommand(t, server.URL, "source", "pause", "orders")
 	mustCommand(t, server.URL, "source", "resume", "orders")
 	mustCommand(t, server.URL, "source", "drop", "orders")
@@ -223,6 +239,47 @@ func TestANightlyExportNotifiesOfItsNewRows(t *testing.T) {
 	if rows := string(late[0].Rows); len(late) != 1 || !strings.Contains(rows, `"id":3`) && !strings.Contains(rows, `"id": 3`) || strings.Contains(rows, "2026-01-09") {
 		t.Errorf("it notifies of %s, %d times", rows, len(late))
 	}
+}
+
+// A user may write the status of their runs, which gets them no second place.
+func TestAUserHasOnePlace(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewServer(t)
+	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	ann, eve := open(t, server.URL, "ann"), open(t, server.URL, "eve")
+	background(t, strings.Replace(server.URL, "user=postgres", "user=runner", 1), upWithWebhooks...)
+	dbtest.Eventually(t, dbtest.Deadline, "it has started", func() bool {
+		return dbtest.Value[bool](t, super, "select '127.0.0.0/8' = any (webhook_networks) from tinydevcrm.settings")
+	})
+	asked := make(chan struct{}, 100)
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(func() { slow.CloseClientConnections(); slow.Close() })
+	dbtest.Exec(t, eve, "select tinydevcrm.create_source('s' || n, $1) from generate_series(1, 8) as n", slow.URL)
+	<-asked
+	taken := dbtest.Value[int](t, eve, "select id from tinydevcrm.source_runs where status = 'fetching'")
+	dbtest.Exec(t, eve, "update tinydevcrm.source_runs set status = 'due', hidden_for = '0' where id = $1", taken)
+	// It is seen when the program has looked again.
+	e := newExport(t, "id\n1\n")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_source('orders', $1)", e.URL)
+	awaitStagedOrEnded(t, super)
+	dbtest.Exec(t, eve, "update tinydevcrm.source_runs set status = 'fetching', hidden_for = '1 minute' where id = $1", taken)
+	if more := len(asked); more != 0 {
+		t.Errorf("eve has %d places", more+1)
+	}
+}
+
+// awaitStagedOrEnded waits until a source of ann has been fetched.
+func awaitStagedOrEnded(t *testing.T, super *sql.DB) {
+	t.Helper()
+	dbtest.Eventually(t, dbtest.Deadline, "a source of ann's is fetched", func() bool {
+		return dbtest.Value[bool](t, super, "select exists (select from tinydevcrm.source_runs where owner = 'ann'::regrole and status in ('staged', 'imported'))")
+	})
 }
 
 // What is killed in the midst of a file leaves no half table and no lost run.

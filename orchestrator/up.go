@@ -274,16 +274,17 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	}
 	group.Go(func() error {
 		return serve(ctx, at.page, web.Handler(web.Config{
-			Pool:      pool,
-			Login:     logIn,
-			Upload:    counted(operations, files.Load),
-			Preview:   files.Preview,
-			Events:    hub.Subscribe,
-			Logger:    diagnostics,
-			MaxUpload: files.MaxBytes,
-			Hosts:     p.pageHosts(),
-			PublicURL: publicURL,
-			Others:    p.routesBesidePage(operations, pool, diagnostics),
+			Pool:        pool,
+			Login:       logIn,
+			Upload:      counted(operations, files.Load),
+			Preview:     files.Preview,
+			CheckSource: sources.Preview,
+			Events:      hub.Subscribe,
+			Logger:      diagnostics,
+			MaxUpload:   files.MaxBytes,
+			Hosts:       p.pageHosts(),
+			PublicURL:   publicURL,
+			Others:      p.routesBesidePage(operations, pool, diagnostics),
 		}), diagnostics)
 	})
 	diagnostics.Info("ready", at.addresses()...)

@@ -25,7 +25,7 @@ import (
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:         "upload FILE [FILE…]",
-		Short:       "Import files of CSV or JSON, plain, compressed or in a zip, into a table; - reads standard input",
+		Short:       "Import files into a table: CSV, JSON, Parquet, Excel workbooks, plain, compressed or in a zip; - reads standard input",
 		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
@@ -115,6 +115,15 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 		return json.NewEncoder(p.stdout).Encode(plan)
 	}
 	fmt.Fprintln(p.stdout, plan.Dialect)
+	for _, choices := range plan.Choices {
+		table := newTable(p.stdout)
+		for _, choice := range choices.Values {
+			table.row("  --"+choices.Option, choice.Value, choice.Label)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+	}
 	p.printNotices(plan.Notices)
 	if err := p.printColumns(plan.Columns); err != nil {
 		return err

@@ -13,8 +13,7 @@ import (
 
 // A user who leaves a transaction open blocks nobody else.
 func TestNobodyWaitsForAUsersLocks(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
 	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
@@ -26,6 +25,8 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	dbtest.Exec(t, ann, "select tinydevcrm.refresh_matview('v')")
 	dbtest.Exec(t, ann, "select tinydevcrm.create_source('due', 'https://example.com/', schedule => 'hourly')")
 	dbtest.Exec(t, ann, "update tinydevcrm.source_runs set status = 'unchanged'")
+	dbtest.Exec(t, ann, "select tinydevcrm.create_source('lost', 'https://example.com/')")
+	dbtest.Exec(t, ann, "update tinydevcrm.source_runs set status = 'fetching', attempts = 5 where finished_at is null")
 
 	const delivery = "(select min(id) from tinydevcrm.deliveries where owner = 'ann'::regrole)"
 	attempts := []struct {
@@ -47,8 +48,12 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 			"select id from tinydevcrm.deliveries for update", runner, "select from tinydevcrm.webhooks, tinydevcrm._receive_posts(subscription_id, 10, '1 minute')"},
 		{"a drop and the subscription of who watches all", eve,
 			"select id from tinydevcrm.subscriptions for update", ann, "drop materialized view w"},
+		{"what is lost and the source", ann,
+			"select id from tinydevcrm.sources for update", runner, "select tinydevcrm._take_run()"},
+		{"what is lost and the subscription", ann,
+			"select id from tinydevcrm.subscriptions for update", runner, "select tinydevcrm._take_run()"},
 		{"what is due and a run that is just created", ann,
-			"insert into tinydevcrm.source_runs (source_id) select id from tinydevcrm.sources", super,
+			"insert into tinydevcrm.source_runs (source_id) select id from tinydevcrm.sources where name = 'due'", super,
 			"update tinydevcrm.sources set next_due_at = now() - interval '1 minute'; select tinydevcrm._take_run()"},
 		{"what is due and the source", ann,
 			"select id from tinydevcrm.sources for update", runner, "select tinydevcrm._take_run()"},
@@ -83,10 +88,58 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 	}
 }
 
-// drop_user() reports what a user has in another database before it does anything.
-func TestDropUserNamesOtherDatabases(t *testing.T) {
+// A row is in the index before its foreign key is checked, which comes at the end of the statement.
+func TestNobodyWaitsForAUsersStatement(t *testing.T) {
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
+	super := open(t, server.URL, "postgres")
+	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	ann, eve, runner := open(t, server.URL, "ann"), open(t, server.URL, "eve"), open(t, server.URL, "runner")
+	for _, owner := range []*sql.DB{ann, eve} {
+		dbtest.Exec(t, owner, "select tinydevcrm.create_source('due', 'https://example.com/', schedule => 'hourly', notify_deadline => '1 hour')")
+		dbtest.Exec(t, owner, "select tinydevcrm.create_subscription('all')")
+		dbtest.Exec(t, owner, "update tinydevcrm.source_runs set status = 'unchanged'")
+	}
+	dbtest.Exec(t, super, "update tinydevcrm.sources set next_due_at = now() - interval '1 minute', created_at = now() - interval '2 hours'")
+	sleeping, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := ann.ExecContext(sleeping, `
+			insert into tinydevcrm.source_runs (source_id)
+			select id from tinydevcrm.sources
+			 union all
+			select length(pg_sleep(300)::text)`)
+		done <- err
+	}()
+	defer func() { cancel(); <-done }()
+	dbtest.Eventually(t, dbtest.Deadline, "the statement is in its midst", func() bool {
+		return dbtest.Value[bool](t, super, "select exists (select from pg_stat_activity where usename = 'ann' and wait_event = 'PgSleep')")
+	})
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	var owner string
+	if err := runner.QueryRowContext(ctx, "select owner::text from tinydevcrm._take_run()").Scan(&owner); err != nil || owner != "eve" {
+		t.Errorf("the run of %s is taken, %v", owner, err)
+	}
+
+	held, err := ann.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Rollback()
+	if _, err := held.ExecContext(t.Context(), "select id from tinydevcrm.subscriptions for update"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, runner, "select tinydevcrm._note_silent_sources()")
+	if silent := dbtest.Value[bool](t, super, "select silent_since is not null from tinydevcrm.sources where owner = 'eve'::regrole"); !silent {
+		t.Error("a lock of ann's hides that eve's source is silent")
+	}
+}
+
+// drop_user() reports what a user has in another database before it does anything.
+func TestDropUserNamesOtherDatabases(t *testing.T) {
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob']) as name")
 	elsewhere := strings.Replace(server.URL, "/tinydevcrm?", "/postgres?", 1)
@@ -120,8 +173,7 @@ func TestDropUserNamesOtherDatabases(t *testing.T) {
 
 // Postgres does not end the sessions of a role that is locked, or that begin while the role is dropped.
 func TestUpkeepEndsSessionsOfLockedUsers(t *testing.T) {
-	server := dbtest.NewServer(t)
-	mustCommand(t, server.URL, "migrate", "up")
+	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob', 'cleo']) as name")
 	dbtest.Exec(t, super, "create role outsider login")

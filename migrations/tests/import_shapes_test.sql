@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(17);
+select plan(30);
 
 create schema "Other Shapes";
 set local search_path = "Other Shapes", public;
@@ -49,12 +49,12 @@ select is(
 select is(
     pg_temp.problem('{"new_columns": "drop"}'),
     'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), widen '
-    '(no, yes) and bad (refuse, reject).',
+    '(no, yes), keep_table (no, yes) and bad (refuse, reject).',
     'an option has few values');
 select is(
     pg_temp.problem('{"columns": "add"}'),
     'TD007 Options are new_columns (refuse, add, ignore), missing_columns (refuse, null), widen '
-    '(no, yes) and bad (refuse, reject).',
+    '(no, yes), keep_table (no, yes) and bad (refuse, reject).',
     'there are no others');
 select is(
     pg_temp.problem('{"new_columns": "ignore", "missing_columns": "null"}'), 'none',
@@ -76,7 +76,7 @@ select results_eq(
 select is((select count(*) from names), 3::bigint, 'the view stays');
 select is(
     (select options from tinydevcrm.imports where schema_name = 'Other Shapes' order by id desc limit 1),
-    '{"bad": "refuse", "widen": "no", "new_columns": "add", "missing_columns": "null"}'::jsonb,
+    '{"bad": "refuse", "widen": "no", "new_columns": "add", "missing_columns": "null", "keep_table": "no"}'::jsonb,
     'the log has the options');
 
 update staging
@@ -123,6 +123,66 @@ select results_eq(
     $$ values (2::bigint, 'column "d%": date cannot be read from ''x''', '2,x'),
               (3, 'column "d%": date cannot be read from ''2026-02-30''', '3,2026-02-30') $$,
     'and noted');
+
+-- A table that is replaced and keeps its columns and types
+
+create table exported (id integer, amount numeric, note text);
+insert into exported
+values (1, 1.5, 'old');
+create view exported_amounts as
+select amount
+  from exported;
+
+create function pg_temp.replace_by(rows text, options jsonb)
+    returns text
+    language plpgsql
+as $$
+begin
+    execute 'create temporary table export as ' || replace_by.rows;
+    perform tinydevcrm.import_staging('export', 'exported', 'replace', options => replace_by.options);
+    drop table export;
+    return (select string_agg(concat_ws('|', id, amount, note), ',' order by id) from exported);
+exception
+    when others then
+        return concat_ws(' ', sqlstate, sqlerrm);
+end
+$$;
+
+select is(
+    pg_temp.replace_by(rows, options::jsonb), result, what)
+  from (
+    values
+        ('select ''1'' as id, ''2'' as amount, ''x'' as note', '{}',
+         '2BP01 table "Other Shapes".exported cannot be replaced by one with other columns: other objects depend on it',
+         'whole numbers alone are another type, for which a view stands in the way'),
+        ('select ''1'' as id, ''2'' as amount, ''x'' as note', '{"keep_table": "yes"}', '1|2|x', 'the table keeps its type'),
+        ('select ''1'' as id, null::text as amount, ''7'' as note', '{"keep_table": "yes"}', '1|7',
+         'also when there are no values, and text stays text'),
+        ('select ''1'' as id, ''x'' as amount, ''x'' as note', '{"keep_table": "yes"}',
+         'TD006 values do not fit the columns of table "Other Shapes".exported', 'what does not fit is refused'),
+        ('select ''1'' as id, ''2'' as amount', '{"keep_table": "yes"}',
+         'TD006 the columns differ from those of table "Other Shapes".exported', 'so is a column that is missing'),
+        ('select ''1'' as id, ''2'' as amount', '{"keep_table": "yes", "missing_columns": "null"}', '1|2', 'which may be NULL'),
+        ('select ''1'' as id, ''2'' as amount, ''x'' as note, ''y'' as new', '{"keep_table": "yes"}',
+         'TD006 the columns differ from those of table "Other Shapes".exported', 'and a new one'),
+        ('select ''1'' as id, ''2'' as amount, ''x'' as note, ''y'' as new', '{"keep_table": "yes", "new_columns": "ignore"}',
+         '1|2|x', 'which may be ignored'),
+        ('select ''1'' as id, ''2'' as amount, ''x'' as note, ''y'' as new', '{"keep_table": "yes", "new_columns": "add"}',
+         '1|2|x', 'or added'),
+        ('select ''3000000000'' as id, ''2'' as amount, ''x'' as note', '{"keep_table": "yes", "missing_columns": "null", "widen": "yes"}',
+         '3000000000|2|x', 'a type may become wider')
+  ) as export (rows, options, result, what);
+select is((select amount from exported_amounts), 2::numeric, 'the view on it stays through all of these');
+select throws_ok(
+    $$ select tinydevcrm.begin_import(
+                  'export.json', '{id}', '{1}', 'exported', 'replace', options => '{"keep_table": "yes"}',
+                  dialect => row('UTF8', null, null, null, null, null, null, null, null, 'csv', null, null)) $$,
+    'TD006', null, 'a CSV file that lacks a column is refused before it is read; one of JSON may lack it');
+select lives_ok(
+    $$ select tinydevcrm.begin_import(
+                  'export.json', '{id}', '{1}', 'exported', 'replace', options => '{"keep_table": "yes"}',
+                  dialect => row('UTF8', null, null, null, null, null, null, null, null, 'json', null, null)) $$,
+    'by default, which one function knows');
 
 -- Statistics
 

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(65);
+select plan(74);
 
 update tinydevcrm.settings set webhook_networks = '{}';
 create role "Tap Ann" in role tinydevcrm_user;
@@ -62,6 +62,12 @@ select results_eq(
 select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'it is fetched at once');
 select lives_ok($$ select tinydevcrm.run_source('orders') $$, 'it can be asked for again');
 select is((select count(*) from tinydevcrm.source_runs), 1::bigint, 'the run that is open goes on instead');
+select throws_ok(
+    $$ select tinydevcrm.alter_source('orders', refuse_if_fewer => 2) $$, 'TD007', '''orders'' cannot be a source',
+    'a change is refused without showing the row');
+select throws_ok(
+    $$ select tinydevcrm.alter_source('orders', 'https://example.com/' || repeat('a', 2000)) $$, 'TD007', null,
+    'a URL has a length');
 select lives_ok($$ select tinydevcrm.pause_source('orders') $$, 'it can be paused');
 select ok((select next_due_at is null from tinydevcrm.sources), 'it is not due then');
 select lives_ok($$ select tinydevcrm.resume_source('orders') $$, 'it can be resumed');
@@ -96,6 +102,15 @@ select results_eq(
 select is_empty(
     $$ select described.id from tinydevcrm._take_run() as taken cross join lateral tinydevcrm._describe_run(taken) as described $$,
     'nobody takes it meanwhile');
+reset session authorization;
+update tinydevcrm.source_runs set hidden_for = '0', status = 'due';
+set local session authorization "Tap Runner";
+select ok(
+    (tinydevcrm._take_run('1 minute', array['"Tap Ann"'::regrole::oid::bigint])).id is null,
+    'nor one of an owner of whom it fetches another, whatever the run says');
+reset session authorization;
+update tinydevcrm.source_runs set hidden_for = '1 minute', status = 'fetching';
+set local session authorization "Tap Runner";
 select is(
     tinydevcrm._fail_run((select id from taken), 1, null, '500 Internal Server Error', false, '1 minute'), false,
     'it is repeated');
@@ -126,6 +141,35 @@ select lives_ok($$ select tinydevcrm.pause_source('inside') $$, 'a source whose 
 select throws_ok(
     $$ select tinydevcrm.alter_source('inside', 'http://10.0.0.2/a.csv') $$, 'TD007', null, 'but not moved within the network');
 select tinydevcrm.drop_source('inside');
+
+-- limits
+
+reset session authorization;
+alter table tinydevcrm.sources disable trigger _100_fill_in;
+insert into tinydevcrm.sources (owner, name, url, schema_name, table_name)
+select '"Tap Ann"'::regrole, 'many ' || number, 'https://example.com/', 'tap_ann', 't' from generate_series(1, 1000) as number;
+alter table tinydevcrm.sources enable trigger _100_fill_in;
+set local session authorization "Tap Ann";
+select throws_ok(
+    $$ select tinydevcrm.create_source('one more', 'https://example.com/') $$, 'TD007', 'you have 1000 sources, which is the most',
+    'an owner has up to a thousand');
+set local session authorization "Tap Eve";
+select lives_ok($$ select tinydevcrm.create_source('first', 'https://example.com/') $$, 'which is nobody else''s limit');
+select tinydevcrm.drop_source('first');
+reset session authorization;
+delete from tinydevcrm.sources where name like 'many %';
+set local session authorization "Tap Ann";
+-- changes
+
+select tinydevcrm.create_source('changed', 'https://example.com/a.csv', mode => 'upsert', key => '{id}', refuse_if_fewer => 0.5);
+select tinydevcrm.alter_source('changed', accepts_empty => true, refuse_if_fewer => 0);
+select results_eq(
+    $$ select mode, key, accepts_empty, refuse_if_fewer from tinydevcrm.sources $$,
+    $$ values ('upsert', '{id}'::text[], true, 0::numeric) $$, 'what a change does not name stays');
+select tinydevcrm.alter_source('changed', mode => 'append');
+select is((select key from tinydevcrm.sources), null, 'mode append has no key');
+select throws_ok($$ select tinydevcrm.alter_source('changed', mode => 'upsert') $$, 'TD007', null, 'mode upsert needs one again');
+select tinydevcrm.drop_source('changed');
 
 -- events and states
 
@@ -185,6 +229,10 @@ select is(
     (select string_agg(body::jsonb ->> 'type', ',') from tinydevcrm.matview_refresh_events as events
       cross join lateral tinydevcrm._build_webhook_body(events) as body (body) where matview = 'source late'), 'source.failed,source.recovered',
     'and programs see that it is a source');
+select is(
+    (select string_agg(distinct described.path, ',') from tinydevcrm.matview_refresh_events as events
+      cross join lateral tinydevcrm._describe_event(events) as described where matview = 'source late'), '/sources/late',
+    'a notification leads to the page of the source');
 
 update tinydevcrm.sources set created_at = now() - interval '61 minutes';
 select tinydevcrm._note_silent_sources();

@@ -24,7 +24,7 @@ select is(
     (select string_agg(value, ' ' order by key)
        from tinydevcrm.overview
       cross join lateral jsonb_each_text(to_jsonb(overview) - '{cron_is_running}'::text[])),
-    '0 0 0 0 0 0 0 0 0 0 0 0', 'a user without anything sees one row of zeros');
+    '0 0 0 0 0 0 0 0 0 0 0 0 0 0', 'a user without anything sees one row of zeros');
 
 create table numbers as
 select 1 as n;

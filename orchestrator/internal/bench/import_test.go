@@ -24,7 +24,8 @@ type loading struct {
 
 // TestImport is scripts/bench import [ROWS [RUNS]]: an import, compared with psql's \copy into a table with the
 // same types; and csvsql, pgloader and DuckDB, where they are installed. Also a file of 300 columns with a twentieth of
-// the rows, and one of a single column with ten times as many.
+// the rows, and one of a single column with ten times as many; and the same rows as JSON lines and as Parquet, and a
+// fifth of them as a workbook, compared with the import of the CSV.
 func TestImport(t *testing.T) {
 	rows, runs := sizeOf(t, 1_000_000), runsOf(t)
 	b := newBench(t)
@@ -39,7 +40,9 @@ func TestImport(t *testing.T) {
 	for _, name := range []string{"plain", "wide", "narrow"} {
 		b.orchestrator("upload", b.path(name+".csv"), "--table", "typed_"+name)
 	}
-	ways := append(b.uploads(b.serve()), b.others()...)
+	page := b.serve()
+	b.writeFormats(rows, page)
+	ways := slices.Concat(b.uploads(page), b.formats(), b.others())
 	for run := range runs {
 		for _, way := range ways {
 			b.clear()
@@ -52,6 +55,10 @@ func TestImport(t *testing.T) {
 	}
 	b.memory(rows)
 	b.memory(rows * 10)
+	for _, format := range b.formats() {
+		b.clear()
+		b.printPeak("peak memory, "+format.words, b.peakOf(b.command(b.binary, "upload", b.path(format.name), "--table", "upload")))
+	}
 }
 
 // uploads are psql's ways and ours.
@@ -113,7 +120,7 @@ func (b *bench) copyInto(table, file string) {
 func (b *bench) clear() {
 	b.t.Helper()
 	b.query("truncate typed_plain, typed_wide, typed_narrow; " +
-		"drop table if exists upload, http, na, zeros, wide, narrow, csvsql, duckdb; checkpoint")
+		"drop table if exists upload, http, na, zeros, wide, narrow, csvsql, duckdb, format; checkpoint")
 }
 
 // write writes the rows of a query into a file.
@@ -173,8 +180,7 @@ func (b *bench) surprise(name string, row int, id string) {
 	}
 }
 
-// memory prints the peak resident memory of the program itself, as the kernel counts it while the program runs.
-// What the kernel reports after its end would include our memory.
+// memory prints the peak memory of an import of so many rows.
 func (b *bench) memory(rows int) {
 	b.t.Helper()
 	b.clear()
@@ -183,34 +189,46 @@ func (b *bench) memory(rows int) {
 		b.t.Fatal(err)
 	}
 	writer, upload := b.generator(rows, to), b.command(b.binary, "upload", "-", "--table", "upload")
-	upload.Stdin, upload.Stderr = from, os.Stderr
-	for _, command := range []*exec.Cmd{writer, upload} {
-		if err := command.Start(); err != nil {
-			b.t.Fatal(err)
-		}
+	upload.Stdin = from
+	if err := writer.Start(); err != nil {
+		b.t.Fatal(err)
 	}
-	// Each process has its own end now. The reader waits for the last one that could write.
-	from.Close()
-	to.Close()
+	peak := b.peakOf(upload, from, to)
+	if err := writer.Wait(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.printPeak(fmt.Sprintf("peak memory at %d rows", rows), peak)
+}
 
+func (b *bench) printPeak(words string, kilobytes int) {
+	fmt.Printf("%-44s %8d MB\n", words, kilobytes/1024)
+}
+
+// peakOf runs the program and returns its peak resident memory in kB, as the kernel counts it while the program runs. What
+// the kernel reports after its end would include our memory. The pipes are closed after the start: each process has its
+// own end then, and the reader waits for the last one that could write.
+func (b *bench) peakOf(upload *exec.Cmd, pipes ...*os.File) (peak int) {
+	b.t.Helper()
+	upload.Stderr = os.Stderr
+	if err := upload.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, pipe := range pipes {
+		pipe.Close()
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- upload.Wait() }()
-	peak := 0
-	for isRunning := true; isRunning; {
+	for {
 		select {
 		case err := <-ended:
 			if err != nil {
 				b.t.Fatalf("upload: %v", err)
 			}
-			isRunning = false
+			return peak
 		case <-time.After(100 * time.Millisecond):
 			peak = max(peak, peakMemory(upload.Process.Pid))
 		}
 	}
-	if err := writer.Wait(); err != nil {
-		b.t.Fatal(err)
-	}
-	fmt.Printf("%-40s %8d MB\n", fmt.Sprintf("peak memory at %d rows", rows), peak/1024)
 }
 
 // peakMemory is that of a process in kB; 0 when it has ended.

@@ -32,6 +32,8 @@ type Problem struct {
 	Hint    string `json:"hint,omitempty"`
 	// Lines are the first lines of a file that make it invalid. Detail repeats them.
 	Lines []Line `json:"lines,omitempty"`
+	// Choices are the values of an option, of which one is needed; nil for none.
+	Choices *Choices `json:"choices,omitempty"`
 	// Position is the character, from 1, of Query at which the database found the error; 0 for none.
 	Position int    `json:"position,omitempty"`
 	Query    string `json:"-"`
@@ -44,6 +46,18 @@ type Line struct {
 	Number int64  `json:"line"`
 	Reason string `json:"reason"`
 	Text   string `json:"text"`
+}
+
+// Choices are values that an option can have.
+type Choices struct {
+	Option string   `json:"option"`
+	Values []Choice `json:"values"`
+}
+
+// A Choice is a value of an option, and what it is.
+type Choice struct {
+	Value string `json:"value"`
+	Label string `json:"label"`
 }
 
 func (l Line) String() string { return fmt.Sprintf("line %d: %s: %s", l.Number, l.Reason, l.Text) }
@@ -70,6 +84,18 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// ReadProblem reads what String has written. The code is empty.
+func ReadProblem(text string) Problem {
+	const before = "\n  Hint: "
+	var problem Problem
+	if at := strings.LastIndex(text, before); at >= 0 {
+		text, problem.Hint = text[:at], text[at+len(before):]
+	}
+	problem.Message, problem.Detail, _ = strings.Cut(text, "\n  ")
+	problem.Detail = strings.ReplaceAll(problem.Detail, "\n  ", "\n")
+	return problem
+}
+
 // A UserError is an error in the user's input that the program finds before it calls SQL.
 type UserError struct {
 	Status int
@@ -79,6 +105,7 @@ type UserError struct {
 	Detail  string
 	Hint    string
 	Lines   []Line
+	Choices *Choices
 }
 
 func (e *UserError) Error() string { return e.Message }
@@ -91,7 +118,8 @@ func status(code string) int {
 	case "TD004", "TD012", "42P07", "2BP01", "55000":
 		return http.StatusConflict
 	// 25006: a standby, or a server that was set read-only.
-	case "TD010", "25006":
+	// 25P03, 25P04: the server has ended the session.
+	case "TD010", "25006", "25P03", "25P04":
 		return http.StatusServiceUnavailable
 	case "42501":
 		return http.StatusForbidden
@@ -109,6 +137,9 @@ func status(code string) int {
 	}
 	return http.StatusInternalServerError
 }
+
+// timeouts are the codes with which a server ends a session that was idle, or took too long.
+var timeouts = []string{"25P03", "25P04", "57P05"}
 
 // Explain turns any error into a Problem. An error that the user cannot correct becomes "internal error"; its
 // text goes to the log only.
@@ -128,6 +159,7 @@ func Explain(err error) Problem {
 			Detail:  fromUser.Detail,
 			Hint:    fromUser.Hint,
 			Lines:   fromUser.Lines,
+			Choices: fromUser.Choices,
 		}
 	case errors.As(err, &fromServer):
 		return explainServer(fromServer)
@@ -169,15 +201,19 @@ func Explain(err error) Problem {
 const noSchema = "The database lacks TinyDevCRM's schema: run orchestrator migrate up."
 
 func explainServer(err *pq.Error) Problem {
+	isTimeout := slices.Contains(timeouts, string(err.Code))
 	problem := Problem{
 		Status:  status(string(err.Code)),
 		Code:    string(err.Code),
 		Message: err.Message,
 		Detail:  err.Detail,
 		Hint:    err.Hint,
-		IsAway:  err.Code.Class() == "08" || slices.Contains([]string{"53300", "57P01", "57P02", "57P03"}, string(err.Code)),
+		IsAway:  isTimeout || err.Code.Class() == "08" || slices.Contains([]string{"53300", "57P01", "57P02", "57P03"}, string(err.Code)),
 	}
 	switch {
+	case isTimeout:
+		problem.Message = "the connection to the database was lost: " + err.Message
+		problem.Hint = "Try again. The role or database has a timeout, such as idle_in_transaction_session_timeout. Remove it with: alter role … reset …"
 	case err.Code == "3F000" && err.Message == `schema "tinydevcrm" does not exist`:
 		problem.Status = http.StatusServiceUnavailable
 		problem.Hint = noSchema

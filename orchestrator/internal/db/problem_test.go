@@ -34,6 +34,7 @@ func TestExplain(t *testing.T) {
 		{"a full disk", &pq.Error{Code: "53100", Message: "could not extend file"}, 503, "disk is full"},
 		{"a lost connection", driver.ErrBadConn, 503, "was lost"},
 		{"a timeout that somebody set", &pq.Error{Code: "57014", Message: "canceling statement due to statement timeout"}, 504, "reset statement_timeout"},
+		{"a session that the server ended", &pq.Error{Code: "25P03", Message: "terminating connection"}, 503, "idle_in_transaction_session_timeout"},
 		{"a bug of the server's", &pq.Error{Code: "XX000", Message: "secret detail"}, 500, "internal error"},
 		{"a bug of ours", errors.New("secret detail"), 500, "internal error"},
 		{"cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), 400, "ended before"},

@@ -143,6 +143,8 @@ type Server struct {
 	isFast bool
 	// profile is that of scripts/db; empty for a server whose first role is a superuser.
 	profile string
+	// original is the name of the server of which it is a copy; empty for none.
+	original string
 }
 
 var servers atomic.Int32
@@ -166,6 +168,13 @@ func IsRented() bool { return os.Getenv("TINYDEVCRM_PROFILE") == "rented" }
 func NewRented(t *testing.T) *Server {
 	t.Helper()
 	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), isFast: true, profile: "rented"})
+}
+
+// NewMigrated makes a server with all migrations, and destroys it when the test ends. It is a copy of one that the first
+// test to need it has migrated, because migrating takes longer than most of the tests.
+func NewMigrated(t *testing.T) *Server {
+	t.Helper()
+	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), original: migrated(t)})
 }
 
 func start(t *testing.T, s *Server) *Server {
@@ -312,6 +321,7 @@ func (s *Server) command(command string) *exec.Cmd {
 	// Most of these servers are durable, whatever the server of the other tests is, because tests kill them.
 	execution := script(s.t, s.name, s.bindir, s.isFast, command)
 	execution.Env = append(execution.Env, "TINYDEVCRM_PROFILE="+s.profile)
+	execution.Env = append(execution.Env, "TINYDEVCRM_DB_COPY="+s.original)
 	return execution
 }
 

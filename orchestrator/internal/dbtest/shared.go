@@ -43,6 +43,7 @@ func URL(t testing.TB) string {
 		}
 		url := strings.TrimSpace(string(output))
 		migrateUp(t, url)
+		stopUpkeep(t, url)
 		shared.url = url
 	})
 	if shared.url == "" {
@@ -68,14 +69,61 @@ func migrateUp(t testing.TB, url string) {
 	}
 }
 
-// Main runs the tests of a package, destroys the server that they shared, and returns the exit code.
+// original is the stopped server that NewMigrated copies.
+var original struct {
+	once    sync.Once
+	name    string
+	destroy *exec.Cmd
+}
+
+// migrated returns the name of original, which the first test makes and Main destroys.
+func migrated(t *testing.T) string {
+	t.Helper()
+	if !shared.hasMain {
+		t.Fatal("the package has no TestMain that calls dbtest.Main, which destroys the server")
+	}
+	original.once.Do(func() {
+		name, bindir := fmt.Sprintf("go%d-original", os.Getpid()), os.Getenv("PG_BINDIR")
+		original.destroy = script(t, name, bindir, true, "destroy")
+		for _, command := range []string{"reset", "url", "stop"} {
+			output, err := script(t, name, bindir, true, command).Output()
+			if err != nil {
+				t.Fatalf("scripts/db %s: %v", command, err)
+			}
+			if command == "url" {
+				migrateUp(t, strings.TrimSpace(string(output)))
+			}
+		}
+		original.name = name
+	})
+	if original.name == "" {
+		t.Fatal("the server to copy could not be made; see the failure of the first test that needed it")
+	}
+	return original.name
+}
+
+// stopUpkeep leaves upkeep to the tests: at each full minute, pg_cron would do what one of them has just prepared.
+func stopUpkeep(t testing.TB, url string) {
+	t.Helper()
+	pool, err := db.Open(t.Context(), url, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	Exec(t, pool, "update cron.job set active = false where jobname = 'tinydevcrm upkeep'")
+}
+
+// Main runs the tests of a package, destroys the servers that they shared, and returns the exit code.
 func Main(m *testing.M) int {
 	shared.hasMain = true
 	code := m.Run()
-	if shared.destroy != nil {
-		if output, err := shared.destroy.CombinedOutput(); err != nil {
+	for _, destroy := range []*exec.Cmd{shared.destroy, original.destroy} {
+		if destroy == nil {
+			continue
+		}
+		if output, err := destroy.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "scripts/db destroy: %v\n%s", err, output)
-			return 1
+			code = 1
 		}
 	}
 	return code

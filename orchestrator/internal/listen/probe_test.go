@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
@@ -75,7 +74,7 @@ func TestDeafHub(t *testing.T) {
 	run(t, func(ctx context.Context) error { return hub.Probe(ctx, pool) })
 	dbtest.Eventually(t, dbtest.Deadline, "it hears again", func() bool { return !hub.State().IsDeaf })
 	for _, line := range []string{"notifications do not arrive", "notifications arrive again"} {
-		dbtest.Eventually(t, time.Second, line, func() bool { return strings.Contains(log.String(), line) })
+		dbtest.Eventually(t, dbtest.Deadline, line, func() bool { return strings.Contains(log.String(), line) })
 		if count := strings.Count(log.String(), line); count != 1 {
 			t.Errorf("%q is logged %d times, want once", line, count)
 		}

@@ -33,6 +33,9 @@ type file struct {
 	name, etag, lastModified string
 }
 
+// minSpeed is how many bytes a second a server has to send, once it has had the time of a pause.
+const minSpeed = 1000
+
 // errStalled ends a request whose body has stopped.
 var errStalled = errors.New("stalled")
 
@@ -43,6 +46,9 @@ type body struct {
 	within time.Duration
 	cancel context.CancelCauseFunc
 	left   int64
+	// waited is how long we have waited for the bytes that have come. The database may be slow, too.
+	waited time.Duration
+	bytes  int64
 	// failure is why it could not be read to its end.
 	failure *failure
 	ctx     context.Context
@@ -50,10 +56,15 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	b.stall.Reset(b.within)
+	begun := time.Now()
 	n, err := b.ReadCloser.Read(p)
 	b.stall.Stop()
+	b.waited += time.Since(begun)
+	b.bytes += int64(n)
 	b.left -= int64(n)
 	switch {
+	case b.waited > b.within && float64(b.bytes) < minSpeed*b.waited.Seconds() && err == nil:
+		b.failure = &failure{reason: fmt.Sprintf("the server sends less than %d bytes a second", minSpeed)}
 	case b.left < 0:
 		b.failure = &failure{reason: "the file is larger than orchestrator up --max-upload", isFinal: true}
 	case err == nil || errors.Is(err, io.EOF):
@@ -101,10 +112,11 @@ func (r *Runner) fetch(ctx context.Context, run *run) (*file, error) {
 	got := &file{
 		body:         &body{ReadCloser: response.Body, stall: stall, within: r.stallWithin, cancel: cancel, left: left, ctx: ctx},
 		name:         nameOf(response, target, run.name),
-		etag:         response.Header.Get("ETag"),
-		lastModified: response.Header.Get("Last-Modified"),
+		etag:         strings.ToValidUTF8(response.Header.Get("ETag"), ""),
+		lastModified: strings.ToValidUTF8(response.Header.Get("Last-Modified"), ""),
 	}
-	if response.StatusCode == http.StatusNotModified {
+	// Without a condition it would mean that there is nothing.
+	if response.StatusCode == http.StatusNotModified && (run.etag.Valid || run.lastModified.Valid) {
 		return nil, got.Close()
 	}
 	if err := judge(response); err != nil {
@@ -145,14 +157,17 @@ func (r *Runner) follow(ctx context.Context, run *run, target *url.URL) (*http.R
 		}
 		response.Body.Close()
 		next, err := response.Location()
-		if err == nil {
+		if err != nil {
+			// The library's error repeats the URL, which may hold a token.
+			err = errors.New("the redirect has no URL that can be parsed")
+		} else {
 			err = guard.CheckURL(next)
 		}
 		if err == nil && target.Scheme == "https" && next.Scheme == "http" {
 			err = errors.New("the redirect leaves https")
 		}
 		if err != nil {
-			return nil, &failure{reason: guard.StatusLine(response) + ": " + guard.Excerpt(err.Error()), isFinal: true}
+			return nil, &failure{reason: guard.StatusLine(response) + ": " + err.Error(), isFinal: true}
 		}
 		target = next
 	}
@@ -190,10 +205,12 @@ func judge(response *http.Response) error {
 // a token.
 func nameOf(response *http.Response, target *url.URL, source string) string {
 	if _, given, err := mime.ParseMediaType(response.Header.Get("Content-Disposition")); err == nil && given["filename"] != "" {
-		return guard.Excerpt(path.Base(given["filename"]))
+		if name := guard.Excerpt(path.Base(given["filename"])); name != "" {
+			return name
+		}
 	}
-	if last := path.Base(target.Path); path.Ext(last) != "" && len(path.Ext(last)) < len(last) {
-		return guard.Excerpt(last)
+	if last := guard.Excerpt(path.Base(target.Path)); path.Ext(last) != "" && len(path.Ext(last)) < len(last) {
+		return last
 	}
 	return source
 }

@@ -5,12 +5,10 @@ package source
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +33,8 @@ const (
 	extendAfter = 20 * time.Second
 	// answerWithin bounds how long an answer takes to record.
 	answerWithin = 10 * time.Second
+	// endWithin bounds how long the program waits for a run when it ends.
+	endWithin = 2 * time.Second
 	// connectWithin, stallWithin and fileWithin bound a request: the connection, a pause, and all of it.
 	connectWithin = 10 * time.Second
 	stallWithin   = time.Minute
@@ -55,7 +55,9 @@ type Runner struct {
 	settledAfter, inboxEvery time.Duration
 	// running has a place for each run that is under way. Its end sends a signal.
 	running, ended chan struct{}
-	last           atomic.Pointer[time.Time]
+	// busy are the other owners of whom a run is under way.
+	busy busyOwners
+	last atomic.Pointer[time.Time]
 }
 
 // NewRunner returns a Runner that takes files within limits. Run starts it.
@@ -77,9 +79,33 @@ func NewRunner(pool *sql.DB, network *guard.Network, limits upload.Limits, logge
 // NewNetwork returns the network for a Runner, which reaches public addresses and those of the allowed prefixes.
 func NewNetwork(allowed []netip.Prefix) *guard.Network { return guard.New(allowed, connectWithin) }
 
+// busyOwners is safe for concurrent use.
+type busyOwners struct {
+	mutex  sync.Mutex
+	owners []int64
+}
+
+func (b *busyOwners) list() []int64 {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return append([]int64{}, b.owners...)
+}
+
+func (b *busyOwners) add(owner int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.owners = append(b.owners, owner)
+}
+
+func (b *busyOwners) remove(owner int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.owners = slices.DeleteFunc(b.owners, func(other int64) bool { return other == owner })
+}
+
 // A run is a row of tinydevcrm._describe_run().
 type run struct {
-	id                  int64
+	id, owner           int64
 	attempt             int
 	name, url           string
 	headers             map[string]string
@@ -91,7 +117,7 @@ type run struct {
 }
 
 func (r *run) fields() []any {
-	return []any{&r.id, &r.attempt, &r.name, &r.url, db.JSON(&r.headers), &r.etag, &r.lastModified, &r.isOwn,
+	return []any{&r.id, &r.owner, &r.attempt, &r.name, &r.url, db.JSON(&r.headers), &r.etag, &r.lastModified, &r.isOwn,
 		&r.schema, &r.table, &r.mode, pq.Array(&r.key), &r.options}
 }
 
@@ -113,6 +139,9 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 		taken, err := r.take(ctx)
 		switch {
 		case ctx.Err() != nil:
+			if taken != nil {
+				r.giveBack(ctx, taken)
+			}
 			return nil
 		case err != nil:
 			r.logger.Warn("cannot look for sources that are due; trying again", "error", err)
@@ -121,6 +150,9 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 			}
 			continue
 		case taken != nil:
+			if !taken.isOwn {
+				r.busy.add(taken.owner)
+			}
 			r.running <- struct{}{}
 			work.Go(func() { r.work(ctx, taken) })
 			continue
@@ -140,17 +172,19 @@ func (r *Runner) Run(ctx context.Context, wake <-chan int64) error {
 
 // take takes a run that is due; nil when there is none, or no place for it.
 func (r *Runner) take(ctx context.Context) (*run, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	// What the database gives while the program ends is not lost.
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(endWithin, cancel) })()
 	if len(r.running) == cap(r.running) {
 		return nil, nil
 	}
-	runs, err := db.Collect(ctx, r.pool, "take a run", (*run).fields, `
-		select described.id, described.attempt, described.source, described.url, described.headers, described.etag,
+	runs, err := db.Collect(patient, r.pool, "take a run", (*run).fields, `
+		select described.id, described.owner, described.attempt, described.source, described.url, described.headers, described.etag,
 		       described.last_modified, described.is_own, described.schema_name, described.table_name, described.mode,
 		       described.key, described.options
-		  from tinydevcrm._take_run(make_interval(secs => $1)) as taken
-		 cross join lateral tinydevcrm._describe_run(taken) as described`, holdFor.Seconds())
+		  from tinydevcrm._take_run(make_interval(secs => $1), $2) as taken
+		 cross join lateral tinydevcrm._describe_run(taken) as described`, holdFor.Seconds(), pq.Array(r.busy.list()))
 	if err != nil {
 		return nil, err
 	}
@@ -162,9 +196,19 @@ func (r *Runner) take(ctx context.Context) (*run, error) {
 	return &runs[0], nil
 }
 
+// giveBack returns a run that a program which ends does not fetch.
+func (r *Runner) giveBack(ctx context.Context, run *run) {
+	answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+	defer cancel()
+	if err := r.exec(answer, "select tinydevcrm._return_run($1, $2)", run.id, run.attempt); err != nil {
+		r.logger.Warn("cannot return a run; it is taken again in a minute", "source", run.name, "error", err)
+	}
+}
+
 // work fetches a run, imports its file, and records how that went.
 func (r *Runner) work(ctx context.Context, run *run) {
 	defer func() {
+		r.busy.remove(run.owner)
 		<-r.running
 		select {
 		case r.ended <- struct{}{}:
@@ -194,7 +238,8 @@ func (r *Runner) work(ctx context.Context, run *run) {
 	case err == nil:
 		return
 	case ctx.Err() != nil:
-		err = r.exec(answer, "select tinydevcrm._return_run($1, $2)", run.id, run.attempt)
+		r.giveBack(ctx, run)
+		return
 	default:
 		err = r.fail(answer, run, err)
 	}
@@ -252,7 +297,7 @@ func (r *Runner) importFile(ctx context.Context, run *run) error {
 
 // request says how a file is imported.
 func (r *Runner) request(run *run, file, etag, lastModified string) (upload.Request, error) {
-	values, err := optionsOf(run.options)
+	values, err := upload.ReadOptions(run.options)
 	if err != nil {
 		return upload.Request{}, err
 	}
@@ -285,30 +330,6 @@ func (r *Runner) request(run *run, file, etag, lastModified string) (upload.Requ
 func (r *Runner) bounded(request upload.Request) upload.Request {
 	request.MaxBytes, request.MaxRatio = r.limits.MaxBytes, r.limits.MaxRatio
 	return request
-}
-
-// optionsOf reads the options of a source as a form has them.
-func optionsOf(document []byte) (url.Values, error) {
-	var options map[string]any
-	if err := json.Unmarshal(document, &options); err != nil {
-		return nil, fmt.Errorf("read the options: %w", err)
-	}
-	values := make(url.Values)
-	for name, option := range options {
-		switch option := option.(type) {
-		case []any:
-			for _, item := range option {
-				values.Add(name, fmt.Sprint(item))
-			}
-		case map[string]any:
-			for column, choice := range option {
-				values.Add(name, pq.QuoteIdentifier(column)+"="+fmt.Sprint(choice))
-			}
-		default:
-			values.Add(name, fmt.Sprint(option))
-		}
-	}
-	return values, nil
 }
 
 // fail records a failure.

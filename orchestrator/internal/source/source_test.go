@@ -223,6 +223,13 @@ func TestWhatIsNoFileChangesNothing(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}},
+		{"a body of a byte now and then", "the server sends less than 1000 bytes a second", "waiting", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "n,text\n")
+			for ticker := time.NewTicker(50 * time.Millisecond); r.Context().Err() == nil; <-ticker.C {
+				io.WriteString(w, "1,a\n")
+				w.(http.Flusher).Flush()
+			}
+		}},
 		{"a body without an end", "the file is larger than orchestrator up --max-upload", "failed", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "n,text\n")
 			for r.Context().Err() == nil {
@@ -230,6 +237,17 @@ func TestWhatIsNoFileChangesNothing(t *testing.T) {
 					return
 				}
 			}
+		}},
+		{"a 304 that nobody has asked for", "304 Not Modified", "failed", status(http.StatusNotModified)},
+		{"a redirect that cannot be parsed", "302 Found: the redirect has no URL that can be parsed", "failed", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "https://example.com/%zz?token=secret")
+			w.WriteHeader(http.StatusFound)
+		}},
+		{"a packed body that stops", "f.csv cannot be unpacked: unexpected EOF", "failed", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Disposition", `attachment; filename="f.csv"`)
+			w.Header().Set("Content-Encoding", "gzip")
+			whole := pack(t, "n,text\n"+rows)
+			w.Write(whole[:len(whole)-4])
 		}},
 		{"no answer", "no answer within 2s", "waiting", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
 	} {
@@ -269,6 +287,34 @@ func TestAPackedAnswerIsUnpacked(t *testing.T) {
 	}
 }
 
+// What servers write into headers may be anything. What was not given is not asked for.
+func TestHeadersOfAnAnswer(t *testing.T) {
+	pool := schema(t)
+	var asked atomic.Pointer[http.Header]
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(&r.Header)
+		w.Header().Set("Content-Disposition", `attachment; filename="%20"`)
+		io.WriteString(w, "id\n1\n")
+	})
+	begin(t, pool, upload.Limits{})
+	name := create(t, pool, "headers", o.URL, `, options => '{"reject_limit": 2000000, "null": null}'`)
+	await(t, pool, name, "imported", 1)
+	again(t, pool, name)
+	await(t, pool, name, "imported", 2)
+	for _, header := range []string{"If-None-Match", "If-Modified-Since"} {
+		if got := (*asked.Load())[header]; got != nil {
+			t.Errorf("%s is %q", header, got)
+		}
+	}
+	o.now(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", "\"caf\xe9\"")
+		w.Header().Set("Last-Modified", "\xe9")
+		io.WriteString(w, "id\n1\n")
+	})
+	again(t, pool, name)
+	await(t, pool, name, "imported", 3)
+}
+
 func pack(t *testing.T, text string) []byte {
 	t.Helper()
 	var packed bytes.Buffer
@@ -278,53 +324,6 @@ func pack(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return packed.Bytes()
-}
-
-// What is refused leaves the table as it was, and says what lets it in.
-func TestDriftIsRefusedOrLetIn(t *testing.T) {
-	pool := schema(t)
-	first := "id,name\n1,a\n2,b\n3,c\n4,d\n"
-	for i, test := range []struct{ name, options, file, want, rows string }{
-		{"fewer rows", "", "id,name\n1,a\n", "the file has 1 rows, and the last one had 4", ""},
-		{"enough rows", "", "id,name\n1,a\n2,b\n", "", "1a,2b"},
-		{"a new column", "", "id,name,new\n1,a,x\n2,b,y\n", "the columns differ from those of the last file: new is new", ""},
-		{"a new column, added", `{"new_columns": "add"}`, "id,name,new\n1,a,x\n2,b,y\n", "", "1a,2b"},
-		{"a new column, ignored", `{"new_columns": "ignore"}`, "id,name,new\n1,a,x\n2,b,y\n", "", "1a,2b"},
-		{"a missing column", "", "id\n1\n2\n", "the columns differ from those of the last file: name is missing", ""},
-		{"a missing column, null", `{"missing_columns": "null"}`, "id\n1\n2\n", "", "1,2"},
-		{"another type", "", "id,name\n1,a\nx,b\n", "the columns differ from those of the last file: id is text and was integer", ""},
-		{"another type, widened", `{"widen": "yes"}`, "id,name\n1,a\nx,b\n", "", "1a,xb"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := newOrigin(t, give(first))
-			end := begin(t, pool, upload.Limits{})
-			defer end()
-			table := fmt.Sprintf("drift%d", i)
-			options := test.options
-			if options == "" {
-				options = "{}"
-			}
-			name := create(t, pool, table, o.URL, ", refuse_if_fewer => 0.5, options => '"+options+"'")
-			await(t, pool, name, "imported", 1)
-			o.now(give(test.file))
-			again(t, pool, name)
-			want, rows := "imported", test.rows
-			if test.want != "" {
-				want, rows = "failed", "1a,2b,3c,4d"
-			}
-			if got := await(t, pool, name, want, 2); !strings.HasPrefix(got, test.want) {
-				t.Errorf("the error is %q, want %q", got, test.want)
-			}
-			column := "id || name"
-			if strings.Contains(test.name, "missing column, null") {
-				column = "id::text"
-			}
-			if got := dbtest.Value[string](t, pool, fmt.Sprintf("select string_agg(%s, ',' order by id) from %s", column, table)); got != rows {
-				t.Errorf("the table has %s, want %s", got, rows)
-			}
-			dbtest.Exec(t, pool, "select tinydevcrm.drop_source($1)", name)
-		})
-	}
 }
 
 func TestTwoProgramsShareTheSources(t *testing.T) {

@@ -21,6 +21,11 @@ type chunk struct {
 	texts []byte
 	ends  []int
 	width int
+	// codecs are those of the columns that have no texts, but values as the file has them; nil for the others.
+	codecs []binary.Codec
+	text   []byte // of such a value
+	// forms are, for each column, those of the usual values that were matched.
+	forms []uint64
 
 	// seen are the patterns that accepted the values of the columns before.
 	seen []patterns.Mask
@@ -79,7 +84,7 @@ func (c *chunk) size() int { return len(c.texts) + len(c.ends) }
 
 // match finds the patterns that accept the values.
 func (c *chunk) match(set *patterns.Set) {
-	c.fits = c.fits[:0]
+	c.fits, c.forms = c.fits[:0], append(c.forms[:0], make([]uint64, c.width)...)
 	for range c.width {
 		c.fits = append(c.fits, ^patterns.Mask(0))
 	}
@@ -87,8 +92,14 @@ func (c *chunk) match(set *patterns.Set) {
 	start, column := 0, 0
 	for _, end := range c.ends {
 		if end != isNull {
+			value := c.texts[start:end]
+			codec := c.codecOf(column)
 			if fits := c.fits[column]; fits != anyText && c.seen[column] != anyText {
-				c.fits[column] = fits & set.Match(c.texts[start:end])
+				if codec == nil {
+					c.fits[column] = fits & set.Match(value)
+				} else if c.isNew(column, codec, value) {
+					c.fits[column] = fits & set.Match(c.textOf(codec, value))
+				}
 			} else {
 				c.fits[column] = anyText
 			}
@@ -115,12 +126,47 @@ func (c *chunk) write(to *format) {
 				c.rows = append(c.rows, binary.Null...)
 				continue
 			}
-			if c.rows, c.isWritten = to.kinds[column].Append(c.rows, c.texts[start:end]); !c.isWritten {
+			value, kind := c.texts[start:end], to.kinds[column]
+			start = end
+			codec := c.codecOf(column)
+			switch {
+			case codec == nil:
+				c.rows, c.isWritten = kind.Append(c.rows, value)
+			case codec.Kind() == kind && codec.IsUsual(value):
+				c.rows = codec.AppendBinary(c.rows, value)
+			default:
+				c.rows, c.isWritten = kind.Append(c.rows, c.textOf(codec, value))
+			}
+			if !c.isWritten {
 				return
 			}
-			start = end
 		}
 	}
+}
+
+// codecOf is nil for a column of texts.
+func (c *chunk) codecOf(column int) binary.Codec {
+	if column < len(c.codecs) {
+		return c.codecs[column]
+	}
+	return nil
+}
+
+// isNew reports whether no value of the form has been matched.
+func (c *chunk) isNew(column int, codec binary.Codec, value []byte) bool {
+	if !codec.IsUsual(value) {
+		return true
+	}
+	form := uint64(1) << codec.Form(value)
+	isNew := c.forms[column]&form == 0
+	c.forms[column] |= form
+	return isNew
+}
+
+// textOf is the text of a value that is handed over as the file has it. It is valid until the next call.
+func (c *chunk) textOf(codec binary.Codec, value []byte) []byte {
+	c.text = codec.AppendText(c.text[:0], value)
+	return c.text
 }
 
 func (c *chunk) writeText() {
@@ -134,7 +180,11 @@ func (c *chunk) writeText() {
 				c.rows = append(c.rows, `\N`...)
 				continue
 			}
-			c.rows = appendEscaped(c.rows, c.texts[start:end])
+			value := c.texts[start:end]
+			if codec := c.codecOf(column); codec != nil {
+				value = c.textOf(codec, value)
+			}
+			c.rows = appendEscaped(c.rows, value)
 			start = end
 		}
 		c.rows = append(c.rows, '\n')

@@ -12,20 +12,22 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/jsonlines"
 )
 
+const linesFormat, listFormat = "jsonl", "json"
+
 // isJSONLines reports whether the first line is an object of JSON. By its name alone, a file is one when nothing in it
 // says otherwise.
-func isJSONLines(sample []byte, name string) bool {
+func isJSONLines(sample []byte, named string) bool {
 	start := startOf(sample)
 	first, _, isWhole := bytes.Cut(start, []byte{'\n'})
 	if !bytes.HasPrefix(start, []byte{'{'}) {
-		return hasEnding(name, ".jsonl", ".ndjson") && !bytes.HasPrefix(start, []byte{'['})
+		return named == linesFormat && !bytes.HasPrefix(start, []byte{'['})
 	}
 	record, err := jsonlines.NewReader(bytes.NewReader(first), jsonlines.Options{IsByLine: true}).Next()
 	return err == nil && record.Fault == "" || !isWhole && len(sample) == sampleSize && hasObject(start)
 }
 
 // isJSON reports whether a file begins with an object of several lines, or with a list of objects.
-func isJSON(sample []byte, name string) bool {
+func isJSON(sample []byte, named string) bool {
 	start := startOf(sample)
 	inList, isList := bytes.CutPrefix(start, []byte{'['})
 	inList = bytes.TrimLeft(inList, " \t\r\n")
@@ -35,9 +37,9 @@ func isJSON(sample []byte, name string) bool {
 	case hasObject(start):
 		// What follows the first line shows that this is no cell of a CSV file.
 		rest := bytes.TrimLeft(start[1:], " \t")
-		return len(rest) > 0 && (rest[0] == '\n' || rest[0] == '\r') || hasEnding(name, ".json", ".jsonl", ".ndjson")
+		return len(rest) > 0 && (rest[0] == '\n' || rest[0] == '\r') || named == listFormat || named == linesFormat
 	}
-	return hasEnding(name, ".json")
+	return named == listFormat
 }
 
 // hasObject reports whether a text begins like an object: with a key, or with none.
@@ -54,19 +56,6 @@ func startOf(sample []byte) []byte {
 		return nil
 	}
 	return bytes.TrimLeft(text, " \t\r\n\x1e")
-}
-
-// hasEnding reports whether the name of a file has one of these endings, before those of what compresses it.
-func hasEnding(name string, endings ...string) bool {
-	for _, packed := range []string{".gz", ".zst", ".bz2"} {
-		name = strings.TrimSuffix(name, packed)
-	}
-	for _, ending := range endings {
-		if strings.HasSuffix(name, ending) {
-			return true
-		}
-	}
-	return false
 }
 
 func openJSONLines(text io.Reader, request Request) (namedReader, error) {

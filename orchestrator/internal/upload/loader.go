@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/workbook"
 )
 
 const (
@@ -29,12 +30,13 @@ type loader struct {
 	// unpacked is how much of the text was compressed.
 	unpacked int64
 	dialect  Dialect
-	records  *lines          // of a CSV file
-	named    namedReader     // of any other
-	zip      *zipSeries      // that the file is in; nil for none
-	source   string          // name of the file
-	closers  []io.Closer     // what is open of it
-	ahead    *records.Record // already read: the first record of a file without a header
+	records  *lines             // of a CSV file
+	named    namedReader        // of any other
+	zip      *zipSeries         // that the file is in; nil for none
+	book     *workbook.Workbook // that the file is; nil for none
+	source   string             // name of the file
+	closers  []io.Closer        // what is open of it
+	ahead    *records.Record    // already read: the first record of a file without a header
 
 	header   []string
 	width    int // of the file's header
@@ -90,18 +92,18 @@ func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dia
 	if err != nil {
 		return Dialect{}, err
 	}
-	if format.name == zipFormat {
+	if format.Name == zipFormat {
 		return l.openZip(ctx, whole, name, before)
 	}
 	if err := l.request.checkOptions(format); err != nil {
 		return Dialect{}, err
 	}
-	if format.name == workbookFormat {
+	if format.Name == workbookFormat {
 		return l.openWorkbook(ctx, whole)
 	}
 	l.table.nulls.takesQuoted = format.open != nil
 	if format.open != nil {
-		return l.openNamed(format, whole)
+		return l.openNamed(ctx, format, whole)
 	}
 	if err := checkText(sample); err != nil {
 		return Dialect{}, err
@@ -110,7 +112,7 @@ func (l *loader) openText(ctx context.Context, text io.Reader, name string) (Dia
 	if err != nil {
 		return Dialect{}, err
 	}
-	dialect.Format = format.name
+	dialect.Format = format.Name
 	reader, err := newReader(whole, dialect)
 	if err != nil {
 		return Dialect{}, err
@@ -202,7 +204,7 @@ func (l *loader) preview(ctx context.Context) (Plan, error) {
 	if err := l.endCopy(); err != nil {
 		return Plan{}, err
 	}
-	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Statements: []string{l.step.create, l.step.copy}}
+	plan := Plan{Dialect: l.dialect, IsWhole: isWhole, Choices: l.choices(), Statements: []string{l.step.create, l.step.copy}}
 	var columns []byte
 	if err := l.conn.QueryRowContext(ctx, "select tinydevcrm._preview_import_columns($1, $2)",
 		l.step.id, l.ranks()).Scan(&columns); err != nil {

@@ -57,6 +57,8 @@ func Options() []Option {
 			oneOf([]string{"refuse", "null"}, shape("missing_columns"))},
 		{"widen", "whether a column of the table gets a wider type when values do not fit: yes or no (the default)",
 			oneOf([]string{"yes", "no"}, shape("widen"))},
+		{"keep_table", "whether mode replace keeps the columns and types of the table, as append does: yes or no (the default)",
+			oneOf([]string{"yes", "no"}, shape("keep_table"))},
 		{"ragged", "lines with too few or too many fields: strict (the default: refuse the file), pad (fill up, add columns), or " +
 			"reject (leave them out)", oneOf([]string{"strict", "pad", "reject"}, func(r *Request, value string) { r.Ragged = value })},
 		{"bad", "lines with values that do not fit a given type, or the table: refuse (the default) or reject (leave them out)",

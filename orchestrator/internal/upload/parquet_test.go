@@ -13,18 +13,17 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/parquet"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/parquet"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
 // writeParquet writes a file of columns such as "a integer" and rows in which NULL is NULL.
 func writeParquet(t *testing.T, columns []string, rows ...[]string) string {
 	t.Helper()
-	var described []records.Column
+	var described []parquet.Column
 	for _, column := range columns {
 		name, typeName, _ := strings.Cut(column, " ")
-		described = append(described, records.Column{Name: name, Type: typeName})
+		described = append(described, parquet.Column{Name: name, Type: typeName})
 	}
 	var file bytes.Buffer
 	writer := parquet.NewWriter(&file, described)
@@ -230,6 +229,69 @@ func TestPropertyEveryCellOfParquetComesBack(t *testing.T) {
 		}
 		dbtest.Exec(t, pool, "drop table "+request.Table)
 	}
+}
+
+// Values that are handed over as the file has them become those of an import by text: in the same columns, of the same types.
+func TestParquetByTextIsTheSame(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "set timezone = 'UTC'")
+	odd := map[string][]string{
+		"date":                        {"0044-03-15 BC", "0999-12-31", "10000-01-01", "9999-12-31"},
+		"timestamp without time zone": {"0999-12-31 23:59:59.999999", "9999-12-31 23:59:59.999999", "10000-01-01 00:00:00"},
+		"timestamp with time zone":    {"0044-03-15 10:00:00+00 BC", "294000-01-01 00:00:00+00"},
+		"numeric(8,2)":                {"-999999.99", "0.00"},
+		"double precision":            {"-Infinity", "5e-324", "0"},
+	}
+	texts := map[string]bool{}
+	for number := range 60 {
+		r := rand.New(rand.NewPCG(26, uint64(number)))
+		var columns []string
+		var rows [][]string
+		kinds := r.Perm(len(parquetTypes))[:1+r.IntN(6)]
+		for i, kind := range kinds {
+			columns = append(columns, fmt.Sprintf("c%d %s", i, parquetTypes[kind].name))
+		}
+		for range 40 {
+			var row []string
+			for _, kind := range kinds {
+				values := parquetTypes[kind].values
+				if others := odd[parquetTypes[kind].name]; others != nil && r.IntN(50) == 0 {
+					values = others
+				}
+				row = append(row, values[r.IntN(len(values))])
+				if r.IntN(6) == 0 {
+					row[len(row)-1] = "NULL"
+				}
+			}
+			rows = append(rows, row)
+		}
+		file := writeParquet(t, columns, rows...)
+		var read []string
+		for _, request := range []upload.Request{{}, upload.Request{}.ByText()} {
+			request.Source, request.Table = "t.parquet", fmt.Sprintf("p%d", number)
+			request = request.WithSizes(1+r.IntN(300), 1+r.IntN(200))
+			done, err := upload.Load(t.Context(), pool, strings.NewReader(file), request)
+			if err != nil {
+				t.Fatalf("file %d: %v", number, db.Explain(err))
+			}
+			for i, column := range done.Columns {
+				texts[parquetTypes[kinds[i]].name] = texts[parquetTypes[kinds[i]].name] || column.Type == "text"
+			}
+			read = append(read, fmt.Sprint(done.Columns, rowsInOrder(t, pool, request.Table)))
+			dbtest.Exec(t, pool, "drop table "+request.Table)
+		}
+		if read[0] != read[1] {
+			t.Fatalf("file %d: %s\nby text\n%s", number, read[0], read[1])
+		}
+	}
+	if !texts["date"] || !texts["timestamp with time zone"] || texts["integer"] {
+		t.Errorf("columns have become text: %v", texts)
+	}
+}
+
+func rowsInOrder(t *testing.T, pool *sql.DB, table string) string {
+	t.Helper()
+	return dbtest.Value[string](t, pool, "select array_agg(r::text order by ctid)::text from "+table+" as r")
 }
 
 func parsed(t *testing.T, options string) url.Values {

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lib/pq"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -27,12 +29,21 @@ type namedReader interface {
 	Close() error
 }
 
-// A fileFormat is a way of writing a table in a file.
+// A Format is a way of writing a table in a file.
+type Format struct {
+	// Name is its value of the option format, Label what people call it.
+	Name, Label string
+	// Endings are those of the names of such files, before those of PackedEndings.
+	Endings []string
+	// IsReadFromEnd means that nothing of such a file can be read before all of it is there.
+	IsReadFromEnd bool
+}
+
 type fileFormat struct {
-	name, label string
-	// isIt reports whether a file is written in this way, by its name and the beginning of its text. The first format
-	// that says so is taken.
-	isIt func(sample []byte, name string) bool
+	Format
+	// isIt reports whether a file is written in this way, by the beginning of its text, and by the format that its name
+	// has the ending of. The first format that says so is taken.
+	isIt func(sample []byte, named string) bool
 	// open is nil for CSV, and for a zip.
 	open func(text io.Reader, request Request) (namedReader, error)
 	// without are the options that mean nothing in such a file.
@@ -48,22 +59,50 @@ func fileFormats() []fileFormat {
 	ofText := []string{"delimiter", "quote", "escape"}
 	ofLines := slices.Concat(ofRows, ofText, []string{sheetOption})
 	return []fileFormat{
-		{"jsonl", "JSON lines", isJSONLines, openJSONLines, ofLines},
-		{"json", "JSON", isJSON, openJSONList, ofLines},
-		{"parquet", "Parquet", isParquet, openParquet, append(ofLines, "encoding")},
-		{workbookFormat, "an Excel workbook", isWorkbook, nil, append(ofText, "encoding")},
-		{zipFormat, "zip", isZip, nil, nil},
-		{"csv", "CSV", func([]byte, string) bool { return true }, nil, []string{sheetOption}},
+		{Format{linesFormat, "JSON lines", []string{".jsonl", ".ndjson"}, false}, isJSONLines, openJSONLines, ofLines},
+		{Format{listFormat, "JSON", []string{".json"}, false}, isJSON, openJSONList, ofLines},
+		{Format{"parquet", "Parquet", []string{".parquet"}, true}, isParquet, openParquet, append(ofLines, "encoding")},
+		{Format{workbookFormat, "an Excel workbook", []string{".xlsx", ".xlsm"}, true}, isWorkbook, nil, append(ofText, "encoding")},
+		{Format{zipFormat, "zip", []string{".zip"}, true}, isZip, nil, nil},
+		{Format{"csv", "CSV", []string{".csv", ".tsv", ".txt"}, false}, func([]byte, string) bool { return true }, nil, []string{sheetOption}},
 	}
 }
+
+// Formats are all formats, CSV first.
+func Formats() []Format {
+	all := fileFormats()
+	formats := []Format{all[len(all)-1].Format}
+	for _, format := range all[:len(all)-1] {
+		format.Label = strings.TrimPrefix(format.Label, "an ")
+		formats = append(formats, format.Format)
+	}
+	return formats
+}
+
+// PackedEndings are those of compressed files.
+func PackedEndings() []string { return []string{".gz", ".zst", ".bz2"} }
 
 // formatNames are the values of the option format.
 func formatNames() []string {
 	var names []string
 	for _, format := range fileFormats() {
-		names = append(names, format.name)
+		names = append(names, format.Name)
 	}
 	return names
+}
+
+// namedFormat is the format that the name of a file has the ending of; empty for none.
+func namedFormat(name string) string {
+	name = strings.ToLower(name)
+	for _, packed := range PackedEndings() {
+		name = strings.TrimSuffix(name, packed)
+	}
+	for _, format := range fileFormats() {
+		if slices.ContainsFunc(format.Endings, func(ending string) bool { return strings.HasSuffix(name, ending) }) {
+			return format.Name
+		}
+	}
+	return ""
 }
 
 // zipFormat is that of several files in one.
@@ -72,12 +111,12 @@ const zipFormat = "zip"
 // findFormat finds in which format a file is, unless that is given: of a zip, the given format is that of the files in it.
 func findFormat(sample []byte, name, given string, isInZip bool) (fileFormat, error) {
 	formats := fileFormats()
-	found := slices.IndexFunc(formats, func(format fileFormat) bool { return format.isIt(sample, strings.ToLower(name)) })
-	isZipped := formats[found].name == zipFormat
+	found := slices.IndexFunc(formats, func(format fileFormat) bool { return format.isIt(sample, namedFormat(name)) })
+	isZipped := formats[found].Name == zipFormat
 	if given == "" || isZipped || given == zipFormat && isInZip {
 		return formats[found], nil
 	}
-	at := slices.IndexFunc(formats, func(format fileFormat) bool { return format.name == given })
+	at := slices.IndexFunc(formats, func(format fileFormat) bool { return format.Name == given })
 	if at < 0 {
 		return fileFormat{}, badOption("format", given, "Write "+strings.Join(formatNames(), " or ")+".")
 	}
@@ -95,7 +134,7 @@ func (r *Request) checkOptions(format fileFormat) error {
 			return &db.UserError{
 				Status:  http.StatusUnprocessableEntity,
 				Code:    "TD007",
-				Message: fmt.Sprintf("%s is no option for %s", name, format.label),
+				Message: fmt.Sprintf("%s is no option for %s", name, format.Label),
 				Hint:    hint,
 			}
 		}
@@ -104,17 +143,22 @@ func (r *Request) checkOptions(format fileFormat) error {
 }
 
 // openNamed reads the first record of a file that names its columns.
-func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
+func (l *loader) openNamed(ctx context.Context, format fileFormat, text io.Reader) (Dialect, error) {
 	var err error
 	if l.named, err = format.open(text, l.request); err != nil {
 		return Dialect{}, err
 	}
 	l.closers = append(l.closers, l.named)
 	l.ahead, err = l.named.Next()
-	if errors.Is(err, io.EOF) && len(l.named.Columns()) > 0 {
-		err = nil
+	l.header = nil
+	for _, column := range l.named.Columns() {
+		l.header = append(l.header, column.Name)
 	}
 	if errors.Is(err, io.EOF) {
+		err = l.keepColumns(ctx)
+	}
+	l.width = len(l.header)
+	if err == nil && l.width == 0 {
 		return Dialect{}, &db.UserError{
 			Status:  http.StatusUnprocessableEntity,
 			Code:    "TD005",
@@ -125,12 +169,20 @@ func (l *loader) openNamed(format fileFormat, text io.Reader) (Dialect, error) {
 	if err != nil {
 		return Dialect{}, explainRecord(err)
 	}
-	l.header = nil
-	for _, column := range l.named.Columns() {
-		l.header = append(l.header, column.Name)
+	return Dialect{Format: format.Name, Encoding: "UTF8"}, nil
+}
+
+// keepColumns gives a file that names no columns, because it has no records, those of the table that it goes into.
+func (l *loader) keepColumns(ctx context.Context) error {
+	if len(l.header) > 0 {
+		return nil
 	}
-	l.width = len(l.header)
-	return Dialect{Format: format.name, Encoding: "UTF8"}, nil
+	options, err := marshalNames(l.request.Shape)
+	if err != nil {
+		return err
+	}
+	return l.conn.QueryRowContext(ctx, "select tinydevcrm._list_kept_columns($1, $2, $3, $4)",
+		l.request.Source, l.request.Table, l.request.Mode, options).Scan(pq.Array(&l.header))
 }
 
 // placeColumns finds places for columns that the file has named since, and adds those that are new.

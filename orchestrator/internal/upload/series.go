@@ -66,6 +66,7 @@ func (l *loader) openNext(ctx context.Context) (isLast bool, err error) {
 	s := &l.series
 	isInZip := l.zip != nil && len(l.zip.chosen) > 0
 	l.noteJSON()
+	l.table.codecs = nil
 	if err := l.closeAll(); err != nil {
 		return false, err
 	}
@@ -114,6 +115,7 @@ func inFile(name string, err error) error {
 		Detail:  problem.Detail,
 		Hint:    problem.Hint,
 		Lines:   problem.Lines,
+		Choices: problem.Choices,
 	}
 }
 
@@ -169,7 +171,7 @@ func (s *series) names() []string {
 
 // spread puts the fields of a record into the columns of the table. Surplus fields come after them.
 func (s *series) spread(record *records.Record, width int) *records.Record {
-	if s.places == nil {
+	if s.places == nil || s.fileColumn == "" && len(record.Fields) <= width && areSame(s.places) {
 		return record
 	}
 	surplus := max(0, len(record.Fields)-width)
@@ -189,4 +191,14 @@ func (s *series) spread(record *records.Record, width int) *records.Record {
 	s.record = *record
 	s.record.Fields = fields
 	return &s.record
+}
+
+// areSame reports whether each field has its own place.
+func areSame(places []int) bool {
+	for i, place := range places {
+		if place != i {
+			return false
+		}
+	}
+	return true
 }

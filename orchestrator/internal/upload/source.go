@@ -30,8 +30,9 @@ type Dialect struct {
 	SkipLines int    `json:"skip_lines"`
 	// HasBlanks means that blanks stand around quoted fields.
 	HasBlanks bool `json:"has_blanks"`
-	// Sheet is that of a workbook.
-	Sheet string `json:"sheet,omitempty"`
+	// Sheet is that of a workbook, Members are the files of a zip that were asked for.
+	Sheet   string   `json:"sheet,omitempty"`
+	Members []string `json:"members,omitempty"`
 	// Warnings are what is a weak guess.
 	Warnings []string `json:"-"`
 }
@@ -39,8 +40,8 @@ type Dialect struct {
 // String describes the dialect in one line.
 func (d Dialect) String() string {
 	for _, format := range fileFormats() {
-		if format.name == d.Format && format.open != nil {
-			return format.label
+		if format.Name == d.Format && format.open != nil {
+			return format.Label
 		}
 	}
 	header := "with a header"
@@ -66,6 +67,16 @@ func (d Dialect) String() string {
 	}
 	return fmt.Sprintf("%s, delimiter %s, %s, lines end in %s, %s",
 		d.Encoding, delimiter, quote, d.LineEnd, header)
+}
+
+// Label is what people call its format; empty for a table of psql's.
+func (d Dialect) Label() string {
+	for _, format := range Formats() {
+		if format.Name == d.Format {
+			return format.Label
+		}
+	}
+	return ""
 }
 
 // printableDelimiter spells characters that a terminal does not show.

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"maps"
 
 	"github.com/lib/pq"
 
@@ -41,7 +40,7 @@ func (l *loader) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, err := marshalNames(l.shape())
+	options, err := marshalNames(l.request.Shape)
 	if err != nil {
 		return err
 	}
@@ -59,24 +58,14 @@ func (l *loader) begin(ctx context.Context) error {
 		           mode          => $5,
 		           key           => $6,
 		           types         => $7,
-		           dialect       => row($8, $9, nullif($10, ''), nullif($11, ''), $12, $13, $14, $15,
-		                                $16)::tinydevcrm.csv_dialect,
-		           distribute_by => $17,
-		           options       => $18)`,
+		           dialect       => row($8, $9, nullif($10, ''), nullif($11, ''), nullif($12, ''), $13, $14,
+		                                $15, $16, $17, nullif($18, ''), $19)::tinydevcrm.csv_dialect,
+		           distribute_by => $20,
+		           options       => $21)`,
 		l.request.Source, pq.Array(l.series.names()), l.ranks(), l.request.Table, mode,
 		pq.Array(l.request.Key), given, l.dialect.Encoding, l.dialect.Delimiter, l.dialect.Quote,
 		l.dialect.Escape, l.dialect.LineEnd, l.dialect.HasHeader, l.dialect.SkipLines, l.dialect.HasBlanks,
-		pq.Array(l.dialect.Warnings), l.request.DistributeBy, options)
-}
-
-// shape are the options about an existing table. A column that no record has is NULL where a record may lack columns.
-func (l *loader) shape() map[string]string {
-	if l.named == nil || !l.named.Grows() || l.request.Shape["missing_columns"] != "" {
-		return l.request.Shape
-	}
-	options := map[string]string{"missing_columns": "null"}
-	maps.Copy(options, l.request.Shape)
-	return options
+		pq.Array(l.dialect.Warnings), l.dialect.Format, l.dialect.Sheet, pq.Array(l.dialect.Members), l.request.DistributeBy, options)
 }
 
 // ranks are those of the columns, as far as all files were read.
@@ -128,7 +117,37 @@ func (l *loader) follow(ctx context.Context, query string, args ...any) error {
 		next.columns[i].isDeclared = i < len(l.table.declared) && l.table.declared[i]
 	}
 	l.format = next.format(l.request.isByText)
+	l.handOver()
 	return nil
+}
+
+// A directReader can hand values over as its file has them.
+type directReader interface {
+	Codecs() []binary.Codec
+	HandOver(columns []bool)
+}
+
+// handOver has the values of columns with the type that the file declares come without texts, unless an option looks at
+// values, or moves them into other columns.
+func (l *loader) handOver() {
+	reader, isDirect := l.named.(directReader)
+	// Records that were read before have texts.
+	if !isDirect || l.table.chunk.width > 0 || l.ahead != nil {
+		return
+	}
+	nulls := &l.table.nulls
+	isPlain := nulls.texts == nil && !nulls.isTrimmed && !nulls.isQuotedEmptyNull && l.series.fileColumn == "" &&
+		areSame(l.series.places) && l.format.kinds != nil
+	codecs := reader.Codecs()
+	handed := make([]bool, len(codecs))
+	for i, column := range l.named.Columns() {
+		handed[i] = isPlain && codecs[i] != nil && i < len(l.step.columns) && l.step.columns[i].Type == column.Type
+		if !handed[i] {
+			codecs[i] = nil
+		}
+	}
+	reader.HandOver(handed)
+	l.table.codecs = codecs
 }
 
 // format is binary if each column has a type of which the values can be written. Where a type is given, the server reads

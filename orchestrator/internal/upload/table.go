@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/binary"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/patterns"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
@@ -86,6 +87,8 @@ type table struct {
 	contents []content
 	// declared says of columns that their values are those of a type that the first file declares.
 	declared []bool
+	// codecs are those of the columns whose values the file hands over as it has them.
+	codecs []binary.Codec
 	// chunk has the records that were read last.
 	chunk *chunk
 	rows  int64
@@ -168,6 +171,9 @@ func (t *table) isMisfit() bool {
 
 // add adds a record to the chunk.
 func (t *table) add(record *records.Record) {
+	if t.chunk.width == 0 {
+		t.chunk.codecs = t.codecs
+	}
 	t.chunk.add(record, len(t.fits), &t.nulls)
 	t.rows++
 	t.notePlace(record.Line)

@@ -96,6 +96,7 @@ func (l *loader) openZip(ctx context.Context, text io.Reader, name string, befor
 		l.request.Source = name + "/" + opened.Members()[l.zip.chosen[0]].Name
 	}
 	dialect, err := l.openMember(ctx)
+	dialect.Members = l.request.Members
 	if err != nil && !l.zip.isWhole {
 		err = inFile(l.source, err)
 	}
@@ -143,6 +144,7 @@ func chooseMembers(name string, members []archive.Member, wanted []string) ([]in
 			Code:    "TD005",
 			Message: fmt.Sprintf("%s has %s", name, words.Count(int64(len(members)), "file")),
 			Detail:  listMembers(members),
+			Choices: memberChoices(members),
 			Hint:    "Choose one (--member NAME), several for one table (--member '*.csv'), or all (--member '*').",
 		}
 	}
@@ -165,6 +167,7 @@ func chooseMembers(name string, members []archive.Member, wanted []string) ([]in
 			Code:    "TD007",
 			Message: fmt.Sprintf("%s has no file %q", name, wanted[at]),
 			Detail:  listMembers(members),
+			Choices: memberChoices(members),
 			Hint:    "Choose one of these (--member NAME), several (--member '*.csv'), or all (--member '*').",
 		}
 	}
@@ -203,7 +206,7 @@ func isZip(sample []byte, _ string) bool {
 
 // closeAll closes what was opened for the file before, the zip too when all of its files were read.
 func (l *loader) closeAll() error {
-	l.records, l.named = nil, nil
+	l.records, l.named, l.book = nil, nil, nil
 	var all []error
 	for _, opened := range l.closers {
 		all = append(all, opened.Close())

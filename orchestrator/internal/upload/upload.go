@@ -161,6 +161,8 @@ type Plan struct {
 	Columns []Column `json:"columns"`
 	// Notices are weak guesses, and columns that can be read in two ways.
 	Notices []string `json:"notices"`
+	// Choices are the sheets of a workbook and the files of a zip, where there are several.
+	Choices []db.Choices `json:"choices,omitempty"`
 	// Statements create the table and fill it.
 	Statements []string `json:"statements"`
 	// IsWhole means that the beginning is the whole file, so that the types are final.

@@ -19,10 +19,10 @@ import (
 // workbookFormat is read as CSV is, with the rows of a sheet for lines.
 const workbookFormat = "xlsx"
 
-func isWorkbook(sample []byte, name string) bool {
+func isWorkbook(sample []byte, named string) bool {
 	document, _ := documentIn(sample)
 	return document == workbookDocument ||
-		bytes.HasPrefix(sample, []byte("PK\x03\x04")) && hasEnding(name, ".xlsx", ".xlsm")
+		bytes.HasPrefix(sample, []byte("PK\x03\x04")) && named == workbookFormat
 }
 
 // sampledRows is how many rows of a sheet show where its table is.
@@ -43,6 +43,7 @@ func (l *loader) openWorkbook(ctx context.Context, text io.Reader) (Dialect, err
 	if err != nil {
 		return Dialect{}, explainWorkbook(err, nil)
 	}
+	l.book = book
 	sheet, err := book.Find(l.request.Sheet)
 	if err != nil {
 		return Dialect{}, explainWorkbook(err, book)
@@ -203,6 +204,7 @@ func explainWorkbook(err error, book *workbook.Workbook) error {
 	case errors.Is(err, workbook.ErrSheet):
 		problem.Code, problem.Message = "TD007", "the workbook has "+err.Error()
 		problem.Hint = "Its sheets are " + nameSheets(book) + "."
+		problem.Choices = sheetChoices(book)
 	case errors.Is(err, workbook.ErrFile):
 		problem.Message = err.Error()
 		problem.Hint = "Is the file complete? Otherwise save it again as xlsx, or the sheet as CSV UTF-8."

@@ -17,7 +17,7 @@ import (
 
 // screenPaths are the pages of all screens, with a table sample and a view sample_now.
 func (f *fixture) screenPaths() []string {
-	return []string{"/", "/?search=sample", "/upload", "/imports", "/tables", "/tables/" + f.schema + ".sample", "/events", "/events/1"}
+	return []string{"/", "/?search=sample", "/upload", "/imports", "/tables", "/tables/" + f.schema + ".sample", "/sources", "/sources/new", "/events", "/events/1"}
 }
 
 // While the database is away, each page says only that, and keeps the result of the last request.

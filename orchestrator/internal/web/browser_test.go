@@ -13,25 +13,21 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
-// A browser is a Chromium of its own, with one tab.
-type browser struct {
-	t   testing.TB
-	ctx context.Context
-
-	mu     sync.Mutex
-	errors []string
+// chromium is the one that the tests share. Each has a tab with cookies and storage of its own.
+var chromium struct {
+	once sync.Once
+	ctx  context.Context
+	err  error
 }
 
-func newBrowser(t testing.TB) *browser {
-	t.Helper()
-	dbtest.SameOnEveryServer(t)
+func startChromium() {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // tests may run as root, and load only our page
 		chromedp.DisableGPU,
@@ -42,27 +38,51 @@ func newBrowser(t testing.TB) *browser {
 		// A page out of this cache has no load event, for which the tests wait.
 		chromedp.Flag("disable-features", "BackForwardCache"),
 		chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WindowSize(1280, 900),
 	)
-	// This is not the test's own context, which ends before the browser can be closed properly.
-	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
+	ctx, _ := chromedp.NewExecAllocator(context.Background(), options...)
+	chromium.ctx, _ = chromedp.NewContext(ctx)
+	chromium.err = chromedp.Do(chromium.ctx)
+}
 
-	b := &browser{t: t, ctx: ctx}
-	if err := chromedp.Listen(ctx, b.hear); err != nil {
-		t.Fatalf("start Chromium (scripts/setup installs it): %v", err)
+// endChromium ends it after the last test.
+func endChromium() {
+	if chromium.ctx != nil {
+		_ = chromedp.Cancel(chromium.ctx)
 	}
-	// Closed before its folder is removed.
+}
+
+// A browser is one tab.
+type browser struct {
+	t   testing.TB
+	ctx context.Context
+
+	mu     sync.Mutex
+	errors []string
+	// loading are the requests that have no answer yet.
+	loading map[network.RequestID]string
+}
+
+func newBrowser(t testing.TB) *browser {
+	t.Helper()
+	dbtest.SameOnEveryServer(t)
+	chromium.once.Do(startChromium)
+	if chromium.err != nil {
+		t.Fatalf("start Chromium (scripts/setup installs it): %v", chromium.err)
+	}
+	// This is not a child of the test's own context, which ends before the tab can be closed properly.
+	ctx, _ := chromedp.NewContext(chromium.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(func() { _ = chromedp.Cancel(ctx) })
+	b := &browser{t: t, ctx: ctx, loading: map[network.RequestID]string{}}
+	if err := chromedp.Listen(ctx, b.hear); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
+	// As if its window were in front, whatever other tabs there are.
+	b.do("give it the focus", call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}))
 	return b
 }
 
-// hear keeps the browser's error messages, except those for statuses that a test expects.
+// hear keeps the browser's error messages, except those for statuses that a test expects, and what it is loading.
 func (b *browser) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,13 +95,26 @@ func (b *browser) hear(event any) {
 		if event.Entry.Level == log.EntryLevelError && !isExpected {
 			b.errors = append(b.errors, event.Entry.Text)
 		}
+	case *network.EventRequestWillBeSent:
+		if event.Type == network.ResourceTypeDocument {
+			clear(b.loading) // what the last page was loading
+		}
+		if event.Type != network.ResourceTypeEventSource {
+			b.loading[event.RequestID] = event.Request.URL
+		}
+	case *network.EventLoadingFinished:
+		delete(b.loading, event.RequestID)
+	case *network.EventLoadingFailed:
+		delete(b.loading, event.RequestID)
 	}
 }
 
 // do runs actions, and reports the step at which they failed.
 func (b *browser) do(step string, actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, actions...); err != nil {
+	ctx, cancel := context.WithTimeout(b.ctx, deadline)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatalf("%s: %v", step, err)
 	}
 }
@@ -89,7 +122,9 @@ func (b *browser) do(step string, actions ...chromedp.Action[chromedp.Void]) {
 // read runs an action and returns its result.
 func read[T any](b *browser, step string, action chromedp.Action[T]) T {
 	b.t.Helper()
-	value, err := chromedp.Run(b.ctx, action)
+	ctx, cancel := context.WithTimeout(b.ctx, deadline)
+	defer cancel()
+	value, err := chromedp.Run(ctx, action)
 	if err != nil {
 		b.t.Fatalf("%s: %v", step, err)
 	}
@@ -104,36 +139,55 @@ func call[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromed
 	})
 }
 
-// text waits for a visible element, and returns its text.
-func (b *browser) text(selector string) string {
-	b.t.Helper()
-	b.do("wait for "+selector, chromedp.WaitVisible(chromedp.CSS(selector)))
-	return read(b, "look at "+selector, chromedp.Text(chromedp.CSS(selector)))
-}
-
-func (b *browser) expect(selector, want string) {
-	b.t.Helper()
-	if got := b.text(selector); !strings.Contains(got, want) {
-		b.t.Errorf("%s says %q, want %q", selector, got, want)
+// poll evaluates an expression until the value is as wanted, and returns the last value. Meanwhile the page may be
+// replaced by another.
+func poll[T any](ctx context.Context, expression string, isWanted func(T) bool) (last T, err error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	for {
+		value, failure := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+		switch {
+		case failure == nil && isWanted(value):
+			return value, nil
+		case failure == nil:
+			last, err = value, context.DeadlineExceeded
+		case ctx.Err() == nil:
+			err = failure
+		}
+		select {
+		case <-ctx.Done():
+			return last, err
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 
-func (b *browser) click(selector string) {
+// text waits for a visible element, and returns its text.
+func (b *browser) text(selector string) string {
 	b.t.Helper()
-	b.do("click "+selector,
-		chromedp.WaitVisible(chromedp.CSS(selector)),
-		chromedp.Click(chromedp.CSS(selector)))
+	text, err := poll(b.ctx, textOf(selector), func(text *string) bool { return text != nil })
+	if err != nil {
+		b.t.Fatalf("wait for %s: %v", selector, err)
+	}
+	return *text
 }
 
-// press clicks what leads to another page, and waits for that page.
-func (b *browser) press(selector string) {
+// textOf is the text of an element; null while it is not visible.
+func textOf(selector string) string {
+	return fmt.Sprintf(`(node => node?.getClientRects().length ? node.innerText : null)(document.querySelector(%q))`, selector)
+}
+
+// expect waits until a visible element has a text.
+func (b *browser) expect(selector, want string) {
 	b.t.Helper()
-	b.do("wait for "+selector,
-		chromedp.WaitVisible(chromedp.CSS(selector)),
-		chromedp.WaitEnabled(chromedp.CSS(selector)))
-	read(b, "press "+selector, chromedp.WaitEvent(page.LoadEventFired,
-		func(page.EventLoadEventFired) bool { return true },
-		chromedp.Click(chromedp.CSS(selector))))
+	got, err := poll(b.ctx, textOf(selector), func(text *string) bool { return text != nil && strings.Contains(*text, want) })
+	switch {
+	case err == nil:
+	case got == nil:
+		b.t.Fatalf("wait for %s: %v", selector, err)
+	default:
+		b.t.Errorf("%s says %q, want %q", selector, *got, want)
+	}
 }
 
 // checkErrors fails for error messages in the browser's console, such as violations of the policy.
@@ -149,19 +203,17 @@ func (b *browser) checkErrors() {
 // fill replaces the text of a field by typing.
 func (b *browser) fill(selector, text string) {
 	b.t.Helper()
+	b.settle(selector)
 	b.do("fill in "+selector,
-		chromedp.WaitVisible(chromedp.CSS(selector)),
-		chromedp.Focus(chromedp.CSS(selector)),
-		chromedp.Evaluate[chromedp.Void](`document.activeElement.select()`),
+		chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(field => { field.focus(); field.select(); })(document.querySelector(%q))`, selector)),
 		chromedp.KeyEvent(text))
 }
 
 // choose selects an option of a list, as a click does.
 func (b *browser) choose(selector, value string) {
 	b.t.Helper()
-	b.do("choose "+value+" of "+selector,
-		chromedp.WaitVisible(chromedp.CSS(selector)),
-		chromedp.SetValue(chromedp.CSS(selector), value))
+	b.settle(selector)
+	b.do("choose "+value+" of "+selector, chromedp.SetValue(chromedp.CSS(selector), value))
 }
 
 // chooseFile selects a file. One with contents is created for it.
@@ -190,10 +242,7 @@ func (b *browser) value(selector string) string {
 // waitFor waits until an expression is true.
 func (b *browser) waitFor(what, expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, deadline)
-	defer cancel()
-	poll := chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingInterval(100*time.Millisecond))
-	if _, err := chromedp.Run(ctx, poll); err != nil {
+	if _, err := poll(b.ctx, "Boolean("+expression+")", func(is bool) bool { return is }); err != nil {
 		b.t.Fatalf("wait until %s: %v", what, err)
 	}
 }

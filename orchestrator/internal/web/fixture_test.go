@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,11 +41,17 @@ type fixture struct {
 	events *broadcaster
 	log    *dbtest.Output
 	server *httptest.Server
+	// isAway makes the server break off each request, as one that is not there.
+	isAway atomic.Bool
 	// cookies are those of the browser that sends the requests.
 	cookies map[string]string
 }
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	code := dbtest.Main(m)
+	endChromium()
+	os.Exit(code)
+}
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
@@ -68,7 +75,13 @@ func newFixtureIn(t *testing.T, schema string) *fixture {
 	f.exec("create schema " + f.schema)
 
 	f.events = newBroadcaster(t, databaseURL)
-	f.server = httptest.NewServer(f.handler())
+	handler := f.handler()
+	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.isAway.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		handler.ServeHTTP(w, r)
+	}))
 	// Streams end with their clients; Close waits for them.
 	t.Cleanup(f.server.Close)
 	return f
@@ -78,12 +91,13 @@ func (f *fixture) handler() http.Handler { return web.HandlerWithHeartbeat(f.con
 
 func (f *fixture) config() web.Config {
 	return web.Config{
-		Pool:      f.pool,
-		MaxUpload: maxUpload,
-		Logger:    slog.New(slog.NewJSONHandler(f.log, nil)),
-		Events:    f.events.subscribe,
-		Upload:    upload.Limits{}.Load,
-		Preview:   upload.Limits{}.Preview,
+		Pool:        f.pool,
+		MaxUpload:   maxUpload,
+		Logger:      slog.New(slog.NewJSONHandler(f.log, nil)),
+		Events:      f.events.subscribe,
+		Upload:      upload.Limits{}.Load,
+		Preview:     upload.Limits{}.Preview,
+		CheckSource: f.checkSource,
 	}
 }
 
@@ -93,6 +107,8 @@ func (f *fixture) removeAll() {
 	defer cancel()
 	for _, statement := range []string{
 		`delete from tinydevcrm.subscriptions`,
+		`delete from tinydevcrm.sources`,
+		`delete from tinydevcrm.matview_refresh_events where source_id is not null`,
 		`select tinydevcrm.drop_matview(relation)
 		   from tinydevcrm.matviews
 		   join pg_class on pg_class.oid = relation

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // From nothing to a view with a value, by one click.
@@ -38,7 +39,7 @@ func TestHomeScreen(t *testing.T) {
 	}
 
 	b.fill("header input", "ati")
-	b.do("search", chromedp.KeyEvent("\r"))
+	b.pressKey(kb.Enter)
 	b.expect("tbody th", "ratio")
 	b.checkLooks("search")
 	b.checkErrors()

@@ -67,9 +67,11 @@ func TestAccessibilityOfEveryScreen(t *testing.T) {
 			f := newFixtureIn(t, "shop")
 			state.prepare(f)
 			for name, path := range f.shopPaths() {
-				b := newBrowser(t)
-				b.checkEveryLook(state.name+", "+name, f.server.URL+path)
-				b.checkFits(name)
+				t.Run(name, func(t *testing.T) {
+					b := newBrowser(t)
+					b.checkEveryLook(state.name+", "+name, f.server.URL+path)
+					b.checkFits(name)
+				})
 			}
 		})
 	}
@@ -88,6 +90,9 @@ func (f *fixture) shopPaths() map[string]string {
 		"tables":        "/tables",
 		"table":         "/tables/shop.orders",
 		"columns":       "/tables/shop.orders/columns",
+		"sources":       "/sources",
+		"source":        "/sources/orders",
+		"new-source":    "/sources/new",
 		"views":         "/views",
 		"view":          "/views/shop.big_orders",
 		"new-view":      "/views/new",
@@ -118,19 +123,21 @@ func TestScreensByKeyboard(t *testing.T) {
 	f := newFixtureIn(t, "shop")
 	f.useForAWhile()
 	for name, path := range f.shopPaths() {
-		b := newBrowser(t)
-		b.do("open "+path, chromedp.Navigate(f.server.URL+path))
-		b.do("press the tabulator", chromedp.KeyEvent(kb.Tab))
-		if at := read(b, "look", chromedp.Evaluate[string](`document.activeElement.className`)); at != "skip" {
-			t.Errorf("%s: the first key leads to %q", name, at)
-		}
-		for range 15 {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t)
+			b.do("open "+path, chromedp.Navigate(f.server.URL+path))
 			b.do("press the tabulator", chromedp.KeyEvent(kb.Tab))
-			at := read(b, "look", chromedp.Evaluate[string](`document.activeElement === document.body ? '' :
-				getComputedStyle(document.activeElement).outlineStyle + document.activeElement.outerHTML.slice(0, 100)`))
-			if strings.HasPrefix(at, "none") {
-				t.Errorf("%s: nothing shows that this has the focus: %s", name, at)
+			if at := read(b, "look", chromedp.Evaluate[string](`document.activeElement.className`)); at != "skip" {
+				t.Errorf("the first key leads to %q", at)
 			}
-		}
+			for range 15 {
+				b.do("press the tabulator", chromedp.KeyEvent(kb.Tab))
+				at := read(b, "look", chromedp.Evaluate[string](`document.activeElement === document.body ? '' :
+					getComputedStyle(document.activeElement).outlineStyle + document.activeElement.outerHTML.slice(0, 100)`))
+				if strings.HasPrefix(at, "none") {
+					t.Errorf("nothing shows that this has the focus: %s", at)
+				}
+			}
+		})
 	}
 }

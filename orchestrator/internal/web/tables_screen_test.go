@@ -70,7 +70,7 @@ func TestTablesScreenWithoutJavaScript(t *testing.T) {
 	b.press("#rename button")
 	b.expect("h1", `"orders/2026"`)
 	b.expect(".done", "new name")
-	b.do("agree", chromedp.Click(chromedp.CSS("#drop [type=checkbox]")))
+	b.click("#drop [type=checkbox]")
 	b.press("#drop button")
 	b.expect(".done", "The table is dropped.")
 	b.expect("#tables tbody", "other")

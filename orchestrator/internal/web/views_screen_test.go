@@ -129,9 +129,9 @@ func TestQueryEditor(t *testing.T) {
 
 	// A long query can be cancelled, and the server stops it.
 	b.fill("#view-query", "select pg_sleep(25)::text as slept")
-	b.do("run", chromedp.Click(chromedp.CSS("#editor .run")))
+	b.click("#editor .run")
 	b.waitFor("it runs", `document.querySelector('#editor output').textContent.startsWith('Running for ')`)
-	b.click("#editor .stop")
+	b.clickAtOnce("#editor .stop")
 	b.waitFor("it is cancelled", `document.querySelector('#editor output').textContent === 'Cancelled.'`)
 	f.waitUntil("the query ends", `select not exists (
 		select from pg_stat_activity where query like '%preview_query%' and state = 'active' and pid <> pg_backend_pid())`)

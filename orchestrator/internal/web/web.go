@@ -23,6 +23,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/events"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/home"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/sources"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/subscriptions"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/tables"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/screens/uploads"
@@ -47,6 +48,8 @@ type Config struct {
 	Upload UploadFunc
 	// Preview says what Upload would do, going by the beginning of the file.
 	Preview func(ctx context.Context, pool *sql.DB, file io.Reader, source string, options url.Values) (upload.Plan, error)
+	// CheckSource fetches a file, and says what an import of it would do.
+	CheckSource sources.CheckFunc
 	// Events gives the ids of events that notify; 0 says that some may have been missed.
 	Events func() (ids <-chan int64, cancel func())
 	Logger *slog.Logger
@@ -92,6 +95,7 @@ func newServer(config Config, heartbeat, slow time.Duration) *server {
 		home.New(site, happened),
 		uploads.New(site, uploads.Config{Upload: config.Upload, Preview: config.Preview, MaxUpload: config.MaxUpload, Slow: slow}),
 		tables.New(site, downloads),
+		sources.New(site, config.CheckSource),
 		views.New(site, happened, downloads),
 		subscriptions.New(site, config.PublicURL),
 		events.New(site, happened, config.Events, heartbeat),

@@ -110,6 +110,5 @@ func (b *browser) tabTo(selector string) {
 // pressKey presses a key that leads to another page.
 func (b *browser) pressKey(key string) {
 	b.t.Helper()
-	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired,
-		func(page.EventLoadEventFired) bool { return true }, chromedp.KeyEvent(key)))
+	read(b, "press a key", chromedp.WaitEvent(page.LoadEventFired, nil, chromedp.KeyEvent(key)))
 }

@@ -22,7 +22,7 @@ import (
 const (
 	deadline = 10 * time.Second
 	// short is the timeout of a Client that is expected to time out.
-	short   = 200 * time.Millisecond
+	short   = 500 * time.Millisecond
 	private = "the address is private; --allow-webhooks-to allows it"
 )
 

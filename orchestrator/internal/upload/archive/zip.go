@@ -29,7 +29,7 @@ type Zip struct {
 	members []*zip.File
 }
 
-// A Member is a file in a zip.
+// A Member is a file in a zip. Its name is valid UTF-8, whatever the archive says.
 type Member struct {
 	Name string
 	// Size is that of the text, as the archive says.
@@ -52,12 +52,12 @@ func OpenZip(text io.Reader) (*Zip, error) {
 const checkZip = "unzip -t"
 
 func (z *Zip) read(size int64) error {
-	if err := checkDirectory(z.file, size); err != nil {
-		return err
-	}
-	reader, err := zip.NewReader(z.file, size)
+	reader, err := NewReader(z.file, size)
 	// A path out of the archive harms nobody: no file is written.
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
+		if errors.Is(err, ErrDirectory) {
+			return err
+		}
 		return &CorruptError{checkZip, err}
 	}
 	const byBzip2, byZstd = 12, 93
@@ -76,38 +76,74 @@ func isHidden(name string) bool {
 	return strings.HasSuffix(name, "/") || strings.HasPrefix(name, "__MACOSX/") || strings.HasPrefix(path.Base(name), ".")
 }
 
-// checkDirectory reads the size of the list of files from the end of the archive. Where there is none, the archive is
-// corrupt, and the library says so.
-func checkDirectory(file io.ReaderAt, size int64) error {
-	const length, maxComment = 22, 1<<16 - 1
-	end := make([]byte, min(size, length+maxComment))
+// NewReader is zip.NewReader within bounds: what an archive says of its list is not believed.
+func NewReader(file io.ReaderAt, size int64) (*zip.Reader, error) {
+	if err := checkCount(file, size); err != nil {
+		return nil, err
+	}
+	bounded := &boundedReader{file: file, left: maxDirectory + maxEnd}
+	reader, err := zip.NewReader(bounded, size)
+	bounded.isOpen = true
+	return reader, err
+}
+
+// A boundedReader ends the reading of a list that is too long. The files are read without a bound once it is open.
+type boundedReader struct {
+	file   io.ReaderAt
+	left   int64
+	isOpen bool
+}
+
+func (r *boundedReader) ReadAt(p []byte, at int64) (int, error) {
+	if r.isOpen {
+		return r.file.ReadAt(p, at)
+	}
+	n, err := r.file.ReadAt(p, at)
+	if r.left -= int64(n); r.left < 0 {
+		return 0, ErrDirectory
+	}
+	return n, err
+}
+
+const (
+	endLength, maxComment = 22, 1<<16 - 1
+	// maxEnd is what is read of the end of an archive to find its list.
+	maxEnd = 256 << 10
+	// minEntry is the length of the shortest entry of the list.
+	minEntry = 46
+)
+
+// checkCount reads how many files an archive of the long format says that it has, because the library makes room for them.
+func checkCount(file io.ReaderAt, size int64) error {
+	const locator, longLength, count = 20, 56, 32
+	end := make([]byte, min(size, locator+endLength+maxComment))
 	if _, err := file.ReadAt(end, size-int64(len(end))); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	at := bytes.LastIndex(end, []byte("PK\x05\x06"))
-	if at < 0 || len(end)-at < length {
-		return nil
-	}
-	directory := uint64(binary.LittleEndian.Uint32(end[at+12:]))
-	const locator, longLength = 20, 56
-	if isLong := at >= locator && bytes.HasPrefix(end[at-locator:], []byte("PK\x06\x07")); isLong && directory == 1<<32-1 {
-		long := make([]byte, longLength)
-		if _, err := file.ReadAt(long, int64(binary.LittleEndian.Uint64(end[at-locator+8:]))); err != nil {
+	for rest := end; ; {
+		at := bytes.LastIndex(rest, []byte("PK\x06\x07"))
+		if at < 0 {
 			return nil
 		}
-		directory = binary.LittleEndian.Uint64(long[40:])
+		rest = rest[:at]
+		if len(end)-at < locator {
+			continue
+		}
+		long := make([]byte, longLength)
+		if _, err := file.ReadAt(long, int64(binary.LittleEndian.Uint64(end[at+8:]))); err != nil {
+			continue
+		}
+		if binary.LittleEndian.Uint64(long[count:]) > maxDirectory/minEntry {
+			return ErrDirectory
+		}
 	}
-	if directory > maxDirectory {
-		return ErrDirectory
-	}
-	return nil
 }
 
 // Members are the files, without folders and what systems add.
 func (z *Zip) Members() []Member {
 	members := make([]Member, len(z.members))
 	for i, member := range z.members {
-		members[i] = Member{member.Name, member.UncompressedSize64}
+		members[i] = Member{strings.ToValidUTF8(member.Name, "\ufffd"), member.UncompressedSize64}
 	}
 	return members
 }

@@ -1,6 +1,6 @@
-// Package binary writes values in the binary format of COPY, from their texts.
+// Package binary writes values in the binary format of COPY, from their texts, or as a file has them: see Codec.
 //
-// It reads what the ladder of types accepts (tinydevcrm.csv_types), and nothing that depends on a setting of the
+// Of texts it reads what the ladder of types accepts (tinydevcrm.csv_types), and nothing that depends on a setting of the
 // session. Each value is the one that the server's own input makes of the text.
 package binary
 
@@ -26,6 +26,9 @@ const (
 	Time
 	UUID
 	JSONB
+	Double
+	Real
+	Bytea
 )
 
 const (
@@ -65,6 +68,12 @@ func KindOf(name string) Kind {
 		return UUID
 	case "jsonb":
 		return JSONB
+	case "double precision":
+		return Double
+	case "real":
+		return Real
+	case "bytea":
+		return Bytea
 	}
 	return 0
 }
@@ -110,6 +119,12 @@ func (k Kind) Append(to, text []byte) ([]byte, bool) {
 		// A byte says how the rest is written.
 		to = binary.BigEndian.AppendUint32(to, uint32(len(text)+1))
 		return append(append(to, 1), text...), true
+	case Double:
+		return appendFloat(to, text, 64)
+	case Real:
+		return appendFloat(to, text, 32)
+	case Bytea:
+		return appendBytea(to, text)
 	}
 	return to, false
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -30,6 +31,9 @@ var types = map[string]string{
 	"timestamp with time zone":    "timestamptz_send",
 	"time without time zone":      "time_send",
 	"uuid":                        "uuid_send",
+	"double precision":            "float8send",
+	"real":                        "float4send",
+	"bytea":                       "byteasend",
 }
 
 // edges are values at the ends of the types, and what looks like them. Those that are not written go by text.
@@ -41,6 +45,9 @@ var edges = []string{
 	"9999", "10000", "99999999", "100000000", "10000.0001", "12345.6789", "123456789.123456789", "100000000000000000000000",
 	"-123.4500000000000000000000", "0." + strings.Repeat("0", 990) + "1", strings.Repeat("9", 1000), "1" + strings.Repeat("0", 999),
 	"0." + strings.Repeat("1", 998), "-" + strings.Repeat("12345", 100) + "." + strings.Repeat("67890", 90), strings.Repeat("9", 1001),
+	"1.5e-07", "1E+5", "-2.5e10", "1e308", "1.7976931348623157e308", "1e309", "1e-300", "1e-310", "4.9e-324", "1e-400", "0e5", "0.000",
+	"3.4028235e38", "3.5e38", "1e-37", "1e-38", "1e-45", "16777217", "0.30000000000000004", "5e-324", "e", "1e", "1e+", "+1.5", "1.5e3.5",
+	`\x`, `\x00ff`, `\xFFee`, `\x0`, `\xzz`, `\x00 ff`, `x00`, `\000`, `\\x`,
 	"NaN", "nan", "Infinity", "-Infinity", "infinity", "inf",
 	"true", "TRUE", "True", "tRuE", "false", "FALSE", "t", "f", "yes", "on", "off", "truе", "tru", "fals", "null",
 	"1000-01-01", "0999-12-31", "0001-01-01", "1582-10-15", "1899-12-31", "1900-02-28", "1900-02-29", "2000-01-01", "2000-02-29",
@@ -78,6 +85,7 @@ func random(r *rand.Rand) []string {
 		moment.Format("2006-01-02"), moment.Format("2006-01-02 15:04:05"), moment.Format("2006-01-02T15:04:05.000"),
 		moment.Format("2006-01-02 15:04:05.999999"), moment.Format("2006-01-02 15:04:05.999999") + zone,
 		moment.Format("15:04:05.000000"), moment.Format("15:04:05.99999"),
+		fmt.Sprint(r.NormFloat64()), fmt.Sprint(float32(r.NormFloat64())), fmt.Sprint(math.Float64frombits(r.Uint64())),
 		fmt.Sprintf("%08x-%04X-4000-8000-%012x", r.Uint32(), r.IntN(1<<16), r.Uint32()),
 	}
 }

@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
+
+// maxKept bounds the keys that are kept in memory. One key can be written in endlessly many ways.
+const maxKept = 8 << 20
 
 // maxDepth bounds nested values. PostgreSQL reads them with a stack.
 const maxDepth = 500
@@ -25,10 +29,11 @@ func (e *WideError) Error() string {
 	return fmt.Sprintf("line %d has a key beyond the %d different ones before it, the most that a table has columns", e.Line, records.MaxFields)
 }
 
-// errTwice means that an object has a key twice, errZero that a text has a character that PostgreSQL does not store.
+// Faults of a record: it is left out, or refuses the file.
 var (
 	errTwice = errors.New("a key is there twice")
 	errZero  = errors.New(`a text has \u0000, which PostgreSQL cannot store`)
+	errKeys  = fmt.Errorf("its keys, and those before it, have more than %d MB", maxKept>>20)
 	errDepth = fmt.Errorf("a value is nested deeper than %d levels", maxDepth)
 )
 
@@ -52,8 +57,10 @@ type Reader struct {
 	columns []records.Column
 	keys    []column
 	byKey   map[string]int // by the key as it is written
+	kept    int            // bytes of the keys in it
 	record  records.Record
-	count   int64
+	// count tells records apart, and the attempts to read one.
+	count int64
 	// values are the texts of fields that differ from the bytes in the file.
 	values []byte
 }
@@ -61,7 +68,7 @@ type Reader struct {
 // A column has what Reader knows of one beside its name.
 type column struct {
 	written []byte // the key, in the way in which it was written first
-	seen    int64  // the last record that had it
+	seen    int64  // the count when a record had it last
 	kind    kind   // of its value in that record
 	isJSON  bool
 }
@@ -101,12 +108,18 @@ func (r *Reader) Next() (*records.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.count++
-	r.values = r.values[:0]
-	r.record = records.Record{Raw: text, Line: line, Fields: r.record.Fields[:0]}
-	for range r.columns {
-		r.record.Fields = append(r.record.Fields, records.Field{})
+	r.begin(text, line)
+	if r.parseFlat(text) {
+		r.noteKinds()
+		r.record.IsBad = r.options.IsDecoded && bytes.ContainsRune(text, utf8.RuneError)
+		return &r.record, nil
 	}
+	return r.readAny(text, line)
+}
+
+// readAny reads an object that parseFlat has not read.
+func (r *Reader) readAny(text []byte, line int64) (*records.Record, error) {
+	r.begin(text, line)
 	var wide *WideError
 	known := len(r.columns)
 	if err := r.parse(text); errors.As(err, &wide) {
@@ -120,6 +133,15 @@ func (r *Reader) Next() (*records.Record, error) {
 	}
 	r.record.IsBad = r.record.IsBad || r.options.IsDecoded && bytes.ContainsRune(text, utf8.RuneError)
 	return &r.record, nil
+}
+
+// begin begins a record whose fields are all NULL.
+func (r *Reader) begin(text []byte, line int64) {
+	r.count++
+	r.values = r.values[:0]
+	fields := slices.Grow(r.record.Fields[:0], len(r.columns))[:len(r.columns)]
+	clear(fields)
+	r.record = records.Record{Raw: text, Line: line, Fields: fields}
 }
 
 // forget removes what a record that cannot be read has brought.
@@ -198,6 +220,7 @@ func (r *Reader) find(written []byte, likely int) (int, error) {
 	if at, isThere := r.byKey[string(written)]; isThere {
 		return at, nil
 	}
+	canKeep := r.kept+len(written) <= maxKept
 	unquoted, err := jsontext.AppendUnquote(nil, written)
 	if err != nil {
 		return 0, err
@@ -208,19 +231,30 @@ func (r *Reader) find(written []byte, likely int) (int, error) {
 	name := string(unquoted)
 	for at, column := range r.columns {
 		if column.Name == name {
-			r.byKey[string(written)] = at
+			if canKeep {
+				r.keep(written, at)
+			}
 			return at, nil
 		}
+	}
+	if !canKeep {
+		return 0, errKeys
 	}
 	if len(r.columns) == records.MaxFields {
 		return 0, &WideError{r.record.Line}
 	}
 	at := len(r.columns)
-	r.byKey[string(written)] = at
+	r.keep(written, at)
 	r.columns = append(r.columns, records.Column{Name: name})
 	r.keys = append(r.keys, column{written: bytes.Clone(written), isJSON: r.options.IsJSON != nil && r.options.IsJSON(name)})
 	r.record.Fields = append(r.record.Fields, records.Field{})
 	return at, nil
+}
+
+// keep keeps a way in which a key is written.
+func (r *Reader) keep(written []byte, at int) {
+	r.byKey[string(written)] = at
+	r.kept += len(written)
 }
 
 // readValue reads the value of a column.

@@ -145,13 +145,23 @@ func (s *splitter) cutLine() (text []byte, line int64, err error) {
 		default:
 			end = len(rest)
 		}
-		text, line = bytes.TrimFunc(rest[:end], func(r rune) bool { return r < 0x80 && isBlank(byte(r)) }), s.line
+		text, line = trimmed(rest[:end]), s.line
 		s.start = min(s.start+end+1, len(s.buffer))
 		s.line++
 		if len(text) > 0 {
 			return text, line, nil
 		}
 	}
+}
+
+func trimmed(text []byte) []byte {
+	for len(text) > 0 && isBlank(text[0]) {
+		text = text[1:]
+	}
+	for len(text) > 0 && isBlank(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	return text
 }
 
 // fill reads until the buffer has twice as much, so that a long object is searched only a few times.

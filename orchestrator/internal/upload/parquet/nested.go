@@ -9,6 +9,8 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
 // A node is a column, or a part of one: a field of a struct, the elements of a list.
@@ -16,8 +18,11 @@ type node struct {
 	name   string
 	leaves []*leaf
 	kind   kind // of a leaf
-	parts  []*node
-	shape  shape
+	// codec is nil for a leaf whose values are handed over as texts. isHanded means that they come as the codec reads them.
+	codec    *codec
+	isHanded bool
+	parts    []*node
+	shape    shape
 	// isRepeated, isOptional: there may be several, or none. From these levels on there is a value, or another one.
 	isRepeated, isOptional bool
 	definition, repetition int
@@ -67,6 +72,7 @@ func (r *Reader) describe(column *parquet.Column, elements []format.SchemaElemen
 		if n.kind.typeName == "bytea" && column.Depth() == 1 && slices.Contains(r.texts, n.name) {
 			n.kind = kind{typeName: "text", isText: true, append: appendText}
 		}
+		n.codec = codecOf(&n.kind, element)
 		return n, elements, nil
 	}
 	if column.Depth() > maxDepth {
@@ -166,6 +172,9 @@ func (r *Reader) appendItems(to []byte, n *node, begin, end byte, write func([]b
 		var err error
 		if to, err = write(to, n); err != nil {
 			return to, err
+		}
+		if len(to) > records.MaxRecord {
+			return to, records.ErrLong
 		}
 		next, err := n.leaves[0].peek()
 		if err != nil && !errors.Is(err, io.EOF) {

@@ -80,7 +80,7 @@ func checkPages(file io.ReaderAt, opened *parquet.File) error {
 // pagesCost is about the memory for the largest page of a column and for its dictionary.
 func pagesCost(file io.ReaderAt, size int64, chunk *format.ColumnMetaData) (int64, error) {
 	start := chunk.DataPageOffset
-	if dictionary := chunk.DictionaryPageOffset; dictionary > 0 {
+	if dictionary := chunk.DictionaryPageOffset; dictionary != 0 {
 		start = dictionary
 	}
 	end := start + chunk.TotalCompressedSize
@@ -91,6 +91,9 @@ func pagesCost(file io.ReaderAt, size int64, chunk *format.ColumnMetaData) (int6
 	var protocol thrift.CompactProtocol
 	buffered := bufio.NewReaderSize(nil, 256)
 	for start < end {
+		if err := checkThrift(io.NewSectionReader(file, start, end-start), maxFooter); err != nil {
+			return 0, fmt.Errorf("the header of a page: %w", err)
+		}
 		section := &countingReader{reader: io.NewSectionReader(file, start, end-start)}
 		buffered.Reset(section)
 		header := new(format.PageHeader)

@@ -1,4 +1,4 @@
-// Package parquet reads the rows of a Parquet file as records, and writes rows as a Parquet file.
+// Package parquet reads the rows of a Parquet file as records.
 //
 // Each column of the file becomes a column of a type of Postgres. Its values are written as Postgres itself writes
 // them, whatever its settings. Lists, maps and structs become jsonb.
@@ -43,6 +43,9 @@ func Open(file io.ReaderAt, size int64, texts []string) (r *Reader, err error) {
 	defer recovered(&err)
 	if err := checkFooter(file, size); err != nil {
 		return nil, err
+	}
+	if err := checkDescription(file, size); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
 	opened, err := parquet.OpenFile(file, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true),
 		parquet.ReadBufferSize(readBuffer))
@@ -112,7 +115,7 @@ func (r *Reader) Next() (record *records.Record, err error) {
 	}
 	if r.isBad {
 		r.record.IsBad = true
-		r.record.Raw = rawOf(r.record.Fields)
+		r.record.Raw = r.rawOf(r.record.Fields)
 	}
 	return &r.record, nil
 }
@@ -156,6 +159,10 @@ func (r *Reader) read(column *node, field *records.Field) (text []byte, err erro
 	switch {
 	case value.IsNull():
 		return nil, nil
+	case column.isHanded:
+		r.written = column.codec.appendRaw(r.written, value)
+		field.IsQuoted = len(r.written) == from
+		return r.written[from:], nil
 	case column.kind.isText:
 		text := value.ByteArray()
 		r.noteText(text)
@@ -172,11 +179,15 @@ func (r *Reader) noteText(text []byte) {
 }
 
 // rawOf shows a record in one line.
-func rawOf(fields []records.Field) []byte {
+func (r *Reader) rawOf(fields []records.Field) []byte {
 	var raw []byte
 	for i, field := range fields {
 		if i > 0 {
 			raw = append(raw, ',')
+		}
+		if column := r.columns[i]; column.isHanded && len(field.Text) > 0 {
+			raw = column.codec.AppendText(raw, field.Text)
+			continue
 		}
 		raw = append(raw, field.Text...)
 	}

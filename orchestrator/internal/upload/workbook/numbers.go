@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/xuri/nfp"
 )
@@ -12,8 +13,14 @@ import (
 // A look says what the number format of a cell makes of its number.
 type look struct{ hasDay, hasTime bool }
 
+// maxFormat is how long the number format of a cell may be in Excel. The parser's time grows with the square of the length.
+const maxFormat = 255
+
 // lookOf reads a number format.
 func lookOf(code string) (found look) {
+	if utf8.RuneCountInString(code) > maxFormat {
+		return look{}
+	}
 	// The parser may fail on a format that no program writes.
 	defer func() {
 		if recover() != nil {

@@ -21,6 +21,8 @@ type Rows struct {
 	// first and width are the columns of the table; without width all are.
 	first, width int
 
+	// area is where the sheet says that its cells are, such as A1:H20; empty when it does not.
+	area   string
 	row    int64
 	cells  []span
 	cell   cell
@@ -113,6 +115,8 @@ func (r *Rows) next() (*records.Record, error) {
 // begin begins a row, a cell, or a part of one.
 func (r *Rows) begin() error {
 	switch string(r.scan.name) {
+	case "dimension":
+		r.area = string(r.scan.attribute("ref"))
 	case "row":
 		r.row++
 		if number := r.scan.attribute("r"); number != nil {

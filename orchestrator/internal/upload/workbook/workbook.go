@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/archive"
 )
 
 const (
@@ -27,6 +29,7 @@ const (
 	maxPart = 16 << 20
 	// MaxStrings bounds the texts that cells share, which are all in memory.
 	MaxStrings = 256 << 20
+	maxSheets  = 1000
 	// probedRows is how many rows of a sheet are looked at to see whether it has a table.
 	probedRows = 1000
 )
@@ -57,14 +60,14 @@ type Workbook struct {
 
 // Open reads everything but the sheets. Whatever is unpacked is read through limit, which may end it with an error.
 func Open(file io.ReaderAt, size int64, limit func(io.Reader) io.Reader) (*Workbook, error) {
-	archive, err := zip.NewReader(file, size)
+	opened, err := archive.NewReader(file, size)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
 	// The standard library's takes twice the time.
-	archive.RegisterDecompressor(zip.Deflate, flate.NewReader)
+	opened.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	w := &Workbook{parts: make(map[string]*zip.File), limit: limit}
-	for _, part := range archive.File {
+	for _, part := range opened.File {
 		w.parts[partName(part.Name)] = part
 	}
 	if err := w.read(); err != nil {
@@ -140,16 +143,23 @@ func (w *Workbook) read() error {
 	if err != nil {
 		return err
 	}
-	for _, sheet := range book.Sheets {
-		for _, link := range links.Relation {
-			if link.ID == sheet.ID && strings.HasSuffix(link.Type, "/worksheet") {
-				isHidden := sheet.State == "hidden" || sheet.State == "veryHidden"
-				w.sheets = append(w.sheets, Sheet{Name: sheet.Name, IsHidden: isHidden, part: link.Target})
-			}
+	targets := make(map[string]string)
+	for _, link := range links.Relation {
+		if strings.HasSuffix(link.Type, "/worksheet") {
+			targets[link.ID] = link.Target
 		}
 	}
-	if len(w.sheets) == 0 {
+	for _, sheet := range book.Sheets {
+		if target := targets[sheet.ID]; target != "" {
+			isHidden := sheet.State == "hidden" || sheet.State == "veryHidden"
+			w.sheets = append(w.sheets, Sheet{Name: sheet.Name, IsHidden: isHidden, part: target})
+		}
+	}
+	switch {
+	case len(w.sheets) == 0:
 		return errors.New("it has no sheets with cells")
+	case len(w.sheets) > maxSheets:
+		return fmt.Errorf("it has more than %d sheets", maxSheets)
 	}
 	for _, link := range links.Relation {
 		switch {
@@ -240,6 +250,15 @@ func (w *Workbook) Find(name string) (Sheet, error) {
 		return Sheet{}, fmt.Errorf("%w: %q", ErrSheet, name)
 	}
 	var first *Sheet
+	// A sheet without values is read to its end.
+	each := w.limit
+	defer func() { w.limit = each }()
+	all := &chain{}
+	limited := each(all)
+	w.limit = func(part io.Reader) io.Reader {
+		all.Reader = part
+		return limited
+	}
 	for i := range w.sheets {
 		if w.sheets[i].IsHidden {
 			continue
@@ -260,6 +279,31 @@ func (w *Workbook) Find(name string) (Sheet, error) {
 	}
 	return *first, nil
 }
+
+// Outline returns the first row of a sheet that has a value, and where the sheet says that its cells are, such as A1:H20.
+func (w *Workbook) Outline(sheet Sheet) (first []string, area string, err error) {
+	rows, err := w.Rows(sheet)
+	if err != nil {
+		return nil, "", err
+	}
+	defer rows.Close()
+	record, err := rows.Next()
+	if errors.Is(err, io.EOF) {
+		return nil, rows.area, nil
+	}
+	if err != nil {
+		return nil, rows.area, err
+	}
+	for _, field := range record.Fields {
+		if len(field.Text) > 0 {
+			first = append(first, string(field.Text))
+		}
+	}
+	return first, rows.area, nil
+}
+
+// A chain reads one part after the other.
+type chain struct{ io.Reader }
 
 func (w *Workbook) probe(sheet Sheet) (hasValue, hasTable bool, err error) {
 	rows, err := w.Rows(sheet)

@@ -231,10 +231,8 @@ func TestEveryCellOfASheetIsReadAsItIs(t *testing.T) {
 // A sheet of raw XML in a workbook without anything else.
 func sheetOf(t *testing.T, cells, styles string) []byte {
 	t.Helper()
-	var file bytes.Buffer
-	archive := zip.NewWriter(&file)
 	const office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
-	for name, text := range map[string]string{
+	return zipOf(t, map[string]string{
 		"_rels/.rels": `<Relationships><Relationship Id="a" Type="` + office + `officeDocument" Target="/xl/workbook.xml"/></Relationships>`,
 		"xl/workbook.xml": `<workbook><workbookPr date1904="` + strconv.FormatBool(strings.Contains(styles, "1904")) +
 			`"/><sheets><sheet name="S" sheetId="1" r:id="s" xmlns:r="x"/></sheets></workbook>`,
@@ -243,7 +241,14 @@ func sheetOf(t *testing.T, cells, styles string) []byte {
 		"xl/worksheets/a.xml": cells,
 		"xl/styles.xml": `<styleSheet><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/><xf numFmtId="46"/>` +
 			`</cellXfs></styleSheet>` + `<!--` + styles + `-->`,
-	} {
+	})
+}
+
+func zipOf(t *testing.T, parts map[string]string) []byte {
+	t.Helper()
+	var file bytes.Buffer
+	archive := zip.NewWriter(&file)
+	for name, text := range parts {
 		part, err := archive.Create(name)
 		if err == nil {
 			_, err = io.WriteString(part, text)
@@ -398,6 +403,65 @@ func TestWhatIsUnpackedIsLimited(t *testing.T) {
 	}
 }
 
+// What is repeated in a description costs no more than it has bytes.
+func TestAWorkbookOfManySmallThingsIsRefused(t *testing.T) {
+	t.Parallel()
+	const office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/"
+	empty := "<worksheet>" + strings.Repeat(" ", 1<<20) + "<sheetData></sheetData></worksheet>"
+	for _, test := range []struct {
+		name, want    string
+		sheets, links int
+		styles, cells string
+	}{
+		{"sheets times links", "it has more than 1000 sheets", 100_000, 100_000, "<styleSheet/>", "<worksheet/>"},
+		{"a long format", "none of its sheets has values", 1, 1,
+			`<styleSheet><numFmts><numFmt numFmtId="200" formatCode="` + strings.Repeat("[$a", 300_000) + `"/></numFmts></styleSheet>`, "<worksheet/>"},
+		{"sheets without values", errLimit.Error(), 900, 1, "<styleSheet/>", empty},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			file := zipOf(t, map[string]string{
+				"_rels/.rels":     `<Relationships><Relationship Id="a" Type="` + office + `officeDocument" Target="/xl/workbook.xml"/></Relationships>`,
+				"xl/workbook.xml": "<workbook><sheets>" + strings.Repeat(`<sheet id="s"/>`, test.sheets) + "</sheets></workbook>",
+				"xl/_rels/workbook.xml.rels": "<Relationships>" + strings.Repeat(`<Relationship Id="s" Type="/worksheet" Target="a.xml"/>`, test.links) +
+					`<Relationship Id="y" Type="/styles" Target="styles.xml"/></Relationships>`,
+				"xl/a.xml":      test.cells,
+				"xl/styles.xml": test.styles,
+			})
+			done := make(chan error, 1)
+			go func() {
+				book, err := workbook.Open(bytes.NewReader(file), int64(len(file)), func(r io.Reader) io.Reader { return &limited{r, 20 << 20} })
+				if err == nil {
+					_, err = book.Find("")
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("the error is %v, want %s", err, test.want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it takes over ten seconds")
+			}
+		})
+	}
+}
+
+// A limited reader fails beyond so many bytes.
+type limited struct {
+	io.Reader
+	left int
+}
+
+func (r *limited) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.left -= n; r.left < 0 {
+		return 0, errLimit
+	}
+	return n, err
+}
+
 type failing struct{}
 
 func (*failing) Read([]byte) (int, error) { return 0, errLimit }
@@ -471,4 +535,23 @@ func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.HeapInuse
+}
+
+// What is in a sheet is its first row, and where the program says that its cells are.
+func TestOutline(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"libreoffice.xlsx": "A1:I6", "openpyxl.xlsx": "A1:I6"} {
+		file, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		book, err := open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, area, err := book.Outline(book.Sheets()[0])
+		if err != nil || area != want || len(first) != 1 || first[0] != "Orders of January" {
+			t.Errorf("%s: %q in %s, %v", name, first, area, err)
+		}
+	}
 }

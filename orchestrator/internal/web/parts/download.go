@@ -15,6 +15,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 )
 
@@ -44,7 +45,7 @@ type Downloads struct {
 // NewDownloads returns the downloads of a site.
 func NewDownloads(site *kit.Site) *Downloads { return &Downloads{site: site} }
 
-// Serve sends the rows of the relation that the address names, as JSON or CSV: by the header Accept, or by the end of
+// Serve sends the rows of the relation that the address names, as JSON, CSV or Parquet: by the header Accept, or by the end of
 // the address. Its parameters are those of ReadRows, without the page. Browsers get a page if the address does not name
 // a format.
 func (d *Downloads) Serve(find FindFunc, page func(w http.ResponseWriter, r *http.Request, name string)) http.HandlerFunc {
@@ -118,6 +119,11 @@ func (d *Downloads) send(w http.ResponseWriter, r *http.Request, find FindFunc) 
 		d.site.Write(w, r, http.StatusOK, rows.form.contentType, nil)
 		return "", nil
 	}
+	if rows.form.isExact {
+		if err := rows.chooseTypes(ctx, tx); err != nil {
+			return "", err
+		}
+	}
 	if d.isPooled.Load() {
 		rows.from = tx
 		return "", d.write(w, r, rows)
@@ -155,6 +161,7 @@ func (d *Downloads) write(w http.ResponseWriter, r *http.Request, rows *download
 type download struct {
 	Relation
 	columns []string
+	types   []string // for a form that is exact
 	form    rowForm
 	tag     string
 	// cursor has a name of its own, so that a pooler in transaction mode cannot mix two downloads up.
@@ -216,6 +223,28 @@ func (d *Downloads) open(ctx context.Context, tx *sql.Tx, r *http.Request, find 
 		return nil, fmt.Errorf("open %s: %w", rows.Name, err)
 	}
 	return rows, nil
+}
+
+// readExactly has values come as the writer of Parquet reads them, whatever the settings of the user.
+const readExactly = "set local bytea_output = hex; set local extra_float_digits = 1; set local datestyle = iso"
+
+// chooseTypes reads the types of the columns.
+func (d *download) chooseTypes(ctx context.Context, tx *sql.Tx) error {
+	if len(d.columns) == 0 {
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Message: fmt.Sprintf("%s has no columns, and a Parquet file needs one", d.Name),
+			Hint:    "Take it as JSON.",
+		}
+	}
+	if _, err := tx.ExecContext(ctx, readExactly); err != nil {
+		return fmt.Errorf("begin to read %s: %w", d.Name, err)
+	}
+	err := tx.QueryRowContext(ctx, "select tinydevcrm._choose_exact_types($1::bigint::oid)", d.OID).Scan(pq.Array(&d.types))
+	if err != nil {
+		return fmt.Errorf("choose the types of the columns of %s: %w", d.Name, err)
+	}
+	return nil
 }
 
 // all returns the rows. It fetches them in batches.

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
@@ -48,6 +49,17 @@ type Event struct {
 	StartedAt    time.Time `json:"started_at"`
 	DurationMS   float64   `json:"duration_ms"`
 }
+
+// URL is the page of its view or source.
+func (e Event) URL() string {
+	if name, isOfSource := strings.CutPrefix(e.Matview, "source "); isOfSource {
+		return kit.Path("sources", name)
+	}
+	return kit.Path("views", e.Matview)
+}
+
+// IsOfSource means that it is about a source, and not about a view.
+func (e Event) IsOfSource() bool { return strings.HasPrefix(e.Matview, "source ") }
 
 // A rowList holds the rows of an event. Users can write events of their own views: an event with anything else
 // shows no rows.

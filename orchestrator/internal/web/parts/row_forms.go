@@ -11,13 +11,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/parquet"
 )
 
 // A rowForm is one of the formats in which rows are returned.
 type rowForm struct {
 	mediaType, suffix, contentType string
 	isJSON, isFile, isPage         bool
-	write                          func(w io.Writer, rows *download) error
+	// isExact means that the types of the columns are those that have all values: see tinydevcrm._choose_exact_types().
+	isExact bool
+	write   func(w io.Writer, rows *download) error
 }
 
 // rowForms begin with the default format.
@@ -33,6 +37,11 @@ func rowForms() []rowForm {
 			mediaType: "text/csv", suffix: ".csv", contentType: "text/csv; charset=utf-8; header=present",
 			isFile: true,
 			write:  writeCSVRows,
+		},
+		{
+			mediaType: "application/vnd.apache.parquet", suffix: ".parquet", contentType: "application/vnd.apache.parquet",
+			isFile: true, isExact: true,
+			write: writeParquetRows,
 		},
 	}
 }
@@ -156,4 +165,25 @@ func appendLine(line []byte, values []sql.NullString) []byte {
 		}
 	}
 	return append(line, '\r', '\n')
+}
+
+// writeParquetRows writes each column in its type.
+func writeParquetRows(w io.Writer, rows *download) error {
+	columns := make([]parquet.Column, len(rows.columns))
+	for i, name := range rows.columns {
+		columns[i] = parquet.Column{Name: name, Type: rows.types[i]}
+	}
+	file := parquet.NewWriter(w, columns)
+	for values, err := range rows.all() {
+		if err != nil {
+			return err
+		}
+		if err := file.Write(values); err != nil {
+			return fmt.Errorf("write Parquet: %w", err)
+		}
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write Parquet: %w", err)
+	}
+	return nil
 }

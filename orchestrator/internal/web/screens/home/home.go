@@ -19,7 +19,7 @@ import (
 var files embed.FS
 
 const (
-	// shownTroubled is how many views and how many subscriptions in trouble are listed, shownViews how many views,
+	// shownTroubled is how many views, subscriptions and sources in trouble are listed of each kind, shownViews how many views,
 	// shownEvents how many events, and shownFound how many names of each kind a search finds.
 	shownTroubled = 10
 	shownViews    = 12
@@ -58,6 +58,7 @@ func New(site *kit.Site, events *parts.Events) kit.Screen {
 type overview struct {
 	Views, Failing, Late, Silent, Renamed, NotPopulated, Unscheduled, Paused int64
 	Subscriptions, Troubled                                                  int64
+	Sources, TroubledSources                                                 int64
 	Pending, Parked                                                          int64
 	CronIsRunning                                                            bool
 	HasTables                                                                bool
@@ -67,7 +68,7 @@ type overview struct {
 
 // hasTrouble spares a search in which nothing would be found.
 func (o overview) hasTrouble() bool {
-	return o.Failing+o.Late+o.Silent+o.Renamed+o.NotPopulated+o.Troubled > 0
+	return o.Failing+o.Late+o.Silent+o.Renamed+o.NotPopulated+o.Troubled+o.TroubledSources > 0
 }
 
 // A troubled one is a row of tinydevcrm._list_troubled().
@@ -167,6 +168,8 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       paused_count,
 		       subscription_count,
 		       troubled_subscription_count,
+		       source_count,
+		       troubled_source_count,
 		       pending_count,
 		       parked_count,
 		       cron_is_running,
@@ -179,7 +182,7 @@ func (s *screen) readOverview(ctx context.Context, o *overview) error {
 		       )
 		  from tinydevcrm.overview`).Scan(
 		&o.Views, &o.Failing, &o.Late, &o.Silent, &o.Renamed, &o.NotPopulated, &o.Unscheduled, &o.Paused,
-		&o.Subscriptions, &o.Troubled, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables, &o.HasSubscription)
+		&o.Subscriptions, &o.Troubled, &o.Sources, &o.TroubledSources, &o.Pending, &o.Parked, &o.CronIsRunning, &o.HasTables, &o.HasSubscription)
 	if err != nil {
 		return fmt.Errorf("read the overview: %w", err)
 	}

@@ -135,6 +135,7 @@ type table struct {
 	Description, Distribution string
 
 	Rows       *parts.Rows
+	Sources    []source
 	Imports    []imported
 	Dependents []dependent
 }
@@ -161,6 +162,14 @@ func noTable(name string) error {
 		Hint:    "The list of tables has those that you own. To see a table of another role, log in as that role.",
 	}
 }
+
+// A source fills a table.
+type source struct {
+	Name, Schedule, State string
+	IsTroubled            bool
+}
+
+func (s *source) fields() []any { return []any{&s.Name, &s.Schedule, &s.State, &s.IsTroubled} }
 
 // An imported is an import into a table.
 type imported struct {
@@ -204,6 +213,12 @@ func (s *screen) describe(r *http.Request, page *kit.Page) (*table, error) {
 func (s *screen) readTable(r *http.Request, page *kit.Page) error {
 	ctx, pool := r.Context(), s.site.DB(r.Context())
 	t, err := s.describe(r, page)
+	if err != nil {
+		return err
+	}
+	t.Sources, err = db.Collect(ctx, pool, "list the sources of a table", (*source).fields, `
+		select name, coalesce(schedule, ''), state, is_troubled
+		  from tinydevcrm._list_sources_of($1)`, t.Name)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
@@ -23,8 +24,10 @@ const (
 // An imported is an import of the log. Key is the table's name with its schema, empty when there is no page of it;
 // Table is the name as psql would show it.
 type imported struct {
-	ID           int64     `json:"id"`
-	Source       string    `json:"source"`
+	ID     int64  `json:"id"`
+	Source string `json:"source"`
+	// SourceName is the source that fetched the file; empty for an upload.
+	SourceName   string    `json:"source_name"`
 	Mode         string    `json:"mode"`
 	UpsertKey    []string  `json:"upsert_key"`
 	Key          string    `json:"key"`
@@ -48,7 +51,14 @@ type imported struct {
 func (i *imported) fields() []any {
 	return []any{&i.ID, &i.Source, &i.Mode, pq.Array(&i.UpsertKey), &i.Key, &i.Table, &i.BareName, &i.RowCount, &i.ByteCount,
 		&i.ProblemCount, &i.RejectCount, &i.RewriteCount, &i.DistributeBy, &i.Distribution, pq.Array(&i.Notices), &i.StartedAt,
-		&i.FinishedAt, &i.Dialect, &i.Columns}
+		&i.FinishedAt, &i.Dialect, &i.Columns, &i.SourceName}
+}
+
+// Format is what people call the format of the file; empty for an import from a staging table.
+func (i imported) Format() (string, error) {
+	var dialect upload.Dialect
+	err := json.Unmarshal(i.Dialect, &dialect)
+	return dialect.Label(), err
 }
 
 // Took is how long it took.
@@ -75,7 +85,8 @@ func (s *screen) findImports(ctx context.Context, part string, id any, limit, of
 		       (imported).started_at,
 		       (imported).finished_at,
 		       coalesce(to_jsonb((imported).dialect), 'null'),
-		       (imported).columns
+		       (imported).columns,
+		       coalesce(source_name, '')
 		  from tinydevcrm._list_imports($1, $2, $3, $4)`, part, id, limit, offset)
 }
 

@@ -25,7 +25,7 @@ const (
 	drainTimeout = 10 * time.Second
 )
 
-const fileHint = "Choose a CSV file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
+const fileHint = "Choose a file, or send one: curl -F file=@sample.csv localhost:5000/upload-file"
 
 // receive reads a form's fields into options, and calls use with the file.
 func (s *screen) receive(r *http.Request, options url.Values, use func(file io.Reader, source string) error) error {

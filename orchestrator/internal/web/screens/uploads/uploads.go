@@ -16,6 +16,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/kit"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web/parts"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/words"
 )
 
@@ -48,7 +49,7 @@ const (
 // New returns the screen.
 func New(site *kit.Site, config Config) kit.Screen {
 	s := &screen{Config: config, site: site}
-	pages := site.Load(files)
+	pages := site.Load(files, parts.Files)
 	return kit.Screen{
 		Name: "Upload",
 		Path: page,
@@ -157,21 +158,15 @@ type preview struct {
 	Plan   upload.Plan `json:"plan"`
 }
 
-// A mode is a row of tinydevcrm.import_modes.
-type mode struct {
-	Name, Label string
-	TakesKey    bool
-}
-
-func (m *mode) fields() []any { return []any{&m.Name, &m.Label, &m.TakesKey} }
-
 // A form is what the page of the upload shows.
 type form struct {
 	MaxUpload int64
 	// Options are what is given, of the upload.
 	Options url.Values
-	Modes   []mode
+	Modes   []parts.Mode
 	Preview *preview
+	// Choices are what the file offers: sheets of a workbook, files in a zip.
+	Choices []db.Choices
 	// Types are the types and forms that can be chosen for a column.
 	Types    []string
 	Remedies []remedy
@@ -189,14 +184,17 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 	if shown.Flash != nil && shown.Flash.Form != nil {
 		f.Options = shown.Flash.Form
 	}
-	if f.Modes, err = db.Collect(ctx, pool, "read the modes", (*mode).fields,
-		"select name, label, takes_key from tinydevcrm.import_modes order by rank"); err != nil {
+	if f.Modes, err = parts.ReadModes(ctx, pool); err != nil {
 		return err
 	}
 	if err := f.readPreview(shown.Flash); err != nil {
 		return err
 	}
 	if f.Preview != nil {
+		f.Choices = f.Preview.Plan.Choices
+		for i, notice := range f.Preview.Plan.Notices {
+			f.Preview.Plan.Notices[i] = parts.InWords(notice)
+		}
 		if f.Types, err = readTypes(ctx, pool); err != nil {
 			return err
 		}
@@ -205,8 +203,11 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 		}
 	}
 	if shown.Flash != nil && shown.Flash.Problem != nil {
+		if choices := shown.Flash.Problem.Choices; choices != nil {
+			f.Choices = []db.Choices{*choices}
+		}
 		f.Remedies = f.remediesOf(*shown.Flash.Problem)
-		shown.Flash.Problem.Hint = f.inWords(shown.Flash.Problem.Hint)
+		shown.Flash.Problem.Hint = parts.InWords(shown.Flash.Problem.Hint)
 	}
 	f.Recent, err = s.findImports(ctx, "", nil, recentImports, 0)
 	shown.Shown = f
@@ -215,7 +216,7 @@ func (s *screen) readForm(r *http.Request, shown *kit.Page) (err error) {
 
 func (s *screen) readRecipe(ctx context.Context, f *form) (*recipe, error) {
 	planned := &recipe{Source: f.Preview.Source, Mode: f.Options.Get("mode"), Dialect: &f.Preview.Plan.Dialect,
-		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by")}
+		Columns: f.Preview.Plan.Columns, DistributeBy: f.Options.Get("distribute_by"), Options: f.Options}
 	if key := f.Options.Get("key"); key != "" {
 		planned.UpsertKey = strings.Split(key, ",")
 	}

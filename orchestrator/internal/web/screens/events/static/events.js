@@ -51,7 +51,8 @@ function makeItem(event) {
     item.dataset.id = event.id;
     say('b', event.outcome);
     say('.matview', event.matview);
-    item.querySelector('.matview').href = `/views/${encodeURIComponent(event.matview)}`;
+    const [, source] = event.matview.match(/^source (.*)$/s) ?? [];
+    item.querySelector('.matview').href = source ? `/sources/${encodeURIComponent(source)}` : `/views/${encodeURIComponent(event.matview)}`;
     const difference = event.added_count === null ? '' : ` (+${event.added_count} −${event.removed_count})`;
     say('.count', event.row_count === null ? '' : countRows(event.row_count) + difference);
     say('.took', showDuration(event.duration_ms));

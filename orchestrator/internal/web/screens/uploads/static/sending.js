@@ -3,6 +3,8 @@
 import { fetchPage, make } from './common.js';
 
 const previewSize = 1 << 20;
+// A file that is read from its end is sent whole for a preview, up to this size.
+const wholeSize = 32 << 20;
 const cutOff = 'tinydevcrm-upload';
 
 const section = document.getElementById('upload');
@@ -20,7 +22,7 @@ function start() {
 
     // With this script the file field can come first, because the script sends it last. A file can also be dropped.
     form.prepend(frame);
-    frame.querySelector('small').textContent = '(or .csv.gz; choose one or several, or drop them on this page)';
+    frame.querySelector('.how').textContent = 'choose one or several, or drop them on this page';
     const several = make('p', { className: 'several', hidden: true, innerHTML:
         '<label for="upload-several">Several files</label> <select id="upload-several">' +
         '<option value="">go into one table</option><option value="each">go into a table each</option></select>' });
@@ -43,13 +45,24 @@ function start() {
         box.focus();
     }
 
-    // Takes a part over from a page that the server has written.
-    function takeOver(page, id, again) {
-        const fresh = page.getElementById(id);
-        if (fresh) document.getElementById(id).replaceWith(document.adoptNode(fresh));
+    const folded = part => part.matches('details') ? part : part.querySelector('details');
+
+    // Takes parts over from a page that the server has written. The focus stays on what chooses a sheet or a file.
+    function takeOver(page, ids, again) {
+        const chooser = document.activeElement.closest('#upload-what') && document.activeElement.id;
+        for (const id of ids) {
+            const old = document.getElementById(id);
+            const fresh = page.getElementById(id);
+            if (!fresh) continue;
+            if (folded(old)?.open && folded(fresh)) folded(fresh).open = true;
+            old.replaceWith(document.adoptNode(fresh));
+        }
         offerRemedies(again);
-        (said().querySelector('.problem') ?? document.getElementById('upload-columns'))?.focus();
+        (chooser ? document.getElementById(chooser)
+            : said().querySelector('.problem') ?? document.getElementById('upload-columns'))?.focus();
     }
+
+    const emptyPlan = () => document.getElementById('upload-plan').replaceChildren();
 
     // A remedy sets an option, and does again what has failed: a preview or an upload.
     function offerRemedies(again) {
@@ -61,8 +74,8 @@ function start() {
             link.replaceWith(remedy);
             remedy.onclick = () => {
                 field.value = option === 'type' && field.value ? `${field.value}; ${value}` : value;
-                const folded = field.closest('details');
-                if (folded) folded.open = true;
+                const group = field.closest('details');
+                if (group) group.open = true;
                 again();
             };
         }
@@ -161,36 +174,52 @@ function start() {
             }
         }
         running = null;
-        button.disabled = false;
         bar.hidden = stop.hidden = true;
         output.textContent = '';
         if (result.to) {
             location.assign(rounds.length > 1 ? '/imports' : result.to);
             return;
         }
-        showProblem(result.problem);
-        if (!result.at) return;
-        // The server writes the problem in full, with what may help.
-        const page = await fetchPage(result.at).catch(() => null);
-        if (!running && page?.querySelector('#upload-said .problem')) takeOver(page, 'upload-said', sendAll);
+        // The server writes the problem in full, with what may help. It is shown once, because each time it moves the
+        // button below it.
+        const page = result.at ? await fetchPage(result.at).catch(() => null) : null;
+        button.disabled = false;
+        if (page?.querySelector('#upload-said .problem')) takeOver(page, ['upload-what', 'upload-said'], sendAll);
+        else showProblem(result.problem);
     }
 
     // --- Preview -------------------------------------------------------------------------------
 
-    // The server reads only the beginning of the file, so a preview sends no more.
+    // Whether nothing of a file can be read before all of it is there: by its name, or as it begins.
+    async function isReadFromEnd(file) {
+        const name = file.name.toLowerCase().replace(/\.(gz|zst|bz2)$/, '');
+        const start = await file.slice(0, 4).text();
+        return chosen.dataset.whole.split(',').some(ending => name.endsWith(ending)) || /^(PK[\x03\x05]|PAR[1E])/.test(start);
+    }
+
+    // Whether the button has asked for the preview of a large file.
+    let isAsked = false;
+
+    // Of other files the server reads only the beginning, so a preview sends no more.
     async function sendPreview() {
         const file = chosen.files[0];
         const asked = ++turn;
         preview.disabled = true;
         output.textContent = 'Reading the file …';
         try {
-            const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith([file.slice(0, previewSize)], file.name) });
+            const isWhole = await isReadFromEnd(file);
+            if (asked !== turn) return;
+            if (isWhole && file.size > wholeSize && !isAsked) {
+                document.getElementById('upload-plan').replaceChildren(make('p', { className: 'notice', textContent:
+                    `There is no preview of ${file.name} yet: all ${showSize(file.size)} of it would be sent first. ` +
+                    'Press Preview for it, or upload the file now.' }));
+                return;
+            }
+            const sent = isWhole ? file : file.slice(0, previewSize);
+            const page = await fetchPage(preview.formAction, { method: 'POST', body: fieldsWith([sent], file.name) });
             if (chosen.files[0] !== file || asked !== turn) return;
             if (page.getElementById('upload-said')) {
-                takeOver(page, 'upload-plan', sendPreview);
-                const fresh = page.querySelector('#upload-psql pre');
-                if (fresh) section.querySelector('#upload-psql pre').textContent = fresh.textContent;
-                takeOver(page, 'upload-said', sendPreview);
+                takeOver(page, ['upload-what', 'upload-plan', 'upload-psql', 'upload-said'], sendPreview);
             } else {
                 showProblem({ message: page.querySelector('.problem p')?.textContent ?? 'the preview did not arrive' });
             }
@@ -205,13 +234,27 @@ function start() {
     form.addEventListener('submit', event => {
         if (!chosen.files.length) return;
         event.preventDefault();
-        if (event.submitter === preview) sendPreview();
+        isAsked = event.submitter === preview;
+        if (isAsked) sendPreview();
         else sendAll();
     });
 
-    // Another file has other columns.
+    // Another sheet has other columns.
+    form.addEventListener('change', event => {
+        if (!event.target.closest('#upload-what') || !chosen.files.length) return;
+        emptyPlan();
+        sendPreview();
+    });
+
+    // Another file has other columns, and other sheets.
     chosen.addEventListener('change', () => {
-        document.getElementById('upload-plan').replaceChildren();
+        isAsked = false;
+        emptyPlan();
+        for (const name of ['sheet', 'member']) {
+            const field = document.getElementById(`upload-${name}`);
+            if (field.matches('select')) field.replaceWith(make('input', { id: field.id, name }));
+            else field.value = '';
+        }
         const files = [...chosen.files];
         several.hidden = files.length < 2;
         names.replaceChildren(...(files.length > 1 ? files : []).map(file => make('li', { textContent: `${file.name}, ${showSize(file.size)}` })));

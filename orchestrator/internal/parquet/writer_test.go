@@ -3,6 +3,8 @@ package parquet_test
 import (
 	"bytes"
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,8 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/parquet"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/parquet"
+	readable "github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/parquet"
 )
 
 // printed are values as Postgres prints them, by type; the last two columns are what they are read as, if that differs.
@@ -51,14 +53,46 @@ var printed = []struct {
 	{"public.\"My Type\"(3)", []string{"x"}, "text", nil},
 }
 
+func open(file []byte) (*readable.Reader, error) {
+	return readable.Open(bytes.NewReader(file), int64(len(file)), nil)
+}
+
+// readAll returns the texts of all cells; nil is NULL.
+func readAll(reader *readable.Reader) (cells [][]*string, err error) {
+	defer reader.Close()
+	for {
+		record, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return cells, nil
+		}
+		if err != nil {
+			return cells, err
+		}
+		var line []*string
+		for _, field := range record.Fields {
+			var cell *string
+			if text := string(field.Text); text != "" || field.IsQuoted {
+				cell = &text
+			}
+			line = append(line, cell)
+		}
+		cells = append(cells, line)
+	}
+}
+
+func shown(cells any) string {
+	text, _ := json.Marshal(cells)
+	return string(text)
+}
+
 // Each row has a value of each type, or NULL; there are several row groups.
 func TestWhatIsWrittenIsReadBack(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(25, 3))
-	var columns []records.Column
+	var columns []parquet.Column
 	for i, kind := range printed {
 		// Names that are not in the order of the alphabet.
-		columns = append(columns, records.Column{Name: fmt.Sprintf("%c %d", 'z'-i, i), Type: kind.typeName})
+		columns = append(columns, parquet.Column{Name: fmt.Sprintf("%c %d", 'z'-i, i), Type: kind.typeName})
 	}
 	var file bytes.Buffer
 	writer := parquet.NewWriter(&file, columns)
@@ -114,7 +148,7 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 func TestAFileWithoutRowsHasItsColumns(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
-	if err := parquet.NewWriter(&file, []records.Column{{Name: "a", Type: "date"}}).Close(); err != nil {
+	if err := parquet.NewWriter(&file, []parquet.Column{{Name: "a", Type: "date"}}).Close(); err != nil {
 		t.Fatal(err)
 	}
 	reader, err := open(file.Bytes())
@@ -137,7 +171,7 @@ func TestAValueWithoutAPlaceIsNamed(t *testing.T) {
 		"numeric(5,2)":                "NaN",
 		"bytea":                       "abc",
 	} {
-		writer := parquet.NewWriter(io.Discard, []records.Column{{Name: "a", Type: typeName}})
+		writer := parquet.NewWriter(io.Discard, []parquet.Column{{Name: "a", Type: typeName}})
 		err := writer.Write([]sql.NullString{{String: value, Valid: true}})
 		if want := `row 1, column a: "` + value + `"`; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", typeName, err, want)
@@ -166,9 +200,9 @@ func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	var columns []records.Column
+	var columns []parquet.Column
 	for i, typeName := range []string{"bigint", "text", "double precision", "timestamp with time zone", "numeric(12,2)", "text", "date", "boolean"} {
-		columns = append(columns, records.Column{Name: name(i), Type: typeName})
+		columns = append(columns, parquet.Column{Name: fmt.Sprint("c", i), Type: typeName})
 	}
 	writer := parquet.NewWriter(file, columns)
 	r := rand.New(rand.NewPCG(25, 4))
@@ -191,7 +225,7 @@ func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 	}
 	peak = 0
 	info, _ := file.Stat()
-	reader, err := parquet.Open(file, info.Size(), nil)
+	reader, err := readable.Open(file, info.Size(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,4 @@
+// Package parquet writes rows as a Parquet file.
 package parquet
 
 import (
@@ -13,8 +14,6 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
-
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload/records"
 )
 
 const (
@@ -27,10 +26,13 @@ const (
 	pageBytes = 128 << 10
 )
 
+// A Column has its name and its type, as format_type() prints it.
+type Column struct{ Name, Type string }
+
 // A Writer writes rows as a Parquet file. Its memory does not grow with the file, but for its description of each row
 // group.
 type Writer struct {
-	to      *parquet.Writer
+	to      *parquet.GenericWriter[any]
 	names   []string
 	parsers []parser
 	rows    []parquet.Row
@@ -42,9 +44,9 @@ type Writer struct {
 // A parser makes a value of a text.
 type parser func(text string) (parquet.Value, error)
 
-// NewWriter begins a file with these columns. A type is one as format_type() prints it. Values without a place in Parquet
-// are written as text: those of numeric without precision, of arrays, ranges and others.
-func NewWriter(to io.Writer, columns []records.Column) *Writer {
+// NewWriter begins a file with these columns. Values of types without a place in Parquet are written as text: those of
+// numeric without precision, of arrays, ranges and others.
+func NewWriter(to io.Writer, columns []Column) *Writer {
 	w := &Writer{rows: make([]parquet.Row, 0, rowsAhead)}
 	schema := new(table)
 	for _, column := range columns {
@@ -52,7 +54,7 @@ func NewWriter(to io.Writer, columns []records.Column) *Writer {
 		schema.fields = append(schema.fields, &field{parquet.Optional(node), column.Name})
 		w.names, w.parsers = append(w.names, column.Name), append(w.parsers, parse)
 	}
-	w.to = parquet.NewWriter(to, parquet.NewSchema("rows", schema), parquet.Compression(&parquet.Snappy),
+	w.to = parquet.NewGenericWriter[any](to, parquet.NewSchema("rows", schema), parquet.Compression(&parquet.Snappy),
 		parquet.PageBufferSize(pageBytes), parquet.CreatedBy("TinyDevCRM", "", ""))
 	return w
 }
@@ -202,13 +204,13 @@ func decimalColumn(precision, scale int) (parquet.Node, parser) {
 	switch {
 	case precision <= 9:
 		return parquet.Decimal(scale, precision, parquet.Int32Type), func(text string) (parquet.Value, error) {
-			number, err := unscaled(text, scale)
-			return parquet.Int32Value(int32(number.Int64())), err
+			value, err := unscaledInt(text, scale)
+			return parquet.Int32Value(int32(value)), err
 		}
 	case precision <= 18:
 		return parquet.Decimal(scale, precision, parquet.Int64Type), func(text string) (parquet.Value, error) {
-			number, err := unscaled(text, scale)
-			return parquet.Int64Value(number.Int64()), err
+			value, err := unscaledInt(text, scale)
+			return parquet.Int64Value(value), err
 		}
 	}
 	const width = 16
@@ -221,13 +223,36 @@ func decimalColumn(precision, scale int) (parquet.Node, parser) {
 	}
 }
 
-var errNoPlace = errors.New("Parquet has no such value of this type; write the column as text")
+var errNoPlace = errors.New("no value of this type in Parquet; write the column as text")
 
-// unscaled is a number without its point. It has as many digits after the point as its type says.
-func unscaled(text string, scale int) (*big.Int, error) {
+// unscaledDigits are those of a number without its point. It has as many after the point as its type says.
+func unscaledDigits(text string, scale int) (string, error) {
 	whole, fraction, _ := strings.Cut(text, ".")
-	number, isNumber := new(big.Int).SetString(whole+fraction+strings.Repeat("0", max(0, scale-len(fraction))), 10)
-	if !isNumber || len(fraction) > scale {
+	if len(fraction) > scale {
+		return "", errNoPlace
+	}
+	return whole + fraction + strings.Repeat("0", scale-len(fraction)), nil
+}
+
+func unscaledInt(text string, scale int) (int64, error) {
+	digits, err := unscaledDigits(text, scale)
+	if err != nil {
+		return 0, err
+	}
+	value, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, errNoPlace
+	}
+	return value, nil
+}
+
+func unscaled(text string, scale int) (*big.Int, error) {
+	digits, err := unscaledDigits(text, scale)
+	if err != nil {
+		return new(big.Int), err
+	}
+	number, isNumber := new(big.Int).SetString(digits, 10)
+	if !isNumber {
 		return new(big.Int), errNoPlace
 	}
 	return number, nil
