@@ -1,7 +1,14 @@
 -- Drops the extensions that the up migration created. An extension stays when an object of the
 -- user's depends on it, such as a job of their own.
 
-grant delete on cron.job_run_details to public;
+do $$
+begin
+    grant delete on cron.job_run_details to public;
+exception
+    when insufficient_privilege then
+        null;
+end
+$$;
 
 do $$
 begin

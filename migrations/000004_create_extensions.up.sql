@@ -59,7 +59,8 @@ begin
                     message = sqlerrm,
                     hint    = format(
                         'As a superuser, or where the provider lets you choose extensions: create '
-                        'extension %I;', v_extension);
+                        'extension %I;%s', v_extension,
+                        case when v_extension = 'pg_cron' then ' Or start orchestrator up --clock.' end);
         end;
         execute format(
             'comment on extension %I is %L', v_extension, 'Created by TinyDevCRM''s migrations.');
@@ -84,7 +85,7 @@ begin
         jobid    bigint generated always as identity,
         schedule text not null,
         command  text not null,
-        nodename text not null default coalesce(current_setting('cron.host', true), 'localhost'),
+        nodename text not null default coalesce(tinydevcrm._setting('cron.host'), 'localhost'),
         nodeport integer not null default current_setting('port')::integer,
         database text not null default current_database(),
         username text not null default current_user,
@@ -275,5 +276,12 @@ revoke execute on function
 from public;
 
 -- pg_cron lets every role delete from its history. Any role could then lock that table, which stops
--- all jobs. Only who created pg_cron can change that.
-revoke delete on cron.job_run_details from public;
+-- all jobs. Only who created pg_cron can change that: the statement of others fails, or does nothing.
+do $$
+begin
+    revoke delete on cron.job_run_details from public;
+exception
+    when insufficient_privilege then
+        null;
+end
+$$;

@@ -76,7 +76,7 @@ func TestClockKeepsTheRhythmWhenItIsKilled(t *testing.T) {
 	if findings := dbtest.Column[string](t, pool, "select finding from tinydevcrm.check_installation() where not is_ok"); len(findings) > 0 {
 		t.Errorf("check_installation() finds %q", findings)
 	}
-	if tables := dbtest.Value[int](t, pool, "select (select count(*) from tinydevcrm._list_tables('', 100)) + (select count(*) from tinydevcrm._list_names(100, 1) where relation::text ~ 'job')"); tables != 0 {
+	if tables := dbtest.Value[int](t, pool, "select (select count(*) from tinydevcrm._list_tables('', row_limit => 100)) + (select count(*) from tinydevcrm._list_names(100, 1) where relation::text ~ 'job')"); tables != 0 {
 		t.Errorf("%d of our tables are shown among those of the user", tables)
 	}
 }
