@@ -14,9 +14,6 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 )
 
-// mostRuns is how many jobs the clock runs at once, each on a connection of its own.
-const mostRuns = 8
-
 func (p *program) clockFlag(command *cobra.Command) {
 	command.Flags().BoolVar(&p.hasClock, "clock", false,
 		"run the schedules by the orchestrator itself, in a database without pg_cron; of several orchestrators one does")
@@ -28,12 +25,12 @@ func (p *program) cronURLFlag(command *cobra.Command) {
 }
 
 // startClock runs the schedules, or has the pg_cron of another database do so.
-func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *sql.DB, diagnostics *slog.Logger) error {
+func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *sql.DB, runs int, diagnostics *slog.Logger) error {
 	if !p.hasClock {
 		return nil
 	}
 	if p.cronURL != "" {
-		cron, err := db.OpenImpatient(ctx, p.cronURL, 1)
+		cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
 		if err != nil {
 			return fmt.Errorf("open the database of pg_cron: %w", err)
 		}
@@ -43,11 +40,7 @@ func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *s
 		})
 		return nil
 	}
-	own, err := clock.New(pool, p.databaseURL, mostRuns, diagnostics)
-	if err != nil {
-		return err
-	}
-	group.Go(func() error { return own.Run(ctx) })
+	group.Go(func() error { return clock.New(pool, p.direct(), runs, diagnostics).Run(ctx) })
 	return nil
 }
 

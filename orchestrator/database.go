@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
@@ -18,16 +20,37 @@ var errNoDatabase = &db.UserError{
 	Hint:    `export DATABASE_URL="$(scripts/db url)"`,
 }
 
-func (p *program) openDatabase(ctx context.Context) (*sql.DB, error) {
-	if p.databaseURL == "" {
-		return nil, errNoDatabase
+// access is that of the database.
+func (p *program) access() db.Access { return db.Access{URL: p.databaseURL, Password: p.password} }
+
+// direct is that of what needs a session of its own, which a pooler in transaction mode does not give.
+func (p *program) direct() db.Access {
+	return db.Access{URL: cmp.Or(p.listenURL, p.databaseURL), Password: p.password}
+}
+
+// accessFlags are for all commands.
+func (p *program) accessFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&p.databaseURL, "database-url", p.databaseURL, "database URL, as libpq accepts it (default $DATABASE_URL)")
+	flags.StringVar(&p.listenURL, "listen-url", p.listenURL,
+		"URL of Postgres itself, where --database-url is that of a pooler: to listen, migrate, and keep the clock (default $LISTEN_URL)")
+	flags.StringVar(&p.passwordCommand, "password-command", p.passwordCommand,
+		"command that prints the password, for one that expires; it runs again for later connections (default $PASSWORD_COMMAND)")
+	// The values come from the environment and may hold a password, which help must not print.
+	for _, name := range []string{"database-url", "listen-url", "password-command"} {
+		flags.Lookup(name).DefValue = ""
 	}
-	return db.Open(ctx, p.databaseURL, db.MaxConns)
 }
 
 // withDatabase opens a pool, and calls work with it.
 func (p *program) withDatabase(ctx context.Context, work func(*sql.DB) error) error {
-	pool, err := p.openDatabase(ctx)
+	return p.withPool(ctx, p.access(), db.MaxConns, work)
+}
+
+func (p *program) withPool(ctx context.Context, access db.Access, maxConns int, work func(*sql.DB) error) error {
+	if p.databaseURL == "" {
+		return errNoDatabase
+	}
+	pool, err := access.Open(ctx, maxConns)
 	if err != nil {
 		return err
 	}

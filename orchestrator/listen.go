@@ -27,7 +27,7 @@ func (p *program) listenCommand() *cobra.Command {
 		if err := worker.Subscribe(command.Context()); err != nil {
 			return err
 		}
-		hub := listen.NewHub(p.databaseURL, diagnostics)
+		hub := listen.NewHub(p.direct(), diagnostics)
 		wake, cancel := hub.Subscribe()
 		defer cancel()
 

@@ -48,14 +48,16 @@ var errSilent = errors.New("")
 // run is the program. It writes an error to stderr before it returns it.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
 	p := &program{
-		databaseURL: getenv("DATABASE_URL"),
-		listenAddr:  getenv("LISTEN_ADDR"),
-		smtpURL:     getenv("SMTP_URL"),
-		publicURL:   getenv("PUBLIC_URL"),
-		editor:      cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
-		stdin:       stdin,
-		stdout:      stdout,
-		stderr:      stderr,
+		databaseURL:     getenv("DATABASE_URL"),
+		listenURL:       getenv("LISTEN_URL"),
+		passwordCommand: getenv("PASSWORD_COMMAND"),
+		listenAddr:      getenv("LISTEN_ADDR"),
+		smtpURL:         getenv("SMTP_URL"),
+		publicURL:       getenv("PUBLIC_URL"),
+		editor:          cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
+		stdin:           stdin,
+		stdout:          stdout,
+		stderr:          stderr,
 	}
 	root := p.rootCommand()
 	root.SetArgs(args)
@@ -90,7 +92,14 @@ func describe(err error) string {
 // A program holds the settings and streams that the commands share.
 type program struct {
 	databaseURL string
-	listenAddr  string
+	// listenURL is that of Postgres itself; empty when databaseURL is.
+	listenURL string
+	// password is made of passwordCommand before a command runs.
+	passwordCommand string
+	password        *db.PasswordCommand
+	// maxConns bounds all connections; 0 for as many as are of use.
+	maxConns   int
+	listenAddr string
 	// smtpURL holds a password.
 	smtpURL     string
 	mail        *mail.Server
@@ -127,10 +136,8 @@ func (p *program) rootCommand() *cobra.Command {
 		Annotations:   up.Annotations,
 		RunE:          up.RunE,
 	}
-	root.PersistentFlags().StringVar(&p.databaseURL, "database-url", p.databaseURL,
-		"database URL, as libpq accepts it (default $DATABASE_URL)")
-	// The value comes from the environment and may hold a password, which help must not print.
-	root.PersistentFlags().Lookup("database-url").DefValue = ""
+	p.accessFlags(root.PersistentFlags())
+	root.PersistentPreRun = func(*cobra.Command, []string) { p.password = db.NewPasswordCommand(p.passwordCommand) }
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 )
 
@@ -70,7 +71,7 @@ func (p *program) migrateCommand() *cobra.Command {
 // migration runs work and prints the resulting version.
 func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, _ []string) error {
-		return p.withDatabase(command.Context(), func(pool *sql.DB) error {
+		return p.withPool(command.Context(), p.direct(), db.MaxConns, func(pool *sql.DB) error {
 			migrator, err := migrate.Open(command.Context(), pool, p.migrateSettings()...)
 			if err != nil {
 				return err

@@ -55,6 +55,7 @@ func (p *program) upCommand() *cobra.Command {
 	p.publicURLFlag(command)
 	p.clockFlag(command)
 	p.cronURLFlag(command)
+	p.connectionsFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -79,7 +80,7 @@ func (p *program) upCommand() *cobra.Command {
 }
 
 // users are the users of the page; nil without --auth.
-func (p *program) users(ctx context.Context, pool *sql.DB) (*login.Users, loginFunc, error) {
+func (p *program) users(ctx context.Context, pool *sql.DB, most int) (*login.Users, loginFunc, error) {
 	if !p.hasUsers {
 		return nil, nil, nil
 	}
@@ -87,7 +88,7 @@ func (p *program) users(ctx context.Context, pool *sql.DB) (*login.Users, loginF
 	if url == "" {
 		url = p.databaseURL
 	}
-	users, err := login.NewUsers(ctx, pool, url, p.letSupers)
+	users, err := login.NewUsers(ctx, pool, url, p.letSupers, most)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,25 +138,29 @@ func (p *program) up(ctx context.Context) error {
 	if err := p.readMailServer(); err != nil {
 		return err
 	}
+	share, err := p.shareConnections()
+	if err != nil {
+		return err
+	}
 	at, err := p.openSockets()
 	if err != nil {
 		return err
 	}
 	defer at.close()
 
-	return p.withDatabase(ctx, func(pool *sql.DB) error {
+	return p.withPool(ctx, p.access(), share.page, func(pool *sql.DB) error {
 		diagnostics := logger(p.stderr)
 		if err := p.prepare(ctx, pool, diagnostics); err != nil {
 			return err
 		}
-		return p.runAll(ctx, pool, at, diagnostics)
+		return p.runAll(ctx, pool, share, at, diagnostics)
 	})
 }
 
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
 func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
-	if err := p.migrateUp(ctx, pool); err != nil {
+	if err := p.migrateAll(ctx, pool); err != nil {
 		return err
 	}
 	if err := settleJobs(ctx, pool); err != nil {
@@ -196,9 +201,9 @@ func settleJobs(ctx context.Context, pool *sql.DB) error {
 }
 
 // runAll listens, delivers and serves until ctx ends.
-func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnostics *slog.Logger) error {
+func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, at sockets, diagnostics *slog.Logger) error {
 	// These connections are separate, so that the log goes on however busy the page and webhooks are.
-	pools, err := p.openPools(ctx)
+	pools, err := p.openPools(ctx, share)
 	if err != nil {
 		return err
 	}
@@ -207,7 +212,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	if err := worker.Subscribe(ctx); err != nil {
 		return err
 	}
-	users, logIn, err := p.users(ctx, pool)
+	users, logIn, err := p.users(ctx, pool, share.users)
 	if err != nil {
 		return err
 	}
@@ -224,7 +229,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		sender.UseMail(p.mail)
 	}
 	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
-	hub := listen.NewHub(p.databaseURL, diagnostics)
+	hub := listen.NewHub(p.direct(), diagnostics)
 	wakeLog, cancelLog := hub.Subscribe()
 	defer cancelLog()
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
@@ -262,7 +267,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
 	}
 	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
-	if err := p.startClock(ctx, group, pools.clock, diagnostics); err != nil {
+	if err := p.startClock(ctx, group, pools.clock, share.runs, diagnostics); err != nil {
 		return err
 	}
 	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
@@ -291,10 +296,14 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, at sockets, diagnost
 	return group.Wait()
 }
 
-func (p *program) migrateUp(ctx context.Context, pool *sql.DB) error {
+func (p *program) migrateAll(ctx context.Context, pool *sql.DB) error {
 	if migrate.IsCurrent(ctx, pool) {
 		return nil
 	}
+	return p.withPool(ctx, p.direct(), migrate.MaxConns, func(own *sql.DB) error { return p.migrateUp(ctx, own) })
+}
+
+func (p *program) migrateUp(ctx context.Context, pool *sql.DB) error {
 	migrator, err := migrate.Open(ctx, pool, p.migrateSettings()...)
 	if err != nil {
 		return err

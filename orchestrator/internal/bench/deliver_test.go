@@ -122,7 +122,7 @@ func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
 	if err := worker.Subscribe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	hub := listen.NewHub(databaseURL, slog.New(slog.DiscardHandler))
+	hub := listen.NewHub(db.Access{URL: databaseURL}, slog.New(slog.DiscardHandler))
 	wake, cancel := hub.Subscribe()
 	ctx, end := context.WithCancel(t.Context())
 	var group errgroup.Group

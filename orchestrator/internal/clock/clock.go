@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -34,7 +33,7 @@ const (
 // A Clock runs jobs while no other Clock does.
 type Clock struct {
 	pool     *sql.DB
-	config   *pgx.ConnConfig
+	access   db.Access
 	mostRuns int
 	logger   *slog.Logger
 
@@ -45,17 +44,13 @@ type Clock struct {
 	runs  sync.WaitGroup
 }
 
-// New returns a Clock of the database at url, to which pool is connected. At most mostRuns jobs run at once, each on a
-// connection of its own.
-func New(pool *sql.DB, url string, mostRuns int, logger *slog.Logger) (*Clock, error) {
-	config, err := db.ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
+// New returns a Clock of the database to which access leads and pool is connected. At most mostRuns jobs run at once, each
+// on a connection of its own.
+func New(pool *sql.DB, access db.Access, mostRuns int, logger *slog.Logger) *Clock {
 	return &Clock{
-		pool: pool, config: config, mostRuns: mostRuns, logger: logger,
+		pool: pool, access: access, mostRuns: mostRuns, logger: logger,
 		running: make(map[int64]bool), ended: make(chan struct{}, 1),
-	}, nil
+	}
 }
 
 // Run runs jobs until ctx ends.
@@ -191,13 +186,9 @@ func (c *Clock) run(ctx context.Context, r run) {
 }
 
 func (c *Clock) call(ctx context.Context, r run) error {
-	config := c.config.Copy()
-	if config.User != r.role {
-		config.User, config.Password = r.role, ""
-	}
 	connecting, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	session, err := db.OpenConfig(connecting, config, 1)
+	session, err := c.access.OpenAs(connecting, r.role)
 	if err != nil {
 		return fmt.Errorf("log in as %s: %w", r.role, err)
 	}

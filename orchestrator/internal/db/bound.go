@@ -23,6 +23,8 @@ const (
 	answerWithin = 5 * time.Second
 	// connectWithin bounds a connection that the pool itself opens, because no statement's context does.
 	connectWithin = 10 * time.Second
+	// readOnly is the code with which a standby, or a server that was set read-only, refuses to write.
+	readOnly = "25006"
 )
 
 // cancelOrClose has the server cancel a statement whose context has ended, and closes the connection when the server
@@ -41,16 +43,26 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, fromServer(err)
 	}
-	return &boundConn{conn.(*stdlib.Conn)}, nil
+	return &boundConn{Conn: conn.(*stdlib.Conn)}, nil
 }
 
 // A boundConn runs statements that end with their contexts.
-type boundConn struct{ *stdlib.Conn }
+type boundConn struct {
+	*stdlib.Conn
+	// isReadOnly means that the server has refused to write: perhaps it has become a standby.
+	isReadOnly bool
+}
+
+// IsValid has the pool close the connection instead of keeping it: the next one may reach the primary.
+func (c *boundConn) IsValid() bool { return !c.isReadOnly }
 
 // explain returns the error of lib/pq for an error of pgx.
 func (c *boundConn) explain(err error) error {
 	err = fromServer(err)
 	var refusal *pq.Error
+	if errors.As(err, &refusal) && refusal.Code == readOnly {
+		c.isReadOnly = true
+	}
 	if err != nil && c.Conn.Conn().IsClosed() && !errors.As(err, &refusal) && !pgconn.Timeout(err) {
 		return driver.ErrBadConn
 	}

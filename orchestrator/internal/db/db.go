@@ -36,11 +36,7 @@ const (
 // The url is what libpq takes, a connection URI or "key=value" pairs; what it leaves out comes from
 // the PG* variables of the environment. The sslmode is require unless it says otherwise.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	config, err := ParseURL(url)
-	if err != nil {
-		return nil, err
-	}
-	return OpenConfig(ctx, config, maxConns)
+	return Access{URL: url}.Open(ctx, maxConns)
 }
 
 // ParseURL reads a url as Open takes it.
@@ -60,6 +56,10 @@ func ParseURL(url string) (*pgx.ConnConfig, error) {
 			return other.TLSConfig == nil && !filepath.IsAbs(other.Host) // a socket needs no TLS
 		})
 	}
+	// Of several hosts, one that does not answer leaves time for the others.
+	if attempts := 1 + len(config.Fallbacks); config.ConnectTimeout == 0 && attempts > 1 {
+		config.ConnectTimeout = connectWithin / time.Duration(attempts)
+	}
 	config.DialFunc = (&net.Dialer{}).DialContext
 	config.BuildContextWatcherHandler = cancelOrClose
 	// A statement and its arguments are one message. Otherwise a pooler in transaction mode may give the second
@@ -73,7 +73,11 @@ func ParseURL(url string) (*pgx.ConnConfig, error) {
 
 // OpenConfig is Open for a parsed URL, which the caller may have changed.
 func OpenConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int) (*sql.DB, error) {
-	pool := sql.OpenDB(connector{stdlib.GetConnector(*config)})
+	return openConfig(ctx, config, maxConns)
+}
+
+func openConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int, options ...stdlib.OptionOpenDB) (*sql.DB, error) {
+	pool := sql.OpenDB(connector{stdlib.GetConnector(*config, options...)})
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns((maxConns + 1) / 2)
 	pool.SetConnMaxIdleTime(time.Minute)
@@ -88,17 +92,22 @@ func OpenConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int) (*sql
 // OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it
 // sends nothing for half a minute, the connection is closed, and the next statement opens a new one.
 func OpenImpatient(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	config, err := ParseURL(url)
+	return Access{URL: url}.OpenImpatient(ctx, maxConns)
+}
+
+// OpenImpatient is OpenImpatient with this access.
+func (a Access) OpenImpatient(ctx context.Context, maxConns int) (*sql.DB, error) {
+	config, err := ParseURL(a.URL)
 	if err != nil {
 		return nil, err
 	}
 	config.DialFunc = Dialer{Silence: maxSilence}.DialContext
 	plain := config.Copy()
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(maxStatement.Milliseconds(), 10)
-	pool, err := OpenConfig(ctx, config, maxConns)
+	pool, err := openConfig(ctx, config, maxConns, a.logIn())
 	if isUnsupported(err) {
 		// The pooler passes on no settings. A statement still ends after maxSilence, by the connection.
-		return OpenConfig(ctx, plain, maxConns)
+		return openConfig(ctx, plain, maxConns, a.logIn())
 	}
 	return pool, err
 }

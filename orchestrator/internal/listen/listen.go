@@ -35,11 +35,12 @@ const (
 
 // A Hub passes notifications on to any number of subscribers.
 type Hub struct {
-	url    string
+	access db.Access
 	logger *slog.Logger
 
 	mu          sync.Mutex
 	isListening bool
+	hasListened bool
 	reconnects  int64
 	hasEnded    bool
 	subscribers map[chan int64]struct{}
@@ -51,19 +52,42 @@ type Hub struct {
 	isDeaf  bool
 }
 
-// NewHub returns a Hub for the database at url. Run starts it.
-func NewHub(url string, logger *slog.Logger) *Hub {
-	return &Hub{url: url, logger: logger, subscribers: make(map[chan int64]struct{}), changes: make(chan struct{}, 1)}
+// NewHub returns a Hub for a database. Run starts it.
+func NewHub(access db.Access, logger *slog.Logger) *Hub {
+	return &Hub{access: access, logger: logger, subscribers: make(map[chan int64]struct{}), changes: make(chan struct{}, 1)}
 }
 
 // Run listens until ctx ends, and reconnects whenever the connection is lost. At the end it closes the channels
 // of all subscribers.
 func (h *Hub) Run(ctx context.Context) error {
 	defer h.end()
+	p := &pace{pauses: retry.NewPauses(reconnectWithin)}
+	for ctx.Err() == nil {
+		url, err := h.access.DSN(ctx)
+		if err != nil {
+			h.logEvent(pq.ListenerEventConnectionAttemptFailed, err)
+		} else if err := h.listen(ctx, url, p); err != nil {
+			return err
+		}
+		p.pauses.Wait(ctx)
+	}
+	return nil
+}
+
+// listen listens until ctx ends, or until the connection is lost for which a password was found. The next one needs a
+// password of its own, and lib/pq would use this one again.
+func (h *Hub) listen(ctx context.Context, url string, p *pace) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	closed := make(chan struct{})
+	lose := func() { cancel(); <-closed }
+	if h.access.Password == nil {
+		lose = func() {}
+	}
 	// lib/pq's ping waits for its answer without a limit. So the connection may be silent only a little longer
 	// than the interval between pings.
-	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, h.url, 0, 0, h.paced(ctx))
-	stop := context.AfterFunc(ctx, func() { listener.Close() })
+	listener := pq.NewDialListener(db.Dialer{Silence: pingAfter + answerWithin}, url, 0, 0, h.paced(ctx, p, lose))
+	stop := context.AfterFunc(ctx, func() { listener.Close(); close(closed) })
 	defer func() {
 		if stop() {
 			listener.Close()
@@ -107,23 +131,30 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// paced is logEvent, and makes lib/pq pause before it reconnects. lib/pq's own pauses start over with each
-// connection, even one that is lost at once, and do not end with ctx.
-func (h *Hub) paced(ctx context.Context) pq.EventCallbackType {
-	pauses := retry.NewPauses(reconnectWithin)
-	var connectedAt time.Time
+// A pace makes pauses between connections. lib/pq's own pauses start over with each connection, even one that is lost at
+// once, and do not end with a context.
+type pace struct {
+	pauses      retry.Pauses
+	connectedAt time.Time
+}
+
+// paced is logEvent, and makes lib/pq pause before it reconnects, unless lose ends that.
+func (h *Hub) paced(ctx context.Context, p *pace, lose func()) pq.EventCallbackType {
 	return func(event pq.ListenerEventType, err error) {
 		h.logEvent(event, err)
 		switch event {
 		case pq.ListenerEventConnected, pq.ListenerEventReconnected:
-			connectedAt = time.Now()
+			p.connectedAt = time.Now()
 			return
 		case pq.ListenerEventDisconnected:
-			if time.Since(connectedAt) > reconnectWithin {
-				pauses.Reset()
+			if time.Since(p.connectedAt) > reconnectWithin {
+				p.pauses.Reset()
 			}
 		}
-		pauses.Wait(ctx)
+		lose()
+		if ctx.Err() == nil {
+			p.pauses.Wait(ctx)
+		}
 	}
 }
 
@@ -234,6 +265,15 @@ func (h *Hub) setListening(isListening bool) {
 	h.isListening = isListening
 }
 
+// isFirst reports whether there has been no connection before.
+func (h *Hub) isFirst() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	wasFirst := !h.hasListened
+	h.hasListened = true
+	return wasFirst
+}
+
 func (h *Hub) countReconnect() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -244,7 +284,11 @@ func (h *Hub) countReconnect() {
 func (h *Hub) logEvent(event pq.ListenerEventType, err error) {
 	switch event {
 	case pq.ListenerEventConnected:
-		h.logger.Info("listening", "channel", Channel)
+		if h.isFirst() {
+			h.logger.Info("listening", "channel", Channel)
+			return
+		}
+		h.logEvent(pq.ListenerEventReconnected, nil)
 	case pq.ListenerEventDisconnected:
 		h.setListening(false)
 		if err != nil {

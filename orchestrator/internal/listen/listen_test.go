@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 )
@@ -16,7 +17,7 @@ func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 // start runs a Hub until the test ends or the returned function is called.
 func start(t *testing.T, url string) (*listen.Hub, context.CancelFunc) {
 	t.Helper()
-	hub := listen.NewHub(url, slog.New(slog.DiscardHandler))
+	hub := listen.NewHub(db.Access{URL: url}, slog.New(slog.DiscardHandler))
 	ready, done := hub.Subscribe()
 	defer done()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -31,7 +31,7 @@ func TestForeignPayloadsAreIgnored(t *testing.T) {
 func TestProbeArrives(t *testing.T) {
 	pool, url := dbtest.Schema(t)
 	var log dbtest.Output
-	hub := listen.NewHub(url, slog.New(slog.NewTextHandler(&log, nil)))
+	hub := listen.NewHub(db.Access{URL: url}, slog.New(slog.NewTextHandler(&log, nil)))
 	run(t, hub.Run)
 	run(t, func(ctx context.Context) error { return hub.Probe(ctx, pool) })
 	dbtest.Exec(t, pool, "delete from tinydevcrm.listeners")
@@ -54,7 +54,7 @@ func TestDeafHub(t *testing.T) {
 	}
 	defer other.Close()
 	var log dbtest.Output
-	hub := listen.NewHub(url, slog.New(slog.NewTextHandler(&log, nil)))
+	hub := listen.NewHub(db.Access{URL: url}, slog.New(slog.NewTextHandler(&log, nil)))
 	ids, cancel := hub.Subscribe()
 	defer cancel()
 	run(t, hub.Run)

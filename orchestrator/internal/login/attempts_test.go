@@ -46,7 +46,7 @@ func TestLogins(t *testing.T) {
 	}
 	databaseURL := "postgres://" + server.ListenOn("md5") + ":5432/postgres?sslmode=disable"
 	open := func(letSupers bool) *login.Users {
-		users, err := login.NewUsers(t.Context(), super, databaseURL, letSupers)
+		users, err := login.NewUsers(t.Context(), super, databaseURL, letSupers, login.MaxUsers)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// MaxUsers is how many users are active at once, each with at most ConnsPerUser connections. The pools of
-	// all other users are closed.
+	// MaxUsers is how many users are active at once unless NewUsers gets fewer, each with at most ConnsPerUser
+	// connections. The pools of all other users are closed.
 	MaxUsers     = 20
 	ConnsPerUser = 3
 
@@ -46,6 +46,7 @@ type Users struct {
 	// roles is the orchestrator's own pool, for queries about roles.
 	roles     *sql.DB
 	letSupers bool
+	most      int
 	// key makes proofs of passwords that are of no use elsewhere.
 	key      []byte
 	attempts *attempts
@@ -71,8 +72,8 @@ type user struct {
 
 // NewUsers returns Users of the server at databaseURL, whose user and password are replaced by theirs. It
 // checks that the server asks for passwords. Superusers may log in only if letSupers is true; roles is queried
-// for who is one.
-func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers bool) (*Users, error) {
+// for who is one. At most so many are active at once.
+func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers bool, most int) (*Users, error) {
 	config, err := db.ParseURL(databaseURL)
 	if err != nil {
 		return nil, err
@@ -81,6 +82,7 @@ func NewUsers(ctx context.Context, roles *sql.DB, databaseURL string, letSupers 
 		config:    config,
 		roles:     roles,
 		letSupers: letSupers,
+		most:      most,
 		key:       []byte(rand.Text()),
 		attempts:  newAttempts(),
 		active:    make(map[string]*user),
@@ -300,7 +302,7 @@ var errFull = &db.UserError{
 func (u *Users) hasRoom(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.active[name] != nil || len(u.active) < MaxUsers || u.idlest() != ""
+	return u.active[name] != nil || len(u.active) < u.most || u.idlest() != ""
 }
 
 // idlest is the user who has been idle for the longest; empty when all have running requests.
@@ -322,7 +324,7 @@ func (u *Users) admit(name string, proof []byte, pool *sql.DB, now time.Time) er
 	if before := u.active[name]; before != nil {
 		u.end(name, before)
 	}
-	if len(u.active) >= MaxUsers {
+	if len(u.active) >= u.most {
 		idlest := u.idlest()
 		if idlest == "" {
 			return errFull

@@ -23,7 +23,7 @@ func TestStalledServerHoldsUpNoUser(t *testing.T) {
 	defer super.Close()
 	address := server.ListenOn("md5")
 	between := dbtest.NewProxy(t, address+":5432")
-	users, err := login.NewUsers(t.Context(), super, between.URL(), false)
+	users, err := login.NewUsers(t.Context(), super, between.URL(), false, login.MaxUsers)
 	if err != nil {
 		t.Fatal(err)
 	}

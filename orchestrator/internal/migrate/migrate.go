@@ -30,6 +30,9 @@ type Migrator struct {
 	stop func()
 }
 
+// MaxConns is the size that the pool must have: one connection migrates, one ends sessions that hold it up.
+const MaxConns = 2
+
 // A Setting is one of the session that migrates.
 type Setting string
 

@@ -13,7 +13,7 @@ import (
 var errShared = &db.UserError{
 	Status:  http.StatusServiceUnavailable,
 	Message: "migrations need a session of their own, and a pooler in transaction mode gives it to others too",
-	Hint:    "Run orchestrator migrate up with the --database-url of Postgres itself. Then up works through the pooler.",
+	Hint:    "Set LISTEN_URL to the URL of Postgres itself.",
 }
 
 // sharedTries are enough that a pooler which spreads statements over its sessions uses one of them twice.

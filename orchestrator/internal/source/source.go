@@ -24,7 +24,7 @@ import (
 const (
 	// MaxConns is the size that the pool must have: one connection for each import, one to take and to answer.
 	MaxConns = atOnce + 1
-	// atOnce is how many files are fetched at once.
+	// atOnce is how many files are fetched at once; fewer where the pool is smaller.
 	atOnce = 4
 	// lookAfter is how often we look for what is due.
 	lookAfter = 5 * time.Second
@@ -71,7 +71,7 @@ func NewRunner(pool *sql.DB, network *guard.Network, limits upload.Limits, logge
 		fileWithin:   fileWithin,
 		settledAfter: settledAfter,
 		inboxEvery:   inboxEvery,
-		running:      make(chan struct{}, atOnce),
+		running:      make(chan struct{}, min(atOnce, pool.Stats().MaxOpenConnections-1)),
 		ended:        make(chan struct{}, 1),
 	}
 }

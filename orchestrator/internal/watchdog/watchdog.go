@@ -103,10 +103,12 @@ func watch(ctx context.Context, pool *sql.DB, logger *slog.Logger, begun func())
 	}
 }
 
-// isLost reports whether an error is anything but the server's refusal of one statement.
+// isLost reports whether an error is anything but the server's refusal of one statement. A server that has become a
+// standby is left, too.
 func isLost(err error) bool {
 	var refusal *pq.Error
-	return !errors.As(err, &refusal) || refusal.Code.Class() == "08" || refusal.Code == "57P01"
+	return !errors.As(err, &refusal) || refusal.Code.Class() == "08" ||
+		refusal.Code == "57P01" || refusal.Code == "25006"
 }
 
 // isUnknown reports whether the session does not have our prepared statement: a pooler has given us another one.

@@ -20,10 +20,8 @@ const (
 	runTimeout = 10 * time.Minute
 	// writeTimeout is how long a client may take to accept an answer.
 	writeTimeout = 30 * time.Second
-	// maxTransfers and maxActions run at once. Further ones wait for a turn, at most patience.
-	maxTransfers = db.MaxConns / 2
-	maxActions   = db.MaxConns - maxTransfers - 1
-	patience     = 10 * time.Second
+	// patience is how long a transfer or an action waits for its turn.
+	patience = 10 * time.Second
 )
 
 // Options are what the screens need from the rest of the program.
@@ -54,11 +52,17 @@ type Site struct {
 
 // New returns a site without screens.
 func New(options Options) *Site {
+	conns := db.MaxConns
+	if options.Pool != nil {
+		conns = options.Pool.Stats().MaxOpenConnections
+	}
+	// So many run at once, and leave a connection for what is read.
+	transfers := conns / 2
 	s := &Site{
 		Options:  options,
 		assets:   map[string]asset{},
-		everyone: newSession(maxTransfers, maxActions),
-		clients:  NewClientSlots("uploads and downloads from your address", maxTransfers-1, patience),
+		everyone: newSession(transfers, conns-transfers-1),
+		clients:  NewClientSlots("uploads and downloads from your address", transfers-1, patience),
 	}
 	s.everyone.pool = options.Pool
 	s.AddFiles(files)
