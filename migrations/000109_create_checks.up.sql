@@ -288,6 +288,41 @@ comment on function tinydevcrm._check_rights() is
     'to type. Returns rows as check_installation() does; none for a superuser. Security definer: '
     'lends the sight of these rights, and of the names of owners of views who need one.';
 
+create function tinydevcrm._check_timeouts()
+    returns table (finding text, is_ok boolean, detail text, hint text)
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'statements take as long as they need',
+           count(*) = 0,
+           coalesce(
+               string_agg(
+                   format('%s = %s ms', pg_settings.name, pg_settings.setting), ', '
+                   order by pg_settings.name)
+               || ': a longer import or refresh fails',
+               'no timeout ends an import or a refresh'),
+           coalesce(
+               string_agg(
+                   format('alter role %I set %s = 0;', current_user, pg_settings.name), ' '
+                   order by pg_settings.name),
+               format('alter role %I set statement_timeout = 0;', current_user))
+      from pg_settings
+     where pg_settings.name in (
+               'statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
+       and pg_settings.setting <> '0'
+       -- The orchestrator bounds some of its statements itself.
+       and pg_settings.source <> 'client'
+       -- create_user() bounds the statements of users.
+       and (
+           pg_has_role('tinydevcrm_orchestrator', 'member')
+           or pg_has_role('tinydevcrm_admin', 'member')
+       )
+$$;
+
+comment on function tinydevcrm._check_timeouts() is
+    'Whether a provider bounds how long the statements of this role may take.';
+
 create function tinydevcrm._list_findings()
     returns table (finding text, is_ok boolean, weight text, detail text, hint text)
     language sql
@@ -319,6 +354,13 @@ as $$
            detail,
            hint
       from tinydevcrm._check_workers()
+    union all
+    select finding,
+           is_ok,
+           'wanted',
+           detail,
+           hint
+      from tinydevcrm._check_timeouts()
     union all
     select finding,
            is_ok,
@@ -397,8 +439,7 @@ as $$
            'wanted',
            format('probed at %s', date_trunc('second', listeners.probed_at)),
            'A pooler in transaction mode loses LISTEN, and events are found ten seconds later. '
-           'Give the orchestrator a DATABASE_URL of Postgres itself, or of a pooler in session '
-           'mode.'
+           'Give the orchestrator a LISTEN_URL of Postgres itself, or of a pooler in session mode.'
       from tinydevcrm.listeners
      where listeners.probed_at > clock_timestamp() - interval '2 minutes'
        and (
@@ -466,6 +507,7 @@ comment on function tinydevcrm.check_installation() is
     'have.';
 
 revoke execute on function
+    tinydevcrm._check_timeouts(),
     tinydevcrm._check_workers(),
     tinydevcrm._listeners_set_time(),
     tinydevcrm._record_listener(boolean),
@@ -477,6 +519,7 @@ from public;
 
 grant execute on function
     tinydevcrm._check_server(),
+    tinydevcrm._check_timeouts(),
     tinydevcrm._check_workers(),
     tinydevcrm._record_listener(boolean),
     tinydevcrm._check_load(),

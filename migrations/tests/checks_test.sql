@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(12);
+select plan(14);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -95,6 +95,37 @@ select results_eq(
     'select * from pg_temp.deaf()',
     $$ values ('notifications reach the programs of "Tap User"', true) $$,
     'one that hears again is fine');
+
+-- timeouts of a provider
+
+create function pg_temp.bounded()
+    returns table (detail text, hint text)
+    language sql
+as $$
+    select detail,
+           hint
+      from tinydevcrm.check_installation()
+     where finding = 'statements take as long as they need'
+       and not is_ok
+$$;
+
+set local statement_timeout = '2min';
+select is_empty('select * from pg_temp.bounded()', 'a user is not asked to lift their own timeout');
+reset session authorization;
+set local idle_in_transaction_session_timeout = '5min';
+select results_eq(
+    'select * from pg_temp.bounded()',
+    format(
+        $$ values (
+               'idle_in_transaction_session_timeout = 300000 ms, statement_timeout = 120000 ms: '
+               'a longer import or refresh fails',
+               'alter role %1$I set idle_in_transaction_session_timeout = 0; '
+               'alter role %1$I set statement_timeout = 0;') $$,
+        session_user),
+    'a timeout of the role of the program is found');
+set local statement_timeout = 0;
+set local idle_in_transaction_session_timeout = 0;
+set local session authorization "Tap User";
 select throws_ok(
     'update tinydevcrm.listeners set probed_at = now()', '42501', null, 'a user cannot write times');
 reset session authorization;

@@ -123,6 +123,18 @@ type errorReader struct{}
 
 func (errorReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
+// A server that has become a standby refuses to write. The pool does not keep its connections.
+func TestConnectionsToAStandbyAreClosed(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	pool.SetMaxOpenConns(1)
+	dbtest.Exec(t, pool, "set default_transaction_read_only = on")
+	_, err := pool.Exec("create table t ()")
+	if problem := db.Explain(err); problem.Code != "25006" || problem.Status != 503 || !strings.Contains(problem.Hint, "primary") {
+		t.Errorf("got %+v", problem)
+	}
+	dbtest.Exec(t, pool, "create table t ()")
+}
+
 // What would end the message is refused as the server refuses it.
 func TestArgumentsWithAByteOfValue0(t *testing.T) {
 	pool, _ := dbtest.Schema(t)

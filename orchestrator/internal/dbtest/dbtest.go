@@ -303,6 +303,23 @@ func (s *Server) Set(name, value string) {
 	s.Append("postgresql.auto.conf", name+" = '"+value+"'")
 }
 
+// Write writes a file of the data directory, which only the server can read.
+func (s *Server) Write(name string, content []byte) {
+	s.t.Helper()
+	owner, err := os.Stat(s.folder)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	file := filepath.Join(s.folder, name)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	is := owner.Sys().(*syscall.Stat_t)
+	if err := os.Chown(file, int(is.Uid), int(is.Gid)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Append adds a line to one of the files of the data directory.
 func (s *Server) Append(name, line string) {
 	s.t.Helper()
