@@ -261,10 +261,10 @@ table csv_forms
 
 
 -- 000011_create_csv_dialects
--- How a CSV is written.
+-- How a file is written.
 
 type csv_dialect
-    -- How a CSV file is written.
+    -- How a file is written.
     encoding             text         -- UTF8, UTF16LE, UTF16BE, WIN1252, WIN1251, WIN1250, MACINTOSH, SJIS, GBK, or what the user gave.
     delimiter            text         -- Separates two cells: 1 to 10 characters.
     quote                text         -- Begins and ends a quoted cell: one ASCII character; null when no cell is quoted.
@@ -274,6 +274,9 @@ type csv_dialect
     skip_lines           integer      -- Number of physical lines before the header, or before the first record when there is no header.
     has_blanks           boolean      -- Whether blanks may stand before and after a quoted cell, and do not belong to it.
     warnings             text[]       -- Sentences about what is a weak guess.
+    format               text         -- The format, as --format names it: csv, json, jsonl, parquet or xlsx.
+    sheet                text         -- The sheet of a workbook; null for other files.
+    members              text[]       -- Which files of a zip were asked for, as --member names them; null for its only file, and for other files.
 
 
 -- 000012_create_csv_names
@@ -353,7 +356,7 @@ table imports
     schema_name          name         -- Schema of the table.
     table_name           name         -- Name of the table.
     relation             regclass     -- The table itself, even after it was renamed; null while the import is running.
-    dialect              csv_dialect  -- How the file was written; null for an import from a staging table.
+    dialect              csv_dialect  -- How the file was written; null for an import from a staging table of yours.
     columns              jsonb        -- Columns in the order of the file: [{"name": …, "type": type in the table, "header": name in the file}].
     row_count            bigint       -- Rows loaded.
     byte_count           bigint       -- Bytes read, counted by the program that sent them; null for an import by psql.
@@ -366,6 +369,7 @@ table imports
     notices              text[]       -- Sentences about what the import did not do although the user may expect it, and about weak guesses.
     started_at           timestamptz  -- When the import began.
     finished_at          timestamptz  -- When the table was complete, just before the commit.
+    file_state           text         -- Name, size and time of a file of the inbox that has no source; null for any other import.
     primary key (id)
     foreign key (mode) references import_modes(name)
     trigger _100_finish before update of row_count: _imports_finish()
@@ -474,14 +478,26 @@ function _compare_columns(import imports) returns table (
     )
     -- The columns of an import beside those of its table.
 
-function _check_options(options jsonb) returns jsonb
-    -- Checks the options of an import, and returns them with their defaults.
+function _check_options(options jsonb, format text default null) returns jsonb
+    -- Checks the options of an import of a file in some format, and returns them with their defaults.
 
 function _list_column_differences(import imports) returns table (name text, is_new boolean)
     -- The columns that only the file has (is_new) or only the table, and that the options of the import do not allow.
 
 function _check_columns(import imports) returns void
     -- Checks that file and table have the same columns, except for what the options of the import allow.
+
+function _keeps_table(import imports) returns boolean
+    -- Whether an existing table keeps its columns and types, to which those of the file must fit.
+
+function _list_kept_columns(
+        source text,
+        table_name text,
+        mode text,
+        options jsonb,
+        schema_name name default "current_schema"()
+    ) returns text[]
+    -- The columns of the table that an import fills and keeps as it is: those of a file of JSON without an object, which names none.
 
 function _separate_currencies(inout import imports) returns imports
     -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
@@ -698,7 +714,8 @@ function import_staging(
         nulls text[] default '{}',
         schema_name name default "current_schema"(),
         distribute_by text default null,
-        options jsonb default '{}'
+        options jsonb default '{}',
+        dialect csv_dialect default null
     ) returns imports
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
@@ -1739,7 +1756,7 @@ procedure refresh_changed(
 
 
 -- 000061_create_jobs_as_owners
--- Jobs of roles whose rights the installation lends.
+-- A superuser gives each pg_cron job to its owner.
 
 function _is_job_owner(owner regrole) returns boolean
     -- Whether the current role can itself create and see the jobs of an owner.
@@ -1748,7 +1765,7 @@ function _run_as(owner regrole, statement text) returns jsonb
     -- Runs a statement of ours on pg_cron's tables and functions as the owner of jobs, and returns its one value.
 
 function _create_job_as_owner(owner regrole, job_name text, cron_schedule text, command text) returns bigint
-    -- Creates the pg_cron job of this name, or replaces its schedule and command, as its owner, and returns its number: what tinydevcrm._create_job() does where pg_cron belongs to somebody else.
+    -- Creates the pg_cron job of this name, or replaces its schedule and command, as its owner, and returns its number.
 
 function _take_jobs(job_ids bigint[]) returns setof bigint
     -- Those of these jobs that no other session has locked, locked.
@@ -2759,7 +2776,6 @@ table sources
     last_modified        text         -- Its Last-Modified, likewise.
     import_number        bigint       -- Number of the last import.
     row_count            bigint       -- How many rows that file had.
-    columns              jsonb        -- The columns of that file, as in tinydevcrm.imports.
     created_at           timestamptz  -- When it was created.
     checked_at           timestamptz  -- When a run last ended.
     imported_at          timestamptz  -- When something new was last imported.
@@ -2779,7 +2795,7 @@ function _find_source_problem(source sources) returns text
     -- Why the URL of a source cannot be fetched with its headers; null when there is nothing against it.
 
 function _list_shape_options(options jsonb) returns jsonb
-    -- Of the options of an upload, those of tinydevcrm.begin_import().
+    -- Of the options of a source, those of tinydevcrm.begin_import().
 
 function _sources_fill_in() returns trigger
     -- Checks a source, and sets when it is due.
@@ -2804,12 +2820,12 @@ table source_runs
     filename             text         -- Name of the file, for the log of imports.
     etag                 text         -- The ETag of the answer.
     last_modified        text         -- Its Last-Modified.
+    dialect              csv_dialect  -- How a staged file was written.
     header               text[]       -- The columns of a staged file.
     problems             jsonb        -- The lines of a staged file that were repaired or left out, as in tinydevcrm.import_problems; up to 1000.
     import_number        bigint       -- Number of its import; null when there is none.
     byte_count           bigint       -- Bytes of the file, as they were received.
     row_count            bigint       -- Rows of the file.
-    columns              jsonb        -- Columns of the import, as in tinydevcrm.imports.
     error_code           text         -- SQLSTATE of the last failure, TD013 when the file could not be fetched; null when there was none.
     error_message        text         -- What the last failure was, without the URL and the headers.
     created_at           timestamptz  -- When it was due.
@@ -2841,6 +2857,9 @@ function _find_own_source(name text) returns bigint
 function _request_run(source_id bigint, is_forced boolean) returns void
     -- Makes a source due now, unless a run of it is open, and wakes the orchestrators.
 
+function _refuse_source(name text) returns void
+    -- Raises TD007 for a source that a constraint refuses.
+
 function create_source(
         name text,
         url text,
@@ -2867,7 +2886,10 @@ function alter_source(
         options jsonb default null,
         schedule text default null,
         refuse_if_fewer numeric default null,
-        notify_deadline interval default null
+        notify_deadline interval default null,
+        mode text default null,
+        key text[] default null,
+        accepts_empty boolean default null
     ) returns void
     -- Changes a source; what is null stays.
 
@@ -2888,22 +2910,32 @@ function drop_source(name text) returns void
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
-    -- Creates a run for each source that is due and has none open.
+    -- Creates a run for a source of each owner, the one that is due the longest and has none open.
 
 function _is_fetchable(owner regrole) returns boolean
     -- Whether this session may fetch the sources of a role: its own, and as an orchestrator all.
 
 function _fail_lost_runs() returns void
-    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file.
+    -- Fails runs during whose attempts the program has ended again and again, as if killed by the file: one of each owner.
 
-function _take_run(hidden_for interval default '00:01:00') returns source_runs
+function _may_fetch_more(owner regrole) returns boolean
+    -- Whether this session may fetch a source of a role now: of another owner one run at a time, so that slow servers cost only those who named them.
+
+function _take_run(hidden_for interval default '00:01:00', busy bigint[] default '{}') returns source_runs
     -- Takes the run that is due the longest, for a time after which another orchestrator may take it; null when there is none.
 
 function _take_file(filename text) returns source_runs
     -- Begins a run for a file of the inbox: of the source of this session's role with the longest pattern that fits its name; null when none does.
 
+function _note_file(import_id bigint, file_state text) returns void
+    -- Notes, in the transaction of its import, which file of the inbox without a source was imported.
+
+function _is_file_imported(file_state text) returns boolean
+    -- Whether this very file of the inbox was imported, into a table that is still there.
+
 function _describe_run(run source_runs) returns table (
         id bigint,
+        owner bigint,
         attempt integer,
         source text,
         url text,
@@ -2933,7 +2965,7 @@ function _return_run(run_id bigint, attempt integer) returns void
     -- Returns a run that an orchestrator which ends cannot finish.
 
 function _check_rows(source sources, import imports) returns void
-    -- Checks an import of a source before its commit.
+    -- Checks how many rows an import of a source has, before its commit.
 
 function _end_run(run_id bigint, error text) returns void
     -- Records how a run ended: error is null when it succeeded.
@@ -3002,6 +3034,9 @@ procedure import_fetched()
 
 function _sources_note() returns trigger
     -- Writes an event when a source begins to fail, recovers, becomes silent or has something new again.
+
+function _is_silent(source sources) returns boolean
+    -- Whether a source has had nothing new within its deadline, and no event has said so.
 
 function _note_silent_sources() returns void
     -- Notes which sources have had nothing new within their deadline, which writes an event for each.
@@ -3151,7 +3186,7 @@ view subscription_status
 -- The overview: one row of counts.
 
 view overview
-    -- One row of counts: the views, subscriptions and deliveries that you may see, and which of them need attention.
+    -- One row of counts: the views, sources, subscriptions and deliveries that you may see, and which of them need attention.
     view_count           bigint       -- Watched materialized views.
     failing_count        bigint       -- Those of them in state failing: see tinydevcrm._matview_state().
     late_count           bigint       -- Those in state late.
@@ -3162,7 +3197,9 @@ view overview
     paused_count         bigint       -- Those in state paused.
     subscription_count   bigint       -- Subscriptions.
     troubled_subscription_count bigint       -- Those of them that need attention: see tinydevcrm._needs_attention().
-    pending_count        bigint       -- Their deliveries that are neither acknowledged nor parked; 10000 when there are as many or more.
+    source_count         bigint       -- Sources of files.
+    troubled_source_count bigint       -- Those of them that need attention: see tinydevcrm._source_state().
+    pending_count        bigint       -- Deliveries of the subscriptions that are neither acknowledged nor parked; 10000 when there are as many or more.
     parked_count         bigint       -- Their parked deliveries; 10000 when there are as many or more.
     last_refreshed_at    timestamptz  -- When the last refresh of any of the materialized views began.
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
@@ -3231,7 +3268,7 @@ function _find_matviews(
     -- The views whose names contain a part, of one state if one is given: sorted by name or refreshed (the last refresh), or else failing and late ones first and then the newest.
 
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
-    -- The views that you may see and your subscriptions that need attention, with the reason and since when: up to row_limit of each kind, failing and late views first.
+    -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
 
 -- 000104_list_subscriptions
@@ -3426,6 +3463,9 @@ function _check_load() returns table (finding text, is_ok boolean, detail text, 
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
+
+function _check_timeouts() returns table (finding text, is_ok boolean, detail text, hint text)
+    -- Whether a provider bounds how long the statements of this role may take.
 
 function _list_findings() returns table (finding text, is_ok boolean, weight text, detail text, hint text)
     -- What check_installation() returns, each with a weight.
@@ -3701,7 +3741,7 @@ function _list_tables(
     -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
 
 function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
-    -- The views that you may see and your tables and subscriptions whose names contain a part: up to row_limit of each kind.
+    -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
 
 function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
         relation regclass,
@@ -3731,7 +3771,7 @@ function _list_imports(
         import_id bigint default null,
         row_limit integer default null,
         row_offset integer default 0
-    ) returns table (key text, relation regclass, imported imports)
+    ) returns table (key text, relation regclass, imported imports, source_name text)
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
@@ -3809,6 +3849,71 @@ function _record_job_runs(runs jsonb) returns bigint
 
 function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
+
+
+-- 000126_list_sources
+-- What the page lists of sources, and shows of one.
+
+function _list_sources(
+        part text,
+        sort text default null,
+        is_descending boolean default false,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns setof source_status
+    -- Your sources of which the name or that of the table contains a part.
+
+function _describe_source(name text) returns table (
+        source source_status,
+        words text,
+        table_key text,
+        upsert_key text[],
+        options jsonb,
+        header_names text[],
+        refuse_if_fewer numeric,
+        accepts_empty boolean,
+        is_paused boolean,
+        is_open boolean,
+        created_at timestamptz
+    )
+    -- What the page of your source shows beside its runs.
+
+function _advise_run(error_code text, error_message text) returns text
+    -- What to do when a file could not be fetched (TD013); null for other errors, which have hints of their own.
+
+function _list_source_runs(name text, before bigint, row_limit integer) returns table (
+        id bigint,
+        status text,
+        attempts integer,
+        filename text,
+        import_number bigint,
+        byte_count bigint,
+        row_count bigint,
+        error_code text,
+        error_message text,
+        advice text,
+        created_at timestamptz,
+        finished_at timestamptz,
+        next_attempt_at timestamptz,
+        is_late boolean
+    )
+    -- The runs of your source, newest first; with before those before this one.
+
+function _list_sources_of(table_key text) returns table (name text, schedule text, state text, is_troubled boolean)
+    -- Your sources that fill a table, which has its name with its schema, quoted where needed.
+
+
+-- 000127_choose_exact_types
+-- The types in which a Parquet file has the columns of a table or view: those that have all its values.
+
+function _print_exact_type(attribute text, type regtype, modifier integer) returns text
+    -- The expression for the type in which tinydevcrm._choose_exact_types() has a column, of all its values.
+
+function _choose_decimal(largest numeric, scale integer) returns text
+    -- The decimal type for numbers up to the largest, with so many digits after the point: of 18 digits, which are stored as integers, or of 38, which other programs read; text beyond that.
+
+function _choose_exact_types(relation regclass) returns text[]
+    -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
 -- of no migration
