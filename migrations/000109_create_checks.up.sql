@@ -308,8 +308,7 @@ as $$
                    order by pg_settings.name),
                format('alter role %I set statement_timeout = 0;', current_user))
       from pg_settings
-     where pg_settings.name in (
-               'statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
+     where pg_settings.name ~ '^(statement|transaction|idle_in_transaction_session)_timeout$'
        and pg_settings.setting <> '0'
        -- The orchestrator bounds some of its statements itself.
        and pg_settings.source <> 'client'
