@@ -15,6 +15,7 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
@@ -160,6 +161,14 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	alter.Flags().StringVar(&mode, "mode", "", "replace, append or upsert")
 	alter.Flags().StringSliceVar(&key, "key", nil, "column by which mode upsert finds a row; repeat it, or a,b, for more")
 	alter.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too; --accept-empty=false refuses it again")
+	alter.PreRunE = func(command *cobra.Command, args []string) error {
+		isGiven := len(args) == 2
+		command.LocalFlags().VisitAll(func(flag *pflag.Flag) { isGiven = isGiven || flag.Changed })
+		if !isGiven {
+			return badUsage(seeHelp(command), "nothing to change")
+		}
+		return nil
+	}
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		_, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {

@@ -90,7 +90,7 @@ func (f *fixture) useSources() {
 		{"nightly orders", `, 'Orders', 'upsert', '{id}', '{"delimiter": ";", "null": ["NA", "-"], "type": {"id": "text"}, "sheet": "May"}', 'daily at 6:00',
 			'{"X-Key": "s3cret"}', 0.5, false, '26 hours'`, `status = 'imported', row_count = 1800, byte_count = 123456, filename = 'export.csv'`},
 		{"broken", "", `status = 'failed', error_code = 'TD013', error_message = '404 Not Found: no such export'`},
-		{"ragged", "", `status = 'failed', error_code = 'TD005', error_message = e'line 3 has 1 field instead of 2\n  line 3: 1 field instead of 2: x\n  Hint: --ragged pad fills it up.'`},
+		{"ragged", "", `status = 'failed', error_code = 'TD005', error_message = e'line 3 has 1 field instead of 2\n  line 3: 1 field instead of 2: Smith, Miller and Daughters of Springfield\n  Hint: --ragged pad fills it up.'`},
 		{"waiting", "", `status = 'waiting', hidden_for = '3 minutes', error_code = 'TD013', error_message = '503 Service Unavailable'`},
 		{"a source of " + strings.Repeat("long ", 9), ", schedule => 'hourly'", `status = 'unchanged'`},
 		{"new", "", `status = 'due'`},
@@ -197,6 +197,9 @@ func TestAccessibilityOfSources(t *testing.T) {
 		path := "/sources/" + url.PathEscape(name)
 		b.checkEveryLook(path, f.server.URL+strings.TrimSuffix(path, "/"))
 		b.checkFits(path)
+		if name == "" {
+			b.expect("#sources-list [data-label='Last run']:has(.why)", "waits for the next attempt")
+		}
 		if name == "" || name == "ragged" {
 			b.takeScreenshots("sources-" + name)
 		}
@@ -368,7 +371,7 @@ func TestEventsLeadToTheirSource(t *testing.T) {
 	f.useSources()
 	for _, name := range []string{"broken", "nightly orders"} {
 		f.exec("select tinydevcrm.run_source($1)", name)
-		f.exec(`update tinydevcrm.source_runs set status = 'failed', error_code = 'TD013', error_message = 'no answer'
+		f.exec(`update tinydevcrm.source_runs set status = 'failed', error_code = 'TD013', error_message = e'no answer\n  Hint: Ask.'
 			where finished_at is null and source_id = (select id from tinydevcrm.sources where name = $1)`, name)
 		event := f.number("select max(id) from tinydevcrm.matview_refresh_events where source_id = (select id from tinydevcrm.sources where name = $1)", name)
 		path := f.text("select described.path from tinydevcrm.matview_refresh_events as events cross join lateral tinydevcrm._describe_event(events) as described where id = $1", event)
@@ -384,6 +387,15 @@ func TestEventsLeadToTheirSource(t *testing.T) {
 		of := f.text("select matview from tinydevcrm.matview_refresh_events where id = $1", event)
 		if got := f.send(get("/events?of=" + url.QueryEscape(of)).fromBrowser()).body; !strings.Contains(got, fmt.Sprintf(`data-id="%d"`, event)) {
 			t.Errorf("the list of its events lacks %d", event)
+		}
+	}
+	// The last one has begun a streak of failures, so it has an event of its own.
+	b := newBrowser(t)
+	event := f.number("select max(id) from tinydevcrm.matview_refresh_events")
+	for _, path := range []string{"/events", fmt.Sprint("/events/", event)} {
+		b.do("open "+path, chromedp.Navigate(f.server.URL+path))
+		if got := read(b, "read the message", chromedp.Evaluate[string](`document.querySelector('.error').innerText`)); got != "no answer\nHint: Ask." {
+			t.Errorf("%s: the message is %q", path, got)
 		}
 	}
 }
