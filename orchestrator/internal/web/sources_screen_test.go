@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"archive/zip"
 	"context"
 	"database/sql"
 	"fmt"
@@ -185,6 +186,35 @@ func TestSourcesScreen(t *testing.T) {
 	if n := f.number("select count(*) from orders"); n != 3 {
 		t.Errorf("the table has %d rows", n)
 	}
+	b.checkErrors()
+}
+
+// A check says what to choose in the words of the form.
+func TestCheckOfAZipNamesTheFields(t *testing.T) {
+	f := newFixture(t)
+	f.fetchSources()
+	var packed strings.Builder
+	archive := zip.NewWriter(&packed)
+	for _, name := range []string{"a.csv", "b.csv"} {
+		file, err := archive.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(file, "id\n1")
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e := newExport(t, packed.String())
+	b := newBrowser(t)
+	b.do("open the form", chromedp.Navigate(f.server.URL+"/sources/new"))
+	b.fill("#source-name", "zipped")
+	b.fill("#source-url", e.at())
+	b.click("#new details summary")
+	b.fill("#source-user", "ann")
+	b.fill("#source-password", "s3cret")
+	b.click(`[formaction="/sources/check"]`)
+	b.expect("#new .problem", "Choose one (“File in a zip: NAME”)")
 	b.checkErrors()
 }
 
