@@ -280,7 +280,7 @@ func TestOnChangeSurvivesTheProgram(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "its end is an event", func() bool {
 		return dbtest.Value[bool](t, pool, "select exists (select from tinydevcrm.matview_refresh_events where error_code = '57P01' and matview = 'public.slow')")
 	})
-	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_refreshed_at = last_refreshed_at - interval '1 minute'")
+	dbtest.Exec(t, pool, "update tinydevcrm.matviews set last_refreshed_at = last_refreshed_at - interval '1 minute', last_scheduled_at = last_scheduled_at - interval '1 minute'")
 	dbtest.Eventually(t, dbtest.Deadline, "it is made again", func() bool { return rowOf(t, pool, "slow") == 2 })
 }
 

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
@@ -60,7 +64,7 @@ func (s *sourcePlan) addFlags(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVar(&s.schedule, "schedule", "", `when it is fetched, such as "every 10 minutes" or "daily at 6:00 Europe/Berlin" (default: on request)`)
 	flags.StringArrayVar(&s.shape.headers, "http-header", nil, "'Name: value' of each request, such as 'Authorization: Bearer …'; @FILE reads lines of them")
-	flags.Float64Var(&s.fewer, "refuse-if-fewer", -1, "refuse a file with fewer rows than this share of those of the last one, such as 0.5")
+	flags.Float64Var(&s.fewer, "refuse-if-fewer", 0, "refuse a file with fewer rows than this share of those of the last one, such as 0.5")
 	flags.DurationVar(&s.deadline, "notify-deadline", 0, "notify when nothing new has come for so long, such as 26h")
 }
 
@@ -79,13 +83,36 @@ func basicHeader(user string) (string, error) {
 	return "\nAuthorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user)), nil
 }
 
-// nullIf is null for a value that means that none was given.
-func nullIf[T comparable](value, none T) sql.Null[T] {
-	return sql.Null[T]{V: value, Valid: value != none}
+// addOptions adds the options of the imports, but those that are named.
+func (s *sourcePlan) addOptions(command *cobra.Command, except ...string) {
+	s.values = make(url.Values)
+	for _, option := range upload.Options() {
+		if slices.Contains(except, option.Name) {
+			continue
+		}
+		usage := option.Usage
+		switch option.Name {
+		case "mode":
+			usage = "replace (the default: new rows for the old), append (to the old), or upsert (by key)"
+		case "table":
+			usage = "name of the table (default: that of the source)"
+		case "keep_table":
+			usage = "whether mode replace keeps the columns and types of the table: yes (the default) or no"
+		}
+		command.Flags().Func(strings.ReplaceAll(option.Name, "_", "-"), usage, func(value string) error {
+			s.values.Add(option.Name, value)
+			return nil
+		})
+	}
+}
+
+// least is the share of refuse_if_fewer, null if none was given.
+func (s *sourcePlan) least(command *cobra.Command) sql.Null[float64] {
+	return sql.Null[float64]{V: s.fewer, Valid: command.Flags().Changed("refuse-if-fewer")}
 }
 
 func (p *program) createSourceCommand() *cobra.Command {
-	plan := sourcePlan{values: make(url.Values)}
+	var plan sourcePlan
 	create := &cobra.Command{
 		Use:   "create NAME URL",
 		Short: "Have a URL fetched and imported, now and by a schedule",
@@ -95,16 +122,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 	plan.addFlags(create)
 	create.Flags().StringVar(&plan.basic, "basic-auth", "", "user:password for HTTP Basic; @FILE reads it from a file")
 	create.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too, which is refused otherwise")
-	for _, option := range upload.Options() {
-		usage := option.Usage
-		if option.Name == "mode" {
-			usage = "replace (the default: new rows for the old), append (to the old), or upsert (by key)"
-		}
-		create.Flags().Func(strings.ReplaceAll(option.Name, "_", "-"), usage, func(value string) error {
-			plan.values.Add(option.Name, value)
-			return nil
-		})
-	}
+	plan.addOptions(create)
 	create.RunE = func(command *cobra.Command, args []string) error {
 		request, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
@@ -120,7 +138,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 				           $1, $2, $3, coalesce(nullif($4, ''), 'replace'), nullif($5::text[], '{}'), $6, nullif($7, ''),
 				           coalesce(tinydevcrm._parse_headers($8), '{}'), $9::numeric, $10, make_interval(secs => $11))`,
 				args[0], args[1], request.Table, request.Mode, pq.Array(request.Key), options, plan.schedule,
-				headers+basic, nullIf(plan.fewer, -1), plan.isEmptyNormal, plan.deadline.Seconds()); err != nil {
+				headers+basic, plan.least(command), plan.isEmptyNormal, plan.deadline.Seconds()); err != nil {
 				return fmt.Errorf("%s: %w", command.CommandPath(), err)
 			}
 			fmt.Fprintf(p.stdout, "source %q is created; orchestrator up fetches it, and orchestrator source show %[1]s says how that goes\n", args[0])
@@ -134,15 +152,28 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	var plan sourcePlan
 	var mode string
 	var key []string
-	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode or limits of a source"}
+	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode, limits or options of a source; what is not given stays"}
 	plan.addFlags(alter)
+	plan.addOptions(alter, "table", "mode", "key")
 	var isOnRequest bool
 	alter.Flags().BoolVar(&isOnRequest, "no-schedule", false, "end the schedule: it is fetched on request only")
 	alter.MarkFlagsMutuallyExclusive("schedule", "no-schedule")
 	alter.Flags().StringVar(&mode, "mode", "", "replace, append or upsert")
 	alter.Flags().StringSliceVar(&key, "key", nil, "column by which mode upsert finds a row; repeat it, or a,b, for more")
 	alter.Flags().BoolVar(&plan.isEmptyNormal, "accept-empty", false, "import a file without rows too; --accept-empty=false refuses it again")
+	alter.PreRunE = func(command *cobra.Command, args []string) error {
+		isGiven := len(args) == 2
+		command.LocalFlags().VisitAll(func(flag *pflag.Flag) { isGiven = isGiven || flag.Changed })
+		if !isGiven {
+			return badUsage(seeHelp(command), "nothing to change")
+		}
+		return nil
+	}
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
+		_, options, err := upload.StoreOptions(args[0], plan.values)
+		if err != nil {
+			return err
+		}
 		var target sql.Null[string]
 		if len(args) == 2 {
 			target = sql.Null[string]{V: args[1], Valid: true}
@@ -150,11 +181,15 @@ func (p *program) alterSourceCommand() *cobra.Command {
 		schedule := sql.Null[string]{V: plan.schedule, Valid: plan.schedule != "" || isOnRequest}
 		deadline := sql.Null[float64]{V: plan.deadline.Seconds(), Valid: command.Flags().Changed("notify-deadline")}
 		if _, err := pool.ExecContext(command.Context(), `
-			select tinydevcrm.alter_source($1, $2, tinydevcrm._parse_headers($3), schedule => $4,
-			                               refuse_if_fewer => $5::numeric, notify_deadline => make_interval(secs => $6),
-			                               mode => nullif($7, ''), key => $8::text[], accepts_empty => $9::boolean)`,
-			args[0], target, headers, schedule, nullIf(plan.fewer, -1), deadline, mode, pq.Array(key),
-			sql.Null[bool]{V: plan.isEmptyNormal, Valid: command.Flags().Changed("accept-empty")}); err != nil {
+			select tinydevcrm.alter_source(
+			           $1, $2, tinydevcrm._parse_headers($3), (
+			               select (options - $10::text[]) || $11::jsonb
+			                 from tinydevcrm.sources
+			                where id = tinydevcrm._find_own_source($1)
+			           ), $4, $5::numeric, make_interval(secs => $6), nullif($7, ''), $8::text[], $9::boolean)`,
+			args[0], target, headers, schedule, plan.least(command), deadline, mode, pq.Array(key),
+			sql.Null[bool]{V: plan.isEmptyNormal, Valid: command.Flags().Changed("accept-empty")},
+			pq.Array(slices.Collect(maps.Keys(plan.values))), options); err != nil {
 			return fmt.Errorf("%s: %w", command.CommandPath(), err)
 		}
 		fmt.Fprintf(p.stdout, "source %q is changed\n", args[0])
@@ -191,24 +226,25 @@ func (p *program) listSources(pool *sql.DB, command *cobra.Command, _ []string) 
 		if r.rows.Valid {
 			count = fmt.Sprint(r.rows.V)
 		}
-		table.row(r.name, r.table, r.status, r.schedule, r.next, r.imported, count, r.lastRun, r.remark)
+		table.row(r.name, r.table, r.status, r.schedule, r.next, r.imported, count, r.lastRun, db.ReadProblem(r.remark).Message)
 	}
 	return table.Flush()
 }
 
-// A runRow is one of tinydevcrm.source_runs.
-type runRow struct{ due, status, attempts, bytes, rows, importNumber, remark string }
+// A runRow is one of tinydevcrm.source_runs. Its message is "-" for none, its advice what to do if the message has no hint.
+type runRow struct{ due, status, attempts, bytes, rows, importNumber, message, advice string }
 
 func (r *runRow) fields() []any {
-	return []any{&r.due, &r.status, &r.attempts, &r.bytes, &r.rows, &r.importNumber, &r.remark}
+	return []any{&r.due, &r.status, &r.attempts, &r.bytes, &r.rows, &r.importNumber, &r.message, &r.advice}
 }
 
 func (p *program) showSourceCommand() *cobra.Command {
-	show := &cobra.Command{Use: "show NAME", Short: "Show the last runs of a source"}
+	show := &cobra.Command{Use: "show NAME", Short: "Show the last runs of a source, and what to do when the last one failed"}
 	show.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		rows, err := db.Collect(command.Context(), pool, "list the runs", (*runRow).fields, `
 			select to_char(created_at, 'YYYY-MM-DD HH24:MI:SSOF'), status, attempts::text, coalesce(byte_count::text, '-'),
-			       coalesce(row_count::text, '-'), coalesce(import_number::text, '-'), coalesce(error_message, '-')
+			       coalesce(row_count::text, '-'), coalesce(import_number::text, '-'), coalesce(error_message, '-'),
+			       coalesce(tinydevcrm._advise_run(error_code, error_message), '')
 			  from tinydevcrm.source_runs
 			 where source_id = tinydevcrm._find_own_source($1)
 			 order by id desc
@@ -219,9 +255,17 @@ func (p *program) showSourceCommand() *cobra.Command {
 		table := newTable(p.stdout)
 		table.row("DUE", "STATUS", "ATTEMPTS", "BYTES", "ROWS", "IMPORT", "WHY")
 		for _, r := range rows {
-			table.row(r.due, r.status, r.attempts, r.bytes, r.rows, r.importNumber, r.remark)
+			table.row(r.due, r.status, r.attempts, r.bytes, r.rows, r.importNumber, db.ReadProblem(r.message).Message)
 		}
-		return table.Flush()
+		if err := table.Flush(); err != nil || len(rows) == 0 {
+			return err
+		}
+		last := db.ReadProblem(rows[0].message)
+		last.Hint = cmp.Or(last.Hint, rows[0].advice)
+		if last.Detail != "" || last.Hint != "" {
+			fmt.Fprintf(p.stdout, "\n%s\n", printableLines(last.String()))
+		}
+		return nil
 	})
 	return show
 }
@@ -229,7 +273,7 @@ func (p *program) showSourceCommand() *cobra.Command {
 // sourceTroubles returns the sources that need attention, such as those that fail.
 func sourceTroubles(ctx context.Context, pool *sql.DB) ([]string, error) {
 	return db.Collect(ctx, pool, "read the status of sources", func(trouble *string) []any { return []any{trouble} }, `
-		select format('source %s is %s%s', name, status, ': ' || error_message)
+		select format('source %s is %s%s', name, status, ': ' || split_part(error_message, E'\n  ', 1))
 		  from tinydevcrm.source_status
 		 where is_troubled
 		 order by name`)

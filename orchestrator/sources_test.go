@@ -173,11 +173,20 @@ func TestTheCommandsOfSources(t *testing.T) {
 	if status, message := awaitRun(t, pool, "orders", 2); status != "failed" || !strings.HasPrefix(message, "the file has no rows") {
 		t.Errorf("it is %s: %s", status, message)
 	}
-	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "source orders is failing: the file has no rows") {
+	if _, stderr, err := command(t, server.URL, "", "status"); err == nil || !strings.Contains(stderr, "source orders is failing: the file has no rows\n") {
 		t.Errorf("status does not mention it: %v, %s", err, stderr)
 	}
 	if show := mustCommand(t, server.URL, "source", "show", "orders"); strings.Count(show, "failed") != 1 || strings.Count(show, "imported") != 1 {
 		t.Errorf("the runs are %s", show)
+	} else if !strings.HasSuffix(show, "\n\nthe file has no rows\n  Hint: If that is right, let the source accept files without rows: accepts_empty.\n") || strings.Contains(show, `\n`) {
+		t.Errorf("the runs do not end in what to do: %s", show)
+	}
+	if list := mustCommand(t, server.URL, "source", "list"); !strings.Contains(list, "the file has no rows\n") {
+		t.Errorf("the list has more than the message: %s", list)
+	}
+	mustCommand(t, server.URL, "source", "alter", "orders", "--new-columns", "add", "--null", "")
+	if got := dbtest.Value[string](t, pool, "select options from tinydevcrm.sources"); got != `{"type": {"id": "integer"}, "new_columns": "add"}` {
+		t.Errorf("the options are changed to %s", got)
 	}
 	mustCommand(t, server.URL, "source", "alter", "orders", "--schedule", "hourly", "--mode", "upsert", "--key", "id", "--accept-empty")
 	mustCommand(t, server.URL, "source", "alter", "orders", "--notify-deadline", "2h")

@@ -37,3 +37,13 @@ func printable(text string) string {
 	}
 	return escaped.String()
 }
+
+// printableLines is printable, but keeps the lines of a problem, which are indented.
+func printableLines(text string) string {
+	const indented = "\n  "
+	lines := strings.Split(text, indented)
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, indented)
+}

@@ -98,7 +98,11 @@ func (p *program) users(ctx context.Context, pool *sql.DB, most int) (*login.Use
 type loginFunc = func(ctx context.Context, name, password, address string) (*sql.DB, func(), error)
 
 func (p *program) allowWebhooksTo(value string) error {
-	prefix, err := netip.ParsePrefix(value)
+	network := value
+	if address, err := netip.ParseAddr(value); err == nil {
+		network = netip.PrefixFrom(address, address.BitLen()).String()
+	}
+	prefix, err := netip.ParsePrefix(network)
 	if err != nil || prefix.Addr().Is4In6() {
 		return fmt.Errorf("%q is not a network: write 10.1.0.0/16 or fd00::/8", value)
 	}

@@ -191,6 +191,7 @@ func explainFlag(command *cobra.Command, err error) error {
 				return badUsage(seeHelp(command), "--%s %v", invalid.GetFlag().Name, own)
 			}
 		}
+		return badUsage(fmt.Sprintf("--%s: %s.", invalid.GetFlag().Name, invalid.GetFlag().Usage), "%v", err)
 	}
 	return badUsage(seeHelp(command), "%v", err)
 }

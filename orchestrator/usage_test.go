@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"regexp"
 	"strings"
@@ -46,6 +47,8 @@ func TestUsageErrors(t *testing.T) {
 		{"flag of another command", "status --listen-addr :1", "unknown flag: --listen-addr"},
 		{"flag without its value", "upload a.csv --null", "flag needs an argument: --null"},
 		{"bad value", "subscription replay s --since x", `invalid argument "x" for "--since"`},
+		{"bad value of an option that says what it takes", "source alter s --notify-deadline 26hours", "Hint: --notify-deadline: notify when nothing new has come for so long, such as 26h."},
+		{"no option of a change", "source alter s --table t", "unknown flag: --table"},
 		{"bad number", "webhook create a b --max-attempts x", `invalid argument "x" for "--max-attempts"`},
 		{"bad network", "up --allow-webhooks-to x", `"x" is not a network`},
 		{"bad option of an upload", "upload a.csv --skip x", `skip cannot be "x"`},
@@ -55,6 +58,7 @@ func TestUsageErrors(t *testing.T) {
 		{"two databases", "--database-url postgres://u:secret@h/x --database-url y status", "--database-url is given twice"},
 		{"empty value", "webhook create a http://x --matview=", "--matview is empty"},
 		{"nothing to change", "webhook alter a", "nothing to change"},
+		{"nothing to change of a source", "source alter a", "nothing to change"},
 		{"headers and none", "webhook alter a --header x:y --no-headers", "--no-headers exclude"},
 		{"empty address", "up --listen-addr=", "--listen-addr is empty"},
 		{"header and no header", "upload a.csv --header yes --no-header", "--no-header exclude"},
@@ -75,6 +79,29 @@ func TestUsageErrors(t *testing.T) {
 				t.Error("the password is in the error")
 			}
 		})
+	}
+}
+
+// One address is a network of one.
+func TestNetworksOfWebhooks(t *testing.T) {
+	var p program
+	for _, value := range []string{"127.0.0.1", "::1", "10.0.0.0/8"} {
+		if err := p.allowWebhooksTo(value); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := fmt.Sprint(p.webhooksTo); got != "[127.0.0.1/32 ::1/128 10.0.0.0/8]" {
+		t.Errorf("the networks are %s", got)
+	}
+}
+
+// The help of a source says what is so for sources, where an upload differs.
+func TestHelpOfSources(t *testing.T) {
+	stdout, _, _ := command(t, "", "", "source", "create", "--help")
+	for _, want := range []string{"yes (the default) or no", "(default: that of the source)", "such as 0.5\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("it lacks %q", want)
+		}
 	}
 }
 

@@ -99,7 +99,9 @@ func (b *browser) hear(event any) {
 		if event.Type == network.ResourceTypeDocument {
 			clear(b.loading) // what the last page was loading
 		}
-		if event.Type != network.ResourceTypeEventSource {
+		// The browser gives up the icon of a page that is left, and does not say so. It moves nothing.
+		isIcon := strings.Contains(event.Request.URL, "/icon.svg")
+		if event.Type != network.ResourceTypeEventSource && !isIcon {
 			b.loading[event.RequestID] = event.Request.URL
 		}
 	case *network.EventLoadingFinished:

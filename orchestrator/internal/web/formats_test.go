@@ -206,6 +206,8 @@ func packBy(t *testing.T, text string) string {
 
 // What the page shows for an import, typed as it is beside the file, makes the same table.
 func TestWhatAnImportShowsDoesIt(t *testing.T) {
+	// What psql runs to unpack a file is a program of this machine.
+	dbtest.SameOnEveryServer(t)
 	f := newFixture(t)
 	for _, test := range []struct {
 		file, contents, options string

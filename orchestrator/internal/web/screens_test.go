@@ -114,6 +114,11 @@ func (b *browser) checkFits(name string) {
 		if overflow > 0 {
 			b.t.Errorf("%s at %d pixels: %d are beyond the edge", name, width, overflow)
 		}
+		wide := read(b, "measure the cards", chromedp.Evaluate[string](`[...document.querySelectorAll('.cards :is(td, th)')].filter(cell =>
+			cell.getBoundingClientRect().right > cell.parentElement.getBoundingClientRect().right + 1).map(cell => cell.textContent).join()`))
+		if wide != "" {
+			b.t.Errorf("%s at %d pixels: cells are wider than their card: %s", name, width, wide)
+		}
 	}
 	b.do("back to a wide screen", chromedp.ResetViewport())
 }

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"archive/zip"
 	"context"
 	"database/sql"
 	"fmt"
@@ -90,7 +91,7 @@ func (f *fixture) useSources() {
 		{"nightly orders", `, 'Orders', 'upsert', '{id}', '{"delimiter": ";", "null": ["NA", "-"], "type": {"id": "text"}, "sheet": "May"}', 'daily at 6:00',
 			'{"X-Key": "s3cret"}', 0.5, false, '26 hours'`, `status = 'imported', row_count = 1800, byte_count = 123456, filename = 'export.csv'`},
 		{"broken", "", `status = 'failed', error_code = 'TD013', error_message = '404 Not Found: no such export'`},
-		{"ragged", "", `status = 'failed', error_code = 'TD005', error_message = e'line 3 has 1 field instead of 2\n  line 3: 1 field instead of 2: x\n  Hint: --ragged pad fills it up.'`},
+		{"ragged", "", `status = 'failed', error_code = 'TD005', error_message = e'line 3 has 1 field instead of 2\n  line 3: 1 field instead of 2: Smith, Miller and Daughters of Springfield\n  Hint: --ragged pad fills it up.'`},
 		{"waiting", "", `status = 'waiting', hidden_for = '3 minutes', error_code = 'TD013', error_message = '503 Service Unavailable'`},
 		{"a source of " + strings.Repeat("long ", 9), ", schedule => 'hourly'", `status = 'unchanged'`},
 		{"new", "", `status = 'due'`},
@@ -188,6 +189,35 @@ func TestSourcesScreen(t *testing.T) {
 	b.checkErrors()
 }
 
+// A check says what to choose in the words of the form.
+func TestCheckOfAZipNamesTheFields(t *testing.T) {
+	f := newFixture(t)
+	f.fetchSources()
+	var packed strings.Builder
+	archive := zip.NewWriter(&packed)
+	for _, name := range []string{"a.csv", "b.csv"} {
+		file, err := archive.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(file, "id\n1")
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e := newExport(t, packed.String())
+	b := newBrowser(t)
+	b.do("open the form", chromedp.Navigate(f.server.URL+"/sources/new"))
+	b.fill("#source-name", "zipped")
+	b.fill("#source-url", e.at())
+	b.click("#new details summary")
+	b.fill("#source-user", "ann")
+	b.fill("#source-password", "s3cret")
+	b.click(`[formaction="/sources/check"]`)
+	b.expect("#new .problem", "Choose one (“File in a zip: NAME”)")
+	b.checkErrors()
+}
+
 // Sources in each state can be used by everyone.
 func TestAccessibilityOfSources(t *testing.T) {
 	f := newFixture(t)
@@ -197,6 +227,9 @@ func TestAccessibilityOfSources(t *testing.T) {
 		path := "/sources/" + url.PathEscape(name)
 		b.checkEveryLook(path, f.server.URL+strings.TrimSuffix(path, "/"))
 		b.checkFits(path)
+		if name == "" {
+			b.expect("#sources-list [data-label='Last run']:has(.why)", "waits for the next attempt")
+		}
 		if name == "" || name == "ragged" {
 			b.takeScreenshots("sources-" + name)
 		}
@@ -368,7 +401,7 @@ func TestEventsLeadToTheirSource(t *testing.T) {
 	f.useSources()
 	for _, name := range []string{"broken", "nightly orders"} {
 		f.exec("select tinydevcrm.run_source($1)", name)
-		f.exec(`update tinydevcrm.source_runs set status = 'failed', error_code = 'TD013', error_message = 'no answer'
+		f.exec(`update tinydevcrm.source_runs set status = 'failed', error_code = 'TD013', error_message = e'no answer\n  Hint: Ask.'
 			where finished_at is null and source_id = (select id from tinydevcrm.sources where name = $1)`, name)
 		event := f.number("select max(id) from tinydevcrm.matview_refresh_events where source_id = (select id from tinydevcrm.sources where name = $1)", name)
 		path := f.text("select described.path from tinydevcrm.matview_refresh_events as events cross join lateral tinydevcrm._describe_event(events) as described where id = $1", event)
@@ -384,6 +417,15 @@ func TestEventsLeadToTheirSource(t *testing.T) {
 		of := f.text("select matview from tinydevcrm.matview_refresh_events where id = $1", event)
 		if got := f.send(get("/events?of=" + url.QueryEscape(of)).fromBrowser()).body; !strings.Contains(got, fmt.Sprintf(`data-id="%d"`, event)) {
 			t.Errorf("the list of its events lacks %d", event)
+		}
+	}
+	// The last one has begun a streak of failures, so it has an event of its own.
+	b := newBrowser(t)
+	event := f.number("select max(id) from tinydevcrm.matview_refresh_events")
+	for _, path := range []string{"/events", fmt.Sprint("/events/", event)} {
+		b.do("open "+path, chromedp.Navigate(f.server.URL+path))
+		if got := read(b, "read the message", chromedp.Evaluate[string](`document.querySelector('.error').innerText`)); got != "no answer\nHint: Ask." {
+			t.Errorf("%s: the message is %q", path, got)
 		}
 	}
 }

@@ -138,6 +138,9 @@ func (w *Workbook) read() error {
 	if err := w.decode(main, &book); err != nil {
 		return err
 	}
+	if len(book.Sheets) > maxSheets {
+		return fmt.Errorf("it has more than %d sheets", maxSheets)
+	}
 	w.is1904 = book.Properties.Is1904 == "1" || book.Properties.Is1904 == "true"
 	links, err := w.relationsOf(main)
 	if err != nil {
@@ -155,11 +158,8 @@ func (w *Workbook) read() error {
 			w.sheets = append(w.sheets, Sheet{Name: sheet.Name, IsHidden: isHidden, part: target})
 		}
 	}
-	switch {
-	case len(w.sheets) == 0:
+	if len(w.sheets) == 0 {
 		return errors.New("it has no sheets with cells")
-	case len(w.sheets) > maxSheets:
-		return fmt.Errorf("it has more than %d sheets", maxSheets)
 	}
 	for _, link := range links.Relation {
 		switch {

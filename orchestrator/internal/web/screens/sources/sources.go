@@ -256,11 +256,17 @@ func (s *screen) readNew(r *http.Request, page *kit.Page) error {
 		return err
 	}
 	shown := &newSource{form: asked}
+	if flash := page.Flash; flash != nil && flash.Problem != nil {
+		flash.Problem.Hint = parts.InWords(flash.Problem.Hint)
+	}
 	if page.HasDone("check") {
 		shown.Found = &found{}
 		text, _ := json.Marshal(page.Flash.Made)
 		if err := json.Unmarshal(text, shown.Found); err != nil {
 			return fmt.Errorf("read what a check has found: %w", err)
+		}
+		for i, notice := range shown.Found.Plan.Notices {
+			shown.Found.Plan.Notices[i] = parts.InWords(notice)
 		}
 	}
 	page.Shown = shown
