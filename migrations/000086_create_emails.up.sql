@@ -214,10 +214,12 @@ begin
             -- One from a column, as plain ASCII.
             select named.address
               from (
-                select convert_from(decode(_find_unsubscribed.recipient, 'hex'), 'UTF8') as address
+                -- The planner would evaluate decode() before a condition keeps what is not hexadecimal away from it.
+                select case
+                           when _find_unsubscribed.recipient ~ '^([2-7][0-9a-f])+$'
+                               then convert_from(decode(_find_unsubscribed.recipient, 'hex'), 'UTF8')
+                       end as address
                  where subscriptions.to_column is not null
-                   and _find_unsubscribed.recipient ~ '^([2-7][0-9a-f])+$'
-                offset 0
               ) as named
              where lower(named.address) <> all (webhooks.unsubscribed)
          ) as addresses (address)

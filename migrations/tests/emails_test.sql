@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(56);
+select plan(57);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -178,6 +178,13 @@ select is(
 select is(
     tinydevcrm._unsubscribe(a[1]::bigint, b[2], a[3]), null, 'a token is for one address')
   from pg_temp.link('a@example.com') as a, pg_temp.link('B.o''c+x@sub.example.com') as b;
+select is(
+    (
+        select count(*)
+          from tinydevcrm.webhooks
+         cross join lateral unnest('{a@example.com,é,7f7,zz}'::text[]) as forged (recipient)
+         cross join lateral tinydevcrm._find_unsubscribed(subscription_id, recipient, 'x')
+    ), 0::bigint, 'a link that no letter has leads to nothing, whatever is in it');
 select tinydevcrm.rotate_webhook_secret('mail');
 select is(
     tinydevcrm._unsubscribe(link[1]::bigint, link[2], link[3]), 'a@example.com', 'the link unsubscribes, also after a rotation of the secret')
