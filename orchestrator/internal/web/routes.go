@@ -1,16 +1,24 @@
 package web
 
 import (
+	_ "embed"
 	"net/http"
 
 	"github.com/klauspost/compress/gzhttp"
 )
+
+// description is what the routes take and answer, for programs that make clients of it. A test of the documents holds it
+// against what the program does.
+//
+//go:embed openapi.json
+var description []byte
 
 // routes serves the routes for everyone, and all others to users who have logged in.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 
 	mux.HandleFunc("GET /static/{name}", s.site.ServeAsset)
+	mux.HandleFunc("GET /openapi.json", s.describe)
 	for pattern, handler := range s.widgets {
 		mux.HandleFunc(pattern, handler)
 	}
@@ -20,6 +28,10 @@ func (s *server) routes() http.Handler {
 	mux.Handle("/", s.site.Authenticate(s.userRoutes()))
 
 	return mux
+}
+
+func (s *server) describe(w http.ResponseWriter, r *http.Request) {
+	s.site.Write(w, r, http.StatusOK, "application/json", description)
 }
 
 func (s *server) userRoutes() http.Handler {
