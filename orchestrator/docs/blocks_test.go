@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) {
 	code := dbtest.Main(m)
-	if path, err := built(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if built.folder != "" {
+		os.RemoveAll(built.folder)
 	}
 	os.Exit(code)
 }

@@ -101,26 +101,24 @@ esac
 }
 
 // built is the program, which all sessions run.
-var built = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "docs")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(folder, "orchestrator")
-	output, err := exec.Command("go", "build", "-o", path, root+"/orchestrator").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, output)
-	}
-	return path, nil
-})
+var built struct {
+	once   sync.Once
+	folder string
+}
 
 func program(t *testing.T) string {
 	t.Helper()
-	path, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	built.once.Do(func() {
+		folder, err := os.MkdirTemp("", "docs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		built.folder = folder
+		if output, err := exec.Command("go", "build", "-o", filepath.Join(folder, "orchestrator"), root+"/orchestrator").CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, output)
+		}
+	})
+	return filepath.Join(built.folder, "orchestrator")
 }
 
 // here replaces what a document names by what the test has in its place.
