@@ -34,14 +34,14 @@ type block struct {
 	// language and info are the first word and the rest of its opening fence.
 	language, info string
 	text           string
-	// mark is the comment right before it; empty for none.
+	// mark is the comment right before it, or else the one right below the heading of its section; empty for none.
 	mark string
 }
 
 func (b block) String() string { return fmt.Sprintf("%s:%d", b.file, b.first) }
 
-// The marks of a block, which are HTML comments right before it. A step is not of a block: it is SQL that a test runs
-// there, mostly to let time pass.
+// The marks of a block, or of all blocks of a section, are HTML comments. A step is not of a block: it is SQL that a test
+// runs there, mostly to let time pass; "stop" ends the program.
 var (
 	notRun = regexp.MustCompile(`^<!-- not run: \S.+ -->$`)
 	runBy  = regexp.MustCompile(`^<!-- run by (\S+): (\w+) -->$`)
@@ -62,7 +62,7 @@ func readBlocks(t *testing.T, file string) []block {
 	}
 	var blocks []block
 	var open *block
-	mark, isAfterBlank, isInList := "", true, false
+	last, ofSection, isAfterBlank, isInList := "", "", true, false
 	for number, line := range strings.Split(string(content), "\n") {
 		found := fence.FindStringSubmatch(line)
 		trimmed := strings.TrimSpace(line)
@@ -70,18 +70,27 @@ func readBlocks(t *testing.T, file string) []block {
 		case open != nil && found != nil:
 			open.last = number + 1
 			blocks = append(blocks, *open)
-			open, mark = nil, ""
+			open, last = nil, ""
 		case open != nil:
 			open.text += line + "\n"
 		case found != nil:
-			open = &block{file: file, first: number + 1, language: found[1], info: found[2], mark: mark}
+			open = &block{file: file, first: number + 1, language: found[1], info: found[2], mark: ofSection}
+			if notRun.MatchString(last) || runBy.MatchString(last) {
+				open.mark = last
+			}
 		case step.MatchString(trimmed):
 			blocks = append(blocks, block{file: file, first: number + 1, language: "step", text: step.FindStringSubmatch(trimmed)[1]})
 		case trimmed == "":
 		case isAfterBlank && !isInList && strings.HasPrefix(line, "    "):
 			t.Errorf("%s:%d: a block without fences, which no test finds", file, number+1)
 		default:
-			mark = trimmed
+			if strings.HasPrefix(line, "#") {
+				ofSection = ""
+			}
+			if strings.HasPrefix(last, "#") && (notRun.MatchString(trimmed) || runBy.MatchString(trimmed)) {
+				ofSection = trimmed
+			}
+			last = trimmed
 			isInList = listItem.MatchString(line) || isInList && strings.HasPrefix(line, " ")
 		}
 		isAfterBlank = trimmed == ""
@@ -118,7 +127,7 @@ func listDocuments(t *testing.T) []string {
 
 // isRunHere reports whether a test of this package runs the block, or compares something with it.
 func isRunHere(b block) bool {
-	return b.mark == "" && b.language != "" || !notRun.MatchString(b.mark) && !runBy.MatchString(b.mark) && b.language != ""
+	return b.mark == "" && b.language != ""
 }
 
 // TestEachBlockIsRun wants every block of every document to be run by a test, or to say why it is not.

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/lib/pq"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
@@ -27,24 +29,30 @@ var sessions = []string{
 	"orchestrator/docs/TUTORIAL.md",
 	"orchestrator/docs/COOKBOOK.md",
 	httpAPI,
+	"orchestrator/OPERATIONS.md",
+	"orchestrator/README.md",
+	"migrations/README.md",
 }
 
 // languages say how a block of a session is run:
 //
 //	sh        by bash; "sh background" is the program, which goes on running
 //	sql       by psql
+//	mustache  as the title, which is its first line, and the message of a subscription
 //	output    is not run: what the block before it has printed. … stands for anything. "output received" is the text of
 //	          the next post to a channel
 //	http      the same of a curl: its status, and its body
 //	json      what was notified: fields of the next event, or with "json received" the next post to an endpoint
-var languages = []string{"sh", "sql", "output", "http", "json"}
+var languages = []string{"sh", "sql", "mustache", "output", "http", "json"}
 
 // A session runs the blocks of a document.
 type session struct {
 	t      *testing.T
 	server *dbtest.Server
-	// folder stands for /tmp, bin has the program by its name.
+	// folder stands for /tmp and for a clone of the repository, bin has the program by its name.
 	folder, bin string
+	// stop ends the program.
+	stop func()
 	// front passes requests to the program on, and checks that they are as openapi.json says.
 	front    *front
 	receiver *receiver
@@ -87,6 +95,15 @@ func newSession(t *testing.T) *session {
 	s := &session{t: t, server: dbtest.NewMigrated(t), folder: t.TempDir(), bin: t.TempDir(), updates: map[int]string{}}
 	s.receiver = newReceiver(t)
 	s.front = newFront(t)
+	for _, name := range []string{"docker", "extensions", "migrations", "scripts"} {
+		path, err := filepath.Abs(filepath.Join(root, name))
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(s.folder, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	// The receivers of the test are on this machine, and the page is on a port of its own.
 	wrapper := fmt.Sprintf(`#!/usr/bin/env bash
 case ${1:-up} in
@@ -143,9 +160,17 @@ func (s *session) run(b block) {
 		s.printed = s.shell(b, "bash", "-euo", "pipefail", "-c",
 			fmt.Sprintf("[ ! -f %[1]s/.env ] || . %[1]s/.env\n%[2]s\nexport -p >%[1]s/.env", s.bin, s.here(b.text)))
 	case "sql":
-		s.printed = s.shell(b, psql(), "-X", "-v", "ON_ERROR_STOP=1", "-c", s.here(b.text))
+		s.printed = s.sql(b, "-X", s.here(b.text))
+	case "mustache":
+		title, message, _ := strings.Cut(b.text, "\n")
+		s.sql(b, "-X", fmt.Sprintf("select tinydevcrm.preview_message(min(name), %s, %s) from tinydevcrm.subscriptions",
+			pq.QuoteLiteral(title), pq.QuoteLiteral(message)))
 	case "step":
-		s.shell(b, psql(), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", b.text)
+		if b.text == "stop" {
+			s.stop()
+			return
+		}
+		s.sql(b, "-XAtq", b.text)
 	case "output":
 		if b.info == "received" {
 			s.printed = shown(s.wait(b, s.receiver.next))
@@ -158,11 +183,19 @@ func (s *session) run(b block) {
 	}
 }
 
+// sql runs statements one after another, each a transaction of its own.
+func (s *session) sql(b block, flags, text string) string {
+	s.t.Helper()
+	command := s.command(psql(), flags, "-v", "ON_ERROR_STOP=1", "-f", "-")
+	command.Stdin = strings.NewReader(text)
+	return s.output(b, command)
+}
+
 func psql() string { return filepath.Join(os.Getenv("PG_BINDIR"), "psql") }
 
 func (s *session) command(name string, args ...string) *exec.Cmd {
 	command := exec.Command(name, args...)
-	command.Dir = root
+	command.Dir = s.folder
 	command.Env = append(os.Environ(), "DATABASE_URL="+s.server.URL, "PATH="+s.bin+":"+os.Getenv("PATH"), "HOME="+s.folder)
 	if name == psql() {
 		command.Args = append(command.Args, s.server.URL)
@@ -173,7 +206,12 @@ func (s *session) command(name string, args ...string) *exec.Cmd {
 // shell runs a command, and returns what it prints.
 func (s *session) shell(b block, name string, args ...string) string {
 	s.t.Helper()
-	output, err := s.command(name, args...).CombinedOutput()
+	return s.output(b, s.command(name, args...))
+}
+
+func (s *session) output(b block, command *exec.Cmd) string {
+	s.t.Helper()
+	output, err := command.CombinedOutput()
 	printed := strings.NewReplacer(
 		s.receiver.url, "https://example.com",
 		s.front.address, "localhost:5000",
@@ -195,12 +233,13 @@ func (s *session) start(b block) {
 	if err := program.Start(); err != nil {
 		s.t.Fatalf("%s: %v", b, err)
 	}
-	s.t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		_ = program.Process.Signal(syscall.SIGTERM)
 		if err := program.Wait(); err != nil {
 			s.t.Errorf("%s: %v\n%s", b, err, log)
 		}
 	})
+	s.t.Cleanup(s.stop)
 	dbtest.Eventually(s.t, dbtest.Deadline, "the program is ready: "+b.String(), func() bool {
 		answer, err := http.Get("http://" + s.front.program + "/readyz")
 		if err == nil {

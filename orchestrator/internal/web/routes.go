@@ -2,6 +2,7 @@ package web
 
 import (
 	_ "embed"
+	"maps"
 	"net/http"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -17,9 +18,7 @@ var description []byte
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 
-	mux.HandleFunc("GET /static/{name}", s.site.ServeAsset)
-	mux.HandleFunc("GET /openapi.json", s.describe)
-	for pattern, handler := range s.widgets {
+	for pattern, handler := range s.public() {
 		mux.HandleFunc(pattern, handler)
 	}
 	for pattern, handler := range s.Others {
@@ -28,6 +27,14 @@ func (s *server) routes() http.Handler {
 	mux.Handle("/", s.site.Authenticate(s.userRoutes()))
 
 	return mux
+}
+
+// public are our own routes that need no log-in.
+func (s *server) public() map[string]http.HandlerFunc {
+	routes := maps.Clone(s.widgets)
+	routes["GET /static/{name}"] = s.site.ServeAsset
+	routes["GET /openapi.json"] = s.describe
+	return routes
 }
 
 func (s *server) describe(w http.ResponseWriter, r *http.Request) {
