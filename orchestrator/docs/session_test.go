@@ -1,17 +1,11 @@
 package docs_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -249,23 +243,6 @@ func (s *session) start(b block) {
 	})
 }
 
-// anything stands for what differs each time.
-const anything = "…"
-
-// isLike compares a text with one in which … stands for anything.
-func isLike(found, want string) bool {
-	if !strings.Contains(want, anything) {
-		return found == want
-	}
-	pattern := strings.ReplaceAll(regexp.QuoteMeta(want), anything, `[\s\S]*?`)
-	return regexp.MustCompile(`^` + pattern + `$`).MatchString(found)
-}
-
-// differing are times, durations and secrets in JSON.
-var differing = regexp.MustCompile(`("(?:[a-z_]+_at|secret)": ?|"duration_ms": ?)(?:"[^"]*"|[0-9.]+)`)
-
-var trailing = regexp.MustCompile(`(?m)[ \t\r]+$`)
-
 // expect compares what was printed with a block.
 func (s *session) expect(b block, printed string) {
 	s.t.Helper()
@@ -282,58 +259,6 @@ func (s *session) expect(b block, printed string) {
 		return
 	}
 	s.t.Errorf("%s: it prints\n%s\nand not\n%s", b, printed, want)
-}
-
-// isLikeAnswer compares two answers by their first lines and the JSON that follows.
-func isLikeAnswer(found, want string) bool {
-	foundHead, foundBody, _ := strings.Cut(found, "\n\n")
-	wantHead, wantBody, _ := strings.Cut(want, "\n\n")
-	foundJSON, err := readJSON([]byte(foundBody))
-	if err != nil {
-		return false
-	}
-	wantJSON, err := readJSON([]byte(wantBody))
-	return err == nil && isLike(foundHead, wantHead) && isLikeJSON(foundJSON, wantJSON)
-}
-
-func readJSON(text []byte) (value any, err error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	err = decoder.Decode(&value)
-	if err == nil && decoder.More() {
-		err = fmt.Errorf("more than one value")
-	}
-	return value, err
-}
-
-// isLikeJSON compares values. A text in which … occurs stands for what is like it, and alone for any value but null. A
-// key … of an object stands for further ones, and an element … for further elements.
-func isLikeJSON(found, want any) bool {
-	switch want := want.(type) {
-	case string:
-		text, isText := found.(string)
-		return want == anything && found != nil || isText && isLike(text, want)
-	case []any:
-		found, isList := found.([]any)
-		if isList && len(want) > 0 && want[len(want)-1] == anything && len(found) >= len(want)-1 {
-			want = want[:len(want)-1]
-			found = found[:len(want)]
-		}
-		return isList && slices.EqualFunc(found, want, isLikeJSON)
-	case map[string]any:
-		found, isObject := found.(map[string]any)
-		_, hasMore := want[anything]
-		if !isObject || !hasMore && len(found) != len(want) {
-			return false
-		}
-		for name, value := range want {
-			if has, isThere := found[name]; name != anything && (!isThere || !isLikeJSON(has, value)) {
-				return false
-			}
-		}
-		return true
-	}
-	return found == want
 }
 
 // expectNotified waits for the next event or post, which must be like the block.
@@ -375,35 +300,6 @@ func (s *session) wait(b block, next func() []byte) (found []byte) {
 	return found
 }
 
-// shown are the texts of a message to Slack, as it shows them.
-func shown(body []byte) string {
-	var sent struct {
-		Text        string
-		Attachments []any
-	}
-	if err := json.Unmarshal(body, &sent); err != nil {
-		return string(body)
-	}
-	texts := []string{strings.ReplaceAll(sent.Text, "&amp;", "&")}
-	var walk func(any)
-	walk = func(part any) {
-		switch part := part.(type) {
-		case []any:
-			for _, each := range part {
-				walk(each)
-			}
-		case map[string]any:
-			if text, isText := part["text"].(string); isText {
-				texts = append(texts, text)
-			}
-			walk(part["blocks"])
-			walk(part["elements"])
-		}
-	}
-	walk(sent.Attachments)
-	return strings.Join(texts, "\n")
-}
-
 // nextEvent is the next event that notifies, or that a subscription has a delivery of; nil for none yet.
 func (s *session) nextEvent() []byte {
 	output, err := s.command(psql(), "-XAtq", "-c", fmt.Sprintf(`
@@ -424,54 +320,6 @@ func (s *session) nextEvent() []byte {
 	return []byte(event)
 }
 
-// A receiver keeps the posts to an endpoint.
-type receiver struct {
-	url   string
-	mu    sync.Mutex
-	posts []post
-}
-
-type post struct {
-	header http.Header
-	body   []byte
-}
-
-func newReceiver(t *testing.T) *receiver {
-	t.Helper()
-	r := &receiver{}
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
-		body, err := io.ReadAll(request.Body)
-		if err != nil {
-			t.Errorf("receive: %v", err)
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.posts = append(r.posts, post{request.Header, body})
-	}))
-	t.Cleanup(server.Close)
-	r.url = dbtest.ByName(server.URL)
-	return r
-}
-
-// take takes the oldest post; nil for none yet.
-func (r *receiver) take() *post {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.posts) == 0 {
-		return nil
-	}
-	first := r.posts[0]
-	r.posts = r.posts[1:]
-	return &first
-}
-
-func (r *receiver) next() []byte {
-	if found := r.take(); found != nil {
-		return found.body
-	}
-	return nil
-}
-
 // update writes what was printed into the document.
 func (s *session) update(file string) {
 	s.t.Helper()
@@ -489,15 +337,4 @@ func (s *session) update(file string) {
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-// freeAddress is an address of this machine that nothing listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
