@@ -14,12 +14,13 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Create, show, edit, refresh, list and drop materialized views",
+		Short: "Create, schedule, show, edit, refresh, list and drop materialized views",
 	}
 
 	drop := &cobra.Command{
-		Use:   "drop NAME",
-		Short: "Drop a materialized view with its schedule; its subscriptions are notified and stay",
+		Use:     "drop VIEW",
+		Short:   "Drop a materialized view with its schedule; its subscriptions are notified and stay",
+		Example: "  orchestrator matview drop big_orders",
 	}
 	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
@@ -31,8 +32,10 @@ func (p *program) matviewCommand() *cobra.Command {
 	})
 
 	restore := &cobra.Command{
-		Use:   "restore NAME",
-		Short: "Make a dropped materialized view again, with its rule, schedule and subscriptions",
+		Use:         "restore VIEW",
+		Short:       "Make a dropped materialized view again, with its rule, schedule and subscriptions",
+		Example:     "  orchestrator matview restore big_orders",
+		Annotations: map[string]string{namesOf: droppedView},
 	}
 	restore.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		var relation string
@@ -45,8 +48,9 @@ func (p *program) matviewCommand() *cobra.Command {
 	})
 
 	accept := &cobra.Command{
-		Use:   "accept NAME",
-		Short: "Accept the tables that a view reads, although another one has the old name of one of them",
+		Use:     "accept VIEW",
+		Short:   "Accept the tables that a view reads, although another one has an old name of theirs",
+		Example: "  orchestrator matview accept big_orders",
 	}
 	accept.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(),
@@ -58,31 +62,36 @@ func (p *program) matviewCommand() *cobra.Command {
 	})
 
 	refresh := &cobra.Command{
-		Use:   "refresh NAME",
-		Short: "Refresh a materialized view now",
+		Use:     "refresh VIEW",
+		Short:   "Refresh a materialized view now",
+		Example: "  orchestrator matview refresh big_orders",
 	}
 	refresh.RunE = p.query(p.refresh)
 
 	list := &cobra.Command{
-		Use:   "list",
-		Short: "List the materialized views, as status does",
+		Use:     "list",
+		Short:   "List the materialized views, those that need attention first",
+		Example: "  orchestrator matview list",
 	}
 	list.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		matviews, err := matviewStatuses(command.Context(), pool)
 		if err != nil {
 			return err
 		}
-		return printStatuses(p.stdout, matviews)
+		return p.printStatuses(matviews)
 	})
 
 	command.AddCommand(p.createCommand(), p.watchCommand(),
-		p.rulesCommand("List the rules for when a refresh notifies",
+		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
+		p.rulesCommand("List the rules for when a refresh notifies", "  orchestrator matview rules",
 			"select name, description from tinydevcrm.notify_rules order by rank"),
 		p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
 		refresh, list, p.embedCommand(), p.unembedCommand(),
-		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
+		p.muteCommand("mute VIEW", "Mute a materialized view: its refreshes go on, and none notifies",
+			"  orchestrator matview mute big_orders --for 8h",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
-		p.unmuteCommand("End the mute of a materialized view", "select tinydevcrm.unmute_matview($1::text::regclass)"))
+		p.unmuteCommand("unmute VIEW", "End the mute of a materialized view",
+			"  orchestrator matview unmute big_orders", "select tinydevcrm.unmute_matview($1::text::regclass)"))
 	return command
 }
 
@@ -98,7 +107,7 @@ func (p *program) createCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "",
-		"rule for when a refresh notifies, by default one that fits the view; orchestrator matview rules lists them")
+		"rule for when a refresh notifies (default: one that fits the view); orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
 		"columns that the rules changed, rows_added and rows_removed ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
@@ -125,7 +134,7 @@ func (p *program) createCommand() *cobra.Command {
 		if suggested != nil {
 			fmt.Fprintf(p.stdout, "%s has the rule %s\n", relation, *suggested)
 		}
-		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator matview schedule %s '5 seconds'\n", relation, relation)
 		return nil
 	})
 	return command
@@ -138,8 +147,12 @@ func (p *program) watchCommand() *cobra.Command {
 	var interval, deadline time.Duration
 	var after int
 	command := &cobra.Command{
-		Use:   "watch NAME",
+		Use:   "watch VIEW",
 		Short: "Watch a materialized view made by hand, or change when one notifies",
+		Long: "Watch a materialized view made by hand, or change when one notifies.\n\n" +
+			"What is not given stays as it is.",
+		Example:     "  orchestrator matview watch big_orders --notify-when changed --notify-interval 10m",
+		Annotations: map[string]string{namesOf: anyView},
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
@@ -170,8 +183,9 @@ func (p *program) watchCommand() *cobra.Command {
 
 func (p *program) droppedCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "dropped",
-		Short: "List the dropped materialized views that can be restored",
+		Use:     "dropped",
+		Short:   "List the dropped materialized views that can be restored",
+		Example: "  orchestrator matview dropped",
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		dropped, err := db.Collect(command.Context(), pool, "list the dropped views",
@@ -183,8 +197,7 @@ func (p *program) droppedCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
-		table.row("MATVIEW", "DROPPED", "BY", "QUERY")
+		table := p.newList("there is no dropped view to restore", "MATVIEW", "DROPPED", "BY", "QUERY")
 		for _, row := range dropped {
 			table.row(row[0], row[1], row[2], row[3])
 		}
@@ -193,10 +206,11 @@ func (p *program) droppedCommand() *cobra.Command {
 	return command
 }
 
-func (p *program) rulesCommand(short, query string) *cobra.Command {
+func (p *program) rulesCommand(short, example, query string) *cobra.Command {
 	command := &cobra.Command{
-		Use:   "rules",
-		Short: short,
+		Use:     "rules",
+		Short:   short,
+		Example: example,
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		rules, err := db.Collect(command.Context(), pool, "list the rules",
@@ -205,7 +219,7 @@ func (p *program) rulesCommand(short, query string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
+		table := p.newTable()
 		for _, rule := range rules {
 			table.row(rule[0], rule[1])
 		}

@@ -34,8 +34,8 @@ func TestUsageErrors(t *testing.T) {
 		{"no file", "upload", "missing FILE"},
 		{"neither name nor query", "matview create", "missing NAME and QUERY"},
 		{"no query", "matview create v", "missing QUERY"},
-		{"no schedule", "schedule v", "missing SCHEDULE"},
-		{"no name", "subscription drop", "missing NAME"},
+		{"no schedule", "matview schedule v", "missing SCHEDULE"},
+		{"no name", "subscription drop", "missing SUBSCRIPTION"},
 		{"a query in pieces", "matview create v select 1", `unexpected argument "1"`},
 		{"an argument of a command without", "status v", `unexpected argument "v"`},
 		{"two numbers", "migrate down 1 2", `unexpected argument "2"`},
@@ -224,7 +224,7 @@ func TestHelpNamesTheModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	help := mustCommand(t, databaseURL, "upload", "--help")
-	_, usage, _ := strings.Cut(help, "--mode ")
+	_, usage, _ := strings.Cut(strings.Join(strings.Fields(help), " "), "--mode value ")
 	usage, _, _ = strings.Cut(usage, "--")
 	var got []string
 	for _, mode := range regexp.MustCompile(`(\w+) \(`).FindAllStringSubmatch(usage, -1) {
