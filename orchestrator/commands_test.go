@@ -227,3 +227,48 @@ func TestManPages(t *testing.T) {
 		t.Errorf("%d pages of %d commands, %v", len(files), pages, err)
 	}
 }
+
+// The commands that documents and scripts name exist.
+func TestNamedCommandsExist(t *testing.T) {
+	const words = "orchestrator ([a-z]+)(?: ([a-z]+))?(?: ([a-z]+))?"
+	inDocuments := regexp.MustCompile("(?:`|\\./)" + words)
+	inScripts := regexp.MustCompile("^ *" + words)
+	root := (&program{}).rootCommand()
+	found := 0
+	err := filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != ".." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "node_modules") {
+			return filepath.SkipDir
+		}
+		var named *regexp.Regexp
+		switch {
+		case entry.IsDir():
+			return nil
+		case filepath.Ext(path) == ".md":
+			named = inDocuments
+		case filepath.Dir(path) == filepath.Join("..", "scripts"):
+			named = inScripts
+		default:
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			for _, words := range named.FindAllStringSubmatch(line, -1) {
+				command, rest, err := root.Find(slices.DeleteFunc(words[1:], func(word string) bool { return word == "" }))
+				if err != nil || command == root || command.HasSubCommands() && len(rest) > 0 {
+					t.Errorf("%s names the command %q: %s", path, strings.Join(words[1:], " "), line)
+				}
+				found++
+			}
+		}
+		return nil
+	})
+	if err != nil || found < 20 {
+		t.Errorf("%d commands are named, %v", found, err)
+	}
+}

@@ -39,7 +39,7 @@ func (p *program) emailCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "email COMMAND",
 		Short: "Send events by e-mail",
-		Long: "An e-mail is a subscription with addresses, to which orchestrator up sends its events by SMTP_URL:\n" +
+		Long: "An e-mail is a subscription with addresses, to which orchestrator up sends its events by SMTP_URL:\n\n" +
 			"smtp://user:password@smtp.example.com:587?from=alerts@example.com\n\n" +
 			"Each recipient gets a letter of their own, and can unsubscribe.\n" +
 			"orchestrator subscription lists, pauses and drops it.",
@@ -47,8 +47,8 @@ func (p *program) emailCommand() *cobra.Command {
 	}
 	var matview, digest string
 	create := &cobra.Command{
-		Use:     "create NAME ADDRESS [ADDRESS…]",
-		Short:   "Send events to addresses",
+		Use:   "create NAME ADDRESS [ADDRESS…]",
+		Short: "Send events to addresses",
 		Example: "  orchestrator email create alerts a@example.com b@example.com --matview big_orders \\\n" +
 			"    --digest 'daily at 8:00'",
 	}

@@ -38,20 +38,3 @@ func (p *program) embedCommand() *cobra.Command {
 	})
 	return command
 }
-
-func (p *program) unembedCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use:     "unembed VIEW",
-		Short:   "Make the rows of a materialized view private again",
-		Example: "  orchestrator matview unembed big_orders",
-	}
-	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.forbid_embedding($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("unembed %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is public no longer\n", args[0])
-		return nil
-	})
-	return command
-}

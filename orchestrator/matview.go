@@ -17,50 +17,9 @@ func (p *program) matviewCommand() *cobra.Command {
 		Short: "Create, schedule, show, edit, refresh, list and drop materialized views",
 	}
 
-	drop := &cobra.Command{
-		Use:     "drop VIEW",
-		Short:   "Drop a materialized view with its schedule; its subscriptions are notified and stay",
-		Example: "  orchestrator matview drop big_orders",
-	}
-	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.drop_matview($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("drop materialized view %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%[1]s is dropped; orchestrator matview restore %[1]s makes it again\n", args[0])
-		return nil
-	})
-
-	restore := &cobra.Command{
-		Use:         "restore VIEW",
-		Short:       "Make a dropped materialized view again, with its rule, schedule and subscriptions",
-		Example:     "  orchestrator matview restore big_orders",
-		Annotations: map[string]string{namesOf: droppedView},
-	}
-	restore.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		var relation string
-		if err := pool.QueryRowContext(command.Context(),
-			"select tinydevcrm.restore_matview($1)::text", args[0]).Scan(&relation); err != nil {
-			return fmt.Errorf("restore materialized view %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is made again\n", relation)
-		return nil
-	})
-
-	accept := &cobra.Command{
-		Use:     "accept VIEW",
-		Short:   "Accept the tables that a view reads, although another one has an old name of theirs",
-		Example: "  orchestrator matview accept big_orders",
-	}
-	accept.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.accept_tables($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("accept the tables of %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "the tables that %s reads are accepted\n", args[0])
-		return nil
-	})
-
+	restore := p.nameAction("restore VIEW", "Make a dropped materialized view again, with its rule, schedule and subscriptions",
+		"  orchestrator matview restore big_orders", "%[1]s is made again\n", "select tinydevcrm.restore_matview($1)::text")
+	restore.Annotations = map[string]string{namesOf: droppedView}
 	refresh := &cobra.Command{
 		Use:     "refresh VIEW",
 		Short:   "Refresh a materialized view now",
@@ -82,17 +41,32 @@ func (p *program) matviewCommand() *cobra.Command {
 	})
 
 	command.AddCommand(p.createCommand(), p.watchCommand(),
-		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
+		p.scheduleCommand(),
+		p.viewAction("unschedule", "Stop the scheduled refreshes of a materialized view",
+			"%[2]s is no longer refreshed on a schedule\n", "unschedule_matview"),
+		p.viewAction("pause", "Pause a materialized view: its schedule does not refresh it",
+			"%[2]s is paused: no schedule refreshes it until orchestrator matview resume\n", "pause_matview"),
+		p.viewAction("resume", "End the pause of a materialized view", "%[2]s is no longer paused\n", "resume_matview"),
 		p.rulesCommand("List the rules for when a refresh notifies", "  orchestrator matview rules",
 			"select name, description from tinydevcrm.notify_rules order by rank"),
-		p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
-		refresh, list, p.embedCommand(), p.unembedCommand(),
+		p.showCommand(), p.editCommand(), p.replayCommand(), restore, p.droppedCommand(),
+		p.viewAction("drop", "Drop a materialized view with its schedule; its subscriptions are notified and stay",
+			"%[2]s is dropped; orchestrator matview restore %[2]s makes it again\n", "drop_matview"),
+		p.viewAction("accept", "Accept the tables that a view reads, although another one has an old name of theirs",
+			"the tables that %[2]s reads are accepted\n", "accept_tables"),
+		refresh, list, p.embedCommand(),
+		p.viewAction("unembed", "Make the rows of a materialized view private again", "%[2]s is public no longer\n", "forbid_embedding"),
 		p.muteCommand("mute VIEW", "Mute a materialized view: its refreshes go on, and none notifies",
 			"  orchestrator matview mute big_orders --for 8h",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
-		p.unmuteCommand("unmute VIEW", "End the mute of a materialized view",
-			"  orchestrator matview unmute big_orders", "select tinydevcrm.unmute_matview($1::text::regclass)"))
+		p.viewAction("unmute", "End the mute of a materialized view", "%[2]s is no longer muted\n", "unmute_matview"))
 	return command
+}
+
+// viewAction is a command that calls one function with a materialized view. done has its name as %[2]s.
+func (p *program) viewAction(verb, short, done, function string) *cobra.Command {
+	return p.nameAction(verb+" VIEW", short, "  orchestrator matview "+verb+" big_orders", done,
+		"select tinydevcrm."+function+"($1::text::regclass)")
 }
 
 func (p *program) createCommand() *cobra.Command {

@@ -25,7 +25,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	p.clockFlag(up)
 	var upSteps int
 	up.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		upSteps, err = positive(args, "the number of migrations")
+		upSteps, err = positive(args, "STEPS")
 		return err
 	}
 	up.RunE = p.migration(func(m *migrate.Migrator) error { return m.Up(upSteps) })
@@ -39,7 +39,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	down.Flags().BoolVar(&all, "all", false, "revert all of them, which drops the registry and all events")
 	var downSteps int
 	down.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		downSteps, err = positive(args, "the number of migrations")
+		downSteps, err = positive(args, "STEPS")
 		if err == nil && all == (downSteps > 0) {
 			err = badUsage("orchestrator migrate down 1, or orchestrator migrate down --all", "say how many migrations to revert")
 		}
@@ -54,6 +54,11 @@ func (p *program) migrateCommand() *cobra.Command {
 	}
 	version.RunE = p.migration(func(*migrate.Migrator) error { return nil })
 
+	command.AddCommand(up, down, version, p.forceCommand())
+	return command
+}
+
+func (p *program) forceCommand() *cobra.Command {
 	force := &cobra.Command{
 		Use:   "force VERSION",
 		Short: "Set the version of the schema, and apply nothing",
@@ -69,9 +74,7 @@ func (p *program) migrateCommand() *cobra.Command {
 		return nil
 	}
 	force.RunE = p.migration(func(m *migrate.Migrator) error { return m.Force(forced) })
-
-	command.AddCommand(up, down, version, force)
-	return command
+	return force
 }
 
 // migration runs work and prints the resulting version.

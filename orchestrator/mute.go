@@ -22,15 +22,3 @@ func (p *program) muteCommand(use, short, example, statement string) *cobra.Comm
 	})
 	return command
 }
-
-func (p *program) unmuteCommand(use, short, example, statement string) *cobra.Command {
-	command := &cobra.Command{Use: use, Short: short, Example: example}
-	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(), statement, args[0]); err != nil {
-			return fmt.Errorf("end the mute of %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is no longer muted\n", args[0])
-		return nil
-	})
-	return command
-}

@@ -55,7 +55,9 @@ func queryOf(kind string) string {
 		         where relkind = 'm' and pg_has_role(relowner, 'usage') and relnamespace <> 'tinydevcrm'::regnamespace
 		         order by 1`
 	case droppedView:
-		return "select format('%I.%I', schema_name, name), '' from tinydevcrm.dropped_matviews order by dropped_at desc"
+		return `select case when schema_name = any (current_schemas(false)) then quote_ident(name) else format('%I.%I', schema_name, name) end, ''
+		          from tinydevcrm.dropped_matviews
+		         order by dropped_at desc`
 	case subscriptionName:
 		return "select name, '' from tinydevcrm.subscriptions where " + own + " order by name"
 	case webhookName, emailName:

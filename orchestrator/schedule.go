@@ -43,36 +43,3 @@ func (p *program) scheduleCommand() *cobra.Command {
 	})
 	return command
 }
-
-func (p *program) unscheduleCommand() *cobra.Command {
-	return p.relationCommand("unschedule", "Stop the scheduled refreshes of a materialized view",
-		"%s is no longer refreshed on a schedule\n")
-}
-
-func (p *program) pauseCommand() *cobra.Command {
-	return p.relationCommand("pause", "Pause a materialized view: its schedule does not refresh it",
-		"%s is paused: no schedule refreshes it until orchestrator matview resume\n")
-}
-
-func (p *program) resumeCommand() *cobra.Command {
-	return p.relationCommand("resume", "End the pause of a materialized view",
-		"%s is no longer paused\n")
-}
-
-// relationCommand is a command that calls the function of its name for one materialized view.
-func (p *program) relationCommand(verb, short, done string) *cobra.Command {
-	command := &cobra.Command{
-		Use:     verb + " VIEW",
-		Short:   short,
-		Example: "  orchestrator matview " + verb + " big_orders",
-	}
-	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm."+verb+"_matview($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("%s %q: %w", verb, args[0], err)
-		}
-		fmt.Fprintf(p.stdout, done, args[0])
-		return nil
-	})
-	return command
-}

@@ -132,7 +132,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 	create.RunE = func(command *cobra.Command, args []string) error {
 		request, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		basic, err := basicHeader(plan.basic)
 		if err != nil {
@@ -159,10 +159,9 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	var mode string
 	var key []string
 	alter := &cobra.Command{
-		Use:   "alter SOURCE [URL]",
-		Short: "Change the URL, headers, schedule, mode, limits or options of a source",
-		Long: "Change the URL, headers, schedule, mode, limits or options of a source. What is not given stays as it is.\n" +
-			"The next run goes by the new settings.",
+		Use:     "alter SOURCE [URL]",
+		Short:   "Change the URL, headers, schedule, mode, limits or options of a source",
+		Long:    "Change the settings of a source, from its next run on. What is not given stays as it is.",
 		Example: "  orchestrator source alter orders --schedule hourly --new-columns add",
 	}
 	plan.addFlags(alter)
@@ -184,7 +183,7 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		_, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		var target sql.Null[string]
 		if len(args) == 2 {

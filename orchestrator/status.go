@@ -83,33 +83,42 @@ func (p *program) statusCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("print the status: %w", err)
 		}
-		findings, err := checkInstallation(command.Context(), pool)
+		hasTroubles, err := p.printTroubles(command.Context(), pool)
 		if err != nil {
 			return err
-		}
-		for _, finding := range findings {
-			fmt.Fprintf(p.stderr, "%s: %s (%s)\n  Hint: %s\n", p.painterOf(p.stderr).paint(red, "not ok"),
-				finding.what, printable(finding.detail), finding.hint)
-		}
-		troubles, err := subscriptionTroubles(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		others, err := sourceTroubles(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		troubles = append(troubles, others...)
-		for _, trouble := range troubles {
-			fmt.Fprintln(p.stderr, p.painterOf(p.stderr).paint(red, printable(trouble)))
 		}
 		isTroubled := func(m matviewStatus) bool { return m.IsTroubled }
-		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isTroubled) {
+		if hasTroubles || slices.ContainsFunc(matviews, isTroubled) {
 			return errSilent
 		}
 		return nil
 	})
 	return command
+}
+
+// printTroubles prints what needs attention beside the views, and reports whether anything does.
+func (p *program) printTroubles(ctx context.Context, pool *sql.DB) (bool, error) {
+	findings, err := checkInstallation(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	painter := p.painterOf(p.stderr)
+	for _, finding := range findings {
+		fmt.Fprintf(p.stderr, "%s: %s (%s)\n  Hint: %s\n", painter.paint(red, "not ok"), finding.what, printable(finding.detail), finding.hint)
+	}
+	troubles, err := subscriptionTroubles(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	others, err := sourceTroubles(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	troubles = append(troubles, others...)
+	for _, trouble := range troubles {
+		fmt.Fprintln(p.stderr, painter.paint(red, printable(trouble)))
+	}
+	return len(findings)+len(troubles) > 0, nil
 }
 
 func (m *matviewStatus) fields() []any {

@@ -22,47 +22,13 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	}
 	list.RunE = p.query(p.listSubscriptions)
 
-	var since time.Duration
-	replay := &cobra.Command{
-		Use:     "replay SUBSCRIPTION",
-		Short:   "Deliver the notified events of the last hours again",
-		Example: "  orchestrator subscription replay sales --since 24h",
-	}
-	replay.Flags().DurationVar(&since, "since", time.Hour, "age of the oldest event, such as 90m or 24h")
-	replay.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		return p.report(pool, command, "deliveries pending again: %s\n",
-			"select tinydevcrm.replay_events($1, now() - make_interval(secs => $2))", args[0], since.Seconds())
-	})
-
-	var numbersAsText bool
-	var matview string
-	create := &cobra.Command{
-		Use:     "create NAME",
-		Short:   "Subscribe to events; orchestrator subscription receive prints them",
-		Example: "  orchestrator subscription create new-orders --matview big_orders --notify-when rows_added",
-	}
-	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
-	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
-	audience := addAudience(create)
-	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		var number int64
-		if err := pool.QueryRowContext(command.Context(),
-			`select tinydevcrm.create_subscription($1, nullif($2, '')::regclass, numbers_as_text => $3,
-			                                       notify_when => nullif($4, ''), each_row => $5)`,
-			args[0], matview, numbersAsText, audience.notifyWhen, audience.eachRow).Scan(&number); err != nil {
-			return fmt.Errorf("%s: %w", command.CommandPath(), err)
-		}
-		fmt.Fprintf(p.stdout, "subscription %q has number %d\n", args[0], number)
-		return nil
-	})
-
-	command.AddCommand(list, replay, p.testSubscriptionCommand(), p.previewMessageCommand(), p.alterSubscriptionCommand(), p.receiveCommand(),
+	command.AddCommand(list, p.replayEventsCommand(), p.testSubscriptionCommand(), p.previewMessageCommand(), p.alterSubscriptionCommand(), p.receiveCommand(),
 		p.muteCommand("mute SUBSCRIPTION", "Mute a subscription; it never gets the events of that time",
 			"  orchestrator subscription mute sales --for 2h",
 			"select tinydevcrm.mute_subscription($1, now() + make_interval(secs => $2))"),
-		p.unmuteCommand("unmute SUBSCRIPTION", "End the mute of a subscription",
-			"  orchestrator subscription unmute sales", "select tinydevcrm.unmute_subscription($1)"),
-		create, p.audienceCommand(),
+		p.nameAction("unmute SUBSCRIPTION", "End the mute of a subscription", "  orchestrator subscription unmute sales",
+			"%[2]s is no longer muted\n", "select tinydevcrm.unmute_subscription($1)"),
+		p.createSubscriptionCommand(), p.audienceCommand(),
 		p.rulesCommand("List the rules that a subscription may have of its own", "  orchestrator subscription rules",
 			"select name, description from tinydevcrm.subscription_rules() order by rank"),
 		p.digestCommand(),
@@ -84,7 +50,47 @@ func (p *program) subscriptionCommand() *cobra.Command {
 	return command
 }
 
-// nameAction is a command that calls one function with a name, of a subscription or a source, and prints the result.
+func (p *program) replayEventsCommand() *cobra.Command {
+	var since time.Duration
+	replay := &cobra.Command{
+		Use:     "replay SUBSCRIPTION",
+		Short:   "Deliver the notified events of the last hours again",
+		Example: "  orchestrator subscription replay sales --since 24h",
+	}
+	replay.Flags().DurationVar(&since, "since", time.Hour, "age of the oldest event, such as 90m or 24h")
+	replay.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		return p.report(pool, command, "deliveries pending again: %s\n",
+			"select tinydevcrm.replay_events($1, now() - make_interval(secs => $2))", args[0], since.Seconds())
+	})
+	return replay
+}
+
+func (p *program) createSubscriptionCommand() *cobra.Command {
+	var numbersAsText bool
+	var matview string
+	create := &cobra.Command{
+		Use:     "create NAME",
+		Short:   "Subscribe to events; orchestrator subscription receive prints them",
+		Example: "  orchestrator subscription create new-orders --matview big_orders --notify-when rows_added",
+	}
+	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
+	create.Flags().BoolVar(&numbersAsText, "numbers-as-text", false, numbersAsTextUsage)
+	audience := addAudience(create)
+	create.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
+		var number int64
+		if err := pool.QueryRowContext(command.Context(),
+			`select tinydevcrm.create_subscription($1, nullif($2, '')::regclass, numbers_as_text => $3,
+			                                       notify_when => nullif($4, ''), each_row => $5)`,
+			args[0], matview, numbersAsText, audience.notifyWhen, audience.eachRow).Scan(&number); err != nil {
+			return fmt.Errorf("%s: %w", command.CommandPath(), err)
+		}
+		fmt.Fprintf(p.stdout, "subscription %q has number %d\n", args[0], number)
+		return nil
+	})
+	return create
+}
+
+// nameAction is a command that calls one function with a name. done has the result as %[1]s and the name as %[2]s.
 func (p *program) nameAction(use, short, example, done, statement string) *cobra.Command {
 	command := &cobra.Command{Use: use, Short: short, Example: example}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (p *program) uploadCommand() *cobra.Command {
 		}
 		request, err := upload.NewRequest(args[0], values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		file, size, err := p.openFiles(args)
 		if err != nil {
@@ -91,6 +92,21 @@ func addOption(flags *pflag.FlagSet, name, usage string, values url.Values) {
 
 // flagOf is the name that an option of an import has as a flag.
 func flagOf(option string) string { return strings.ReplaceAll(option, "_", "-") }
+
+// asFlag names an option in an error as the command line does.
+func asFlag(err error) error {
+	wrong, isUsers := errors.AsType[*db.UserError](err)
+	if !isUsers {
+		return err
+	}
+	name, rest, _ := strings.Cut(wrong.Message, " ")
+	if !slices.ContainsFunc(upload.Options(), func(option upload.Option) bool { return option.Name == name }) {
+		return err
+	}
+	renamed := *wrong
+	renamed.Message = "--" + flagOf(name) + " " + rest
+	return &renamed
+}
 
 func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size int64, request upload.Request, asJSON bool) error {
 	progress, endProgress := p.progress(size)

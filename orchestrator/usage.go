@@ -135,6 +135,9 @@ func explainCompletion(root *cobra.Command) {
 		}[shell.Name()]
 		shell.Long = shell.Short + ". It completes the names of tables, views, subscriptions and sources too, " +
 			"by asking the database that DATABASE_URL names."
+		if shell.Name() == "bash" {
+			shell.Long += " It needs the package bash-completion."
+		}
 	}
 	help, _, err := root.Find([]string{"help"})
 	if err == nil {
