@@ -27,18 +27,15 @@ func (p *program) matviewCommand() *cobra.Command {
 	}
 	refresh.RunE = p.query(p.refresh)
 
-	list := &cobra.Command{
-		Use:     "list",
-		Short:   "List the materialized views, those that need attention first",
-		Example: "  orchestrator matview list",
-	}
-	list.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
-		matviews, err := matviewStatuses(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		return p.printStatuses(matviews)
-	})
+	list := p.listCommand("matview", "List the materialized views, those that need attention first",
+		"select * from tinydevcrm.matview_status order by is_troubled desc, relation::text",
+		func(pool *sql.DB, command *cobra.Command, _ []string) error {
+			matviews, err := matviewStatuses(command.Context(), pool)
+			if err != nil {
+				return err
+			}
+			return p.printStatuses(matviews)
+		})
 
 	command.AddCommand(p.createCommand(), p.watchCommand(),
 		p.scheduleCommand(),

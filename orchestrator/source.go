@@ -28,12 +28,8 @@ func (p *program) sourceCommand() *cobra.Command {
 		Long: "A source is a URL that orchestrator up fetches by a schedule and imports into a table.\n" +
 			"What fails changes nothing, and notifies.",
 	}
-	list := &cobra.Command{
-		Use:     "list",
-		Short:   "List the sources, and how their last runs went, those that fail first",
-		Example: "  orchestrator source list",
-	}
-	list.RunE = p.query(p.listSources)
+	list := p.listCommand("source", "List the sources, and how their last runs went, those that fail first",
+		"select * from tinydevcrm.source_status order by is_troubled desc, name", p.listSources)
 
 	var isForced bool
 	run := &cobra.Command{

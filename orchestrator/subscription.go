@@ -15,12 +15,8 @@ func (p *program) subscriptionCommand() *cobra.Command {
 		Use:   "subscription COMMAND",
 		Short: "Create, list, receive, test, alter, pause, mute, retry and replay subscriptions",
 	}
-	list := &cobra.Command{
-		Use:     "list",
-		Short:   "List the subscriptions and their pending deliveries, those that need attention first",
-		Example: "  orchestrator subscription list",
-	}
-	list.RunE = p.query(p.listSubscriptions)
+	list := p.listCommand("subscription", "List the subscriptions and their pending deliveries, those that need attention first",
+		"select * from tinydevcrm.subscription_status order by is_troubled desc, subscription", p.listSubscriptions)
 
 	command.AddCommand(list, p.replayEventsCommand(), p.testSubscriptionCommand(), p.previewMessageCommand(), p.alterSubscriptionCommand(), p.receiveCommand(),
 		p.muteCommand("mute SUBSCRIPTION", "Mute a subscription; it never gets the events of that time",

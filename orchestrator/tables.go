@@ -17,12 +17,8 @@ func (p *program) tableCommand() *cobra.Command {
 		Use:   "table COMMAND",
 		Short: "List, show and drop your tables; orchestrator upload makes them",
 	}
-	list := &cobra.Command{
-		Use:     "list",
-		Short:   "List your tables, those of the newest imports first",
-		Example: "  orchestrator table list",
-	}
-	list.RunE = p.query(p.listTables)
+	list := p.listCommand("table", "List your tables, those of the newest imports first",
+		"select * from tinydevcrm._list_tables('')", p.listTables)
 
 	var withDependents bool
 	drop := &cobra.Command{

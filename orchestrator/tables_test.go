@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -56,6 +57,11 @@ func TestEmptyLists(t *testing.T) {
 		if strings.Count(stdout, "\n") > 1 || !strings.Contains(stdout, want) || stdout+stderr == "" {
 			t.Errorf("%s says %q and %q", line, stdout, stderr)
 		}
+		if strings.HasSuffix(line, " list") {
+			if stdout := mustCommand(t, databaseURL, append(strings.Fields(line), "--json")...); stdout != "[]\n" {
+				t.Errorf("%s --json says %q", line, stdout)
+			}
+		}
 	}
 }
 
@@ -73,11 +79,26 @@ func TestFailuresFirst(t *testing.T) {
 		t.Errorf("the list is %s", list)
 	}
 
+	firstOf := func(list, field string) any {
+		t.Helper()
+		var rows []map[string]any
+		if err := json.Unmarshal([]byte(mustCommand(t, databaseURL, list, "list", "--json")), &rows); err != nil || len(rows) < 2 {
+			t.Fatalf("%s list --json has %d rows, %v", list, len(rows), err)
+		}
+		return rows[0][field]
+	}
+	if first := firstOf("matview", "relation"); first != "z" {
+		t.Errorf("the first as JSON is %v", first)
+	}
+
 	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('a')")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('z', 'z')")
 	dbtest.Exec(t, pool, "select tinydevcrm.drop_matview('z')")
 	list = mustCommand(t, databaseURL, "subscription", "list")
 	if lines = strings.Split(list, "\n"); !strings.HasPrefix(lines[1], "z ") || !strings.Contains(lines[1], "view dropped") || !strings.Contains(list, "\na ") {
 		t.Errorf("the list is %s", list)
+	}
+	if first := firstOf("subscription", "subscription"); first != "z" {
+		t.Errorf("the first as JSON is %v", first)
 	}
 }
