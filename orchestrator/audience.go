@@ -32,11 +32,12 @@ func (a *audience) addRecipients(command *cobra.Command) {
 
 func (p *program) audienceCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "audience NAME",
+		Use:   "audience SUBSCRIPTION",
 		Short: "Set which events a subscription gets, and in which parts",
 		Long: "Sets which events of its view a subscription gets, and in which parts, from the next event on. Without\n" +
 			"options it gets what the view notifies of.",
-		Example: "  orchestrator subscription audience sales --notify-when rows_added --to-column owner_email --allow-domain example.com",
+		Example: "  orchestrator subscription audience sales --notify-when rows_added \\\n" +
+			"    --to-column owner_email --allow-domain example.com",
 	}
 	audience := addAudience(command)
 	audience.addRecipients(command)

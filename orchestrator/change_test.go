@@ -26,7 +26,7 @@ func newOnChange(t *testing.T) (*sql.DB, *dbtest.Server) {
 	mustCommand(t, server.URL, "matview", "create", "v", "select count(*) as n from t")
 	mustCommand(t, server.URL, "matview", "create", "w", "select n + 1 as n from v")
 	for _, view := range []string{"v", "w"} {
-		if got := mustCommand(t, server.URL, "schedule", view, "when it changes"); !strings.Contains(got, `schedule "on change"`) {
+		if got := mustCommand(t, server.URL, "matview", "schedule", view, "when it changes"); !strings.Contains(got, `schedule "on change"`) {
 			t.Errorf("scheduled: %s", got)
 		}
 	}
@@ -223,17 +223,17 @@ func TestOnChangePausesAndFailures(t *testing.T) {
 	t.Parallel()
 	pool, server := newOnChange(t)
 	background(t, server.URL, upQuietly...)
-	mustCommand(t, server.URL, "pause", "v")
+	mustCommand(t, server.URL, "matview", "pause", "v")
 	dbtest.Exec(t, pool, "insert into t values (1)")
 	time.Sleep(1500 * time.Millisecond)
 	if got := rowOf(t, pool, "v"); got != 0 {
 		t.Errorf("v is paused and has %d", got)
 	}
-	mustCommand(t, server.URL, "resume", "v")
+	mustCommand(t, server.URL, "matview", "resume", "v")
 	dbtest.Eventually(t, 15*time.Second, "it goes on", func() bool { return rowOf(t, pool, "w") == 2 })
 
 	mustCommand(t, server.URL, "matview", "create", "f", "select 1 / (n - 5) as n from t")
-	mustCommand(t, server.URL, "schedule", "f", "on change")
+	mustCommand(t, server.URL, "matview", "schedule", "f", "on change")
 	dbtest.Exec(t, pool, "insert into t values (5)")
 	outcome := func() string {
 		return dbtest.Value[string](t, pool, "select last_outcome || ' ' || failure_count from tinydevcrm.matviews where relation = 'f'::regclass")
@@ -256,7 +256,7 @@ func TestOnChangeSurvivesTheProgram(t *testing.T) {
 	// As if it could be tracked.
 	dbtest.Exec(t, pool, "select tinydevcrm.track_table('knobs')")
 	dbtest.Exec(t, pool, "update tinydevcrm.matviews set untracked_reason = null where relation = 'slow'::regclass")
-	mustCommand(t, server.URL, "schedule", "slow", "on change")
+	mustCommand(t, server.URL, "matview", "schedule", "slow", "on change")
 	rest(t, pool)
 	dbtest.Exec(t, pool, "update knobs set seconds = 1.5")
 	_, _, end := begin(t, server.URL, upQuietly...)

@@ -72,7 +72,7 @@ func TestCitusMainJob(t *testing.T) {
 		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)
 	receiver, _ := newWebhook(t, pool, "w", always(http.StatusOK))
 	log, stderr := background(t, cluster.URL, upWithWebhooks...)
-	mustCommand(t, cluster.URL, "schedule", "v", "2 seconds")
+	mustCommand(t, cluster.URL, "matview", "schedule", "v", "2 seconds")
 	// Where pg_cron has no seconds, the loop begins at the full minute.
 	dbtest.Eventually(t, 90*time.Second, "three scheduled events, logged and posted", func() bool {
 		count := 0
@@ -112,7 +112,7 @@ func TestCitusMigrations(t *testing.T) {
 
 	mustCommand(t, cluster.URL, "upload", dbtest.Sample(t), "--distribute-by", "AColumnOfNumbers")
 	mustCommand(t, cluster.URL, "matview", "create", "v", "select * from sample")
-	mustCommand(t, cluster.URL, "schedule", "v", "5 seconds")
+	mustCommand(t, cluster.URL, "matview", "schedule", "v", "5 seconds")
 	mustCommand(t, cluster.URL, "migrate", "down", "--all")
 	for i, result := range onWorkers(t, pool, `
 		select count(*) from pg_roles where rolname like 'tinydevcrm%'`) {

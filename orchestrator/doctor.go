@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +18,7 @@ func (p *program) doctorCommand() *cobra.Command {
 		Long: "Connects, applies the missing migrations, lists what check_installation() finds then, and takes everything\n" +
 			"back. Run it as the role that will migrate. The exit code is 0 when tables, views, schedules and deliveries\n" +
 			"will work, even if something less does not.",
+		Example: "  orchestrator doctor --database-url postgres://owner@db.example.com/crm",
 		RunE: p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 			return p.examine(command.Context(), pool)
 		}),
@@ -47,7 +47,7 @@ func (p *program) examine(ctx context.Context, pool *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	if !printDiagnoses(p.stdout, findings) {
+	if !p.printDiagnoses(findings) {
 		fmt.Fprintln(p.stdout, "\nTinyDevCRM will not work here: see what is marked with !!")
 		return errSilent
 	}
@@ -63,20 +63,20 @@ type diagnosis struct {
 func (d *diagnosis) fields() []any { return append(d.finding.fields(), &d.isOK, &d.isNeeded) }
 
 // printDiagnoses reports whether everything that is needed is there.
-func printDiagnoses(w io.Writer, findings []diagnosis) (works bool) {
+func (p *program) printDiagnoses(findings []diagnosis) (works bool) {
 	works = true
 	for _, d := range findings {
-		mark := "ok"
+		mark, colour := "ok", green
 		switch {
 		case d.isOK:
 		case d.isNeeded:
-			mark, works = "!!", false
+			mark, colour, works = "!!", red, false
 		default:
-			mark = "!"
+			mark, colour = "! ", yellow
 		}
-		fmt.Fprintf(w, "%-2s  %s: %s\n", mark, d.what, d.detail)
+		fmt.Fprintf(p.stdout, "%s  %s: %s\n", p.painterOf(p.stdout).paint(colour, mark), d.what, d.detail)
 		if !d.isOK {
-			fmt.Fprintf(w, "    %s\n", d.hint)
+			fmt.Fprintf(p.stdout, "    %s\n", d.hint)
 		}
 	}
 	return works

@@ -14,7 +14,6 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 )
@@ -22,7 +21,7 @@ import (
 func (p *program) editCommand() *cobra.Command {
 	var file string
 	command := &cobra.Command{
-		Use:   "edit NAME",
+		Use:   "edit VIEW",
 		Short: "Give a materialized view another query, in $VISUAL or $EDITOR or from a file",
 		Long: "Give a materialized view another query, in $VISUAL or $EDITOR or from a file.\n\n" +
 			"Schedule, rule, subscriptions, grants and indexes stay. Views built on it are built again.\n" +
@@ -72,7 +71,7 @@ func (p *program) alterQuery(ctx context.Context, pool *sql.DB, name, query stri
 
 // editByHand opens the present query in an editor. When the new one has an error, its file stays.
 func (p *program) editByHand(ctx context.Context, pool *sql.DB, name string) error {
-	if file, ok := p.stdin.(*os.File); !ok || !term.IsTerminal(int(file.Fd())) {
+	if _, isTerminal := terminal(p.stdin); !isTerminal {
 		return badUsage("Give --query-file FILE, or --query-file - for standard input.",
 			"standard input is not a terminal, so no editor can open")
 	}
@@ -154,8 +153,9 @@ type matviewSettings struct {
 
 func (p *program) showCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show a materialized view: query, what it reads, rule, schedule, subscriptions",
+		Use:     "show VIEW",
+		Short:   "Show a materialized view: query, what it reads, rule, schedule, subscriptions",
+		Example: "  orchestrator matview show big_orders",
 	}
 	asJSON := command.Flags().Bool("json", false, "print JSON")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
@@ -174,12 +174,12 @@ func (p *program) showCommand() *cobra.Command {
 			encoder.SetIndent("", "  ")
 			return encoder.Encode(shown)
 		}
-		return shown.print(p.stdout)
+		return shown.print(p.newTable())
 	})
 	return command
 }
 
-func (m *matviewSettings) print(w io.Writer) error {
+func (m *matviewSettings) print(table *listing) error {
 	tracked := "yes"
 	if !m.IsTracked {
 		tracked = "no: " + orDash(m.UntrackedReason)
@@ -191,7 +191,6 @@ func (m *matviewSettings) print(w io.Writer) error {
 		joined := strings.Join(names, ", ")
 		return &joined
 	}
-	table := newTable(w)
 	table.row("view", m.Relation)
 	table.row("status", m.Status)
 	table.row("reads", orDash(list(m.Reads)))
@@ -209,9 +208,9 @@ func (m *matviewSettings) print(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(table.to)
 	for line := range strings.Lines(m.Query) {
-		if _, err := fmt.Fprintln(w, printable(strings.TrimSuffix(line, "\n"))); err != nil {
+		if _, err := fmt.Fprintln(table.to, printable(strings.TrimSuffix(line, "\n"))); err != nil {
 			return err
 		}
 	}

@@ -38,16 +38,19 @@ func (p *program) recordMailServer(ctx context.Context, pool *sql.DB) error {
 func (p *program) emailCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "email COMMAND",
-		Short: "Have events sent by e-mail",
-		Long: "An e-mail is a subscription with addresses, to which orchestrator up sends its events by SMTP_URL:\n" +
+		Short: "Send events by e-mail",
+		Long: "An e-mail is a subscription with addresses, to which orchestrator up sends its events by SMTP_URL:\n\n" +
 			"smtp://user:password@smtp.example.com:587?from=alerts@example.com\n\n" +
-			"Each recipient gets a letter of their own, and can unsubscribe. orchestrator subscription lists, pauses and drops it.",
+			"Each recipient gets a letter of their own, and can unsubscribe.\n" +
+			"orchestrator subscription lists, pauses and drops it.",
+		Annotations: map[string]string{restIn: "subscription"},
 	}
 	var matview, digest string
 	create := &cobra.Command{
-		Use:     "create NAME ADDRESS [ADDRESS…]",
-		Short:   "Have events sent to addresses",
-		Example: "  orchestrator email create alerts a@example.com b@example.com --matview big_orders --digest 'daily at 8:00'",
+		Use:   "create NAME ADDRESS [ADDRESS…]",
+		Short: "Send events to addresses",
+		Example: "  orchestrator email create alerts a@example.com b@example.com --matview big_orders \\\n" +
+			"    --digest 'daily at 8:00'",
 	}
 	create.Flags().StringVar(&matview, "matview", "", "only events of this materialized view")
 	create.Flags().StringVar(&digest, "digest", "", digestUsage)
@@ -65,8 +68,9 @@ func (p *program) emailCommand() *cobra.Command {
 		return nil
 	})
 	alter := &cobra.Command{
-		Use:   "alter NAME ADDRESS [ADDRESS…]",
-		Short: "Change the addresses of an e-mail; pending events go there",
+		Use:     "alter EMAIL ADDRESS [ADDRESS…]",
+		Short:   "Change the addresses of an e-mail; pending events go there",
+		Example: "  orchestrator email alter alerts c@example.com",
 	}
 	alter.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(), "select tinydevcrm.alter_email($1, $2)", args[0], pq.Array(args[1:])); err != nil {
@@ -84,8 +88,10 @@ const digestUsage = "send all events as one message at these times, such as 'dai
 
 func (p *program) digestCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:     "digest NAME [SCHEDULE]",
-		Short:   "Send all events of a webhook or an e-mail as one message at these times; without a schedule each at once",
+		Use:   "digest SUBSCRIPTION [SCHEDULE]",
+		Short: "Send all events as one message at certain times, or each at once",
+		Long: "Send all events of a webhook or an e-mail as one message at the times of a schedule. Without a schedule\n" +
+			"each event is sent at once.",
 		Example: "  orchestrator subscription digest alerts 'weekdays at 8:00 Europe/Berlin'",
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {

@@ -12,11 +12,11 @@ import (
 func (p *program) embedCommand() *cobra.Command {
 	var origins []string
 	command := &cobra.Command{
-		Use:   "embed NAME",
+		Use:   "embed VIEW",
 		Short: "Make the rows of a materialized view public, as a widget for other sites",
 		Long: "Make the rows of a materialized view public, as a widget for other sites.\n\n" +
 			"Everyone who has the address can read them; the origins only say on which sites browsers show them.",
-		Example: "  orchestrator matview embed digit --origin https://example.com",
+		Example: "  orchestrator matview embed big_orders --origin https://example.com",
 	}
 	command.Flags().StringSliceVar(&origins, "origin", nil,
 		"site that may show it, such as https://example.com, https://*.example.com, or * for any; may be repeated")
@@ -34,22 +34,6 @@ func (p *program) embedCommand() *cobra.Command {
 			return fmt.Errorf("embed %q: %w", args[0], err)
 		}
 		fmt.Fprintf(p.stdout, "%s is public: /embed/%s of the page\n", args[0], url.PathEscape(relation))
-		return nil
-	})
-	return command
-}
-
-func (p *program) unembedCommand() *cobra.Command {
-	command := &cobra.Command{
-		Use:   "unembed NAME",
-		Short: "Make the rows of a materialized view private again",
-	}
-	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.forbid_embedding($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("unembed %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is public no longer\n", args[0])
 		return nil
 	})
 	return command

@@ -18,8 +18,9 @@ const healthWithin = 4 * time.Second
 // healthCommand is for containers that have no other program that could send the request.
 func (p *program) healthCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "health",
-		Short: "Check that the page at $LISTEN_ADDR is alive, for Docker's health check",
+		Use:     "health",
+		Short:   "Check that the page at $LISTEN_ADDR is alive, for Docker's health check",
+		Example: "  LISTEN_ADDR=:5000 orchestrator health",
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), healthWithin)
 			defer cancel()

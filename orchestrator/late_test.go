@@ -22,7 +22,7 @@ func TestStatusOfLateAndRenamed(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "create table orders as select 1 as n")
 	mustCommand(t, databaseURL, "matview", "create", "v", "select n from orders", "--notify-when", "never")
-	mustCommand(t, databaseURL, "schedule", "v", "0 0 1 1 *")
+	mustCommand(t, databaseURL, "matview", "schedule", "v", "0 0 1 1 *")
 	mustCommand(t, databaseURL, "status")
 
 	dbtest.Exec(t, pool, "alter table orders rename to orders_2025")
@@ -49,7 +49,7 @@ func TestStatusOfLateAndRenamed(t *testing.T) {
 func TestRefreshUnderWayIsNotLate(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	mustCommand(t, databaseURL, "matview", "create", "v", "select 1 as n")
-	mustCommand(t, databaseURL, "schedule", "v", "0 0 1 1 *")
+	mustCommand(t, databaseURL, "matview", "schedule", "v", "0 0 1 1 *")
 	makeLate(t, pool)
 	status := func() string {
 		return dbtest.Value[string](t, pool, `

@@ -12,11 +12,11 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
@@ -55,6 +55,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		smtpURL:         getenv("SMTP_URL"),
 		publicURL:       getenv("PUBLIC_URL"),
 		editor:          cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
+		hasNoColour:     getenv("NO_COLOR") != "" || getenv("TERM") == "dumb",
+		isCompleting:    len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd),
 		stdin:           stdin,
 		stdout:          stdout,
 		stderr:          stderr,
@@ -71,15 +73,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	case errors.Is(err, errStopped):
 		fmt.Fprintln(stderr, cmp.Or(command.Annotations[whenStopped], "stopped"))
 	default:
-		fmt.Fprintf(stderr, "error: %s\n", describe(err))
+		fmt.Fprintf(stderr, "%s %s\n", p.painterOf(stderr).paint(red, "error:"), describe(err, p.suggest(ctx, command, err)))
 	}
 	return err
 }
 
-// describe formats an error for a terminal. The program's user is also its operator, so an internal error,
-// which Explain only logs, is printed in full.
-func describe(err error) string {
+// describe formats an error for a terminal, with a suggestion, if there is one. The program's user is also its operator,
+// so an internal error, which Explain only logs, is printed in full.
+func describe(err error, suggestion string) string {
 	problem := db.Explain(err)
+	problem.Hint = strings.TrimSpace(suggestion + " " + problem.Hint)
 	if problem.Status == 500 && problem.Code == "" && problem.Hint == "" {
 		return err.Error()
 	}
@@ -105,12 +108,15 @@ type program struct {
 	mail        *mail.Server
 	publicURL   string
 	editor      string
-	metricsAddr string
-	hosts       []string
-	webhooksTo  []netip.Prefix
-	hasUsers    bool
-	hasClock    bool
-	cronURL     string
+	hasNoColour bool
+	// isCompleting is whether a shell asks for completions: of a command line that is not whole yet.
+	isCompleting bool
+	metricsAddr  string
+	hosts        []string
+	webhooksTo   []netip.Prefix
+	hasUsers     bool
+	hasClock     bool
+	cronURL      string
 	// webhookProxy is whether webhooks go through the proxy of the environment.
 	webhookProxy bool
 	authURL      string
@@ -128,9 +134,16 @@ func (p *program) rootCommand() *cobra.Command {
 	up := p.upCommand()
 	root := &cobra.Command{
 		Use:   "orchestrator",
-		Short: "Upload a CSV, ask a question of it in SQL, be notified when the answer changes",
-		Long: "TinyDevCRM's program beside Postgres. Without a command it runs up.\n\n" +
-			"DATABASE_URL names the database. scripts/db url prints the URL of the private one.",
+		Short: "Upload a file, ask a question of it in SQL, be notified when the answer changes",
+		Long: "Upload a file, ask a question of it in SQL, be notified when the answer changes.\n\n" +
+			"TinyDevCRM's program beside Postgres. Without a command it runs up. DATABASE_URL names the database.\n" +
+			"scripts/db url prints the URL of the private one.",
+		Example: "  orchestrator\n" +
+			"  orchestrator upload orders.csv\n" +
+			"  orchestrator matview create big_orders 'select * from orders where total > 1000'\n" +
+			"  orchestrator matview schedule big_orders '5 seconds'\n" +
+			"  orchestrator webhook create alerts https://example.com/in --matview big_orders\n" +
+			"  orchestrator events tail --follow",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Annotations:   up.Annotations,
@@ -140,21 +153,26 @@ func (p *program) rootCommand() *cobra.Command {
 	root.PersistentPreRun = func(*cobra.Command, []string) { p.password = db.NewPasswordCommand(p.passwordCommand) }
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
-		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand(),
-		p.doctorCommand())
+		p.tableCommand(), p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.eventsCommand(),
+		p.statusCommand(), p.healthCommand(), p.doctorCommand(), p.manCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
+	root.SetUsageTemplate(p.usageTemplate())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
-	strict(root)
+	explainCompletion(root)
+	wrapHelp(root, p.helpColumns())
+	p.complete(root)
+	if !p.isCompleting {
+		strict(root)
+	}
 	return root
 }
 
 // logger writes text to a terminal and JSON to anything else.
 func logger(w io.Writer) *slog.Logger {
-	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if _, isTerminal := terminal(w); isTerminal {
 		return slog.New(slog.NewTextHandler(w, nil))
 	}
 	return slog.New(slog.NewJSONHandler(w, nil))

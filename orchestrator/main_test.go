@@ -126,8 +126,8 @@ func TestMainJob(t *testing.T) {
 	mustCommand(t, databaseURL, "upload", dbtest.Sample(t))
 	mustCommand(t, databaseURL, "matview", "create", "v", "--notify-when", "not_empty",
 		`select * from sample where "AColumnOfNumbers" = floor(extract(second from now()))::integer % 10`)
-	stdout, _ := background(t, databaseURL, "listen", "--subscription", t.Name())
-	mustCommand(t, databaseURL, "schedule", "v", "3 seconds")
+	stdout, _ := background(t, databaseURL, "subscription", "receive", t.Name())
+	mustCommand(t, databaseURL, "matview", "schedule", "v", "3 seconds")
 
 	// Where pg_cron has no seconds, the first run waits for the full minute.
 	var scheduled []eventLine
@@ -161,7 +161,7 @@ func TestMainJob(t *testing.T) {
 	if status := mustCommand(t, databaseURL, "status"); !strings.Contains(status, "3 seconds") {
 		t.Errorf("status: %s", status)
 	}
-	mustCommand(t, databaseURL, "unschedule", "v")
+	mustCommand(t, databaseURL, "matview", "unschedule", "v")
 	mustCommand(t, databaseURL, "matview", "drop", "v")
 }
 
@@ -169,12 +169,12 @@ func TestStatusCommand(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "create table numbers as select 1 as n")
 	mustCommand(t, databaseURL, "matview", "create", "v", "select 1 / n as n from numbers", "--key", "n")
-	mustCommand(t, databaseURL, "schedule", "v", "0 0 1 1 *")
-	mustCommand(t, databaseURL, "pause", "v")
+	mustCommand(t, databaseURL, "matview", "schedule", "v", "0 0 1 1 *")
+	mustCommand(t, databaseURL, "matview", "pause", "v")
 	if status := mustCommand(t, databaseURL, "status"); !strings.Contains(status, "paused") {
 		t.Errorf("a paused view: %s", status)
 	}
-	mustCommand(t, databaseURL, "resume", "v")
+	mustCommand(t, databaseURL, "matview", "resume", "v")
 	if status := mustCommand(t, databaseURL, "status", "--json"); !strings.Contains(status, `"method": "concurrently"`) ||
 		!strings.Contains(status, `-01-01 00:00:00+00"`) {
 		t.Errorf("a view with a key: %s", status)
@@ -325,12 +325,12 @@ func TestBadInput(t *testing.T) {
 		{"directory", databaseURL, []string{"upload", folder}, "is a directory"},
 		{"binary file", databaseURL, []string{"upload", write("binary.csv", "\x7fELF\x00\x01")}, "not text"},
 		{"missing table", databaseURL, []string{"matview", "create", "x", "select * from nope"}, `relation "nope" does not exist`},
-		{"missing view", databaseURL, []string{"schedule", "nope", "5 seconds"}, `relation "nope" does not exist`},
-		{"not watched", databaseURL, []string{"schedule", "numbers", "5 seconds"}, "is not watched"},
+		{"missing view", databaseURL, []string{"matview", "schedule", "nope", "5 seconds"}, `relation "nope" does not exist`},
+		{"not watched", databaseURL, []string{"matview", "schedule", "numbers", "5 seconds"}, "is not watched"},
 		{"two statements", databaseURL, []string{"matview", "create", "x", "select 1; drop table numbers"}, "exactly one query"},
 		{"query error", databaseURL, []string{"matview", "create", "x", "select nope from numbers"}, "LINE 1: select nope from numbers"},
-		{"61 seconds", databaseURL, []string{"schedule", "v", "61 seconds"}, "1 minute and 2 minutes"},
-		{"three fields", databaseURL, []string{"schedule", "v", "* * *"}, "is not a schedule"},
+		{"61 seconds", databaseURL, []string{"matview", "schedule", "v", "61 seconds"}, "1 minute and 2 minutes"},
+		{"three fields", databaseURL, []string{"matview", "schedule", "v", "* * *"}, "is not a schedule"},
 		{"port in use", databaseURL, []string{"up", "--listen-addr", taken.Addr().String()}, "cannot serve the page: listen tcp"},
 		{"no such port", databaseURL, []string{"up", "--listen-addr", "localhost:99999"}, "cannot serve the page"},
 		{"no database named", "", []string{"status"}, "DATABASE_URL is not set"},

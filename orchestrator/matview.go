@@ -14,76 +14,56 @@ import (
 func (p *program) matviewCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "matview COMMAND",
-		Short: "Create, show, edit, refresh, list and drop materialized views",
+		Short: "Create, schedule, show, edit, refresh, list and drop materialized views",
 	}
 
-	drop := &cobra.Command{
-		Use:   "drop NAME",
-		Short: "Drop a materialized view with its schedule; its subscriptions are notified and stay",
-	}
-	drop.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.drop_matview($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("drop materialized view %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%[1]s is dropped; orchestrator matview restore %[1]s makes it again\n", args[0])
-		return nil
-	})
-
-	restore := &cobra.Command{
-		Use:   "restore NAME",
-		Short: "Make a dropped materialized view again, with its rule, schedule and subscriptions",
-	}
-	restore.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		var relation string
-		if err := pool.QueryRowContext(command.Context(),
-			"select tinydevcrm.restore_matview($1)::text", args[0]).Scan(&relation); err != nil {
-			return fmt.Errorf("restore materialized view %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "%s is made again\n", relation)
-		return nil
-	})
-
-	accept := &cobra.Command{
-		Use:   "accept NAME",
-		Short: "Accept the tables that a view reads, although another one has the old name of one of them",
-	}
-	accept.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm.accept_tables($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("accept the tables of %q: %w", args[0], err)
-		}
-		fmt.Fprintf(p.stdout, "the tables that %s reads are accepted\n", args[0])
-		return nil
-	})
-
+	restore := p.nameAction("restore VIEW", "Make a dropped materialized view again, with its rule, schedule and subscriptions",
+		"  orchestrator matview restore big_orders", "%[1]s is made again\n", "select tinydevcrm.restore_matview($1)::text")
+	restore.Annotations = map[string]string{namesOf: droppedView}
 	refresh := &cobra.Command{
-		Use:   "refresh NAME",
-		Short: "Refresh a materialized view now",
+		Use:     "refresh VIEW",
+		Short:   "Refresh a materialized view now",
+		Example: "  orchestrator matview refresh big_orders",
 	}
 	refresh.RunE = p.query(p.refresh)
 
-	list := &cobra.Command{
-		Use:   "list",
-		Short: "List the materialized views, as status does",
-	}
-	list.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
-		matviews, err := matviewStatuses(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		return printStatuses(p.stdout, matviews)
-	})
+	list := p.listCommand("matview", "List the materialized views, those that need attention first",
+		"select * from tinydevcrm.matview_status order by is_troubled desc, relation::text",
+		func(pool *sql.DB, command *cobra.Command, _ []string) error {
+			matviews, err := matviewStatuses(command.Context(), pool)
+			if err != nil {
+				return err
+			}
+			return p.printStatuses(matviews)
+		})
 
 	command.AddCommand(p.createCommand(), p.watchCommand(),
-		p.rulesCommand("List the rules for when a refresh notifies",
+		p.scheduleCommand(),
+		p.viewAction("unschedule", "Stop the scheduled refreshes of a materialized view",
+			"%[2]s is no longer refreshed on a schedule\n", "unschedule_matview"),
+		p.viewAction("pause", "Pause a materialized view: its schedule does not refresh it",
+			"%[2]s is paused: no schedule refreshes it until orchestrator matview resume\n", "pause_matview"),
+		p.viewAction("resume", "End the pause of a materialized view", "%[2]s is no longer paused\n", "resume_matview"),
+		p.rulesCommand("List the rules for when a refresh notifies", "  orchestrator matview rules",
 			"select name, description from tinydevcrm.notify_rules order by rank"),
-		p.showCommand(), p.editCommand(), p.replayCommand(), drop, restore, p.droppedCommand(), accept,
-		refresh, list, p.embedCommand(), p.unembedCommand(),
-		p.muteCommand("Mute a materialized view: its refreshes go on, and none notifies",
+		p.showCommand(), p.editCommand(), p.replayCommand(), restore, p.droppedCommand(),
+		p.viewAction("drop", "Drop a materialized view with its schedule; its subscriptions are notified and stay",
+			"%[2]s is dropped; orchestrator matview restore %[2]s makes it again\n", "drop_matview"),
+		p.viewAction("accept", "Accept the tables that a view reads, although another one has an old name of theirs",
+			"the tables that %[2]s reads are accepted\n", "accept_tables"),
+		refresh, list, p.embedCommand(),
+		p.viewAction("unembed", "Make the rows of a materialized view private again", "%[2]s is public no longer\n", "forbid_embedding"),
+		p.muteCommand("mute VIEW", "Mute a materialized view: its refreshes go on, and none notifies",
+			"  orchestrator matview mute big_orders --for 8h",
 			"select tinydevcrm.mute_matview($1::text::regclass, now() + make_interval(secs => $2))"),
-		p.unmuteCommand("End the mute of a materialized view", "select tinydevcrm.unmute_matview($1::text::regclass)"))
+		p.viewAction("unmute", "End the mute of a materialized view", "%[2]s is no longer muted\n", "unmute_matview"))
 	return command
+}
+
+// viewAction is a command that calls one function with a materialized view. done has its name as %[2]s.
+func (p *program) viewAction(verb, short, done, function string) *cobra.Command {
+	return p.nameAction(verb+" VIEW", short, "  orchestrator matview "+verb+" big_orders", done,
+		"select tinydevcrm."+function+"($1::text::regclass)")
 }
 
 func (p *program) createCommand() *cobra.Command {
@@ -98,7 +78,7 @@ func (p *program) createCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "",
-		"rule for when a refresh notifies, by default one that fits the view; orchestrator matview rules lists them")
+		"rule for when a refresh notifies (default: one that fits the view); orchestrator matview rules lists them")
 	flags.StringSliceVar(&ignored, "ignore", nil,
 		"columns that the rules changed, rows_added and rows_removed ignore")
 	flags.DurationVar(&interval, "notify-interval", 0, "shortest time between two notifications, such as 10m")
@@ -125,7 +105,7 @@ func (p *program) createCommand() *cobra.Command {
 		if suggested != nil {
 			fmt.Fprintf(p.stdout, "%s has the rule %s\n", relation, *suggested)
 		}
-		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator schedule %s '5 seconds'\n", relation, relation)
+		fmt.Fprintf(p.stdout, "%s is created; next: orchestrator matview schedule %s '5 seconds'\n", relation, relation)
 		return nil
 	})
 	return command
@@ -138,8 +118,12 @@ func (p *program) watchCommand() *cobra.Command {
 	var interval, deadline time.Duration
 	var after int
 	command := &cobra.Command{
-		Use:   "watch NAME",
+		Use:   "watch VIEW",
 		Short: "Watch a materialized view made by hand, or change when one notifies",
+		Long: "Watch a materialized view made by hand, or change when one notifies.\n\n" +
+			"What is not given stays as it is.",
+		Example:     "  orchestrator matview watch big_orders --notify-when changed --notify-interval 10m",
+		Annotations: map[string]string{namesOf: anyView},
 	}
 	flags := command.Flags()
 	flags.StringVar(&notifyWhen, "notify-when", "", "as in matview create")
@@ -170,8 +154,9 @@ func (p *program) watchCommand() *cobra.Command {
 
 func (p *program) droppedCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "dropped",
-		Short: "List the dropped materialized views that can be restored",
+		Use:     "dropped",
+		Short:   "List the dropped materialized views that can be restored",
+		Example: "  orchestrator matview dropped",
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		dropped, err := db.Collect(command.Context(), pool, "list the dropped views",
@@ -183,8 +168,7 @@ func (p *program) droppedCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
-		table.row("MATVIEW", "DROPPED", "BY", "QUERY")
+		table := p.newList("there is no dropped view to restore", "MATVIEW", "DROPPED", "BY", "QUERY")
 		for _, row := range dropped {
 			table.row(row[0], row[1], row[2], row[3])
 		}
@@ -193,10 +177,11 @@ func (p *program) droppedCommand() *cobra.Command {
 	return command
 }
 
-func (p *program) rulesCommand(short, query string) *cobra.Command {
+func (p *program) rulesCommand(short, example, query string) *cobra.Command {
 	command := &cobra.Command{
-		Use:   "rules",
-		Short: short,
+		Use:     "rules",
+		Short:   short,
+		Example: example,
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		rules, err := db.Collect(command.Context(), pool, "list the rules",
@@ -205,7 +190,7 @@ func (p *program) rulesCommand(short, query string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
+		table := p.newTable()
 		for _, rule := range rules {
 			table.row(rule[0], rule[1])
 		}

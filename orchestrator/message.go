@@ -13,11 +13,12 @@ import (
 
 func (p *program) testSubscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "test NAME",
-		Short: "Send a message that is marked as a test, and print the answer; exit code 1 when it is refused",
+		Use:   "test SUBSCRIPTION",
+		Short: "Send a message that is marked as a test, and print the answer",
 		Long: "Send a message that is marked as a test, and print the answer; exit code 1 when it is refused.\n\n" +
 			"The orchestrator that runs sends it, as it sends events, but at once: also while the subscription is\n" +
 			"paused or its endpoint is down. It is no event, and its outcome does not count.",
+		Example: "  orchestrator subscription test sales",
 	}
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		outcome, err := trial.Ask(command.Context(), pool, args[0])
@@ -38,10 +39,11 @@ func (p *program) testSubscriptionCommand() *cobra.Command {
 
 func (p *program) previewMessageCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "preview NAME",
+		Use:   "preview SUBSCRIPTION",
 		Short: "Print the message of a subscription for its last event, or for an example",
 		Long: "Print the message of a subscription for its last event, or for an example.\n\n" +
 			"--title and --message preview other templates than its own.",
+		Example: "  orchestrator subscription preview sales --title '{{row_count}} orders are late'",
 	}
 	title, text := p.templateFlags(command)
 	p.publicURLFlag(command)
@@ -72,7 +74,7 @@ func (p *program) printMessage(m message.Message) error {
 	}
 	if !m.HasTemplate && len(m.Columns) > 0 {
 		fmt.Fprintln(p.stdout)
-		table := newTable(p.stdout)
+		table := p.newTable()
 		table.row(anyOf(m.Columns)...)
 		for _, row := range m.Rows {
 			table.row(anyOf(row)...)
@@ -99,23 +101,23 @@ func anyOf(texts []string) []any {
 	return values
 }
 
-func (p *program) editSubscriptionCommand() *cobra.Command {
+func (p *program) alterSubscriptionCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "edit NAME",
+		Use:   "alter SUBSCRIPTION",
 		Short: "Set the templates of a subscription's messages: title and text",
 		Long: "Set the templates of a subscription's messages, in Mustache.\n\n" +
 			"orchestrator subscription preview shows what comes of them.",
-		Example: "  orchestrator subscription edit chat --title '{{row_count}} orders are late' \\\n" +
+		Example: "  orchestrator subscription alter sales --title '{{row_count}} orders are late' \\\n" +
 			"    --message '{{#rows}}{{number}} of {{customer}}, due {{due}}\n  {{/rows}}{{link}}'",
 	}
 	title, text := p.templateFlags(command)
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if title() == nil && text() == nil {
-			return badUsage("Give --title, --message or --default.", "there is nothing to change")
+			return badUsage("Give --title, --message or --default.", "nothing to change")
 		}
 		if _, err := pool.ExecContext(command.Context(), "select tinydevcrm.alter_subscription($1, $2, $3)",
 			args[0], title(), text()); err != nil {
-			return fmt.Errorf("edit the subscription %q: %w", args[0], err)
+			return fmt.Errorf("alter the subscription %q: %w", args[0], err)
 		}
 		fmt.Fprintf(p.stdout, "subscription %q has its new templates\n", args[0])
 		return nil

@@ -78,7 +78,7 @@ func TestAMessageHasTemplatesAndALink(t *testing.T) {
 	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('push', $1, format => 'ntfy')", receiver.url+"/topic")
 	background(t, server.URL, append(upWithWebhooks, "--public-url", "https://crm.example.com/in")...)
 
-	stdout, stderr, err := command(t, server.URL, "", "subscription", "edit", "push",
+	stdout, stderr, err := command(t, server.URL, "", "subscription", "alter", "push",
 		"--title", "{{view}} has {{row_count}}", "--message", "{{#rows}}{{.}}{{/rows}} {{link}}")
 	if err != nil || !strings.Contains(stdout, `"push" has its new templates`) {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)

@@ -18,26 +18,28 @@ func (p *program) migrateCommand() *cobra.Command {
 	}
 
 	up := &cobra.Command{
-		Use:   "up [STEPS]",
-		Short: "Apply all migrations that are missing, or the next few",
+		Use:     "up [STEPS]",
+		Short:   "Apply all migrations that are missing, or the next few",
+		Example: "  orchestrator migrate up",
 	}
 	p.clockFlag(up)
 	var upSteps int
 	up.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		upSteps, err = positive(args, "the number of migrations")
+		upSteps, err = positive(args, "STEPS")
 		return err
 	}
 	up.RunE = p.migration(func(m *migrate.Migrator) error { return m.Up(upSteps) })
 
 	var all bool
 	down := &cobra.Command{
-		Use:   "down {STEPS | --all}",
-		Short: "Revert the last few migrations, or all; your own tables and views stay",
+		Use:     "down {STEPS | --all}",
+		Short:   "Revert the last few migrations, or all; your own tables and views stay",
+		Example: "  orchestrator migrate down 1",
 	}
 	down.Flags().BoolVar(&all, "all", false, "revert all of them, which drops the registry and all events")
 	var downSteps int
 	down.PreRunE = func(_ *cobra.Command, args []string) (err error) {
-		downSteps, err = positive(args, "the number of migrations")
+		downSteps, err = positive(args, "STEPS")
 		if err == nil && all == (downSteps > 0) {
 			err = badUsage("orchestrator migrate down 1, or orchestrator migrate down --all", "say how many migrations to revert")
 		}
@@ -46,14 +48,23 @@ func (p *program) migrateCommand() *cobra.Command {
 	down.RunE = p.migration(func(m *migrate.Migrator) error { return m.Down(downSteps) })
 
 	version := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of the schema",
+		Use:     "version",
+		Short:   "Print the version of the schema",
+		Example: "  orchestrator migrate version",
 	}
 	version.RunE = p.migration(func(*migrate.Migrator) error { return nil })
 
+	command.AddCommand(up, down, version, p.forceCommand())
+	return command
+}
+
+func (p *program) forceCommand() *cobra.Command {
 	force := &cobra.Command{
 		Use:   "force VERSION",
-		Short: "Set the version without applying anything, after you have repaired a failed migration by hand",
+		Short: "Set the version of the schema, and apply nothing",
+		Long: "Set the version of the schema, and apply nothing: for use after you have repaired a failed migration by\n" +
+			"hand.",
+		Example: "  orchestrator migrate force 42",
 	}
 	var forced int
 	force.PreRunE = func(_ *cobra.Command, args []string) (err error) {
@@ -63,9 +74,7 @@ func (p *program) migrateCommand() *cobra.Command {
 		return nil
 	}
 	force.RunE = p.migration(func(m *migrate.Migrator) error { return m.Force(forced) })
-
-	command.AddCommand(up, down, version, force)
-	return command
+	return force
 }
 
 // migration runs work and prints the resulting version.

@@ -255,7 +255,7 @@ func (f *minefield) runProgram() {
 	for _, number := range f.set {
 		for _, line := range []string{
 			"status", "matview list", "matview refresh eve.{view}", "matview watch eve.{view} --notify-when always",
-			"schedule eve.{view} 1h", "matview embed eve.{view} --origin *", "unschedule eve.{view}", "matview unembed eve.{view}",
+			"matview schedule eve.{view} 1h", "matview embed eve.{view} --origin *", "matview unschedule eve.{view}", "matview unembed eve.{view}",
 			"upload --schema eve --table {table} --mode append " + dbtest.Sample(f.t),
 		} {
 			args := strings.Fields(placeOf(number).Replace(line))

@@ -56,9 +56,9 @@ func TestARentedServer(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"matview", "create", "v", "select * from numbers", "--notify-when", "always"},
-		{"schedule", "v", "5 seconds"},
+		{"matview", "schedule", "v", "5 seconds"},
 		{"matview", "create", "w", "select count(*) as n from numbers", "--notify-when", "always"},
-		{"schedule", "w", "on change"},
+		{"matview", "schedule", "w", "on change"},
 		{"webhook", "create", "hook", received.url, "--matview", "w"},
 	} {
 		mustCommand(t, server.URL, args...)

@@ -28,14 +28,15 @@ func (p *program) replayCommand() *cobra.Command {
 	var since, interval time.Duration
 	var after int
 	command := &cobra.Command{
-		Use:   "replay NAME",
-		Short: "Show at which of its past refreshes a view would have notified by a rule",
+		Use:     "replay VIEW",
+		Short:   "Show at which of its past refreshes a view would have notified by a rule",
+		Example: "  orchestrator matview replay big_orders --rule rows_added --since 720h",
 	}
 	flags := command.Flags()
-	flags.StringVar(&rule, "rule", "", "the rule, by default that of the view; orchestrator matview rules lists them")
+	flags.StringVar(&rule, "rule", "", "the rule (default: that of the view); orchestrator matview rules lists them")
 	flags.DurationVar(&since, "since", 7*24*time.Hour, "how far to look back")
-	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create; by default that of the view")
-	flags.IntVar(&after, "notify-after", 1, "as in matview create; by default that of the view")
+	flags.DurationVar(&interval, "notify-interval", 0, "as in matview create (default: that of the view)")
+	flags.IntVar(&after, "notify-after", 1, "as in matview create; if it is not given, that of the view")
 	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		found, err := db.Collect(command.Context(), pool, "replay the rule", (*replayed).fields, `
 			select to_char(started_at, 'YYYY-MM-DD HH24:MI:SSOF'), event_id, is_known, why, row_count, added_count, removed_count
@@ -48,8 +49,7 @@ func (p *program) replayCommand() *cobra.Command {
 			return err
 		}
 		known := 0
-		table := newTable(p.stdout)
-		table.row("REFRESH", "EVENT", "ROWS", "ADDED", "REMOVED", "WHY")
+		table := p.newList("", "REFRESH", "EVENT", "ROWS", "ADDED", "REMOVED", "WHY")
 		for _, r := range found {
 			if r.isKnown {
 				known++

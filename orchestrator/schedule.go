@@ -9,7 +9,7 @@ import (
 
 func (p *program) scheduleCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "schedule NAME SCHEDULE",
+		Use:   "schedule VIEW SCHEDULE",
 		Short: "Refresh a materialized view now and from now on by a schedule",
 		Long: "Refresh a materialized view now and from now on by a schedule.\n\n" +
 			"A schedule is in words, such as hourly, daily at 7:00, weekdays at 9:00, monday and thursday at 18:30 or\n" +
@@ -17,10 +17,10 @@ func (p *program) scheduleCommand() *cobra.Command {
 			"name of a time zone may follow. Without one it is in pg_cron's, which is GMT unless cron.timezone is set.\n" +
 			"Or it is on change: as soon as a table that the view reads has changed.\n\n" +
 			"When the first refresh fails, the exit code is 1, and the schedule is set all the same.",
-		Example: "  orchestrator schedule matview '5 seconds'\n" +
-			"  orchestrator schedule matview 'daily at 7:00' --time-zone Europe/Berlin\n" +
-			"  orchestrator schedule matview '0 7 * * 1-5'\n" +
-			"  orchestrator schedule matview 'on change'",
+		Example: "  orchestrator matview schedule big_orders '5 seconds'\n" +
+			"  orchestrator matview schedule big_orders 'daily at 7:00' --time-zone Europe/Berlin\n" +
+			"  orchestrator matview schedule big_orders '0 7 * * 1-5'\n" +
+			"  orchestrator matview schedule big_orders 'on change'",
 	}
 	timeZone := command.Flags().String("time-zone", "", "the time zone of the schedule, such as Europe/Berlin")
 	catchUp := command.Flags().Bool("catch-up", false,
@@ -39,35 +39,6 @@ func (p *program) scheduleCommand() *cobra.Command {
 		if code != "" {
 			return failedRefresh("the schedule is set, and the first refresh", args[0], message, code)
 		}
-		return nil
-	})
-	return command
-}
-
-func (p *program) unscheduleCommand() *cobra.Command {
-	return p.relationCommand("unschedule", "Stop the scheduled refreshes of a materialized view",
-		"%s is no longer refreshed on a schedule\n")
-}
-
-func (p *program) pauseCommand() *cobra.Command {
-	return p.relationCommand("pause", "Let the schedule of a materialized view pass it over for now",
-		"%s is paused: no schedule refreshes it until orchestrator resume\n")
-}
-
-func (p *program) resumeCommand() *cobra.Command {
-	return p.relationCommand("resume", "End the pause of a materialized view",
-		"%s is no longer paused\n")
-}
-
-// relationCommand is a command that calls the function of its name for one materialized view.
-func (p *program) relationCommand(verb, short, done string) *cobra.Command {
-	command := &cobra.Command{Use: verb + " NAME", Short: short}
-	command.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
-		if _, err := pool.ExecContext(command.Context(),
-			"select tinydevcrm."+verb+"_matview($1::text::regclass)", args[0]); err != nil {
-			return fmt.Errorf("%s %q: %w", verb, args[0], err)
-		}
-		fmt.Fprintf(p.stdout, done, args[0])
 		return nil
 	})
 	return command

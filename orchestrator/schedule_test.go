@@ -97,17 +97,17 @@ func TestScheduleWhoseFirstRefreshFails(t *testing.T) {
 	dbtest.Exec(t, pool, "create table divisors as select 1 as n")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 / n as n from divisors')")
 	dbtest.Exec(t, pool, "update divisors set n = 0")
-	stdout, stderr, err := command(t, databaseURL, "", "schedule", "v", "1 hour")
+	stdout, stderr, err := command(t, databaseURL, "", "matview", "schedule", "v", "1 hour")
 	if err == nil || !strings.Contains(stdout, `v is refreshed on schedule "0 * * * *"`) ||
 		!strings.Contains(stderr, "the schedule is set, and the first refresh of v failed: division by zero (SQLSTATE 22012)") {
 		t.Errorf("it ends with %v, and says %q and %q", err, stdout, stderr)
 	}
 
 	dbtest.Exec(t, pool, "update divisors set n = 1")
-	if stdout, stderr, err := command(t, databaseURL, "", "schedule", "v", "1 hour"); err != nil || stderr != "" {
+	if stdout, stderr, err := command(t, databaseURL, "", "matview", "schedule", "v", "1 hour"); err != nil || stderr != "" {
 		t.Errorf("one that succeeds ends with %v: %q, %q", err, stdout, stderr)
 	}
-	if said := mustCommand(t, databaseURL, "schedule", "v", "weekdays at 9:00", "--time-zone", "europe/berlin", "--catch-up=false"); said != "v is refreshed on schedule \"0 9 * * 1-5 Europe/Berlin\"\n" {
+	if said := mustCommand(t, databaseURL, "matview", "schedule", "v", "weekdays at 9:00", "--time-zone", "europe/berlin", "--catch-up=false"); said != "v is refreshed on schedule \"0 9 * * 1-5 Europe/Berlin\"\n" {
 		t.Errorf("words and a time zone say %q", said)
 	}
 	if makesUp := dbtest.Value[bool](t, pool, "select catch_up from tinydevcrm.matviews where relation = 'v'::regclass"); makesUp {

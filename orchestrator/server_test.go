@@ -38,7 +38,7 @@ func TestMigrateManyAtOnceAndDown(t *testing.T) {
 	defer pool.Close()
 	mustCommand(t, server.URL, "upload", dbtest.Sample(t))
 	mustCommand(t, server.URL, "matview", "create", "v", "select * from sample")
-	mustCommand(t, server.URL, "schedule", "v", "5 seconds")
+	mustCommand(t, server.URL, "matview", "schedule", "v", "5 seconds")
 	dbtest.Exec(t, pool, "select cron.schedule('0 0 1 1 *', 'select 1')")
 
 	mustCommand(t, server.URL, "migrate", "down", "--all")

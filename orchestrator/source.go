@@ -24,15 +24,19 @@ import (
 func (p *program) sourceCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "source COMMAND",
-		Short: "Have files fetched from a URL again and again",
+		Short: "Fetch files from a URL again and again, and import them",
 		Long: "A source is a URL that orchestrator up fetches by a schedule and imports into a table.\n" +
 			"What fails changes nothing, and notifies.",
 	}
-	list := &cobra.Command{Use: "list", Short: "List the sources, and how their last runs went"}
-	list.RunE = p.query(p.listSources)
+	list := p.listCommand("source", "List the sources, and how their last runs went, those that fail first",
+		"select * from tinydevcrm.source_status order by is_troubled desc, name", p.listSources)
 
 	var isForced bool
-	run := &cobra.Command{Use: "run NAME", Short: "Have a source fetched now"}
+	run := &cobra.Command{
+		Use:     "run SOURCE",
+		Short:   "Fetch a source now",
+		Example: "  orchestrator source run orders --force",
+	}
 	run.Flags().BoolVar(&isForced, "force", false, "even if the server says that nothing is new")
 	run.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		if _, err := pool.ExecContext(command.Context(), "select tinydevcrm.run_source($1, $2)", args[0], isForced); err != nil {
@@ -43,9 +47,9 @@ func (p *program) sourceCommand() *cobra.Command {
 	})
 
 	command.AddCommand(p.createSourceCommand(), p.alterSourceCommand(), list, p.showSourceCommand(), run,
-		p.subscriptionAction("pause NAME", "Pause the schedule of a source", "source %[2]q is paused\n", "select tinydevcrm.pause_source($1)"),
-		p.subscriptionAction("resume NAME", "Resume the schedule of a source", "source %[2]q is resumed\n", "select tinydevcrm.resume_source($1)"),
-		p.subscriptionAction("drop NAME", "Drop a source with its runs; the table stays", "source %[2]q is dropped\n", "select tinydevcrm.drop_source($1)"))
+		p.nameAction("pause SOURCE", "Pause the schedule of a source", "  orchestrator source pause orders", "source %[2]q is paused\n", "select tinydevcrm.pause_source($1)"),
+		p.nameAction("resume SOURCE", "Resume the schedule of a source", "  orchestrator source resume orders", "source %[2]q is resumed\n", "select tinydevcrm.resume_source($1)"),
+		p.nameAction("drop SOURCE", "Drop a source with its runs; the table stays", "  orchestrator source drop orders", "source %[2]q is dropped\n", "select tinydevcrm.drop_source($1)"))
 	return command
 }
 
@@ -99,10 +103,7 @@ func (s *sourcePlan) addOptions(command *cobra.Command, except ...string) {
 		case "keep_table":
 			usage = "whether mode replace keeps the columns and types of the table: yes (the default) or no"
 		}
-		command.Flags().Func(strings.ReplaceAll(option.Name, "_", "-"), usage, func(value string) error {
-			s.values.Add(option.Name, value)
-			return nil
-		})
+		addOption(command.Flags(), option.Name, usage, s.values)
 	}
 }
 
@@ -115,9 +116,10 @@ func (p *program) createSourceCommand() *cobra.Command {
 	var plan sourcePlan
 	create := &cobra.Command{
 		Use:   "create NAME URL",
-		Short: "Have a URL fetched and imported, now and by a schedule",
+		Short: "Fetch and import a URL, now and by a schedule",
 		Example: "  orchestrator source create orders https://example.com/export.csv --schedule 'daily at 6:00'\n" +
-			"  orchestrator source create orders https://example.com/export.csv --mode upsert --key id --http-header @secret",
+			"  orchestrator source create orders https://example.com/export.csv --mode upsert --key id \\\n" +
+			"    --http-header @secret",
 	}
 	plan.addFlags(create)
 	create.Flags().StringVar(&plan.basic, "basic-auth", "", "user:password for HTTP Basic; @FILE reads it from a file")
@@ -126,7 +128,7 @@ func (p *program) createSourceCommand() *cobra.Command {
 	create.RunE = func(command *cobra.Command, args []string) error {
 		request, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		basic, err := basicHeader(plan.basic)
 		if err != nil {
@@ -152,7 +154,12 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	var plan sourcePlan
 	var mode string
 	var key []string
-	alter := &cobra.Command{Use: "alter NAME [URL]", Short: "Change the URL, headers, schedule, mode, limits or options of a source; what is not given stays"}
+	alter := &cobra.Command{
+		Use:     "alter SOURCE [URL]",
+		Short:   "Change the URL, headers, schedule, mode, limits or options of a source",
+		Long:    "Change the settings of a source, from its next run on. What is not given stays as it is.",
+		Example: "  orchestrator source alter orders --schedule hourly --new-columns add",
+	}
 	plan.addFlags(alter)
 	plan.addOptions(alter, "table", "mode", "key")
 	var isOnRequest bool
@@ -172,7 +179,7 @@ func (p *program) alterSourceCommand() *cobra.Command {
 	alter.RunE = plan.shape.withHeaders(p, func(pool *sql.DB, command *cobra.Command, args []string, headers string) error {
 		_, options, err := upload.StoreOptions(args[0], plan.values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		var target sql.Null[string]
 		if len(args) == 2 {
@@ -202,10 +209,11 @@ func (p *program) alterSourceCommand() *cobra.Command {
 type sourceRow struct {
 	name, table, status, schedule, next, imported, lastRun, remark string
 	rows                                                           sql.Null[int64]
+	isTroubled                                                     bool
 }
 
 func (r *sourceRow) fields() []any {
-	return []any{&r.name, &r.table, &r.status, &r.schedule, &r.next, &r.imported, &r.rows, &r.lastRun, &r.remark}
+	return []any{&r.name, &r.table, &r.status, &r.schedule, &r.next, &r.imported, &r.rows, &r.lastRun, &r.remark, &r.isTroubled}
 }
 
 func (p *program) listSources(pool *sql.DB, command *cobra.Command, _ []string) error {
@@ -213,20 +221,19 @@ func (p *program) listSources(pool *sql.DB, command *cobra.Command, _ []string) 
 		select name, table_name, status, coalesce(schedule, '-'),
 		       coalesce(to_char(coalesce(next_attempt_at, next_due_at), 'YYYY-MM-DD HH24:MI:SSOF'), '-'),
 		       coalesce(to_char(imported_at, 'YYYY-MM-DD HH24:MI:SSOF'), '-'), row_count, coalesce(last_run, '-'),
-		       coalesce(error_message, url)
+		       coalesce(error_message, url), is_troubled
 		  from tinydevcrm.source_status
-		 order by name`)
+		 order by is_troubled desc, name`)
 	if err != nil {
 		return err
 	}
-	table := newTable(p.stdout)
-	table.row("SOURCE", "TABLE", "STATUS", "SCHEDULE", "NEXT", "IMPORTED", "ROWS", "LAST RUN", "URL OR WHY")
+	table := p.newList("there is no source; orchestrator source create makes one", "SOURCE", "TABLE", "STATUS", "SCHEDULE", "NEXT", "IMPORTED", "ROWS", "LAST RUN", "URL OR WHY")
 	for _, r := range rows {
 		count := "-"
 		if r.rows.Valid {
 			count = fmt.Sprint(r.rows.V)
 		}
-		table.row(r.name, r.table, r.status, r.schedule, r.next, r.imported, count, r.lastRun, db.ReadProblem(r.remark).Message)
+		table.row(r.name, r.table, alarming(r.status, r.isTroubled), r.schedule, r.next, r.imported, count, r.lastRun, db.ReadProblem(r.remark).Message)
 	}
 	return table.Flush()
 }
@@ -239,7 +246,11 @@ func (r *runRow) fields() []any {
 }
 
 func (p *program) showSourceCommand() *cobra.Command {
-	show := &cobra.Command{Use: "show NAME", Short: "Show the last runs of a source, and what to do when the last one failed"}
+	show := &cobra.Command{
+		Use:     "show SOURCE",
+		Short:   "Show the last runs of a source, and what to do when the last one failed",
+		Example: "  orchestrator source show orders",
+	}
 	show.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
 		rows, err := db.Collect(command.Context(), pool, "list the runs", (*runRow).fields, `
 			select to_char(created_at, 'YYYY-MM-DD HH24:MI:SSOF'), status, attempts::text, coalesce(byte_count::text, '-'),
@@ -252,10 +263,9 @@ func (p *program) showSourceCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
-		table.row("DUE", "STATUS", "ATTEMPTS", "BYTES", "ROWS", "IMPORT", "WHY")
+		table := p.newList("it has not run yet; orchestrator source run fetches it now", "DUE", "STATUS", "ATTEMPTS", "BYTES", "ROWS", "IMPORT", "WHY")
 		for _, r := range rows {
-			table.row(r.due, r.status, r.attempts, r.bytes, r.rows, r.importNumber, db.ReadProblem(r.message).Message)
+			table.row(r.due, alarming(r.status, r.status == "failed"), r.attempts, r.bytes, r.rows, r.importNumber, db.ReadProblem(r.message).Message)
 		}
 		if err := table.Flush(); err != nil || len(rows) == 0 {
 			return err

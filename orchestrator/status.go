@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/lib/pq"
@@ -52,7 +51,11 @@ func (p *program) statusCommand() *cobra.Command {
 	var asJSON, quiet bool
 	command := &cobra.Command{
 		Use:   "status",
-		Short: "Show the materialized views; exit code 1 when one needs attention or the server is not set up right",
+		Short: "Show the materialized views and whatever needs attention",
+		Long: "Show the materialized views, those that need attention first, and the subscriptions, sources and settings of\n" +
+			"the server that need it. The exit code is 1 when anything does.",
+		Example: "  orchestrator status\n" +
+			"  orchestrator status --json",
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	command.Flags().BoolVar(&quiet, "quiet", false,
@@ -75,37 +78,47 @@ func (p *program) statusCommand() *cobra.Command {
 			encoder.SetIndent("", "  ")
 			err = encoder.Encode(matviews)
 		default:
-			err = printStatuses(p.stdout, matviews)
+			err = p.printStatuses(matviews)
 		}
 		if err != nil {
 			return fmt.Errorf("print the status: %w", err)
 		}
-		findings, err := checkInstallation(command.Context(), pool)
+		hasTroubles, err := p.printTroubles(command.Context(), pool)
 		if err != nil {
 			return err
-		}
-		for _, finding := range findings {
-			fmt.Fprintf(p.stderr, "not ok: %s (%s)\n  Hint: %s\n", finding.what, printable(finding.detail), finding.hint)
-		}
-		troubles, err := subscriptionTroubles(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		others, err := sourceTroubles(command.Context(), pool)
-		if err != nil {
-			return err
-		}
-		troubles = append(troubles, others...)
-		for _, trouble := range troubles {
-			fmt.Fprintln(p.stderr, printable(trouble))
 		}
 		isTroubled := func(m matviewStatus) bool { return m.IsTroubled }
-		if len(findings)+len(troubles) > 0 || slices.ContainsFunc(matviews, isTroubled) {
+		if hasTroubles || slices.ContainsFunc(matviews, isTroubled) {
 			return errSilent
 		}
 		return nil
 	})
 	return command
+}
+
+// printTroubles prints what needs attention beside the views, and reports whether anything does.
+func (p *program) printTroubles(ctx context.Context, pool *sql.DB) (bool, error) {
+	findings, err := checkInstallation(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	painter := p.painterOf(p.stderr)
+	for _, finding := range findings {
+		fmt.Fprintf(p.stderr, "%s: %s (%s)\n  Hint: %s\n", painter.paint(red, "not ok"), finding.what, printable(finding.detail), finding.hint)
+	}
+	troubles, err := subscriptionTroubles(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	others, err := sourceTroubles(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	troubles = append(troubles, others...)
+	for _, trouble := range troubles {
+		fmt.Fprintln(p.stderr, painter.paint(red, printable(trouble)))
+	}
+	return len(findings)+len(troubles) > 0, nil
 }
 
 func (m *matviewStatus) fields() []any {
@@ -124,7 +137,7 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       row_count, duration::text, error_code, error_message,
 		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled
 		  from tinydevcrm.matview_status
-		 order by relation::text`)
+		 order by is_troubled desc, relation::text`)
 }
 
 // subscriptionTroubles returns the subscriptions that need attention, such as those whose deliveries fail.
@@ -149,13 +162,9 @@ func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
 		"select finding, detail, hint from tinydevcrm._list_findings() where not is_ok and weight <> 'limit'")
 }
 
-func printStatuses(w io.Writer, matviews []matviewStatus) error {
-	if len(matviews) == 0 {
-		_, err := fmt.Fprintln(w, "no materialized view is watched; create one with orchestrator matview create")
-		return err
-	}
-	table := newTable(w)
-	table.row("MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST CHANGE", "LAST REFRESH", "CHECKED", "NEXT", "ROWS", "TRACKED",
+func (p *program) printStatuses(matviews []matviewStatus) error {
+	table := p.newList("no materialized view is watched; orchestrator matview create makes one",
+		"MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST CHANGE", "LAST REFRESH", "CHECKED", "NEXT", "ROWS", "TRACKED",
 		"WHAT IS WRONG")
 	for _, m := range matviews {
 		wrong := "-"
@@ -177,7 +186,7 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		if m.MutedUntil != nil {
 			notifyWhen += ", muted until " + *m.MutedUntil
 		}
-		table.row(m.Matview, m.Status, orDash(m.Schedule),
+		table.row(m.Matview, alarming(m.Status, m.IsTroubled), orDash(m.Schedule),
 			notifyWhen, orDash(m.LastChangedAt), orDash(m.LastRefreshedAt), orDash(m.LastCheckedAt), orDash(m.NextDueAt),
 			orDash(m.RowCount), tracked, wrong)
 	}

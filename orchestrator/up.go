@@ -39,8 +39,10 @@ const (
 
 func (p *program) upCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:         "up",
-		Short:       "Migrate, serve the page, log events, post webhooks (the default command)",
+		Use:   "up",
+		Short: "Migrate, serve the page, log events, post webhooks (the default command)",
+		Example: "  orchestrator up\n" +
+			"  orchestrator up --listen-addr :5000 --public-url https://crm.example.com --host crm.example.com",
 		Annotations: map[string]string{untilStopped: "yes"},
 		RunE: func(command *cobra.Command, _ []string) error {
 			return p.up(command.Context())
@@ -51,7 +53,7 @@ func (p *program) upCommand() *cobra.Command {
 		addr = defaultListenAddr
 	}
 	command.Flags().StringVar(&p.listenAddr, "listen-addr", addr,
-		"host:port of the page (default $LISTEN_ADDR)")
+		"host:port of the page; $LISTEN_ADDR sets it too")
 	p.publicURLFlag(command)
 	p.clockFlag(command)
 	p.cronURLFlag(command)

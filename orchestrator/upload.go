@@ -10,12 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	"github.com/spf13/pflag"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
@@ -24,17 +25,21 @@ import (
 
 func (p *program) uploadCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:         "upload FILE [FILE…]",
-		Short:       "Import files into a table: CSV, JSON, Parquet, Excel workbooks, plain, compressed or in a zip; - reads standard input",
+		Use:   "upload FILE [FILE…]",
+		Short: "Import files into a table: CSV, JSON, Parquet or Excel workbooks",
+		Long: "Import files into a table: CSV, JSON, Parquet or Excel workbooks, plain, compressed or in a zip.\n\n" +
+			"- reads standard input. Several files go into one table. Without options the program finds how a file is\n" +
+			"written, and the narrowest type for each column that loses nothing. --dry-run shows both and imports nothing.",
+		Example: "  orchestrator upload orders.csv\n" +
+			"  orchestrator upload orders.csv --mode upsert --key id\n" +
+			"  orchestrator upload january.csv february.csv --table orders --mode append\n" +
+			"  curl https://example.com/orders.csv | orchestrator upload - --table orders",
 		Annotations: map[string]string{whenStopped: "stopped; nothing was imported"},
 	}
 	flags := command.Flags()
 	values := make(url.Values)
 	for _, option := range upload.Options() {
-		flags.Func(strings.ReplaceAll(option.Name, "_", "-"), option.Usage, func(value string) error {
-			values.Add(option.Name, value)
-			return nil
-		})
+		addOption(flags, option.Name, option.Usage, values)
 	}
 	isHeadless := flags.Bool("no-header", false, "the same as --header no")
 	isDry := flags.Bool("dry-run", false, "print what would be done, judged by the first 256 kB, and change nothing")
@@ -49,7 +54,7 @@ func (p *program) uploadCommand() *cobra.Command {
 		}
 		request, err := upload.NewRequest(args[0], values)
 		if err != nil {
-			return err
+			return asFlag(err)
 		}
 		file, size, err := p.openFiles(args)
 		if err != nil {
@@ -68,6 +73,39 @@ func (p *program) uploadCommand() *cobra.Command {
 		})
 	}
 	return command
+}
+
+// An optionValue is an option of an import, which may be given several times.
+type optionValue struct {
+	values url.Values
+	name   string
+}
+
+func (v optionValue) Set(value string) error { v.values.Add(v.name, value); return nil }
+func (v optionValue) Type() string           { return "func" }
+func (v optionValue) String() string         { return strings.Join(v.values[v.name], ",") }
+
+// addOption adds an option of an import to those of a command.
+func addOption(flags *pflag.FlagSet, name, usage string, values url.Values) {
+	flags.Var(optionValue{values, name}, flagOf(name), usage)
+}
+
+// flagOf is the name that an option of an import has as a flag.
+func flagOf(option string) string { return strings.ReplaceAll(option, "_", "-") }
+
+// asFlag names an option in an error as the command line does.
+func asFlag(err error) error {
+	wrong, isUsers := errors.AsType[*db.UserError](err)
+	if !isUsers {
+		return err
+	}
+	name, rest, _ := strings.Cut(wrong.Message, " ")
+	if !slices.ContainsFunc(upload.Options(), func(option upload.Option) bool { return option.Name == name }) {
+		return err
+	}
+	renamed := *wrong
+	renamed.Message = "--" + flagOf(name) + " " + rest
+	return &renamed
 }
 
 func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size int64, request upload.Request, asJSON bool) error {
@@ -116,7 +154,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 	}
 	fmt.Fprintln(p.stdout, plan.Dialect)
 	for _, choices := range plan.Choices {
-		table := newTable(p.stdout)
+		table := p.newTable()
 		for _, choice := range choices.Values {
 			table.row("  --"+choices.Option, choice.Value, choice.Label)
 		}
@@ -138,7 +176,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 }
 
 func (p *program) printColumns(columns []upload.Column) error {
-	table := newTable(p.stdout)
+	table := p.newTable()
 	for _, column := range columns {
 		typeName := column.Type
 		if column.Form != "" {
@@ -158,8 +196,7 @@ func (p *program) printColumns(columns []upload.Column) error {
 
 // progress shows a bar on a terminal, and nothing elsewhere.
 func (p *program) progress(size int64) (show func(upload.Progress), end func()) {
-	file, ok := p.stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	if _, isTerminal := terminal(p.stderr); !isTerminal {
 		return nil, func() {}
 	}
 	bar := progressbar.NewOptions64(size,

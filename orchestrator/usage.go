@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -76,6 +77,74 @@ func afterSignal(command *cobra.Command, err error) error {
 	return err
 }
 
+// restIn is an annotation of commands: the command that has what they lack.
+const restIn = "rest in"
+
+// helpWidth is how wide help is, unless a terminal is narrower.
+const helpWidth = 100
+
+// helpColumns is how wide help is.
+func (p *program) helpColumns() int {
+	if width := widthOf(p.stdout); width > 0 {
+		return min(helpWidth, max(width, 50))
+	}
+	return helpWidth
+}
+
+// wrapHelp wraps the paragraphs of all descriptions.
+func wrapHelp(command *cobra.Command, columns int) {
+	paragraphs := strings.Split(command.Long, "\n\n")
+	for i, paragraph := range paragraphs {
+		lines := strings.Split(text.WrapSoft(strings.ReplaceAll(paragraph, "\n", " "), columns), "\n")
+		for at, line := range lines {
+			lines[at] = strings.TrimRight(line, " ")
+		}
+		paragraphs[i] = strings.Join(lines, "\n")
+	}
+	command.Long = strings.Join(paragraphs, "\n\n")
+	for _, child := range command.Commands() {
+		wrapHelp(child, columns)
+	}
+}
+
+// usageTemplate is cobra's, but it wraps the options, and says COMMAND as our commands do.
+func (p *program) usageTemplate() string {
+	return strings.NewReplacer(
+		"Flags.FlagUsages ", fmt.Sprintf("Flags.FlagUsagesWrapped %d ", p.helpColumns()),
+		// The Use of a command that has others says so, but that of the program itself.
+		"{{if .HasAvailableSubCommands}}\n  {{.CommandPath}} [command]{{end}}", "{{if not .HasParent}}\n  {{.CommandPath}} COMMAND{{end}}",
+		"[command]", "COMMAND",
+	).Replace((&cobra.Command{}).UsageTemplate())
+}
+
+// explainCompletion gives cobra's own commands the examples that they lack.
+func explainCompletion(root *cobra.Command) {
+	completion, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return
+	}
+	completion.Short = "Print the script that lets a shell complete commands, options and names"
+	completion.Long = completion.Short + "."
+	for _, shell := range completion.Commands() {
+		shell.Short = "Print the completion script for " + shell.Name()
+		shell.Example = map[string]string{
+			"bash":       "  source <(orchestrator completion bash)",
+			"zsh":        "  orchestrator completion zsh > \"${fpath[1]}/_orchestrator\"",
+			"fish":       "  orchestrator completion fish > ~/.config/fish/completions/orchestrator.fish",
+			"powershell": "  orchestrator completion powershell | Out-String | Invoke-Expression",
+		}[shell.Name()]
+		shell.Long = shell.Short + ". It completes the names of tables, views, subscriptions and sources too, " +
+			"by asking the database that DATABASE_URL names."
+		if shell.Name() == "bash" {
+			shell.Long += " It needs the package bash-completion."
+		}
+	}
+	help, _, err := root.Find([]string{"help"})
+	if err == nil {
+		help.Example = "  orchestrator help matview create"
+	}
+}
+
 // strict makes a command and its subcommands refuse what they would otherwise ignore: unknown arguments and
 // commands, and all but the last value of an option that has one value.
 func strict(command *cobra.Command) {
@@ -120,9 +189,26 @@ func isKnown(command *cobra.Command, args []string) error {
 	}
 	hint := seeHelp(command)
 	if similar := command.SuggestionsFor(args[0]); len(similar) > 0 {
-		hint = "Did you mean " + strings.Join(similar, " or ") + "?"
+		hint = didYouMean(similar)
+	} else if others := elsewhere(command, args[0]); len(others) > 0 {
+		hint = didYouMean(others)
 	}
 	return badUsage(hint, "unknown command %q for %q", args[0], command.CommandPath())
+}
+
+// elsewhere finds the commands of this name that other commands have.
+func elsewhere(command *cobra.Command, name string) (found []string) {
+	for _, group := range command.Root().Commands() {
+		if other, isGiven := command.Annotations[restIn]; isGiven && group.Name() != other {
+			continue
+		}
+		for _, child := range group.Commands() {
+			if child.Name() == name && child.IsAvailableCommand() {
+				found = append(found, group.Name()+" "+name)
+			}
+		}
+	}
+	return found
 }
 
 // isTopic is isKnown for the topic of help.
@@ -193,5 +279,21 @@ func explainFlag(command *cobra.Command, err error) error {
 		}
 		return badUsage(fmt.Sprintf("--%s: %s.", invalid.GetFlag().Name, invalid.GetFlag().Usage), "%v", err)
 	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		var names []string
+		command.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+		if similar := nearest(unknown.GetSpecifiedName(), names); len(similar) > 0 {
+			return badUsage(didYouMean(prefixed("--", similar)), "%v", err)
+		}
+	}
 	return badUsage(seeHelp(command), "%v", err)
+}
+
+func prefixed(prefix string, texts []string) []string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = prefix + text
+	}
+	return all
 }

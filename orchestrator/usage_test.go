@@ -34,13 +34,13 @@ func TestUsageErrors(t *testing.T) {
 		{"no file", "upload", "missing FILE"},
 		{"neither name nor query", "matview create", "missing NAME and QUERY"},
 		{"no query", "matview create v", "missing QUERY"},
-		{"no schedule", "schedule v", "missing SCHEDULE"},
-		{"no name", "subscription drop", "missing NAME"},
+		{"no schedule", "matview schedule v", "missing SCHEDULE"},
+		{"no name", "subscription drop", "missing SUBSCRIPTION"},
 		{"a query in pieces", "matview create v select 1", `unexpected argument "1"`},
 		{"an argument of a command without", "status v", `unexpected argument "v"`},
 		{"two numbers", "migrate down 1 2", `unexpected argument "2"`},
 		{"bad version", "migrate force x", `"x" is not a version`},
-		{"no migrations", "migrate up 0", "is a positive number"},
+		{"no migrations", "migrate up 0", "STEPS is a positive number"},
 		{"neither a number nor all", "migrate down", "how many"},
 		{"a number and all", "migrate down 1 --all", "how many"},
 		{"unknown flag", "status --jsn", "unknown flag: --jsn"},
@@ -51,10 +51,12 @@ func TestUsageErrors(t *testing.T) {
 		{"no option of a change", "source alter s --table t", "unknown flag: --table"},
 		{"bad number", "webhook create a b --max-attempts x", `invalid argument "x" for "--max-attempts"`},
 		{"bad network", "up --allow-webhooks-to x", `"x" is not a network`},
-		{"bad option of an upload", "upload a.csv --skip x", `skip cannot be "x"`},
+		{"bad option of an upload", "upload a.csv --skip x", `--skip cannot be "x"`},
+		{"bad word of an option", "upload a.csv --quoted-empty x", `--quoted-empty cannot be "x"`},
+		{"bad option of a source", "source create a http://x --missing-columns x", `--missing-columns cannot be "x"`},
 		{"the same switch twice", "status --json --json", "--json is given twice"},
 		{"the same option twice", "matview watch v --notify-when never --notify-when always", "--notify-when is given twice"},
-		{"the same option of an upload twice", "upload a.csv --encoding a --encoding b", "encoding is given 2 times"},
+		{"the same option of an upload twice", "upload a.csv --encoding a --encoding b", "--encoding is given 2 times"},
 		{"two databases", "--database-url postgres://u:secret@h/x --database-url y status", "--database-url is given twice"},
 		{"empty value", "webhook create a http://x --matview=", "--matview is empty"},
 		{"nothing to change", "webhook alter a", "nothing to change"},
@@ -224,7 +226,7 @@ func TestHelpNamesTheModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	help := mustCommand(t, databaseURL, "upload", "--help")
-	_, usage, _ := strings.Cut(help, "--mode ")
+	_, usage, _ := strings.Cut(strings.Join(strings.Fields(help), " "), "--mode value ")
 	usage, _, _ = strings.Cut(usage, "--")
 	var got []string
 	for _, mode := range regexp.MustCompile(`(\w+) \(`).FindAllStringSubmatch(usage, -1) {

@@ -18,9 +18,10 @@ const numbersAsTextUsage = "numbers in the rows of events are texts, for program
 func (p *program) webhookCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "webhook COMMAND",
-		Short: "Have events posted to a URL: a program, a chat, a pager",
+		Short: "Post events to a URL: of a program, a chat, a pager",
 		Long: "A webhook is a subscription with a URL, to which orchestrator up posts each event in the format that its\n" +
 			"receiver takes. orchestrator webhook formats lists them. orchestrator subscription lists, pauses and drops it.",
+		Annotations: map[string]string{restIn: "subscription"},
 	}
 	command.AddCommand(p.createWebhookCommand(), p.alterWebhookCommand(), p.rotateWebhookCommand(), p.formatsCommand())
 	return command
@@ -33,7 +34,7 @@ type shape struct {
 }
 
 func (s *shape) addFlags(command *cobra.Command) {
-	command.Flags().StringVar(&s.format, "format", "", "shape of the posts, as orchestrator webhook formats lists them; by default guessed from the URL")
+	command.Flags().StringVar(&s.format, "format", "", "shape of the posts, as orchestrator webhook formats lists them (default: guessed from the URL)")
 	command.Flags().StringArrayVar(&s.headers, "header", nil, "'Name: value' that each post has, such as 'Authorization: Bearer …'; @FILE reads lines of them")
 }
 
@@ -65,7 +66,7 @@ func (p *program) createWebhookCommand() *cobra.Command {
 	var shape shape
 	create := &cobra.Command{
 		Use:   "create NAME URL",
-		Short: "Have events posted to a URL; prints the secret that signs them, if they are signed",
+		Short: "Post events to a URL, and print the secret that signs them, if they are signed",
 		Example: "  orchestrator webhook create alerts https://example.com/in --matview big_orders\n" +
 			"  orchestrator webhook create sales https://hooks.slack.com/services/… --matview big_orders",
 	}
@@ -97,8 +98,10 @@ func (p *program) alterWebhookCommand() *cobra.Command {
 	var shape shape
 	var noHeaders bool
 	alter := &cobra.Command{
-		Use:   "alter NAME [URL]",
-		Short: "Change the URL, format or headers of a webhook; pending events go there, and the secret stays",
+		Use:     "alter WEBHOOK [URL]",
+		Short:   "Change the URL, format or headers of a webhook; its secret stays",
+		Long:    "Change the URL, format or headers of a webhook. Pending events go to the new URL. The secret stays.",
+		Example: "  orchestrator webhook alter alerts https://example.com/in",
 	}
 	shape.addFlags(alter)
 	alter.Flags().BoolVar(&noHeaders, "no-headers", false, "remove the headers")
@@ -151,8 +154,9 @@ func (p *program) showShape(pool *sql.DB, command *cobra.Command, name string, i
 func (p *program) rotateWebhookCommand() *cobra.Command {
 	var grace time.Duration
 	rotate := &cobra.Command{
-		Use:   "rotate NAME",
-		Short: "Give a webhook a new secret and print it; the old one signs too for a while",
+		Use:     "rotate WEBHOOK",
+		Short:   "Give a webhook a new secret and print it; the old one signs too for a while",
+		Example: "  orchestrator webhook rotate alerts --grace 1h",
 	}
 	rotate.Flags().DurationVar(&grace, "grace", 24*time.Hour, "how long the old secret signs too")
 	rotate.RunE = p.query(func(pool *sql.DB, command *cobra.Command, args []string) error {
@@ -169,8 +173,9 @@ func (r *formatRow) fields() []any { return []any{&r.name, &r.description, &r.ur
 
 func (p *program) formatsCommand() *cobra.Command {
 	formats := &cobra.Command{
-		Use:   "formats",
-		Short: "List the formats, and what a URL of each looks like",
+		Use:     "formats",
+		Short:   "List the formats, and what a URL of each looks like",
+		Example: "  orchestrator webhook formats",
 	}
 	formats.RunE = p.query(func(pool *sql.DB, command *cobra.Command, _ []string) error {
 		rows, err := db.Collect(command.Context(), pool, "list the formats", (*formatRow).fields,
@@ -178,8 +183,7 @@ func (p *program) formatsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		table := newTable(p.stdout)
-		table.row("FORMAT", "WHAT IT IS", "URL")
+		table := p.newList("", "FORMAT", "WHAT IT IS", "URL")
 		for _, r := range rows {
 			table.row(r.name, r.description, r.url)
 		}

@@ -104,7 +104,7 @@ func TestNumbersAsText(t *testing.T) {
 	mustCommand(t, server.URL, "webhook", "create", "plain", plain.url)
 	mustCommand(t, server.URL, "subscription", "create", "worker", "--numbers-as-text")
 	background(t, server.URL, upWithWebhooks...)
-	stdout, _ := background(t, server.URL, "listen", "--subscription", "worker")
+	stdout, _ := background(t, server.URL, "subscription", "receive", "worker")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('n')")
 	const texts, numbers = `[{"id": "9007199254740993", "amount": "0.10"}]`, `[{"id": 9007199254740993, "amount": 0.10}]`
 	for want, r := range map[string]*receiver{texts: exact, numbers: plain} {

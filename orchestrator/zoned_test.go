@@ -29,7 +29,7 @@ func TestScheduleInAnotherTimeZone(t *testing.T) {
 	for name, at := range map[string]time.Time{
 		"due": due, "earlier": due.Add(-time.Hour), "later": due.Add(time.Hour),
 	} {
-		mustCommand(t, server.URL, "schedule", name, "daily at "+at.In(berlin).Format("15:04"), "--time-zone", "europe/berlin", "--catch-up=false")
+		mustCommand(t, server.URL, "matview", "schedule", name, "daily at "+at.In(berlin).Format("15:04"), "--time-zone", "europe/berlin", "--catch-up=false")
 	}
 	// Those for "due" and for "later" or "earlier", by the season.
 	const haveRun = `

@@ -63,7 +63,7 @@ type session struct {
 func TestDocuments(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
 	for _, file := range sessions {
-		t.Run(file, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(file, "/", "_"), func(t *testing.T) {
 			t.Parallel()
 			s := newSession(t)
 			if os.Getenv("DOCS_UPDATE") != "" {

@@ -112,7 +112,7 @@ func (l lines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// logEvents does what orchestrator listen does, until stop.
+// logEvents does what orchestrator subscription receive does, until stop.
 func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
 	pool, err := db.Open(t.Context(), databaseURL, 1)
 	if err != nil {

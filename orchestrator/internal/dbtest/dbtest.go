@@ -174,7 +174,7 @@ func NewRented(t *testing.T) *Server {
 // test to need it has migrated, because migrating takes longer than most of the tests.
 func NewMigrated(t *testing.T) *Server {
 	t.Helper()
-	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), original: migrated(t)})
+	return start(t, &Server{bindir: os.Getenv("PG_BINDIR"), profile: os.Getenv("TINYDEVCRM_PROFILE"), original: migrated(t)})
 }
 
 func start(t *testing.T, s *Server) *Server {

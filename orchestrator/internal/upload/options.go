@@ -23,7 +23,7 @@ const maxSkipEnd = 10_000
 // for _.
 type Option struct {
 	Name, Usage string
-	set         func(*Request, []string) error
+	setter
 }
 
 // errRepeated means that an option with one value is given several.
@@ -38,12 +38,12 @@ func Options() []Option {
 		{"key", "column by which mode upsert finds a row; repeat it, or a,b, for more", list(func(r *Request) *[]string { return &r.Key })},
 		{"distribute_by", "on a Citus coordinator: column by which the table is distributed across the workers; a small table is copied to each",
 			text(func(r *Request) *string { return &r.DistributeBy })},
-		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setTypes},
+		{"type", "column=type, to choose the type of a column; repeat it, or a=b;c=d, for more; a name may be quoted as in SQL", setter{set: setTypes}},
 		{"null", "text that means NULL, in addition to the empty text; repeat it, or NA,-, for more", list(func(r *Request) *[]string { return &r.Nulls })},
 		{"format", "how the file is written: " + strings.Join(formatNames(), ", ") + " (default: found in the file)",
 			oneOf(formatNames(), func(r *Request, value string) { r.Format = value })},
 		{"member", "file in a zip of several, or a pattern such as '*.csv' for several into one table; repeat it for more",
-			func(r *Request, values []string) error { r.Members = values; return nil }},
+			setter{set: func(r *Request, values []string) error { r.Members = values; return nil }}},
 		{sheetOption, "sheet of a workbook (default: the first with a table)", text(func(r *Request) *string { return &r.Sheet })},
 		{"quoted_empty", `what "" means: text (the default: the empty text) or null`, oneOf([]string{"text", "null"},
 			func(r *Request, value string) { r.IsQuotedEmptyNull = value == "null" })},
@@ -82,15 +82,19 @@ func Options() []Option {
 }
 
 // A setter of an option takes its values.
-type setter = func(*Request, []string) error
+type setter struct {
+	set func(*Request, []string) error
+	// Words are the only values; nil when there are others.
+	Words []string
+}
 
 func one(set func(*Request, string) error) setter {
-	return func(r *Request, values []string) error {
+	return setter{set: func(r *Request, values []string) error {
 		if len(values) > 1 {
 			return errRepeated
 		}
 		return set(r, values[0])
-	}
+	}}
 }
 
 func text(field func(*Request) *string) setter {
@@ -102,24 +106,26 @@ func text(field func(*Request) *string) setter {
 
 // list takes values that are separated by commas.
 func list(field func(*Request) *[]string) setter {
-	return func(r *Request, values []string) error {
+	return setter{set: func(r *Request, values []string) error {
 		for _, value := range values {
 			for item := range strings.SplitSeq(value, ",") {
 				*field(r) = append(*field(r), norm.NFC.String(strings.TrimSpace(item)))
 			}
 		}
 		return nil
-	}
+	}}
 }
 
 func oneOf(words []string, set func(*Request, string)) setter {
-	return one(func(r *Request, value string) error {
+	chosen := one(func(r *Request, value string) error {
 		if !slices.Contains(words, value) {
 			return badChoice(strings.Join(words, " or "))
 		}
 		set(r, value)
 		return nil
 	})
+	chosen.Words = words
+	return chosen
 }
 
 func number(least, most int, set func(*Request, int)) setter {
