@@ -262,7 +262,6 @@ create function tinydevcrm._record_job_runs(runs jsonb)
 as $$
     insert into cron.job_run_details
         (runid, jobid, database, username, command, status, return_message, start_time, end_time)
-    overriding system value
     select runs.runid,
            job.jobid,
            current_database(),

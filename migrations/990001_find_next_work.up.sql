@@ -30,6 +30,8 @@ begin
         select
           from cron.job_run_details
          where job_run_details.end_time is null
+           -- The end of a run may not have been recorded.
+           and job_run_details.start_time > v_now - interval '1 day'
     ) then
         return v_now;
     end if;
