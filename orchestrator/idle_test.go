@@ -21,7 +21,7 @@ func TestUpLetsTheDatabaseSleep(t *testing.T) {
 	dbtest.Exec(t, pool, "create table fed (n integer)")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('on_change', 'select count(*) from fed')")
 	dbtest.Exec(t, pool, "select tinydevcrm.schedule_matview('on_change', 'on change')")
-	later := withHeader(http.StatusTooManyRequests, "Retry-After", "20")
+	later := withHeader(http.StatusTooManyRequests, "Retry-After", "40")
 	received, _ := newWebhook(t, pool, "w", func(w http.ResponseWriter, r *http.Request, attempt int) int {
 		if attempt == 0 {
 			return later(w, r, attempt)

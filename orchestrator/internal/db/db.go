@@ -77,7 +77,7 @@ func OpenConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int) (*sql
 }
 
 func openConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int, options ...stdlib.OptionOpenDB) (*sql.DB, error) {
-	pool := sql.OpenDB(connector{stdlib.GetConnector(*config, options...)})
+	pool := sql.OpenDB(connector{stdlib.GetConnector(*config, options...), max(connectWithin, config.ConnectTimeout)})
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns(mostIdle(maxConns))
 	pool.SetConnMaxIdleTime(time.Minute)

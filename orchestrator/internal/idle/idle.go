@@ -4,11 +4,11 @@ package idle
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// wakeEarly is how long before something is due the loops start: a server that sleeps takes a while to answer.
-	wakeEarly = 5 * time.Second
+	// wakeEarly is how long before something is due the loops start: a server that sleeps takes up to so long to answer.
+	wakeEarly = 20 * time.Second
 	// askAfter is the time between two looks whether there is something to do.
 	askAfter  = 10 * time.Second
 	askWithin = 10 * time.Second
@@ -39,6 +39,8 @@ type Sleeper struct {
 	isAsleep bool
 	// asked receives a value when somebody asks who finds it asleep.
 	asked chan struct{}
+	// isFailing is whether SQL could not say what is due.
+	isFailing atomic.Bool
 }
 
 // New returns a Sleeper that falls asleep when nobody has asked for so long; never for 0. Then none of the pools has a
@@ -148,9 +150,10 @@ func (s *Sleeper) find(ctx context.Context) (dueAt time.Time, isFree bool) {
 	defer cancel()
 	var seconds sql.Null[float64]
 	err := s.pools[0].QueryRowContext(ctx, "select tinydevcrm._find_next_work($1)", s.subscription).Scan(&seconds)
+	wasFailing := s.isFailing.Swap(err != nil)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.logger.Warn("cannot find what is due; staying awake", "error", fmt.Errorf("find the next work: %w", err))
+		if !wasFailing && ctx.Err() == nil {
+			s.logger.Warn("cannot find what is due; staying awake", "error", err)
 		}
 		return time.Time{}, false
 	}
