@@ -386,7 +386,8 @@ as $$
            tinydevcrm._cron_is_running(),
            'wanted',
            'this database is without pg_cron',
-           'Start orchestrator up --clock. It runs the schedules.'
+           'Start orchestrator up --clock. It runs the schedules. With --idle-after it is asleep '
+           'until one is due.'
      where tinydevcrm._has_clock()
     union all
     select format('jobs of %s run', owner),

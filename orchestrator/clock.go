@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/clock"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -24,24 +23,22 @@ func (p *program) cronURLFlag(command *cobra.Command) {
 		"with --clock: the database of the same server in which pg_cron is, which then runs the schedules")
 }
 
-// startClock runs the schedules, or has the pg_cron of another database do so.
-func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *sql.DB, runs int, diagnostics *slog.Logger) error {
+// clockLoops run the schedules, or have the pg_cron of another database do so.
+func (p *program) clockLoops(ctx context.Context, pool *sql.DB, runs int, diagnostics *slog.Logger) (loops, error) {
 	if !p.hasClock {
-		return nil
+		return nil, nil
 	}
 	if p.cronURL != "" {
 		cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
 		if err != nil {
-			return fmt.Errorf("open the database of pg_cron: %w", err)
+			return nil, fmt.Errorf("open the database of pg_cron: %w", err)
 		}
-		group.Go(func() error {
+		return loops{func(ctx context.Context) error {
 			defer cron.Close()
 			return clock.NewElsewhere(pool, cron, diagnostics).Run(ctx)
-		})
-		return nil
+		}}, nil
 	}
-	group.Go(func() error { return clock.New(pool, p.direct(), runs, diagnostics).Run(ctx) })
-	return nil
+	return loops{clock.New(pool, p.direct(), runs, diagnostics).Run}, nil
 }
 
 func (p *program) migrateSettings() []migrate.Setting {

@@ -107,9 +107,14 @@ func TestPasswordsThatExpire(t *testing.T) {
 	}
 }
 
-// When the first of two servers becomes a standby, everything goes on at the other.
+// When the first of two servers becomes read-only, everything goes on at the other, even if no connection is cut.
 func TestFailover(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
+	t.Run("connections are cut", func(t *testing.T) { checkFailover(t, true) })
+	t.Run("connections stay", func(t *testing.T) { checkFailover(t, false) })
+}
+
+func checkFailover(t *testing.T, areCut bool) {
 	t.Parallel()
 	first, one := newServer(t)
 	second, two := newServer(t)
@@ -137,16 +142,30 @@ func TestFailover(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "the first server is read-only", func() bool {
 		return dbtest.Value[string](t, first, "show default_transaction_read_only") == "on"
 	})
-	dbtest.Exec(t, first, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
+	// The listening connection is probed each minute.
+	listensWithin := 3 * dbtest.Deadline
+	if areCut {
+		listensWithin = dbtest.Deadline
+		dbtest.Exec(t, first, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
+	}
 	dbtest.Eventually(t, dbtest.Deadline, "an upload goes to the other server", func() bool {
 		page.upload("", "?table=after", "n\n1\n")
 		return dbtest.Value[bool](t, second, "select to_regclass('after') is not null")
 	})
-	dbtest.Eventually(t, dbtest.Deadline, "the program listens there", func() bool {
+	dbtest.Eventually(t, listensWithin, "the program listens there", func() bool {
 		return dbtest.Value[bool](t, second, "select exists (select from pg_stat_activity where query ilike 'listen %matview_refresh_channel%')")
 	})
-	id := refresh(t, second)
-	dbtest.Eventually(t, dbtest.Deadline, "its events are in the log", func() bool { return hasEvent(stdout.events(t), id) })
+	if left := dbtest.Value[int](t, first, "select count(*) from pg_stat_activity where query ilike 'listen %matview_refresh_channel%'"); left != 0 {
+		t.Errorf("%d connections still listen at the first server", left)
+	}
+	for range 3 {
+		id := refresh(t, second)
+		// Without notifications the log looks every ten seconds.
+		dbtest.Eventually(t, 5*time.Second, "its events are in the log at once", func() bool { return hasEvent(stdout.events(t), id) })
+	}
+	if strings.Contains(stderr.String(), "do not arrive") {
+		t.Errorf("it takes itself for deaf: %s", stderr)
+	}
 }
 
 // Pool and listener trust a server by the certificate that sslrootcert names, and no other.
