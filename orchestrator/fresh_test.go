@@ -26,6 +26,7 @@ import (
 // refreshes, upkeep and kills, the schedule leaves every view equal to its query. FRESH_SEED and FRESH_SECONDS choose
 // another run.
 func TestNoChangeIsMissed(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		freshRun(t, 5*time.Second, 10000)
 		return
