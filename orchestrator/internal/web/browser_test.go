@@ -39,6 +39,8 @@ func startChromium() {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
+		// Frames of other sites are apart, as they are in a browser with windows.
+		chromedp.Flag("site-per-process", true),
 		// A page out of this cache has no load event, for which the tests wait.
 		chromedp.Flag("disable-features", "BackForwardCache"),
 		chromedp.Flag("disable-dev-shm-usage", true),
