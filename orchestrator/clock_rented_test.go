@@ -113,3 +113,39 @@ func TestClockWithPasswords(t *testing.T) {
 		t.Errorf("the hint is %s", hint)
 	}
 }
+
+// A clock that could run nothing says so at its start: behind a pooler in transaction mode, and with a --cron-url that leads
+// to no pg_cron or to one that refuses.
+func TestClocksThatCannotRun(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewRented(t)
+	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
+	dbtest.Exec(t, super, "create database plain owner rented")
+	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	mustCommand(t, plain, "migrate", "up", "--clock")
+	pooled := strings.Replace(server.Pooler(), "/tinydevcrm", "/plain", 1)
+	for _, test := range []struct{ database, cron, want string }{
+		{pooled, "", "a session of its own"},
+		{plain, plain, "pg_cron is not in database plain"},
+		{plain, server.URL, "grant execute on function cron.schedule_in_database("},
+	} {
+		args := []string{"up", "--clock", "--listen-addr", "localhost:0"}
+		if test.cron != "" {
+			args = append(args, "--cron-url", test.cron)
+		}
+		if _, stderr, err := command(t, test.database, "", args...); err == nil || !strings.Contains(stderr, test.want) {
+			t.Errorf("%v: %v, %s, want %s", args, err, stderr, test.want)
+		}
+	}
+	grants := dbtest.Value[string](t, super, `
+		select string_agg(format('grant execute on function %s to rented', oid::regprocedure), '; ')
+		  from pg_proc where proname = 'schedule_in_database'`)
+	dbtest.Exec(t, super, grants)
+	_, stderr := background(t, plain, "up", "--clock", "--cron-url", server.URL, "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "with that right the jobs of its role are made", func() bool {
+		return dbtest.Value[int](t, super, "select count(*) from cron.job where database = 'plain' and username = 'rented'") == 2
+	})
+	if strings.Contains(stderr.String(), "cannot make") {
+		t.Errorf("the log is %s", stderr)
+	}
+}
