@@ -401,6 +401,13 @@ as $$
                'If it says "connection failed", let the role connect, by a line '
                '"local %s %s trust" (or peer with a map) in pg_hba.conf.',
                current_database(), owner)
+           || case
+                  when tinydevcrm._has_clock() then
+                      format(
+                          ' Or write "*:*:%s:%s:PASSWORD" into the file that the orchestrator''s '
+                          'PGPASSFILE names.', current_database(), owner)
+                  else ''
+              end
       from last_runs
      group by owner
     union all

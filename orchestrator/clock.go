@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +30,9 @@ func (p *program) clockLoops(ctx context.Context, pool *sql.DB, runs int, diagno
 		return nil, nil
 	}
 	if p.cronURL != "" {
-		cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
+		cron, err := p.openCron(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("open the database of pg_cron: %w", err)
+			return nil, err
 		}
 		return loops{func(ctx context.Context) error {
 			defer cron.Close()
@@ -58,6 +59,40 @@ func (p *program) checkClock(ctx context.Context, pool *sql.DB, diagnostics *slo
 	}
 	if !p.hasClock {
 		diagnostics.Info("pg_cron runs the schedules of this database; --clock has no effect")
+		return nil
 	}
-	return nil
+	if err := p.checkCronURL(ctx); err != nil {
+		return err
+	}
+	return p.withPool(ctx, p.direct(), migrate.MaxConns, func(own *sql.DB) error {
+		hasOwn, err := migrate.HasOwnSessions(ctx, own)
+		if err == nil && !hasOwn {
+			return &db.UserError{
+				Status:  http.StatusServiceUnavailable,
+				Message: "the clock needs a session of its own, and a pooler in transaction mode gives it to others too",
+				Hint:    "Set LISTEN_URL to the URL of Postgres itself.",
+			}
+		}
+		return err
+	})
+}
+
+func (p *program) checkCronURL(ctx context.Context) error {
+	if p.cronURL == "" {
+		return nil
+	}
+	cron, err := p.openCron(ctx)
+	if err != nil {
+		return err
+	}
+	defer cron.Close()
+	return clock.CheckElsewhere(ctx, cron)
+}
+
+func (p *program) openCron(ctx context.Context) (*sql.DB, error) {
+	cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
+	if err != nil {
+		return nil, fmt.Errorf("open the database of pg_cron: %w", err)
+	}
+	return cron, nil
 }

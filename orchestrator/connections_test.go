@@ -105,6 +105,10 @@ func TestPasswordsThatExpire(t *testing.T) {
 		!strings.Contains(stderr, "password command") || !strings.Contains(stderr, "no token") {
 		t.Errorf("a command that fails: %v %s", err, stderr)
 	}
+	if _, stderr, err := command(t, "postgres://localhost/x", "", "status", "--password-command", "true"); err == nil ||
+		!strings.Contains(stderr, "printed no password") {
+		t.Errorf("a command that prints nothing: %v %s", err, stderr)
+	}
 }
 
 // When the first of two servers becomes read-only, everything goes on at the other, even if no connection is cut.
@@ -322,4 +326,31 @@ func TestConnectionsAreShared(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A LISTEN_URL that leads elsewhere is refused before anything is made there.
+func TestListenURLElsewhere(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
+	super, server := newServer(t)
+	dbtest.Exec(t, super, "create database elsewhere")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	elsewhere := strings.Replace(server.URL, "/tinydevcrm?", "/elsewhere?", 1)
+	for _, args := range [][]string{{"up", "--listen-addr", "localhost:0"}, {"migrate", "up"}, {"doctor"}} {
+		for listenURL, want := range map[string]string{
+			elsewhere:                            "leads to database elsewhere as postgres, but DATABASE_URL to database tinydevcrm as postgres",
+			dbtest.AsRole(server.URL, "runner"):  "leads to database tinydevcrm as runner",
+			"postgres://x:secret@127.0.0.1:1/x":  "LISTEN_URL: the database does not answer",
+			"postgres://x:secret@127.0.0.1:1x/x": "LISTEN_URL: the database URL is malformed",
+		} {
+			_, stderr, err := command(t, server.URL, "", append(args, "--listen-url", listenURL)...)
+			if err == nil || !strings.Contains(stderr, want) || strings.Contains(stderr, "secret") {
+				t.Errorf("%v with %s: %v, %s", args, listenURL, err, stderr)
+			}
+		}
+	}
+	if dbtest.Value[bool](t, openPool(t, elsewhere), "select exists (select from pg_namespace where nspname = 'tinydevcrm')") {
+		t.Error("it has migrated the other database")
+	}
+	mustCommand(t, server.URL, "migrate", "version", "--listen-url", server.URL)
 }

@@ -168,6 +168,9 @@ func (p *program) up(ctx context.Context) error {
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
 func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
+	if err := p.checkDirect(ctx, pool); err != nil {
+		return err
+	}
 	if err := p.migrateAll(ctx, pool); err != nil {
 		return err
 	}
