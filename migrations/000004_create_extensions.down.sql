@@ -29,6 +29,7 @@ declare
 begin
     if tinydevcrm._has_clock() then
         drop table cron.job_run_details;
+        drop sequence cron.runid_seq;
         drop table cron.job;
         drop function cron._forget_next();
         drop function cron.unschedule(bigint);

@@ -100,9 +100,10 @@ begin
         'The jobs. Columns are those of pg_cron, and next_at: when a job is due; null for one that '
         'no clock has seen.';
 
+    create sequence cron.runid_seq;
     create table cron.job_run_details (
-        jobid          bigint not null,
-        runid          bigint generated always as identity,
+        jobid          bigint,
+        runid          bigint not null default nextval('cron.runid_seq'),
         job_pid        integer,
         database       text,
         username       text,

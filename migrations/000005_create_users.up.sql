@@ -142,7 +142,42 @@ comment on function tinydevcrm._lock_managed_user(text) is
     'The role of a user, as _managed_user(). Until the transaction ends, no other session can drop '
     'the user.';
 
+create function tinydevcrm._join_user(owner oid)
+    returns boolean
+    language plpgsql
+    volatile
+    strict
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- By the right to connect that create_user() has granted, users are those of this database.
+    if not pg_has_role(_join_user.owner, 'member')
+       and shobj_description(_join_user.owner, 'pg_authid') = 'Created by tinydevcrm.create_user().'
+       and exists (
+           select
+             from pg_database
+            cross join lateral aclexplode(pg_database.datacl) as granted
+            where pg_database.datname = current_database()
+              and granted.grantee = _join_user.owner
+       )
+    then
+        execute format('grant %I to %I', pg_get_userbyid(_join_user.owner), current_user);
+    end if;
+
+    return coalesce(pg_has_role(_join_user.owner, 'usage'), false);
+exception
+    when insufficient_privilege or lock_not_available then
+        return false;
+end
+$$;
+
+comment on function tinydevcrm._join_user(oid) is
+    'Whether the role that migrates has the rights of a role, after it has become a member again of '
+    'a user that create_user() has made: before Postgres 15, users can revoke the membership in '
+    'themselves.';
+
 revoke execute on function
+    tinydevcrm._join_user(oid),
     tinydevcrm.create_user(text, text),
     tinydevcrm._managed_user(text),
     tinydevcrm._lock_managed_user(text)

@@ -229,9 +229,17 @@ begin
          where not csv_forms.is_asked
            and (_list_forms.types is null or csv_forms.type_name = any (_list_forms.types))
            and not exists (
+            -- A colon or a percent sign is in every value of a form or in none. To look for them first saves time: a
+            -- session keeps 32 compiled expressions, fewer than there are shapes.
             select
               from unnest(v_sample) as value
-             where value !~ csv_forms.shape
+             where case
+                       when (strpos(value, ':') > 0) <> (strpos(csv_forms.example, ':') > 0)
+                         or (strpos(value, '%') > 0) <> (strpos(csv_forms.example, '%') > 0) then
+                           true
+                       else
+                           value !~ csv_forms.shape
+                   end
          )
          order by csv_forms.rank
     loop

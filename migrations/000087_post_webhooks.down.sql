@@ -7,4 +7,5 @@ drop function tinydevcrm._build_gathered(
     tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint);
 drop function tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json);
 drop function tinydevcrm._list_due_webhooks();
+drop function tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions);
 drop function tinydevcrm._endpoint_is_due(tinydevcrm.webhooks);

@@ -33,6 +33,32 @@ $$;
 comment on function tinydevcrm._endpoint_is_due(tinydevcrm.webhooks) is
     'Whether there is something to post to an endpoint now.';
 
+create function tinydevcrm._is_served(
+    webhook      tinydevcrm.webhooks,
+    subscription tinydevcrm.subscriptions
+)
+    returns boolean
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select not subscription.is_paused
+       -- As in the policies of deliveries: administrators see more than they may receive.
+       and (
+           not row_security_active('tinydevcrm.deliveries')
+           or pg_has_role(subscription.owner, 'usage')
+           or pg_has_role('tinydevcrm_orchestrator', 'usage')
+       )
+       and (
+           webhook.format <> 'email'
+           or exists (select from tinydevcrm.settings where settings.mail_server is not null)
+       )
+$$;
+
+comment on function tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions) is
+    'Whether a webhook is posted to, and the caller may do that: none that is paused, and no e-mails '
+    'without a mail server. Null without a webhook.';
+
 create function tinydevcrm._list_due_webhooks()
     returns table (subscription_id bigint, name text, owner oid)
     language sql
@@ -45,24 +71,13 @@ as $$
       from tinydevcrm.webhooks
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
-     where not subscriptions.is_paused
-       -- As in the policies of deliveries: administrators see more than they may receive.
-       and (
-           not row_security_active('tinydevcrm.deliveries')
-           or pg_has_role(subscriptions.owner, 'usage')
-           or pg_has_role('tinydevcrm_orchestrator', 'usage')
-       )
-       and (
-           webhooks.format <> 'email'
-           or exists (select from tinydevcrm.settings where settings.mail_server is not null)
-       )
+     where tinydevcrm._is_served(webhooks, subscriptions)
        and tinydevcrm._endpoint_is_due(webhooks)
      order by row_number() over (partition by subscriptions.owner order by random())
 $$;
 
 comment on function tinydevcrm._list_due_webhooks() is
-    'The webhooks that have deliveries to post now, and that the caller may serve: no e-mails '
-    'without a mail server. Owners take turns.';
+    'The webhooks that have deliveries to post now, and that the caller may serve. Owners take turns.';
 
 create function tinydevcrm._build_webhook_body(
     event         tinydevcrm.matview_refresh_events,
@@ -367,6 +382,7 @@ comment on function tinydevcrm._release_posts(bigint[]) is
 
 revoke execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
+    tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions),
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._build_gathered(
@@ -381,6 +397,7 @@ from public;
 
 grant execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
+    tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions),
     tinydevcrm._list_due_webhooks(),
     tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
     tinydevcrm._build_gathered(

@@ -3,6 +3,7 @@ drop procedure tinydevcrm.settle_jobs();
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._settle_changes();
 drop function tinydevcrm._end_locked_sessions();
+drop function tinydevcrm._join_users();
 drop function tinydevcrm._cancel_overdue_refreshes();
 drop function tinydevcrm._request_left_rounds();
 

@@ -252,6 +252,20 @@ $$;
 comment on function tinydevcrm._settle_schedules() is
     'Makes our jobs connect to this server, and gives each schedule the job that it should have.';
 
+create function tinydevcrm._join_users()
+    returns void
+    language sql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    select tinydevcrm._join_user(pg_roles.oid)
+      from pg_roles
+     where not pg_has_role(pg_roles.oid, 'member')
+$$;
+
+comment on function tinydevcrm._join_users() is
+    'Makes the role that migrates a member again of users who have revoked that.';
+
 create function tinydevcrm._end_locked_sessions()
     returns void
     language sql
@@ -526,6 +540,7 @@ begin
     end if;
 
     foreach v_part in array array[
+        '_join_users',
         '_cancel_overdue_refreshes', '_request_left_rounds', '_end_locked_sessions',
         '_remove_gone', '_settle_owners', '_settle_definitions', '_request_missed_refreshes', '_settle_schedules',
         '_remove_unused_locks', '_note_late', '_settle_tracking', '_note_silent',
@@ -589,6 +604,7 @@ revoke execute on function
     tinydevcrm._settle_jobs_of(regrole),
     tinydevcrm._settle_jobs_of_others(),
     tinydevcrm._settle_schedules(),
+    tinydevcrm._join_users(),
     tinydevcrm._end_locked_sessions(),
     tinydevcrm._cancel_overdue_refreshes(),
     tinydevcrm._request_left_rounds(),

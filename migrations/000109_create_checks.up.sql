@@ -386,7 +386,8 @@ as $$
            tinydevcrm._cron_is_running(),
            'wanted',
            'this database is without pg_cron',
-           'Start orchestrator up --clock. It runs the schedules.'
+           'Start orchestrator up --clock. It runs the schedules. With --idle-after it is asleep '
+           'until one is due.'
      where tinydevcrm._has_clock()
     union all
     select format('jobs of %s run', owner),
@@ -400,6 +401,13 @@ as $$
                'If it says "connection failed", let the role connect, by a line '
                '"local %s %s trust" (or peer with a map) in pg_hba.conf.',
                current_database(), owner)
+           || case
+                  when tinydevcrm._has_clock() then
+                      format(
+                          ' Or write "*:*:%s:%s:PASSWORD" into the file that the orchestrator''s '
+                          'PGPASSFILE names.', current_database(), owner)
+                  else ''
+              end
       from last_runs
      group by owner
     union all

@@ -115,6 +115,8 @@ begin
     end if;
 
     perform tinydevcrm._check_droppable(v_user, v_new_owner);
+    perform tinydevcrm._join_user(joined)
+       from unnest(array[v_user, v_new_owner]::oid[]) as joined;
 
     -- Their temporary tables end with their sessions: before their tables are given away below.
     perform tinydevcrm._end_sessions(v_user);

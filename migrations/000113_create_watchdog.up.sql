@@ -20,38 +20,59 @@ begin
         select activity.pid,
                activity.usesysid,
                activity.state,
-               clock_timestamp() - activity.xact_start as age
+               clock_timestamp() - activity.xact_start as age,
+               tinydevcrm._may_signal(activity.usesysid) as may_end
           from pg_stat_get_activity(null) as activity
          where pg_has_role(activity.usesysid, 'tinydevcrm_user', 'member')
            and not pg_has_role(activity.usesysid, 'tinydevcrm_admin', 'member')
            and not pg_has_role(activity.usesysid, 'tinydevcrm_orchestrator', 'member')
            -- The owner of this function, and superusers.
            and not pg_has_role(activity.usesysid, current_user, 'member')
-           and tinydevcrm._may_signal(activity.usesysid)
     ), blocking as (
         select sessions.pid,
-               sessions.usesysid,
-               locks.relation
+               locks.relation,
+               case
+                   when locks.granted then 'kept others waiting by a lock on '
+                   else 'waited for a lock on '
+               end as what
           from pg_lock_status() as locks
           join sessions
             on sessions.pid = locks.pid
-         where not locks.granted
-           and locks.locktype = 'relation'
-           -- No statement of a user needs such a lock, and everyone queues behind who waits for it.
-           and locks.mode in (
-               'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-               'AccessExclusiveLock')
+         where locks.locktype = 'relation'
            and locks.database in (
                0, (select datid from pg_stat_get_activity(pg_backend_pid())))
            and case
-                   -- The server's own catalogs. Those of extensions, as of Citus, have higher
-                   -- numbers.
-                   when locks.relation < 16384 then true
-                   else locks.relation::regclass::text ~ '^(tinydevcrm|cron)\.'
+                   -- Who may delete from pg_cron's history may also lock it, or one of its runs.
+                   -- pg_cron then waits, and with it all jobs.
+                   when locks.granted then
+                       case
+                           when locks.relation >= 16384
+                                and locks.mode not in ('AccessShareLock', 'RowShareLock')
+                                and locks.relation::regclass::text ~ '^cron\.'
+                           then exists (
+                               select
+                                 from pg_lock_status() as waiting
+                                where not waiting.granted
+                                  and waiting.pid not in (select users.pid from sessions as users)
+                                  and sessions.pid = any (pg_blocking_pids(waiting.pid))
+                           )
+                       end
+                   -- No statement of a user needs such a lock, and everyone queues behind who waits
+                   -- for it.
+                   when locks.mode in (
+                       'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
+                       'ExclusiveLock', 'AccessExclusiveLock')
+                   then
+                       case
+                           -- The server's own catalogs. Those of extensions, as of Citus, have
+                           -- higher numbers.
+                           when locks.relation < 16384 then true
+                           else locks.relation::regclass::text ~ '^(tinydevcrm|cron)\.'
+                       end
                end
         union
         select sessions.pid,
-               sessions.usesysid,
+               null,
                null
           from sessions
          where _end_blocking_sessions.queue_usage > 0.1
@@ -60,19 +81,26 @@ begin
             or _end_blocking_sessions.queue_usage > 0.25
                and sessions.age > interval '1 minute'
     ), ended as materialized (
-        select blocking.pid,
-               blocking.usesysid,
-               max(blocking.relation) as relation
+        select sessions.pid,
+               sessions.usesysid,
+               max(blocking.relation) as relation,
+               max(blocking.what) as what
           from blocking
-         group by blocking.pid,
-                  blocking.usesysid
-        having pg_terminate_backend(blocking.pid)
+          join sessions
+            on sessions.pid = blocking.pid
+         group by sessions.pid,
+                  sessions.usesysid,
+                  sessions.may_end
+        having case
+                   when sessions.may_end or tinydevcrm._join_user(sessions.usesysid)
+                   then pg_terminate_backend(sessions.pid)
+               end
     )
     -- The name of a relation is looked up after its lock is free.
     select ended.pid,
            pg_get_userbyid(ended.usesysid),
            coalesce(
-               'waited for a lock on ' || ended.relation::regclass::text,
+               ended.what || ended.relation::regclass::text,
                format(
                    'kept the queue of notifications, %s %% full, from being emptied',
                    round((_end_blocking_sessions.queue_usage * 100)::numeric)))
@@ -84,7 +112,8 @@ comment on function tinydevcrm._end_blocking_sessions(double precision) is
     'Ends the sessions of users that block everyone, and returns them. A user is a member of '
     'tinydevcrm_user who is no administrator, orchestrator or superuser. A session blocks when it '
     'waits for a lock on a table of ours, of pg_cron or of the server that no statement of a user '
-    'needs: Postgres queues it, and everyone behind it, before it checks its rights. A session '
+    'needs: Postgres queues it, and everyone behind it, before it checks its rights; and when it has '
+    'changed or locked a table of pg_cron for which pg_cron or another who is no user waits. A session '
     'that listens in an open transaction keeps the queue of notifications from being emptied, and '
     'does not show that it listens. So while the queue (queue_usage, from 0 to 1) is more than a '
     'tenth full, each session that is idle in a transaction for 10 seconds blocks too; more than '

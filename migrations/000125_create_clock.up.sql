@@ -41,6 +41,18 @@ $$;
 comment on function tinydevcrm._is_clock() is
     'Whether this session is the clock, and stays it until the transaction ends.';
 
+create function tinydevcrm._list_upkeep_jobs()
+    returns text[]
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array['tinydevcrm upkeep', 'tinydevcrm retention']
+$$;
+
+comment on function tinydevcrm._list_upkeep_jobs() is
+    'The names of the jobs that do not refresh views, but keep everything in order.';
+
 create function tinydevcrm._keep_clock()
     returns boolean
     language plpgsql
@@ -94,14 +106,20 @@ begin
      where job.jobid = left_runs.jobid
        and left_runs.due_at > clock_timestamp() - interval '1 minute';
 
+    -- Without it, a clock that only runs now and then might never do it.
+    update cron.job
+       set next_at = clock_timestamp()
+     where job.jobname = any (tinydevcrm._list_upkeep_jobs())
+       and job.next_at < clock_timestamp() - interval '1 minute';
+
     return true;
 end
 $$;
 
 comment on function tinydevcrm._keep_clock() is
     'Makes this session the clock, or keeps it that, and returns true, unless another session is '
-    'it. To be called each second. Raises TD010 where pg_cron runs the jobs. Security definer: lends '
-    'the right to change jobs.';
+    'it. To be called each second. A new clock does at once what upkeep was not done without one. '
+    'Raises TD010 where pg_cron runs the jobs. Security definer: lends the right to change jobs.';
 
 create function tinydevcrm._take_due_jobs(running bigint[], most integer)
     returns table (
@@ -244,7 +262,6 @@ create function tinydevcrm._record_job_runs(runs jsonb)
 as $$
     insert into cron.job_run_details
         (runid, jobid, database, username, command, status, return_message, start_time, end_time)
-    overriding system value
     select runs.runid,
            job.jobid,
            current_database(),
@@ -309,6 +326,7 @@ revoke execute on function
     tinydevcrm.use_pg_cron(),
     tinydevcrm._compute_next_run(text, timestamptz),
     tinydevcrm._is_clock(),
+    tinydevcrm._list_upkeep_jobs(),
     tinydevcrm._keep_clock(),
     tinydevcrm._take_due_jobs(bigint[], integer),
     tinydevcrm._find_next_run(bigint[]),

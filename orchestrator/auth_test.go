@@ -287,6 +287,7 @@ func TestPasswordsCannotBeTriedFast(t *testing.T) {
 
 // A role that is locked is logged out within seconds, together with its open pages.
 func TestLockedRoleIsOut(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "ann")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

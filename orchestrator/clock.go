@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/clock"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -24,24 +24,22 @@ func (p *program) cronURLFlag(command *cobra.Command) {
 		"with --clock: the database of the same server in which pg_cron is, which then runs the schedules")
 }
 
-// startClock runs the schedules, or has the pg_cron of another database do so.
-func (p *program) startClock(ctx context.Context, group *errgroup.Group, pool *sql.DB, runs int, diagnostics *slog.Logger) error {
+// clockLoops run the schedules, or have the pg_cron of another database do so.
+func (p *program) clockLoops(ctx context.Context, pool *sql.DB, runs int, diagnostics *slog.Logger) (loops, error) {
 	if !p.hasClock {
-		return nil
+		return nil, nil
 	}
 	if p.cronURL != "" {
-		cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
+		cron, err := p.openCron(ctx)
 		if err != nil {
-			return fmt.Errorf("open the database of pg_cron: %w", err)
+			return nil, err
 		}
-		group.Go(func() error {
+		return loops{func(ctx context.Context) error {
 			defer cron.Close()
 			return clock.NewElsewhere(pool, cron, diagnostics).Run(ctx)
-		})
-		return nil
+		}}, nil
 	}
-	group.Go(func() error { return clock.New(pool, p.direct(), runs, diagnostics).Run(ctx) })
-	return nil
+	return loops{clock.New(pool, p.direct(), runs, diagnostics).Run}, nil
 }
 
 func (p *program) migrateSettings() []migrate.Setting {
@@ -61,6 +59,40 @@ func (p *program) checkClock(ctx context.Context, pool *sql.DB, diagnostics *slo
 	}
 	if !p.hasClock {
 		diagnostics.Info("pg_cron runs the schedules of this database; --clock has no effect")
+		return nil
 	}
-	return nil
+	if err := p.checkCronURL(ctx); err != nil {
+		return err
+	}
+	return p.withPool(ctx, p.direct(), migrate.MaxConns, func(own *sql.DB) error {
+		hasOwn, err := migrate.HasOwnSessions(ctx, own)
+		if err == nil && !hasOwn {
+			return &db.UserError{
+				Status:  http.StatusServiceUnavailable,
+				Message: "the clock needs a session of its own, and a pooler in transaction mode gives it to others too",
+				Hint:    "Set LISTEN_URL to the URL of Postgres itself.",
+			}
+		}
+		return err
+	})
+}
+
+func (p *program) checkCronURL(ctx context.Context) error {
+	if p.cronURL == "" {
+		return nil
+	}
+	cron, err := p.openCron(ctx)
+	if err != nil {
+		return err
+	}
+	defer cron.Close()
+	return clock.CheckElsewhere(ctx, cron)
+}
+
+func (p *program) openCron(ctx context.Context) (*sql.DB, error) {
+	cron, err := db.Access{URL: p.cronURL, Password: p.password}.OpenImpatient(ctx, 1)
+	if err != nil {
+		return nil, fmt.Errorf("open the database of pg_cron: %w", err)
+	}
+	return cron, nil
 }

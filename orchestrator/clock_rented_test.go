@@ -2,6 +2,9 @@ package main
 
 import (
 	"database/sql"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,4 +75,77 @@ func TestJobsWithoutTheirHistory(t *testing.T) {
 	dbtest.Eventually(t, 100*time.Second, "a run is in the history", func() bool {
 		return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.job_runs") > 0
 	})
+}
+
+// Where each role needs a password, the clock finds those of users in the password file.
+func TestClockWithPasswords(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewRented(t)
+	address := server.ListenOn("scram-sha-256")
+	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
+	dbtest.Exec(t, super, "create database plain owner rented")
+	dbtest.Exec(t, super, "alter role rented password 'hers alone'")
+	file := filepath.Join(t.TempDir(), "passwords")
+	if err := os.WriteFile(file, []byte("*:*:plain:ann:secret word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plain := "postgres://rented:hers%20alone@" + address + "/plain?sslmode=disable&passfile=" + url.QueryEscape(file)
+	mustCommand(t, plain, "migrate", "up", "--clock")
+	pool := openPool(t, plain)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob']) as name")
+	for _, user := range []string{"ann", "bob"} {
+		owner := openPool(t, dbtest.AsRole(strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1), user))
+		dbtest.Exec(t, owner, "select tinydevcrm.create_matview('v', 'select session_user::text as who')")
+		dbtest.Exec(t, owner, "select tinydevcrm.schedule_matview('v', '1 second')")
+	}
+	background(t, plain, "up", "--clock", "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "the view of ann is refreshed by its schedule", func() bool {
+		return dbtest.Value[bool](t, pool, `
+			select exists (
+			    select from tinydevcrm.matview_refresh_events
+			     where matview = 'ann.v' and schedule_id is not null and outcome = 'refreshed')`)
+	})
+	var hint string
+	dbtest.Eventually(t, dbtest.Deadline, "that of bob is not, and a hint says why", func() bool {
+		return pool.QueryRow("select hint from tinydevcrm.check_installation() where not is_ok and finding = 'jobs of bob run'").Scan(&hint) == nil
+	})
+	if !strings.Contains(hint, "*:*:plain:bob:PASSWORD") {
+		t.Errorf("the hint is %s", hint)
+	}
+}
+
+// A clock that could run nothing says so at its start: behind a pooler in transaction mode, and with a --cron-url that leads
+// to no pg_cron or to one that refuses.
+func TestClocksThatCannotRun(t *testing.T) {
+	t.Parallel()
+	server := dbtest.NewRented(t)
+	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
+	dbtest.Exec(t, super, "create database plain owner rented")
+	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	mustCommand(t, plain, "migrate", "up", "--clock")
+	pooled := strings.Replace(server.Pooler(), "/tinydevcrm", "/plain", 1)
+	for _, test := range []struct{ database, cron, want string }{
+		{pooled, "", "a session of its own"},
+		{plain, plain, "pg_cron is not in database plain"},
+		{plain, server.URL, "grant execute on function cron.schedule_in_database("},
+	} {
+		args := []string{"up", "--clock", "--listen-addr", "localhost:0"}
+		if test.cron != "" {
+			args = append(args, "--cron-url", test.cron)
+		}
+		if _, stderr, err := command(t, test.database, "", args...); err == nil || !strings.Contains(stderr, test.want) {
+			t.Errorf("%v: %v, %s, want %s", args, err, stderr, test.want)
+		}
+	}
+	grants := dbtest.Value[string](t, super, `
+		select string_agg(format('grant execute on function %s to rented', oid::regprocedure), '; ')
+		  from pg_proc where proname = 'schedule_in_database'`)
+	dbtest.Exec(t, super, grants)
+	_, stderr := background(t, plain, "up", "--clock", "--cron-url", server.URL, "--listen-addr", "localhost:0")
+	dbtest.Eventually(t, dbtest.Deadline, "with that right the jobs of its role are made", func() bool {
+		return dbtest.Value[int](t, super, "select count(*) from cron.job where database = 'plain' and username = 'rented'") == 2
+	})
+	if strings.Contains(stderr.String(), "cannot make") {
+		t.Errorf("the log is %s", stderr)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -123,10 +124,13 @@ func (p *program) openPools(ctx context.Context, share connections) (pools, erro
 	return opened, nil
 }
 
+func (s pools) all() []*sql.DB {
+	return slices.DeleteFunc([]*sql.DB{s.log, s.webhooks, s.operations, s.watchdog, s.clock, s.fresh, s.sources},
+		func(pool *sql.DB) bool { return pool == nil })
+}
+
 func (s pools) close() {
-	for _, pool := range []*sql.DB{s.log, s.webhooks, s.operations, s.watchdog, s.clock, s.fresh, s.sources} {
-		if pool != nil {
-			pool.Close()
-		}
+	for _, pool := range s.all() {
+		pool.Close()
 	}
 }

@@ -105,11 +105,20 @@ func TestPasswordsThatExpire(t *testing.T) {
 		!strings.Contains(stderr, "password command") || !strings.Contains(stderr, "no token") {
 		t.Errorf("a command that fails: %v %s", err, stderr)
 	}
+	if _, stderr, err := command(t, "postgres://localhost/x", "", "status", "--password-command", "true"); err == nil ||
+		!strings.Contains(stderr, "printed no password") {
+		t.Errorf("a command that prints nothing: %v %s", err, stderr)
+	}
 }
 
-// When the first of two servers becomes a standby, everything goes on at the other.
+// When the first of two servers becomes read-only, everything goes on at the other, even if no connection is cut.
 func TestFailover(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
+	t.Run("connections are cut", func(t *testing.T) { checkFailover(t, true) })
+	t.Run("connections stay", func(t *testing.T) { checkFailover(t, false) })
+}
+
+func checkFailover(t *testing.T, areCut bool) {
 	t.Parallel()
 	first, one := newServer(t)
 	second, two := newServer(t)
@@ -137,16 +146,30 @@ func TestFailover(t *testing.T) {
 	dbtest.Eventually(t, dbtest.Deadline, "the first server is read-only", func() bool {
 		return dbtest.Value[string](t, first, "show default_transaction_read_only") == "on"
 	})
-	dbtest.Exec(t, first, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
+	// The listening connection is probed each minute.
+	listensWithin := 3 * dbtest.Deadline
+	if areCut {
+		listensWithin = dbtest.Deadline
+		dbtest.Exec(t, first, "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")
+	}
 	dbtest.Eventually(t, dbtest.Deadline, "an upload goes to the other server", func() bool {
 		page.upload("", "?table=after", "n\n1\n")
 		return dbtest.Value[bool](t, second, "select to_regclass('after') is not null")
 	})
-	dbtest.Eventually(t, dbtest.Deadline, "the program listens there", func() bool {
+	dbtest.Eventually(t, listensWithin, "the program listens there", func() bool {
 		return dbtest.Value[bool](t, second, "select exists (select from pg_stat_activity where query ilike 'listen %matview_refresh_channel%')")
 	})
-	id := refresh(t, second)
-	dbtest.Eventually(t, dbtest.Deadline, "its events are in the log", func() bool { return hasEvent(stdout.events(t), id) })
+	if left := dbtest.Value[int](t, first, "select count(*) from pg_stat_activity where query ilike 'listen %matview_refresh_channel%'"); left != 0 {
+		t.Errorf("%d connections still listen at the first server", left)
+	}
+	for range 3 {
+		id := refresh(t, second)
+		// Without notifications the log looks every ten seconds.
+		dbtest.Eventually(t, 5*time.Second, "its events are in the log at once", func() bool { return hasEvent(stdout.events(t), id) })
+	}
+	if strings.Contains(stderr.String(), "do not arrive") {
+		t.Errorf("it takes itself for deaf: %s", stderr)
+	}
 }
 
 // Pool and listener trust a server by the certificate that sslrootcert names, and no other.
@@ -303,4 +326,31 @@ func TestConnectionsAreShared(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A LISTEN_URL that leads elsewhere is refused before anything is made there.
+func TestListenURLElsewhere(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
+	super, server := newServer(t)
+	dbtest.Exec(t, super, "create database elsewhere")
+	dbtest.Exec(t, super, "create role runner login in role tinydevcrm_orchestrator")
+	elsewhere := strings.Replace(server.URL, "/tinydevcrm?", "/elsewhere?", 1)
+	for _, args := range [][]string{{"up", "--listen-addr", "localhost:0"}, {"migrate", "up"}, {"doctor"}} {
+		for listenURL, want := range map[string]string{
+			elsewhere:                            "leads to database elsewhere as postgres, but DATABASE_URL to database tinydevcrm as postgres",
+			dbtest.AsRole(server.URL, "runner"):  "leads to database tinydevcrm as runner",
+			"postgres://x:secret@127.0.0.1:1/x":  "LISTEN_URL: the database does not answer",
+			"postgres://x:secret@127.0.0.1:1x/x": "LISTEN_URL: the database URL is malformed",
+		} {
+			_, stderr, err := command(t, server.URL, "", append(args, "--listen-url", listenURL)...)
+			if err == nil || !strings.Contains(stderr, want) || strings.Contains(stderr, "secret") {
+				t.Errorf("%v with %s: %v, %s", args, listenURL, err, stderr)
+			}
+		}
+	}
+	if dbtest.Value[bool](t, openPool(t, elsewhere), "select exists (select from pg_namespace where nspname = 'tinydevcrm')") {
+		t.Error("it has migrated the other database")
+	}
+	mustCommand(t, server.URL, "migrate", "version", "--listen-url", server.URL)
 }

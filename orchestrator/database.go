@@ -28,6 +28,33 @@ func (p *program) direct() db.Access {
 	return db.Access{URL: cmp.Or(p.listenURL, p.databaseURL), Password: p.password}
 }
 
+// checkDirect refuses a LISTEN_URL that leads to another database or role than DATABASE_URL.
+func (p *program) checkDirect(ctx context.Context, pool *sql.DB) error {
+	if p.listenURL == "" {
+		return nil
+	}
+	const place = "select format('database %I as %I', current_database(), current_user)"
+	var usual, own string
+	err := pool.QueryRowContext(ctx, place).Scan(&usual)
+	if err != nil {
+		return fmt.Errorf("find out where DATABASE_URL leads: %w", err)
+	}
+	if err := p.withPool(ctx, p.direct(), 1, func(direct *sql.DB) error {
+		return direct.QueryRowContext(ctx, place).Scan(&own)
+	}); err != nil {
+		problem := db.Explain(err)
+		return &db.UserError{Status: problem.Status, Message: "LISTEN_URL: " + problem.Message, Detail: problem.Detail, Hint: problem.Hint}
+	}
+	if own != usual {
+		return &db.UserError{
+			Status:  http.StatusUnprocessableEntity,
+			Message: fmt.Sprintf("LISTEN_URL leads to %s, but DATABASE_URL to %s", own, usual),
+			Hint:    "LISTEN_URL is the URL of Postgres itself, without the pooler, for the same database and role.",
+		}
+	}
+	return nil
+}
+
 // accessFlags are for all commands.
 func (p *program) accessFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&p.databaseURL, "database-url", p.databaseURL, "database URL, as libpq accepts it (default $DATABASE_URL)")

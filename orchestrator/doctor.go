@@ -28,6 +28,9 @@ func (p *program) doctorCommand() *cobra.Command {
 }
 
 func (p *program) examine(ctx context.Context, pool *sql.DB) error {
+	if err := p.checkDirect(ctx, pool); err != nil {
+		return err
+	}
 	var server, role, database string
 	if err := pool.QueryRowContext(ctx, `
 		select current_setting('server_version'), current_database(),

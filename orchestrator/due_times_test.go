@@ -179,7 +179,8 @@ const nextDues = `
 
 // What SQL says is due next is what a loop over all minutes of two years finds, with the time zones of Go.
 func TestNextDue(t *testing.T) {
-	pool, _ := dbtest.Schema(t)
+	t.Parallel()
+	pool := openPool(t, dbtest.URL(t))
 	const perZone = 10
 	count := 1000
 	if testing.Short() {

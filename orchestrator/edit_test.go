@@ -185,6 +185,7 @@ func TestAlterAQueryTwiceAtOnce(t *testing.T) {
 
 // What others have built on a view is neither built again nor dropped. Only the owner's own session alters a query.
 func TestAlterAQueryThatOthersRead(t *testing.T) {
+	t.Parallel()
 	super, ann, eve := tenants(t)
 	dbtest.Exec(t, ann, "grant usage on schema ann to eve")
 	dbtest.Exec(t, ann, "grant select on v to eve")
@@ -289,6 +290,7 @@ func TestMatviewShow(t *testing.T) {
 
 // A user without other rights alters a query, with all that a view can have, and with views on it.
 func TestAUserAltersAQuery(t *testing.T) {
+	t.Parallel()
 	_, ann, _ := tenants(t)
 	for _, statement := range []string{
 		"create table t as select n, n * 2 as twice from generate_series(1, 3) as n",

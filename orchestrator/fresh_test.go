@@ -26,6 +26,7 @@ import (
 // refreshes, upkeep and kills, the schedule leaves every view equal to its query. FRESH_SEED and FRESH_SECONDS choose
 // another run.
 func TestNoChangeIsMissed(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		freshRun(t, 5*time.Second, 10000)
 		return
@@ -69,7 +70,8 @@ type freshSession struct {
 	isOpen bool
 }
 
-// freshRun runs sequences until the time is over, at most that many.
+// freshRun runs sequences until the time is over, at most that many. On a busy machine it goes on until each frequent step
+// has succeeded.
 func freshRun(t *testing.T, within time.Duration, most int) {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
@@ -84,7 +86,8 @@ func freshRun(t *testing.T, within time.Duration, most int) {
 	b := newFreshBench(t, seed)
 
 	sequences := 0
-	for start := time.Now(); sequences < most && time.Since(start) < within; sequences++ {
+	start := time.Now()
+	for ; sequences < most && (time.Since(start) < within || len(b.unseen(sequences)) > 0 && time.Since(start) < 20*within); sequences++ {
 		b.sequence()
 		if sequences%20 == 0 {
 			b.control("truncate tinydevcrm.matview_refresh_events cascade")
@@ -97,15 +100,24 @@ func freshRun(t *testing.T, within time.Duration, most int) {
 		counts = append(counts, fmt.Sprintf("%s: %d", name, b.done[name]))
 	}
 	t.Logf("%s", strings.Join(counts, ", "))
+	for _, name := range b.unseen(sequences) {
+		t.Errorf("no step %q has succeeded in %d sequences", name, sequences)
+	}
+}
+
+// unseen are the steps that should have succeeded in so many sequences, and have not.
+func (b *freshBench) unseen(sequences int) (names []string) {
 	for _, step := range freshSteps {
-		// A busy machine runs too few sequences for what is rare.
+		// A few sequences have not all that is rare.
 		if b.done[step.name] == 0 && (sequences >= 300 || step.weight >= 5) {
-			t.Errorf("no step %q has succeeded in %d sequences", step.name, sequences)
+			names = append(names, step.name)
 		}
 	}
+	// Otherwise all views are refreshed whether they are stale or not.
 	if b.done["left alone"] == 0 {
-		t.Error("no view was ever left alone: all are refreshed whether they are stale or not")
+		names = append(names, "left alone")
 	}
+	return names
 }
 
 func newFreshBench(t *testing.T, seed uint64) *freshBench {

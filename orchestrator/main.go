@@ -101,7 +101,9 @@ type program struct {
 	passwordCommand string
 	password        *db.PasswordCommand
 	// maxConns bounds all connections; 0 for as many as are of use.
-	maxConns   int
+	maxConns int
+	// idleAfter is how long nobody must ask before all connections are closed; 0 for never.
+	idleAfter  time.Duration
 	listenAddr string
 	// smtpURL holds a password.
 	smtpURL     string

@@ -80,6 +80,11 @@ func (p *program) forceCommand() *cobra.Command {
 // migration runs work and prints the resulting version.
 func (p *program) migration(work func(*migrate.Migrator) error) func(*cobra.Command, []string) error {
 	return func(command *cobra.Command, _ []string) error {
+		if err := p.withDatabase(command.Context(), func(pool *sql.DB) error {
+			return p.checkDirect(command.Context(), pool)
+		}); err != nil {
+			return err
+		}
 		return p.withPool(command.Context(), p.direct(), db.MaxConns, func(pool *sql.DB) error {
 			migrator, err := migrate.Open(command.Context(), pool, p.migrateSettings()...)
 			if err != nil {

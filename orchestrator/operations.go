@@ -10,6 +10,7 @@ import (
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/idle"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
@@ -20,7 +21,7 @@ import (
 )
 
 // operations says how all of this goes.
-func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, sources *source.Runner, diagnostics *slog.Logger) (*ops.Ops, error) {
+func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, sources *source.Runner, sleeper *idle.Sleeper, diagnostics *slog.Logger) (*ops.Ops, error) {
 	latest, err := migrate.Latest()
 	if err != nil {
 		return nil, err
@@ -31,6 +32,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
 		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive, "source": sources.IsAlive},
 		Changes:       changes.IsAlive,
+		IsAsleep:      sleeper.IsAsleep,
 		Pools: map[string]*sql.DB{
 			"page":       page,
 			"log":        own.log,

@@ -68,6 +68,7 @@ var upkeeps = []string{
 
 // What a user has planted runs only in the user's own sessions, whatever others do.
 func TestTrapsCatchNobody(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "eve", "bob", "mate", "adele")
 	// Sampling by Postgres itself does not run in a user's session.
 	dbtest.Exec(t, s.super, "alter system set autovacuum = off")
@@ -278,6 +279,7 @@ func pageOf(t *testing.T, stderr *output) string {
 // A user reads a view of their own in another user's schema. The other user cannot make them read something
 // else by replacing the view at that moment.
 func TestNobodyIsLedElsewhere(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['eve', 'bob']) as name")

@@ -159,6 +159,7 @@ func runTool(t *testing.T, stdin []byte, name string, args ...string) []byte {
 
 // What a user has planted runs as no other role when a superuser dumps and restores as OPERATIONS.md describes.
 func TestRestoreSpringsNoTraps(t *testing.T) {
+	t.Parallel()
 	old := dbtest.NewServer(t)
 	old.Set("autovacuum", "off")
 	old.Restart()

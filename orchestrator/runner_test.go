@@ -15,6 +15,7 @@ import (
 // The page without users works with the role that the compose files create, which is no superuser and owns what
 // is created on the page.
 func TestThePageIsNoSuperuser(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := openPool(t, server.URL)
 	// As the second "up" does.

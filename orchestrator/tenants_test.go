@@ -30,6 +30,7 @@ func tenants(t *testing.T) (super, ann, eve *sql.DB) {
 
 // No user can lock a table of ours, or of pg_cron, in a mode that blocks others.
 func TestNobodyLocksOurTables(t *testing.T) {
+	t.Parallel()
 	super, _, eve := tenants(t)
 	dbtest.Exec(t, super, "grant usage on schema cron to eve")
 	tables := dbtest.Column[string](t, super, `
@@ -49,6 +50,7 @@ func TestNobodyLocksOurTables(t *testing.T) {
 
 // When a user locks something of their own and leaves it locked, the work for the others continues.
 func TestNobodyWaitsForATenantsLocks(t *testing.T) {
+	t.Parallel()
 	super, ann, eve := tenants(t)
 	dbtest.Exec(t, super, "update tinydevcrm.settings set event_limit = 1")
 	dbtest.Exec(t, super, "update tinydevcrm.matview_refresh_events set started_at = now() - interval '1 year'")
@@ -101,6 +103,7 @@ func TestNobodyWaitsForATenantsLocks(t *testing.T) {
 
 // A user whose transactions stay open stops neither upkeep nor anything that upkeep does for the others.
 func TestUpkeepGoesOnWithoutALockedJob(t *testing.T) {
+	t.Parallel()
 	super, _, eve := tenants(t)
 	stopJobs(t, super)
 	const request = "insert into tinydevcrm.refresh_requests (matview_id) select id from tinydevcrm.matviews where relation = $1::text::regclass"
@@ -148,6 +151,7 @@ func TestUpkeepGoesOnWithoutALockedJob(t *testing.T) {
 
 // Views with new owners that a user keeps locked cost nobody else time.
 func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
+	t.Parallel()
 	super, ann, eve := tenants(t)
 	stopJobs(t, super)
 	dbtest.Exec(t, eve, `
@@ -198,6 +202,7 @@ func TestNobodyWaitsForUnsettledOwners(t *testing.T) {
 
 // A refresh does not fail because the queue of notifications is full: it no longer notifies when it is half full.
 func TestAFullQueueOfNotificationsFailsNoRefresh(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := server.Open()
 	listener := pq.NewListener(server.URL, time.Second, time.Second, nil)
@@ -231,6 +236,7 @@ func TestAFullQueueOfNotificationsFailsNoRefresh(t *testing.T) {
 
 // What a role with more rights requests is done by the owner's own job.
 func TestTheOwnersJobRefreshesOnRequest(t *testing.T) {
+	t.Parallel()
 	super, ann, _ := tenants(t)
 	dbtest.Exec(t, ann, "create materialized view who as select session_user::text as session_user_is, current_user::text as n with no data")
 	dbtest.Exec(t, ann, "select tinydevcrm.watch_matview('who', 'always')")
@@ -249,6 +255,7 @@ func TestTheOwnersJobRefreshesOnRequest(t *testing.T) {
 // Three users with twelve schedules of seconds use three connections where pg_cron has no seconds, and each
 // schedule runs when it is due.
 func TestManySchedulesAreServed(t *testing.T) {
+	t.Parallel()
 	super, ann, eve := tenants(t)
 	if dbtest.Value[bool](t, super, "select tinydevcrm._cron_has_seconds()") {
 		t.Log("pg_cron has seconds: each schedule has a job of its own")

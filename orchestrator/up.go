@@ -58,6 +58,7 @@ func (p *program) upCommand() *cobra.Command {
 	p.clockFlag(command)
 	p.cronURLFlag(command)
 	p.connectionsFlag(command)
+	p.idleFlag(command)
 	command.Flags().StringVar(&p.metricsAddr, "metrics-addr", "",
 		"host:port of /metrics, /healthz and /readyz, without log-in (default: /metrics is on the page, or with --auth nowhere)")
 	command.Flags().StringSliceVar(&p.hosts, "host", nil,
@@ -138,6 +139,9 @@ func (p *program) up(ctx context.Context) error {
 	if p.cronURL != "" && !p.hasClock {
 		return badUsage("Add --clock, or leave it out.", "--cron-url needs --clock")
 	}
+	if err := p.checkIdle(); err != nil {
+		return err
+	}
 	if err := p.checkPublicURL(); err != nil {
 		return err
 	}
@@ -166,6 +170,9 @@ func (p *program) up(ctx context.Context) error {
 // prepare migrates, moves the jobs of a restored dump to this server, and warns about what is wrong with the
 // server's set-up.
 func (p *program) prepare(ctx context.Context, pool *sql.DB, diagnostics *slog.Logger) error {
+	if err := p.checkDirect(ctx, pool); err != nil {
+		return err
+	}
 	if err := p.migrateAll(ctx, pool); err != nil {
 		return err
 	}
@@ -256,35 +263,43 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, a
 	wakeSources, cancelSources := hub.Subscribe()
 	defer cancelSources()
 
-	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, sources, diagnostics)
+	sleeper := p.sleeper(pool, pools, diagnostics)
+	sources.OnFile(sleeper.Begin)
+	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, sources, sleeper, diagnostics)
 	if err != nil {
 		return err
 	}
 
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return hub.Run(ctx) })
-	group.Go(func() error { return hub.Probe(ctx, pools.log) })
-	group.Go(func() error { return worker.Run(ctx, wakeLog) })
-	group.Go(func() error { return webhooks.Run(ctx, wakeWebhooks) })
-	group.Go(func() error { return tests.Run(ctx, wakeTests) })
-	group.Go(func() error { return changes.Run(ctx, hub.Changes()) })
-	group.Go(func() error { return sources.Run(ctx, wakeSources) })
-	if p.inbox != "" {
-		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
-	}
-	group.Go(func() error { return watchdog.Run(ctx, pools.watchdog, diagnostics) })
-	if err := p.startClock(ctx, group, pools.clock, share.runs, diagnostics); err != nil {
+	awake, err := p.clockLoops(ctx, pools.clock, share.runs, diagnostics)
+	if err != nil {
 		return err
 	}
-	group.Go(func() error { return noteLate(ctx, pool, diagnostics) })
+	awake = append(awake,
+		hub.Listen,
+		func(ctx context.Context) error { return hub.Probe(ctx, pools.log) },
+		func(ctx context.Context) error { return worker.Run(ctx, wakeLog) },
+		func(ctx context.Context) error { return webhooks.Run(ctx, wakeWebhooks) },
+		func(ctx context.Context) error { return tests.Run(ctx, wakeTests) },
+		func(ctx context.Context) error { return changes.Run(ctx, hub.Changes()) },
+		func(ctx context.Context) error { return sources.Run(ctx, wakeSources) },
+		func(ctx context.Context) error { return watchdog.Run(ctx, pools.watchdog, diagnostics) },
+		func(ctx context.Context) error { return noteLate(ctx, pool, diagnostics) })
 	if users != nil {
-		group.Go(func() error { return users.Run(ctx) })
+		awake = append(awake, users.Run)
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	// Event streams end at once, however long the loops take.
+	defer context.AfterFunc(ctx, hub.Close)()
+	group.Go(func() error { return sleeper.Run(ctx, awake.run) })
+	if p.inbox != "" {
+		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
 	}
 	if at.metrics != nil {
 		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
 	}
 	group.Go(func() error {
-		return serve(ctx, at.page, web.Handler(web.Config{
+		return serve(ctx, at.page, sleeper.Handler(web.Handler(web.Config{
 			Pool:        pool,
 			Login:       logIn,
 			Upload:      counted(operations, files.Load),
@@ -296,7 +311,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, a
 			Hosts:       p.pageHosts(),
 			PublicURL:   publicURL,
 			Others:      p.routesBesidePage(operations, pool, diagnostics),
-		}), diagnostics)
+		}), "/healthz", "/readyz", "/metrics"), diagnostics)
 	})
 	diagnostics.Info("ready", at.addresses()...)
 	return group.Wait()

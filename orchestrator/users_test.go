@@ -13,6 +13,7 @@ import (
 
 // A user who leaves a transaction open blocks nobody else.
 func TestNobodyWaitsForAUsersLocks(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'eve']) as name")
@@ -90,6 +91,7 @@ func TestNobodyWaitsForAUsersLocks(t *testing.T) {
 
 // A row is in the index before its foreign key is checked, which comes at the end of the statement.
 func TestNobodyWaitsForAUsersStatement(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewServer(t)
 	mustCommand(t, server.URL, "migrate", "up")
 	super := open(t, server.URL, "postgres")
@@ -139,6 +141,7 @@ func TestNobodyWaitsForAUsersStatement(t *testing.T) {
 
 // drop_user() reports what a user has in another database before it does anything.
 func TestDropUserNamesOtherDatabases(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob']) as name")
@@ -173,6 +176,7 @@ func TestDropUserNamesOtherDatabases(t *testing.T) {
 
 // Postgres does not end the sessions of a role that is locked, or that begin while the role is dropped.
 func TestUpkeepEndsSessionsOfLockedUsers(t *testing.T) {
+	t.Parallel()
 	server := dbtest.NewMigrated(t)
 	super := open(t, server.URL, "postgres")
 	dbtest.Exec(t, super, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob', 'cleo']) as name")

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(25);
+select plan(27);
 
 create schema "My Forms";
 set local search_path = "My Forms", public;
@@ -14,6 +14,14 @@ select is_empty(
         where example !~ accepts
            or example !~ shape $$,
     'each form accepts its example');
+
+-- The search for forms skips an expression by these signs.
+select is_empty(
+    $$ select name, sign
+         from tinydevcrm.csv_forms
+        cross join unnest(array[':', '%']) as sign
+        where (strpos(replace(accepts, '(?:', '('), sign) > 0) <> (strpos(example, sign) > 0) $$,
+    'a form accepts a colon or a percent sign if it has one in its example, and only then');
 
 create function pg_temp.read_by(name text, value text)
     returns text
@@ -85,6 +93,15 @@ select is_empty(
          from samples
         where pg_temp.read_by(name, value) is distinct from read $$,
     'a form reads each sample, or does not accept it');
+
+select is_empty(
+    $$ select samples.*, example
+         from samples
+         join tinydevcrm.csv_forms using (name)
+        cross join unnest(array[':', '%']) as sign
+        where samples.read is not null
+          and (strpos(samples.value, sign) > 0) <> (strpos(example, sign) > 0) $$,
+    'each sample that a form accepts has a colon or a percent sign if its example has');
 
 set local datestyle = 'SQL, DMY';
 

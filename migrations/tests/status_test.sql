@@ -4,6 +4,9 @@ begin;
 
 select plan(13);
 
+-- Without pg_cron, this session is the clock.
+select tinydevcrm._keep_clock() where tinydevcrm._has_clock();
+
 create role "Tap One" login in role tinydevcrm_user;
 create role "Tap Two" login in role tinydevcrm_user;
 create role "Tap Boss" in role tinydevcrm_admin;

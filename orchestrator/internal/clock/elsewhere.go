@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -34,6 +35,39 @@ type Elsewhere struct {
 // NewElsewhere returns an Elsewhere for the jobs of the database of pool and the pg_cron in that of cron.
 func NewElsewhere(pool, cron *sql.DB, logger *slog.Logger) *Elsewhere {
 	return &Elsewhere{pool: pool, cron: cron, logger: logger}
+}
+
+// CheckElsewhere returns an error when an Elsewhere could make no job there.
+func CheckElsewhere(ctx context.Context, cron *sql.DB) error {
+	var problem, hint sql.Null[string]
+	if err := cron.QueryRowContext(ctx, `
+		select case
+		           when extension.oid is null then format('pg_cron is not in database %I', current_database())
+		           when makes.oid is null then 'this pg_cron makes no jobs in other databases'
+		           when not has_function_privilege(makes.oid, 'execute')
+		                or not has_schema_privilege(makes.pronamespace, 'usage')
+		           then format('%I may not make jobs in other databases', current_user)
+		       end,
+		       case
+		           when extension.oid is null then '--cron-url is the URL of the database, on the same server, in which pg_cron is installed.'
+		           when makes.oid is null then 'It does from version 1.4 on. Leave --cron-url out, and the orchestrator runs the jobs.'
+		           else format(
+		               'As the owner of pg_cron, in that database: grant usage on schema cron to %1$I; grant execute on function %2$s to %1$I;',
+		               current_user, makes.oid::regprocedure)
+		       end
+		  from (select) as one
+		  left join pg_extension as extension
+		    on extension.extname = 'pg_cron'
+		  left join pg_proc as makes
+		    on makes.proname = 'schedule_in_database'
+		   and exists (select from pg_namespace where nspname = 'cron' and pg_namespace.oid = makes.pronamespace)
+		 limit 1`).Scan(&problem, &hint); err != nil {
+		return fmt.Errorf("look for pg_cron: %w", err)
+	}
+	if !problem.Valid {
+		return nil
+	}
+	return &db.UserError{Status: http.StatusServiceUnavailable, Message: problem.V, Hint: hint.V}
 }
 
 // Run keeps the jobs there as ours until ctx ends. As a clock, only one of several orchestrators does.

@@ -58,7 +58,11 @@ func (c *PasswordCommand) read(ctx context.Context) (string, error) {
 		}
 		return "", fmt.Errorf("run the password command: %w", err)
 	}
-	c.password, c.readAt = strings.TrimRight(string(output), "\r\n"), time.Now()
+	password := strings.TrimRight(string(output), "\r\n")
+	if password == "" {
+		return "", errors.New("the password command printed no password")
+	}
+	c.password, c.readAt = password, time.Now()
 	return c.password, nil
 }
 
@@ -79,7 +83,8 @@ func (a Access) Open(ctx context.Context, maxConns int) (*sql.DB, error) {
 	return openConfig(ctx, config, maxConns, a.logIn())
 }
 
-// OpenAs returns one connection that logs in as a role, as pg_cron does: as another role, without a password.
+// OpenAs returns one connection that logs in as a role, as pg_cron does: as another role, with the password that a
+// password file has for it, or without one.
 func (a Access) OpenAs(ctx context.Context, role string) (*sql.DB, error) {
 	config, err := ParseURL(a.URL)
 	if err != nil {
@@ -88,8 +93,31 @@ func (a Access) OpenAs(ctx context.Context, role string) (*sql.DB, error) {
 	if config.User == role {
 		return openConfig(ctx, config, 1, a.logIn())
 	}
-	config.User, config.Password = role, ""
+	other, err := withRole(a.URL, role)
+	if err != nil {
+		return nil, err
+	}
+	if config, err = ParseURL(other); err != nil {
+		return nil, err
+	}
 	return OpenConfig(ctx, config, 1)
+}
+
+// withRole is a URL, or "key=value" pairs, with another role, and with an empty password, so that PGPASSWORD is not sent.
+func withRole(databaseURL, role string) (string, error) {
+	if !isURL(databaseURL) {
+		return databaseURL + pair("user", role) + pair("password", ""), nil
+	}
+	parsed, err := url.Parse(databaseURL)
+	if err != nil {
+		return "", ErrBadURL // as the message may have a password
+	}
+	parsed.User = nil
+	query := parsed.Query()
+	query.Set("user", role)
+	query.Set("password", "")
+	parsed.RawQuery = query.Encode()
+	return parsed.String(), nil
 }
 
 // logIn finds the password of each new connection.
@@ -122,12 +150,20 @@ func (a Access) DSN(ctx context.Context) (string, error) {
 
 // withPassword adds a password to a URL, or to "key=value" pairs, where the last one counts.
 func withPassword(databaseURL, password string) string {
-	if !strings.HasPrefix(databaseURL, "postgres://") && !strings.HasPrefix(databaseURL, "postgresql://") {
-		return databaseURL + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
+	if !isURL(databaseURL) {
+		return databaseURL + pair("password", password)
 	}
 	separator := "?"
 	if strings.Contains(databaseURL, "?") {
 		separator = "&"
 	}
 	return databaseURL + separator + url.Values{"password": {password}}.Encode()
+}
+
+func isURL(databaseURL string) bool {
+	return strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://")
+}
+
+func pair(key, value string) string {
+	return " " + key + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }

@@ -21,7 +21,8 @@ const (
 	// answerWithin is how long a statement whose context has ended may still wait for the server to cancel it.
 	// Then the connection is closed.
 	answerWithin = 5 * time.Second
-	// connectWithin bounds a connection that the pool itself opens, because no statement's context does.
+	// connectWithin bounds a connection that the pool itself opens, because no statement's context does. A longer
+	// connect_timeout of the URL is for a server that takes long to start.
 	connectWithin = 10 * time.Second
 	// readOnly is the code with which a standby, or a server that was set read-only, refuses to write.
 	readOnly = "25006"
@@ -34,10 +35,13 @@ func cancelOrClose(conn *pgconn.PgConn) ctxwatch.Handler {
 }
 
 // A connector makes connections of pgx whose errors are those of lib/pq, as everywhere else in the program.
-type connector struct{ driver.Connector }
+type connector struct {
+	driver.Connector
+	within time.Duration
+}
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, c.within)
 	defer cancel()
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {

@@ -77,9 +77,9 @@ func OpenConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int) (*sql
 }
 
 func openConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int, options ...stdlib.OptionOpenDB) (*sql.DB, error) {
-	pool := sql.OpenDB(connector{stdlib.GetConnector(*config, options...)})
+	pool := sql.OpenDB(connector{stdlib.GetConnector(*config, options...), max(connectWithin, config.ConnectTimeout)})
 	pool.SetMaxOpenConns(maxConns)
-	pool.SetMaxIdleConns((maxConns + 1) / 2)
+	pool.SetMaxIdleConns(mostIdle(maxConns))
 	pool.SetConnMaxIdleTime(time.Minute)
 
 	if err := pool.PingContext(ctx); err != nil {
@@ -87,6 +87,14 @@ func openConfig(ctx context.Context, config *pgx.ConnConfig, maxConns int, optio
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	return pool, nil
+}
+
+func mostIdle(maxConns int) int { return (maxConns + 1) / 2 }
+
+// CloseIdle closes the connections of a pool that nobody uses. The pool opens new ones when it needs them.
+func CloseIdle(pool *sql.DB) {
+	pool.SetMaxIdleConns(-1)
+	pool.SetMaxIdleConns(mostIdle(pool.Stats().MaxOpenConnections))
 }
 
 // OpenImpatient is Open for short statements. The server ends one that takes longer than maxStatement. When it

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -46,6 +47,24 @@ func TestParseURLAsTheListenerDoes(t *testing.T) {
 	}
 	if _, err := db.ParseURL("postgres://user:secret@server:port/x"); !errors.Is(err, db.ErrBadURL) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a malformed URL: %v", err)
+	}
+}
+
+// A server that sleeps may take longer to start than connections are usually given.
+func TestConnectTimeoutOfTheURL(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	began := time.Now()
+	if _, err := db.Open(t.Context(), "postgres://"+silent.Addr().String()+"/x?sslmode=disable&connect_timeout=12", 1); err == nil {
+		t.Error("a silent server answers")
+	}
+	if took := time.Since(began); took < 12*time.Second || took > 20*time.Second {
+		t.Errorf("it gave up after %s, want 12 s", took)
 	}
 }
 

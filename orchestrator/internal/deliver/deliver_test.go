@@ -222,11 +222,12 @@ func writeLargeEvent(t *testing.T, pool *sql.DB, bytes int, message string) {
 func TestLargeEventsAreCut(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
-	events := make(chan deliver.Event, 10)
-	start(t, pool, "s", func(_ context.Context, event deliver.Event) { events <- event }, nil)
+	events, wake := make(chan deliver.Event, 10), make(chan int64, 1)
+	start(t, pool, "s", func(_ context.Context, event deliver.Event) { events <- event }, wake)
 	writeLargeEvent(t, pool, 100, "")
 	writeLargeEvent(t, pool, 200_000, "")
 	writeLargeEvent(t, pool, 0, strings.Repeat("x", 9000))
+	wake <- 1
 
 	small, large, failed := <-events, <-events, <-events
 	if small.IsCut || len(small.Rows) < 100 {

@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
@@ -35,25 +33,9 @@ const (
 // What fails, or has nothing to receive after all, is retried after growing pauses, however many wake-ups
 // arrive meanwhile. Once it works again, the waiting events are delivered.
 func TestFailuresAreTriedAgainAfterPauses(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	// The pauses are half a second, 1, 2 and 4, each at least half as long: an attempt at 3.75 s is the fifth.
 	const watched, most = 4 * time.Second, 6
-	server := dbtest.NewServer(t)
-	pool, err := db.Open(t.Context(), server.URL, db.MaxConns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	migrator, err := migrate.Open(t.Context(), pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrator.Up(0); err != nil {
-		t.Fatal(err)
-	}
-	migrator.Close()
-	dbtest.Exec(t, pool, "create sequence public.attempts")
-	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
-
 	for _, test := range []struct {
 		name, function, broken string
 		subscribe              string
@@ -71,9 +53,13 @@ func TestFailuresAreTriedAgainAfterPauses(t *testing.T) {
 			"select tinydevcrm.create_webhook('s', 'http://localhost/')", runWebhooks},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			pool := dbtest.NewMigrated(t).Open()
+			defer pool.Close()
+			dbtest.Exec(t, pool, "create sequence public.attempts")
+			dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
 			whole := dbtest.Value[string](t, pool, "select pg_get_functiondef(('tinydevcrm.' || $1)::regproc)", test.function)
 			dbtest.Exec(t, pool, test.broken)
-			dbtest.Exec(t, pool, "alter sequence public.attempts restart")
 			dbtest.Exec(t, pool, test.subscribe)
 			dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
 
@@ -109,7 +95,6 @@ func TestFailuresAreTriedAgainAfterPauses(t *testing.T) {
 			}
 			cancel()
 			group.Wait()
-			dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('s')")
 		})
 	}
 }

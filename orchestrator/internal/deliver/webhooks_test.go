@@ -13,6 +13,7 @@ import (
 )
 
 func TestWebhooksEndInTime(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	const others, within = 100000, 15 * time.Second
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
@@ -56,6 +57,7 @@ func TestWebhooksEndInTime(t *testing.T) {
 
 // Many webhooks of one owner to endpoints that hang do not delay those of other owners.
 func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	const hanging, within = 600, dbtest.Deadline
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")
@@ -90,6 +92,7 @@ func TestHangingWebhooksHoldUpTheirOwnerAlone(t *testing.T) {
 
 // Large messages of one owner use no more than a share of the memory at once.
 func TestLargeMessagesTakeTurns(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
 	const endpoints, size, most = 100, 3 << 19, 100 << 20
 	pool, _ := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one', 'always')")

@@ -50,6 +50,9 @@ type Hub struct {
 	probe   string
 	arrived chan struct{}
 	isDeaf  bool
+	// hasHeard is whether the last probe has arrived. reconnect ends the connection, for another one.
+	hasHeard  bool
+	reconnect context.CancelFunc
 }
 
 // NewHub returns a Hub for a database. Run starts it.
@@ -57,10 +60,15 @@ func NewHub(access db.Access, logger *slog.Logger) *Hub {
 	return &Hub{access: access, logger: logger, subscribers: make(map[chan int64]struct{}), changes: make(chan struct{}, 1)}
 }
 
-// Run listens until ctx ends, and reconnects whenever the connection is lost. At the end it closes the channels
-// of all subscribers.
+// Run listens until ctx ends, and then closes the Hub.
 func (h *Hub) Run(ctx context.Context) error {
-	defer h.end()
+	defer h.Close()
+	return h.Listen(ctx)
+}
+
+// Listen listens until ctx ends, and reconnects whenever the connection is lost. It may be called again.
+func (h *Hub) Listen(ctx context.Context) error {
+	defer h.rest()
 	p := &pace{pauses: retry.NewPauses(reconnectWithin)}
 	for ctx.Err() == nil {
 		url, err := h.access.DSN(ctx)
@@ -74,11 +82,12 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen listens until ctx ends, or until the connection is lost for which a password was found. The next one needs a
-// password of its own, and lib/pq would use this one again.
+// listen listens until ctx ends, until reconnect is called, or until the connection is lost for which a password was
+// found. The next one needs a password of its own, and lib/pq would use this one again.
 func (h *Hub) listen(ctx context.Context, url string, p *pace) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	h.setReconnect(cancel)
 	closed := make(chan struct{})
 	lose := func() { cancel(); <-closed }
 	if h.access.Password == nil {
@@ -158,11 +167,19 @@ func (h *Hub) paced(ctx context.Context, p *pace, lose func()) pq.EventCallbackT
 	}
 }
 
-func (h *Hub) end() {
+// rest notes that nothing listens, on purpose.
+func (h *Hub) rest() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.isListening = false
+	h.hasListened = false
+}
+
+// Close closes the channels of all subscribers, for good.
+func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hasEnded = true
-	h.isListening = false
 	for subscriber := range h.subscribers {
 		close(subscriber)
 	}
@@ -257,6 +274,12 @@ func (h *Hub) State() State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return State{IsListening: h.isListening, IsDeaf: h.isDeaf, Reconnects: h.reconnects}
+}
+
+func (h *Hub) setReconnect(cancel context.CancelFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reconnect = cancel
 }
 
 func (h *Hub) setListening(isListening bool) {

@@ -194,6 +194,8 @@ func TestSubscribersEndWithTheHub(t *testing.T) {
 
 // When the connection is lost as soon as it is made, again and again, the hub reconnects after growing pauses.
 func TestConnectionThatIsLostAtOnce(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
 	const watched, most = 4 * time.Second, 6
 	pool, url := dbtest.Schema(t)
 	hub, _ := start(t, url+"&application_name=lost")

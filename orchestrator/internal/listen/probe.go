@@ -23,6 +23,9 @@ const (
 // Probe sends a notification to the Hub now and then, until ctx ends. A connection through a pooler in transaction
 // mode looks as if it listened, and nothing arrives. While that is so, Probe wakes the subscribers every ten seconds.
 // The result is in State and, for check_installation(), in the database.
+//
+// The connection may also have stayed with a server that is the primary no more. The pool has then left that server, which
+// refuses to record the result: the next probe does not arrive, though the last one has, and the Hub connects again.
 func (h *Hub) Probe(ctx context.Context, pool *sql.DB) error {
 	for {
 		pause := listenAfter
@@ -31,6 +34,7 @@ func (h *Hub) Probe(ctx context.Context, pool *sql.DB) error {
 			switch {
 			case ctx.Err() != nil:
 				return nil
+			case err == nil && !hasArrived && h.connectAgain():
 			case err != nil:
 				// Nothing is known. The loops that deliver report a database that does not answer.
 				h.logger.Debug("probe the listening connection", "error", err)
@@ -76,11 +80,13 @@ func (h *Hub) hear(payload string) {
 	if payload == h.probe && h.arrived != nil {
 		close(h.arrived)
 		h.arrived = nil
+		h.hasHeard = true
 	}
 }
 
 // conclude reports and records the result of a probe, and returns the time until the next one.
-func (h *Hub) conclude(ctx context.Context, pool *sql.DB, hasArrived bool) time.Duration {
+func (h *Hub) conclude(ctx context.Context, pool *sql.DB, hasArrived bool) (pause time.Duration) {
+	pause = probeAfter
 	h.mu.Lock()
 	// A connection that was lost meanwhile is logged as that.
 	isDeaf := !hasArrived && h.isListening
@@ -98,10 +104,24 @@ func (h *Hub) conclude(ctx context.Context, pool *sql.DB, hasArrived bool) time.
 	defer cancel()
 	if _, err := pool.ExecContext(recording, "select tinydevcrm._record_listener($1)", isDeaf); err != nil {
 		h.logger.Debug("record whether notifications arrive", "error", err)
+		pause = pollAfter
 	}
 	if isDeaf {
 		h.publish(Missed)
-		return pollAfter
+		pause = pollAfter
 	}
-	return probeAfter
+	return pause
+}
+
+// connectAgain has the Hub connect again when the last probe has arrived, and reports whether it does.
+func (h *Hub) connectAgain() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.hasHeard || !h.isListening {
+		return false
+	}
+	h.hasHeard, h.isListening = false, false
+	h.logger.Warn("notifications arrive no more; connecting again")
+	h.reconnect()
+	return true
 }

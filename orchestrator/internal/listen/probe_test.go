@@ -45,6 +45,8 @@ func TestProbeArrives(t *testing.T) {
 
 // While notifications do not arrive, subscribers are woken all the same; once they do, one line says so.
 func TestDeafHub(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
 	pool, url := dbtest.Schema(t)
 	server := dbtest.NewServer(t)
 	// It sends its probes to another database than the one it listens on.

@@ -30,6 +30,7 @@ func statusOf(t *testing.T, users *login.Users, name, password, address string) 
 }
 
 func TestLogins(t *testing.T) {
+	t.Parallel()
 	const home, patience = "192.0.2.1:1", 25 * time.Second
 	server := dbtest.NewServer(t)
 	super, err := db.Open(t.Context(), server.URL, 2)

@@ -13,6 +13,8 @@ import (
 // A server that sends nothing more delays a user's statement only a little longer than its context, and the
 // same holds for a connection that is being made.
 func TestStalledServerHoldsUpNoUser(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	t.Parallel()
 	const patience, within = time.Second, 8 * time.Second
 	server := dbtest.NewServer(t)
 	super, err := db.Open(t.Context(), server.URL, 1)

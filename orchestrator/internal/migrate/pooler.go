@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -38,4 +39,19 @@ func checkOwnSession(ctx context.Context, conn *sql.Conn, pool *sql.DB) error {
 		}
 	}
 	return nil
+}
+
+// HasOwnSessions reports whether connections of a pool each keep a session, as they do not through a pooler in transaction
+// mode.
+func HasOwnSessions(ctx context.Context, pool *sql.DB) (bool, error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return false, fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close()
+	err = checkOwnSession(ctx, conn, pool)
+	if errors.Is(err, errShared) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -15,6 +15,7 @@ func descriptions() map[string]*prometheus.Desc {
 	}
 	add("tinydevcrm_up",
 		"Whether the database answered this scrape; when it did not, the metrics that are read from it are missing.")
+	add("tinydevcrm_asleep", "Whether up --idle-after lets the database sleep; then our other metrics are missing.")
 	add("tinydevcrm_schema_version", "Version of the schema in the database.")
 	add("tinydevcrm_schema_version_expected", "Version of the schema that this program has.")
 	add("tinydevcrm_listener_up", "Whether the listening connection is up.")
@@ -60,6 +61,11 @@ func (o *Ops) Describe(descs chan<- *prometheus.Desc) {
 func (o *Ops) Collect(metrics chan<- prometheus.Metric) {
 	send := func(kind prometheus.ValueType, name string, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(o.descs[name], kind, value, labels...)
+	}
+	isAsleep := o.IsAsleep()
+	send(prometheus.GaugeValue, "tinydevcrm_asleep", number(isAsleep))
+	if isAsleep {
+		return
 	}
 	listener := o.Listener()
 	send(prometheus.GaugeValue, "tinydevcrm_listener_up", number(listener.IsListening))

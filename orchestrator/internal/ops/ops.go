@@ -48,6 +48,8 @@ type Config struct {
 	Loops map[string]func() bool
 	// Changes reports whether the views on change are refreshed.
 	Changes func() bool
+	// IsAsleep reports whether the program lets the database sleep. Then nothing here asks the database.
+	IsAsleep func() bool
 	// Pools are the pools whose connections are counted, by their purpose.
 	Pools  map[string]*sql.DB
 	Logger *slog.Logger
@@ -160,6 +162,7 @@ func (o *Ops) Health() http.Handler {
 // A readiness is the answer of GET /readyz. Anyone may read it, so it names nothing of the server.
 type readiness struct {
 	IsReady  bool              `json:"is_ready"`
+	IsAsleep bool              `json:"is_asleep,omitempty"`
 	NotReady map[string]string `json:"not_ready,omitempty"`
 	Degraded map[string]string `json:"degraded,omitempty"`
 }
@@ -168,6 +171,10 @@ type readiness struct {
 // should, is named and is no reason to send requests elsewhere.
 func (o *Ops) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if o.IsAsleep() {
+			writeJSON(w, http.StatusOK, readiness{IsReady: true, IsAsleep: true})
+			return
+		}
 		missing, degraded := make(map[string]string), make(map[string]string)
 		if what, why := o.checkDatabase(); why != "" {
 			missing[what] = why

@@ -31,6 +31,7 @@ func start(t *testing.T) (*ops.Ops, *sql.DB) {
 		Listener: func() ops.Listener { return ops.Listener{IsListening: true} },
 		Loops:    map[string]func() bool{"log": func() bool { return true }},
 		Changes:  func() bool { return true },
+		IsAsleep: func() bool { return false },
 		Pools:    map[string]*sql.DB{"operations": own},
 		Logger:   slog.New(slog.DiscardHandler),
 	})

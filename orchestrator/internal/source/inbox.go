@@ -54,6 +54,9 @@ type sighting struct {
 // errChanged means that a file is not what it was: it is looked at again.
 var errChanged = errors.New("the file has changed")
 
+// OnFile has begin called before a file of the inbox is imported, and end after it.
+func (r *Runner) OnFile(begin func() (end func())) { r.begin = begin }
+
 // WatchInbox imports the files of a folder until ctx ends. One program watches a folder at a time.
 func (r *Runner) WatchInbox(ctx context.Context, folder string) error {
 	root, err := os.OpenRoot(folder)
@@ -144,6 +147,7 @@ const maxFailures = 5
 
 // handle imports a file and moves it. It returns an error when the server is at fault: the file stays.
 func (i *inbox) handle(ctx context.Context, name string, found *sighting) error {
+	defer i.begin()()
 	err := i.importNamed(ctx, name, found.state)
 	if err == nil {
 		i.logger.Info("a file of the inbox was imported", "file", name)

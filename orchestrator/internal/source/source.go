@@ -51,8 +51,9 @@ type Runner struct {
 	logger      *slog.Logger
 	stallWithin time.Duration
 	fileWithin  time.Duration
-	// settledAfter and inboxEvery are those of the inbox.
+	// settledAfter and inboxEvery are those of the inbox, and begin is what OnFile has set.
 	settledAfter, inboxEvery time.Duration
+	begin                    func() (end func())
 	// running has a place for each run that is under way. Its end sends a signal.
 	running, ended chan struct{}
 	// busy are the other owners of whom a run is under way.
@@ -71,6 +72,7 @@ func NewRunner(pool *sql.DB, network *guard.Network, limits upload.Limits, logge
 		fileWithin:   fileWithin,
 		settledAfter: settledAfter,
 		inboxEvery:   inboxEvery,
+		begin:        func() func() { return func() {} },
 		running:      make(chan struct{}, min(atOnce, pool.Stats().MaxOpenConnections-1)),
 		ended:        make(chan struct{}, 1),
 	}

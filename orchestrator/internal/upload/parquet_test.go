@@ -175,6 +175,7 @@ var parquetTypes = []struct {
 
 // For any generated file, the import keeps the type of every column and the value of every cell.
 func TestPropertyEveryCellOfParquetComesBack(t *testing.T) {
+	t.Parallel()
 	pool, _ := dbtest.Schema(t)
 	files := propertyFiles
 	if testing.Short() {

@@ -185,6 +185,7 @@ func writeJSON(r *rand.Rand, objects []map[string]jsonValue) []byte {
 
 // For any file of JSON, the import keeps every value.
 func TestPropertyEveryValueOfJSONComesBack(t *testing.T) {
+	t.Parallel()
 	pool, _ := dbtest.Schema(t)
 	files := propertyFiles
 	if testing.Short() {

@@ -185,6 +185,7 @@ func encode(r *rand.Rand, encoding, text string) []byte {
 
 // For any generated file, the import keeps the value of every cell.
 func TestPropertyEveryCellComesBack(t *testing.T) {
+	t.Parallel()
 	pool, _ := dbtest.Schema(t)
 	files := propertyFiles
 	if testing.Short() {

@@ -184,6 +184,7 @@ func TestLimitWhatAWorkbookUnpacksTo(t *testing.T) {
 
 // For any generated workbook, the import keeps the value of every cell.
 func TestPropertyEveryCellOfAWorkbookComesBack(t *testing.T) {
+	t.Parallel()
 	pool, _ := dbtest.Schema(t)
 	files := propertyFiles
 	if testing.Short() {

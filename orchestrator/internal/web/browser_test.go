@@ -27,6 +27,10 @@ var chromium struct {
 	err  error
 }
 
+// headlessShell is Chromium without the windows of a desktop. chromium --headless draws them, which takes more time than
+// the pages do.
+const headlessShell = "/usr/lib/chromium/chromium-headless-shell"
+
 func startChromium() {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, // tests may run as root, and load only our page
@@ -35,11 +39,16 @@ func startChromium() {
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
+		// Frames of other sites are apart, as they are in a browser with windows.
+		chromedp.Flag("site-per-process", true),
 		// A page out of this cache has no load event, for which the tests wait.
 		chromedp.Flag("disable-features", "BackForwardCache"),
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.WindowSize(1280, 900),
 	)
+	if _, err := os.Stat(headlessShell); err == nil {
+		options = append(options, chromedp.ExecPath(headlessShell))
+	}
 	ctx, _ := chromedp.NewExecAllocator(context.Background(), options...)
 	chromium.ctx, _ = chromedp.NewContext(ctx)
 	chromium.err = chromedp.Do(chromium.ctx)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
@@ -21,7 +22,7 @@ func withUsers(t *testing.T) (f *fixture, address string) {
 	config.Login = func(context.Context, string, string, string) (*sql.DB, func(), error) {
 		return f.pool, func() {}, nil
 	}
-	shared, err := sql.Open("postgres", dbtest.URL(t))
+	shared, err := db.Open(t.Context(), dbtest.URL(t), db.MaxConns)
 	if err != nil {
 		t.Fatal(err)
 	}
