@@ -150,6 +150,9 @@ function _managed_user(name text) returns regrole
 function _lock_managed_user(name text) returns regrole
     -- The role of a user, as _managed_user().
 
+function _join_user(owner oid) returns boolean
+    -- Whether the role that migrates has the rights of a role, after it has become a member again of a user that create_user() has made: before Postgres 15, users can revoke the membership in themselves.
+
 
 -- 000006_create_query_analysis
 -- What the result of a query depends on.
@@ -2538,8 +2541,11 @@ function _subscription_state(subscription subscriptions) returns text
 function _endpoint_is_due(webhook webhooks) returns boolean
     -- Whether there is something to post to an endpoint now.
 
+function _is_served(webhook webhooks, subscription subscriptions) returns boolean
+    -- Whether a webhook is posted to, and the caller may do that: none that is paused, and no e-mails without a mail server.
+
 function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have deliveries to post now, and that the caller may serve: no e-mails without a mail server.
+    -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event.
@@ -3410,6 +3416,9 @@ function _settle_jobs_of_others() returns void
 function _settle_schedules() returns void
     -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
 
+function _join_users() returns void
+    -- Makes the role that migrates a member again of users who have revoked that.
+
 function _end_locked_sessions() returns void
     -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
 
@@ -3832,6 +3841,9 @@ function _compute_next_run(schedule text, after timestamptz) returns timestamptz
 function _is_clock() returns boolean
     -- Whether this session is the clock, and stays it until the transaction ends.
 
+function _list_upkeep_jobs() returns text[]
+    -- The names of the jobs that do not refresh views, but keep everything in order.
+
 function _keep_clock() returns boolean
     -- Makes this session the clock, or keeps it that, and returns true, unless another session is it.
 
@@ -3851,7 +3863,26 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000126_list_sources
+-- 000126_find_next_work
+-- When the orchestrator next has something to do.
+
+function _find_next_job() returns timestamptz
+    -- When a schedule is next due, or a view on change; the present while a clock runs a job.
+
+function _find_next_post(log text) returns timestamptz
+    -- When a delivery is next posted to a webhook that the caller may serve, or received from the subscription of this name; the present while one is in flight.
+
+function _find_next_deadline() returns timestamptz
+    -- When a view or a source will have been silent for its notify_deadline; null for never.
+
+function _find_next_fetch() returns timestamptz
+    -- When a source is next fetched that the caller may fetch; the present while one is.
+
+function _find_next_work(log text) returns double precision
+    -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
+
+
+-- 000127_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -3903,7 +3934,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000127_choose_exact_types
+-- 000128_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
