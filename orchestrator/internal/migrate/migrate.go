@@ -118,7 +118,7 @@ func (m *Migrator) Close() error {
 // Up applies the next steps migrations, or all when steps is 0. It is no error when there are none to apply.
 func (m *Migrator) Up(steps int) error {
 	if steps == 0 {
-		return m.settle(m.migrate.Up(), -1)
+		return afterDeadlocks(func() error { return m.settle(m.migrate.Up(), -1) })
 	}
 	return m.settle(m.migrate.Steps(steps), -1)
 }
@@ -126,10 +126,24 @@ func (m *Migrator) Up(steps int) error {
 // Down reverts the last steps migrations, or all when steps is 0.
 func (m *Migrator) Down(steps int) error {
 	if steps == 0 {
-		return m.settle(m.migrate.Down(), +1)
+		return afterDeadlocks(func() error { return m.settle(m.migrate.Down(), +1) })
 	}
 	return m.settle(m.migrate.Steps(-steps), +1)
 }
+
+// afterDeadlocks runs all migrations that are left once more when the server has ended a deadlock with a job, such as
+// upkeep, by refusing ours.
+func afterDeadlocks(run func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := run()
+		var refusal *pq.Error
+		if attempt == maxAttempts || !errors.As(err, &refusal) || refusal.Code != "40P01" {
+			return err
+		}
+	}
+}
+
+const maxAttempts = 5
 
 // Version is that of the last applied migration, 0 when there is none. dirty means that it failed halfway.
 func (m *Migrator) Version() (version int, dirty bool, err error) {
