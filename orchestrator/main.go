@@ -131,6 +131,7 @@ func (p *program) rootCommand() *cobra.Command {
 		Short: "Upload a CSV, ask a question of it in SQL, be notified when the answer changes",
 		Long: "TinyDevCRM's program beside Postgres. Without a command it runs up.\n\n" +
 			"DATABASE_URL names the database. scripts/db url prints the URL of the private one.",
+		Version:       readBuild().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Annotations:   up.Annotations,
@@ -146,6 +147,9 @@ func (p *program) rootCommand() *cobra.Command {
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Usage = "print the version of the program and of its schema"
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	strict(root)

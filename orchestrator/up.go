@@ -296,7 +296,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, a
 			Others:      p.routesBesidePage(operations, pool, diagnostics),
 		}), diagnostics)
 	})
-	diagnostics.Info("ready", at.addresses()...)
+	diagnostics.Info("ready", append(at.addresses(), "version", readBuild().version)...)
 	return group.Wait()
 }
 
