@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
+
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
@@ -38,7 +40,7 @@ func TestUpgradeFromTheLastRelease(t *testing.T) {
 		lost := dbtest.Column[string](t, pool, fmt.Sprintf(`
 			select old.row::text
 			  from unnest($1::text[]) as old (row)
-			 where not exists (select from %s as new where to_jsonb(new) @> old.row::jsonb)`, table), rows)
+			 where not exists (select from %s as new where to_jsonb(new) @> old.row::jsonb)`, table), pq.Array(rows))
 		for _, row := range lost {
 			t.Errorf("%s: lost or altered: %s", table, row)
 		}
@@ -102,7 +104,7 @@ func fillAsReleased(t *testing.T, server *dbtest.Server, pool *sql.DB) []int64 {
 	dbtest.Exec(t, pool, "insert into orders values (4)")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v')")
 	dbtest.Exec(t, pool, `
-		select tinydevcrm.acknowledge_events('worker', array_agg(delivery_id))
+		select tinydevcrm.acknowledge_events(array_agg(delivery_id))
 		  from tinydevcrm.receive_events('worker', 1)`)
 	return dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events")
 }
@@ -110,7 +112,7 @@ func fillAsReleased(t *testing.T, server *dbtest.Server, pool *sql.DB) []int64 {
 // goesOn: what was pending is delivered once, the baselines are still there, and a view on change is refreshed.
 func goesOn(t *testing.T, pool *sql.DB, r *receiver, taken []int64) {
 	t.Helper()
-	pending := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified and id = any($1)", taken)
+	pending := dbtest.Column[int64](t, pool, "select id from tinydevcrm.matview_refresh_events where is_notified and id = any($1)", pq.Array(taken))
 	if len(pending) == 0 {
 		t.Fatal("no event was pending")
 	}
