@@ -23,4 +23,7 @@ fi
 if ls /etc/postgresql/*/*/conf.d/tinydevcrm.conf >/dev/null 2>&1; then
     tinydevcrm-database migrate || echo "tinydevcrm: to migrate later: tinydevcrm-database migrate" >&2
 fi
-[ ! -d /run/systemd/system ] || systemctl try-restart tinydevcrm
+if [ -d /run/systemd/system ]; then
+    systemctl try-restart tinydevcrm
+    systemctl is-active --quiet tinydevcrm || echo "tinydevcrm: to start the service: systemctl enable --now tinydevcrm"
+fi
