@@ -45,8 +45,8 @@ func service(t *testing.T, project *types.Project, name string) (types.ServiceCo
 
 func TestComposeBuildsWhatIsHere(t *testing.T) {
 	for file, want := range map[string][]string{
-		"compose.yaml":       {"database", "migrate", "orchestrator", "runner"},
-		"compose.citus.yaml": {"coordinator", "migrate", "nodes", "orchestrator", "runner", "worker1", "worker2"},
+		"compose.yaml":       {"database", "migrate", "orchestrator", "passwords", "runner"},
+		"compose.citus.yaml": {"coordinator", "migrate", "nodes", "orchestrator", "passwords", "runner", "worker1", "worker2"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			project := load(t, file)
@@ -121,7 +121,33 @@ func TestComposeIsOpenToThisMachineOnly(t *testing.T) {
 	}
 }
 
-func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
+// An image of a release is run where it can be pulled, and built where not. It has the files that the service runs.
+func TestComposeRunsTheImagesOfARelease(t *testing.T) {
+	project := load(t, "compose.yaml", "TINYDEVCRM_VERSION=1.2.3")
+	for _, name := range project.ServiceNames() {
+		service, dockerfile := service(t, project, name)
+		want := "ghcr.io/yingw787/tinydevcrm-postgres:1.2.3"
+		if strings.Contains(service.Build.Dockerfile, "orchestrator") {
+			want = "ghcr.io/yingw787/tinydevcrm-orchestrator:1.2.3"
+		}
+		if service.Image != want || service.PullPolicy != types.PullPolicyMissing {
+			t.Errorf("%s: image %s, pull policy %s; want %s", name, service.Image, service.PullPolicy, want)
+		}
+		for _, volume := range service.Volumes {
+			if volume.Type == types.VolumeTypeBind {
+				t.Errorf("%s needs %s, which a machine without a clone does not have", name, volume.Source)
+			}
+		}
+		for _, word := range strings.Fields(strings.Join(slices.Concat(service.Entrypoint, service.Command), " ")) {
+			folder, file := filepath.Split(strings.TrimPrefix(word, "--file="))
+			if folder == "/usr/local/share/tinydevcrm/" && !strings.Contains(dockerfile, "docker/"+file+" ") {
+				t.Errorf("%s: the image lacks %s", name, file)
+			}
+		}
+	}
+}
+
+func TestComposeHasNoPasswordOfItsOwn(t *testing.T) {
 	for file, servers := range map[string][]string{
 		"compose.yaml":       {"database"},
 		"compose.citus.yaml": {"coordinator", "worker1", "worker2"},
@@ -129,16 +155,19 @@ func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			project := load(t, file, "POSTGRES_PASSWORD=a:b/c@d", "RUNNER_PASSWORD=e:f/g@h")
 			for _, name := range project.ServiceNames() {
-				variable, want := "PGPASSWORD", "a:b/c@d"
-				if slices.Contains(servers, name) {
-					variable = "POSTGRES_PASSWORD"
-				}
-				if name == "orchestrator" {
-					want = "e:f/g@h"
-				}
 				service, _ := service(t, project, name)
-				if value := service.Environment[variable]; value == nil || *value != want {
-					t.Errorf("%s: the password is %v", name, value)
+				for variable, value := range service.Environment {
+					if isGiven := strings.Contains(*value, "a:b/c@d") || strings.Contains(*value, "e:f/g@h"); isGiven && name != "passwords" {
+						t.Errorf("%s has the password in %s", name, variable)
+					}
+				}
+				if name != "passwords" {
+					readsPasswords(t, service, slices.Contains(servers, name))
+				}
+			}
+			for name, value := range load(t, file).Services["passwords"].Environment {
+				if strings.HasSuffix(name, "PASSWORD") && *value != "" {
+					t.Errorf("%s has the default %q", name, *value)
 				}
 			}
 			orchestratorIsNoSuperuser(t, project)
@@ -148,16 +177,40 @@ func TestComposeSharesThePasswordAndKeepsTheData(t *testing.T) {
 	}
 }
 
+// readsPasswords: a service reads its password from a volume that it cannot write, after it has been made.
+func readsPasswords(t *testing.T, service types.ServiceConfig, isServer bool) {
+	t.Helper()
+	variable, role, file := "PGPASSFILE", "postgres", "/pgpass"
+	if isServer {
+		variable, file = "POSTGRES_PASSWORD_FILE", "/password"
+		if service.DependsOn["passwords"].Condition != types.ServiceConditionCompletedSuccessfully {
+			t.Errorf("%s does not wait for its password", service.Name)
+		}
+	}
+	if service.Name == "orchestrator" {
+		role = "runner"
+	}
+	if value := service.Environment[variable]; value == nil || *value != "/passwords/"+role+file {
+		t.Errorf("%s: %s is %v", service.Name, variable, value)
+	}
+	found := slices.ContainsFunc(service.Volumes, func(v types.ServiceVolumeConfig) bool {
+		return v.Source == role+"-password" && v.Target == "/passwords/"+role && v.ReadOnly
+	})
+	if !found {
+		t.Errorf("%s: the password is in none of %v", service.Name, service.Volumes)
+	}
+}
+
 // orchestratorIsNoSuperuser: it starts when the superuser has migrated and created its role, and it has neither
 // the name nor the password of a superuser.
 func orchestratorIsNoSuperuser(t *testing.T, project *types.Project) {
 	t.Helper()
-	orchestrator, _ := service(t, project, "orchestrator")
+	orchestrator, dockerfile := service(t, project, "orchestrator")
 	migrate, _ := service(t, project, "migrate")
 	runner, _ := service(t, project, "runner")
-	for name, value := range orchestrator.Environment {
-		if strings.Contains(*value, "postgres@") || *value == "a:b/c@d" {
-			t.Errorf("the orchestrator has %s=%s", name, *value)
+	for _, volume := range orchestrator.Volumes {
+		if volume.Source != "runner-password" {
+			t.Errorf("the orchestrator sees %s", volume.Source)
 		}
 	}
 	if url := *orchestrator.Environment["DATABASE_URL"]; !strings.HasPrefix(url, "postgres://runner@") {
@@ -166,14 +219,23 @@ func orchestratorIsNoSuperuser(t *testing.T, project *types.Project) {
 	if !slices.Equal(migrate.Command, []string{"migrate", "up"}) || !strings.HasPrefix(*migrate.Environment["DATABASE_URL"], "postgres://postgres@") {
 		t.Errorf("migrate does %v by %s", migrate.Command, *migrate.Environment["DATABASE_URL"])
 	}
-	if password := runner.Environment["RUNNER_PASSWORD"]; password == nil || *password != "e:f/g@h" || *runner.Environment["PGUSER"] != "postgres" {
-		t.Errorf("the role gets the password %v", password)
+	// Only root reads the superuser's password, and only the user of the image that of the runner.
+	passwords, err := os.ReadFile("passwords")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(dockerfile, "\nUSER 65534:65534\n") || !strings.Contains(string(passwords), "RUNNER_OWNER:-65534:65534}") ||
+		orchestrator.User != "" || migrate.User != "0:0" {
+		t.Errorf("migrate runs as %q, the orchestrator as %q", migrate.User, orchestrator.User)
+	}
+	if command := strings.Join(runner.Command, " "); !strings.Contains(command, "RUNNER_PASSWORD=$(cat /passwords/runner/password)") || *runner.Environment["PGUSER"] != "postgres" {
+		t.Errorf("the role gets its password by %s", command)
 	}
 	if orchestrator.DependsOn["runner"].Condition != types.ServiceConditionCompletedSuccessfully ||
 		runner.DependsOn["migrate"].Condition != types.ServiceConditionCompletedSuccessfully {
 		t.Error("the orchestrator does not wait for its role, or that for the schema")
 	}
-	for _, name := range []string{"migrate", "runner"} {
+	for _, name := range []string{"migrate", "passwords", "runner"} {
 		if once, _ := service(t, project, name); once.Restart != "" && once.Restart != types.RestartPolicyNo {
 			t.Errorf("%s is restarted", name)
 		}
@@ -197,7 +259,8 @@ func keepsTheData(t *testing.T, project *types.Project, servers []string) {
 		}
 	}
 	slices.Sort(volumes)
-	if len(slices.Compact(volumes)) != len(servers) || len(project.Volumes) != len(servers) {
+	// The other two hold the passwords.
+	if len(slices.Compact(volumes)) != len(servers) || len(project.Volumes) != len(servers)+2 {
 		t.Errorf("the data of %v is in volumes %v", servers, volumes)
 	}
 }
@@ -206,7 +269,7 @@ func orchestratorReadsItsEnvironment(t *testing.T, project *types.Project) {
 	t.Helper()
 	orchestrator, _ := service(t, project, "orchestrator")
 	for name := range orchestrator.Environment {
-		if !slices.Contains([]string{"DATABASE_URL", "LISTEN_ADDR", "PGPASSWORD"}, name) {
+		if !slices.Contains([]string{"DATABASE_URL", "LISTEN_ADDR", "PGPASSFILE"}, name) {
 			t.Errorf("the orchestrator does not read %s", name)
 		}
 	}

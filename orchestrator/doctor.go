@@ -39,6 +39,7 @@ func (p *program) examine(ctx context.Context, pool *sql.DB) error {
 		 where rolname = current_user`).Scan(&server, &database, &role); err != nil {
 		return fmt.Errorf("look at the server: %w", err)
 	}
+	fmt.Fprintln(p.stdout, readBuild())
 	fmt.Fprintf(p.stdout, "PostgreSQL %s, database %s, as %s\n", server, database, role)
 
 	var findings []diagnosis

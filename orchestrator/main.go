@@ -146,6 +146,7 @@ func (p *program) rootCommand() *cobra.Command {
 			"  orchestrator matview schedule big_orders '5 seconds'\n" +
 			"  orchestrator webhook create alerts https://example.com/in --matview big_orders\n" +
 			"  orchestrator events tail --follow",
+		Version:       readBuild().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Annotations:   up.Annotations,
@@ -161,6 +162,9 @@ func (p *program) rootCommand() *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetUsageTemplate(p.usageTemplate())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Usage = "print the version of the program and of its schema"
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	explainCompletion(root)

@@ -29,6 +29,7 @@ func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *
 	operations := ops.New(ctx, ops.Config{
 		Pool:          own.operations,
 		SchemaVersion: latest,
+		Build:         readBuild().labels(),
 		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
 		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive, "source": sources.IsAlive},
 		Changes:       changes.IsAlive,

@@ -3,8 +3,10 @@ package main
 import (
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,6 +77,7 @@ func TestMetricsOfTheRunningProgram(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	_, stderr := background(t, databaseURL, "up", "--listen-addr", "localhost:0", "--metrics-addr", "localhost:0")
 	page, base := address(t, stderr, "page"), address(t, stderr, "metrics")
+	mustMetric(t, base, fmt.Sprintf(`tinydevcrm_build_info{commit="",go_version=%q,version="unknown"}`, runtime.Version()))
 	if status, _ := get(t, page+"/metrics"); status != http.StatusNotFound {
 		t.Errorf("/metrics has an address of its own and is on the page: %d", status)
 	}

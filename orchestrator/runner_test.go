@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -72,4 +73,38 @@ func TestThePageIsNoSuperuser(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// The files that docker/passwords makes let each service of the compose files in, and only as its role.
+func TestThePasswordsOfCompose(t *testing.T) {
+	server := dbtest.NewMigrated(t)
+	super := openPool(t, server.URL)
+	folder := t.TempDir()
+	for _, role := range []string{"postgres", "runner"} {
+		if err := os.Mkdir(filepath.Join(folder, role), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	making := exec.CommandContext(t.Context(), "../docker/passwords", folder)
+	making.Env = append(os.Environ(), `POSTGRES_PASSWORD=a:b\c d`, fmt.Sprintf("RUNNER_OWNER=%d:%d", os.Getuid(), os.Getgid()))
+	if output, err := making.CombinedOutput(); err != nil {
+		t.Fatalf("docker/passwords: %v\n%s", err, output)
+	}
+	dbtest.Exec(t, super, `alter role postgres password 'a:b\c d'`)
+	password, err := os.ReadFile(filepath.Join(folder, "runner/password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("RUNNER_PASSWORD", string(password))
+	runTool(t, nil, "psql", "-X", "--set=ON_ERROR_STOP=1", "--file=../docker/runner.sql", server.URL)
+	address := server.ListenOn("scram-sha-256")
+	as := func(role string) string { return "postgres://" + role + "@" + address + "/tinydevcrm?sslmode=disable" }
+
+	t.Setenv("PGPASSFILE", filepath.Join(folder, "postgres/pgpass"))
+	mustCommand(t, as("postgres"), "migrate", "up")
+	if _, stderr, err := command(t, as("runner"), "", "status"); err == nil || !strings.Contains(stderr, "password authentication failed") {
+		t.Errorf("the superuser's password lets the runner in: %v %s", err, stderr)
+	}
+	t.Setenv("PGPASSFILE", filepath.Join(folder, "runner/pgpass"))
+	background(t, as("runner"), "up", "--listen-addr", "localhost:0")
 }

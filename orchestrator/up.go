@@ -313,7 +313,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, a
 			Others:      p.routesBesidePage(operations, pool, diagnostics),
 		}), "/healthz", "/readyz", "/metrics"), diagnostics)
 	})
-	diagnostics.Info("ready", at.addresses()...)
+	diagnostics.Info("ready", append(at.addresses(), "version", readBuild().version)...)
 	return group.Wait()
 }
 

@@ -42,6 +42,8 @@ compose_up() {
     say "docker compose --file $compose_file up, on $base_image and $GO_IMAGE"
     # Any free ports.
     export POSTGRES_PORT=0 ORCHESTRATOR_PORT=0
+    # Images of their own name, which compose_down removes.
+    export TINYDEVCRM_VERSION=test
     compose up --build --detach || { compose logs --tail 30; die "compose up failed, see above."; }
     until_true 180 "the database is healthy" healthy "$1"
     until_true 120 "the orchestrator is healthy" healthy orchestrator
@@ -50,4 +52,4 @@ compose_up() {
     main_job
 }
 
-compose_down() { compose down --volumes --remove-orphans --rmi local --timeout "$1"; }
+compose_down() { compose down --volumes --remove-orphans --rmi all --timeout "$1"; }

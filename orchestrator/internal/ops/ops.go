@@ -42,6 +42,8 @@ type Config struct {
 	Pool *sql.DB
 	// SchemaVersion is that of this program's last migration.
 	SchemaVersion int
+	// Build are the labels that say which program this is.
+	Build prometheus.Labels
 	// Listener returns the state of the listening connection.
 	Listener func() Listener
 	// Loops report whether each delivery loop runs, by what it delivers to.
@@ -92,7 +94,13 @@ func New(ctx context.Context, config Config) *Ops {
 	for _, outcome := range []string{"imported", "refused", "failed", "cancelled"} {
 		o.uploads.WithLabelValues(outcome)
 	}
-	o.registry.MustRegister(o, o.uploads,
+	program := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "tinydevcrm_build_info",
+		Help:        "Always 1; its labels say which program this is.",
+		ConstLabels: config.Build,
+	})
+	program.Set(1)
+	o.registry.MustRegister(o, o.uploads, program,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector())
