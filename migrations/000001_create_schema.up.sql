@@ -323,7 +323,11 @@ begin
             errcode = 'TD007',
             message = format(
                 'schema %I is not for your tables and views', _check_schema.schema_name),
-            hint    = 'Name a schema of your own, such as public.';
+            hint    = 'Name a schema of your own, such as public.' || case
+                -- "$user" comes first in the default search_path.
+                when _check_schema.schema_name = 'tinydevcrm' then
+                    ' A role named tinydevcrm needs: alter role tinydevcrm set search_path = public'
+                else '' end;
     end if;
 end
 $$;
