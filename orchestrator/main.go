@@ -55,6 +55,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		smtpURL:         getenv("SMTP_URL"),
 		publicURL:       getenv("PUBLIC_URL"),
 		editor:          cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
+		getenv:          getenv,
 		stdin:           stdin,
 		stdout:          stdout,
 		stderr:          stderr,
@@ -66,6 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	if err != nil && ctx.Err() != nil {
 		err = afterSignal(command, err)
 	}
+	err = codeUsage(command, err)
 	switch {
 	case err == nil, errors.Is(err, errSilent):
 	case errors.Is(err, errStopped):
@@ -101,10 +103,12 @@ type program struct {
 	maxConns   int
 	listenAddr string
 	// smtpURL holds a password.
-	smtpURL     string
-	mail        *mail.Server
-	publicURL   string
-	editor      string
+	smtpURL   string
+	mail      *mail.Server
+	publicURL string
+	editor    string
+	// getenv gives the variables to which files of definitions refer.
+	getenv      func(string) string
 	metricsAddr string
 	hosts       []string
 	webhooksTo  []netip.Prefix
@@ -141,7 +145,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.scheduleCommand(), p.unscheduleCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand(),
+		p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.exportCommand(), p.planCommand(), p.applyCommand(), p.checkCommand(), p.listenCommand(), p.statusCommand(), p.healthCommand(),
 		p.doctorCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
