@@ -17,31 +17,6 @@ comment on type tinydevcrm._definition_change is
     'keys that may be secret. action is create, alter, replace (it is dropped and made again, because '
     'what is changed cannot be altered) or drop; null when nothing changes.';
 
-create function tinydevcrm._raise_of(
-    kind    text,
-    name    text,
-    code    text,
-    message text,
-    detail  text,
-    hint    text
-)
-    returns void
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    raise exception using
-        errcode = _raise_of.code,
-        message = format('%s %s: %s', _raise_of.kind, _raise_of.name, _raise_of.message),
-        detail  = coalesce(_raise_of.detail, ''),
-        hint    = coalesce(_raise_of.hint, '');
-end
-$$;
-
-comment on function tinydevcrm._raise_of(text, text, text, text, text, text) is
-    'Raises an error again, with the name of what it is about.';
-
 create function tinydevcrm._normalize_definition(wanted jsonb, home name)
     returns tinydevcrm._definition
     language plpgsql
@@ -106,6 +81,63 @@ comment on function tinydevcrm._normalize_definition(jsonb, name) is
     'they are, and texts has what the file writes for keys that may be secret. Raises TD007 for an '
     'unknown kind or key, and the errors of bad values.';
 
+create function tinydevcrm._find_unreadable(wanted jsonb, home name)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_one      jsonb;
+    v_detail   text;
+    v_hint     text;
+    v_problems jsonb := '[]';
+begin
+    for v_one in
+        select jsonb_array_elements(_find_unreadable.wanted)
+    loop
+        begin
+            perform tinydevcrm._normalize_definition(v_one, _find_unreadable.home);
+        exception
+            when others then
+                get stacked diagnostics v_detail = pg_exception_detail, v_hint = pg_exception_hint;
+                v_problems := v_problems || jsonb_build_object(
+                    'kind', v_one -> 'kind',
+                    'name', v_one -> 'name',
+                    'code', sqlstate,
+                    'message', sqlerrm,
+                    'detail', v_detail,
+                    'hint', v_hint);
+        end;
+    end loop;
+
+    return v_problems;
+end
+$$;
+
+comment on function tinydevcrm._find_unreadable(jsonb, name) is
+    'The wanted definitions that cannot be read, such as one with an unknown key or a bad interval, '
+    'each with its error.';
+
+create function tinydevcrm._raise_problem(problem jsonb)
+    returns void
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = problem ->> 'code',
+        message = format(
+            '%s %s: %s', problem ->> 'kind', problem ->> 'name', problem ->> 'message'),
+        detail  = coalesce(problem ->> 'detail', ''),
+        hint    = coalesce(problem ->> 'hint', '');
+end
+$$;
+
+comment on function tinydevcrm._raise_problem(jsonb) is
+    'Raises an error that was caught, with the name of what it is about.';
+
 create function tinydevcrm._read_wanted(wanted jsonb, home name)
     returns setof tinydevcrm._definition
     language plpgsql
@@ -113,24 +145,17 @@ create function tinydevcrm._read_wanted(wanted jsonb, home name)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_one    jsonb;
-    v_result tinydevcrm._definition;
-    v_detail text;
-    v_hint   text;
+    v_problem constant jsonb := tinydevcrm._find_unreadable(
+        _read_wanted.wanted, _read_wanted.home) -> 0;
 begin
-    for v_one in
-        select jsonb_array_elements(_read_wanted.wanted)
-    loop
-        begin
-            v_result := tinydevcrm._normalize_definition(v_one, _read_wanted.home);
-        exception
-            when others then
-                get stacked diagnostics v_detail = pg_exception_detail, v_hint = pg_exception_hint;
-                perform tinydevcrm._raise_of(
-                    v_one ->> 'kind', v_one ->> 'name', sqlstate, sqlerrm, v_detail, v_hint);
-        end;
-        return next v_result;
-    end loop;
+    if v_problem is not null then
+        perform tinydevcrm._raise_problem(v_problem);
+    end if;
+
+    return query
+    select normalized.*
+      from jsonb_array_elements(_read_wanted.wanted) as given
+     cross join lateral tinydevcrm._normalize_definition(given, _read_wanted.home) as normalized;
 end
 $$;
 
@@ -308,8 +333,9 @@ comment on function tinydevcrm.plan_definitions(jsonb, boolean, name, jsonb) is
     'dropped. Changes nothing. Raises TD007 for an unknown kind or key, and the errors of bad values.';
 
 revoke execute on function
-    tinydevcrm._raise_of(text, text, text, text, text, text),
     tinydevcrm._normalize_definition(jsonb, name),
+    tinydevcrm._find_unreadable(jsonb, name),
+    tinydevcrm._raise_problem(jsonb),
     tinydevcrm._read_wanted(jsonb, name),
     tinydevcrm._find_action(text, jsonb, jsonb),
     tinydevcrm._compare_definitions(jsonb, boolean, name, jsonb),
@@ -319,8 +345,9 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._raise_of(text, text, text, text, text, text),
     tinydevcrm._normalize_definition(jsonb, name),
+    tinydevcrm._find_unreadable(jsonb, name),
+    tinydevcrm._raise_problem(jsonb),
     tinydevcrm._read_wanted(jsonb, name),
     tinydevcrm._find_action(text, jsonb, jsonb),
     tinydevcrm._compare_definitions(jsonb, boolean, name, jsonb),

@@ -133,24 +133,6 @@ $$;
 comment on function tinydevcrm._drop_defined(tinydevcrm._definition_change) is
     'Drops a view, a source or a subscription. A dropped view can be restored for a time.';
 
-create function tinydevcrm._raise_problem(problem jsonb)
-    returns void
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select tinydevcrm._raise_of(
-               _raise_problem.problem ->> 'kind',
-               _raise_problem.problem ->> 'name',
-               _raise_problem.problem ->> 'code',
-               _raise_problem.problem ->> 'message',
-               _raise_problem.problem ->> 'detail',
-               _raise_problem.problem ->> 'hint')
-$$;
-
-comment on function tinydevcrm._raise_problem(jsonb) is
-    'Raises what tinydevcrm._define() has returned.';
-
 create function tinydevcrm._define(
     change      tinydevcrm._definition_change,
     home        name,
@@ -292,7 +274,6 @@ revoke execute on function
     tinydevcrm._prints_alike(regclass, text),
     tinydevcrm._define_view(tinydevcrm._definition_change),
     tinydevcrm._drop_defined(tinydevcrm._definition_change),
-    tinydevcrm._raise_problem(jsonb),
     tinydevcrm._define(tinydevcrm._definition_change, name, boolean),
     tinydevcrm._list_ready(bigint[], jsonb),
     tinydevcrm._may_wait(jsonb),
@@ -304,7 +285,6 @@ grant execute on function
     tinydevcrm._prints_alike(regclass, text),
     tinydevcrm._define_view(tinydevcrm._definition_change),
     tinydevcrm._drop_defined(tinydevcrm._definition_change),
-    tinydevcrm._raise_problem(jsonb),
     tinydevcrm._define(tinydevcrm._definition_change, name, boolean),
     tinydevcrm._list_ready(bigint[], jsonb),
     tinydevcrm._may_wait(jsonb),

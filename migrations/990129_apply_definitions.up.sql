@@ -151,8 +151,8 @@ comment on function tinydevcrm.apply_definitions(jsonb, boolean) is
     'compared columns are the same. Views are filled, and refreshed when their schedules are due. An '
     'error changes nothing: its message begins with kind and name.';
 
-create function tinydevcrm.check_definitions(wanted jsonb, is_pruning boolean default false)
-    returns table (kind text, name text, code text, message text, detail text, hint text)
+create function tinydevcrm._try_all(wanted jsonb)
+    returns jsonb
     language plpgsql
     volatile
     set lock_timeout = '5s'
@@ -160,24 +160,40 @@ as $$
 declare
     v_problems pg_catalog.jsonb;
 begin
-    begin
-        v_problems := tinydevcrm._define_all(
-            array(
-                select changes
-                  from tinydevcrm._compare_definitions(
-                           check_definitions.wanted, check_definitions.is_pruning,
-                           pg_catalog.current_schema(), tinydevcrm._print_queries()) as changes
-                 where changes.action operator(pg_catalog.<>) 'drop'
-            ),
-            pg_catalog.current_schema(),
-            true);
-        raise exception using
-            errcode = 'TD000',
-            message = 'a check leaves nothing';
-    exception
-        when sqlstate 'TD000' then
-            null;
-    end;
+    v_problems := tinydevcrm._define_all(
+        array(
+            select changes
+              from tinydevcrm._compare_definitions(
+                       _try_all.wanted, false, pg_catalog.current_schema(),
+                       tinydevcrm._print_queries()) as changes
+        ),
+        pg_catalog.current_schema(),
+        true);
+    raise exception using
+        errcode = 'TD000',
+        message = 'a check leaves nothing';
+exception
+    when sqlstate 'TD000' then
+        return v_problems;
+end
+$$;
+
+comment on function tinydevcrm._try_all(jsonb) is
+    'What stops definitions that can be read, once they are compared with what there is. Takes all '
+    'back that it has done.';
+
+create function tinydevcrm.check_definitions(wanted jsonb)
+    returns table (kind text, name text, code text, message text, detail text, hint text)
+    language plpgsql
+    volatile
+as $$
+declare
+    v_problems pg_catalog.jsonb := tinydevcrm._find_unreadable(
+        check_definitions.wanted, pg_catalog.current_schema());
+begin
+    if v_problems operator(pg_catalog.=) '[]' then
+        v_problems := tinydevcrm._try_all(check_definitions.wanted);
+    end if;
 
     return query
     select problems.kind,
@@ -191,7 +207,7 @@ begin
 end
 $$;
 
-comment on function tinydevcrm.check_definitions(jsonb, boolean) is
+comment on function tinydevcrm.check_definitions(jsonb) is
     'What would stop tinydevcrm.apply_definitions(), all of it: queries that cannot be read or name '
     'what there is not, bad settings. Runs no query, drops nothing, and leaves nothing. For what it '
     'does not find, see tinydevcrm._stand_in(). Raises the errors of tinydevcrm.plan_definitions().';
@@ -201,7 +217,8 @@ revoke execute on function
     tinydevcrm._define_all(tinydevcrm._definition_change[], name, boolean),
     tinydevcrm._note_managed(tinydevcrm._definition_change[]),
     tinydevcrm.apply_definitions(jsonb, boolean),
-    tinydevcrm.check_definitions(jsonb, boolean)
+    tinydevcrm._try_all(jsonb),
+    tinydevcrm.check_definitions(jsonb)
 from public;
 
 grant execute on function
@@ -209,5 +226,6 @@ grant execute on function
     tinydevcrm._define_all(tinydevcrm._definition_change[], name, boolean),
     tinydevcrm._note_managed(tinydevcrm._definition_change[]),
     tinydevcrm.apply_definitions(jsonb, boolean),
-    tinydevcrm.check_definitions(jsonb, boolean)
+    tinydevcrm._try_all(jsonb),
+    tinydevcrm.check_definitions(jsonb)
 to tinydevcrm_user;

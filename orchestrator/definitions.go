@@ -226,7 +226,6 @@ func (p *program) applyCommand() *cobra.Command {
 }
 
 func (p *program) checkCommand() *cobra.Command {
-	prunes := false
 	command := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Find all errors of the files, without running a query or changing anything",
@@ -234,11 +233,10 @@ func (p *program) checkCommand() *cobra.Command {
 			"of theirs, makes nobody wait, and changes nothing. It does not find a query that fails only when it runs, two rows\n" +
 			"of one key, and a view that cannot be refreshed on change or have a deadline, because its tables are not tracked.\n\n" + aboutFiles,
 	}
-	pruneFlag(command, &prunes)
 	command.RunE = p.withFiles(func(ctx context.Context, pool *sql.DB, _ definitions.Keys, wanted []definitions.Wanted, document string) error {
 		problems, err := db.Collect(ctx, pool, "check the definitions", (*problem).fields, `
 			select kind, name, code, message, coalesce(detail, ''), coalesce(hint, '')
-			  from tinydevcrm.check_definitions($1::jsonb, $2)`, document, prunes)
+			  from tinydevcrm.check_definitions($1::jsonb)`, document)
 		if err != nil {
 			return definitionError{p.locate(ctx, pool, wanted, err)}
 		}
@@ -308,11 +306,24 @@ func (p *program) place(ctx context.Context, pool *sql.DB, wanted []definitions.
 		_, err := pool.ExecContext(ctx, "select tinydevcrm._check_query($1)", wanted[i].Query)
 		if again := db.Explain(err); err != nil && again.Code == found.code && again.Message == found.message && again.Position > 0 {
 			line = wanted[i].QueryLine + strings.Count(string([]rune(again.Query)[:again.Position-1]), "\n")
-			shown.Detail = cmp.Or(shown.Detail, again.Detail)
+			shown.Detail = cmp.Or(shown.Detail, withoutLine(again.Detail))
 		}
 	}
 	shown.Message = fmt.Sprintf("%s:%d: %s", wanted[i].File, line, shown.Message)
 	return shown
+}
+
+// withoutLine removes the number of the line from a line with a mark below it, because it counts within the query.
+func withoutLine(detail string) string {
+	label, _, isMarked := strings.Cut(detail, ": ")
+	if !isMarked || !strings.HasPrefix(label, "LINE ") {
+		return detail
+	}
+	lines := strings.Split(detail, "\n")
+	for i, line := range lines {
+		lines[i] = line[min(len(line), len(label)+2):]
+	}
+	return strings.Join(lines, "\n")
 }
 
 // locate is place for an error whose message begins with kind and name.

@@ -46,6 +46,8 @@ type matviewStatus struct {
 	// RenamedRead says which of them was renamed while another one has its old name.
 	RenamedRead *string `json:"renamed_read"`
 	IsTroubled  bool    `json:"is_troubled"`
+	// IsManaged is whether files define it.
+	IsManaged bool `json:"is_managed"`
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -111,7 +113,7 @@ func (p *program) statusCommand() *cobra.Command {
 func (m *matviewStatus) fields() []any {
 	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LateSince,
 		&m.LastRefreshedAt, &m.LastCheckedAt, &m.LastChangedAt, &m.IsTracked, &m.UntrackedReason, &m.NotifyDeadline, &m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode,
-		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled}
+		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled, &m.IsManaged}
 }
 
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
@@ -122,7 +124,7 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), to_char(last_checked_at, 'YYYY-MM-DD HH24:MI:SSOF'),
 		       to_char(last_changed_at, 'YYYY-MM-DD HH24:MI:SSOF'), is_tracked, untracked_reason, notify_deadline::text, outcome, suppressed_by, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
-		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled
+		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled, is_managed
 		  from tinydevcrm.matview_status
 		 order by relation::text`)
 }
@@ -156,7 +158,7 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 	}
 	table := newTable(w)
 	table.row("MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST CHANGE", "LAST REFRESH", "CHECKED", "NEXT", "ROWS", "TRACKED",
-		"WHAT IS WRONG")
+		"MANAGED", "WHAT IS WRONG")
 	for _, m := range matviews {
 		wrong := "-"
 		switch {
@@ -173,13 +175,17 @@ func printStatuses(w io.Writer, matviews []matviewStatus) error {
 		if !m.IsTracked {
 			tracked = "no: " + orDash(m.UntrackedReason)
 		}
+		managedBy := "-"
+		if m.IsManaged {
+			managedBy = "by files"
+		}
 		notifyWhen := m.NotifyWhen
 		if m.MutedUntil != nil {
 			notifyWhen += ", muted until " + *m.MutedUntil
 		}
 		table.row(m.Matview, m.Status, orDash(m.Schedule),
 			notifyWhen, orDash(m.LastChangedAt), orDash(m.LastRefreshedAt), orDash(m.LastCheckedAt), orDash(m.NextDueAt),
-			orDash(m.RowCount), tracked, wrong)
+			orDash(m.RowCount), tracked, managedBy, wrong)
 	}
 	return table.Flush()
 }
