@@ -29,7 +29,9 @@ as $$
                               changes.schema_name::name, changes.relname)
                ) as depth
           from unnest(_list_steps.changes) as changes
+         -- A view that was not there may have tracked it.
          where changes.action is not null
+            or kind = 'table' and new ->> 'tracked' = 'false'
       ) as steps
      where steps.step is not null
        and (steps.step > 0) = _list_steps.is_late
