@@ -178,8 +178,7 @@ comment on column tinydevcrm.matviews.late_noted_at is
     'When an event said that it is late; null once it has been refreshed, paused or scheduled '
     'anew.';
 comment on column tinydevcrm.matviews.is_managed is
-    'Whether files define it: tinydevcrm.apply_definitions() has set it from them, and does so again '
-    'the next time.';
+    'Whether files define it, so that an edit is undone when they are applied again.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 

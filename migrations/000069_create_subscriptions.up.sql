@@ -111,7 +111,7 @@ comment on column tinydevcrm.subscriptions.message is
     'Template of the texts that people get, likewise, at most 10,000 bytes.';
 comment on column tinydevcrm.subscriptions.file_texts is
     'How a file gave URL, headers and secret, such as "${SLACK_URL}", each with a hash of what that '
-    'stood for: see tinydevcrm.export_definitions().';
+    'stood for. An export writes them so again, unless they have changed.';
 comment on column tinydevcrm.subscriptions.created_at is
     'When it was created.';
 

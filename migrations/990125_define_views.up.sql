@@ -261,7 +261,7 @@ begin
 
     return coalesce(
         (
-            nullif(current_setting('tinydevcrm.stand_ins', true), '')::jsonb
+            nullif(current_setting('definitions.stand_ins', true), '')::jsonb
             ->> v_relation::oid::text
         )::oid,
         v_relation);

@@ -35,9 +35,9 @@ begin
      where matviews.id = v_matview.id;
 
     perform set_config(
-        'tinydevcrm.stand_ins',
+        'definitions.stand_ins',
         (
-            coalesce(nullif(current_setting('tinydevcrm.stand_ins', true), ''), '{}')::jsonb
+            coalesce(nullif(current_setting('definitions.stand_ins', true), ''), '{}')::jsonb
             || jsonb_build_object(
                    _move_to_stand_in.relation::oid::text, _move_to_stand_in.copy::oid::text)
         )::text,
@@ -47,7 +47,7 @@ $$;
 
 comment on function tinydevcrm._move_to_stand_in(regclass, regclass) is
     'Registers what stands in for a view in its place, until the check is rolled back, and notes it for '
-    'tinydevcrm._find_defined_view() in the setting tinydevcrm.stand_ins.';
+    'tinydevcrm._find_defined_view() in the setting definitions.stand_ins.';
 
 -- The caller's query. So these functions set no search_path and qualify all names.
 create function tinydevcrm._make_stand_in(

@@ -367,3 +367,44 @@ func TestDefinitionsOfOthers(t *testing.T) {
 		t.Errorf("the view has %d", n)
 	}
 }
+
+// The files of the document are ones.
+func TestViewsAsCodeDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("VIEWS_AS_CODE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "\n```\n")
+	c := newCRM(t)
+	c.exec("drop table orders")
+	c.exec("create table orders (number integer, customer text, due date, delivered date)")
+	c.environ = map[string]string{
+		"SOURCE_ORDERS_URL": "https://example.com/orders.csv", "SALES_SLACK_URL": variables["SUBSCRIPTION_SLACK_URL"],
+		"SUBSCRIPTION_PROGRAM_SECRET": variables["SUBSCRIPTION_HOOK_SECRET"],
+	}
+	c.write("views/late_orders.sql", blocks[3]+"\n")
+	c.write("tinydevcrm.yaml", blocks[5]+"\n")
+	for line := range strings.Lines(blocks[1]) {
+		words := strings.Fields(line)
+		switch words[1] {
+		case "plan":
+			c.expect(2, "create view late_orders", words[1], c.folder)
+		case "check":
+			c.expect(0, "5 definitions have no error", words[1], c.folder)
+		case "apply":
+			c.expect(0, "subscription sales is created", words[1], c.folder)
+			c.expect(0, "nothing would change", "plan", c.folder)
+			before := filesOf(t, c.folder)
+			c.expect(0, "", "export", c.folder)
+			before["tinydevcrm.yaml"] = strings.SplitAfterN(filesOf(t, c.folder)["tinydevcrm.yaml"], "\n", 2)[0] + before["tinydevcrm.yaml"]
+			if after := filesOf(t, c.folder); !maps.Equal(before, after) {
+				t.Errorf("an export writes %s", after)
+			}
+		case "export":
+			c.expect(0, "definitions are in", words[1], filepath.Join(t.TempDir(), words[2]))
+		default:
+			t.Errorf("nobody runs %s", line)
+		}
+	}
+}
