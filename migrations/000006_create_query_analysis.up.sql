@@ -125,13 +125,16 @@ comment on function tinydevcrm._list_reads(regclass) is
     'tables with their partitions and children, the tables that these are parts of, views and what '
     'these read, and materialized views, but not what those read.';
 
-create function tinydevcrm._find_call_reason(relation regclass)
+create function tinydevcrm._find_call_reason(relation regclass, reads oid[] default null)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_reads  constant oid[] := coalesce(
+        _find_call_reason.reads,
+        array(select listed.oid from tinydevcrm._list_reads(_find_call_reason.relation) as listed));
     v_reason text;
 begin
     with trees as (
@@ -139,9 +142,10 @@ begin
           from (
             select _find_call_reason.relation::oid as oid
              union all
-            select reads.oid
-              from tinydevcrm._list_reads(_find_call_reason.relation) as reads
-             where reads.kind = 'v'
+            select pg_class.oid
+              from pg_class
+             where pg_class.oid = any (v_reads)
+               and pg_class.relkind = 'v'
           ) as queries
           join pg_rewrite
             on pg_rewrite.ev_class = queries.oid
@@ -217,48 +221,51 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._find_call_reason(regclass) is
+comment on function tinydevcrm._find_call_reason(regclass, oid[]) is
     'Why the result of a materialized view may change although no table does: it calls a function '
     'that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock. Null '
     'when it does not. An immutable function is trusted. So is a text that is cast to a date or '
-    'time, although it may be "today".';
+    'time, although it may be "today". reads is what tinydevcrm._list_reads() has found, if it has.';
 
-create function tinydevcrm._find_read_reason(relation regclass)
+create function tinydevcrm._find_read_reason(relation regclass, reads oid[] default null)
     returns text
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_reads  constant oid[] := coalesce(
+        _find_read_reason.reads,
+        array(select listed.oid from tinydevcrm._list_reads(_find_read_reason.relation) as listed));
     v_reason text;
 begin
     select case
-               when reads.oid < 16384 then format('it reads the catalog %s', reads.oid::regclass)
-               when reads.kind = 'f' then
-                   format('it reads the foreign table %s', reads.oid::regclass)
-               when reads.kind = 'S' then
-                   format('it reads the sequence %s', reads.oid::regclass)
+               when pg_class.oid < 16384 then format('it reads the catalog %s', pg_class.oid::regclass)
+               when pg_class.relkind = 'f' then
+                   format('it reads the foreign table %s', pg_class.oid::regclass)
+               when pg_class.relkind = 'S' then
+                   format('it reads the sequence %s', pg_class.oid::regclass)
                when pg_class.relowner <> own.relowner then
                    format(
                        'it reads %s, which belongs to %s',
-                       reads.oid::regclass,
+                       pg_class.oid::regclass,
                        pg_class.relowner::regrole)
-               when reads.kind not in ('r', 'p') then null
+               when pg_class.relkind not in ('r', 'p') then null
                when pg_class.relpersistence = 'u' then
-                   format('it reads the unlogged table %s, which a crash empties', reads.oid::regclass)
+                   format('it reads the unlogged table %s, which a crash empties', pg_class.oid::regclass)
                when pg_class.relrowsecurity then
-                   format('it reads %s, which has row-level security', reads.oid::regclass)
+                   format('it reads %s, which has row-level security', pg_class.oid::regclass)
                when exists (
                    select
                      from pg_subscription_rel
-                    where pg_subscription_rel.srrelid = reads.oid
+                    where pg_subscription_rel.srrelid = pg_class.oid
                ) then
-                   format('it reads %s, which logical replication fills', reads.oid::regclass)
+                   format('it reads %s, which logical replication fills', pg_class.oid::regclass)
            end
       into v_reason
-      from tinydevcrm._list_reads(_find_read_reason.relation) as reads
+      from unnest(v_reads) as read (oid)
       join pg_class
-        on pg_class.oid = reads.oid
+        on pg_class.oid = read.oid
       join pg_class as own
         on own.oid = _find_read_reason.relation
      order by 1 nulls last
@@ -268,19 +275,20 @@ begin
 end
 $$;
 
-comment on function tinydevcrm._find_read_reason(regclass) is
+comment on function tinydevcrm._find_read_reason(regclass, oid[]) is
     'Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a '
     'catalog, a sequence, one of another owner, an unlogged table, one with row-level security, '
-    'one that logical replication fills. Null when there is none.';
+    'one that logical replication fills. Null when there is none. reads is as in '
+    'tinydevcrm._find_call_reason().';
 
 revoke execute on function
     tinydevcrm._list_reads(regclass),
-    tinydevcrm._find_call_reason(regclass),
-    tinydevcrm._find_read_reason(regclass)
+    tinydevcrm._find_call_reason(regclass, oid[]),
+    tinydevcrm._find_read_reason(regclass, oid[])
 from public;
 
 grant execute on function
     tinydevcrm._list_reads(regclass),
-    tinydevcrm._find_call_reason(regclass),
-    tinydevcrm._find_read_reason(regclass)
+    tinydevcrm._find_call_reason(regclass, oid[]),
+    tinydevcrm._find_read_reason(regclass, oid[])
 to tinydevcrm_user;

@@ -86,6 +86,7 @@ create table tinydevcrm.matviews (
     last_scheduled_at  timestamptz,
     last_notified_at       timestamptz,
     late_noted_at      timestamptz,
+    is_managed         boolean not null default false,
     created_at         timestamptz not null default now(),
 
     constraint matviews_pkey primary key (id),
@@ -176,6 +177,8 @@ comment on column tinydevcrm.matviews.last_notified_at is
 comment on column tinydevcrm.matviews.late_noted_at is
     'When an event said that it is late; null once it has been refreshed, paused or scheduled '
     'anew.';
+comment on column tinydevcrm.matviews.is_managed is
+    'Whether files define it, so that an edit is undone when they are applied again.';
 comment on column tinydevcrm.matviews.created_at is
     'When it was registered.';
 
@@ -207,7 +210,7 @@ grant select,
       insert (relation, notify_when, ignored_columns, notify_interval, notify_after),
       update (
           notify_when, ignored_columns, notify_interval, notify_after, rule_count, muted_for, key,
-          last_row_count, has_baseline, plain_reason)
+          last_row_count, has_baseline, plain_reason, is_managed)
    on tinydevcrm.matviews to tinydevcrm_user;
 
 create function tinydevcrm._matviews_fill_in()

@@ -5,7 +5,7 @@ drop function tinydevcrm._matviews_set_deadline();
 drop trigger _600_analyze_again on tinydevcrm.matviews;
 drop trigger _600_analyze on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_analyze();
-drop function tinydevcrm._find_untracked_reason(regclass);
+drop function tinydevcrm._find_untracked_reason(regclass, oid[]);
 
 alter table tinydevcrm.matviews
     drop column tried_snapshot,

@@ -170,7 +170,7 @@ create trigger _100_set_deadline
     when (new.notify_deadline <> old.notify_deadline)
     execute function tinydevcrm._matviews_set_deadline();
 
-create function tinydevcrm._find_untracked_reason(relation regclass)
+create function tinydevcrm._find_untracked_reason(relation regclass, reads oid[])
     returns text
     language plpgsql
     stable
@@ -178,34 +178,39 @@ create function tinydevcrm._find_untracked_reason(relation regclass)
 as $$
 begin
     return coalesce(
-               tinydevcrm._find_call_reason(_find_untracked_reason.relation),
-               tinydevcrm._find_read_reason(_find_untracked_reason.relation),
+               tinydevcrm._find_call_reason(
+                   _find_untracked_reason.relation, _find_untracked_reason.reads),
+               tinydevcrm._find_read_reason(
+                   _find_untracked_reason.relation, _find_untracked_reason.reads),
                (
-                   select case reads.kind
+                   select case pg_class.relkind
                               when 'm' then
                                   format(
                                       'it reads the materialized view %s, which is not watched',
-                                      reads.oid::regclass)
+                                      pg_class.oid::regclass)
                               else
-                                  format('the table %s is not tracked', reads.oid::regclass)
+                                  format('the table %s is not tracked', pg_class.oid::regclass)
                           end
-                     from tinydevcrm._list_reads(_find_untracked_reason.relation) as reads
-                    where reads.kind in ('r', 'p')
-                      and not tinydevcrm._is_table_tracked(reads.oid)
-                       or reads.kind = 'm'
-                      and not exists (
-                          select
-                            from tinydevcrm.matviews
-                           where matviews.relation = reads.oid
+                     from pg_class
+                    where pg_class.oid = any (_find_untracked_reason.reads)
+                      and (
+                          pg_class.relkind in ('r', 'p')
+                          and not tinydevcrm._is_table_tracked(pg_class.oid)
+                          or pg_class.relkind = 'm'
+                          and not exists (
+                              select
+                                from tinydevcrm.matviews
+                               where matviews.relation = pg_class.oid
+                          )
                       )
-                    order by reads.oid
+                    order by pg_class.oid
                     limit 1
                ));
 end
 $$;
 
-comment on function tinydevcrm._find_untracked_reason(regclass) is
-    'Why a materialized view cannot be tracked; null when it can.';
+comment on function tinydevcrm._find_untracked_reason(regclass, oid[]) is
+    'Why a materialized view that reads these relations cannot be tracked; null when it can.';
 
 create function tinydevcrm._matviews_analyze()
     returns trigger
@@ -238,7 +243,7 @@ begin
      where matviews.relation = any (v_reads);
 
     update tinydevcrm.matviews
-       set untracked_reason = tinydevcrm._find_untracked_reason(new.relation),
+       set untracked_reason = tinydevcrm._find_untracked_reason(new.relation, v_reads),
            depth = v_depth,
            is_analyzed = true
      where matviews.id = new.id;
@@ -336,7 +341,7 @@ comment on function tinydevcrm._analyze_again(bigint[]) is
     'locked them. Never waits.';
 
 revoke execute on function
-    tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._find_untracked_reason(regclass, oid[]),
     tinydevcrm._is_analysis_requested(bigint),
     tinydevcrm._analyze_again(bigint[]),
     tinydevcrm._matviews_analyze(),
@@ -344,6 +349,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._find_untracked_reason(regclass),
+    tinydevcrm._find_untracked_reason(regclass, oid[]),
     tinydevcrm._is_analysis_requested(bigint)
 to tinydevcrm_user;

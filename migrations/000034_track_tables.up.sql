@@ -97,21 +97,29 @@ create function tinydevcrm._track_reads(relation regclass)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Those of a registered view have been found already.
+    v_reads constant oid[] := coalesce(
+        (
+            select array_agg(matview_sources.relation::oid)
+              from tinydevcrm.matviews
+              join tinydevcrm.matview_sources
+                on matview_sources.matview_id = matviews.id
+             where matviews.relation = _track_reads.relation
+        ),
+        array(select listed.oid from tinydevcrm._list_reads(_track_reads.relation) as listed));
     v_table regclass;
 begin
-    if tinydevcrm._find_call_reason(_track_reads.relation) is not null
-       or tinydevcrm._find_read_reason(_track_reads.relation) is not null
-    then
-        return;
-    end if;
-
     for v_table in
-        select reads.oid
-          from tinydevcrm._list_reads(_track_reads.relation) as reads
-         where reads.kind in ('r', 'p')
-           and not tinydevcrm._is_table_tracked(reads.oid)
-         order by reads.oid
+        select pg_class.oid
+          from pg_class
+         where pg_class.oid = any (v_reads)
+           and pg_class.relkind in ('r', 'p')
+           and not tinydevcrm._is_table_tracked(pg_class.oid)
+         order by pg_class.oid
     loop
+        exit when tinydevcrm._find_call_reason(_track_reads.relation, v_reads) is not null
+               or tinydevcrm._find_read_reason(_track_reads.relation, v_reads) is not null;
+
         begin
             perform tinydevcrm.track_table(v_table);
             raise notice 'the changes of % are tracked from now on', v_table
@@ -124,10 +132,6 @@ begin
                         'To try again: select tinydevcrm.track_table(%L).', v_table);
         end;
     end loop;
-
-    update tinydevcrm.matviews
-       set is_analyzed = false
-     where matviews.relation = _track_reads.relation;
 end
 $$;
 

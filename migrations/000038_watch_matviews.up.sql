@@ -279,6 +279,7 @@ begin
             v_relation, (tinydevcrm._suggest_rule(v_relation)).notify_when);
     end if;
     perform tinydevcrm._set_key(v_relation, create_matview.key);
+    perform tinydevcrm._keep_written(v_relation, create_matview.query);
 
     return v_relation;
 end

@@ -7,6 +7,7 @@ drop function tinydevcrm._matviews_end_pause();
 
 drop trigger _100_find_schedule on tinydevcrm.matviews;
 drop function tinydevcrm._matviews_find_schedule();
+drop function tinydevcrm._catches_up(text, integer);
 drop function tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean);
 
 drop trigger _900_drop_unused_schedule on tinydevcrm.matviews;

@@ -289,6 +289,24 @@ comment on function tinydevcrm._find_or_create_schedule(regrole, text, integer, 
     'Returns the schedule of an owner. Creates it, with its job, if there is none. Raises TD007 '
     'when the owner has tinydevcrm.settings.user_schedules others.';
 
+create function tinydevcrm._catches_up(schedule text, seconds integer)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(
+        _catches_up.seconds is null
+        and cardinality((tinydevcrm._cron_fields(_catches_up.schedule)).minutes) = 1,
+        false);
+end
+$$;
+
+comment on function tinydevcrm._catches_up(text, integer) is
+    'Whether a missed time of this schedule, in normal form, is made up for by default: when it is '
+    'due at most once an hour.';
+
 create function tinydevcrm._matviews_find_schedule()
     returns trigger
     language plpgsql
@@ -339,10 +357,7 @@ begin
     end if;
     new.is_slow := new.is_slow and not new.is_on_change;
     new.catch_up := coalesce(
-        new.catch_up,
-        v_parsed.seconds is null
-        and cardinality((tinydevcrm._cron_fields(v_parsed.schedule)).minutes) = 1,
-        false);
+        new.catch_up, tinydevcrm._catches_up(v_parsed.schedule, v_parsed.seconds));
     new.is_slow := new.is_slow
         or tinydevcrm._reads_slow_matview(new.id, v_parsed.schedule, v_parsed.time_zone);
     new.schedule_id := (tinydevcrm._find_or_create_schedule(
@@ -391,6 +406,9 @@ revoke execute on function
     tinydevcrm._schedules_drop_job(),
     tinydevcrm._matviews_drop_unused_schedule(),
     tinydevcrm._find_or_create_schedule(regrole, text, integer, text, boolean),
+    tinydevcrm._catches_up(text, integer),
     tinydevcrm._matviews_find_schedule(),
     tinydevcrm._matviews_end_pause()
 from public;
+
+grant execute on function tinydevcrm._catches_up(text, integer) to tinydevcrm_user;

@@ -21,6 +21,7 @@ create table tinydevcrm.subscriptions (
     allowed_domains text[] not null default '{}',
     title         text,
     message       text,
+    file_texts    jsonb not null default '{}',
     created_at    timestamptz not null default now(),
 
     constraint subscriptions_pkey primary key (id),
@@ -33,6 +34,9 @@ create table tinydevcrm.subscriptions (
     constraint subscriptions_pause_reason_length check (octet_length(pause_reason) <= 4000),
     constraint subscriptions_title_length check (octet_length(title) between 1 and 1000),
     constraint subscriptions_message_length check (octet_length(message) between 1 and 10000),
+    constraint subscriptions_file_texts_short check (
+        jsonb_typeof(file_texts) = 'object' and octet_length(file_texts::text) <= 65536
+    ),
     constraint subscriptions_muted_for_range check (
         muted_for between interval '0' and interval '10 years'
     ),
@@ -105,6 +109,9 @@ comment on column tinydevcrm.subscriptions.title is
     'title. See tinydevcrm.alter_subscription().';
 comment on column tinydevcrm.subscriptions.message is
     'Template of the texts that people get, likewise, at most 10,000 bytes.';
+comment on column tinydevcrm.subscriptions.file_texts is
+    'How a file gave URL, headers and secret, such as "${SLACK_URL}", each with a hash of what that '
+    'stood for. An export writes them so again, unless they have changed.';
 comment on column tinydevcrm.subscriptions.created_at is
     'When it was created.';
 
@@ -144,7 +151,7 @@ grant select,
       insert (name, matview_id, max_attempts, numbers_as_text, notify_when, each_row),
       update (
           max_attempts, numbers_as_text, title, message, paused_by, pause_reason, groups_failures,
-          muted_for, is_dropped, notify_when, each_row, to_column, allowed_domains)
+          muted_for, is_dropped, notify_when, each_row, to_column, allowed_domains, file_texts)
    on tinydevcrm.subscriptions
    to tinydevcrm_user;
 

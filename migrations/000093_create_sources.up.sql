@@ -18,6 +18,7 @@ create table tinydevcrm.sources (
     notify_deadline    interval not null default interval '0',
     is_paused          boolean not null default false,
     is_dropped         boolean not null default false,
+    file_texts         jsonb not null default '{}',
     next_due_at        timestamptz,
     etag               text,
     last_modified      text,
@@ -43,6 +44,9 @@ create table tinydevcrm.sources (
     constraint sources_key_length check (octet_length(key::text) <= 10000),
     constraint sources_options_are_object check (
         jsonb_typeof(options) = 'object' and octet_length(options::text) <= 16384
+    ),
+    constraint sources_file_texts_short check (
+        jsonb_typeof(file_texts) = 'object' and octet_length(file_texts::text) <= 65536
     ),
     constraint sources_refuse_if_fewer_range check (refuse_if_fewer between 0 and 1),
     constraint sources_schedule_length check (octet_length(schedule) <= 200),
@@ -91,6 +95,8 @@ comment on column tinydevcrm.sources.is_paused is
     'Whether its schedule is paused. It can still be fetched on request.';
 comment on column tinydevcrm.sources.is_dropped is
     'Setting it drops the source with its runs. The table stays.';
+comment on column tinydevcrm.sources.file_texts is
+    'How a file gave URL and headers, as in tinydevcrm.subscriptions.';
 comment on column tinydevcrm.sources.next_due_at is
     'When it is fetched next; null when it is paused or has no schedule. Triggers write this and the '
     'columns below.';
@@ -132,7 +138,7 @@ grant select,
           accepts_empty, schedule, notify_deadline),
       update (
           url, headers, mode, key, options, refuse_if_fewer, accepts_empty, schedule,
-          notify_deadline, is_paused, is_dropped)
+          notify_deadline, is_paused, is_dropped, file_texts)
    on tinydevcrm.sources
    to tinydevcrm_user;
 

@@ -125,7 +125,8 @@ select matviews.relation,
        end as late_reason,
        case when judged.is_late then due.since_at end as late_since,
        judged.status,
-       tinydevcrm._needs_attention(judged.status) as is_troubled
+       tinydevcrm._needs_attention(judged.status) as is_troubled,
+       matviews.is_managed
   from tinydevcrm.matviews
   join pg_catalog.pg_class
     on pg_class.oid = matviews.relation
@@ -229,6 +230,8 @@ comment on column tinydevcrm.matview_status.status is
     'Its state: see tinydevcrm._matview_state().';
 comment on column tinydevcrm.matview_status.is_troubled is
     'Whether that needs attention: see tinydevcrm._needs_attention().';
+comment on column tinydevcrm.matview_status.is_managed is
+    'Whether files define it: see tinydevcrm.matviews.';
 
 create view tinydevcrm.job_runs
     with (security_barrier)

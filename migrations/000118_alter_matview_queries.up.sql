@@ -258,6 +258,7 @@ begin
     kept := pg_catalog.array_cat(kept, v_moved.kept);
     warnings := pg_catalog.array_cat(warnings, v_moved.warnings);
     perform tinydevcrm._drop_replaced(v_old);
+    perform tinydevcrm._keep_written(matview, alter_matview_query.query);
 end
 $$;
 

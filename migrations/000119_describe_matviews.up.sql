@@ -41,6 +41,7 @@ begin
                    'schedule', status.schedule,
                    'next_due_at', status.next_due_at,
                    'status', status.status,
+                   'is_managed', status.is_managed,
                    'subscriptions', array(
                        select subscriptions.name
                          from tinydevcrm.subscriptions

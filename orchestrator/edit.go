@@ -131,6 +131,9 @@ func (p *program) editText(text string) (path, edited string, err error) {
 	return file.Name(), strings.TrimSpace(string(written)), nil
 }
 
+// managed is said of a view that files define.
+const managed = "by files: the next orchestrator apply undoes an edit"
+
 // A matviewSettings is the answer of tinydevcrm.describe_matview().
 type matviewSettings struct {
 	Relation        string   `json:"relation"`
@@ -148,6 +151,7 @@ type matviewSettings struct {
 	Schedule        *string  `json:"schedule"`
 	NextDueAt       *string  `json:"next_due_at"`
 	Status          string   `json:"status"`
+	IsManaged       bool     `json:"is_managed"`
 	Subscriptions   []string `json:"subscriptions"`
 }
 
@@ -205,6 +209,9 @@ func (m *matviewSettings) print(table *listing) error {
 	table.row("schedule", orDash(m.Schedule))
 	table.row("next refresh", orDash(m.NextDueAt))
 	table.row("subscriptions", orDash(list(m.Subscriptions)))
+	if m.IsManaged {
+		table.row("managed", managed)
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}

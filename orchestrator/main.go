@@ -57,6 +57,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		editor:          cmp.Or(getenv("VISUAL"), getenv("EDITOR"), "vi"),
 		hasNoColour:     getenv("NO_COLOR") != "" || getenv("TERM") == "dumb",
 		isCompleting:    len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd),
+		getenv:          getenv,
 		stdin:           stdin,
 		stdout:          stdout,
 		stderr:          stderr,
@@ -68,6 +69,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	if err != nil && ctx.Err() != nil {
 		err = afterSignal(command, err)
 	}
+	err = codeUsage(command, err)
 	switch {
 	case err == nil, errors.Is(err, errSilent):
 	case errors.Is(err, errStopped):
@@ -111,6 +113,8 @@ type program struct {
 	publicURL   string
 	editor      string
 	hasNoColour bool
+	// getenv gives the variables to which files of definitions refer.
+	getenv func(string) string
 	// isCompleting is whether a shell asks for completions: of a command line that is not whole yet.
 	isCompleting bool
 	metricsAddr  string
@@ -157,6 +161,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.Flags().AddFlagSet(up.Flags())
 	root.AddCommand(up, p.migrateCommand(), p.uploadCommand(), p.matviewCommand(),
 		p.tableCommand(), p.subscriptionCommand(), p.webhookCommand(), p.emailCommand(), p.sourceCommand(), p.eventsCommand(),
+		p.exportCommand(), p.planCommand(), p.checkCommand(), p.applyCommand(),
 		p.statusCommand(), p.healthCommand(), p.doctorCommand(), p.manCommand())
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)

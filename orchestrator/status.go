@@ -45,6 +45,8 @@ type matviewStatus struct {
 	// RenamedRead says which of them was renamed while another one has its old name.
 	RenamedRead *string `json:"renamed_read"`
 	IsTroubled  bool    `json:"is_troubled"`
+	// IsManaged is whether files define it.
+	IsManaged bool `json:"is_managed"`
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -124,7 +126,7 @@ func (p *program) printTroubles(ctx context.Context, pool *sql.DB) (bool, error)
 func (m *matviewStatus) fields() []any {
 	return []any{&m.Matview, &m.Status, &m.NotifyWhen, &m.MutedUntil, &m.Schedule, &m.NextDueAt, &m.LateReason, &m.LateSince,
 		&m.LastRefreshedAt, &m.LastCheckedAt, &m.LastChangedAt, &m.IsTracked, &m.UntrackedReason, &m.NotifyDeadline, &m.Outcome, &m.SuppressedBy, &m.Method, &m.PlainReason, &m.RowCount, &m.Duration, &m.ErrorCode,
-		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled}
+		&m.ErrorMessage, &m.FailingSince, pq.Array(&m.Reads), &m.RenamedRead, &m.IsTroubled, &m.IsManaged}
 }
 
 func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error) {
@@ -135,7 +137,7 @@ func matviewStatuses(ctx context.Context, pool *sql.DB) ([]matviewStatus, error)
 		       to_char(last_refreshed_at, 'YYYY-MM-DD HH24:MI:SSOF'), to_char(last_checked_at, 'YYYY-MM-DD HH24:MI:SSOF'),
 		       to_char(last_changed_at, 'YYYY-MM-DD HH24:MI:SSOF'), is_tracked, untracked_reason, notify_deadline::text, outcome, suppressed_by, method, plain_reason,
 		       row_count, duration::text, error_code, error_message,
-		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled
+		       to_char(failing_since, 'YYYY-MM-DD HH24:MI:SSOF'), reads::text[], renamed_read, is_troubled, is_managed
 		  from tinydevcrm.matview_status
 		 order by is_troubled desc, relation::text`)
 }
@@ -165,7 +167,7 @@ func checkInstallation(ctx context.Context, pool *sql.DB) ([]finding, error) {
 func (p *program) printStatuses(matviews []matviewStatus) error {
 	table := p.newList("no materialized view is watched; orchestrator matview create makes one",
 		"MATVIEW", "STATUS", "SCHEDULE", "NOTIFY WHEN", "LAST CHANGE", "LAST REFRESH", "CHECKED", "NEXT", "ROWS", "TRACKED",
-		"WHAT IS WRONG")
+		"MANAGED", "WHAT IS WRONG")
 	for _, m := range matviews {
 		wrong := "-"
 		switch {
@@ -182,13 +184,17 @@ func (p *program) printStatuses(matviews []matviewStatus) error {
 		if !m.IsTracked {
 			tracked = "no: " + orDash(m.UntrackedReason)
 		}
+		managedBy := "-"
+		if m.IsManaged {
+			managedBy = "by files"
+		}
 		notifyWhen := m.NotifyWhen
 		if m.MutedUntil != nil {
 			notifyWhen += ", muted until " + *m.MutedUntil
 		}
 		table.row(m.Matview, alarming(m.Status, m.IsTroubled), orDash(m.Schedule),
 			notifyWhen, orDash(m.LastChangedAt), orDash(m.LastRefreshedAt), orDash(m.LastCheckedAt), orDash(m.NextDueAt),
-			orDash(m.RowCount), tracked, wrong)
+			orDash(m.RowCount), tracked, managedBy, wrong)
 	}
 	return table.Flush()
 }

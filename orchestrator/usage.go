@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -20,6 +21,8 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	// exitChanges is that of plan when something would change, as of other programs that plan.
+	exitChanges = 2
 	// exitStopped is the exit code that shells use for a program that Ctrl-C has ended.
 	exitStopped = 130
 )
@@ -30,18 +33,32 @@ const (
 	whenStopped = "when stopped"
 	// untilStopped marks commands that run until a signal, which is no failure for them.
 	untilStopped = "until stopped"
+	// usageCode is the exit code of a wrong command line, for a command to which 2 means something else.
+	usageCode = "usage code"
 )
 
 // errStopped is the error of a command that a signal has ended before it was done.
 var errStopped = errors.New("stopped")
 
-// A usageError is an invalid command line.
-type usageError struct{ error }
+// A usageError is an invalid command line. code is its exit code; 0 for exitUsage.
+type usageError struct {
+	error
+	code int
+}
 
 func (e usageError) Unwrap() error { return e.error }
 
+// codeUsage gives an invalid command line the exit code that the command has for it.
+func codeUsage(command *cobra.Command, err error) error {
+	var usage usageError
+	if code, convErr := strconv.Atoi(command.Annotations[usageCode]); convErr == nil && errors.As(err, &usage) {
+		return usageError{usage.error, code}
+	}
+	return err
+}
+
 func badUsage(hint, format string, args ...any) error {
-	return usageError{&db.UserError{
+	return usageError{error: &db.UserError{
 		Status:  http.StatusBadRequest,
 		Message: fmt.Sprintf(format, args...),
 		Hint:    hint,
@@ -50,11 +67,18 @@ func badUsage(hint, format string, args ...any) error {
 
 func exitCode(err error) int {
 	var usage usageError
+	var refused definitionError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errStopped):
 		return exitStopped
+	case errors.Is(err, errChanges):
+		return exitChanges
+	case errors.As(err, &refused):
+		return exitFailure
+	case errors.As(err, &usage) && usage.code != 0:
+		return usage.code
 	// TD007: a bad name, mode, rule, type or option, whether Go or SQL has found it.
 	case errors.As(err, &usage), db.Explain(err).Code == "TD007":
 		return exitUsage
@@ -215,7 +239,7 @@ func elsewhere(command *cobra.Command, name string) (found []string) {
 func isTopic(help *cobra.Command, args []string) error {
 	command, rest, err := help.Root().Find(args)
 	if err != nil {
-		return usageError{err}
+		return usageError{error: err}
 	}
 	return isKnown(command, rest)
 }

@@ -18,8 +18,10 @@ select is_empty(
               'create_matview', '_set_up_matview', 'alter_matview_query', '_rebuild_reader', 'restore_matview', '_refresh_matview', '_refresh_concurrently', 'refresh_matview', 'schedule_matview',
               'refresh_scheduled', 'refresh_by_seconds', 'refresh_changed', '_refresh_stale', '_refresh_due_matview', '_refresh_round', 'refresh_requested', 'import_fetched', 'remove_expired',
               '_check_query', '_make_view', 'preview_query', '_summarize_column', '_summarize_columns',
+              '_prints_alike', '_define_view', '_define', '_define_views', '_define_all', 'apply_definitions',
+              'check_definitions', '_try_all', '_make_stand_in', '_stand_in',
               -- These print names as the session would write them.
-              '_show_query', 'describe_matview',
+              '_show_query', 'describe_matview', '_print_queries',
               -- These run for each row of a queue, and for each statement that writes a tracked table.
               '_deliveries_set_times', '_table_changes_record'
           ) $$,

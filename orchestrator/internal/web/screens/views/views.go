@@ -64,8 +64,10 @@ type view struct {
 	Key, Relation string
 	// Owner is the role that owns the view. IsOwn means that the user has logged in as that role. Only then
 	// the page reads its rows and can change it.
-	Owner              string
-	IsOwn, IsPaused    bool
+	Owner           string
+	IsOwn, IsPaused bool
+	// IsManaged is whether files define it, so that an edit is undone when they are applied again.
+	IsManaged          bool
 	NotifyWhen, Status string
 	IsTroubled         bool
 	// NotifyInterval and NotifyDeadline are empty when there are none.
@@ -99,6 +101,7 @@ func (v *view) fields() []any {
 		&v.NotifyInterval, &v.NotifyDeadline, &v.NotifyAfter, &v.MutedUntil, &v.SuppressedBy, &v.IgnoredColumns,
 		&v.Schedule, &v.LateReason, &v.RenamedRead, &v.ErrorMessage, &v.RowCount, &v.LastRefreshedAt, &v.NextDueAt,
 		&v.FailingSince, &v.UntrackedReason, &v.LastCheckedAt, &v.LastChangedAt, pq.Array(&v.Origins), &v.RuleLabel,
+		&v.IsManaged,
 	}
 }
 
@@ -130,7 +133,8 @@ const viewColumns = `
 	       (matview).last_checked_at,
 	       (matview).last_changed_at,
 	       origins,
-	       (select label from tinydevcrm.notify_rules where name = (matview).notify_when)`
+	       (select label from tinydevcrm.notify_rules where name = (matview).notify_when),
+	       (matview).is_managed`
 
 // Class is that of the state: good, bad, or neither.
 func (v view) Class() string {
